@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+# holdfast. `make help` lists the targets. Everything is built below $(BUILD); nothing is written beside the sources.
+
+BUILD   ?= build
+VARIANT ?= release
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CC      ?= gcc
+PYTHON  ?= /usr/bin/python3
+JOBS    ?= $(shell nproc)
+
+SBINDIR    = $(PREFIX)/sbin
+BINDIR     = $(PREFIX)/bin
+LIBEXECDIR = $(PREFIX)/libexec/holdfast
+SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
+MANDIR     = $(PREFIX)/share/man
+DOCDIR     = $(PREFIX)/share/doc/holdfast
+UNITDIR   ?= $(if $(filter /usr,$(PREFIX)),/usr/lib/systemd/system,$(PREFIX)/lib/systemd/system)
+
+VERSION := $(shell sed -n 's/^\#\# \([0-9][0-9.]*\).*/\1/p' CHANGES.md 2>/dev/null | head -n 1)
+
+WARNINGS = -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
+           -Wpointer-arith -Wcast-qual -Wwrite-strings -Wformat=2 -Wundef -Wvla -Wnull-dereference -Wno-cast-qual
+HARDEN   = -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE -D_FORTIFY_SOURCE=2
+OPTIMISE = -O2 -g
+LINK_HARDEN = -pie -Wl,-z,relro,-z,now -Wl,-z,noexecstack
+
+# ---- variants: the same sources, built for another purpose ----
+ifeq ($(VARIANT),asan)
+OPTIMISE = -O1 -g -fsanitize=address -fno-omit-frame-pointer
+HARDEN   = -fPIE
+else ifeq ($(VARIANT),ubsan)
+OPTIMISE = -O1 -g -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+HARDEN   = -fPIE
+else ifeq ($(VARIANT),tsan)
+OPTIMISE = -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+HARDEN   = -fPIE
+WARNINGS += -Wno-tsan
+else ifeq ($(VARIANT),cov)
+OPTIMISE = -O0 -g --coverage
+HARDEN   = -fPIE
+else ifeq ($(VARIANT),hooks)
+OPTIMISE = -O2 -g -DHOLDFAST_TEST_HOOKS
+endif
+
+ifeq ($(VARIANT),release)
+OUT = $(BUILD)
+else
+OUT = $(BUILD)/$(VARIANT)
+endif
+
+CPPFLAGS_ALL = -D_GNU_SOURCE -I. -DHOLDFAST_VERSION='"$(or $(VERSION),0)"' -DHOLDFAST_LIBEXECDIR='"$(LIBEXECDIR)"' \
+               -DHOLDFAST_SYSCONFDIR='"$(SYSCONFDIR)"' $(CPPFLAGS)
+CFLAGS_ALL   = -std=gnu17 $(OPTIMISE) $(WARNINGS) $(HARDEN) -pthread $(CFLAGS)
+LDFLAGS_ALL  = $(OPTIMISE) $(LINK_HARDEN) -pthread $(LDFLAGS)
+
+pkg_libs = $(shell pkg-config --libs $(1))
+LIBS_COMMON     = $(call pkg_libs,jansson libisal)
+LIBS_SUPERVISOR = $(call pkg_libs,libconfuse libsystemd) $(LIBS_COMMON)
+LIBS_WORKER     = $(call pkg_libs,libisal)
+LIBS_CTL        = $(call pkg_libs,avro-c) $(LIBS_COMMON)
+LIBS_TEST       = $(call pkg_libs,check avro-c) $(LIBS_SUPERVISOR)
+
+objects = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
+COMMON_OBJ     := $(call objects,$(wildcard common/*.c))
+SUPERVISOR_OBJ := $(call objects,$(filter-out supervisor/main.c,$(wildcard supervisor/*.c)))
+WORKER_OBJ     := $(call objects,$(filter-out worker/main.c,$(wildcard worker/*.c worker/*/*.c)))
+CTL_OBJ        := $(call objects,$(filter-out supervisor/ctl/main.c,$(wildcard supervisor/ctl/*.c)))
+
+UNIT_TESTS  := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
+TEST_TOOLS  := $(patsubst tests/lib/%.c,$(OUT)/tests/%,$(wildcard tests/lib/tool_*.c))
+TESTLIB_OBJ := $(call objects,$(filter-out tests/lib/tool_%.c,$(wildcard tests/lib/*.c)))
+BENCH_TOOLS := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/*.c))
+FUZZERS     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+PROGRAMS = $(OUT)/bin/holdfastd $(OUT)/bin/holdfast-worker $(OUT)/bin/holdfastctl
+
+.PHONY: all programs tests test-tools bench-tools check check-unit floors asan ubsan tsan hooks cov lint format \
+        fuzz bench install uninstall clean help
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+
+all: programs ## build the three programs into build/bin
+programs: $(PROGRAMS)
+tests: $(UNIT_TESTS) $(TEST_TOOLS)
+test-tools: $(TEST_TOOLS)
+bench-tools: $(BENCH_TOOLS)
+
+$(OUT)/obj/%.o: %.c $(OUT)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+# Rebuild when the flags change, and only then.
+$(OUT)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(subst ','\'',$(CPPFLAGS_ALL)) $(CFLAGS_ALL) $(LDFLAGS_ALL)' | cmp -s - $@ || \
+	 echo '$(CC) $(subst ','\'',$(CPPFLAGS_ALL)) $(CFLAGS_ALL) $(LDFLAGS_ALL)' > $@
+.PHONY: FORCE
+
+archive = @mkdir -p $(@D); rm -f $@; ar rcs $@ $^
+$(OUT)/libcommon.a: $(COMMON_OBJ)
+	$(archive)
+$(OUT)/libsupervisor.a: $(SUPERVISOR_OBJ)
+	$(archive)
+$(OUT)/libworker.a: $(WORKER_OBJ)
+	$(archive)
+$(OUT)/libctl.a: $(CTL_OBJ)
+	$(archive)
+$(OUT)/libtest.a: $(TESTLIB_OBJ)
+	$(archive)
+
+link = @mkdir -p $(@D)
+$(OUT)/bin/holdfastd: $(OUT)/obj/supervisor/main.o $(OUT)/libsupervisor.a $(OUT)/libcommon.a
+	$(link)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_SUPERVISOR)
+$(OUT)/bin/holdfast-worker: $(OUT)/obj/worker/main.o $(OUT)/libworker.a $(OUT)/libcommon.a
+	$(link)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_WORKER)
+$(OUT)/bin/holdfastctl: $(OUT)/obj/supervisor/ctl/main.o $(OUT)/libctl.a $(OUT)/libcommon.a
+	$(link)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_CTL)
+
+TEST_ARCHIVES = $(OUT)/libtest.a $(OUT)/libctl.a $(OUT)/libsupervisor.a $(OUT)/libworker.a $(OUT)/libcommon.a
+$(OUT)/tests/test_%: $(OUT)/obj/tests/unit/test_%.o $(TEST_ARCHIVES)
+	$(link)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) -lm
+$(OUT)/tests/tool_%: $(OUT)/obj/tests/lib/tool_%.o $(TEST_ARCHIVES)
+	$(link)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) -lm
+$(OUT)/bench/%: $(OUT)/obj/tests/bench/%.o $(TEST_ARCHIVES)
+	$(link)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) $(BENCH_LIBS) -lm
+
+check: all floors ## unit and system tests on the ordinary build, and the floors of the source tree
+	$(MAKE) VARIANT=release tests
+	$(MAKE) VARIANT=hooks programs tests
+	$(PYTHON) tests/run.py --jobs $(JOBS)
+
+check-unit: tests ## unit tests of the chosen VARIANT only
+	$(PYTHON) tests/run.py --only-unit --variant $(VARIANT) --jobs $(JOBS)
+
+floors: ## does every file include only what its floor may?
+	scripts/check-floors
+
+asan ubsan tsan: ## unit tests and the core system tests under this sanitizer
+	$(MAKE) VARIANT=$@ programs tests
+	$(PYTHON) tests/run.py --variant $@ --core --jobs $(JOBS)
+
+hooks: ## programs with test hooks (build/hooks/bin), never installed
+	$(MAKE) VARIANT=hooks programs tests
+
+cov: ## line coverage of the tests, as text
+	$(MAKE) VARIANT=cov programs tests
+	$(PYTHON) tests/run.py --variant cov --jobs $(JOBS)
+	lcov --quiet --capture --directory $(BUILD)/cov --output-file $(BUILD)/cov/coverage.info
+	lcov --quiet --remove $(BUILD)/cov/coverage.info '/usr/*' '*/tests/*' --output-file $(BUILD)/cov/coverage.info
+	lcov --list $(BUILD)/cov/coverage.info
+
+SOURCES = $(wildcard common/*.[ch] supervisor/*.[ch] supervisor/ctl/*.[ch] worker/*.[ch] worker/*/*.[ch])
+lint: ## clang-tidy, cppcheck, shellcheck, mandoc
+	scripts/lint
+
+format: ## clang-format over the sources
+	clang-format -i $(SOURCES) $(wildcard tests/*/*.[ch])
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard common/*.[ch])
+	@mkdir -p $(@D)
+	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -std=gnu17 -o $@ $< common/*.c $(LIBS_COMMON) -pthread
+
+fuzz: $(FUZZERS) ## run every fuzzer for FUZZ_SECONDS (default 30)
+	for fuzzer in $(FUZZERS); do $$fuzzer -max_total_time=$(or $(FUZZ_SECONDS),30) -rss_limit_mb=1024 || exit 1; done
+
+bench: all ## measure: all benches, or BENCH=name
+	$(MAKE) VARIANT=release tests bench-tools
+	$(PYTHON) tests/bench/bench.py $(BENCH)
+
+install: all ## into $(DESTDIR)$(PREFIX); an existing configuration is kept
+	install -D -m 755 $(OUT)/bin/holdfastd $(DESTDIR)$(SBINDIR)/holdfastd
+	install -D -m 755 $(OUT)/bin/holdfastctl $(DESTDIR)$(BINDIR)/holdfastctl
+	install -D -m 755 $(OUT)/bin/holdfast-worker $(DESTDIR)$(LIBEXECDIR)/holdfast-worker
+	test -e $(DESTDIR)$(SYSCONFDIR)/holdfast/holdfast.conf || \
+	  install -D -m 644 conf/holdfast.conf $(DESTDIR)$(SYSCONFDIR)/holdfast/holdfast.conf
+	install -D -m 644 conf/datagram.avsc $(DESTDIR)$(DOCDIR)/datagram.avsc
+	install -D -m 644 README.md $(DESTDIR)$(DOCDIR)/README.md
+	install -d $(DESTDIR)$(UNITDIR)
+	sed -e 's|@SBINDIR@|$(SBINDIR)|g' -e 's|@BINDIR@|$(BINDIR)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' \
+	  conf/holdfast.service > $(DESTDIR)$(UNITDIR)/holdfast.service
+	for page in man/*.[1-8]; do \
+	  install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; done
+
+uninstall: ## remove what install put there, but not the configuration
+	rm -f $(DESTDIR)$(SBINDIR)/holdfastd $(DESTDIR)$(BINDIR)/holdfastctl $(DESTDIR)$(LIBEXECDIR)/holdfast-worker \
+	  $(DESTDIR)$(UNITDIR)/holdfast.service
+	rm -rf $(DESTDIR)$(DOCDIR)
+	for page in man/*.[1-8]; do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
+	-rmdir $(DESTDIR)$(LIBEXECDIR) 2>/dev/null
+
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 24
+
+-include $(patsubst %.o,%.d,$(COMMON_OBJ) $(SUPERVISOR_OBJ) $(WORKER_OBJ) $(CTL_OBJ) $(TESTLIB_OBJ))
+-include $(wildcard $(OUT)/obj/supervisor/main.d $(OUT)/obj/worker/main.d $(OUT)/obj/supervisor/ctl/main.d \
+  $(OUT)/obj/tests/unit/*.d $(OUT)/obj/tests/lib/*.d $(OUT)/obj/tests/bench/*.d)

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+/* Layout, validation and the slot flips of the memory that a channel's generations share. */
+#include "common/channel_page.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/inflight.h"
+
+_Static_assert(sizeof(struct ring_descriptor) == CACHE_LINE, "one descriptor, one cache line");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "shared words must not need a process-local lock");
+
+const char *const channel_thread_names[CHANNEL_THREAD_COUNT] = {"control", "receiver", "recorder", "decimator",
+                                                                "syncer"};
+
+static uint64_t round_up(uint64_t value, uint64_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
+void channel_geometry_compute(const struct channel_spec *spec, struct channel_geometry *ret)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    struct channel_geometry geometry = {.destination_count = channel_spec_destination_count(spec),
+                                        .max_datagram = spec->max_datagram};
+
+    geometry.segments_per_slot = spec->receive_offload ? BATCH_SEGMENTS_MAX : 1;
+    geometry.slot_size = (uint32_t)round_up(spec->receive_offload ? 65536 : spec->max_datagram, CACHE_LINE);
+    geometry.data_capacity = round_up(spec->ring_size, page);
+    if (geometry.data_capacity < 8ull * geometry.slot_size)
+        geometry.data_capacity = round_up(8ull * geometry.slot_size, page);
+    uint64_t slots = geometry.data_capacity / 4 / geometry.slot_size;
+    geometry.slot_count = slots > BATCH_SLOTS_MAX ? BATCH_SLOTS_MAX : (uint32_t)slots;
+    geometry.tail = geometry.slot_size;
+
+    /* A descriptor per 512 bytes of data, and never so few that one batch could fill a quarter of them. */
+    uint64_t descriptors = geometry.data_capacity / 512;
+    uint64_t least = 4ull * geometry.slot_count * geometry.segments_per_slot;
+    geometry.descriptor_count = descriptors < least ? least : descriptors;
+
+    geometry.batch_offset = round_up(sizeof(struct channel_page), page);
+    geometry.descriptor_offset = round_up(geometry.batch_offset + sizeof(struct inflight_batch), page);
+    geometry.data_offset =
+        round_up(geometry.descriptor_offset + geometry.descriptor_count * sizeof(struct ring_descriptor), page);
+    geometry.total_size = geometry.data_offset + round_up(geometry.data_capacity + geometry.tail, page);
+    *ret = geometry;
+}
+
+/* ---- slots: a word array with a check word at its end ---- */
+
+static uint64_t words_check(const _Atomic uint64_t *words, size_t count, uint64_t seed)
+{
+    uint64_t mix = 0x9e3779b97f4a7c15ull ^ seed;
+    for (size_t i = 0; i < count; i++) {
+        mix ^= atomic_load_explicit(&words[i], memory_order_relaxed);
+        mix *= 0xff51afd7ed558ccdull;
+        mix ^= mix >> 32;
+    }
+    return mix;
+}
+
+static void slot_store(_Atomic uint64_t *slot, const uint64_t *values, size_t count, uint64_t version)
+{
+    for (size_t i = 0; i < count; i++)
+        atomic_store_explicit(&slot[i], values[i], memory_order_relaxed);
+    atomic_store_explicit(&slot[count], words_check(slot, count, version), memory_order_relaxed);
+}
+
+static bool slot_load(const _Atomic uint64_t *slot, uint64_t *ret_values, size_t count, uint64_t version)
+{
+    bool sound = atomic_load_explicit(&slot[count], memory_order_relaxed) == words_check(slot, count, version);
+    for (size_t i = 0; i < count; i++)
+        ret_values[i] = atomic_load_explicit(&slot[i], memory_order_relaxed);
+    return sound;
+}
+
+#define SLOT_READ_TRIES 16
+
+/* Read the current slot of a pair while its writer may flip. The pair lies at base, stride words apart. */
+static bool pair_read(const _Atomic uint64_t *version_word, const _Atomic uint64_t *pair, size_t count,
+                      uint64_t *ret_values)
+{
+    for (int attempt = 0; attempt < SLOT_READ_TRIES; attempt++) {
+        uint64_t version = atomic_load_explicit(version_word, memory_order_acquire);
+        bool sound = slot_load(pair + (version & 1) * (count + 1), ret_values, count, version);
+        atomic_thread_fence(memory_order_acquire);
+        if (atomic_load_explicit(version_word, memory_order_relaxed) != version)
+            continue;
+        return sound;
+    }
+    return false;
+}
+
+#define WORDS_OF(progress) (sizeof(struct progress) / sizeof(uint64_t))
+_Static_assert(sizeof(struct relay_slot) == sizeof(struct relay_progress) + 8, "slot = progress + check");
+_Static_assert(sizeof(struct commit_slot) == sizeof(struct commit_progress) + 8, "slot = progress + check");
+_Static_assert(sizeof(struct decimate_slot) == sizeof(struct decimate_progress) + 8, "slot = progress + check");
+_Static_assert(sizeof(struct destination_slot) == sizeof(struct destination_progress) + 8, "slot = progress + check");
+
+bool channel_page_read_relay(const struct channel_page *page, struct relay_progress *ret)
+{
+    return pair_read(&page->relay_version, &page->relay[0].next_seq, WORDS_OF(relay_progress), &ret->next_seq);
+}
+
+bool channel_page_read_commit(const struct channel_page *page, struct commit_progress *ret)
+{
+    return pair_read(&page->commit_version, &page->commit[0].segment_id, WORDS_OF(commit_progress),
+                     &ret->segment_id);
+}
+
+bool channel_page_read_decimate(const struct channel_page *page, struct decimate_progress *ret)
+{
+    return pair_read(&page->decimate_version, &page->decimate[0].next_seq, WORDS_OF(decimate_progress),
+                     &ret->next_seq);
+}
+
+bool channel_page_read_destination(const struct channel_page *page, uint32_t index, bool is_relay,
+                                   struct destination_progress *ret)
+{
+    if (index >= CHANNEL_DESTINATIONS_MAX)
+        return false;
+    return pair_read(is_relay ? &page->relay_version : &page->decimate_version,
+                     &page->destinations[index][0].sent, WORDS_OF(destination_progress), &ret->sent);
+}
+
+static void destinations_store(struct channel_page *page, const struct destination_progress *counts, uint32_t first,
+                               uint32_t count, uint64_t version)
+{
+    for (uint32_t i = 0; i < count; i++)
+        slot_store(&page->destinations[first + i][version & 1].sent, &counts[i].sent, WORDS_OF(destination_progress),
+                   version);
+}
+
+void channel_page_write_relay(struct channel_page *page, const struct relay_progress *progress,
+                              const struct destination_progress *counts, uint32_t count)
+{
+    uint64_t version = atomic_load_explicit(&page->relay_version, memory_order_relaxed) + 1;
+    slot_store(&page->relay[version & 1].next_seq, &progress->next_seq, WORDS_OF(relay_progress), version);
+    destinations_store(page, counts, 0, count, version);
+    atomic_store_explicit(&page->relay_version, version, memory_order_release);
+}
+
+void channel_page_write_commit(struct channel_page *page, const struct commit_progress *progress)
+{
+    uint64_t version = atomic_load_explicit(&page->commit_version, memory_order_relaxed) + 1;
+    slot_store(&page->commit[version & 1].segment_id, &progress->segment_id, WORDS_OF(commit_progress), version);
+    atomic_store_explicit(&page->commit_version, version, memory_order_release);
+}
+
+void channel_page_write_decimate(struct channel_page *page, const struct decimate_progress *progress,
+                                 const struct destination_progress *counts, uint32_t first_index, uint32_t count)
+{
+    uint64_t version = atomic_load_explicit(&page->decimate_version, memory_order_relaxed) + 1;
+    slot_store(&page->decimate[version & 1].next_seq, &progress->next_seq, WORDS_OF(decimate_progress), version);
+    destinations_store(page, counts, first_index, count, version);
+    atomic_store_explicit(&page->decimate_version, version, memory_order_release);
+}
+
+/* ---- set-up and validation ---- */
+
+void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry, const char *channel,
+                       uint64_t start_seq, uint64_t start_position)
+{
+    static const struct destination_progress none[CHANNEL_DESTINATIONS_MAX];
+    page->version = CHANNEL_PAGE_VERSION;
+    page->page_size = sizeof *page;
+    page->geometry = *geometry;
+    strncpy(page->channel, channel, sizeof page->channel - 1);
+    page->start_seq = start_seq;
+    page->start_position = start_position;
+    atomic_store(&page->published, start_seq);
+    atomic_store(&page->reserved_position, start_position);
+    atomic_store(&page->reserved_seq, start_seq);
+    atomic_store(&page->relay_attempted, start_seq);
+    atomic_store(&page->decimate_attempted, start_seq);
+    channel_page_write_relay(page, &(struct relay_progress){.next_seq = start_seq}, none, geometry->destination_count);
+    channel_page_write_commit(page, &(struct commit_progress){.next_seq = start_seq});
+    channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = start_seq}, none, 0,
+                                geometry->destination_count);
+    struct inflight_batch *batch = (struct inflight_batch *)((uint8_t *)page + geometry->batch_offset);
+    atomic_store(&batch->armed_seq, start_seq);
+    atomic_store(&batch->armed_position, start_position);
+    atomic_thread_fence(memory_order_release);
+    page->magic = CHANNEL_PAGE_MAGIC;
+}
+
+/* Every descriptor that a reader still needs lies in order, inside the ring and inside its limits. */
+static const char *check_descriptors(const struct channel_page *page, const struct ring_descriptor *descriptors,
+                                     const struct channel_geometry *geometry, uint64_t from, uint64_t published)
+{
+    uint64_t reserved = atomic_load_explicit(&page->reserved_position, memory_order_relaxed);
+    uint64_t end_before = 0;
+    bool first = true;
+    if (published - from > geometry->descriptor_count)
+        from = published - geometry->descriptor_count;
+    for (uint64_t seq = from; seq != published; seq++) {
+        const struct ring_descriptor *descriptor = &descriptors[seq % geometry->descriptor_count];
+        uint64_t position = atomic_load_explicit(&descriptor->position, memory_order_relaxed);
+        uint64_t length = atomic_load_explicit(&descriptor->length_cut, memory_order_relaxed) >> 32;
+        uint64_t family = atomic_load_explicit(&descriptor->origin, memory_order_relaxed) & 0xff;
+        if (length > geometry->slot_size)
+            return "a datagram is longer than its slot";
+        if (position < page->start_position || position > reserved || reserved - position < length)
+            return "a datagram lies outside the reserved part of the ring";
+        if (!first && position < end_before)
+            return "two datagrams overlap";
+        if (family != 4 && family != 6)
+            return "a datagram's source is neither IPv4 nor IPv6";
+        end_before = position + length;
+        first = false;
+    }
+    return NULL;
+}
+
+static const char *check_progress(const struct channel_page *page, uint64_t published, uint64_t *ret_oldest)
+{
+    struct relay_progress relay;
+    struct commit_progress commit;
+    struct decimate_progress decimate;
+    if (!channel_page_read_relay(page, &relay) || relay.next_seq > published || relay.next_seq < page->start_seq)
+        return "the relay's position is damaged";
+    if (!channel_page_read_commit(page, &commit) || commit.next_seq > published || commit.next_seq < page->start_seq ||
+        commit.block_start > commit.write_offset ||
+        commit.recorded + commit.record_lost != commit.next_seq - page->start_seq)
+        return "the log's commit slot is damaged";
+    if (!channel_page_read_decimate(page, &decimate) || decimate.next_seq > published ||
+        decimate.next_seq < page->start_seq)
+        return "the decimator's position is damaged";
+    for (uint32_t i = 0; i < page->geometry.destination_count; i++) {
+        struct destination_progress as_relay, as_decimate;
+        if (!channel_page_read_destination(page, i, true, &as_relay) &&
+            !channel_page_read_destination(page, i, false, &as_decimate))
+            return "a destination's counters are damaged";
+    }
+    *ret_oldest = relay.next_seq < commit.next_seq ? relay.next_seq : commit.next_seq;
+    if (decimate.next_seq < *ret_oldest)
+        *ret_oldest = decimate.next_seq;
+    return NULL;
+}
+
+static const char *check_batch(const struct channel_page *page, const struct channel_geometry *geometry,
+                               uint64_t published)
+{
+    const struct inflight_batch *batch =
+        (const struct inflight_batch *)((const uint8_t *)page + geometry->batch_offset);
+    uint64_t armed = atomic_load_explicit(&batch->armed_seq, memory_order_relaxed);
+    uint64_t most = (uint64_t)geometry->slot_count * geometry->segments_per_slot;
+    if (published < armed || published - armed > most)
+        return "the published position and the in-flight batch disagree";
+    if (atomic_load_explicit(&batch->count, memory_order_relaxed) > geometry->slot_count)
+        return "the in-flight batch is longer than it can be";
+    uint64_t position = atomic_load_explicit(&batch->armed_position, memory_order_relaxed);
+    uint64_t reserved = atomic_load_explicit(&page->reserved_position, memory_order_relaxed);
+    if (position < page->start_position || position > reserved ||
+        reserved - position > 2ull * geometry->slot_count * geometry->slot_size + geometry->data_capacity)
+        return "the in-flight batch lies outside the reserved part of the ring";
+    return NULL;
+}
+
+int channel_page_check(const struct channel_page *page, const struct ring_descriptor *descriptors,
+                       const struct channel_geometry *geometry, const char *channel, const char **ret_what)
+{
+    const char *what = NULL;
+    uint64_t published = atomic_load_explicit(&page->published, memory_order_acquire);
+    uint64_t oldest = published;
+
+    if (page->magic != CHANNEL_PAGE_MAGIC)
+        what = "no channel page (magic)";
+    else if (page->version != CHANNEL_PAGE_VERSION || page->page_size != sizeof *page)
+        what = "a channel page of another version";
+    else if (memcmp(&page->geometry, geometry, sizeof *geometry) != 0)
+        what = "the layout is not that of the configuration";
+    else if (strncmp(page->channel, channel, sizeof page->channel) != 0)
+        what = "it belongs to another channel";
+    else if (published < page->start_seq || published > INT64_MAX)
+        what = "the published position is impossible";
+    else
+        what = check_batch(page, geometry, published);
+    if (!what)
+        what = check_progress(page, published, &oldest);
+    if (!what) {
+        /* Lapped descriptors were reused and say nothing; only what is still there is looked at. */
+        uint64_t reserved_seq = atomic_load_explicit(&page->reserved_seq, memory_order_relaxed);
+        if (reserved_seq < published || reserved_seq - published > 2 * geometry->descriptor_count)
+            what = "the reserved sequence number is impossible";
+        else if (reserved_seq > geometry->descriptor_count && oldest < reserved_seq - geometry->descriptor_count)
+            oldest = reserved_seq - geometry->descriptor_count;
+        if (!what && oldest > published)
+            oldest = published;
+        if (!what)
+            what = check_descriptors(page, descriptors, geometry, oldest, published);
+    }
+    *ret_what = what ? what : "";
+    return what ? -EBADMSG : 0;
+}
+
+bool channel_page_counters(const struct channel_page *page, const struct channel_spec *spec,
+                           const struct channel_geometry *geometry, struct counters *ret, uint64_t *ret_pending)
+{
+    struct relay_progress relay;
+    struct commit_progress commit;
+    struct decimate_progress decimate;
+    uint64_t *value = ret->value;
+
+    memset(ret, 0, sizeof *ret);
+    *ret_pending = 0;
+    if (!channel_page_read_relay(page, &relay) || !channel_page_read_commit(page, &commit) ||
+        !channel_page_read_decimate(page, &decimate))
+        return false;
+    /* Read last: it is never behind what was read before. */
+    uint64_t published = atomic_load_explicit(&page->published, memory_order_acquire);
+    if (published < page->start_seq || commit.next_seq > published)
+        return false;
+
+    value[COUNTER_received] = published - page->start_seq;
+    if (published != page->start_seq) {
+        const struct ring_descriptor *last =
+            (const struct ring_descriptor *)((const uint8_t *)page + geometry->descriptor_offset) +
+            (published - 1) % geometry->descriptor_count;
+        value[COUNTER_received_bytes] = atomic_load_explicit(&last->bytes_total, memory_order_relaxed);
+    }
+    value[COUNTER_truncated] = relay.truncated;
+    value[COUNTER_kernel_dropped] = relay.kernel_dropped;
+    value[COUNTER_decimate_lost] = decimate.lost;
+    value[COUNTER_quarantined] = atomic_load_explicit(&page->quarantined, memory_order_relaxed);
+    if (spec->record.enabled) {
+        value[COUNTER_recorded] = commit.recorded;
+        value[COUNTER_record_lost] = commit.record_lost;
+        *ret_pending = published - commit.next_seq;
+    }
+    for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++) {
+        struct destination_progress progress;
+        bool is_relay = i < spec->relay_count;
+        if (!channel_page_read_destination(page, i, is_relay, &progress))
+            return false;
+        value[is_relay ? COUNTER_relayed : COUNTER_decimated] += progress.sent;
+        value[is_relay ? COUNTER_relay_dropped : COUNTER_decimate_lost] += progress.dropped;
+        value[COUNTER_relay_repeated] += progress.repeated;
+    }
+    return true;
+}

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/* What a channel's generations and the supervisor share: the ring memfd.
+ *
+ *   0                 channel page: identity, positions, progress slots, beats, last words
+ *   batch_offset      in-flight batch (inflight.h): what recvmmsg is working on
+ *   descriptor_offset one 64-byte descriptor per datagram, at seq % descriptor_count
+ *   data_offset       data_capacity bytes of payload, then tail bytes used by the mirror mapping only (ring_map.h)
+ *
+ * Write order of one datagram's way, and what a worker that dies between two steps leaves (holdfast-internals.7):
+ *   receiver  reserve -> arm batch -> recvmmsg -> fill descriptors -> published -> send -> relay slot flip
+ *   recorder  encode into the segment -> commit slot flip                     (published .. commit.next_seq = pending)
+ *   decimator decide and send -> decimate slot flip
+ * A flip is one atomic word: slots come in pairs, the writer fills the idle one and then stores version + 1.
+ * `published` counts datagrams; it is the only word by which a datagram comes to exist.
+ *
+ * The supervisor reads this page while the worker writes it and believes nothing: every reader here checks what it
+ * returns. All fields that change are atomics, so that no two processes race in the sense of the language. */
+#ifndef HOLDFAST_COMMON_CHANNEL_PAGE_H
+#define HOLDFAST_COMMON_CHANNEL_PAGE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/channel_spec.h"
+#include "common/counters.h"
+
+#define CHANNEL_PAGE_MAGIC   0x686f6c6466617374ull /* "holdfast" */
+#define CHANNEL_PAGE_VERSION 1u
+#define CACHE_LINE           64
+#define BATCH_SLOTS_MAX      64 /* datagrams (or, with receive_offload, coalesced runs) per recvmmsg */
+#define BATCH_SEGMENTS_MAX   64 /* datagrams in one coalesced run: UDP_MAX_SEGMENTS of the kernel */
+
+/* Where everything is: a pure function of the channel's settings, so that a worker, its successor and a supervisor
+ * that was restarted come to the same answer without asking the memory itself. */
+struct channel_geometry {
+    uint64_t total_size;
+    uint64_t batch_offset;
+    uint64_t descriptor_offset;
+    uint64_t descriptor_count;
+    uint64_t data_offset;
+    uint64_t data_capacity;
+    uint64_t tail;              /* the longest span: one slot */
+    uint32_t max_datagram;      /* bytes kept of one datagram */
+    uint32_t slot_size;         /* bytes reserved per message of a batch */
+    uint32_t slot_count;        /* messages per batch, at most BATCH_SLOTS_MAX */
+    uint32_t segments_per_slot; /* 1, or BATCH_SEGMENTS_MAX with receive_offload */
+    uint32_t destination_count;
+    uint32_t reserved; /* 0: no padding, the struct is compared as bytes */
+};
+
+void channel_geometry_compute(const struct channel_spec *spec, struct channel_geometry *ret);
+
+enum channel_thread {
+    CHANNEL_THREAD_CONTROL,
+    CHANNEL_THREAD_RECEIVER,
+    CHANNEL_THREAD_RECORDER,
+    CHANNEL_THREAD_DECIMATOR,
+    CHANNEL_THREAD_SYNCER,
+    CHANNEL_THREAD_COUNT
+};
+
+extern const char *const channel_thread_names[CHANNEL_THREAD_COUNT];
+
+enum thread_state {
+    THREAD_ABSENT = 0,
+    THREAD_BUSY = 1,   /* must beat by itself */
+    THREAD_PARKED = 2, /* waits in the kernel with nothing to do; the control thread beats for it */
+    THREAD_DISK = 3,   /* inside a call that may wait for a disk: slow is not hung */
+};
+
+struct thread_beat {
+    _Alignas(CACHE_LINE) _Atomic uint64_t beat_ns; /* CLOCK_MONOTONIC of the last sign of life */
+    _Atomic uint32_t thread_id;                    /* gettid(2) */
+    _Atomic uint32_t state;                        /* enum thread_state */
+    _Atomic uint64_t work_first;                   /* sequence numbers in work: [first, end); equal = none */
+    _Atomic uint64_t work_end;
+};
+
+/* The consumers that may be killed by what a datagram contains. */
+enum consumer {
+    CONSUMER_RELAY,
+    CONSUMER_RECORD,
+    CONSUMER_DECIMATE,
+    CONSUMER_COUNT
+};
+
+/* Deaths of a consumer without progress at one place (poison datagrams). Written by successors at takeover. */
+struct consumer_trouble {
+    _Atomic uint64_t seq;
+    _Atomic uint32_t deaths;
+    _Atomic uint32_t cautious; /* go one datagram at a time until the datagram at seq_end - 1 is done */
+    _Atomic uint64_t seq_end;
+};
+
+/* One of a pair; see flip_current(). check covers the other words: a slot that was scribbled over is noticed. */
+struct relay_slot {
+    _Atomic uint64_t next_seq; /* every datagram before it has been offered to every destination */
+    _Atomic uint64_t truncated;
+    _Atomic uint64_t kernel_dropped; /* sum of lost_before up to next_seq */
+    _Atomic uint64_t check;
+};
+
+struct commit_slot {
+    _Atomic uint64_t segment_id;    /* inode number of the segment's file; 0 = none yet */
+    _Atomic uint64_t block_start;   /* offset of the open block's header in the segment */
+    _Atomic uint64_t write_offset;  /* where the next record goes */
+    _Atomic uint64_t block_records; /* records in the open block */
+    _Atomic uint64_t next_seq;      /* every datagram before it is recorded or counted as lost */
+    _Atomic uint64_t recorded;
+    _Atomic uint64_t record_lost;
+    _Atomic uint64_t segment_first_seq;
+    _Atomic uint64_t segment_created_ns; /* wall clock */
+    _Atomic uint64_t finished_id;        /* the segment before this one: */
+    _Atomic uint64_t finished_length;    /* sealed by the archive at this length */
+    _Atomic uint64_t check;
+};
+
+struct decimate_slot {
+    _Atomic uint64_t next_seq;
+    _Atomic uint64_t lost; /* lapped before a decision could be made */
+    _Atomic uint64_t check;
+};
+
+struct destination_slot {
+    _Atomic uint64_t sent;
+    _Atomic uint64_t dropped;
+    _Atomic uint64_t repeated;
+    _Atomic uint64_t check;
+};
+
+#define LAST_WORDS_FRAMES 32
+#define LAST_WORDS_TEXT   256
+#define LAST_WORDS_NAME   48
+
+/* What a dying worker says about itself (last_words.c). Plain bytes: written once by one dying thread, read by the
+ * supervisor after it has been waited for. `state` says how far the writing came. */
+struct last_words {
+    _Atomic uint32_t state; /* 0 = none, 1 = being written, 2 = complete */
+    int32_t signal;
+    int32_t code; /* si_code */
+    uint32_t thread; /* enum channel_thread */
+    uint64_t address;
+    uint64_t time_ns; /* wall clock */
+    uint64_t generation;
+    uint32_t frame_count;
+    uint32_t reserved;
+    uint64_t frames[LAST_WORDS_FRAMES]; /* addresses relative to the binary */
+    char frame_names[LAST_WORDS_FRAMES][LAST_WORDS_NAME];
+    char text[LAST_WORDS_TEXT]; /* an assertion's text */
+};
+
+struct channel_page {
+    /* Identity: written by the supervisor before the first worker, never again. */
+    uint64_t magic;
+    uint32_t version;
+    uint32_t page_size; /* sizeof this struct */
+    struct channel_geometry geometry;
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t start_seq;      /* the first number this ring gives */
+    uint64_t start_position; /* 0, but for tests */
+
+    _Alignas(CACHE_LINE) _Atomic uint64_t published; /* datagrams < published exist */
+    /* What the receiver may be overwriting: a reader's copy at (seq, position) is whole only if, after copying,
+     * position + capacity >= reserved_position and seq + descriptor_count >= reserved_seq. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t reserved_position;
+    _Atomic uint64_t reserved_seq;
+    _Atomic uint32_t mapping; /* 0 = never mapped, 1 = double, 2 = mirror: how the last worker mapped the data */
+    _Atomic uint32_t mapping_reserved;
+
+    _Alignas(CACHE_LINE) _Atomic uint64_t relay_version;
+    struct relay_slot relay[2];
+    _Atomic uint64_t relay_attempted; /* datagrams before it may have been sent although relay.next_seq is lower */
+    _Alignas(CACHE_LINE) _Atomic uint64_t commit_version;
+    struct commit_slot commit[2];
+    _Alignas(CACHE_LINE) _Atomic uint64_t decimate_version;
+    struct decimate_slot decimate[2];
+    _Atomic uint64_t decimate_attempted;
+
+    /* fdatasync has returned for the segment up to here. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t durable_segment_id;
+    _Atomic uint64_t durable_offset;
+    _Atomic uint64_t quarantined;
+
+    struct thread_beat beats[CHANNEL_THREAD_COUNT];
+    _Alignas(CACHE_LINE) struct consumer_trouble trouble[CONSUMER_COUNT];
+    _Atomic uint64_t generation; /* of the worker that last attached */
+    _Atomic uint32_t test_step;  /* builds with test hooks only: the step at which to stop (steps.def) */
+    _Atomic uint32_t test_stopped;
+    struct last_words last_words;
+    /* Two slots per destination; relays follow relay_version, decimates decimate_version. */
+    _Alignas(CACHE_LINE) struct destination_slot destinations[CHANNEL_DESTINATIONS_MAX][2];
+};
+
+/* One datagram. Eight atomic words: a lapped reader may look while the receiver overwrites, and then discards. */
+struct ring_descriptor {
+    _Atomic uint64_t position;    /* of the payload in the ring */
+    _Atomic uint64_t time_ns;     /* kernel receive time, wall clock */
+    _Atomic uint64_t bytes_total; /* payload bytes of this ring up to and with this datagram */
+    _Atomic uint64_t length_cut;  /* length << 32 | bytes cut off */
+    _Atomic uint64_t drops;       /* kernel's drop counter << 32 | lost_before */
+    _Atomic uint64_t address[2];  /* IPv6, or IPv4 in the first four bytes */
+    _Atomic uint64_t origin;      /* scope id << 32 | port (host order) << 16 | flags << 8 | family (4 or 6) */
+};
+
+#define DATAGRAM_QUARANTINED 1u
+
+/* Set up a fresh page in mapped, zeroed memory. */
+void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry, const char *channel,
+                       uint64_t start_seq, uint64_t start_position);
+
+/* May this memory be continued? Checks identity, geometry and every position against each other, and the descriptors
+ * of all pending datagrams. 0, or -EBADMSG with *ret_what saying what is wrong. Reads only inside `geometry`. */
+int channel_page_check(const struct channel_page *page, const struct ring_descriptor *descriptors,
+                       const struct channel_geometry *geometry, const char *channel, const char **ret_what);
+
+/* Plain copies of the current slots. false when no sound one could be read (scribbled, or flipping all the time). */
+struct relay_progress {
+    uint64_t next_seq, truncated, kernel_dropped;
+};
+struct commit_progress {
+    uint64_t segment_id, block_start, write_offset, block_records, next_seq, recorded, record_lost;
+    uint64_t segment_first_seq, segment_created_ns, finished_id, finished_length;
+};
+struct decimate_progress {
+    uint64_t next_seq, lost;
+};
+struct destination_progress {
+    uint64_t sent, dropped, repeated;
+};
+bool channel_page_read_relay(const struct channel_page *page, struct relay_progress *ret);
+bool channel_page_read_commit(const struct channel_page *page, struct commit_progress *ret);
+bool channel_page_read_decimate(const struct channel_page *page, struct decimate_progress *ret);
+bool channel_page_read_destination(const struct channel_page *page, uint32_t index, bool is_relay,
+                                   struct destination_progress *ret);
+
+/* Fill the idle slot and flip. One writer each; counts: destination_progress of each relay / decimate in order. */
+void channel_page_write_relay(struct channel_page *page, const struct relay_progress *progress,
+                              const struct destination_progress *counts, uint32_t count);
+void channel_page_write_commit(struct channel_page *page, const struct commit_progress *progress);
+void channel_page_write_decimate(struct channel_page *page, const struct decimate_progress *progress,
+                                 const struct destination_progress *counts, uint32_t first_index, uint32_t count);
+
+/* The ledger as of now; `recording` and the destination counts come from the spec. COUNTER_restarts stays 0: the
+ * supervisor knows it. Also tells the pending datagrams of the recorder. false when the page can't be read. */
+bool channel_page_counters(const struct channel_page *page, const struct channel_spec *spec,
+                           const struct channel_geometry *geometry, struct counters *ret, uint64_t *ret_pending);
+
+static inline struct ring_descriptor *channel_page_descriptors(struct channel_page *page,
+                                                               const struct channel_geometry *geometry)
+{
+    return (struct ring_descriptor *)((uint8_t *)page + geometry->descriptor_offset);
+}
+
+#endif

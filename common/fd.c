@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* Small helpers around descriptors. Called from every process; never logs. */
+#include "common/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+void fd_close(int *fd)
+{
+    if (*fd < 0)
+        return;
+    int saved = errno;
+    close(*fd); /* EINTR included: Linux has released the descriptor in every case */
+    *fd = -1;
+    errno = saved;
+}
+
+void fd_close_all(int *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        fd_close(&fds[i]);
+}
+
+int fd_take(int *fd)
+{
+    int taken = *fd;
+    *fd = -1;
+    return taken;
+}
+
+int fd_set_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
+    return 0;
+}
+
+int fd_set_cloexec(int fd)
+{
+    int flags = fcntl(fd, F_GETFD);
+    if (flags < 0 || fcntl(fd, F_SETFD, flags | FD_CLOEXEC) < 0)
+        return -errno;
+    return 0;
+}
+
+long fd_read_small_file(int dir_fd, const char *path, char *buffer, size_t size)
+{
+    int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    size_t length = 0;
+    while (length < size - 1) {
+        ssize_t n = read(fd, buffer + length, size - 1 - length);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            int error = errno;
+            fd_close(&fd);
+            return -error;
+        }
+        if (n == 0)
+            break;
+        length += (size_t)n;
+    }
+    buffer[length] = '\0';
+    fd_close(&fd);
+    return (long)length;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* File descriptors with an owner: an fd variable is -1 or owned, and closing resets it. */
+#ifndef HOLDFAST_COMMON_FD_H
+#define HOLDFAST_COMMON_FD_H
+
+#include <stddef.h>
+
+/* Close *fd if it is open and set it to -1. Keeps errno. */
+void fd_close(int *fd);
+
+/* fd_close() on each of count descriptors. */
+void fd_close_all(int *fds, size_t count);
+
+/* Take the descriptor out of *fd, leaving -1 behind: ownership moves to the caller. */
+int fd_take(int *fd);
+
+/* 0 or -errno. */
+int fd_set_nonblocking(int fd);
+int fd_set_cloexec(int fd);
+
+/* Read at most size - 1 bytes of a small file below dir_fd (AT_FDCWD for the working folder) and end them
+ * with a zero byte. Returns the length or -errno. */
+long fd_read_small_file(int dir_fd, const char *path, char *buffer, size_t size);
+
+#endif

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/* Messages between the supervisor and its children (message.def): shapes, and one strict decoder for both sides. */
+#ifndef HOLDFAST_COMMON_MESSAGE_H
+#define HOLDFAST_COMMON_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/channel_spec.h"
+
+#define MESSAGE_MAGIC   0x48464d31u /* "HFM1" */
+#define MESSAGE_VERSION 1u
+#define MESSAGE_FDS_MAX 253 /* SCM_MAX_FD of the kernel */
+#define MESSAGE_FD      3   /* the child's end */
+
+enum message_direction {
+    TO_CHILD = 1,
+    TO_PARENT = 2,
+    BOTH_WAYS = 3,
+};
+
+enum message_type {
+#define MESSAGE(NAME, number, direction, payload, fds) MESSAGE_##NAME = number,
+#include "common/message.def"
+#undef MESSAGE
+};
+
+struct message_header {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t type;
+    uint64_t generation; /* of the child: what an earlier one said is dropped */
+    uint32_t fd_count;
+    uint32_t payload_size;
+};
+
+enum child_role {
+    ROLE_CHANNEL = 1,
+    ROLE_ARCHIVE = 2,
+};
+
+#define SEGMENT_NAME_SIZE 128 /* file name inside the channel's folder, with the closing zero */
+#define MESSAGE_REASON_SIZE 160
+
+/* A segment file as the archive hands it out. The name is the supervisor's business; a worker knows it by id. */
+struct segment_grant {
+    uint64_t id;   /* inode number */
+    uint64_t size; /* preallocated bytes */
+    uint8_t sync[16]; /* the file's random Avro sync marker */
+    char name[SEGMENT_NAME_SIZE];
+};
+
+enum death_cause { /* of the generation before */
+    DEATH_NONE = 0,      /* there was none, or it ended as asked */
+    DEATH_CRASH = 1,     /* by a fault of its own: a signal like SIGSEGV or SIGABRT */
+    DEATH_HANG = 2,      /* the supervisor aborted it */
+    DEATH_KILLED = 3,    /* SIGKILL or SIGTERM from elsewhere */
+    DEATH_EXIT = 4,      /* it exited without having been asked */
+};
+
+struct message_empty {
+    uint64_t reserved;
+};
+
+struct message_assign {
+    uint32_t role;        /* enum child_role */
+    uint32_t last_death;  /* enum death_cause */
+    uint32_t fresh_ring;  /* the ring was made for this generation: nothing to take over */
+    uint32_t has_log;
+    uint32_t has_next;
+    uint32_t spec_size;   /* 0 for the archive, else bytes of the channel_spec that follows this struct */
+    struct segment_grant log;
+    struct segment_grant next;
+    char log_dir[512];    /* archive only */
+};
+
+struct message_ready {
+    uint32_t recovered;    /* datagrams saved from the predecessor's in-flight batch */
+    uint32_t ring_refused; /* the ring can't be trusted: make a fresh one and assign again; reason says why */
+    uint32_t mapping_double;
+    uint32_t reserved;
+    char reason[MESSAGE_REASON_SIZE];
+};
+
+struct message_segment_wanted {
+    uint64_t current_id; /* 0 = it has none */
+};
+
+struct message_segment {
+    char channel[CHANNEL_NAME_SIZE];
+    int32_t error; /* 0, or errno and no fd */
+    uint32_t reserved;
+    struct segment_grant grant;
+    char reason[MESSAGE_REASON_SIZE];
+};
+
+struct message_segment_done {
+    uint64_t finished_id; /* 0 = this was the first one */
+    uint64_t finished_length;
+    uint64_t begun_id;
+    uint64_t begun_first_seq;
+    uint64_t begun_created_ns;
+};
+
+struct message_log_failed {
+    uint64_t segment_id;
+    uint64_t committed_length;
+    int32_t error;
+    uint32_t reserved;
+    char reason[MESSAGE_REASON_SIZE];
+};
+
+struct message_stop {
+    uint32_t seal;  /* 1: the block is sealed, the segment ends here; 0: another worker goes on in it */
+    uint32_t reserved;
+};
+
+struct message_bye {
+    uint64_t segment_id; /* 0 = none */
+    uint64_t committed_length;
+    uint64_t next_seq;
+};
+
+struct message_recover {
+    char channel[CHANNEL_NAME_SIZE];
+    uint32_t keep_count; /* segments that workers or the supervisor still hold: leave them alone */
+    uint32_t reserved;
+    char keep[2][SEGMENT_NAME_SIZE];
+};
+
+struct message_recovered {
+    char channel[CHANNEL_NAME_SIZE];
+    int32_t error;
+    uint32_t files;      /* that were mended */
+    uint64_t next_seq;   /* after the last recorded one; 0 for an empty folder */
+    char reason[MESSAGE_REASON_SIZE];
+};
+
+struct message_open_segment {
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t size;
+};
+
+struct message_begin_segment {
+    char channel[CHANNEL_NAME_SIZE];
+    char from[SEGMENT_NAME_SIZE];
+    char to[SEGMENT_NAME_SIZE];
+};
+
+struct message_seal {
+    char channel[CHANNEL_NAME_SIZE];
+    char name[SEGMENT_NAME_SIZE]; /* ends in .avro.open */
+    uint64_t id;
+    uint64_t length; /* 0 = no record in it: remove it. UINT64_MAX = unknown: recover it */
+};
+
+struct message_sealed {
+    char channel[CHANNEL_NAME_SIZE];
+    char name[SEGMENT_NAME_SIZE]; /* as it is now */
+    uint64_t id;
+    uint64_t length;
+    int32_t error;
+    uint32_t reserved;
+    char reason[MESSAGE_REASON_SIZE];
+};
+
+struct message_expire {
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t keep_for_ns;
+    uint64_t keep_at_most;
+    uint32_t keep_free_ppm;
+    uint32_t reserved;
+};
+
+/* Large enough for every message; an ASSIGN with all destinations is the largest. */
+#define MESSAGE_SIZE_MAX (128 * 1024)
+
+/* A message that was received and found to be exactly what its type says. The fds are the receiver's: it takes them
+ * with fd_take() and closes the rest with message_release(). */
+struct message {
+    struct message_header header;
+    union {
+        const void *payload;
+        const struct message_assign *assign;
+        const struct message_ready *ready;
+        const struct message_segment_wanted *segment_wanted;
+        const struct message_segment *segment;
+        const struct message_segment_done *segment_done;
+        const struct message_log_failed *log_failed;
+        const struct message_stop *stop;
+        const struct message_bye *bye;
+        const struct message_recover *recover;
+        const struct message_recovered *recovered;
+        const struct message_open_segment *open_segment;
+        const struct message_begin_segment *begin_segment;
+        const struct message_seal *seal;
+        const struct message_sealed *sealed;
+        const struct message_expire *expire;
+    };
+    int fds[MESSAGE_FDS_MAX];
+    _Alignas(8) uint8_t bytes[MESSAGE_SIZE_MAX];
+};
+
+const char *message_name(unsigned type); /* "ASSIGN"; "unknown" for others */
+
+/* The spec behind an ASSIGN's fixed part. */
+const struct channel_spec *message_assign_spec(const struct message_assign *assign);
+
+/* How many fds a payload of this type must bring. */
+uint32_t message_fd_count(unsigned type, const void *payload);
+
+/* Send one message; the fds stay the caller's. payload_size covers the tail of ASSIGN. 0, -EAGAIN when the peer's
+ * queue is full, or -errno. Never blocks, never raises SIGPIPE. */
+int message_send(int socket, enum message_type type, uint64_t generation, const void *payload, size_t payload_size,
+                 const int *fds, uint32_t fd_count);
+
+/* Receive one message meant for `direction` (the way it goes). Blocks only if the socket does.
+ * 1 = a message is in *ret; 0 = the peer closed; -EAGAIN; -EBADMSG with *ret_what saying why it was refused (all fds
+ * that came along are closed, the connection is still usable); other -errno. Texts in every payload are terminated. */
+int message_receive(int socket, enum message_direction direction, struct message *ret, const char **ret_what);
+
+/* Close the fds that nobody took. */
+void message_release(struct message *message);
+
+#endif

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/* The datagram ring's writer and readers. Used by every thread of a channel worker; never logs, never allocates. */
+#include "common/ring.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/inflight.h"
+
+#define load_relaxed(word)         atomic_load_explicit(&(word), memory_order_relaxed)
+#define store_relaxed(word, value) atomic_store_explicit(&(word), (value), memory_order_relaxed)
+
+enum { MAPPED_DOUBLE = 1, MAPPED_MIRROR = 2 };
+
+int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geometry,
+                enum ring_mapping_wanted wanted)
+{
+    *ring = (struct ring){.geometry = *geometry};
+    void *head = mmap(NULL, geometry->data_offset, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+    if (head == MAP_FAILED)
+        return -errno;
+    ring->page = head;
+    ring->batch = (struct inflight_batch *)((uint8_t *)head + geometry->batch_offset);
+    ring->descriptors = channel_page_descriptors(ring->page, geometry);
+
+    uint32_t before = atomic_load(&ring->page->mapping);
+    if (before == MAPPED_MIRROR)
+        wanted = RING_MAPPING_MIRROR;
+    int result = ring_map_open(memfd, geometry->data_offset, geometry->data_capacity, geometry->tail, wanted,
+                               &ring->data);
+    if (result < 0) {
+        munmap(head, geometry->data_offset);
+        ring->page = NULL;
+        return result;
+    }
+    if (before != MAPPED_MIRROR)
+        ring_map_refresh_tail(&ring->data);
+    atomic_store(&ring->page->mapping, ring->data.doubled ? MAPPED_DOUBLE : MAPPED_MIRROR);
+    return 0;
+}
+
+void ring_detach(struct ring *ring)
+{
+    ring_map_close(&ring->data);
+    if (ring->page)
+        munmap(ring->page, ring->geometry.data_offset);
+    ring->page = NULL;
+}
+
+static struct ring_descriptor *descriptor_of(const struct ring *ring, uint64_t seq)
+{
+    return &ring->descriptors[seq % ring->geometry.descriptor_count];
+}
+
+/* ---- readers ---- */
+
+static bool still_there(const struct ring *ring, uint64_t seq, uint64_t position)
+{
+    return position + ring->geometry.data_capacity >= load_relaxed(ring->page->reserved_position) &&
+           seq + ring->geometry.descriptor_count >= load_relaxed(ring->page->reserved_seq);
+}
+
+bool ring_peek(const struct ring *ring, uint64_t seq, struct ring_datagram *ret)
+{
+    const struct ring_descriptor *descriptor = descriptor_of(ring, seq);
+    uint64_t length_cut = load_relaxed(descriptor->length_cut);
+    uint64_t origin = load_relaxed(descriptor->origin);
+
+    *ret = (struct ring_datagram){
+        .seq = seq,
+        .position = load_relaxed(descriptor->position),
+        .time_ns = load_relaxed(descriptor->time_ns),
+        .length = (uint32_t)(length_cut >> 32),
+        .cut = (uint32_t)length_cut,
+        .lost_before = (uint32_t)load_relaxed(descriptor->drops),
+        .address = {load_relaxed(descriptor->address[0]), load_relaxed(descriptor->address[1])},
+        .scope = (uint32_t)(origin >> 32),
+        .port = (uint16_t)(origin >> 16),
+        .flags = (uint8_t)(origin >> 8),
+        .family = (uint8_t)origin,
+    };
+    /* The descriptor itself is a copy that may have been overwritten meanwhile: ask before using its length. */
+    if (!ring_intact(ring, ret) || ret->length > ring->geometry.slot_size)
+        return false;
+    ret->data = ring_map_at(&ring->data, ret->position);
+    return true;
+}
+
+bool ring_intact(const struct ring *ring, const struct ring_datagram *datagram)
+{
+    /* Pairs with the fence in ring_reserve(): if any byte of the copy came from a later lap, this sees its
+     * reservation. */
+    atomic_thread_fence(memory_order_acquire);
+    return still_there(ring, datagram->seq, datagram->position);
+}
+
+#if defined(__SANITIZE_THREAD__)
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+#endif
+
+void ring_copy(void *to, const void *from, size_t length)
+{
+    /* The one intended race: like a seqlock's reader, the copy is thrown away if the writer overtook it. */
+#if defined(__SANITIZE_THREAD__)
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+#endif
+    memcpy(to, from, length);
+#if defined(__SANITIZE_THREAD__)
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+#endif
+}
+
+uint64_t ring_oldest(const struct ring *ring, uint64_t from)
+{
+    uint64_t low = from, high = ring_published(ring);
+    /* Positions grow with the sequence number, so "still there" changes once from no to yes. A batch of slack keeps
+     * the reader from being overtaken again by the reservation that follows at once. */
+    uint64_t slack = (uint64_t)ring->geometry.slot_count * ring->geometry.slot_size;
+    uint64_t seq_slack = (uint64_t)ring->geometry.slot_count * ring->geometry.segments_per_slot;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        uint64_t position = load_relaxed(descriptor_of(ring, middle)->position);
+        bool there = middle + ring->geometry.descriptor_count >=
+                         load_relaxed(ring->page->reserved_seq) + seq_slack &&
+                     position + ring->geometry.data_capacity >=
+                         load_relaxed(ring->page->reserved_position) + slack;
+        if (there)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+void ring_set_flag(const struct ring *ring, uint64_t seq, uint32_t flag)
+{
+    atomic_fetch_or(&descriptor_of(ring, seq)->origin, (uint64_t)(flag & 0xff) << 8);
+}
+
+void ring_source(const struct ring_datagram *datagram, union socket_address *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    if (datagram->family == 4) {
+        ret->v4.sin_family = AF_INET;
+        ret->v4.sin_port = htons(datagram->port);
+        memcpy(&ret->v4.sin_addr, datagram->address, sizeof ret->v4.sin_addr);
+    } else {
+        ret->v6.sin6_family = AF_INET6;
+        ret->v6.sin6_port = htons(datagram->port);
+        ret->v6.sin6_scope_id = datagram->scope;
+        memcpy(&ret->v6.sin6_addr, datagram->address, sizeof ret->v6.sin6_addr);
+    }
+}
+
+/* ---- the writer ---- */
+
+static uint64_t align_up(uint64_t position)
+{
+    return (position + CACHE_LINE - 1) & ~(uint64_t)(CACHE_LINE - 1);
+}
+
+/* Touch these pages so that no later write into them can fault. */
+static void populate(uint8_t *from, size_t length)
+{
+#ifdef MADV_POPULATE_WRITE
+    if (madvise(from, length, MADV_POPULATE_WRITE) == 0)
+        return;
+#endif
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (size_t at = 0; at < length; at += page)
+        atomic_fetch_or((_Atomic uint8_t *)(from + at), 0); /* a write that changes nothing */
+}
+
+void ring_writer_open(struct ring_writer *writer, struct ring *ring)
+{
+    const struct channel_page *page = ring->page;
+    *writer = (struct ring_writer){.ring = ring, .seq = ring_published(ring), .position = page->start_position};
+    if (writer->seq != page->start_seq) {
+        const struct ring_descriptor *last = descriptor_of(ring, writer->seq - 1);
+        uint64_t length = load_relaxed(last->length_cut) >> 32;
+        writer->position = align_up(load_relaxed(last->position) + length);
+        writer->bytes_total = load_relaxed(last->bytes_total);
+        writer->drops = (uint32_t)(load_relaxed(last->drops) >> 32);
+    }
+    /* A predecessor may have gone back to the start of the memory (ring_rewind) without publishing since. */
+    uint64_t armed = load_relaxed(ring->batch->armed_position);
+    if (armed > writer->position)
+        writer->position = armed;
+    /* Addresses and control data are written by the kernel only: no page fault may happen there either. */
+    populate((uint8_t *)ring->batch, sizeof *ring->batch);
+}
+/* Populating goes on ahead of the writer, once per page and process: kernels lose a datagram whose buffer page they
+ * would have to fault in for a process that is just being killed. */
+static void populate_ahead(struct ring_writer *writer, uint64_t slots_bytes)
+{
+    const struct ring_map *map = &writer->ring->data;
+    uint64_t from = writer->position % map->capacity;
+    uint64_t end = from + slots_bytes; /* at most the capacity: a batch is never more than a quarter of it */
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    /* A slot that starts below the capacity may run on above it; the next one starts at the front again. */
+    uint64_t highest = end < map->capacity ? end : map->capacity + map->tail;
+    highest = (highest + page - 1) / page * page;
+    if (highest > map->mapped_size)
+        highest = map->mapped_size / page * page;
+    if (highest <= writer->populated)
+        return;
+    populate(map->base + writer->populated, highest - writer->populated);
+    writer->populated = highest;
+}
+
+void ring_reserve(struct ring_writer *writer, uint32_t slots)
+{
+    const struct ring *ring = writer->ring;
+    struct channel_page *page = ring->page;
+    uint64_t bytes = (uint64_t)slots * ring->geometry.slot_size;
+    uint64_t position = writer->position + bytes;
+    uint64_t seq = writer->seq + (uint64_t)slots * ring->geometry.segments_per_slot;
+
+    populate_ahead(writer, bytes);
+    /* Never backwards: an earlier, longer reservation may have been written to already. */
+    if (position > load_relaxed(page->reserved_position))
+        store_relaxed(page->reserved_position, position);
+    if (seq > load_relaxed(page->reserved_seq))
+        store_relaxed(page->reserved_seq, seq);
+    /* Before the first byte is overwritten: see ring_intact(). */
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+bool ring_reserve_would_lap(const struct ring_writer *writer, uint32_t slots, uint64_t keep_seq)
+{
+    const struct ring *ring = writer->ring;
+    if (keep_seq >= writer->seq)
+        return false;
+    uint64_t oldest = load_relaxed(descriptor_of(ring, keep_seq)->position);
+    return writer->position + (uint64_t)slots * ring->geometry.slot_size > oldest + ring->geometry.data_capacity ||
+           writer->seq + (uint64_t)slots * ring->geometry.segments_per_slot >
+               keep_seq + ring->geometry.descriptor_count;
+}
+
+void ring_rewind(struct ring_writer *writer)
+{
+    uint64_t capacity = writer->ring->geometry.data_capacity;
+    writer->position = (writer->position + capacity - 1) / capacity * capacity;
+}
+
+void ring_append(struct ring_writer *writer, uint32_t index, const struct ring_entry *entry)
+{
+    struct ring_descriptor *descriptor = descriptor_of(writer->ring, writer->seq + index);
+    /* Modulo 2^32: the kernel's counter wraps. */
+    uint32_t lost_before = entry->drops - writer->drops;
+
+    writer->drops = entry->drops;
+    writer->bytes_total += entry->length;
+    ring_map_mirror(&writer->ring->data, entry->position, entry->length);
+    store_relaxed(descriptor->position, entry->position);
+    store_relaxed(descriptor->time_ns, entry->time_ns);
+    store_relaxed(descriptor->bytes_total, writer->bytes_total);
+    store_relaxed(descriptor->length_cut, (uint64_t)entry->length << 32 | entry->cut);
+    store_relaxed(descriptor->drops, (uint64_t)entry->drops << 32 | lost_before);
+    store_relaxed(descriptor->address[0], entry->address[0]);
+    store_relaxed(descriptor->address[1], entry->address[1]);
+    store_relaxed(descriptor->origin, entry->origin);
+}
+
+void ring_publish(struct ring_writer *writer, uint32_t count, uint64_t next_position)
+{
+    assert(next_position >= writer->position);
+    writer->seq += count;
+    writer->position = align_up(next_position);
+    atomic_store_explicit(&writer->ring->page->published, writer->seq, memory_order_release);
+}
