@@ -14,6 +14,13 @@
 #define CHANNEL_DATAGRAM_MAX  65507 /* the largest UDP payload over IPv4 */
 #define CHANNEL_DESTINATIONS_MAX 240 /* relays and decimates together: SCM_RIGHTS takes 253 fds per message (unix(7)) */
 #define CHANNEL_CPUS_MAX      1024
+#define CHANNEL_RECEIVE_BUFFER_MAX (1023ull << 20) /* the kernel doubles it and counts in an int */
+#define CHANNEL_RING_SIZE_MIN  (64ull << 10)
+#define CHANNEL_RING_SIZE_MAX  (64ull << 30)
+#define CHANNEL_BUSY_POLL_MAX_US 10000
+#define CHANNEL_SEGMENT_SIZE_MIN (1ull << 20) /* holds the header and several records of any size */
+#define CHANNEL_SEGMENT_SIZE_MAX (1ull << 40)
+#define CHANNEL_DECIMATE_MAX   1000000000ull /* keep_every, and max_rate per second */
 
 /* An IPv4 or IPv6 socket address; family 0 means "none". */
 union socket_address {
@@ -37,6 +44,11 @@ int socket_address_parse(const char *text, union socket_address *ret_address);
 int socket_address_parse_host(const char *text, union socket_address *ret_address);
 bool socket_address_is_multicast(const union socket_address *address);
 bool socket_address_equal(const union socket_address *a, const union socket_address *b);
+
+/* A channel's or destination's name, see CHANNEL_NAME_SIZE. Looks at no more than that many bytes. */
+bool channel_name_is_valid(const char *name);
+/* Could the kernel have an interface of that name? Looks at no more than IF_NAMESIZE bytes. */
+bool interface_name_is_valid(const char *name);
 
 enum ring_mapping_wanted {
     RING_MAPPING_AUTO = 0, /* double; mirror when double can't be had */
