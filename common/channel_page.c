@@ -2,6 +2,7 @@
 /* Layout, validation and the slot flips of the memory that a channel's generations share. */
 #include "common/channel_page.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -47,6 +48,9 @@ void channel_geometry_compute(const struct channel_spec *spec, struct channel_ge
     *ret = geometry;
 }
 
+/* No ring gets there (300 years at 1 GB/s), and sums of positions and sizes below it never wrap. */
+#define POSITION_MAX (3ull << 62)
+
 /* ---- slots: a word array with a check word at its end ---- */
 
 static uint64_t words_check(const _Atomic uint64_t *words, size_t count, uint64_t seed)
@@ -62,6 +66,9 @@ static uint64_t words_check(const _Atomic uint64_t *words, size_t count, uint64_
 
 static void slot_store(_Atomic uint64_t *slot, const uint64_t *values, size_t count, uint64_t version)
 {
+    /* The flip to the other slot must be seen before this one changes, or a reader that still holds the version before
+     * it would find this slot mixed and call it damaged. Pairs with the fence in pair_read(). */
+    atomic_thread_fence(memory_order_release);
     for (size_t i = 0; i < count; i++)
         atomic_store_explicit(&slot[i], values[i], memory_order_relaxed);
     atomic_store_explicit(&slot[count], words_check(slot, count, version), memory_order_relaxed);
@@ -185,6 +192,11 @@ void channel_page_init(struct channel_page *page, const struct channel_geometry 
     page->magic = CHANNEL_PAGE_MAGIC;
 }
 
+static uint64_t batch_bytes(const struct channel_geometry *geometry)
+{
+    return (uint64_t)geometry->slot_count * geometry->slot_size;
+}
+
 /* Every descriptor that a reader still needs lies in order, inside the ring and inside its limits. */
 static const char *check_descriptors(const struct channel_page *page, const struct ring_descriptor *descriptors,
                                      const struct channel_geometry *geometry, uint64_t from, uint64_t published)
@@ -192,8 +204,7 @@ static const char *check_descriptors(const struct channel_page *page, const stru
     uint64_t reserved = atomic_load_explicit(&page->reserved_position, memory_order_relaxed);
     uint64_t end_before = 0;
     bool first = true;
-    if (published - from > geometry->descriptor_count)
-        from = published - geometry->descriptor_count;
+    assert(from <= published && published - from <= geometry->descriptor_count);
     for (uint64_t seq = from; seq != published; seq++) {
         const struct ring_descriptor *descriptor = &descriptors[seq % geometry->descriptor_count];
         uint64_t position = atomic_load_explicit(&descriptor->position, memory_order_relaxed);
@@ -210,10 +221,14 @@ static const char *check_descriptors(const struct channel_page *page, const stru
         end_before = position + length;
         first = false;
     }
+    /* The writer goes on behind the last one; only a rewind and one batch may have been reserved since. */
+    if (!first && reserved - end_before > geometry->data_capacity + 2ull * batch_bytes(geometry))
+        return "the reserved part of the ring goes too far beyond the last datagram";
     return NULL;
 }
 
-static const char *check_progress(const struct channel_page *page, uint64_t published, uint64_t *ret_oldest)
+static const char *check_progress(const struct channel_page *page, const struct channel_geometry *geometry,
+                                  uint64_t published, uint64_t *ret_oldest)
 {
     struct relay_progress relay;
     struct commit_progress commit;
@@ -227,7 +242,12 @@ static const char *check_progress(const struct channel_page *page, uint64_t publ
     if (!channel_page_read_decimate(page, &decimate) || decimate.next_seq > published ||
         decimate.next_seq < page->start_seq)
         return "the decimator's position is damaged";
-    for (uint32_t i = 0; i < page->geometry.destination_count; i++) {
+    uint64_t relay_attempted = atomic_load_explicit(&page->relay_attempted, memory_order_relaxed);
+    uint64_t decimate_attempted = atomic_load_explicit(&page->decimate_attempted, memory_order_relaxed);
+    if (relay_attempted < page->start_seq || relay_attempted > published || decimate_attempted < page->start_seq ||
+        decimate_attempted > published)
+        return "what was attempted to be sent is impossible";
+    for (uint32_t i = 0; i < geometry->destination_count; i++) {
         struct destination_progress as_relay, as_decimate;
         if (!channel_page_read_destination(page, i, true, &as_relay) &&
             !channel_page_read_destination(page, i, false, &as_decimate))
@@ -252,9 +272,26 @@ static const char *check_batch(const struct channel_page *page, const struct cha
         return "the in-flight batch is longer than it can be";
     uint64_t position = atomic_load_explicit(&batch->armed_position, memory_order_relaxed);
     uint64_t reserved = atomic_load_explicit(&page->reserved_position, memory_order_relaxed);
+    if (reserved > POSITION_MAX)
+        return "the reserved position is impossible";
     if (position < page->start_position || position > reserved ||
-        reserved - position > 2ull * geometry->slot_count * geometry->slot_size + geometry->data_capacity)
+        reserved - position > geometry->data_capacity + 2ull * batch_bytes(geometry))
         return "the in-flight batch lies outside the reserved part of the ring";
+    return NULL;
+}
+
+/* Which descriptors have to be sound? Those of pending datagrams, as far as they were not lapped (a lapped one was
+ * reused and says nothing), and always the last one: the writer goes on from there. */
+static const char *check_reserved_seq(const struct channel_page *page, const struct channel_geometry *geometry,
+                                      uint64_t published, uint64_t *oldest)
+{
+    uint64_t reserved = atomic_load_explicit(&page->reserved_seq, memory_order_relaxed);
+    if (reserved < published || reserved - published > (uint64_t)geometry->slot_count * geometry->segments_per_slot)
+        return "the reserved sequence number is impossible";
+    if (*oldest == published && published > page->start_seq)
+        *oldest = published - 1;
+    if (reserved > geometry->descriptor_count && *oldest < reserved - geometry->descriptor_count)
+        *oldest = reserved - geometry->descriptor_count;
     return NULL;
 }
 
@@ -278,19 +315,11 @@ int channel_page_check(const struct channel_page *page, const struct ring_descri
     else
         what = check_batch(page, geometry, published);
     if (!what)
-        what = check_progress(page, published, &oldest);
-    if (!what) {
-        /* Lapped descriptors were reused and say nothing; only what is still there is looked at. */
-        uint64_t reserved_seq = atomic_load_explicit(&page->reserved_seq, memory_order_relaxed);
-        if (reserved_seq < published || reserved_seq - published > 2 * geometry->descriptor_count)
-            what = "the reserved sequence number is impossible";
-        else if (reserved_seq > geometry->descriptor_count && oldest < reserved_seq - geometry->descriptor_count)
-            oldest = reserved_seq - geometry->descriptor_count;
-        if (!what && oldest > published)
-            oldest = published;
-        if (!what)
-            what = check_descriptors(page, descriptors, geometry, oldest, published);
-    }
+        what = check_progress(page, geometry, published, &oldest);
+    if (!what)
+        what = check_reserved_seq(page, geometry, published, &oldest);
+    if (!what)
+        what = check_descriptors(page, descriptors, geometry, oldest, published);
     *ret_what = what ? what : "";
     return what ? -EBADMSG : 0;
 }

@@ -30,7 +30,9 @@
 #define CHANNEL_PAGE_VERSION 1u
 #define CACHE_LINE           64
 #define BATCH_SLOTS_MAX      64 /* datagrams (or, with receive_offload, coalesced runs) per recvmmsg */
-#define BATCH_SEGMENTS_MAX   64 /* datagrams in one coalesced run: UDP_MAX_SEGMENTS of the kernel */
+/* Datagrams in one coalesced run: UDP_MAX_SEGMENTS, 64 in kernels before 6.9. GRO itself joins at most 64, but what a
+ * local sender sends with UDP_SEGMENT arrives uncut. */
+#define BATCH_SEGMENTS_MAX   128
 
 /* Where everything is: a pure function of the channel's settings, so that a worker, its successor and a supervisor
  * that was restarted come to the same answer without asking the memory itself. */

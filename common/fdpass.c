@@ -77,10 +77,11 @@ ssize_t fdpass_receive(int socket, void *buffer, size_t size, int *ret_fds, uint
     if (length < 0)
         return -errno;
     int result = collect_fds(&message, ret_fds, capacity, ret_count);
-    bool ended = length == 0; /* an empty packet looks like the end of the stream: nothing may ride on it */
-    if (result == 0 && !ended && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+    /* An empty packet looks like the end of the stream, unless something rides on it. */
+    bool whole = result == 0 && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
+    if (whole && (length > 0 || *ret_count == 0))
         return length;
     fd_close_all(ret_fds, *ret_count);
     *ret_count = 0;
-    return ended ? 0 : -EBADMSG;
+    return -EBADMSG;
 }

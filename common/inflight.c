@@ -3,6 +3,7 @@
  * receiver starts. Must never follow a pointer or believe a length found in the shared array. */
 #include "common/inflight.h"
 
+#include <assert.h>
 #include <netinet/udp.h>
 #include <string.h>
 #include <time.h>
@@ -23,6 +24,7 @@ struct mmsghdr *inflight_arm(struct ring_writer *writer, uint32_t count)
     uint32_t slot_size = ring->geometry.slot_size;
     uint32_t room = ring->geometry.segments_per_slot > 1 ? slot_size : ring->geometry.max_datagram;
 
+    assert(count <= ring->geometry.slot_count);
     store_relaxed(batch->armed, 0);
     atomic_thread_fence(memory_order_release);
     store_relaxed(batch->armed_position, writer->position);
@@ -108,7 +110,7 @@ static uint32_t append_message(struct ring_writer *writer, uint32_t slot, uint32
     uint32_t full_length = *(const volatile uint32_t *)&batch->messages[slot].msg_len;
     uint32_t most = ring->geometry.max_datagram;
     uint32_t kept = full_length < slot_size ? full_length : slot_size;
-    uint64_t position = load_relaxed(batch->armed_position) + (uint64_t)slot * slot_size;
+    uint64_t position = writer->position + (uint64_t)slot * slot_size;
     struct control_values control;
     struct ring_entry entry;
 
@@ -126,11 +128,17 @@ static uint32_t append_message(struct ring_writer *writer, uint32_t slot, uint32
         ring_append(writer, index, &entry);
         return 1;
     }
+    /* The run as a whole first: mirrored one by one, a datagram that starts behind the wrap would be taken for one
+     * that was received at the front, and overwritten with what lies there. */
+    ring_map_mirror(&ring->data, position, kept);
     uint32_t count = 0;
     for (uint32_t at = 0; at < kept && count < ring->geometry.segments_per_slot; at += segment, count++) {
-        uint32_t length = kept - at < segment ? kept - at : segment;
+        bool last = count + 1 == ring->geometry.segments_per_slot; /* a kernel with longer runs: nothing goes unseen */
+        uint32_t length = kept - at < segment || last ? kept - at : segment;
         entry.position = position + at;
-        entry.length = length < most ? length : most;
+        entry.length = length < segment ? length : segment;
+        if (entry.length > most)
+            entry.length = most;
         entry.cut = length - entry.length;
         ring_append(writer, index + count, &entry);
     }
@@ -141,6 +149,7 @@ uint32_t inflight_publish(struct ring_writer *writer, uint32_t delivered)
 {
     uint32_t count = 0;
     uint64_t end = writer->position;
+    assert(delivered <= writer->ring->geometry.slot_count);
     for (uint32_t slot = 0; slot < delivered; slot++)
         count += append_message(writer, slot, count, &end);
     ring_publish(writer, count, end);

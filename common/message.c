@@ -43,6 +43,8 @@ const struct channel_spec *message_assign_spec(const struct message_assign *assi
 
 uint32_t message_fd_count(unsigned type, const void *payload)
 {
+    if (type >= SHAPES_END)
+        return 0;
     if (shapes[type].fd_count != FDS_BY_PAYLOAD)
         return shapes[type].fd_count;
     if (type == MESSAGE_SEGMENT)
@@ -79,6 +81,9 @@ static const char *check_assign(struct message_assign *assign, size_t payload_si
         return "wrong size";
     if ((assign->role == ROLE_CHANNEL) != (assign->spec_size != 0))
         return "role and settings disagree";
+    if (assign->has_log > 1 || assign->has_next > 1 ||
+        (assign->role == ROLE_ARCHIVE && (assign->has_log || assign->has_next)))
+        return "segments that can't be";
     if (assign->spec_size && channel_spec_check((struct channel_spec *)(assign + 1), assign->spec_size, &what) < 0)
         return what;
     return NULL;
@@ -163,6 +168,8 @@ static const char *check_packet(struct message *message, size_t length, enum mes
     } else if (header->payload_size != shape->payload_size) {
         return "wrong size";
     }
+    if (header->type == MESSAGE_RECOVER && ((const struct message_recover *)payload)->keep_count > 2)
+        return "more segments to keep than it has room for";
     terminate_texts(header->type, payload);
     if (header->fd_count != fd_count || message_fd_count(header->type, payload) != fd_count)
         return "wrong number of file descriptors";

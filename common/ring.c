@@ -4,8 +4,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/inflight.h"
@@ -18,7 +20,13 @@ enum { MAPPED_DOUBLE = 1, MAPPED_MIRROR = 2 };
 int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geometry,
                 enum ring_mapping_wanted wanted)
 {
+    struct stat status;
     *ring = (struct ring){.geometry = *geometry};
+    /* A memfd made for other settings may be shorter: touching what is beyond its end would be SIGBUS. */
+    if (fstat(memfd, &status) < 0)
+        return -errno;
+    if (status.st_size < 0 || (uint64_t)status.st_size < geometry->total_size)
+        return -EBADMSG;
     void *head = mmap(NULL, geometry->data_offset, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
     if (head == MAP_FAILED)
         return -errno;
@@ -38,6 +46,8 @@ int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geo
     }
     if (before != MAPPED_MIRROR)
         ring_map_refresh_tail(&ring->data);
+    else
+        snprintf(ring->data.reason, sizeof ring->data.reason, "this ring was mapped as a mirror before");
     atomic_store(&ring->page->mapping, ring->data.doubled ? MAPPED_DOUBLE : MAPPED_MIRROR);
     return 0;
 }
@@ -175,6 +185,25 @@ static void populate(uint8_t *from, size_t length)
         atomic_fetch_or((_Atomic uint8_t *)(from + at), 0); /* a write that changes nothing */
 }
 
+static uint64_t page_of(uint64_t offset)
+{
+    return offset / (uint64_t)sysconf(_SC_PAGESIZE) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Only an armed batch was ever written to. A predecessor that had reserved more and died before it armed would make
+ * its successor's datagrams look lapped: after ring_rewind its reservation is a whole ring ahead. */
+static void forget_reservation(struct ring_writer *writer)
+{
+    const struct ring *ring = writer->ring;
+    const struct channel_geometry *geometry = &ring->geometry;
+    uint64_t count = load_relaxed(ring->batch->count);
+    uint64_t position = load_relaxed(ring->batch->armed_position) + count * geometry->slot_size;
+    uint64_t seq = load_relaxed(ring->batch->armed_seq) + count * geometry->segments_per_slot;
+
+    store_relaxed(ring->page->reserved_position, position > writer->position ? position : writer->position);
+    store_relaxed(ring->page->reserved_seq, seq > writer->seq ? seq : writer->seq);
+}
+
 void ring_writer_open(struct ring_writer *writer, struct ring *ring)
 {
     const struct channel_page *page = ring->page;
@@ -190,27 +219,44 @@ void ring_writer_open(struct ring_writer *writer, struct ring *ring)
     uint64_t armed = load_relaxed(ring->batch->armed_position);
     if (armed > writer->position)
         writer->position = armed;
+    writer->populated_start = page_of(writer->position % ring->geometry.data_capacity);
+    writer->populated_end = writer->populated_start;
+    forget_reservation(writer);
     /* Addresses and control data are written by the kernel only: no page fault may happen there either. */
     populate((uint8_t *)ring->batch, sizeof *ring->batch);
 }
-/* Populating goes on ahead of the writer, once per page and process: kernels lose a datagram whose buffer page they
- * would have to fault in for a process that is just being killed. */
+
+static void populate_until(struct ring_writer *writer, uint64_t *mark, uint64_t end)
+{
+    const struct ring_map *map = &writer->ring->data;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    end = (end + page - 1) / page * page;
+    if (end > map->mapped_size)
+        end = map->mapped_size;
+    if (end <= *mark)
+        return;
+    populate(map->base + *mark, end - *mark);
+    *mark = end;
+}
+
+/* Populating goes on just ahead of the writer, once per page and process: kernels lose a datagram whose buffer page
+ * they would have to fault in for a process that is just being killed. A successor starts anywhere in the ring, so
+ * there are two marks: from its first page upwards, and from the front upwards. */
 static void populate_ahead(struct ring_writer *writer, uint64_t slots_bytes)
 {
     const struct ring_map *map = &writer->ring->data;
     uint64_t from = writer->position % map->capacity;
     uint64_t end = from + slots_bytes; /* at most the capacity: a batch is never more than a quarter of it */
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t *mark = from >= writer->populated_start ? &writer->populated_end : &writer->populated_front;
 
-    /* A slot that starts below the capacity may run on above it; the next one starts at the front again. */
-    uint64_t highest = end < map->capacity ? end : map->capacity + map->tail;
-    highest = (highest + page - 1) / page * page;
-    if (highest > map->mapped_size)
-        highest = map->mapped_size / page * page;
-    if (highest <= writer->populated)
+    if (end <= map->capacity) {
+        populate_until(writer, mark, end);
         return;
-    populate(map->base + writer->populated, highest - writer->populated);
-    writer->populated = highest;
+    }
+    /* A slot that starts below the capacity may run on above it; the next one starts at the front again. */
+    populate_until(writer, mark, map->capacity + map->tail);
+    populate_until(writer, &writer->populated_front, end - map->capacity);
 }
 
 void ring_reserve(struct ring_writer *writer, uint32_t slots)

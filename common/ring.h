@@ -19,8 +19,8 @@ struct ring {
 };
 
 /* Map a ring memfd of this geometry. Keeps the predecessor's mirror mapping where there is one, because the newest
- * bytes may be in the tail only. Nothing is checked yet: see channel_page_check(). 0 or -errno; on -ENOTSUP
- * ring->data.reason says why `double` can't be had. */
+ * bytes may be in the tail only. Nothing is checked yet: see channel_page_check(). 0 or -errno: -EBADMSG when the memfd
+ * is too small for the geometry; on -ENOTSUP ring->data.reason says why `double` can't be had. */
 int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geometry,
                 enum ring_mapping_wanted wanted);
 void ring_detach(struct ring *ring);
@@ -68,7 +68,10 @@ struct ring_writer {
     uint64_t position;    /* where the next datagram goes */
     uint64_t bytes_total;
     uint32_t drops;       /* the kernel's drop counter as of the last datagram */
-    uint64_t populated;   /* bytes of address space known to be populated, from the map's base on */
+    /* Offsets from the map's base: [start, end) and [0, front) are known to be populated in this process. */
+    uint64_t populated_start;
+    uint64_t populated_end;
+    uint64_t populated_front;
 };
 
 /* Continue where `published` stands. The page must have passed channel_page_check(). */

@@ -3,6 +3,7 @@
  * and by tests. Must never touch the ring's content: a successor maps a ring that is full of live datagrams. */
 #include "common/ring_map.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -35,7 +36,9 @@ static int map_double(int memfd, uint64_t offset, struct ring_map *map)
 
 static int map_mirror(int memfd, uint64_t offset, struct ring_map *map)
 {
-    size_t size = map->capacity + map->tail;
+    /* Whole pages, as the kernel maps them: the last one must be known as mapped, so that it can be populated. */
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t size = (map->capacity + map->tail + page - 1) / page * page;
     uint8_t *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, (off_t)offset);
     if (base == MAP_FAILED)
         return -errno;
@@ -71,8 +74,9 @@ static int probe_scratch(void)
     struct ring_map map = {.capacity = capacity, .tail = capacity};
     int memfd = memfd_create("holdfast-probe", MFD_CLOEXEC);
     if (memfd < 0) {
-        snprintf(probe.reason, sizeof probe.reason, "memfd_create: %s", strerror(errno));
-        return -errno;
+        int error = errno;
+        snprintf(probe.reason, sizeof probe.reason, "memfd_create: %s", strerror(error));
+        return -error;
     }
     int result = ftruncate(memfd, (off_t)capacity) < 0 ? -errno : map_double(memfd, 0, &map);
     fd_close(&memfd);
@@ -172,6 +176,7 @@ void ring_map_close(struct ring_map *map)
 
 void ring_map_mirror(const struct ring_map *map, uint64_t position, uint64_t length)
 {
+    assert(length <= map->tail);
     if (map->doubled || length == 0)
         return;
     uint64_t from = position % map->capacity;
