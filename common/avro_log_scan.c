@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: MIT */
+/* The scan of a log file: blocks, records, faults, and the way back after a fault. Used by the archive's recovery, by
+ * holdfastctl and by tests. Files may be damaged in any way and may shrink meanwhile, so everything is read into a
+ * window of our own memory and every length is held against it; no record that isn't sound may ever be passed on. */
+#include "common/avro_log_scan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WINDOW_SIZE (1024 * 1024) /* holds a block of the recorder several times over */
+
+_Static_assert(WINDOW_SIZE > AVRO_LOG_BLOCK_SIZE + AVRO_LOG_RECORD_MAX + AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE,
+               "the longest block fits");
+
+struct scan {
+    int fd;
+    const struct avro_log_scan_options *options;
+    const struct avro_log_visitor *visitor;
+    struct avro_log_summary *summary;
+    uint8_t *window;
+    uint64_t window_offset;
+    size_t window_length;
+    uint64_t file_size;
+    struct avro_log_block block; /* the one being walked */
+    uint64_t expected_seq;       /* the next record's number, if `exact`; else the smallest it may have */
+    bool exact;
+    /* In an open file: a fault only if something sound follows, else it is the unfinished end. */
+    const char *pending_what;
+    uint64_t pending_offset;
+    bool ended; /* seq_end was reached */
+    int result; /* anything but 0 ends the scan */
+};
+
+/* ---- bytes ---- */
+
+/* Bytes at offset: *ret_size of them, at least `want` unless the file ends before. Valid until the next call. */
+static const uint8_t *view(struct scan *scan, uint64_t offset, uint64_t want, size_t *ret_size)
+{
+    if (offset > scan->file_size)
+        offset = scan->file_size;
+    if (want > scan->file_size - offset)
+        want = scan->file_size - offset;
+    if (want > WINDOW_SIZE)
+        want = WINDOW_SIZE;
+    uint64_t window_end = scan->window_offset + scan->window_length;
+    if (offset < scan->window_offset || offset + want > window_end) {
+        scan->window_offset = offset;
+        scan->window_length = 0;
+        while (scan->window_length < WINDOW_SIZE && offset + scan->window_length < scan->file_size) {
+            ssize_t n = pread(scan->fd, scan->window + scan->window_length, WINDOW_SIZE - scan->window_length,
+                              (off_t)(offset + scan->window_length));
+            if (n < 0 && errno == EINTR)
+                continue;
+            if (n < 0)
+                scan->result = -errno;
+            if (n <= 0) { /* 0: the file has become shorter under us */
+                scan->file_size = offset + scan->window_length;
+                break;
+            }
+            scan->window_length += (size_t)n;
+        }
+        window_end = scan->window_offset + scan->window_length;
+    }
+    uint64_t size = window_end - offset;
+    if (size > scan->file_size - offset)
+        size = scan->file_size - offset;
+    *ret_size = size;
+    return scan->window + (offset - scan->window_offset);
+}
+
+static bool sync_is_at(struct scan *scan, uint64_t offset)
+{
+    size_t size;
+    const uint8_t *bytes = view(scan, offset, AVRO_LOG_SYNC_SIZE, &size);
+    return size >= AVRO_LOG_SYNC_SIZE && memcmp(bytes, scan->summary->identity.sync, AVRO_LOG_SYNC_SIZE) == 0;
+}
+
+/* The offset behind the next sync marker at or after `from`, or the file's end. */
+static uint64_t find_sync(struct scan *scan, uint64_t from)
+{
+    while (scan->result == 0 && from + AVRO_LOG_SYNC_SIZE <= scan->file_size) {
+        off_t data = lseek(scan->fd, (off_t)from, SEEK_DATA); /* a preallocated tail may be most of the file */
+        if (data < 0 && errno == ENXIO)
+            break;
+        if (data > (off_t)from) {
+            /* Unwritten space begins at whole pages, and a marker has no reason to respect these. */
+            uint64_t behind = (uint64_t)data - (AVRO_LOG_SYNC_SIZE - 1);
+            from = behind > from ? behind : from;
+        }
+        size_t size;
+        const uint8_t *bytes = view(scan, from, WINDOW_SIZE, &size);
+        if (size < AVRO_LOG_SYNC_SIZE)
+            break;
+        const uint8_t *hit = memmem(bytes, size, scan->summary->identity.sync, AVRO_LOG_SYNC_SIZE);
+        if (hit)
+            return from + (uint64_t)(hit - bytes) + AVRO_LOG_SYNC_SIZE;
+        from += size - (AVRO_LOG_SYNC_SIZE - 1);
+    }
+    return scan->file_size;
+}
+
+/* A block header as holdfast writes it: two padded varints. */
+static bool read_block_header(const uint8_t *bytes, size_t size, uint64_t *ret_count, uint64_t *ret_size)
+{
+    int64_t values[2];
+    if (size < AVRO_LOG_BLOCK_HEADER_SIZE)
+        return false;
+    for (int i = 0; i < 2; i++, bytes += AVRO_LOG_PADDED_SIZE)
+        if (avro_log_read_long(bytes, AVRO_LOG_PADDED_SIZE, &values[i]) != AVRO_LOG_PADDED_SIZE || values[i] < 0)
+            return false;
+    *ret_count = (uint64_t)values[0];
+    *ret_size = (uint64_t)values[1];
+    return true;
+}
+
+/* ---- what was found ---- */
+
+static void report_fault(struct scan *scan, uint64_t offset, const char *what)
+{
+    struct avro_log_summary *summary = scan->summary;
+    if (scan->result != 0)
+        return;
+    if (summary->faults++ == 0) {
+        summary->fault_offset = offset;
+        summary->fault_what = what;
+    }
+    if (scan->visitor->fault)
+        scan->result = scan->visitor->fault(scan->visitor->context, offset, what);
+}
+
+static void report_pending(struct scan *scan)
+{
+    if (!scan->pending_what)
+        return;
+    report_fault(scan, scan->pending_offset, scan->pending_what);
+    scan->pending_what = NULL;
+}
+
+/* A fault, unless it is where an open file ends. */
+static void report_end(struct scan *scan, uint64_t offset, const char *what)
+{
+    if (!scan->options->open) {
+        report_fault(scan, offset, what);
+    } else if (!scan->pending_what) {
+        scan->pending_offset = offset;
+        scan->pending_what = what;
+    }
+}
+
+static void count_record(struct avro_log_summary *summary, const struct avro_log_record *record)
+{
+    uint64_t seq = (uint64_t)record->seq;
+    if (summary->records++ == 0) {
+        summary->first_seq = seq;
+        summary->first_received_us = record->received_at_us;
+    }
+    summary->last_seq = seq;
+    summary->last_received_us = record->received_at_us;
+    summary->payload_bytes += record->payload_length;
+    summary->lost_before += record->lost_before > 0 ? (uint64_t)record->lost_before : 0;
+    summary->quarantined += record->flags & 1;
+    summary->cut += record->cut > 0;
+    summary->cut_bytes += record->cut > 0 ? (uint64_t)record->cut : 0;
+    summary->records_after_fault += summary->faults > 0;
+}
+
+static void report_record(struct scan *scan, const struct avro_log_found *found)
+{
+    const struct avro_log_visitor *visitor = scan->visitor;
+    struct avro_log_summary *summary = scan->summary;
+    uint64_t seq = (uint64_t)found->record.seq;
+
+    report_pending(scan);
+    uint64_t next = summary->records ? summary->last_seq + 1 : summary->has_header ? summary->identity.first_seq : seq;
+    if (seq > next) {
+        summary->gaps++;
+        summary->missing += seq - next;
+        if (scan->result == 0 && visitor->gap)
+            scan->result = visitor->gap(visitor->context, next, seq);
+    }
+    if (scan->result != 0)
+        return;
+    count_record(summary, &found->record);
+    if (scan->block.count++ == 0)
+        summary->blocks++;
+    scan->block.size = found->offset + found->length - (scan->block.offset + AVRO_LOG_BLOCK_HEADER_SIZE);
+    summary->last_block = scan->block;
+    scan->expected_seq = seq + 1;
+    scan->exact = true;
+    if (visitor->record)
+        scan->result = visitor->record(visitor->context, found);
+}
+
+/* ---- records and blocks ---- */
+
+/* Read the record at `offset`, which must end before `limit`. 0, or -EBADMSG with *ret_what; then *ret_length says
+ * where the next record would begin, 0 if its lengths can't be believed either. */
+static int read_record(struct scan *scan, uint64_t offset, uint64_t limit, struct avro_log_found *ret,
+                       const char **ret_what)
+{
+    size_t size;
+    uint64_t want = limit - offset < AVRO_LOG_RECORD_MAX ? limit - offset : AVRO_LOG_RECORD_MAX;
+    const uint8_t *bytes = view(scan, offset, want, &size);
+    if (size > limit - offset)
+        size = limit - offset;
+    ret->offset = offset;
+    ret->bytes = bytes;
+    ret->record.payload = NULL;
+    long length = avro_log_read_record(bytes, size, &ret->record, ret_what);
+    ret->length = length > 0 ? (size_t)length : 0;
+    if (length > 0)
+        return 0;
+    if (ret->record.payload) {
+        size_t end = (size_t)(ret->record.payload - bytes) + ret->record.payload_length + AVRO_LOG_CRC_SIZE;
+        ret->length = end <= size ? end : 0;
+    }
+    return -EBADMSG;
+}
+
+static void begin_block(struct scan *scan, uint64_t offset, bool sealed)
+{
+    const struct avro_log_summary *summary = scan->summary;
+    scan->block = (struct avro_log_block){.offset = offset, .sealed = sealed};
+    scan->exact = false;
+    scan->expected_seq = summary->records ? summary->last_seq + 1
+                                          : summary->has_header ? summary->identity.first_seq : 0;
+}
+
+static bool belongs_to_later_file(struct scan *scan, uint64_t seq)
+{
+    scan->ended = seq >= scan->options->seq_end;
+    return scan->ended;
+}
+
+/* A block whose sync marker is where it should be. Returns where the next block begins. */
+static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, uint64_t size)
+{
+    uint64_t at = offset + AVRO_LOG_BLOCK_HEADER_SIZE, end = at + size, seen = 0;
+    bool after_damage = false;
+    struct avro_log_found found;
+    const char *what;
+
+    begin_block(scan, offset, true);
+    for (; at < end && scan->result == 0; at += found.length, seen++) {
+        if (read_record(scan, at, end, &found, &what) < 0) {
+            report_fault(scan, at, what);
+            if (found.length == 0)
+                return end + AVRO_LOG_SYNC_SIZE;
+            after_damage = true;
+            scan->expected_seq++;
+            continue;
+        }
+        uint64_t seq = (uint64_t)found.record.seq;
+        if (seq < scan->expected_seq || (after_damage && scan->exact && seq != scan->expected_seq)) {
+            report_fault(scan, at, "the record's sequence number does not follow the one before it");
+            return end + AVRO_LOG_SYNC_SIZE;
+        }
+        if (belongs_to_later_file(scan, seq))
+            return end + AVRO_LOG_SYNC_SIZE;
+        if (scan->exact && seq != scan->expected_seq)
+            report_fault(scan, at, "sequence numbers are missing inside a block");
+        after_damage = false;
+        report_record(scan, &found);
+    }
+    if (seen != count)
+        report_fault(scan, offset, "the block does not hold as many records as its header says");
+    return end + AVRO_LOG_SYNC_SIZE;
+}
+
+/* A block whose header says nothing that can be relied on. Returns where the next block begins. */
+static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, uint64_t size)
+{
+    uint64_t at = offset + AVRO_LOG_BLOCK_HEADER_SIZE, promised_end = at + size;
+    struct avro_log_found found;
+    const char *what = "";
+
+    begin_block(scan, offset, false);
+    while (scan->result == 0) {
+        if (sync_is_at(scan, at)) {
+            report_end(scan, offset, "the block's header does not tell the size of its records");
+            return at + AVRO_LOG_SYNC_SIZE;
+        }
+        if (read_record(scan, at, scan->file_size, &found, &what) < 0)
+            break;
+        uint64_t seq = (uint64_t)found.record.seq;
+        if (seq < scan->expected_seq || (scan->exact && seq != scan->expected_seq)) {
+            what = "the record's sequence number does not follow the one before it";
+            break;
+        }
+        if (belongs_to_later_file(scan, seq))
+            return scan->file_size;
+        report_record(scan, &found);
+        at += found.length;
+    }
+    if (count > 0 && scan->block.count == count && at == promised_end) {
+        report_end(scan, at, "the sync marker behind the block is missing"); /* the marker alone is damaged */
+        size_t left;
+        const uint8_t *next = view(scan, at + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &left);
+        if (read_block_header(next, left, &count, &size))
+            return at + AVRO_LOG_SYNC_SIZE;
+        return find_sync(scan, at);
+    }
+    report_end(scan, at, at >= scan->file_size ? "the file ends inside a block" : what);
+    return find_sync(scan, at);
+}
+
+static uint64_t scan_block(struct scan *scan, uint64_t offset)
+{
+    size_t available;
+    uint64_t count, size;
+    const uint8_t *bytes = view(scan, offset, AVRO_LOG_BLOCK_HEADER_SIZE, &available);
+    if (!read_block_header(bytes, available, &count, &size)) {
+        report_end(scan, offset, "no block where one should begin");
+        return find_sync(scan, offset);
+    }
+    uint64_t overhead = AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE;
+    uint64_t left = scan->file_size - offset;
+    if (left >= overhead && size <= left - overhead) {
+        view(scan, offset, size + overhead, &available); /* the block in one piece, rather than again and again */
+        if (sync_is_at(scan, offset + AVRO_LOG_BLOCK_HEADER_SIZE + size))
+            return walk_sealed(scan, offset, count, size);
+    }
+    return walk_open(scan, offset, count, size);
+}
+
+/* ---- the file ---- */
+
+/* The file header is damaged. Its sync marker proves itself if a block header follows and either the same 16 bytes
+ * stand behind that block or a sound record begins it. Returns the header's size, 0 if there is no such place. */
+static uint64_t guess_sync(struct scan *scan)
+{
+    const uint64_t at_most = AVRO_LOG_HEADER_MAX;
+    struct avro_log_found found;
+    const char *what;
+    for (uint64_t end = AVRO_LOG_SYNC_SIZE; end <= at_most && end < scan->file_size && !scan->result; end++) {
+        size_t available;
+        uint64_t count, size, records = end + AVRO_LOG_BLOCK_HEADER_SIZE;
+        const uint8_t *bytes = view(scan, end - AVRO_LOG_SYNC_SIZE, AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE,
+                                    &available);
+        if (available < AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE)
+            break;
+        if (!read_block_header(bytes + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &count, &size))
+            continue;
+        memcpy(scan->summary->identity.sync, bytes, AVRO_LOG_SYNC_SIZE);
+        if ((size > 0 && size < scan->file_size && sync_is_at(scan, records + size)) ||
+            read_record(scan, records, scan->file_size, &found, &what) == 0)
+            return end;
+    }
+    return 0;
+}
+
+static void scan_file(struct scan *scan)
+{
+    struct avro_log_summary *summary = scan->summary;
+    size_t size;
+    const char *what;
+    const uint8_t *bytes = view(scan, 0, AVRO_LOG_HEADER_MAX, &size);
+    if (scan->result != 0)
+        return;
+    long length = avro_log_read_header(bytes, size, &summary->identity, &what);
+    summary->has_header = length > 0;
+    summary->header_size = length > 0 ? (uint64_t)length : 0;
+    if (!summary->has_header) {
+        report_fault(scan, 0, what);
+        memset(&summary->identity, 0, sizeof summary->identity);
+        summary->header_size = guess_sync(scan);
+        if (summary->header_size == 0)
+            return;
+    }
+    uint64_t offset = summary->header_size;
+    while (offset < scan->file_size && scan->result == 0 && !scan->ended)
+        offset = scan_block(scan, offset);
+}
+
+int avro_log_scan(int fd, const struct avro_log_scan_options *options, const struct avro_log_visitor *visitor,
+                  struct avro_log_summary *ret)
+{
+    static const struct avro_log_visitor nobody;
+    struct scan scan = {.fd = fd, .options = options, .visitor = visitor ? visitor : &nobody, .summary = ret};
+    struct stat status;
+
+    memset(ret, 0, sizeof *ret);
+    ret->fault_what = "";
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (!S_ISREG(status.st_mode))
+        return S_ISDIR(status.st_mode) ? -EISDIR : -EINVAL;
+    scan.file_size = (uint64_t)status.st_size;
+    ret->file_size = scan.file_size;
+    scan.window = malloc(WINDOW_SIZE);
+    if (!scan.window)
+        return -ENOMEM;
+    scan_file(&scan);
+    free(scan.window);
+    return scan.result;
+}
+
+/* ---- the last record alone ---- */
+
+/* Where the last block begins: behind the last sync marker but one. 0 if that can't be told from the file's end. */
+static uint64_t find_last_block(struct scan *scan, uint64_t header_size)
+{
+    uint64_t reach = WINDOW_SIZE;
+    uint64_t from = scan->file_size > reach ? scan->file_size - reach : 0;
+    if (from < header_size - AVRO_LOG_SYNC_SIZE)
+        from = header_size - AVRO_LOG_SYNC_SIZE;
+    uint64_t last = 0, next = from;
+    if (scan->file_size < header_size + AVRO_LOG_SYNC_SIZE || !sync_is_at(scan, scan->file_size - AVRO_LOG_SYNC_SIZE))
+        return 0;
+    while ((next = find_sync(scan, next)) < scan->file_size)
+        last = next;
+    return last;
+}
+
+int avro_log_last_seq(int fd, uint64_t *ret_seq)
+{
+    const struct avro_log_scan_options sealed = {.open = false, .seq_end = UINT64_MAX};
+    static const struct avro_log_visitor nobody;
+    struct avro_log_summary summary = {.fault_what = ""};
+    struct scan scan = {.fd = fd, .options = &sealed, .visitor = &nobody, .summary = &summary};
+    struct stat status;
+    const char *what;
+    size_t size;
+
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    scan.file_size = (uint64_t)status.st_size;
+    scan.window = malloc(WINDOW_SIZE);
+    if (!scan.window)
+        return -ENOMEM;
+    const uint8_t *bytes = view(&scan, 0, AVRO_LOG_HEADER_MAX, &size);
+    long length = avro_log_read_header(bytes, size, &summary.identity, &what);
+    uint64_t block = length > 0 ? find_last_block(&scan, (uint64_t)length) : 0;
+    if (block > 0)
+        scan_block(&scan, block);
+    free(scan.window);
+    int result = scan.result;
+    if (result == 0 && (summary.records == 0 || summary.faults > 0)) /* no shortcut: read it all */
+        result = avro_log_scan(fd, &sealed, NULL, &summary);
+    if (result < 0 || summary.records == 0)
+        return result;
+    *ret_seq = summary.last_seq;
+    return 1;
+}
