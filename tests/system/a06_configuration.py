@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""A configuration that is wrong starts nothing: holdfastd says every fault with its line, and exits with 2. One that is
+right goes round: what --print-config prints reads back to the same. (tests/unit/test_config.c has each rule with its
+exact words; here the program itself is asked.)"""
+
+import re
+
+from lib.holdfast import Daemon, channel
+from lib.place import ROOT, core
+
+GOOD = channel("engine", "127.0.0.1:26000", relays={"display": "127.0.0.1:26001"})
+
+
+def check(place, text, *arguments, expect=None):
+    path = place.folder / "test.conf"
+    path.write_text(text)
+    return place.run(place.program("holdfastd"), "--config", path, *(arguments or ("--check",)), expect=expect)
+
+
+def faults(place, text):
+    """The lines that are complained about, with the words."""
+    result = check(place, text)
+    assert result.returncode == 2, f"exit {result.returncode} for:\n{text}\n{result.stderr}"
+    prefix = re.escape(str(place.folder / "test.conf"))
+    found = [(int(match.group(1)), match.group(2)) for match in
+             re.finditer(rf"^{prefix}:(\d+): (.+)$", result.stderr, re.MULTILINE)]
+    assert found, f"no FILE:LINE: in {result.stderr!r}"
+    return found
+
+
+def expect_faults(place, cases):
+    """cases: (what, text, line, words that must be in the message)."""
+    wrong = []
+    for what, text, line, words in cases:
+        try:
+            found = faults(place, text)
+        except AssertionError as error:
+            wrong.append(f"{what}: {error}")
+            continue
+        if not any(at == line and all(word in message for word in words) for at, message in found):
+            wrong.append(f"{what}: expected line {line} with {words}, got {found}")
+    assert not wrong, "\n".join(wrong)
+
+
+def one_channel(*lines):
+    """A channel whose further lines begin on line 3 of the file."""
+    return "\n".join(['channel "engine" {', '  listen = "127.0.0.1:26000"', *lines, "}"])
+
+
+RELAY = 'relay "display" { to = "127.0.0.1:26001" }'
+
+
+@core
+def test_a_good_configuration_passes_and_prints_the_same_twice(place):
+    check(place, GOOD, expect=0)
+    printed = check(place, GOOD, "--print-config", expect=0).stdout
+    assert "engine" in printed and "127.0.0.1:26001" in printed
+    assert check(place, printed, "--print-config", expect=0).stdout == printed
+    check(place, printed, expect=0)
+
+
+def test_the_configurations_that_come_along_pass_and_go_round(place):
+    for name in ("holdfast.conf", "quickstart.conf"):
+        path = ROOT / "conf" / name
+        place.run(place.program("holdfastd"), "--config", path, "--check")
+        printed = place.run(place.program("holdfastd"), "--config", path, "--print-config").stdout
+        assert check(place, printed, "--print-config", expect=0).stdout == printed, name
+
+
+def test_values_that_make_no_sense(place):
+    def setting(line, *words):
+        return (line, one_channel(line, RELAY), 3, words)
+    expect_faults(place, [
+        setting('ring_size = "many"', "ring_size"),
+        setting('ring_size = "1K"', "ring_size"),
+        setting("max_datagram = 0", "max_datagram"),
+        setting("max_datagram = 65508", "max_datagram", "65507"),
+        setting('max_datagram = "abc"', "max_datagram"),
+        setting('receive_buffer = "-1M"', "receive_buffer"),
+        setting('mapping = "triple"', "mapping"),
+        setting('busy_poll = "1h"', "busy_poll"),
+        setting("realtime_priority = 100", "realtime_priority"),
+        setting('source = "10.0.0.7"', "source"),
+        setting('interface = "lo"', "interface"),
+        setting('volume = "11"', "volume"),
+        ("hang_timeout", 'hang_timeout = "100ms"\n' + GOOD, 1, ("hang_timeout",)),
+        ("spare_workers", "spare_workers = 65\n" + GOOD, 1, ("spare_workers",)),
+        ("mode", 'control { mode = "worldwide" }\n' + GOOD, 1, ("mode",)),
+        ("socket", f'control {{ socket = "/{"x" * 120}" }}\n' + GOOD, 1, ("socket",)),
+    ])
+
+
+def test_addresses_that_can_not_be(place):
+    expect_faults(place, [
+        ("no listen", f'channel "engine" {{\n  {RELAY}\n}}', 1, ("listen",)),
+        ("no port", f'channel "engine" {{\n  listen = "127.0.0.1"\n  {RELAY}\n}}', 2, ("listen",)),
+        ("a name", f'channel "engine" {{\n  listen = "localhost:26000"\n  {RELAY}\n}}', 2, ("listen",)),
+        ("port 0", f'channel "engine" {{\n  listen = "127.0.0.1:0"\n  {RELAY}\n}}', 2, ("listen",)),
+        ("same address twice", GOOD + GOOD.replace("engine", "other").replace(":26001", ":26002"),
+         GOOD.count("\n") + 2, ("127.0.0.1:26000",)),
+        ("relay to itself", one_channel('relay "loop" { to = "127.0.0.1:26000" }'), 3, ("listen",)),
+        ("twice the same destination", one_channel(RELAY, RELAY.replace("display", "other")), 4, ("127.0.0.1:26001",)),
+        ("ttl", one_channel('relay "display" { to = "239.1.1.1:6000"  ttl = 256 }'), 3, ("ttl",)),
+        ("no to", one_channel('relay "display" { ttl = 1 }'), 3, ("to",)),
+    ])
+
+
+def test_sections_that_can_not_be(place):
+    expect_faults(place, [
+        ("nothing to do", 'channel "engine" {\n  listen = "127.0.0.1:26000"\n}', 1, ("record",)),
+        ("no channel", "spare_workers = 1\n", 1, ("channel",)),
+        ("same name twice", GOOD + GOOD.replace(":26000", ":26003"), GOOD.count("\n") + 1, ("engine",)),
+        ("bad name", GOOD.replace('"engine"', '"an engine"'), 1, ("an engine",)),
+        ("same destination name twice", one_channel(RELAY, RELAY.replace(":26001", ":26002")), 4, ("display",)),
+        ("decimate without a rule", one_channel('decimate "slow" { to = "127.0.0.1:26001" }'), 3, ("keep_every",)),
+        ("decimate with two rules",
+         one_channel('decimate "slow" { to = "127.0.0.1:26001"  keep_every = 5  max_rate = 5 }'), 3, ("max_rate",)),
+        ("keep_every = 0", one_channel('decimate "slow" { to = "127.0.0.1:26001"  keep_every = 0 }'), 3,
+         ("keep_every",)),
+        ("small segments", one_channel('record { segment_size = "1K" }'), 3, ("segment_size",)),
+        ("no unit", one_channel('record { segment_time = "90" }'), 3, ("segment_time",)),
+        ("too much free", one_channel('record { keep_free = "101%" }'), 3, ("keep_free",)),
+        ("on_full", one_channel('record { on_full = "panic" }'), 3, ("on_full",)),
+        ("keeps too little", one_channel('record { segment_size = "256M"  keep_at_most = "300M" }'), 3,
+         ("keep_at_most",)),
+        ("unknown section", one_channel("transmit { }", RELAY), 3, ("transmit",)),
+    ])
+
+
+@core
+def test_all_faults_are_told_at_once(place):
+    found = faults(place, one_channel("max_datagram = 0", 'ring_size = "x"', "colour = 3",
+                                      'relay "display" { to = "nowhere" }'))
+    assert [line for line, _ in found] == [3, 4, 5, 6], found
+
+
+@core
+def test_a_bad_configuration_starts_nothing(place):
+    daemon = Daemon(place, one_channel("max_datagram = 0", "record { }"))
+    daemon.start(wait=False)
+    assert daemon.process.wait(20) == 2
+    assert not daemon.socket.exists() and not daemon.log_dir.exists()
+    assert "READY=1" not in daemon.notifications.poll()
+
+
+def test_usage_errors_and_version(place):
+    program = place.program("holdfastd")
+    assert re.search(r"\d+\.\d+", place.run(program, "--version").stdout)
+    assert "--config" in place.run(program, "--help").stdout
+    for wrong in (["--frobnicate"], ["--config"], ["surplus"]):
+        result = place.run(program, *wrong, expect=2)
+        assert result.stderr.strip(), f"{wrong}: no word of explanation"
+    missing = place.run(program, "--config", place.folder / "none.conf", "--check", expect=2)
+    assert "none.conf" in missing.stderr
