@@ -21,7 +21,7 @@ VERSION := $(shell sed -n 's/^\#\# \([0-9][0-9.]*\).*/\1/p' CHANGES.md 2>/dev/nu
 
 WARNINGS = -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
            -Wpointer-arith -Wcast-qual -Wwrite-strings -Wformat=2 -Wundef -Wvla -Wnull-dereference -Wno-cast-qual
-HARDEN   = -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE -D_FORTIFY_SOURCE=2
+HARDEN   = -fno-omit-frame-pointer -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE -D_FORTIFY_SOURCE=2
 OPTIMISE = -O2 -g
 LINK_HARDEN = -pie -Wl,-z,relro,-z,now -Wl,-z,noexecstack
 

@@ -132,6 +132,13 @@ struct destination_slot {
     _Atomic uint64_t check;
 };
 
+/* Does a relay send runs of equal length with one call (UDP_SEGMENT, udp(7))? */
+enum segmentation {
+    SEGMENTATION_UNTRIED = 0,
+    SEGMENTATION_USED = 1,
+    SEGMENTATION_REFUSED = 2, /* this destination's path can't: one datagram per message */
+};
+
 #define LAST_WORDS_FRAMES 32
 #define LAST_WORDS_TEXT   256
 #define LAST_WORDS_NAME   48
@@ -184,6 +191,8 @@ struct channel_page {
     _Alignas(CACHE_LINE) _Atomic uint64_t durable_segment_id;
     _Atomic uint64_t durable_offset;
     _Atomic uint64_t quarantined;
+    /* Per relay: enum segmentation << 16 | errno that made it PLAIN. For status only. */
+    _Alignas(CACHE_LINE) _Atomic uint32_t segmentation[CHANNEL_DESTINATIONS_MAX];
 
     struct thread_beat beats[CHANNEL_THREAD_COUNT];
     _Alignas(CACHE_LINE) struct consumer_trouble trouble[CONSUMER_COUNT];

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of one generation: take over, start the threads, say READY, then be the control thread until the end. */
+#include "worker/channel/channel_worker.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "worker/channel/recorder.h"
+
+static void beat(struct channel_worker *worker, enum channel_thread thread, enum thread_state state)
+{
+    struct thread_beat *own = &worker->ring.page->beats[thread];
+    atomic_store_explicit(&own->beat_ns, monotonic_now().ns, memory_order_relaxed);
+    atomic_store_explicit(&own->state, state, memory_order_release);
+}
+
+void beat_busy(struct channel_worker *worker, enum channel_thread thread)
+{
+    beat(worker, thread, THREAD_BUSY);
+}
+
+void beat_parked(struct channel_worker *worker, enum channel_thread thread)
+{
+    beat(worker, thread, THREAD_PARKED);
+}
+
+void beat_disk(struct channel_worker *worker, enum channel_thread thread)
+{
+    beat(worker, thread, THREAD_DISK);
+}
+
+void beat_work(struct channel_worker *worker, enum channel_thread thread, uint64_t first, uint64_t end)
+{
+    struct thread_beat *own = &worker->ring.page->beats[thread];
+    atomic_store_explicit(&own->work_first, first, memory_order_relaxed);
+    atomic_store_explicit(&own->work_end, end, memory_order_release);
+}
+
+/* All threads of the worker inherit this from the main thread. */
+static void apply_cpus(const struct channel_spec *spec)
+{
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    for (unsigned cpu = 0; cpu < CHANNEL_CPUS_MAX; cpu++)
+        if (spec->cpus[cpu / 64] >> (cpu % 64) & 1)
+            CPU_SET(cpu, &cpus);
+    if (CPU_COUNT(&cpus) > 0 && sched_setaffinity(0, sizeof cpus, &cpus) < 0)
+        log_warning("cpus: %s; the worker runs on any CPU (see sched_setaffinity(2))", strerror(errno));
+}
+
+static int start_thread(pthread_t *thread, void *(*run)(void *), struct channel_worker *worker)
+{
+    int error = pthread_create(thread, NULL, run, worker);
+    if (error)
+        log_error("starting a thread: %s", strerror(error));
+    return -error;
+}
+
+static int start_threads(struct channel_worker *worker)
+{
+    int result = 0;
+    if (worker->recorder) {
+        result = start_thread(&worker->recorder_thread, recorder_main, worker);
+        if (result == 0)
+            result = start_thread(&worker->syncer_thread, syncer_main, worker);
+    }
+    if (result == 0 && worker->decimator)
+        result = start_thread(&worker->decimator_thread, decimator_main, worker);
+    if (result == 0)
+        result = start_thread(&worker->receiver_thread, receiver_main, worker);
+    return result;
+}
+
+static int open_parts(struct channel_worker *worker)
+{
+    int result = relay_open(worker);
+    if (result == 0 && worker->spec->decimate_count > 0)
+        result = decimator_open(worker);
+    else
+        atomic_store(&worker->decimator_done, 1);
+    if (result == 0 && worker->spec->record.enabled)
+        result = recorder_open(worker);
+    else
+        atomic_store(&worker->recorder_done, 1);
+    return result;
+}
+
+static void say_ready(struct channel_worker *worker, const char *refused)
+{
+    struct message_ready ready = {.recovered = worker->recovered,
+                                  .ring_refused = refused != NULL,
+                                  .mapping_double = worker->ring.data.doubled};
+    strncpy(ready.reason, refused ? refused : worker->ring.data.reason, sizeof ready.reason - 1);
+    int result = message_send(MESSAGE_FD, MESSAGE_READY, worker->inheritance->generation, &ready, sizeof ready, NULL, 0);
+    if (result < 0)
+        log_error("telling the supervisor READY: %s", strerror(-result)); /* it has a deadline for that */
+}
+
+int channel_worker_run(struct inheritance *inheritance)
+{
+    struct channel_worker *worker = aligned_alloc(CACHE_LINE, (sizeof *worker + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+    char who[CHANNEL_NAME_SIZE + 16] = "channel ";
+    const char *what;
+
+    strcat(who, inheritance->spec->name);
+    log_open(who);
+    if (!worker) {
+        log_error("no memory to start with");
+        return 1;
+    }
+    memset(worker, 0, sizeof *worker);
+    worker->inheritance = inheritance;
+    worker->spec = inheritance->spec;
+    atomic_store(&worker->recorder_cursor, UINT64_MAX);
+    atomic_store(&worker->decimator_cursor, UINT64_MAX);
+    atomic_store(&worker->recorder_wakeup.wake_at, WAKEUP_NEVER);
+    atomic_store(&worker->decimator_wakeup.wake_at, WAKEUP_NEVER);
+    atomic_store(&worker->space_wakeup.wake_at, WAKEUP_NEVER);
+    worker->control_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (worker->control_event < 0) {
+        log_error("eventfd: %s", strerror(errno));
+        return 1;
+    }
+    apply_cpus(worker->spec);
+
+    int result = takeover_attach(worker, &what);
+    if (result == -EBADMSG) {
+        log_error("the ring can't be trusted: %s; a fresh one is needed", what);
+        say_ready(worker, what);
+        return 0;
+    }
+    if (result == 0)
+        result = open_parts(worker);
+    if (result == 0) {
+        /* From here on the supervisor watches: the threads beat before READY is said. */
+        beat_busy(worker, CHANNEL_THREAD_CONTROL);
+        atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_CONTROL].thread_id, (uint32_t)gettid());
+        result = start_threads(worker);
+    }
+    if (result < 0) {
+        log_error("can't start: %s", strerror(-result));
+        return 1;
+    }
+    say_ready(worker, NULL);
+    return control_run(worker);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* The control thread: fd 3, the other threads' reports, beats on behalf of those who sleep, and the orderly end. It
+ * never waits for a disk or for a thread: what takes long is looked at again in the next round. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "worker/channel/channel_worker.h"
+#include "worker/channel/recorder.h"
+
+#define ROUND_MS      200 /* a beat at least every 250 ms */
+#define STOP_ROUND_MS 10
+/* Orphaned: how long recorder and decimator may take to work off what is published. */
+#define ORPHAN_NS (10 * NS_PER_S)
+
+struct control {
+    struct channel_worker *worker;
+    struct message *message;
+    bool stopping;
+    bool orphaned; /* the supervisor is gone */
+    monotonic stop_began;
+};
+
+static void send_message(struct control *control, enum message_type type, const void *payload, size_t size)
+{
+    if (control->orphaned)
+        return;
+    int result =
+        message_send(MESSAGE_FD, type, control->worker->inheritance->generation, payload, size, NULL, 0);
+    if (result < 0 && result != -EPIPE && result != -ECONNRESET)
+        log_error("telling the supervisor %s: %s", message_name(type), strerror(-result));
+}
+
+static void begin_stop(struct control *control, bool drain, bool seal)
+{
+    struct channel_worker *worker = control->worker;
+    if (control->stopping)
+        return;
+    control->stopping = true;
+    control->stop_began = monotonic_now();
+    atomic_store(&worker->stop_drains, drain);
+    atomic_store(&worker->stop_seals, seal);
+    atomic_store_explicit(&worker->stop_phase, STOP_RECEIVER, memory_order_release);
+}
+
+static void handle_message(struct control *control)
+{
+    struct channel_worker *worker = control->worker;
+    struct message *message = control->message;
+    switch (message->header.type) {
+    case MESSAGE_SEGMENT:
+        if (worker->recorder && message->segment->error == 0)
+            recorder_give(worker->recorder, &message->fds[0], &message->segment->grant);
+        break;
+    case MESSAGE_ROTATE:
+        if (worker->recorder)
+            recorder_rotate(worker->recorder);
+        break;
+    case MESSAGE_STOP:
+        /* When the next worker takes over at once, what the kernel has queued is left to it. */
+        begin_stop(control, message->stop->seal != 0, message->stop->seal != 0);
+        break;
+    default:
+        log_warning("%s is not for a channel's worker; ignored", message_name(message->header.type));
+        break;
+    }
+}
+
+static void read_messages(struct control *control)
+{
+    const char *what;
+    for (;;) {
+        struct pollfd readable = {.fd = MESSAGE_FD, .events = POLLIN};
+        if (control->orphaned || poll(&readable, 1, 0) != 1)
+            return;
+        int result = message_receive(MESSAGE_FD, TO_CHILD, control->message, &what);
+        if (result == -EBADMSG) {
+            log_warning("refused a message from the supervisor: %s", what);
+        } else if (result <= 0) {
+            log_notice("the supervisor is gone; committing and leaving");
+            control->orphaned = true;
+            begin_stop(control, false, true);
+        } else {
+            if (control->message->header.generation == control->worker->inheritance->generation)
+                handle_message(control);
+            message_release(control->message);
+        }
+    }
+}
+
+static void send_reports(struct control *control)
+{
+    struct channel_worker *worker = control->worker;
+    if (!worker->recorder)
+        return;
+    struct recorder_reports reports = recorder_take_reports(worker->recorder);
+    for (uint32_t i = 0; i < reports.done_count; i++) {
+        send_message(control, MESSAGE_SEGMENT_DONE, &reports.done[i], sizeof reports.done[i]);
+        REACHED(worker->ring.page, roll_reported);
+    }
+    if (reports.failed)
+        send_message(control, MESSAGE_LOG_FAILED, &reports.failed_message, sizeof reports.failed_message);
+    if (reports.wanted) {
+        struct commit_progress committed;
+        struct message_segment_wanted wanted = {0};
+        if (channel_page_read_commit(worker->ring.page, &committed))
+            wanted.current_id = committed.segment_id;
+        send_message(control, MESSAGE_SEGMENT_WANTED, &wanted, sizeof wanted);
+    }
+}
+
+/* A thread that waits in the kernel with nothing to do doesn't wake up just to beat. A reader that is parked although
+ * what it waits for is there is not vouched for: if its wake-up was lost, the supervisor shall see it. */
+static void beat_for_parked(struct channel_worker *worker)
+{
+    struct channel_page *page = worker->ring.page;
+    const struct wakeup *wakeups[CHANNEL_THREAD_COUNT] = {
+        [CHANNEL_THREAD_RECORDER] = &worker->recorder_wakeup,
+        [CHANNEL_THREAD_DECIMATOR] = &worker->decimator_wakeup,
+    };
+    uint64_t published = ring_published(&worker->ring);
+    for (int thread = 0; thread < CHANNEL_THREAD_COUNT; thread++) {
+        struct thread_beat *beat = &page->beats[thread];
+        if (atomic_load_explicit(&beat->state, memory_order_acquire) != THREAD_PARKED)
+            continue;
+        if (wakeups[thread] && atomic_load(&wakeups[thread]->wake_at) <= published)
+            continue;
+        atomic_store_explicit(&beat->beat_ns, monotonic_now().ns, memory_order_relaxed);
+    }
+}
+
+static void rouse_receiver(struct channel_worker *worker)
+{
+    /* It may be about to enter recvmmsg, where a flag is not seen: the signal is repeated until it has ended. */
+    pthread_kill(worker->receiver_thread, SIGUSR1);
+    wakeup_now(&worker->space_wakeup);
+}
+
+/* One look at the stop. Returns true when every thread that has anything to save has ended. */
+static bool stop_progress(struct channel_worker *worker)
+{
+    if (!atomic_load(&worker->receiver_done)) {
+        rouse_receiver(worker);
+        return false;
+    }
+    if (stop_phase_of(worker) < STOP_READERS)
+        atomic_store_explicit(&worker->stop_phase, STOP_READERS, memory_order_release);
+    wakeup_now(&worker->recorder_wakeup);
+    wakeup_now(&worker->decimator_wakeup);
+    return atomic_load(&worker->recorder_done) && atomic_load(&worker->decimator_done);
+}
+
+static void say_bye(struct control *control)
+{
+    struct commit_progress committed;
+    struct message_bye bye = {.next_seq = ring_published(&control->worker->ring)};
+    if (control->worker->recorder && channel_page_read_commit(control->worker->ring.page, &committed)) {
+        bye.segment_id = committed.segment_id;
+        bye.committed_length = committed.block_records ? UINT64_MAX : committed.block_start;
+        if (committed.next_seq == committed.segment_first_seq)
+            bye.committed_length = 0; /* begun, but nothing came */
+    }
+    send_message(control, MESSAGE_BYE, &bye, sizeof bye);
+}
+
+static void ignore_signal(int signal_number)
+{
+    (void)signal_number; /* it only interrupts a system call */
+}
+
+int control_run(struct channel_worker *worker)
+{
+    struct control control = {.worker = worker, .message = malloc(sizeof *control.message)};
+    struct sigaction interrupt = {.sa_handler = ignore_signal}; /* no SA_RESTART: that is its purpose */
+    if (!control.message) {
+        log_error("no memory for messages");
+        return 1;
+    }
+    sigaction(SIGUSR1, &interrupt, NULL);
+    for (;;) {
+        beat_busy(worker, CHANNEL_THREAD_CONTROL);
+        beat_for_parked(worker);
+        read_messages(&control);
+        send_reports(&control);
+        uint32_t receiver_done = atomic_load(&worker->receiver_done);
+        if (receiver_done == 2 && !control.stopping)
+            begin_stop(&control, false, false); /* its socket is broken: the next generation gets a new one */
+        if (control.stopping && stop_progress(worker))
+            break;
+        if (control.orphaned && monotonic_since(monotonic_now(), control.stop_began) > ORPHAN_NS)
+            break;
+        struct pollfd fds[] = {{.fd = control.orphaned ? -1 : MESSAGE_FD, .events = POLLIN},
+                               {.fd = worker->control_event, .events = POLLIN}};
+        beat_parked(worker, CHANNEL_THREAD_CONTROL);
+        if (poll(fds, 2, control.stopping ? STOP_ROUND_MS : ROUND_MS) > 0 && fds[1].revents) {
+            uint64_t count;
+            ssize_t ignored = read(worker->control_event, &count, sizeof count);
+            (void)ignored; /* nonblocking; the reports themselves say what there is */
+        }
+    }
+    send_reports(&control);
+    say_bye(&control);
+    return atomic_load(&worker->receiver_done) == 2 ? 1 : 0;
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/* The receiver: takes datagrams from the socket into the ring, publishes them, relays them, wakes the readers. It
+ * never touches anything that can wait for a disk, and only on_full = "wait" lets a reader hold it back. */
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/inflight.h"
+#include "common/log.h"
+#include "worker/channel/channel_worker.h"
+#include "worker/last_words.h"
+
+/* While readers keep up, a trickle stays in this much of the ring instead of sweeping through all of it. */
+#define WARM_BYTES (512 * 1024)
+#define RETRY_BYTES (64 * 1024)
+#define BATCH_LEAST 8
+/* A final drain ends at an empty queue; a sender that never pauses must not keep it going for ever. */
+#define DRAIN_NS (500 * NS_PER_MS)
+#define WAIT_FOR_SPACE_NS (100 * NS_PER_MS)
+
+struct receiver {
+    struct channel_worker *worker;
+    uint32_t batch; /* messages asked for: grows with the load, so that a trickle doesn't prepare 64 of them */
+    bool last_was_short; /* the socket was empty after the last batch */
+    uint64_t rewind_at;  /* offset in the ring from where on to go back to its front */
+    bool waiting_for_space;
+};
+
+static bool readers_caught_up(struct channel_worker *worker)
+{
+    uint64_t seq = worker->writer.seq;
+    return atomic_load_explicit(&worker->recorder_cursor, memory_order_acquire) >= seq &&
+           atomic_load_explicit(&worker->decimator_cursor, memory_order_acquire) >= seq;
+}
+
+/* When the warm part is used up and the socket is empty: wait for the next datagram without a reservation. By then
+ * the readers have caught up, and the writer can start over at the front. */
+static void stay_warm(struct receiver *receiver)
+{
+    struct channel_worker *worker = receiver->worker;
+    uint64_t offset = ring_writer_offset(&worker->writer);
+    if (offset < WARM_BYTES)
+        receiver->rewind_at = WARM_BYTES;
+    if (offset < receiver->rewind_at || !receiver->last_was_short)
+        return;
+    if (!readers_caught_up(worker)) {
+        struct pollfd readable = {.fd = worker->inheritance->rx, .events = POLLIN};
+        wakeup_now(&worker->recorder_wakeup);
+        wakeup_now(&worker->decimator_wakeup);
+        beat_parked(worker, CHANNEL_THREAD_RECEIVER);
+        poll(&readable, 1, -1);
+        beat_busy(worker, CHANNEL_THREAD_RECEIVER);
+    }
+    if (readers_caught_up(worker))
+        ring_rewind(&worker->writer);
+    else
+        receiver->rewind_at = offset + RETRY_BYTES;
+}
+
+/* on_full = "wait": false when there is no room and the worker is about to stop. */
+static bool wait_for_space(struct receiver *receiver)
+{
+    struct channel_worker *worker = receiver->worker;
+    if (!worker->spec->record.enabled || worker->spec->record.on_full != RECORD_ON_FULL_WAIT)
+        return true;
+    for (;;) {
+        uint64_t cursor = atomic_load_explicit(&worker->recorder_cursor, memory_order_acquire);
+        if (!ring_reserve_would_lap(&worker->writer, receiver->batch, cursor)) {
+            receiver->waiting_for_space = false;
+            return true;
+        }
+        if (stop_phase_of(worker) != STOP_NOT)
+            return false;
+        if (!receiver->waiting_for_space)
+            log_warning("the ring is full and on_full = \"wait\": the receiver waits for the recorder; the kernel's "
+                        "buffer absorbs, then drops and counts");
+        receiver->waiting_for_space = true;
+        beat_parked(worker, CHANNEL_THREAD_RECEIVER);
+        wakeup_wait(&worker->space_wakeup, &worker->recorder_cursor, cursor + 1, WAIT_FOR_SPACE_NS);
+        beat_busy(worker, CHANNEL_THREAD_RECEIVER);
+    }
+}
+
+static void adapt_batch(struct receiver *receiver, uint32_t delivered)
+{
+    uint32_t most = receiver->worker->ring.geometry.slot_count;
+    receiver->last_was_short = delivered < receiver->batch;
+    if (delivered == receiver->batch)
+        receiver->batch = receiver->batch * 2 < most ? receiver->batch * 2 : most;
+    else if (delivered < receiver->batch / 4 && receiver->batch > BATCH_LEAST)
+        receiver->batch /= 2;
+    if (receiver->batch > most)
+        receiver->batch = most;
+}
+
+/* One round. Returns the number of messages, 0 when interrupted or empty, -errno when the socket is broken. */
+static int receive_batch(struct receiver *receiver, int flags)
+{
+    struct channel_worker *worker = receiver->worker;
+    struct channel_page *page = worker->ring.page;
+
+    ring_reserve(&worker->writer, receiver->batch);
+    REACHED(page, receive_reserved);
+    struct mmsghdr *messages = inflight_arm(&worker->writer, receiver->batch);
+    REACHED(page, receive_armed);
+    beat_parked(worker, CHANNEL_THREAD_RECEIVER);
+    int count = recvmmsg(worker->inheritance->rx, messages, receiver->batch, flags | MSG_TRUNC, NULL);
+    int error = errno;
+    beat_busy(worker, CHANNEL_THREAD_RECEIVER);
+    if (count <= 0)
+        return count == 0 || error == EINTR || error == EAGAIN ? 0 : -error;
+    REACHED(page, receive_received);
+    inflight_publish(&worker->writer, (uint32_t)count);
+    REACHED(page, receive_published);
+    relay_run(worker);
+    wakeup_published(&worker->recorder_wakeup, worker->writer.seq);
+    wakeup_published(&worker->decimator_wakeup, worker->writer.seq);
+    adapt_batch(receiver, (uint32_t)count);
+    return count;
+}
+
+/* Take what the kernel has queued, but don't wait for more. */
+static void drain(struct receiver *receiver)
+{
+    monotonic start = monotonic_now();
+    receiver->batch = receiver->worker->ring.geometry.slot_count;
+    while (wait_for_space(receiver) && receive_batch(receiver, MSG_DONTWAIT) > 0)
+        if (monotonic_since(monotonic_now(), start) > DRAIN_NS) {
+            log_notice("datagrams keep coming in while stopping; what comes now is left to the kernel");
+            return;
+        }
+}
+
+static void apply_priority(const struct channel_spec *spec)
+{
+    if (spec->realtime_priority > 0) {
+        struct sched_param priority = {.sched_priority = (int)spec->realtime_priority};
+        if (sched_setscheduler(0, SCHED_FIFO, &priority) < 0)
+            log_warning("realtime_priority = %u: %s; CAP_SYS_NICE or LimitRTPRIO= is needed; the receiver runs at "
+                        "normal priority",
+                        spec->realtime_priority, strerror(errno));
+    }
+}
+
+void *receiver_main(void *argument)
+{
+    struct channel_worker *worker = argument;
+    struct receiver receiver = {.worker = worker, .batch = BATCH_LEAST, .rewind_at = WARM_BYTES};
+    int result = 0;
+
+    if (receiver.batch > worker->ring.geometry.slot_count)
+        receiver.batch = worker->ring.geometry.slot_count;
+    last_words_thread(CHANNEL_THREAD_RECEIVER);
+    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECEIVER].thread_id, (uint32_t)gettid());
+    beat_busy(worker, CHANNEL_THREAD_RECEIVER);
+    apply_priority(worker->spec);
+    relay_run(worker); /* what the predecessor published and did not get to send */
+    wakeup_published(&worker->recorder_wakeup, worker->writer.seq);
+    wakeup_published(&worker->decimator_wakeup, worker->writer.seq);
+
+    while (stop_phase_of(worker) == STOP_NOT && result >= 0) {
+        stay_warm(&receiver);
+        if (!wait_for_space(&receiver))
+            break;
+        result = receive_batch(&receiver, MSG_WAITFORONE);
+    }
+    if (result < 0)
+        log_error("receiving: %s; leaving, so that the supervisor can open the socket anew", strerror(-result));
+    else if (atomic_load(&worker->stop_drains))
+        drain(&receiver);
+    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECEIVER].state, THREAD_ABSENT);
+    atomic_store(&worker->receiver_done, result < 0 ? 2 : 1);
+    uint64_t one = 1;
+    if (write(worker->control_event, &one, sizeof one) < 0)
+        log_error("waking the control thread: %s", strerror(errno)); /* it looks by itself every 200 ms */
+    return NULL;
+}

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: MIT */
+/* The recorder thread: reads the ring, appends to the segment, commits. Trouble with the file ends the segment, never
+ * the worker: datagrams stay in the ring until there is a new one, and what is overwritten meanwhile is counted. */
+#include "worker/channel/recorder.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/log.h"
+#include "worker/last_words.h"
+
+#define STEP_RECORDS    256 /* at most, between two commits */
+#define BLOCK_TIME      NS_PER_S
+#define PAUSE_NS        (2 * NS_PER_MS)   /* while datagrams flow, they are collected this long */
+#define NO_SEGMENT_NS   (100 * NS_PER_MS) /* how often to look after lapping while there is nothing to write to */
+#define WANTED_AGAIN_NS (2 * NS_PER_S)
+
+static void tell_control(struct recorder *recorder)
+{
+    uint64_t one = 1;
+    if (write(recorder->worker->control_event, &one, sizeof one) < 0)
+        log_error("waking the control thread: %s", strerror(errno)); /* it looks by itself every 200 ms */
+}
+
+void recorder_commit(struct recorder *recorder, const struct commit_progress *work)
+{
+    struct channel_worker *worker = recorder->worker;
+    channel_page_write_commit(worker->ring.page, work);
+    recorder->committed = *work;
+    atomic_store_explicit(&worker->recorder_cursor, work->next_seq, memory_order_release);
+    wakeup_published(&worker->space_wakeup, work->next_seq);
+    wakeup_published(&recorder->syncer_wakeup, work->next_seq);
+}
+
+/* ---- segments ---- */
+
+static struct segment *take_upcoming(struct recorder *recorder)
+{
+    pthread_mutex_lock(&recorder->lock);
+    struct segment *segment = recorder->upcoming[0];
+    recorder->upcoming[0] = recorder->upcoming[1];
+    recorder->upcoming[1] = NULL;
+    pthread_mutex_unlock(&recorder->lock);
+    return segment;
+}
+
+static bool has_upcoming(struct recorder *recorder)
+{
+    pthread_mutex_lock(&recorder->lock);
+    bool has = recorder->upcoming[0] != NULL;
+    pthread_mutex_unlock(&recorder->lock);
+    return has;
+}
+
+static void set_current(struct recorder *recorder, struct segment *segment)
+{
+    pthread_mutex_lock(&recorder->lock);
+    struct segment *before = recorder->current;
+    recorder->current = segment;
+    pthread_mutex_unlock(&recorder->lock);
+    segment_release(&before);
+}
+
+static void report_done(struct recorder *recorder, const struct commit_progress *work)
+{
+    pthread_mutex_lock(&recorder->lock);
+    assert(recorder->reports.done_count < DONE_MAX);
+    recorder->reports.done[recorder->reports.done_count++] =
+        (struct message_segment_done){.finished_id = work->finished_id,
+                                      .finished_length = work->finished_length,
+                                      .begun_id = work->segment_id,
+                                      .begun_first_seq = work->segment_first_seq,
+                                      .begun_created_ns = work->segment_created_ns};
+    pthread_mutex_unlock(&recorder->lock);
+    tell_control(recorder);
+}
+
+/* End the current segment, if there is one, and begin the upcoming one, which must be there. */
+static void roll(struct recorder *recorder)
+{
+    struct channel_page *page = recorder->worker->ring.page;
+    struct commit_progress work = recorder->committed;
+    work.finished_id = work.finished_length = 0;
+    if (recorder->current) {
+        recorder_seal_block(recorder, &work);
+        REACHED(page, roll_sealed);
+        work.finished_id = work.segment_id;
+        work.finished_length = work.block_start;
+    }
+    struct segment *segment = take_upcoming(recorder);
+    last_words_guard(segment->map, segment->grant.size, &recorder->jump);
+    set_current(recorder, segment);
+    recorder_begin_segment(recorder, &work, segment);
+    recorder_commit(recorder, &work);
+    REACHED(page, roll_committed);
+    atomic_store(&recorder->rotate_wanted, 0);
+    recorder->wanted_at = (monotonic){0};
+    report_done(recorder, &work);
+}
+
+/* The file can't be written: let go of it. What was committed is the archive's to save. */
+static void fail_segment(struct recorder *recorder, int error, const char *what)
+{
+    struct commit_progress work = recorder->committed;
+    uint64_t failed_id = recorder->current->grant.id;
+
+    last_words_guard(NULL, 0, NULL);
+    log_error("recording to the current segment failed: %s (%s); relaying goes on, a new segment is asked for", what,
+              strerror(error));
+    /* Without a segment in the slot, a successor will not write into this one again. */
+    work.segment_id = work.block_start = work.write_offset = work.block_records = 0;
+    work.finished_id = work.finished_length = 0;
+    recorder_commit(recorder, &work);
+    set_current(recorder, NULL);
+    pthread_mutex_lock(&recorder->lock);
+    recorder->reports.failed = true;
+    recorder->reports.failed_message = (struct message_log_failed){
+        .segment_id = failed_id, .committed_length = UINT64_MAX, .error = error};
+    strncpy(recorder->reports.failed_message.reason, what, MESSAGE_REASON_SIZE - 1);
+    pthread_mutex_unlock(&recorder->lock);
+    tell_control(recorder);
+}
+
+static bool segment_is_old(const struct recorder *recorder)
+{
+    const struct record_spec *record = &recorder->worker->spec->record;
+    return record->segment_time_ns &&
+           realtime_now_ns() >= recorder->committed.segment_created_ns + record->segment_time_ns;
+}
+
+static bool segment_has_records(const struct recorder *recorder)
+{
+    return recorder->committed.next_seq != recorder->committed.segment_first_seq;
+}
+
+/* Ask for the segment after this one in time: half full, half its time, or somebody wants to rotate. */
+static void ask_ahead(struct recorder *recorder)
+{
+    const struct record_spec *record = &recorder->worker->spec->record;
+    const struct commit_progress *committed = &recorder->committed;
+    monotonic now = monotonic_now();
+    bool due = atomic_load(&recorder->rotate_wanted) ||
+               committed->write_offset > recorder->current->grant.size / 2 ||
+               (record->segment_time_ns &&
+                realtime_now_ns() >= committed->segment_created_ns + record->segment_time_ns / 2);
+    if (!due || has_upcoming(recorder) ||
+        (recorder->wanted_at.ns && monotonic_since(now, recorder->wanted_at) < WANTED_AGAIN_NS))
+        return;
+    recorder->wanted_at = now;
+    pthread_mutex_lock(&recorder->lock);
+    recorder->reports.wanted = true;
+    pthread_mutex_unlock(&recorder->lock);
+    tell_control(recorder);
+}
+
+/* ---- records ---- */
+
+/* The ring has overwritten datagrams that were not recorded: count them, and go on after them in a new block. */
+static void skip_lapped(struct recorder *recorder)
+{
+    struct channel_worker *worker = recorder->worker;
+    struct commit_progress work = recorder->committed;
+    struct ring_datagram datagram;
+    if (worker->spec->record.on_full == RECORD_ON_FULL_WAIT || work.next_seq == ring_published(&worker->ring) ||
+        ring_peek(&worker->ring, work.next_seq, &datagram))
+        return; /* nothing is overwritten */
+    uint64_t oldest = ring_oldest(&worker->ring, work.next_seq);
+    if (recorder->current)
+        recorder_seal_block(recorder, &work);
+    work.record_lost += oldest - work.next_seq;
+    work.next_seq = oldest;
+    REACHED(worker->ring.page, lap_skipped);
+    recorder_commit(recorder, &work);
+}
+
+static void ask_populate(struct recorder *recorder)
+{
+    uint64_t populated = atomic_load_explicit(&recorder->current->populated, memory_order_relaxed);
+    uint64_t ahead = atomic_load_explicit(&recorder->ahead, memory_order_relaxed);
+    if (recorder->committed.write_offset + ahead / 2 > populated && populated < recorder->current->grant.size &&
+        !atomic_exchange_explicit(&recorder->populate_asked, 1, memory_order_relaxed))
+        wakeup_now(&recorder->syncer_wakeup);
+}
+
+/* Record what is published, up to a bounded number. Returns false when nothing could be done now. */
+static bool record_step(struct recorder *recorder)
+{
+    struct channel_worker *worker = recorder->worker;
+    struct commit_progress work = recorder->committed;
+    uint64_t from = work.next_seq;
+    uint64_t to = ring_published(&worker->ring);
+    enum append_result result = APPEND_DONE;
+
+    if (to - from > STEP_RECORDS)
+        to = from + STEP_RECORDS;
+    to = caution_limit(&worker->caution[CONSUMER_RECORD], from, to);
+    beat_work(worker, CHANNEL_THREAD_RECORDER, from, to);
+    for (uint64_t seq = from; seq < to; seq++) {
+        result = recorder_append(recorder, &work, seq);
+        if (result != APPEND_DONE)
+            break;
+        if (work.write_offset - work.block_start >= AVRO_LOG_BLOCK_SIZE)
+            recorder_seal_block(recorder, &work);
+    }
+    if (work.next_seq != recorder->committed.next_seq) {
+        REACHED(worker->ring.page, record_encoded);
+        recorder_commit(recorder, &work);
+        REACHED(worker->ring.page, record_committed);
+    }
+    beat_work(worker, CHANNEL_THREAD_RECORDER, 0, 0);
+    if (result == APPEND_LAPPED)
+        skip_lapped(recorder);
+    if (result != APPEND_FULL) {
+        ask_populate(recorder);
+        return true;
+    }
+    if (!has_upcoming(recorder)) {
+        atomic_store(&recorder->rotate_wanted, 1);
+        skip_lapped(recorder);
+        return work.next_seq != from;
+    }
+    roll(recorder);
+    return true;
+}
+
+/* One round under the guard. Returns whether there is more to do at once. */
+static bool run_round(struct recorder *recorder)
+{
+    struct channel_worker *worker = recorder->worker;
+    bool pending = ring_published(&worker->ring) != recorder->committed.next_seq;
+
+    if (!recorder->current) {
+        if (pending)
+            skip_lapped(recorder);
+        if (!pending || !has_upcoming(recorder))
+            return false;
+        roll(recorder);
+        return true;
+    }
+    int error = atomic_load(&recorder->current->error);
+    if (error) {
+        fail_segment(recorder, error, "fdatasync");
+        return true;
+    }
+    last_words_guard(recorder->current->map, recorder->current->grant.size, &recorder->jump);
+    bool more = pending && record_step(recorder);
+    if (!recorder->current)
+        return true;
+    if (recorder->committed.block_records > 0 &&
+        monotonic_since(monotonic_now(), recorder->block_opened) >= BLOCK_TIME) {
+        struct commit_progress work = recorder->committed;
+        recorder_seal_block(recorder, &work);
+    }
+    ask_ahead(recorder);
+    if ((atomic_load(&recorder->rotate_wanted) || segment_is_old(recorder)) && segment_has_records(recorder)) {
+        if (has_upcoming(recorder))
+            roll(recorder);
+    } else if (!segment_has_records(recorder)) {
+        atomic_store(&recorder->rotate_wanted, 0); /* an empty segment is as new as can be */
+    }
+    return more;
+}
+
+/* Nothing to do now: how long may this thread sleep, and what ends the sleep early? */
+static void wait_for_work(struct recorder *recorder, bool flowing)
+{
+    struct channel_worker *worker = recorder->worker;
+    const struct record_spec *record = &worker->spec->record;
+    uint64_t cursor = recorder->committed.next_seq;
+    uint64_t slots = worker->ring.geometry.data_capacity / worker->ring.geometry.slot_size;
+    uint64_t timeout = 0, wake_at = cursor + 1;
+
+    if (ring_published(&worker->ring) != cursor) { /* datagrams, but no segment with room */
+        timeout = NO_SEGMENT_NS;
+        wake_at = WAKEUP_NEVER;
+    } else if (flowing) {
+        timeout = PAUSE_NS;
+        wake_at = cursor + (slots / 8 < STEP_RECORDS ? slots / 8 : STEP_RECORDS);
+    } else if (recorder->committed.block_records > 0) {
+        uint64_t age = monotonic_since(monotonic_now(), recorder->block_opened);
+        timeout = age < BLOCK_TIME ? BLOCK_TIME - age : 1;
+    } else if (recorder->current && record->segment_time_ns && segment_has_records(recorder)) {
+        timeout = NS_PER_S; /* look after the segment's age */
+    }
+    if (atomic_load(&recorder->rotate_wanted) && timeout == 0)
+        timeout = NO_SEGMENT_NS;
+    beat_parked(worker, CHANNEL_THREAD_RECORDER);
+    wakeup_wait(&worker->recorder_wakeup, &worker->ring.page->published, wake_at, timeout);
+    beat_busy(worker, CHANNEL_THREAD_RECORDER);
+}
+
+/* The last round: seal what is open. Datagrams that can't be recorded any more are lost when the channel ends, and
+ * pending when another worker follows. */
+static void finish(struct recorder *recorder)
+{
+    struct commit_progress work = recorder->committed;
+    if (!atomic_load(&recorder->worker->stop_seals))
+        return;
+    if (recorder->current) {
+        last_words_guard(recorder->current->map, recorder->current->grant.size, &recorder->jump);
+        recorder_seal_block(recorder, &work);
+    }
+    uint64_t published = ring_published(&recorder->worker->ring);
+    if (work.next_seq != published) {
+        log_error("%llu datagrams could not be recorded before the stop; they are counted as record_lost",
+                  (unsigned long long)(published - work.next_seq));
+        work.record_lost += published - work.next_seq;
+        work.next_seq = published;
+        recorder_commit(recorder, &work);
+    }
+}
+
+static void run(struct recorder *recorder)
+{
+    struct channel_worker *worker = recorder->worker;
+    for (;;) {
+        bool ending = stop_phase_of(worker) >= STOP_READERS; /* before `published`: nothing comes after it */
+        uint64_t before = recorder->committed.next_seq;
+        bool more = run_round(recorder);
+        beat_busy(worker, CHANNEL_THREAD_RECORDER);
+        if (more)
+            continue;
+        if (ending)
+            break;
+        wait_for_work(recorder, recorder->committed.next_seq != before);
+    }
+    finish(recorder);
+    last_words_guard(NULL, 0, NULL);
+}
+
+void *recorder_main(void *argument)
+{
+    struct channel_worker *worker = argument;
+    struct recorder *recorder = worker->recorder;
+
+    last_words_thread(CHANNEL_THREAD_RECORDER);
+    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECORDER].thread_id, (uint32_t)gettid());
+    beat_busy(worker, CHANNEL_THREAD_RECORDER);
+    /* A fault in the file's memory comes back here; everything that counts is in recorder->committed. */
+    if (sigsetjmp(recorder->jump, 0) != 0)
+        fail_segment(recorder, EIO, "the file's memory can't be written: disk error, or the file was truncated");
+    run(recorder);
+    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECORDER].state, THREAD_ABSENT);
+    atomic_store(&worker->recorder_done, 1);
+    tell_control(recorder);
+    return NULL;
+}
+
+/* ---- for the control thread ---- */
+
+static void push_upcoming(struct recorder *recorder, struct segment *segment)
+{
+    pthread_mutex_lock(&recorder->lock);
+    struct segment **free_place = !recorder->upcoming[0] ? &recorder->upcoming[0] : &recorder->upcoming[1];
+    struct segment *replaced = *free_place; /* more than asked for: the newest one counts */
+    *free_place = segment;
+    pthread_mutex_unlock(&recorder->lock);
+    segment_release(&replaced);
+}
+
+void recorder_give(struct recorder *recorder, int *fd, const struct segment_grant *grant)
+{
+    int error;
+    struct segment *segment = segment_open(fd, grant, &error);
+    if (!segment) {
+        log_error("segment %s can't be used: %s", grant->name, strerror(error));
+        pthread_mutex_lock(&recorder->lock);
+        recorder->reports.failed = true;
+        recorder->reports.failed_message =
+            (struct message_log_failed){.segment_id = grant->id, .committed_length = 0, .error = error};
+        strcpy(recorder->reports.failed_message.reason, "mapping the segment");
+        pthread_mutex_unlock(&recorder->lock);
+        tell_control(recorder);
+        return;
+    }
+    push_upcoming(recorder, segment);
+    wakeup_now(&recorder->worker->recorder_wakeup);
+}
+
+void recorder_rotate(struct recorder *recorder)
+{
+    atomic_store(&recorder->rotate_wanted, 1);
+    wakeup_now(&recorder->worker->recorder_wakeup);
+}
+
+struct recorder_reports recorder_take_reports(struct recorder *recorder)
+{
+    pthread_mutex_lock(&recorder->lock);
+    struct recorder_reports reports = recorder->reports;
+    recorder->reports.wanted = recorder->reports.failed = false;
+    recorder->reports.done_count = 0;
+    pthread_mutex_unlock(&recorder->lock);
+    return reports;
+}
+
+/* ---- taking over ---- */
+
+/* Can the committed position be in this file? The slot is the predecessor's word; the file's header must agree. */
+static bool fits_segment(const struct recorder *recorder, const struct segment *segment)
+{
+    const struct commit_progress *committed = &recorder->committed;
+    struct avro_log_identity identity;
+    uint8_t header[AVRO_LOG_HEADER_MAX];
+    const char *what;
+    ssize_t length = pread(segment->fd, header, sizeof header, 0);
+    if (length < 0)
+        return false;
+    long header_size = avro_log_read_header(header, (size_t)length, &identity, &what);
+    return header_size > 0 && memcmp(identity.sync, segment->grant.sync, AVRO_LOG_SYNC_SIZE) == 0 &&
+           committed->block_start >= (uint64_t)header_size && committed->write_offset <= segment->grant.size &&
+           committed->write_offset - committed->block_start >=
+               (committed->block_records ? AVRO_LOG_BLOCK_HEADER_SIZE + committed->block_records : 0);
+}
+
+int recorder_open(struct channel_worker *worker)
+{
+    struct inheritance *inheritance = worker->inheritance;
+    struct recorder *recorder = calloc(1, sizeof *recorder);
+    int error;
+    if (!recorder)
+        return -ENOMEM;
+    worker->recorder = recorder;
+    recorder->worker = worker;
+    pthread_mutex_init(&recorder->lock, NULL);
+    atomic_store(&recorder->ahead, 64 * 1024);
+    atomic_store(&recorder->syncer_wakeup.wake_at, WAKEUP_NEVER);
+    recorder->block_opened = monotonic_now();
+    channel_page_read_commit(worker->ring.page, &recorder->committed);
+    atomic_store(&worker->recorder_cursor, recorder->committed.next_seq);
+
+    int *fds[] = {&inheritance->log, &inheritance->next};
+    const struct segment_grant *grants[] = {&inheritance->assign.log, &inheritance->assign.next};
+    for (int i = 0; i < 2; i++) {
+        if (*fds[i] < 0)
+            continue;
+        bool committed_here = grants[i]->id == recorder->committed.segment_id;
+        if (!committed_here) {
+            if (i == 1 || !inheritance->assign.has_next ||
+                inheritance->assign.next.id != recorder->committed.segment_id)
+                recorder_give(recorder, fds[i], grants[i]);
+            else
+                fd_close(fds[i]); /* the predecessor has finished it, and was not heard any more */
+            continue;
+        }
+        struct segment *segment = segment_open(fds[i], grants[i], &error);
+        if (segment && fits_segment(recorder, segment)) {
+            recorder->current = segment;
+            /* Said again in case the predecessor could not; the supervisor knows a repetition by its ids. */
+            report_done(recorder, &recorder->committed);
+            continue;
+        }
+        recorder->current = segment;
+        if (segment) {
+            fail_segment(recorder, ESTALE, "the commit slot and the file disagree");
+        } else {
+            log_error("segment %s can't be used: %s", grants[i]->name, strerror(error));
+            recorder->reports.failed = true;
+            recorder->reports.failed_message = (struct message_log_failed){
+                .segment_id = grants[i]->id, .committed_length = UINT64_MAX, .error = error};
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* A segment file as a worker has it: mapped, shared by recorder and syncer, gone when the last of them lets go. */
+#ifndef HOLDFAST_WORKER_CHANNEL_SEGMENT_H
+#define HOLDFAST_WORKER_CHANNEL_SEGMENT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "common/message.h"
+
+struct segment {
+    _Atomic uint32_t references;
+    struct segment_grant grant;
+    int fd;
+    uint8_t *map;               /* grant.size bytes, preallocated on disk */
+    _Atomic uint64_t populated; /* bytes from the start that are in this process's page tables */
+    _Atomic int32_t error;      /* errno of a failed fdatasync: the segment is not to be written any more */
+};
+
+/* Takes over *fd. NULL with *ret_error = errno. One reference is the caller's. */
+struct segment *segment_open(int *fd, const struct segment_grant *grant, int *ret_error);
+struct segment *segment_keep(struct segment *segment);
+void segment_release(struct segment **segment);
+
+/* Bring pages [populated, until) into the page tables, ready to be written without a fault. May wait for a disk. */
+void segment_populate(struct segment *segment, uint64_t until);
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* Taking over a channel: attach to the ring, decide whether it can be trusted, publish what the kernel had delivered
+ * to the predecessor, and see whether a datagram is killing us. Runs before any other thread exists. */
+#include <errno.h>
+#include <string.h>
+
+#include "common/inflight.h"
+#include "common/log.h"
+#include "worker/channel/channel_worker.h"
+#include "worker/last_words.h"
+
+/* Deaths at one place without progress before a consumer goes one datagram at a time; one more at the same single
+ * datagram puts that one in quarantine. */
+#define CAUTIOUS_AFTER 2
+
+static const enum channel_thread thread_of[CONSUMER_COUNT] = {
+    [CONSUMER_RELAY] = CHANNEL_THREAD_RECEIVER,
+    [CONSUMER_RECORD] = CHANNEL_THREAD_RECORDER,
+    [CONSUMER_DECIMATE] = CHANNEL_THREAD_DECIMATOR,
+};
+
+static const char *const consumer_names[CONSUMER_COUNT] = {"relay", "recorder", "decimator"};
+
+static void quarantine(struct channel_worker *worker, enum consumer consumer, uint64_t seq)
+{
+    struct ring_datagram datagram;
+    if (!ring_peek(&worker->ring, seq, &datagram))
+        return; /* overwritten: it can't hurt any more */
+    if (datagram.flags & DATAGRAM_QUARANTINED)
+        return;
+    ring_set_flag(&worker->ring, seq, DATAGRAM_QUARANTINED);
+    atomic_fetch_add(&worker->ring.page->quarantined, 1);
+    log_warning("datagram %llu (%u bytes) killed the %s again and again; it is quarantined: recorded with its flag, "
+                "not relayed, not decimated",
+                (unsigned long long)seq, datagram.length, consumer_names[consumer]);
+}
+
+/* Did the predecessor die of its own fault while this consumer was at work, at the same place as before? */
+static void judge_consumer(struct channel_worker *worker, enum consumer consumer, uint64_t published)
+{
+    struct channel_page *page = worker->ring.page;
+    struct thread_beat *beat = &page->beats[thread_of[consumer]];
+    struct consumer_trouble *trouble = &page->trouble[consumer];
+    uint64_t first = atomic_load(&beat->work_first);
+    uint64_t end = atomic_load(&beat->work_end);
+    bool own_fault = worker->inheritance->assign.last_death == DEATH_CRASH ||
+                     worker->inheritance->assign.last_death == DEATH_HANG;
+
+    if (own_fault && first < end && end <= published && first >= page->start_seq) {
+        uint32_t deaths = atomic_load(&trouble->seq) == first ? atomic_load(&trouble->deaths) + 1 : 1;
+        if (end == first + 1 && deaths > CAUTIOUS_AFTER) {
+            quarantine(worker, consumer, first);
+            deaths = 0;
+        }
+        uint64_t until = atomic_load(&trouble->seq_end);
+        atomic_store(&trouble->seq, first);
+        atomic_store(&trouble->deaths, deaths);
+        if (deaths >= CAUTIOUS_AFTER || (atomic_load(&trouble->cautious) && first < until)) {
+            atomic_store(&trouble->seq_end, end > until ? end : until);
+            atomic_store(&trouble->cautious, 1);
+        }
+    }
+    if (atomic_load(&trouble->cautious) == 1 && atomic_load(&trouble->seq_end) <= published) {
+        worker->caution[consumer] = (struct caution){true, atomic_load(&trouble->seq_end)};
+        log_notice("%s goes one datagram at a time up to %llu", consumer_names[consumer],
+                   (unsigned long long)worker->caution[consumer].until);
+    }
+}
+
+static void reset_beats(struct channel_page *page)
+{
+    for (int i = 0; i < CHANNEL_THREAD_COUNT; i++) {
+        atomic_store(&page->beats[i].state, THREAD_ABSENT);
+        atomic_store(&page->beats[i].beat_ns, 0);
+        atomic_store(&page->beats[i].work_first, 0);
+        atomic_store(&page->beats[i].work_end, 0);
+    }
+}
+
+int takeover_attach(struct channel_worker *worker, const char **ret_what)
+{
+    struct inheritance *inheritance = worker->inheritance;
+    int result = ring_attach(&worker->ring, inheritance->ring, &inheritance->geometry,
+                             (enum ring_mapping_wanted)worker->spec->mapping);
+    if (result < 0) {
+        *ret_what = "the ring can't be mapped";
+        if (result == -ENOTSUP)
+            log_error("mapping = \"double\" is configured, but: %s; use \"auto\" or \"mirror\"",
+                      worker->ring.data.reason);
+        else
+            log_error("mapping the ring: %s", strerror(-result));
+        return result;
+    }
+    struct channel_page *page = worker->ring.page;
+    result = channel_page_check(page, worker->ring.descriptors, &inheritance->geometry, worker->spec->name, ret_what);
+    if (result < 0)
+        return result;
+    atomic_store(&page->generation, inheritance->generation);
+    last_words_open(page, inheritance->generation);
+    last_words_thread(CHANNEL_THREAD_CONTROL);
+
+    ring_writer_open(&worker->writer, &worker->ring);
+    worker->recovered = inflight_recover(&worker->writer);
+    if (worker->recovered)
+        log_info("took over %u datagrams that the kernel had given to the worker before", worker->recovered);
+    for (int consumer = 0; consumer < CONSUMER_COUNT; consumer++)
+        judge_consumer(worker, (enum consumer)consumer, worker->writer.seq);
+    reset_beats(page);
+    return 0;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* How a ring reader sleeps and is woken: only when it sleeps, and only when what it waits for is there. */
+#ifndef HOLDFAST_WORKER_CHANNEL_WAKEUP_H
+#define HOLDFAST_WORKER_CHANNEL_WAKEUP_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define WAKEUP_NEVER UINT64_MAX
+
+struct wakeup {
+    _Alignas(64) _Atomic uint64_t wake_at; /* sleep ends when this many datagrams are published; NEVER = awake */
+    _Atomic uint32_t ticket;               /* futex word, counts wake-ups */
+};
+
+/* Sleep until `*published >= at`, wakeup_now() or timeout_ns (0 = no limit). May also return for no reason. */
+void wakeup_wait(struct wakeup *wakeup, const _Atomic uint64_t *published, uint64_t at, uint64_t timeout_ns);
+
+/* The writer's side, after it stored `published`: wakes the reader if that is what it waits for. */
+void wakeup_published(struct wakeup *wakeup, uint64_t published);
+
+/* For any other reason: a stop, a new segment. */
+void wakeup_now(struct wakeup *wakeup);
+
+#endif

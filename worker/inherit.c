@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* Receives the inheritance and checks that each fd is what its name says, before anything is done with it. */
+#include "worker/inherit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/log.h"
+
+static bool is_datagram_socket(int fd)
+{
+    int type = 0;
+    socklen_t size = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_DGRAM;
+}
+
+static bool is_file_of(int fd, uint64_t id, uint64_t size)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_ino == id &&
+           (uint64_t)status.st_size <= size;
+}
+
+/* NULL when every fd fits its name. */
+static const char *check_fds(const struct inheritance *inheritance)
+{
+    struct stat ring;
+    if (!is_datagram_socket(inheritance->rx))
+        return "rx is not a datagram socket";
+    if (fstat(inheritance->ring, &ring) < 0 || (uint64_t)ring.st_size != inheritance->geometry.total_size)
+        return "the ring's size is not that of the settings";
+    const struct message_assign *assign = &inheritance->assign;
+    if (assign->has_log && !is_file_of(inheritance->log, assign->log.id, assign->log.size))
+        return "the log is not the segment it is said to be";
+    if (assign->has_next && !is_file_of(inheritance->next, assign->next.id, assign->next.size))
+        return "the next segment is not what it is said to be";
+    for (uint32_t i = 0; i < channel_spec_destination_count(inheritance->spec); i++)
+        if (!is_datagram_socket(inheritance->destinations[i]))
+            return "a destination is not a datagram socket";
+    return NULL;
+}
+
+static int take(struct message *message, struct inheritance *ret)
+{
+    *ret = (struct inheritance){.generation = message->header.generation, .rx = -1, .ring = -1, .log = -1, .next = -1};
+    ret->assign = *message->assign;
+    const struct channel_spec *spec = message_assign_spec(message->assign);
+    if (!spec)
+        return 0;
+    uint32_t destinations = channel_spec_destination_count(spec);
+    ret->spec = malloc(ret->assign.spec_size);
+    ret->destinations = calloc(destinations ? destinations : 1, sizeof *ret->destinations);
+    if (!ret->spec || !ret->destinations)
+        return -ENOMEM;
+    memcpy(ret->spec, spec, ret->assign.spec_size);
+    channel_geometry_compute(ret->spec, &ret->geometry);
+
+    uint32_t at = 0; /* the order that message.def states */
+    ret->rx = fd_take(&message->fds[at++]);
+    ret->ring = fd_take(&message->fds[at++]);
+    if (ret->assign.has_log)
+        ret->log = fd_take(&message->fds[at++]);
+    if (ret->assign.has_next)
+        ret->next = fd_take(&message->fds[at++]);
+    for (uint32_t i = 0; i < destinations; i++)
+        ret->destinations[i] = fd_take(&message->fds[at++]);
+    const char *what = check_fds(ret);
+    if (what) {
+        log_error("assigned to channel %s, but %s; leaving", ret->spec->name, what);
+        return -EBADMSG;
+    }
+    return 0;
+}
+
+int inherit_wait(struct inheritance *ret)
+{
+    struct message *message = malloc(sizeof *message);
+    const char *what;
+    int result;
+    if (!message)
+        return -ENOMEM;
+    for (;;) {
+        result = message_receive(MESSAGE_FD, TO_CHILD, message, &what);
+        if (result == -EBADMSG) {
+            log_warning("refused a message from the supervisor: %s", what);
+            continue;
+        }
+        if (result <= 0)
+            break;
+        if (message->header.type == MESSAGE_ASSIGN) {
+            result = take(message, ret);
+            if (result == 0)
+                result = 1;
+            break;
+        }
+        if (message->header.type == MESSAGE_STOP) {
+            result = 0;
+            break;
+        }
+        log_warning("%s came before ASSIGN; ignored", message_name(message->header.type));
+        message_release(message);
+    }
+    if (result == 1)
+        message_release(message);
+    free(message);
+    return result;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* What a child inherits, once it is told what it is: everything it will ever work with. */
+#ifndef HOLDFAST_WORKER_INHERIT_H
+#define HOLDFAST_WORKER_INHERIT_H
+
+#include "common/channel_page.h"
+#include "common/message.h"
+
+struct inheritance {
+    uint64_t generation;
+    struct message_assign assign;
+    struct channel_spec *spec; /* NULL for the archive */
+    struct channel_geometry geometry;
+    int rx;
+    int ring;
+    int log;  /* -1 when there is none */
+    int next; /* -1 when there is none */
+    int *destinations; /* relays first, then decimates */
+};
+
+/* Wait for ASSIGN on fd 3. 1 = *ret is filled; 0 = the supervisor closed the connection; -errno. Messages that are
+ * refused are logged and skipped. */
+int inherit_wait(struct inheritance *ret);
+
+#endif
