@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/* The archive's loop: takes messages from fd 3, serves what recording waits for first, answers. Called by worker/main.c
+ * once it has been told to be the archive. Keeps nothing that a successor would need: it may be killed at any instant,
+ * and the supervisor then asks the next one again. */
+#include "worker/archive/archive.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fd.h"
+#include "common/log.h"
+
+struct request {
+    struct request *next;
+    unsigned type;
+    bool urgent; /* a recorder waits for it */
+    union {
+        struct message_recover recover;
+        struct message_open_segment open_segment;
+        struct message_begin_segment begin_segment;
+        struct message_seal seal;
+        struct message_expire expire;
+        char channel[CHANNEL_NAME_SIZE]; /* what each of them begins with */
+    };
+};
+
+struct archive {
+    int socket;
+    uint64_t generation;
+    const char *log_dir;
+    struct request *queue; /* in the order of arrival */
+    bool stopping;         /* STOP: finish what is queued */
+    bool gone;             /* the supervisor closed: leave at once, another archive may be at work already */
+};
+
+_Static_assert(offsetof(struct message_recover, channel) == 0 && offsetof(struct message_seal, channel) == 0 &&
+                   offsetof(struct message_open_segment, channel) == 0 && offsetof(struct message_expire, channel) == 0 &&
+                   offsetof(struct message_begin_segment, channel) == 0,
+               "every request begins with its channel");
+
+/* ---- the queue ---- */
+
+static void enqueue(struct archive *archive, const struct message *message)
+{
+    struct request **end = &archive->queue;
+    while (*end)
+        end = &(*end)->next;
+    struct request *request = calloc(1, sizeof *request);
+    if (!request) {
+        log_error("out of memory: %s was not done", message_name(message->header.type));
+        return;
+    }
+    request->type = message->header.type;
+    request->urgent = request->type == MESSAGE_OPEN_SEGMENT || request->type == MESSAGE_BEGIN_SEGMENT;
+    memcpy(&request->recover, message->payload, message->header.payload_size);
+    *end = request;
+}
+
+static void take_message(struct archive *archive, const struct message *message)
+{
+    switch (message->header.type) {
+    case MESSAGE_RECOVER:
+    case MESSAGE_OPEN_SEGMENT:
+    case MESSAGE_BEGIN_SEGMENT:
+    case MESSAGE_SEAL:
+    case MESSAGE_EXPIRE:
+        enqueue(archive, message);
+        break;
+    case MESSAGE_STOP:
+        archive->stopping = true;
+        break;
+    default:
+        log_warning("ignored a message that is not for an archive: %s", message_name(message->header.type));
+        break;
+    }
+}
+
+/* Take everything that has arrived; with `wait`, at least until something has. */
+static void receive(struct archive *archive, bool wait)
+{
+    static struct message message; /* too large for a stack */
+    const char *what;
+    struct pollfd readable = {.fd = archive->socket, .events = POLLIN};
+    while (!archive->gone) {
+        int ready = poll(&readable, 1, wait ? -1 : 0);
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0)
+            return;
+        wait = false;
+        int result = message_receive(archive->socket, TO_CHILD, &message, &what);
+        if (result == 1)
+            take_message(archive, &message);
+        else if (result == -EBADMSG)
+            log_warning("refused a message: %s", what);
+        else if (result != -EAGAIN)
+            archive->gone = true;
+        if (result == 1)
+            message_release(&message);
+    }
+}
+
+/* A segment is opened or begun before anything else, but not before its channel's RECOVER. */
+static bool waits_for_recovery(const struct archive *archive, const struct request *request)
+{
+    for (const struct request *before = archive->queue; before != request; before = before->next)
+        if (before->type == MESSAGE_RECOVER && strcmp(before->channel, request->channel) == 0)
+            return true;
+    return false;
+}
+
+static struct request *take_next(struct archive *archive)
+{
+    struct request **from = &archive->queue;
+    for (struct request **at = &archive->queue; *at; at = &(*at)->next) {
+        if ((*at)->urgent && !waits_for_recovery(archive, *at)) {
+            from = at;
+            break;
+        }
+    }
+    struct request *request = *from;
+    if (request)
+        *from = request->next;
+    return request;
+}
+
+/* ---- the work ---- */
+
+static void answer(struct archive *archive, enum message_type type, const void *payload, size_t size, int *fd)
+{
+    struct pollfd writable = {.fd = archive->socket, .events = POLLOUT};
+    int result;
+    while ((result = message_send(archive->socket, type, archive->generation, payload, size, fd, fd ? 1 : 0)) == -EAGAIN)
+        poll(&writable, 1, -1);
+    if (result < 0)
+        archive->gone = true;
+}
+
+static void serve_open(struct archive *archive, const struct message_open_segment *request)
+{
+    struct message_segment segment;
+    int fd;
+    segments_open(archive->log_dir, request, &segment, &fd);
+    if (segment.error)
+        log_warning("%s: no segment: %s", request->channel, segment.reason);
+    answer(archive, MESSAGE_SEGMENT, &segment, sizeof segment, segment.error ? NULL : &fd);
+    fd_close(&fd);
+}
+
+static void serve_seal(struct archive *archive, const struct message_seal *request)
+{
+    struct message_sealed sealed;
+    segments_seal(archive->log_dir, request, &sealed);
+    if (sealed.error)
+        log_warning("%s: %s was not sealed: %s", request->channel, request->name, sealed.reason);
+    else if (sealed.name[0])
+        log_info("%s: sealed %s, %llu bytes", request->channel, sealed.name, (unsigned long long)sealed.length);
+    answer(archive, MESSAGE_SEALED, &sealed, sizeof sealed, NULL);
+}
+
+static void serve_recover(struct archive *archive, const struct message_recover *request)
+{
+    struct message_recovered recovered;
+    recovery_run(archive->log_dir, request, &recovered);
+    if (recovered.error)
+        log_warning("%s: recovery failed: %s", request->channel, recovered.reason);
+    answer(archive, MESSAGE_RECOVERED, &recovered, sizeof recovered, NULL);
+}
+
+static void serve(struct archive *archive, const struct request *request)
+{
+    switch (request->type) {
+    case MESSAGE_OPEN_SEGMENT:
+        serve_open(archive, &request->open_segment);
+        break;
+    case MESSAGE_BEGIN_SEGMENT:
+        segments_begin(archive->log_dir, &request->begin_segment);
+        break;
+    case MESSAGE_SEAL:
+        serve_seal(archive, &request->seal);
+        break;
+    case MESSAGE_RECOVER:
+        serve_recover(archive, &request->recover);
+        break;
+    case MESSAGE_EXPIRE:
+        retention_apply(archive->log_dir, &request->expire);
+        break;
+    }
+}
+
+int archive_run(const struct message_assign *assign, uint64_t generation)
+{
+    struct archive archive = {.socket = MESSAGE_FD, .generation = generation, .log_dir = assign->log_dir};
+    log_open("archive");
+    while (!archive.gone && (archive.queue || !archive.stopping)) {
+        receive(&archive, !archive.queue);
+        struct request *request = archive.gone ? NULL : take_next(&archive);
+        if (request)
+            serve(&archive, request);
+        free(request);
+    }
+    while (archive.queue) {
+        struct request *request = archive.queue;
+        archive.queue = request->next;
+        free(request);
+    }
+    return 0;
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/* Names and folders below log_dir. Called by the rest of the archive. No name that came in a message may ever lead
+ * outside the channel's own folder. */
+#include "worker/archive/archive.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/avro_log_format.h"
+#include "common/fd.h"
+
+#define SEQ_DIGITS 20
+
+bool folder_channel_ok(const char *channel)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+    return isalnum((unsigned char)channel[0]) && strspn(channel, letters) == strlen(channel);
+}
+
+bool folder_has_suffix(const char *name, const char *suffix)
+{
+    size_t length = strlen(name), suffix_length = strlen(suffix);
+    return length > suffix_length && strcmp(name + length - suffix_length, suffix) == 0;
+}
+
+bool folder_name_ok(const char *channel, const char *name, const char *suffix)
+{
+    size_t length = strlen(channel);
+    return strncmp(name, channel, length) == 0 && name[length] == '-' && !strchr(name, '/') &&
+           folder_has_suffix(name, suffix);
+}
+
+bool folder_is_prepared(const char *channel, const char *name)
+{
+    return strncmp(name + strlen(channel), "-prepared-", strlen("-prepared-")) == 0;
+}
+
+bool folder_first_seq(const char *channel, const char *name, uint64_t *ret_seq)
+{
+    const char *digits = name + strlen(channel) + 1;
+    if (strspn(digits, "0123456789") != SEQ_DIGITS || digits[SEQ_DIGITS] != '-')
+        return false;
+    errno = 0;
+    *ret_seq = strtoull(digits, NULL, 10);
+    return errno == 0;
+}
+
+void folder_number_name(const char *open_name, const char *suffix, int n, char ret_name[SEGMENT_NAME_SIZE])
+{
+    char number[16] = "";
+    int stem = (int)(strlen(open_name) - strlen(AVRO_LOG_OPEN_SUFFIX));
+    if (n > 1)
+        snprintf(number, sizeof number, "-%d", n);
+    snprintf(ret_name, SEGMENT_NAME_SIZE, "%.*s%s%s", stem, open_name, number, suffix);
+}
+
+int folder_rename(int folder, const char *from, const char *open_name, const char *suffix,
+                  char ret_name[SEGMENT_NAME_SIZE])
+{
+    int result = -EEXIST;
+    for (int n = 1; n <= FOLDER_NUMBERS && result == -EEXIST; n++) {
+        folder_number_name(open_name, suffix, n, ret_name);
+        result = renameat2(folder, from, folder, ret_name, RENAME_NOREPLACE) < 0 ? -errno : 0;
+    }
+    if (result == 0 && fsync(folder) < 0)
+        result = -errno;
+    return result;
+}
+
+/* mkdir(2) that survives a power cut: the parent is synced too. */
+static int make_folder(int parent, const char *path)
+{
+    if (mkdirat(parent, path, 0750) < 0)
+        return errno == EEXIST ? 0 : -errno;
+    if (parent != AT_FDCWD)
+        fsync(parent); /* a failure shows again, and is told, when the first file is made */
+    return 0;
+}
+
+int folder_open(const char *log_dir, const char *channel, bool create)
+{
+    if (!folder_channel_ok(channel))
+        return -EINVAL;
+    int result = create ? make_folder(AT_FDCWD, log_dir) : 0;
+    if (result < 0)
+        return result;
+    int base = open(log_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (base < 0)
+        return -errno;
+    result = create ? make_folder(base, channel) : 0;
+    if (result == 0) {
+        result = openat(base, channel, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (result < 0)
+            result = -errno;
+    }
+    fd_close(&base);
+    return result;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct folder_file *)a)->name, ((const struct folder_file *)b)->name);
+}
+
+static int add_file(struct folder_list *list, size_t *capacity, const char *name, const struct stat *status)
+{
+    if (list->count == *capacity) {
+        size_t wanted = *capacity ? *capacity * 2 : 64;
+        struct folder_file *files = realloc(list->files, wanted * sizeof *files);
+        if (!files)
+            return -ENOMEM;
+        list->files = files;
+        *capacity = wanted;
+    }
+    struct folder_file *file = &list->files[list->count++];
+    memset(file, 0, sizeof *file);
+    snprintf(file->name, sizeof file->name, "%s", name);
+    file->size = (uint64_t)status->st_size;
+    file->disk_size = (uint64_t)status->st_blocks * 512;
+    file->modified_s = status->st_mtim.tv_sec;
+    return 0;
+}
+
+int folder_list(int folder, const char *channel, struct folder_list *ret)
+{
+    size_t capacity = 0, length = strlen(channel);
+    struct dirent *entry;
+    struct stat status;
+    int result = 0;
+
+    ret->files = NULL;
+    ret->count = 0;
+    int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* a position of its own */
+    if (fd < 0)
+        return -errno;
+    DIR *stream = fdopendir(fd);
+    if (!stream) {
+        result = -errno;
+        fd_close(&fd);
+        return result;
+    }
+    while (result == 0 && (errno = 0, entry = readdir(stream))) {
+        if (strncmp(entry->d_name, channel, length) != 0 || entry->d_name[length] != '-' ||
+            strlen(entry->d_name) >= SEGMENT_NAME_SIZE)
+            continue;
+        if (fstatat(folder, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode))
+            result = add_file(ret, &capacity, entry->d_name, &status);
+    }
+    if (result == 0 && errno != 0)
+        result = -errno;
+    closedir(stream);
+    if (ret->count > 0)
+        qsort(ret->files, ret->count, sizeof *ret->files, compare_names);
+    return result;
+}
+
+void folder_list_free(struct folder_list *list)
+{
+    free(list->files);
+    list->files = NULL;
+    list->count = 0;
+}
+
+void folder_explain(const char *log_dir, const char *channel, int error, char reason[MESSAGE_REASON_SIZE])
+{
+    const char *advice = "look at the folder and its file system";
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+        advice = "free some space, or set keep_at_most or keep_free";
+        break;
+    case EACCES:
+    case EPERM:
+        advice = "give the user that holdfastd runs as write access to it";
+        break;
+    case EROFS:
+        advice = "remount the file system writable, or choose another log_dir";
+        break;
+    case ENOENT:
+        advice = "make its parent folder, or choose another log_dir";
+        break;
+    case ENOTDIR:
+    case EEXIST:
+        advice = "something that is no folder is in the way: move it, or choose another log_dir";
+        break;
+    case EMFILE:
+    case ENFILE:
+        advice = "raise LimitNOFILE";
+        break;
+    case EIO:
+        advice = "the disk reports errors: see the kernel's log";
+        break;
+    default:
+        break;
+    }
+    snprintf(reason, MESSAGE_REASON_SIZE, "%.48s/%s: %s; %s", log_dir, channel, strerror(error), advice);
+}

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT */
+/* Finishes what a crash or a power cut left unfinished in a channel's folder. Called by archive.c for RECOVER, and for
+ * a SEAL whose length nobody knows. Every sound record is kept and no other; a crash at any point of it leaves files
+ * that the next recovery finishes. Must never touch a file that some process still has. */
+#include "worker/archive/archive.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/avro_log_copy.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/monotonic.h"
+
+#define HOLDER_PATIENCE_NS (2 * NS_PER_S) /* workers of a daemon that was killed notice and leave within this */
+#define HOLDER_POLL_NS     (20 * NS_PER_MS)
+
+/* ---- one file ---- */
+
+/* Is there nothing but zeros in it? 1, 0 or -errno. */
+static int is_blank(int fd)
+{
+    uint8_t buffer[16 * 1024];
+    for (off_t at = 0;;) {
+        off_t data = lseek(fd, at, SEEK_DATA); /* skips what was preallocated and never written */
+        if (data < 0 && errno == ENXIO)
+            return 1;
+        at = data > at ? data : at;
+        ssize_t n = pread(fd, buffer, sizeof buffer, at);
+        if (n <= 0)
+            return n < 0 ? -errno : 1;
+        for (ssize_t i = 0; i < n; i++)
+            if (buffer[i])
+                return 0;
+        at += n;
+    }
+}
+
+static int discard(int folder, const char *channel, const char *name, const char *why)
+{
+    if (unlinkat(folder, name, 0) < 0)
+        return -errno;
+    log_info("%s: removed %s: %s", channel, name, why);
+    return 0;
+}
+
+static int set_aside(int folder, const char *channel, const char *name, const char *what)
+{
+    char damaged[SEGMENT_NAME_SIZE];
+    int result = folder_rename(folder, name, name, DAMAGED_SUFFIX, damaged);
+    if (result == 0)
+        log_warning("%s: %s can't be read (%s); kept as %s", channel, name, what, damaged);
+    return result;
+}
+
+/* The name that a file should have had when it was begun. */
+static void proper_open_name(const char *channel, const char *name, const struct avro_log_identity *identity,
+                             char ret_name[SEGMENT_NAME_SIZE])
+{
+    if (folder_is_prepared(channel, name))
+        avro_log_segment_name(channel, identity->first_seq, identity->created_ns, ret_name);
+    else
+        snprintf(ret_name, SEGMENT_NAME_SIZE, "%s", name);
+}
+
+static int pwrite_all(int fd, const void *bytes, size_t size, uint64_t offset)
+{
+    ssize_t n;
+    do
+        n = pwrite(fd, bytes, size, (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    return (size_t)n == size ? 0 : -ENOSPC;
+}
+
+/* Everything sound lies in one piece: seal the last block, cut off what follows. In whatever order these writes reach
+ * the disk, a scan finds the same records again. */
+static int finish_in_place(int folder, int fd, const char *name, const struct avro_log_summary *summary,
+                           struct recovery_outcome *ret)
+{
+    uint8_t header[AVRO_LOG_BLOCK_HEADER_SIZE];
+    char open_name[SEGMENT_NAME_SIZE];
+    const struct avro_log_block *block = &summary->last_block;
+    uint64_t end = block->offset + AVRO_LOG_BLOCK_HEADER_SIZE + block->size;
+
+    avro_log_write_block_header(header, block->count, block->size);
+    int result = pwrite_all(fd, summary->identity.sync, AVRO_LOG_SYNC_SIZE, end);
+    if (result == 0)
+        result = pwrite_all(fd, header, sizeof header, block->offset);
+    if (result == 0 && (ftruncate(fd, (off_t)(end + AVRO_LOG_SYNC_SIZE)) < 0 || fsync(fd) < 0))
+        result = -errno;
+    if (result < 0)
+        return result;
+    ret->length = end + AVRO_LOG_SYNC_SIZE;
+    proper_open_name(summary->identity.channel, name, &summary->identity, open_name);
+    return folder_rename(folder, name, open_name, AVRO_LOG_SUFFIX, ret->name);
+}
+
+/* Give a complete copy of sound records its name. */
+static int finish_mending(int folder, const char *channel, const char *mending, char ret_name[SEGMENT_NAME_SIZE])
+{
+    uint8_t header[AVRO_LOG_HEADER_MAX];
+    char stem_name[SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX], open_name[SEGMENT_NAME_SIZE];
+    struct avro_log_identity identity;
+    const char *what;
+    long size = fd_read_small_file(folder, mending, (char *)header, sizeof header);
+    if (size < 0)
+        return (int)size;
+    if (avro_log_read_header(header, (size_t)size, &identity, &what) < 0)
+        return -EBADMSG;
+    snprintf(stem_name, sizeof stem_name, "%.*s" AVRO_LOG_OPEN_SUFFIX,
+             (int)(strlen(mending) - strlen(MENDING_SUFFIX)), mending);
+    if (strlen(stem_name) >= SEGMENT_NAME_SIZE)
+        return -ENAMETOOLONG;
+    proper_open_name(channel, stem_name, &identity, open_name);
+    return folder_rename(folder, mending, open_name, AVRO_LOG_SUFFIX, ret_name);
+}
+
+/* Sound records follow a fault: copy them all into a new file, keep the original beside it. The copy is complete and
+ * synced before the original loses its name, so a .mending without its .open is as good as done. */
+static int mend(int folder, int fd, const char *channel, const char *name, const struct avro_log_copy *copy_wanted,
+                struct recovery_outcome *ret)
+{
+    struct avro_log_copy copy = *copy_wanted;
+    struct avro_log_summary summary;
+    char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
+    struct stat status;
+
+    folder_number_name(name, MENDING_SUFFIX, 1, mending);
+    copy.from_fd = fd;
+    copy.to_fd = openat(folder, mending, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
+    if (copy.to_fd < 0)
+        return -errno;
+    int result = avro_log_copy(&copy, &summary);
+    if (result == 0 && (fsync(copy.to_fd) < 0 || fstat(copy.to_fd, &status) < 0))
+        result = -errno;
+    fd_close(&copy.to_fd);
+    if (result == 0 && fsync(folder) < 0)
+        result = -errno;
+    if (result < 0) {
+        unlinkat(folder, mending, 0);
+        return result;
+    }
+    ret->length = (uint64_t)status.st_size;
+    result = folder_rename(folder, name, name, DAMAGED_SUFFIX, damaged);
+    if (result == 0)
+        result = finish_mending(folder, channel, mending, ret->name);
+    if (result == 0)
+        log_warning("%s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound records are in %s, "
+                    "the original is kept as %s",
+                    channel, name, (unsigned long long)summary.faults, (unsigned long long)summary.fault_offset,
+                    summary.fault_what, (unsigned long long)summary.records, ret->name, damaged);
+    return result;
+}
+
+static int finish_open_file(int folder, int fd, const char *channel, const char *name, uint64_t seq_end,
+                            struct recovery_outcome *ret)
+{
+    struct avro_log_summary summary;
+    const struct avro_log_copy copy = {.options = {.open = true, .seq_end = seq_end}, .channel = channel};
+    int result = avro_log_scan(fd, &copy.options, NULL, &summary);
+    if (result < 0)
+        return result;
+    if (summary.records == 0 && !summary.has_header) {
+        int blank = is_blank(fd);
+        if (blank < 0)
+            return blank;
+        return blank ? discard(folder, channel, name, "it was prepared and never begun")
+                     : set_aside(folder, channel, name, summary.fault_what);
+    }
+    if (summary.records == 0)
+        return discard(folder, channel, name, "no record in it");
+    ret->has_records = true;
+    ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
+    ret->last_seq = summary.last_seq;
+    if (summary.records_after_fault > 0 || !summary.has_header)
+        return mend(folder, fd, channel, name, &copy, ret);
+    snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", channel); /* its folder's, for its name */
+    result = finish_in_place(folder, fd, name, &summary, ret);
+    if (result == 0)
+        log_notice("%s: recovered %s: %llu records, up to number %llu", channel, ret->name,
+                   (unsigned long long)summary.records, (unsigned long long)summary.last_seq);
+    return result;
+}
+
+int recovery_finish(int folder, const char *channel, const char *name, uint64_t seq_end, struct recovery_outcome *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    int result = finish_open_file(folder, fd, channel, name, seq_end, ret);
+    fd_close(&fd);
+    return result;
+}
+
+/* ---- a channel's folder ---- */
+
+struct open_file {
+    const char *name;
+    uint64_t first_seq; /* UINT64_MAX when it has none: nothing was begun */
+};
+
+struct recovery {
+    int folder;
+    const struct message_recover *request;
+    struct message_recovered *answer;
+    struct folder_list list;
+    uint64_t next_seq;
+};
+
+static bool is_kept(const struct recovery *recovery, const char *name)
+{
+    for (uint32_t i = 0; i < recovery->request->keep_count && i < 2; i++)
+        if (strcmp(recovery->request->keep[i], name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_listed(const struct recovery *recovery, const char *name)
+{
+    for (size_t i = 0; i < recovery->list.count; i++)
+        if (strcmp(recovery->list.files[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static void raise_next_seq(struct recovery *recovery, uint64_t next_seq)
+{
+    if (next_seq > recovery->next_seq)
+        recovery->next_seq = next_seq;
+}
+
+/* A recovery before this one was interrupted: its copy is complete if the original has lost its name already. */
+static int resume_mending(struct recovery *recovery)
+{
+    const char *channel = recovery->request->channel;
+    for (size_t i = 0; i < recovery->list.count; i++) {
+        const char *name = recovery->list.files[i].name;
+        char original[SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX], mended[SEGMENT_NAME_SIZE];
+        if (!folder_has_suffix(name, MENDING_SUFFIX))
+            continue;
+        snprintf(original, sizeof original, "%.*s" AVRO_LOG_OPEN_SUFFIX, (int)(strlen(name) - strlen(MENDING_SUFFIX)),
+                 name);
+        int result = is_listed(recovery, original)
+                         ? discard(recovery->folder, channel, name, "an unfinished copy; the original is still there")
+                         : finish_mending(recovery->folder, channel, name, mended);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+/* The first number of an open file by its header; UINT64_MAX if it can't be read. */
+static uint64_t header_first_seq(int folder, const char *name)
+{
+    char header[AVRO_LOG_HEADER_MAX];
+    struct avro_log_identity identity;
+    const char *what;
+    long size = fd_read_small_file(folder, name, header, sizeof header);
+    if (size <= 0 || avro_log_read_header((const uint8_t *)header, (size_t)size, &identity, &what) < 0)
+        return UINT64_MAX;
+    return identity.first_seq;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct open_file *left = a, *right = b;
+    return left->first_seq < right->first_seq ? 1 : left->first_seq > right->first_seq ? -1 : 0;
+}
+
+/* Where the file after the one that begins at first_seq begins. A worker that died while it went over to a new segment
+ * may have left records behind the old one's end that are in the new one too. */
+static uint64_t later_file(const struct recovery *recovery, uint64_t first_seq, uint64_t recovered_later)
+{
+    uint64_t end = recovered_later, seq;
+    for (size_t i = 0; i < recovery->list.count; i++) {
+        const char *name = recovery->list.files[i].name;
+        bool counts = folder_has_suffix(name, AVRO_LOG_SUFFIX) || is_kept(recovery, name);
+        if (counts && folder_first_seq(recovery->request->channel, name, &seq) && seq > first_seq && seq < end)
+            end = seq;
+    }
+    return end;
+}
+
+/* Wait until no process has the file any more. */
+static int wait_for_holders(const struct recovery *recovery, const char *name)
+{
+    const monotonic begun = monotonic_now();
+    const struct timespec pause = {.tv_nsec = HOLDER_POLL_NS};
+    int fd = openat(recovery->folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    int result = 0;
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+        if (monotonic_since(monotonic_now(), begun) >= HOLDER_PATIENCE_NS) {
+            result = -EBUSY;
+            break;
+        }
+        nanosleep(&pause, NULL);
+    }
+    fd_close(&fd);
+    return result;
+}
+
+static int finish_open_files(struct recovery *recovery, struct open_file *files, size_t count)
+{
+    uint64_t recovered_later = UINT64_MAX;
+    qsort(files, count, sizeof *files, newest_first);
+    for (size_t i = 0; i < count; i++) {
+        struct recovery_outcome outcome;
+        int result = wait_for_holders(recovery, files[i].name);
+        if (result == -EBUSY)
+            snprintf(recovery->answer->reason, sizeof recovery->answer->reason,
+                     "%.80s is still open in a process of an earlier holdfastd: it must end first", files[i].name);
+        uint64_t seq_end = files[i].first_seq == UINT64_MAX
+                               ? UINT64_MAX
+                               : later_file(recovery, files[i].first_seq, recovered_later);
+        if (result == 0)
+            result = recovery_finish(recovery->folder, recovery->request->channel, files[i].name, seq_end, &outcome);
+        if (result < 0)
+            return result;
+        if (!outcome.has_records)
+            continue;
+        recovery->answer->files++;
+        raise_next_seq(recovery, outcome.last_seq + 1);
+        if (outcome.first_seq < recovered_later)
+            recovered_later = outcome.first_seq;
+    }
+    return 0;
+}
+
+static int finish_all(struct recovery *recovery)
+{
+    size_t count = 0;
+    struct open_file *files = calloc(recovery->list.count + 1, sizeof *files);
+    if (!files)
+        return -ENOMEM;
+    for (size_t i = 0; i < recovery->list.count; i++) {
+        const char *name = recovery->list.files[i].name;
+        if (folder_has_suffix(name, AVRO_LOG_OPEN_SUFFIX) && !is_kept(recovery, name))
+            files[count++] = (struct open_file){name, header_first_seq(recovery->folder, name)};
+    }
+    int result = finish_open_files(recovery, files, count);
+    free(files);
+    return result;
+}
+
+/* 1 with *ret_seq, 0 when no sound record is in it, or -errno. */
+static int last_seq_of(const struct recovery *recovery, const char *name, uint64_t *ret_seq)
+{
+    const struct avro_log_scan_options open = {.open = true, .seq_end = UINT64_MAX};
+    struct avro_log_summary summary;
+    int fd = openat(recovery->folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    int result;
+    if (folder_has_suffix(name, AVRO_LOG_SUFFIX)) {
+        result = avro_log_last_seq(fd, ret_seq);
+    } else {
+        result = avro_log_scan(fd, &open, NULL, &summary);
+        *ret_seq = summary.last_seq;
+        result = result == 0 ? summary.records > 0 : result;
+    }
+    fd_close(&fd);
+    return result;
+}
+
+/* The number after the last recorded one: from the newest file that has a record, and from those in use. No number is
+ * ever given twice, so even a file that can't be read counts with the number in its name. */
+static int find_next_seq(struct recovery *recovery)
+{
+    bool found = false;
+    uint64_t seq;
+    for (size_t i = recovery->list.count; i-- > 0;) {
+        const char *name = recovery->list.files[i].name;
+        bool sealed = folder_has_suffix(name, AVRO_LOG_SUFFIX);
+        if (folder_first_seq(recovery->request->channel, name, &seq))
+            raise_next_seq(recovery, seq);
+        if (!(sealed && !found) && !is_kept(recovery, name))
+            continue;
+        int result = last_seq_of(recovery, name, &seq);
+        if (result < 0 && result != -ENOENT)
+            return result;
+        if (result <= 0)
+            continue;
+        found |= sealed;
+        raise_next_seq(recovery, seq + 1);
+    }
+    return 0;
+}
+
+static int list_again(struct recovery *recovery)
+{
+    folder_list_free(&recovery->list);
+    return folder_list(recovery->folder, recovery->request->channel, &recovery->list);
+}
+
+void recovery_run(const char *log_dir, const struct message_recover *request, struct message_recovered *ret)
+{
+    struct recovery recovery = {.request = request, .answer = ret};
+    memset(ret, 0, sizeof *ret);
+    snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
+    recovery.folder = folder_open(log_dir, request->channel, false);
+    int result = recovery.folder < 0 ? recovery.folder : list_again(&recovery);
+    if (result == 0)
+        result = resume_mending(&recovery);
+    if (result == 0)
+        result = list_again(&recovery);
+    if (result == 0)
+        result = finish_all(&recovery);
+    if (result == 0)
+        result = list_again(&recovery);
+    if (result == 0)
+        result = find_next_seq(&recovery);
+    folder_list_free(&recovery.list);
+    if (recovery.folder >= 0)
+        fd_close(&recovery.folder);
+    ret->next_seq = recovery.next_seq;
+    if (result == 0 || (result == -ENOENT && recovery.next_seq == 0 && recovery.folder < 0 && ret->files == 0))
+        return; /* no folder yet: an empty log */
+    ret->error = -result;
+    if (!ret->reason[0])
+        folder_explain(log_dir, request->channel, -result, ret->reason);
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/* A segment's life on disk: made and preallocated, begun, sealed. Called by archive.c for one message each; may block
+ * on the disk. Must never truncate or rename a file that isn't the one meant: everything is checked by inode and by
+ * content, and each step may be repeated after a crash in the middle. */
+#include "worker/archive/archive.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "common/avro_log_format.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/units.h"
+
+/* ---- open ---- */
+
+/* Space that can't be taken away later: a write into a sparse map on a full disk would be SIGBUS. */
+static int preallocate(int fd, uint64_t size)
+{
+    static const uint8_t zeros[64 * 1024];
+    int result;
+    do
+        result = fallocate(fd, 0, 0, (off_t)size) < 0 ? -errno : 0;
+    while (result == -EINTR);
+    if (result != -EOPNOTSUPP)
+        return result;
+    for (uint64_t at = 0; at < size;) {
+        size_t piece = size - at < sizeof zeros ? (size_t)(size - at) : sizeof zeros;
+        ssize_t n = pwrite(fd, zeros, piece, (off_t)at);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        at += n > 0 ? (uint64_t)n : 0;
+    }
+    return 0;
+}
+
+static int create_prepared(int folder, const char *channel, char ret_name[SEGMENT_NAME_SIZE])
+{
+    for (int attempt = 0;; attempt++) {
+        uint64_t unique;
+        if (getrandom(&unique, sizeof unique, 0) != sizeof unique)
+            return -EIO;
+        snprintf(ret_name, SEGMENT_NAME_SIZE, "%s-prepared-%016llx" AVRO_LOG_OPEN_SUFFIX, channel,
+                 (unsigned long long)unique);
+        int fd = openat(folder, ret_name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
+        if (fd >= 0)
+            return fd;
+        if (errno != EEXIST || attempt == 3)
+            return -errno;
+    }
+}
+
+static void explain_open(const char *log_dir, const struct message_open_segment *request, int error,
+                         char reason[MESSAGE_REASON_SIZE])
+{
+    struct statvfs space;
+    char wanted[32], left[32];
+    if ((error != ENOSPC && error != EDQUOT) || statvfs(log_dir, &space) < 0) {
+        folder_explain(log_dir, request->channel, error, reason);
+        return;
+    }
+    units_human_bytes(request->size, wanted, sizeof wanted);
+    units_human_bytes((uint64_t)space.f_bavail * space.f_frsize, left, sizeof left);
+    snprintf(reason, MESSAGE_REASON_SIZE,
+             "%.40s: no space: %.15s wanted, %.15s free; free some, lower segment_size, or set keep_at_most", log_dir,
+             wanted, left);
+}
+
+static int make_segment(int folder, const struct message_open_segment *request, struct segment_grant *ret)
+{
+    struct stat status;
+    if (request->size < AVRO_LOG_HEADER_MAX || request->size > INT64_MAX)
+        return -EINVAL;
+    int fd = create_prepared(folder, request->channel, ret->name);
+    if (fd < 0)
+        return fd;
+    int result = preallocate(fd, request->size);
+    if (result == 0 && fstat(fd, &status) < 0)
+        result = -errno;
+    if (result == 0 && getrandom(ret->sync, sizeof ret->sync, 0) != sizeof ret->sync)
+        result = -EIO;
+    if (result < 0) {
+        unlinkat(folder, ret->name, 0);
+        fd_close(&fd);
+        return result;
+    }
+    flock(fd, LOCK_EX | LOCK_NB); /* held by whoever gets the descriptor; a file system without locks does without */
+    ret->id = status.st_ino;
+    ret->size = request->size;
+    return fd;
+}
+
+void segments_open(const char *log_dir, const struct message_open_segment *request, struct message_segment *ret,
+                   int *ret_fd)
+{
+    memset(ret, 0, sizeof *ret);
+    snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
+    *ret_fd = -1;
+    int folder = folder_open(log_dir, request->channel, true);
+    int result = folder < 0 ? folder : make_segment(folder, request, &ret->grant);
+    fd_close(&folder);
+    if (result >= 0) {
+        *ret_fd = result;
+        return;
+    }
+    memset(&ret->grant, 0, sizeof ret->grant);
+    ret->error = -result;
+    explain_open(log_dir, request, -result, ret->reason);
+}
+
+/* ---- begin ---- */
+
+int segments_begin(const char *log_dir, const struct message_begin_segment *request)
+{
+    struct stat status;
+    if (!folder_channel_ok(request->channel) ||
+        !folder_name_ok(request->channel, request->from, AVRO_LOG_OPEN_SUFFIX) ||
+        !folder_name_ok(request->channel, request->to, AVRO_LOG_OPEN_SUFFIX)) {
+        log_error("%s: refused to rename \"%s\" to \"%s\": not names of this channel's segments", request->channel,
+                  request->from, request->to);
+        return -EINVAL;
+    }
+    int folder = folder_open(log_dir, request->channel, false);
+    int result = folder < 0 ? folder : 0;
+    if (result == 0 && renameat2(folder, request->from, folder, request->to, RENAME_NOREPLACE) < 0)
+        result = -errno;
+    if (result == -ENOENT && fstatat(folder, request->to, &status, AT_SYMLINK_NOFOLLOW) == 0)
+        result = 0; /* an archive before this one did it */
+    else if (result == 0 && fsync(folder) < 0)
+        result = -errno;
+    fd_close(&folder);
+    if (result < 0)
+        log_warning("%s: the segment %s could not be renamed to %s: %s; it keeps its name until it is sealed or recovered",
+                    request->channel, request->from, request->to, strerror(-result));
+    return result;
+}
+
+/* ---- seal ---- */
+
+/* Does a block, or the file header, end at length? A length may come from memory that a dead worker has left. */
+static bool ends_soundly(int fd, uint64_t length)
+{
+    uint8_t header[AVRO_LOG_HEADER_MAX], end[AVRO_LOG_SYNC_SIZE];
+    struct avro_log_identity identity;
+    const char *what;
+    ssize_t n = pread(fd, header, sizeof header, 0);
+    long header_size = n > 0 ? avro_log_read_header(header, (size_t)n, &identity, &what) : -1;
+    return header_size > 0 && length >= (uint64_t)header_size &&
+           pread(fd, end, sizeof end, (off_t)(length - sizeof end)) == (ssize_t)sizeof end &&
+           memcmp(end, identity.sync, sizeof end) == 0;
+}
+
+static int recover_instead(int folder, const struct message_seal *request, struct message_sealed *ret)
+{
+    struct recovery_outcome outcome;
+    int result = recovery_finish(folder, request->channel, request->name, UINT64_MAX, &outcome);
+    if (result < 0)
+        return result;
+    snprintf(ret->name, sizeof ret->name, "%s", outcome.name);
+    ret->length = outcome.length;
+    return 0;
+}
+
+static int remove_empty(int folder, const struct message_seal *request, struct message_sealed *ret)
+{
+    if (unlinkat(folder, request->name, 0) < 0)
+        return -errno;
+    ret->name[0] = '\0';
+    ret->length = 0;
+    log_debug("%s: removed the unused segment %s", request->channel, request->name);
+    return 0;
+}
+
+static int finish_segment(int folder, int fd, const struct message_seal *request, struct message_sealed *ret)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (status.st_ino != request->id)
+        return -ESTALE;
+    if (request->length == 0)
+        return remove_empty(folder, request, ret);
+    if (request->length == UINT64_MAX)
+        return recover_instead(folder, request, ret);
+    if (request->length > (uint64_t)status.st_size || !ends_soundly(fd, request->length)) {
+        log_warning("%s: %s does not end at %llu bytes as it should; recovering it", request->channel, request->name,
+                    (unsigned long long)request->length);
+        return recover_instead(folder, request, ret);
+    }
+    if (ftruncate(fd, (off_t)request->length) < 0 || fsync(fd) < 0)
+        return -errno;
+    ret->length = request->length;
+    return folder_rename(folder, request->name, request->name, AVRO_LOG_SUFFIX, ret->name);
+}
+
+/* The file isn't there under its open name: an archive before this one may have sealed it and died before answering. */
+static int find_sealed(int folder, const struct message_seal *request, struct message_sealed *ret)
+{
+    struct stat status;
+    for (int n = 1; n <= FOLDER_NUMBERS; n++) {
+        folder_number_name(request->name, AVRO_LOG_SUFFIX, n, ret->name);
+        if (fstatat(folder, ret->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+            (status.st_ino == request->id || request->length == UINT64_MAX)) { /* mending makes a new file */
+            ret->length = (uint64_t)status.st_size;
+            return 0;
+        }
+    }
+    if (request->length == 0 || request->length == UINT64_MAX) { /* nothing in it, and removed already */
+        ret->name[0] = '\0';
+        return 0;
+    }
+    return -ENOENT;
+}
+
+void segments_seal(const char *log_dir, const struct message_seal *request, struct message_sealed *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
+    snprintf(ret->name, sizeof ret->name, "%s", request->name);
+    ret->id = request->id;
+    int folder = -1, fd = -1, result = -EINVAL;
+    if (folder_channel_ok(request->channel) && folder_name_ok(request->channel, request->name, AVRO_LOG_OPEN_SUFFIX))
+        result = folder = folder_open(log_dir, request->channel, false);
+    if (folder >= 0) {
+        fd = openat(folder, request->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (fd >= 0)
+            result = finish_segment(folder, fd, request, ret);
+        else
+            result = errno == ENOENT ? find_sealed(folder, request, ret) : -errno;
+    }
+    fd_close(&fd);
+    fd_close(&folder);
+    if (result >= 0)
+        return;
+    ret->error = -result;
+    snprintf(ret->name, sizeof ret->name, "%s", request->name);
+    if (result == -ENOENT)
+        snprintf(ret->reason, sizeof ret->reason, "it is not in %.48s/%s any more: somebody has moved or removed it",
+                 log_dir, request->channel);
+    else if (result == -ESTALE)
+        snprintf(ret->reason, sizeof ret->reason, "another file has its name in %.48s/%s; left alone", log_dir,
+                 request->channel);
+    else
+        folder_explain(log_dir, request->channel, -result, ret->reason);
+}
