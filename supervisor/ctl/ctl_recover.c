@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/* `holdfastctl recover FILE...`: a sound log file out of a damaged one. Called by main.c. The original is opened for
+ * reading only, and no existing file is ever overwritten; an unfinished result never bears the result's name. */
+#include "supervisor/ctl/ctl_log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/avro_log_copy.h"
+#include "common/fd.h"
+#include "common/units.h"
+
+#define RESULT_SUFFIX  ".recovered.avro"
+#define PARTIAL_SUFFIX ".partial"
+
+struct rescue {
+    const char *path;
+    char result[PATH_MAX];
+    struct avro_log_summary summary;
+    struct ctl_ranges gaps;
+    int error; /* errno; what failed is in `what` */
+    const char *what;
+};
+
+static int take_gap(void *context, uint64_t first_seq, uint64_t end_seq)
+{
+    return ctl_ranges_add(&((struct rescue *)context)->gaps, first_seq, end_seq - 1);
+}
+
+/* x.avro.open, x.avro.damaged, x.avro, x -> x.recovered.avro */
+static int name_result(const char *path, const char *wanted, char ret_result[PATH_MAX])
+{
+    static const char *const suffixes[] = {AVRO_LOG_OPEN_SUFFIX, ".avro.damaged", AVRO_LOG_SUFFIX};
+    size_t stem = strlen(path);
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        size_t length = strlen(suffixes[i]);
+        if (strlen(path) > length && strcmp(path + strlen(path) - length, suffixes[i]) == 0) {
+            stem = strlen(path) - length;
+            break;
+        }
+    }
+    int length = wanted ? snprintf(ret_result, PATH_MAX, "%s", wanted)
+                        : snprintf(ret_result, PATH_MAX, "%.*s" RESULT_SUFFIX, (int)stem, path);
+    return length >= PATH_MAX - (int)sizeof PARTIAL_SUFFIX ? -ENAMETOOLONG : 0;
+}
+
+/* The channel, for a file whose header is unreadable: what its name begins with. */
+static void name_channel(const char *path, char ret_channel[CHANNEL_NAME_SIZE])
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t length = strcspn(name, ".");
+    for (size_t i = 0; i + 21 < length; i++) { /* "-" and 20 digits */
+        if (name[i] == '-' && strspn(name + i + 1, "0123456789") == 20) {
+            length = i;
+            break;
+        }
+    }
+    if (length >= CHANNEL_NAME_SIZE)
+        length = CHANNEL_NAME_SIZE - 1;
+    snprintf(ret_channel, CHANNEL_NAME_SIZE, "%.*s", (int)length, name);
+}
+
+static int fail(struct rescue *rescue, int error, const char *what)
+{
+    rescue->error = error;
+    rescue->what = what;
+    return -error;
+}
+
+static int write_result(struct rescue *rescue, int from_fd, int to_fd)
+{
+    char channel[CHANNEL_NAME_SIZE];
+    const struct avro_log_visitor visitor = {rescue, NULL, take_gap, NULL};
+    const struct avro_log_copy copy = {.from_fd = from_fd,
+                                       .to_fd = to_fd,
+                                       .options = {.open = ctl_log_is_open(rescue->path), .seq_end = UINT64_MAX},
+                                       .channel = channel,
+                                       .visitor = &visitor};
+    name_channel(rescue->path, channel);
+    int result = avro_log_copy(&copy, &rescue->summary);
+    if (result < 0)
+        return fail(rescue, -result, "copying the sound records failed");
+    if (rescue->summary.records == 0)
+        return fail(rescue, ENODATA, "there is no sound record in it");
+    if (fsync(to_fd) < 0)
+        return fail(rescue, errno, "the result can't be brought to the disk");
+    return 0;
+}
+
+static void rescue_file(struct rescue *rescue)
+{
+    char partial[PATH_MAX + sizeof PARTIAL_SUFFIX];
+    int from_fd = open(rescue->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (from_fd < 0) {
+        fail(rescue, errno, "it can't be opened");
+        return;
+    }
+    snprintf(partial, sizeof partial, "%s" PARTIAL_SUFFIX, rescue->result);
+    int to_fd = -1;
+    if (access(rescue->result, F_OK) == 0) {
+        fail(rescue, EEXIST, "the result exists already and is not overwritten: move it, or name another with -o");
+    } else if ((to_fd = open(partial, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0640)) < 0) {
+        fail(rescue, errno, errno == EEXIST ? "the partial result of another run is there: remove it"
+                                            : "the result can't be made: name another place with -o");
+    } else if (write_result(rescue, from_fd, to_fd) < 0) {
+        unlink(partial);
+    } else if (renameat2(AT_FDCWD, partial, AT_FDCWD, rescue->result, RENAME_NOREPLACE) < 0) {
+        fail(rescue, errno, "the result can't be given its name");
+        unlink(partial);
+    }
+    fd_close(&to_fd);
+    fd_close(&from_fd);
+}
+
+static void print_rescue(const struct rescue *rescue)
+{
+    const struct avro_log_summary *summary = &rescue->summary;
+    char records[32];
+    if (rescue->error) {
+        fprintf(stderr, "holdfastctl: %s: %s (%s, %s)\n", rescue->path, rescue->what, rescue->result,
+                strerror(rescue->error));
+        return;
+    }
+    units_human_count(summary->records, records, sizeof records);
+    printf("%s: %s records, seq %" PRIu64 "..%" PRIu64 ", written to %s\n", rescue->path, records, summary->first_seq,
+           summary->last_seq, rescue->result);
+    if (summary->faults > 0)
+        printf("  left out: what is damaged, %" PRIu64 " faults, the first at byte %" PRIu64 ": %s\n", summary->faults,
+               summary->fault_offset, summary->fault_what);
+    else
+        printf("  nothing was left out: every block is sound\n");
+    ctl_ranges_print(&rescue->gaps, "not in it");
+}
+
+static json_t *json_rescue(const struct rescue *rescue)
+{
+    const struct avro_log_summary *summary = &rescue->summary;
+    json_t *object = json_object();
+    json_object_set_new(object, "file", json_string(rescue->path));
+    json_object_set_new(object, "ok", json_boolean(!rescue->error));
+    if (rescue->error) {
+        json_object_set_new(object, "error", json_string(rescue->what));
+        json_object_set_new(object, "cause", json_string(strerror(rescue->error)));
+        return object;
+    }
+    json_object_set_new(object, "result", json_string(rescue->result));
+    json_object_set_new(object, "records", json_integer((json_int_t)summary->records));
+    json_object_set_new(object, "first_seq", json_integer((json_int_t)summary->first_seq));
+    json_object_set_new(object, "last_seq", json_integer((json_int_t)summary->last_seq));
+    json_object_set_new(object, "faults", json_integer((json_int_t)summary->faults));
+    json_object_set_new(object, "not_in_it", json_integer((json_int_t)rescue->gaps.numbers));
+    return object;
+}
+
+static int usage(const char *why)
+{
+    fprintf(stderr, "holdfastctl: recover: %s\nusage: holdfastctl recover [-o OUT] FILE...\n", why);
+    return 2;
+}
+
+int ctl_recover(int argc, char **argv, bool json)
+{
+    const char *wanted = NULL;
+    json_t *files;
+    bool all_ok = true;
+
+    while (argc > 0 && argv[0][0] == '-' && argv[0][1]) {
+        bool last = strcmp(argv[0], "--") == 0;
+        if (!last && (strcmp(argv[0], "-o") != 0 || argc < 2))
+            return usage("the only option is -o OUT");
+        wanted = last ? wanted : argv[1];
+        argv += last ? 1 : 2;
+        argc -= last ? 1 : 2;
+        if (last)
+            break;
+    }
+    if (argc < 1)
+        return usage("it needs the damaged log files");
+    if (wanted && argc != 1)
+        return usage("-o OUT goes with one FILE only");
+    files = json_array();
+    for (int i = 0; i < argc; i++) {
+        struct rescue rescue = {.path = argv[i], .what = ""};
+        if (name_result(argv[i], wanted, rescue.result) < 0)
+            fail(&rescue, ENAMETOOLONG, "the result's name would be too long");
+        else
+            rescue_file(&rescue);
+        all_ok = all_ok && !rescue.error;
+        if (json)
+            json_array_append_new(files, json_rescue(&rescue));
+        else
+            print_rescue(&rescue);
+        ctl_ranges_free(&rescue.gaps);
+    }
+    if (json) {
+        json_t *report = json_pack("{s:b,s:O}", "ok", all_ok, "files", files);
+        json_dumpf(report, stdout, JSON_INDENT(2));
+        printf("\n");
+        json_decref(report);
+    }
+    json_decref(files);
+    return all_ok ? 0 : 1;
+}
