@@ -55,7 +55,6 @@ static bool is_plain_text(const char *text)
 
 static char *put_ipv6(char *to, const struct sockaddr_in6 *address)
 {
-    *to++ = '[';
     /* Cannot fail: the family is right and the room is there. */
     inet_ntop(AF_INET6, &address->sin6_addr, to, INET6_ADDRSTRLEN);
     to += strlen(to);
@@ -67,8 +66,19 @@ static char *put_ipv6(char *to, const struct sockaddr_in6 *address)
         else
             to = put_number(to, address->sin6_scope_id);
     }
-    *to++ = ']';
     return to;
+}
+
+static size_t copy_text(const char *text, const char *end, char *buffer, size_t size)
+{
+    size_t length = (size_t)(end - text);
+    if (size == 0)
+        return 0;
+    if (length > size - 1)
+        length = size - 1;
+    memcpy(buffer, text, length);
+    buffer[length] = '\0';
+    return length;
 }
 
 size_t socket_address_print(const union socket_address *address, char *buffer, size_t size)
@@ -80,18 +90,24 @@ size_t socket_address_print(const union socket_address *address, char *buffer, s
         *end++ = ':';
         end = put_number(end, ntohs(address->v4.sin_port));
     } else if (address->family == AF_INET6) {
+        *end++ = '[';
         end = put_ipv6(end, &address->v6);
+        *end++ = ']';
         *end++ = ':';
         end = put_number(end, ntohs(address->v6.sin6_port));
     }
-    size_t length = (size_t)(end - text);
-    if (size == 0)
-        return 0;
-    if (length > size - 1)
-        length = size - 1;
-    memcpy(buffer, text, length);
-    buffer[length] = '\0';
-    return length;
+    return copy_text(text, end, buffer, size);
+}
+
+size_t socket_address_print_host(const union socket_address *address, char *buffer, size_t size)
+{
+    char text[SOCKET_ADDRESS_TEXT_SIZE];
+    char *end = text;
+    if (address->family == AF_INET)
+        end = put_ipv4(end, (const uint8_t *)&address->v4.sin_addr);
+    else if (address->family == AF_INET6)
+        end = put_ipv6(end, &address->v6);
+    return copy_text(text, end, buffer, size);
 }
 
 static int parse_number(const char *text, uint64_t most, uint64_t *ret)

@@ -37,6 +37,8 @@ union socket_address {
 socklen_t socket_address_length(const union socket_address *address);
 /* Returns the text's length. A scope is printed by interface name where the kernel knows it, else by number. */
 size_t socket_address_print(const union socket_address *address, char *buffer, size_t size);
+/* The same without port and brackets. */
+size_t socket_address_print_host(const union socket_address *address, char *buffer, size_t size);
 /* "127.0.0.1:26000", "[::1]:26000", "[fe80::1%lo]:26000". 0 or -EINVAL; a %scope must be an existing interface
  * (-ENODEV). Port 0 is refused. Host names are not looked up: a resolver could block the supervisor. */
 int socket_address_parse(const char *text, union socket_address *ret_address);
