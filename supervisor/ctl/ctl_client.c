@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* The connection to the supervisor. Called by every verb that asks it something. It never waits beyond the deadline, and
+ * when nobody can be asked it says which socket was tried and what can be done. */
+#include "supervisor/ctl/ctl_client.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/units.h"
+
+void ctl_client_rearm(struct ctl_client *client)
+{
+    client->deadline = monotonic_add(monotonic_now(), client->options->timeout_ns);
+}
+
+/* ---- connecting ---- */
+
+static int complain_denied(const char *path)
+{
+    struct stat socket_stat;
+    if (stat(path, &socket_stat) < 0) {
+        ctl_complain("permission denied: you may not enter the folder of %s. Run as root, or let its owner open it", path);
+        return CTL_NO_DAEMON;
+    }
+    const struct group *group = getgrgid(socket_stat.st_gid);
+    if (group && (socket_stat.st_mode & S_IWGRP))
+        ctl_complain("permission denied on %s: its group '%s' may use it. Run as root, or join the group "
+                     "(usermod -aG %s YOU) and log in again",
+                     path, group->gr_name, group->gr_name);
+    else
+        ctl_complain("permission denied on %s: only its owner (uid %u) and root may use it. Run as root, or set "
+                     "control { mode, group } in the configuration",
+                     path, (unsigned)socket_stat.st_uid);
+    return CTL_NO_DAEMON;
+}
+
+static int complain_unreachable(const char *path, int error)
+{
+    if (error == EACCES || error == EPERM)
+        return complain_denied(path);
+    if (error == ENOENT || error == ENOTDIR)
+        ctl_complain("no holdfastd at %s: there is no such socket. Start it (systemctl start holdfast), or name its "
+                     "socket with --socket or $%s",
+                     path, CONTROL_SOCKET_VARIABLE);
+    else if (error == ECONNREFUSED)
+        ctl_complain("no holdfastd at %s: it has ended and left its socket behind. Start it (systemctl start holdfast), "
+                     "or name another socket with --socket or $%s",
+                     path, CONTROL_SOCKET_VARIABLE);
+    else if (error == EAGAIN)
+        ctl_complain("holdfastd at %s has more clients waiting than it can take: try again", path);
+    else
+        ctl_complain("cannot reach holdfastd at %s: %s", path, strerror(error));
+    return CTL_NO_DAEMON;
+}
+
+int ctl_client_open(struct ctl_client *client, const struct ctl_options *options)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    *client = (struct ctl_client){.options = options, .fd = -1};
+    control_lines_init(&client->lines, CONTROL_ANSWER_MAX);
+    ctl_client_rearm(client);
+    if (strlen(options->socket) >= sizeof address.sun_path) {
+        ctl_complain("the socket's path is longer than %zu bytes: %s", sizeof address.sun_path - 1, options->socket);
+        return CTL_USAGE;
+    }
+    strcpy(address.sun_path, options->socket);
+    client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (client->fd < 0)
+        return complain_unreachable(options->socket, errno);
+    /* A Unix socket connects at once or not at all; EAGAIN means that the backlog is full. */
+    if (connect(client->fd, (struct sockaddr *)&address, sizeof address) < 0)
+        return complain_unreachable(options->socket, errno);
+    return CTL_OK;
+}
+
+void ctl_client_close(struct ctl_client *client)
+{
+    control_lines_free(&client->lines);
+    fd_close(&client->fd);
+}
+
+/* ---- asking ---- */
+
+/* true when the socket is ready, false at the deadline. */
+static bool wait_for(const struct ctl_client *client, short events)
+{
+    for (;;) {
+        uint64_t left = monotonic_since(client->deadline, monotonic_now());
+        struct pollfd ready = {.fd = client->fd, .events = events};
+        int n = poll(&ready, 1, (int)((left + NS_PER_MS - 1) / NS_PER_MS));
+        if (n > 0)
+            return true;
+        if (n == 0 && left == 0)
+            return false;
+        if (n < 0 && errno != EINTR)
+            return false;
+    }
+}
+
+static int complain_silence(const struct ctl_client *client)
+{
+    char waited[32];
+    units_human_duration(client->options->timeout_ns, waited, sizeof waited);
+    ctl_complain("holdfastd at %s has not answered for %s: is it stopped or very busy? --timeout waits longer",
+                 client->options->socket, waited);
+    return CTL_NO_DAEMON;
+}
+
+static int complain_gone(const struct ctl_client *client)
+{
+    ctl_complain("holdfastd at %s closed the connection without an answer: is it shutting down?",
+                 client->options->socket);
+    return CTL_NO_DAEMON;
+}
+
+static int send_all(const struct ctl_client *client, const char *bytes, size_t length)
+{
+    while (length > 0) {
+        ssize_t n = send(client->fd, bytes, length, MSG_NOSIGNAL);
+        if (n < 0 && errno == EAGAIN) {
+            if (!wait_for(client, POLLOUT))
+                return complain_silence(client);
+            continue;
+        }
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) /* it refused and closed; why is perhaps still to be read */
+            return CTL_OK;
+        bytes += n;
+        length -= (size_t)n;
+    }
+    return CTL_OK;
+}
+
+static int read_line(struct ctl_client *client, const char **ret_line, size_t *ret_length)
+{
+    while (!control_lines_next(&client->lines, ret_line, ret_length)) {
+        char *to;
+        size_t size;
+        int error = control_lines_room(&client->lines, &to, &size);
+        if (error < 0) {
+            ctl_complain("holdfastd's answer is too long to be taken: %s", strerror(-error));
+            return CTL_NO_DAEMON;
+        }
+        ssize_t n = read(client->fd, to, size);
+        if (n > 0)
+            control_lines_added(&client->lines, (size_t)n);
+        else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+            return complain_gone(client);
+        else if (!wait_for(client, POLLIN))
+            return complain_silence(client);
+    }
+    return CTL_OK;
+}
+
+static int take_error(const json_t *error)
+{
+    const char *message = json_string_value(json_object_get(error, "message"));
+    ctl_complain("%s", message ? message : "holdfastd refused without a reason");
+    switch (json_integer_value(json_object_get(error, "code"))) {
+    case CONTROL_ERROR_METHOD:
+        return CTL_USAGE;
+    case CONTROL_ERROR_BUSY:
+        return CTL_NO_DAEMON;
+    default:
+        return CTL_NO;
+    }
+}
+
+static int take_answer(const char *line, size_t length, json_t **ret_result)
+{
+    json_t *answer = json_loadb(line, length, 0, NULL);
+    json_t *result = json_object_get(answer, "result");
+    const json_t *error = json_object_get(answer, "error");
+    int status = CTL_OK;
+    if (result) {
+        *ret_result = json_incref(result);
+    } else if (json_is_object(error)) {
+        status = take_error(error);
+    } else {
+        ctl_complain("what answers on the socket is no holdfastd: it does not speak JSON-RPC 2.0");
+        status = CTL_NO_DAEMON;
+    }
+    json_decref(answer);
+    return status;
+}
+
+int ctl_client_call(struct ctl_client *client, const char *method, json_t *params, json_t **ret_result)
+{
+    size_t length = 0;
+    const char *line = NULL;
+    char *request = control_print_request(++client->last_id, method, params, &length);
+    if (!request) {
+        ctl_complain("memory is short");
+        return CTL_NO;
+    }
+    int status = send_all(client, request, length);
+    free(request);
+    if (status == CTL_OK)
+        status = read_line(client, &line, &length);
+    return status == CTL_OK ? take_answer(line, length, ret_result) : status;
+}
+
+int ctl_client_wait_end(struct ctl_client *client)
+{
+    char waste[4096];
+    for (;;) {
+        ssize_t n = read(client->fd, waste, sizeof waste);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            return CTL_OK;
+        if (n < 0 && !wait_for(client, POLLIN))
+            return CTL_NO;
+    }
+}
+
+json_t *ctl_channel_params(const char *channel)
+{
+    return channel ? json_pack("{s:o}", "channel", control_text(channel)) : NULL;
+}
+
+int ctl_ask(const struct ctl_options *options, const char *method, const char *channel, json_t **ret_result)
+{
+    struct ctl_client client;
+    int status = ctl_client_open(&client, options);
+    if (status == CTL_OK)
+        status = ctl_client_call(&client, method, ctl_channel_params(channel), ret_result);
+    ctl_client_close(&client);
+    return status;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* `crashes` for people: each death with its last words and what the takeover cost, newest first. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "supervisor/ctl/ctl.h"
+#include "supervisor/ctl/ctl_client.h"
+#include "supervisor/ctl/ctl_report.h"
+#include "supervisor/ctl/ctl_text.h"
+
+void ctl_report_end(FILE *to, const json_t *death)
+{
+    const char *signal = ctl_string(death, "signal");
+    const json_t *status = json_object_get(death, "exit_status");
+    ctl_print_text(to, false, CTL_PLAIN, ctl_string(death, "cause"));
+    if (signal[0]) {
+        fputs(", ", to);
+        ctl_print_text(to, false, CTL_PLAIN, signal);
+    } else if (json_is_integer(status)) {
+        fprintf(to, ", status %d", (int)json_integer_value(status));
+    }
+}
+
+static void print_time(FILE *to, double when)
+{
+    char text[64];
+    struct tm local;
+    time_t seconds = when > 0 && when < 1e11 ? (time_t)when : 0;
+    localtime_r(&seconds, &local);
+    strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S %z", &local);
+    fputs(text, to);
+}
+
+static void print_field(FILE *to, const char *label, const char *text)
+{
+    if (!text[0])
+        return;
+    fprintf(to, "  %-10s  ", label);
+    ctl_print_text(to, false, CTL_PLAIN, text);
+    fputc('\n', to);
+}
+
+static void print_work(FILE *to, const json_t *work)
+{
+    static const char *const consumers[] = {"relay", "record", "decimate"};
+    for (size_t i = 0; i < sizeof consumers / sizeof consumers[0]; i++) {
+        const json_t *range = json_object_get(work, consumers[i]);
+        if (json_is_object(range))
+            fprintf(to, "  %-10s  %s was at seq %llu (up to %llu)\n", "in work", consumers[i],
+                    (unsigned long long)ctl_count(range, "first"), (unsigned long long)ctl_count(range, "end") - 1);
+    }
+}
+
+static void print_takeover(FILE *to, const json_t *crash)
+{
+    const json_t *takeover = json_object_get(crash, "takeover_ms");
+    char waited[CTL_TEXT_SIZE], dropped[CTL_TEXT_SIZE];
+    if (!json_is_number(takeover)) {
+        fprintf(to, "  %-10s  no successor has taken over yet\n", "takeover");
+        return;
+    }
+    ctl_format_count(ctl_count(crash, "waited"), waited);
+    ctl_format_count(ctl_count(crash, "kernel_dropped"), dropped);
+    fprintf(to, "  %-10s  after %.2f ms; %s datagrams waited meanwhile, %s were dropped by the kernel\n", "takeover",
+            json_number_value(takeover), waited, dropped);
+}
+
+static void print_frames(FILE *to, const json_t *frames)
+{
+    for (size_t i = 0; i < json_array_size(frames); i++) {
+        const json_t *frame = json_array_get(frames, i);
+        const char *name = ctl_string(frame, "name");
+        fprintf(to, "  %-10s  #%zu ", i == 0 ? "frames" : "", i);
+        ctl_print_text(to, false, CTL_PLAIN, ctl_string(frame, "address"));
+        fputc(name[0] ? ' ' : '\n', to);
+        if (!name[0])
+            continue;
+        ctl_print_text(to, false, CTL_PLAIN, name);
+        fputc('\n', to);
+    }
+}
+
+static void print_crash(FILE *to, const json_t *crash, bool colour)
+{
+    char age[CTL_TEXT_SIZE], lived[CTL_TEXT_SIZE];
+    ctl_format_seconds(ctl_number(crash, "age_s"), age);
+    ctl_format_seconds(ctl_number(crash, "lived_s"), lived);
+    ctl_print_text(to, colour, CTL_BOLD, ctl_string(crash, "channel"));
+    fputs(": ", to);
+    ctl_report_end(to, crash);
+    fprintf(to, ", pid %llu, generation %llu\n", (unsigned long long)ctl_count(crash, "pid"),
+            (unsigned long long)ctl_count(crash, "generation"));
+    fprintf(to, "  %-10s  ", "when");
+    print_time(to, ctl_number(crash, "time"));
+    fprintf(to, ", %s ago; it had lived %s\n", age, lived);
+    print_field(to, "hung", ctl_string(crash, "hung_thread"));
+    print_field(to, "thread", ctl_string(crash, "thread"));
+    print_field(to, "said", ctl_string(crash, "text"));
+    print_field(to, "address", ctl_string(crash, "address"));
+    print_work(to, json_object_get(crash, "work"));
+    print_takeover(to, crash);
+    print_frames(to, json_object_get(crash, "frames"));
+}
+
+void ctl_report_crashes(FILE *to, const json_t *crashes, bool colour)
+{
+    const json_t *list = json_object_get(crashes, "crashes");
+    uint64_t omitted = ctl_count(crashes, "omitted");
+    if (json_array_size(list) == 0)
+        fputs("no worker has died\n", to);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (i > 0)
+            fputc('\n', to);
+        print_crash(to, json_array_get(list, i), colour);
+    }
+    if (omitted)
+        fprintf(to, "\n%llu older ones are not shown: 'holdfastctl crashes CHANNEL' shows one channel's\n",
+                (unsigned long long)omitted);
+}
+
+int ctl_crashes(const struct ctl_options *options, const char *channel)
+{
+    json_t *result = NULL;
+    int status = ctl_ask(options, "crashes", channel, &result);
+    if (status == CTL_OK && options->json) {
+        json_dumpf(result, stdout, JSON_COMPACT);
+        putchar('\n');
+    } else if (status == CTL_OK) {
+        ctl_report_crashes(stdout, result, options->colour);
+    }
+    json_decref(result);
+    return status;
+}

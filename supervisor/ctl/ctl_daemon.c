@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* Verbs about the supervisor as a whole: ping, check, shutdown. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/units.h"
+#include "supervisor/ctl/ctl.h"
+#include "supervisor/ctl/ctl_client.h"
+#include "supervisor/ctl/ctl_report.h"
+#include "supervisor/ctl/ctl_text.h"
+
+static void print_json(const json_t *result)
+{
+    json_dumpf(result, stdout, JSON_COMPACT);
+    putchar('\n');
+}
+
+int ctl_ping(const struct ctl_options *options, const char *channel)
+{
+    json_t *result = NULL;
+    int status = ctl_ask(options, "ping", channel, &result);
+    if (status == CTL_OK && options->json) {
+        print_json(result);
+    } else if (status == CTL_OK) {
+        printf("holdfastd ");
+        ctl_print_text(stdout, false, CTL_PLAIN, ctl_string(result, "version"));
+        printf(" answers, pid %llu\n", (unsigned long long)ctl_count(result, "pid"));
+    }
+    json_decref(result);
+    return status;
+}
+
+int ctl_check(const struct ctl_options *options, const char *channel)
+{
+    json_t *result = NULL;
+    int status = ctl_ask(options, "check", channel, &result);
+    if (status != CTL_OK)
+        return status;
+    if (options->json)
+        print_json(result);
+    else
+        ctl_report_check(stdout, result, options->colour);
+    status = json_is_true(json_object_get(result, "healthy")) ? CTL_OK : CTL_NO;
+    json_decref(result);
+    return status;
+}
+
+static int wait_for_end(struct ctl_client *client)
+{
+    char waited[CTL_TEXT_SIZE];
+    if (ctl_client_wait_end(client) == CTL_OK) {
+        if (client->options->json)
+            puts("{\"ended\":true}");
+        else
+            puts("holdfastd has ended");
+        return CTL_OK;
+    }
+    units_human_duration(client->options->timeout_ns, waited, sizeof waited);
+    ctl_complain("shutdown was accepted, but holdfastd still works on it after %s: 'holdfastctl status' shows which "
+                 "channels it waits for",
+                 waited);
+    return CTL_NO;
+}
+
+int ctl_shutdown(const struct ctl_options *options, const char *channel)
+{
+    struct ctl_client client;
+    json_t *result = NULL;
+    int status = ctl_client_open(&client, options);
+    if (status == CTL_OK)
+        status = ctl_client_call(&client, "shutdown", ctl_channel_params(channel), &result);
+    if (status == CTL_OK && !options->no_wait)
+        status = wait_for_end(&client);
+    else if (status == CTL_OK && options->json)
+        print_json(result);
+    else if (status == CTL_OK)
+        puts("shutdown accepted");
+    json_decref(result);
+    ctl_client_close(&client);
+    return status;
+}

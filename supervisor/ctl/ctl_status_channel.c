@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* `status CHANNEL` for people: what it is, where its datagrams went, and every counter with its meaning. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/counters.h"
+#include "supervisor/ctl/ctl_report.h"
+#include "supervisor/ctl/ctl_text.h"
+
+static void begin_line(FILE *to, const char *label)
+{
+    fprintf(to, "  %-12s  ", label);
+}
+
+static void print_state(FILE *to, const json_t *channel, bool colour)
+{
+    const char *state = ctl_string(channel, "state"), *cause = ctl_string(channel, "cause");
+    const json_t *next = json_object_get(channel, "next_start_ms");
+    char text[CTL_TEXT_SIZE];
+
+    begin_line(to, "state");
+    ctl_print_text(to, colour, ctl_state_colour(state), state);
+    ctl_format_seconds(ctl_number(channel, "state_since_s"), text);
+    fprintf(to, " for %s%s", text, cause[0] ? ": " : "");
+    ctl_print_text(to, false, CTL_PLAIN, cause);
+    fputc('\n', to);
+    if (json_is_integer(next)) {
+        ctl_format_seconds((double)json_integer_value(next) / 1000, text);
+        begin_line(to, "next start");
+        fprintf(to, "in %s, after %llu deaths in a row\n", text,
+                (unsigned long long)ctl_count(channel, "deaths_in_a_row"));
+    }
+}
+
+static void print_worker(FILE *to, const json_t *channel)
+{
+    begin_line(to, "worker");
+    if (json_is_integer(json_object_get(channel, "pid")))
+        fprintf(to, "pid %llu, generation %llu", (unsigned long long)ctl_count(channel, "pid"),
+                (unsigned long long)ctl_count(channel, "generation"));
+    else
+        fputs("none", to);
+    fprintf(to, ", %llu restarts\n", (unsigned long long)ctl_count(channel, "restarts"));
+}
+
+static void print_last_death(FILE *to, const json_t *channel)
+{
+    const json_t *death = json_object_get(channel, "last_death");
+    char age[CTL_TEXT_SIZE];
+    begin_line(to, "last death");
+    if (!json_is_object(death)) {
+        fputs("none\n", to);
+        return;
+    }
+    ctl_format_seconds(ctl_number(death, "age_s"), age);
+    ctl_report_end(to, death);
+    fprintf(to, ", generation %llu, %s ago ('holdfastctl crashes ", (unsigned long long)ctl_count(death, "generation"),
+            age);
+    ctl_print_text(to, false, CTL_PLAIN, ctl_string(channel, "name"));
+    fputs("' shows more)\n", to);
+}
+
+static void print_receiving(FILE *to, const json_t *channel)
+{
+    const json_t *rate = json_object_get(channel, "rate");
+    const json_t *ring_lasts = json_object_get(channel, "ring_lasts_s");
+    const json_t *buffer_lasts = json_object_get(channel, "receive_buffer_lasts_s");
+    char count[CTL_TEXT_SIZE], bytes[CTL_TEXT_SIZE];
+
+    ctl_format_bytes(ctl_number(channel, "receive_buffer_bytes"), bytes);
+    begin_line(to, "listens on");
+    ctl_print_text(to, false, CTL_PLAIN, ctl_string(channel, "listen"));
+    fprintf(to, ", kernel buffer %s\n", bytes);
+    if (!json_is_object(rate))
+        return;
+    ctl_format_rate(ctl_number(rate, "datagrams_per_s"), count);
+    ctl_format_bytes(ctl_number(rate, "bytes_per_s"), bytes);
+    begin_line(to, "rate");
+    fprintf(to, "%s, %s/s\n", count, bytes);
+    if (!json_is_number(ring_lasts) || !json_is_number(buffer_lasts))
+        return;
+    ctl_format_seconds(json_number_value(ring_lasts), count);
+    ctl_format_seconds(json_number_value(buffer_lasts), bytes);
+    begin_line(to, "stall");
+    fprintf(to, "at this rate the ring lasts %s without recording, the kernel buffer about %s without a worker\n", count,
+            bytes);
+}
+
+static void print_ring(FILE *to, const json_t *ring)
+{
+    char capacity[CTL_TEXT_SIZE], pending[CTL_TEXT_SIZE];
+    const char *reason = ctl_string(ring, "reason");
+    ctl_format_bytes(ctl_number(ring, "capacity_bytes"), capacity);
+    ctl_format_count(ctl_count(ring, "pending"), pending);
+    begin_line(to, "ring");
+    fprintf(to, "%s, mapping ", capacity);
+    ctl_print_text(to, false, CTL_PLAIN, ctl_string(ring, "mapping"));
+    if (reason[0]) {
+        fputs(" (", to);
+        ctl_print_text(to, false, CTL_PLAIN, reason);
+        fputc(')', to);
+    }
+    fprintf(to, ", %s pending\n", pending);
+}
+
+static void print_log(FILE *to, const json_t *log, bool colour)
+{
+    char committed[CTL_TEXT_SIZE], durable[CTL_TEXT_SIZE];
+    const char *trouble = ctl_string(log, "trouble"), *segment = ctl_string(log, "segment");
+
+    begin_line(to, "log");
+    if (!json_is_object(log)) {
+        fputs("not recorded\n", to);
+        return;
+    }
+    ctl_print_text(to, false, CTL_PLAIN, segment[0] ? segment : "no segment");
+    fputc('\n', to);
+    if (segment[0]) {
+        ctl_format_bytes(ctl_number(log, "committed_bytes"), committed);
+        ctl_format_bytes(ctl_number(log, "durable_bytes"), durable);
+        begin_line(to, "");
+        fprintf(to, "%s written, %s of them on disk for certain, next seq %llu\n", committed, durable,
+                (unsigned long long)ctl_count(log, "next_seq"));
+    }
+    if (trouble[0]) {
+        begin_line(to, "");
+        ctl_print_text(to, colour, CTL_RED, trouble);
+        fputc('\n', to);
+    }
+}
+
+/* ---- tables ---- */
+
+static bool is_loss(const char *name)
+{
+    return strcmp(name, "kernel_dropped") == 0 || strcmp(name, "relay_dropped") == 0 ||
+           strcmp(name, "decimate_lost") == 0 || strcmp(name, "record_lost") == 0;
+}
+
+static void print_counters(FILE *to, const json_t *counters, bool colour)
+{
+    static const struct ctl_column columns[] = {
+        {"COUNTER", false}, {"VALUE", true}, {"UNIT", false}, {"MEANING", false}};
+    struct ctl_table table;
+    ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
+    for (int i = 0; i < COUNTER_COUNT; i++) {
+        const struct counter_info *info = &counter_infos[i];
+        uint64_t count = ctl_count(counters, info->name);
+        char value[CTL_TEXT_SIZE];
+        ctl_format_count(count, value);
+        ctl_table_add(&table, CTL_PLAIN, info->name);
+        ctl_table_add(&table, is_loss(info->name) && count ? CTL_RED : CTL_PLAIN, value);
+        ctl_table_add(&table, CTL_PLAIN, info->unit);
+        ctl_table_add(&table, CTL_PLAIN, info->help);
+    }
+    fputc('\n', to);
+    ctl_table_print(&table, to, "  ", colour);
+    ctl_table_free(&table);
+}
+
+static void add_destination(struct ctl_table *table, const json_t *destination)
+{
+    char kind[CTL_TEXT_SIZE] = "every datagram", value[CTL_TEXT_SIZE];
+    if (ctl_count(destination, "keep_every"))
+        snprintf(kind, sizeof kind, "1 of %llu", (unsigned long long)ctl_count(destination, "keep_every"));
+    else if (ctl_count(destination, "max_rate"))
+        snprintf(kind, sizeof kind, "at most %llu/s", (unsigned long long)ctl_count(destination, "max_rate"));
+    ctl_table_add(table, CTL_PLAIN, ctl_string(destination, "name"));
+    ctl_table_add(table, CTL_PLAIN, ctl_string(destination, "to"));
+    ctl_table_add(table, CTL_PLAIN, kind);
+    ctl_format_count(ctl_count(destination, "sent"), value);
+    ctl_table_add(table, CTL_PLAIN, value);
+    ctl_format_count(ctl_count(destination, "dropped"), value);
+    ctl_table_add(table, ctl_count(destination, "dropped") ? CTL_RED : CTL_PLAIN, value);
+    ctl_format_count(ctl_count(destination, "repeated"), value);
+    ctl_table_add(table, CTL_PLAIN, value);
+}
+
+static void print_destinations(FILE *to, const json_t *relays, const json_t *decimates, bool colour)
+{
+    static const struct ctl_column columns[] = {{"DESTINATION", false}, {"TO", false},     {"GETS", false},
+                                                {"SENT", true},         {"DROPPED", true}, {"REPEATED", true}};
+    struct ctl_table table;
+    if (json_array_size(relays) + json_array_size(decimates) == 0)
+        return;
+    ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
+    for (size_t i = 0; i < json_array_size(relays); i++)
+        add_destination(&table, json_array_get(relays, i));
+    for (size_t i = 0; i < json_array_size(decimates); i++)
+        add_destination(&table, json_array_get(decimates, i));
+    fputc('\n', to);
+    ctl_table_print(&table, to, "  ", colour);
+    ctl_table_free(&table);
+}
+
+void ctl_report_channel(FILE *to, const json_t *channel, bool colour)
+{
+    ctl_print_text(to, colour, CTL_BOLD, ctl_string(channel, "name"));
+    fputc('\n', to);
+    print_state(to, channel, colour);
+    print_worker(to, channel);
+    print_last_death(to, channel);
+    print_receiving(to, channel);
+    print_ring(to, json_object_get(channel, "ring"));
+    print_log(to, json_object_get(channel, "log"), colour);
+    print_destinations(to, json_object_get(channel, "relays"), json_object_get(channel, "decimates"), colour);
+    print_counters(to, json_object_get(channel, "counters"), colour);
+}

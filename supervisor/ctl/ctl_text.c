@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* How holdfastctl's output looks. Called by the verbs that print for people. What comes from the supervisor may quote a
+ * worker's last words: nothing of it reaches the terminal as a control character. */
+#include "supervisor/ctl/ctl_text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/units.h"
+
+enum ctl_colour ctl_state_colour(const char *state)
+{
+    if (strcmp(state, "RUNNING") == 0)
+        return CTL_GREEN;
+    if (strcmp(state, "FAILED") == 0 || strcmp(state, "BACKOFF") == 0)
+        return CTL_RED;
+    return CTL_YELLOW;
+}
+
+void ctl_print_text(FILE *to, bool on, enum ctl_colour colour, const char *text)
+{
+    static const char *const codes[] = {[CTL_PLAIN] = "",
+                                        [CTL_BOLD] = "\033[1m",
+                                        [CTL_GREEN] = "\033[32m",
+                                        [CTL_YELLOW] = "\033[33m",
+                                        [CTL_RED] = "\033[31m"};
+    bool coloured = on && colour != CTL_PLAIN && text[0] != '\0';
+    if (coloured)
+        fputs(codes[colour], to);
+    for (const char *c = text; *c; c++)
+        fputc((unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c, to);
+    if (coloured)
+        fputs("\033[0m", to);
+}
+
+const char *ctl_string(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+double ctl_number(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+uint64_t ctl_count(const json_t *object, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(object, key));
+    return value > 0 ? (uint64_t)value : 0;
+}
+
+/* Any double as an integer, without overflow. */
+static uint64_t bounded(double value)
+{
+    if (!(value > 0))
+        return 0;
+    return value < 9e18 ? (uint64_t)value : (uint64_t)9e18;
+}
+
+void ctl_format_count(uint64_t count, char text[CTL_TEXT_SIZE])
+{
+    units_human_count(count, text, CTL_TEXT_SIZE);
+}
+
+void ctl_format_seconds(double seconds, char text[CTL_TEXT_SIZE])
+{
+    units_human_duration(bounded(seconds * 1e9), text, CTL_TEXT_SIZE);
+}
+
+void ctl_format_bytes(double bytes, char text[CTL_TEXT_SIZE])
+{
+    units_human_bytes(bounded(bytes), text, CTL_TEXT_SIZE);
+}
+
+void ctl_format_rate(double per_second, char text[CTL_TEXT_SIZE])
+{
+    if (per_second > 0 && per_second < 10) {
+        snprintf(text, CTL_TEXT_SIZE, "%.1f/s", per_second);
+        return;
+    }
+    units_human_count(bounded(per_second + 0.5), text, CTL_TEXT_SIZE - 2);
+    strcat(text, "/s");
+}
+
+/* ---- tables ---- */
+
+void ctl_table_init(struct ctl_table *table, const struct ctl_column *columns, size_t column_count)
+{
+    *table = (struct ctl_table){.columns = columns, .column_count = column_count};
+}
+
+void ctl_table_add(struct ctl_table *table, enum ctl_colour colour, const char *text)
+{
+    struct ctl_cell *cells = reallocarray(table->cells, table->cell_count + 1, sizeof *cells);
+    char *copy = cells ? strdup(text) : NULL;
+    if (cells)
+        table->cells = cells;
+    if (!copy) {
+        fputs("holdfastctl: memory is short\n", stderr);
+        exit(1);
+    }
+    table->cells[table->cell_count++] = (struct ctl_cell){copy, colour};
+}
+
+static void print_cell(FILE *to, const struct ctl_column *column, const struct ctl_cell *cell, int width, bool colour)
+{
+    int padding = width - (int)strlen(cell->text);
+    if (column->right)
+        fprintf(to, "%*s", padding, "");
+    ctl_print_text(to, colour, cell->colour, cell->text);
+    if (!column->right)
+        fprintf(to, "%*s", padding, "");
+}
+
+static void print_row(const struct ctl_table *table, const struct ctl_cell *row, const int *widths, FILE *to, bool colour)
+{
+    size_t last = table->column_count - 1;
+    for (size_t i = 0; i < last; i++) {
+        print_cell(to, &table->columns[i], &row[i], widths[i], colour);
+        fputs("  ", to);
+    }
+    int width = table->columns[last].right ? widths[last] : (int)strlen(row[last].text);
+    print_cell(to, &table->columns[last], &row[last], width, colour);
+    fputc('\n', to);
+}
+
+void ctl_table_print(const struct ctl_table *table, FILE *to, const char *indent, bool colour)
+{
+    int widths[CTL_COLUMNS_MAX] = {0};
+    struct ctl_cell titles[CTL_COLUMNS_MAX] = {0};
+    for (size_t i = 0; i < table->column_count; i++) {
+        char *title = (char *)table->columns[i].title; /* only read */
+        titles[i] = (struct ctl_cell){title, CTL_BOLD};
+        widths[i] = (int)strlen(title);
+    }
+    for (size_t i = 0; i < table->cell_count; i++) {
+        int width = (int)strlen(table->cells[i].text);
+        int *widest = &widths[i % table->column_count];
+        *widest = width > *widest ? width : *widest;
+    }
+    fputs(indent, to);
+    print_row(table, titles, widths, to, colour);
+    for (size_t i = 0; i + table->column_count <= table->cell_count; i += table->column_count) {
+        fputs(indent, to);
+        print_row(table, &table->cells[i], widths, to, colour);
+    }
+}
+
+void ctl_table_free(struct ctl_table *table)
+{
+    for (size_t i = 0; i < table->cell_count; i++)
+        free(table->cells[i].text);
+    free(table->cells);
+    *table = (struct ctl_table){0};
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* Text for people: aligned columns, ages, colour, and other people's strings made harmless for a terminal. */
+#ifndef HOLDFAST_SUPERVISOR_CTL_CTL_TEXT_H
+#define HOLDFAST_SUPERVISOR_CTL_CTL_TEXT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define CTL_TEXT_SIZE    64
+#define CTL_COLUMNS_MAX  10
+
+enum ctl_colour {
+    CTL_PLAIN,
+    CTL_BOLD,
+    CTL_GREEN,
+    CTL_YELLOW,
+    CTL_RED,
+};
+
+/* What it means for somebody who looks at a wall of channels. */
+enum ctl_colour ctl_state_colour(const char *state);
+
+/* Print text in a colour (plain unless `on`). Control characters become '?'. */
+void ctl_print_text(FILE *to, bool on, enum ctl_colour colour, const char *text);
+
+/* Members of untrusted JSON: "" or 0 when they are missing or something else. */
+const char *ctl_string(const json_t *object, const char *key);
+double ctl_number(const json_t *object, const char *key);
+uint64_t ctl_count(const json_t *object, const char *key);
+
+/* "12,345,678", "3 h 12 min", "31.4 MiB", "19,998/s" from numbers of any kind; never longer than CTL_TEXT_SIZE. */
+void ctl_format_count(uint64_t count, char text[CTL_TEXT_SIZE]);
+void ctl_format_seconds(double seconds, char text[CTL_TEXT_SIZE]);
+void ctl_format_bytes(double bytes, char text[CTL_TEXT_SIZE]);
+void ctl_format_rate(double per_second, char text[CTL_TEXT_SIZE]);
+
+struct ctl_column {
+    const char *title;
+    bool right; /* numbers */
+};
+
+struct ctl_cell {
+    char *text;
+    enum ctl_colour colour;
+};
+
+struct ctl_table {
+    const struct ctl_column *columns;
+    size_t column_count; /* at most CTL_COLUMNS_MAX */
+    struct ctl_cell *cells;
+    size_t cell_count;
+};
+
+void ctl_table_init(struct ctl_table *table, const struct ctl_column *columns, size_t column_count);
+/* Cells come row by row, left to right. */
+void ctl_table_add(struct ctl_table *table, enum ctl_colour colour, const char *text);
+/* With titles, two spaces between columns, no blank at the end of a line. */
+void ctl_table_print(const struct ctl_table *table, FILE *to, const char *indent, bool colour);
+void ctl_table_free(struct ctl_table *table);
+
+#endif

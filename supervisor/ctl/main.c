@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* holdfastctl: the operator's command. Takes the line apart and calls one verb; exit statuses are in ctl.h. */
+#include <stdio.h>
+
+#include "supervisor/ctl/ctl.h"
+#include "supervisor/ctl/ctl_options.h"
+#if __has_include("supervisor/ctl/ctl_log.h")
+#include "supervisor/ctl/ctl_log.h"
+#define HAVE_LOG_VERBS 1
+#else
+#define HAVE_LOG_VERBS 0
+#endif
+
+static int run_offline(const struct ctl_command *command)
+{
+#if HAVE_LOG_VERBS
+    return command->verb == VERB_verify ? ctl_verify(command->argc, command->argv, command->options.json)
+                                        : ctl_recover(command->argc, command->argv, command->options.json);
+#else
+    ctl_complain("this holdfastctl was built without %s", control_verb_infos[command->verb].name);
+    return CTL_USAGE;
+#endif
+}
+
+static int run(const struct ctl_command *command)
+{
+    const struct ctl_options *options = &command->options;
+    switch (command->verb) {
+    case VERB_ping:
+        return ctl_ping(options, command->channel);
+    case VERB_status:
+        return ctl_status(options, command->channel);
+    case VERB_check:
+        return ctl_check(options, command->channel);
+    case VERB_crashes:
+        return ctl_crashes(options, command->channel);
+    case VERB_shutdown:
+        return ctl_shutdown(options, command->channel);
+    case VERB_start:
+    case VERB_stop:
+    case VERB_restart:
+    case VERB_reset_failed:
+    case VERB_rotate:
+        return ctl_change(options, command->verb, command->channel);
+    case VERB_verify:
+    case VERB_recover:
+        return run_offline(command);
+    case VERB_COUNT:
+        break;
+    }
+    return CTL_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    struct ctl_command command;
+    int status = ctl_options_parse(argc, argv, &command);
+    if (status == CTL_OK)
+        status = run(&command);
+    else if (status < 0)
+        status = CTL_OK;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        ctl_complain("the output could not be written");
+        return status == CTL_OK ? CTL_NO : status;
+    }
+    return status;
+}
