@@ -12,8 +12,8 @@
 
 #define WINDOW_SIZE (1024 * 1024) /* holds a block of the recorder several times over */
 
-_Static_assert(WINDOW_SIZE > AVRO_LOG_BLOCK_SIZE + AVRO_LOG_RECORD_MAX + AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE,
-               "the longest block fits");
+#define BLOCK_MAX (AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_BLOCK_SIZE + AVRO_LOG_RECORD_MAX + AVRO_LOG_SYNC_SIZE)
+_Static_assert(WINDOW_SIZE > BLOCK_MAX, "the longest block fits");
 
 struct scan {
     int fd;
@@ -390,6 +390,8 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options, const str
         return S_ISDIR(status.st_mode) ? -EISDIR : -EINVAL;
     scan.file_size = (uint64_t)status.st_size;
     ret->file_size = scan.file_size;
+    if (options->size_end > 0 && options->size_end < scan.file_size)
+        scan.file_size = options->size_end;
     scan.window = malloc(WINDOW_SIZE);
     if (!scan.window)
         return -ENOMEM;

@@ -70,6 +70,7 @@ struct avro_log_summary {
 struct avro_log_scan_options {
     bool open;        /* a file that was being written: an unsealed block and zeros at its end are no fault */
     uint64_t seq_end; /* records from here on belong to a later file: the scan ends there. UINT64_MAX = no end */
+    uint64_t size_end; /* bytes from here on were never committed: as if the file ended there. 0 = no end */
 };
 
 /* 0 also when there are faults: they are in *ret. Else -errno of a read, -ENOMEM, or what a visitor returned. The

@@ -35,9 +35,9 @@ struct archive {
     bool gone;             /* the supervisor closed: leave at once, another archive may be at work already */
 };
 
-_Static_assert(offsetof(struct message_recover, channel) == 0 && offsetof(struct message_seal, channel) == 0 &&
-                   offsetof(struct message_open_segment, channel) == 0 && offsetof(struct message_expire, channel) == 0 &&
-                   offsetof(struct message_begin_segment, channel) == 0,
+#define CHANNEL_FIRST(payload) (offsetof(struct message_##payload, channel) == 0)
+_Static_assert(CHANNEL_FIRST(recover) && CHANNEL_FIRST(open_segment) && CHANNEL_FIRST(begin_segment) &&
+                   CHANNEL_FIRST(seal) && CHANNEL_FIRST(expire),
                "every request begins with its channel");
 
 /* ---- the queue ---- */
@@ -131,11 +131,14 @@ static struct request *take_next(struct archive *archive)
 static void answer(struct archive *archive, enum message_type type, const void *payload, size_t size, int *fd)
 {
     struct pollfd writable = {.fd = archive->socket, .events = POLLOUT};
-    int result;
-    while ((result = message_send(archive->socket, type, archive->generation, payload, size, fd, fd ? 1 : 0)) == -EAGAIN)
+    for (;;) {
+        int result = message_send(archive->socket, type, archive->generation, payload, size, fd, fd ? 1 : 0);
+        if (result != -EAGAIN) {
+            archive->gone |= result < 0;
+            return;
+        }
         poll(&writable, 1, -1);
-    if (result < 0)
-        archive->gone = true;
+    }
 }
 
 static void serve_open(struct archive *archive, const struct message_open_segment *request)

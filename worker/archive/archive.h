@@ -39,8 +39,9 @@ struct recovery_outcome {
     uint64_t first_seq; /* by the file's header, which may be lower than its first record */
     uint64_t last_seq;
 };
-/* Finish one .avro.open. Records from seq_end on belong to a later file. 0 or -errno. */
-int recovery_finish(int folder, const char *channel, const char *name, uint64_t seq_end,
+/* Finish one .avro.open that nobody writes to any more. Bytes from size_end on were never committed (0: unknown).
+ * 0 or -errno. */
+int recovery_finish(int folder, const char *channel, const char *name, uint64_t size_end,
                     struct recovery_outcome *ret);
 
 /* ---- retention.c ---- */

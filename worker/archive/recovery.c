@@ -126,11 +126,12 @@ static int finish_mending(int folder, const char *channel, const char *mending, 
 
 /* Sound records follow a fault: copy them all into a new file, keep the original beside it. The copy is complete and
  * synced before the original loses its name, so a .mending without its .open is as good as done. */
-static int mend(int folder, int fd, const char *channel, const char *name, const struct avro_log_copy *copy_wanted,
+static int mend(int folder, int fd, const char *name, const struct avro_log_copy *copy_wanted,
                 struct recovery_outcome *ret)
 {
     struct avro_log_copy copy = *copy_wanted;
     struct avro_log_summary summary;
+    const char *channel = copy.channel;
     char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
     struct stat status;
 
@@ -161,12 +162,12 @@ static int mend(int folder, int fd, const char *channel, const char *name, const
     return result;
 }
 
-static int finish_open_file(int folder, int fd, const char *channel, const char *name, uint64_t seq_end,
-                            struct recovery_outcome *ret)
+static int finish_scanned(int folder, int fd, const char *name, const struct avro_log_copy *copy,
+                          struct recovery_outcome *ret)
 {
     struct avro_log_summary summary;
-    const struct avro_log_copy copy = {.options = {.open = true, .seq_end = seq_end}, .channel = channel};
-    int result = avro_log_scan(fd, &copy.options, NULL, &summary);
+    const char *channel = copy->channel;
+    int result = avro_log_scan(fd, &copy->options, NULL, &summary);
     if (result < 0)
         return result;
     if (summary.records == 0 && !summary.has_header) {
@@ -182,7 +183,7 @@ static int finish_open_file(int folder, int fd, const char *channel, const char 
     ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
     ret->last_seq = summary.last_seq;
     if (summary.records_after_fault > 0 || !summary.has_header)
-        return mend(folder, fd, channel, name, &copy, ret);
+        return mend(folder, fd, name, copy, ret);
     snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", channel); /* its folder's, for its name */
     result = finish_in_place(folder, fd, name, &summary, ret);
     if (result == 0)
@@ -191,15 +192,42 @@ static int finish_open_file(int folder, int fd, const char *channel, const char 
     return result;
 }
 
-int recovery_finish(int folder, const char *channel, const char *name, uint64_t seq_end, struct recovery_outcome *ret)
+static int finish_file(int folder, const char *channel, const char *name, const struct avro_log_scan_options *options,
+                       struct recovery_outcome *ret)
 {
+    const struct avro_log_copy copy = {.options = *options, .channel = channel};
     memset(ret, 0, sizeof *ret);
     int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return -errno;
-    int result = finish_open_file(folder, fd, channel, name, seq_end, ret);
+    int result = finish_scanned(folder, fd, name, &copy, ret);
     fd_close(&fd);
     return result;
+}
+
+/* The first number of an open file by its header; UINT64_MAX if it can't be read. */
+static uint64_t header_first_seq(int folder, const char *name)
+{
+    char header[AVRO_LOG_HEADER_MAX];
+    struct avro_log_identity identity;
+    const char *what;
+    long size = fd_read_small_file(folder, name, header, sizeof header);
+    if (size <= 0 || avro_log_read_header((const uint8_t *)header, (size_t)size, &identity, &what) < 0)
+        return UINT64_MAX;
+    return identity.first_seq;
+}
+
+int recovery_finish(int folder, const char *channel, const char *name, uint64_t size_end, struct recovery_outcome *ret)
+{
+    struct avro_log_scan_options options = {.open = true, .seq_end = UINT64_MAX, .size_end = size_end};
+    struct folder_list list;
+    uint64_t first_seq = header_first_seq(folder, name), seq;
+    int result = folder_list(folder, channel, &list);
+    for (size_t i = 0; result == 0 && i < list.count; i++) /* a segment bears its number once it is committed to */
+        if (folder_first_seq(channel, list.files[i].name, &seq) && seq > first_seq && seq < options.seq_end)
+            options.seq_end = seq;
+    folder_list_free(&list);
+    return result < 0 ? result : finish_file(folder, channel, name, &options, ret);
 }
 
 /* ---- a channel's folder ---- */
@@ -259,18 +287,6 @@ static int resume_mending(struct recovery *recovery)
     return 0;
 }
 
-/* The first number of an open file by its header; UINT64_MAX if it can't be read. */
-static uint64_t header_first_seq(int folder, const char *name)
-{
-    char header[AVRO_LOG_HEADER_MAX];
-    struct avro_log_identity identity;
-    const char *what;
-    long size = fd_read_small_file(folder, name, header, sizeof header);
-    if (size <= 0 || avro_log_read_header((const uint8_t *)header, (size_t)size, &identity, &what) < 0)
-        return UINT64_MAX;
-    return identity.first_seq;
-}
-
 static int newest_first(const void *a, const void *b)
 {
     const struct open_file *left = a, *right = b;
@@ -281,7 +297,7 @@ static int newest_first(const void *a, const void *b)
  * may have left records behind the old one's end that are in the new one too. */
 static uint64_t later_file(const struct recovery *recovery, uint64_t first_seq, uint64_t recovered_later)
 {
-    uint64_t end = recovered_later, seq;
+    uint64_t end = first_seq == UINT64_MAX ? UINT64_MAX : recovered_later, seq; /* unknown: it belongs nowhere */
     for (size_t i = 0; i < recovery->list.count; i++) {
         const char *name = recovery->list.files[i].name;
         bool counts = folder_has_suffix(name, AVRO_LOG_SUFFIX) || is_kept(recovery, name);
@@ -321,11 +337,10 @@ static int finish_open_files(struct recovery *recovery, struct open_file *files,
         if (result == -EBUSY)
             snprintf(recovery->answer->reason, sizeof recovery->answer->reason,
                      "%.80s is still open in a process of an earlier holdfastd: it must end first", files[i].name);
-        uint64_t seq_end = files[i].first_seq == UINT64_MAX
-                               ? UINT64_MAX
-                               : later_file(recovery, files[i].first_seq, recovered_later);
+        const struct avro_log_scan_options options = {
+            .open = true, .seq_end = later_file(recovery, files[i].first_seq, recovered_later)};
         if (result == 0)
-            result = recovery_finish(recovery->folder, recovery->request->channel, files[i].name, seq_end, &outcome);
+            result = finish_file(recovery->folder, recovery->request->channel, files[i].name, &options, &outcome);
         if (result < 0)
             return result;
         if (!outcome.has_records)

@@ -138,7 +138,7 @@ int segments_begin(const char *log_dir, const struct message_begin_segment *requ
         result = -errno;
     fd_close(&folder);
     if (result < 0)
-        log_warning("%s: the segment %s could not be renamed to %s: %s; it keeps its name until it is sealed or recovered",
+        log_warning("%s: the segment %s could not be renamed to %s: %s; it keeps its name until it is sealed",
                     request->channel, request->from, request->to, strerror(-result));
     return result;
 }
@@ -161,7 +161,8 @@ static bool ends_soundly(int fd, uint64_t length)
 static int recover_instead(int folder, const struct message_seal *request, struct message_sealed *ret)
 {
     struct recovery_outcome outcome;
-    int result = recovery_finish(folder, request->channel, request->name, UINT64_MAX, &outcome);
+    uint64_t size_end = request->length == UINT64_MAX ? 0 : request->length; /* what lies behind is in a later file */
+    int result = recovery_finish(folder, request->channel, request->name, size_end, &outcome);
     if (result < 0)
         return result;
     snprintf(ret->name, sizeof ret->name, "%s", outcome.name);
@@ -191,8 +192,8 @@ static int finish_segment(int folder, int fd, const struct message_seal *request
     if (request->length == UINT64_MAX)
         return recover_instead(folder, request, ret);
     if (request->length > (uint64_t)status.st_size || !ends_soundly(fd, request->length)) {
-        log_warning("%s: %s does not end at %llu bytes as it should; recovering it", request->channel, request->name,
-                    (unsigned long long)request->length);
+        log_info("%s: %s has no sealed end at %llu bytes; recovering it up to there", request->channel, request->name,
+                 (unsigned long long)request->length);
         return recover_instead(folder, request, ret);
     }
     if (ftruncate(fd, (off_t)request->length) < 0 || fsync(fd) < 0)
