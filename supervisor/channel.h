@@ -68,11 +68,27 @@ struct channel {
     monotonic running_since;
     monotonic next_start;   /* BACKOFF */
     uint32_t deaths_in_a_row;
-    enum death_cause last_death_cause;
+    uint32_t open_failures; /* in a row */
+    enum death_cause last_death_cause; /* of the worker before, told to the next one */
     sd_event_source *timer; /* the state's deadline */
+    bool reported;          /* has run or said why not: counts for READY=1 */
     struct obituary_list obituaries;
-    struct counters carried; /* from rings that had to be given up */
-    struct counters last_seen;
+    struct counters carried;   /* from rings that had to be given up */
+    struct counters last_seen; /* of the present ring alone, as last read */
+    uint64_t last_pending;
+    uint64_t seq_end;          /* no number below it is given again: where a fresh ring begins at the least */
+    uint64_t ring_start_seq;   /* what the present ring was made with */
+    bool ring_was_fresh;       /* when the present worker got it */
+    uint64_t drops_at_death;   /* kernel_dropped when the last worker died */
+    bool drops_unknown;        /* the newest obituary waits for the drops until the takeover */
+    struct message_bye bye;
+    bool bye_said;             /* by the last worker: bye is what it said */
+    bool stop_seals;           /* the STOP that was sent asked for sealed segments */
+    bool ring_refused;         /* by a worker: OPENING makes a fresh one */
+    char ring_reason[MESSAGE_REASON_SIZE]; /* from READY: why the mapping is what it is; "" for double */
+    bool renumber;             /* the log goes on beyond this ring's numbers: OPENING makes a fresh one */
+    bool disk_warned;          /* THREAD_DISK was told once */
+    uint32_t drains;           /* workers started only to drain, since the stop was asked for */
     /* recording */
     enum channel_log_state log_state;
     char log_trouble[MESSAGE_REASON_SIZE];
@@ -82,6 +98,10 @@ struct channel {
     bool rotate_wanted;
     uint32_t log_failures;  /* in a row */
     sd_event_source *log_timer;
+    bool next_retry;        /* the next segment could not be had: asked again by log_timer */
+    bool log_waited;        /* OPENING has waited long enough for the log once */
+    bool log_begun;         /* the current segment: BEGIN_SEGMENT was sent */
+    char log_began_as[SEGMENT_NAME_SIZE]; /* its name before that */
 };
 
 int channel_new(struct supervisor *supervisor, struct channel_spec *spec, struct channel **ret);
@@ -90,22 +110,39 @@ void channel_free(struct channel *channel);
 /* Feed one event to the state machine. cause says why, for the log and for status. */
 void channel_handle(struct channel *channel, enum channel_event event, const char *cause);
 
+/* What the table does for an event in a state: the action's name, "impossible" where it can't happen. */
+const char *channel_action_name(enum channel_state state, enum channel_event event);
+
+/* channel_worker.c: the channel's side of its worker. */
+
+/* Hand the hold to a worker. 0, or -errno with why. */
+int channel_assign(struct channel *channel, char *why, size_t why_size);
 /* From the worker. Takes the fds it wants out of the message. */
 void channel_handle_message(struct channel *channel, struct message *message);
+/* It was waited for: obituary, ledger, then the event DIED. */
+void channel_worker_ended(struct channel *channel, const siginfo_t *end);
+/* Its successor is READY: complete the newest obituary. */
+void channel_note_takeover(struct channel *channel, const struct message_ready *ready);
+/* Give up the ring: its counters are carried on, what was pending counts as lost. */
+void channel_retire_ring(struct channel *channel);
 
 /* The ledger now; false when the ring can't be read (the last known values are given then). */
 bool channel_read_counters(struct channel *channel, struct counters *ret, uint64_t *ret_pending);
 
 /* channel_log.c: what the archive answers, and what the worker asks of it. */
-void channel_log_begin(struct channel *channel);
+void channel_log_begin(struct channel *channel); /* OPENING: get a segment if there is none */
+bool channel_log_settled(const struct channel *channel); /* there, not wanted, or known to fail */
+bool channel_log_quiet(const struct channel *channel);   /* no answer is outstanding */
+void channel_log_archive_back(struct channel *channel);
 void channel_log_handle(struct channel *channel, struct message *message);
 void channel_log_wanted(struct channel *channel);
 void channel_log_done(struct channel *channel, const struct message_segment_done *done);
 void channel_log_failed(struct channel *channel, const struct message_log_failed *failed);
-void channel_log_archive_gone(struct channel *channel);
-void channel_log_seal_all(struct channel *channel); /* after a final stop: length from BYE or the channel page */
+int channel_log_rotate(struct channel *channel, const char **ret_why);
+/* Let go of both segments: after a final stop (length from BYE), or because the ring they belong to is given up. */
+void channel_log_seal_all(struct channel *channel);
 
-/* Verbs of the control socket. 0, or -errno with *ret_why for the operator ("it is stopped: start it first"). */
+/* channel_verbs.c: verbs of the control socket. 0, or -errno with *ret_why for the operator ("it is stopped: start it first"). */
 int channel_start(struct channel *channel, const char **ret_why);
 int channel_stop(struct channel *channel, const char **ret_why);
 int channel_restart(struct channel *channel, const char **ret_why);

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_SUPERVISOR_CHILD_H
 #define HOLDFAST_SUPERVISOR_CHILD_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -35,10 +36,12 @@ struct child {
     sd_event_source *socket_source;
     struct queued_message *queue;
     struct queued_message **queue_tail;
+    uint32_t queue_length;
     bool said_bye;
     bool aborted_for_hang;  /* we sent SIGABRT: what follows is a hang's end */
     char hung_thread[16];
     monotonic abort_sent;
+    monotonic socket_closed; /* it closed fd 3, or broke the protocol; ns = 0: it did not */
 };
 
 /* Spawn holdfast-worker with its end of a socketpair as fd 3, watched by the event loop. 0 or -errno. */
@@ -48,9 +51,19 @@ int child_spawn(struct supervisor *supervisor, enum child_kind kind, struct chil
 int child_send(struct child *child, enum message_type type, const void *payload, size_t payload_size, const int *fds,
                uint32_t fd_count);
 
+/* Through the pidfd: never hits a stranger. */
 void child_kill(struct child *child, int signal);
 
-/* After it was waited for: close and forget. */
+/* It said what it must not say: log it and kill it. */
+void child_violated(struct child *child, const char *what);
+
+/* "worker 1234 (generation 5)", "spare 77", "archive 78": for log lines. Valid until the next call. */
+const char *child_describe(const struct child *child);
+
+/* "was killed by SIGSEGV", "exited with status 1": what waitid(2) said. */
+void child_describe_end(const siginfo_t *end, char *ret_text, size_t size);
+
+/* After it was waited for: close and forget. One that still runs is killed. */
 void child_free(struct child *child);
 
 #endif

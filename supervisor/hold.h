@@ -16,10 +16,11 @@ struct hold {
     int next; /* -1 while there is none */
     int *destinations; /* relays first, then decimates; -1 where not open */
     uint32_t destination_count;
+    uint32_t relay_count;
     struct segment_grant log_grant;
     struct segment_grant next_grant;
     struct channel_geometry geometry;
-    struct channel_page *page; /* the channel page alone, mapped; untrusted. NULL when not mapped */
+    struct channel_page *page; /* the ring up to its data, mapped; untrusted. NULL when not mapped */
     bool ring_fresh;           /* no worker has attached to it yet */
     uint64_t receive_buffer;   /* bytes the kernel gave, as getsockopt says, halved back to payload */
 };
@@ -27,13 +28,27 @@ struct hold {
 /* Every fd is -1 afterwards. 0 or -ENOMEM. */
 int hold_init(struct hold *hold, const struct channel_spec *spec);
 
-/* Open what is missing of rx and destinations. 0, or -errno with why set to what was attempted and what to do. */
+/* hold_sockets.c: open what is missing of rx and destinations. 0, or -errno with why set to what was attempted and
+ * what to do. */
 int hold_open_sockets(struct hold *hold, const struct channel_spec *spec, char *why, size_t why_size);
+void hold_close_sockets(struct hold *hold);
 
 /* Make a fresh ring whose first datagram gets start_seq. Replaces an earlier one. */
 int hold_make_ring(struct hold *hold, const struct channel_spec *spec, uint64_t start_seq, char *why, size_t why_size);
+void hold_drop_ring(struct hold *hold);
 
 /* Close everything. Accepts a hold that is half built. */
 void hold_close(struct hold *hold);
+
+/* The names by which descriptors survive the supervisor: "rx", "ring", "log", "next", "out.<i>", "dec.<i>". */
+#define HOLD_FD_NAME_SIZE 16
+
+/* Tell each open descriptor and its name. */
+void hold_each_fd(const struct hold *hold, void (*visit)(void *context, const char *name, int fd), void *context);
+
+/* Take a descriptor that a supervisor before this one held. Checks that it is what its name says (a socket bound or
+ * connected as the spec wants, a sealed memfd of the right size, a regular file). 0: it is the hold's now. -EINVAL:
+ * it is not wanted; the caller closes it. Grants stay empty: channel_log.c finds out about segments. */
+int hold_adopt_fd(struct hold *hold, const struct channel_spec *spec, const char *name, int fd);
 
 #endif

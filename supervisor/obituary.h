@@ -4,6 +4,7 @@
 #ifndef HOLDFAST_SUPERVISOR_OBITUARY_H
 #define HOLDFAST_SUPERVISOR_OBITUARY_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -36,5 +37,15 @@ struct obituary_list {
     struct obituary *entries[OBITUARIES_KEPT]; /* ring: oldest at next % OBITUARIES_KEPT once full */
     uint64_t next;
 };
+
+struct child;
+
+/* Write the obituary of a child that was waited for; page is its ring's (NULL when there is none) and its last words
+ * are taken out of it. The list owns it. NULL when there is no memory. */
+struct obituary *obituary_write(struct obituary_list *list, struct channel_page *page, const struct child *child,
+                                const siginfo_t *end);
+struct obituary *obituary_newest(const struct obituary_list *list); /* NULL when the list is empty */
+void obituary_log(const char *channel, const struct obituary *obituary);
+void obituary_list_free(struct obituary_list *list);
 
 #endif

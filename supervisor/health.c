@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* Four times a second: does every running worker give signs of life? A thread that gives none is a hang: SIGABRT, so
+ * that it leaves last words, and SIGKILL if it does not even die. Slow disks are not hangs. Beats are read from the
+ * channel page, which is untrusted: a beat from the future counts as one of now. */
+#include "supervisor/health.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "supervisor/archive_client.h"
+
+#define TICK_NS          (250 * NS_PER_MS)
+#define ABORT_GRACE_NS   (500 * NS_PER_MS)
+#define SILENT_GRACE_NS  NS_PER_S /* between closing fd 3 and the exit */
+#define EXPIRE_EVERY_NS  (60 * NS_PER_S)
+
+static void abort_for_hang(struct channel *channel, enum channel_thread thread, uint64_t silent_ns, monotonic now)
+{
+    struct child *worker = channel->worker;
+    log_error("channel %s: the %s of %s gave no sign of life for %.1f s; aborting it", channel->spec->name,
+              channel_thread_names[thread], child_describe(worker), (double)silent_ns / 1e9);
+    worker->aborted_for_hang = true;
+    snprintf(worker->hung_thread, sizeof worker->hung_thread, "%s", channel_thread_names[thread]);
+    worker->abort_sent = now;
+    child_kill(worker, SIGABRT);
+}
+
+static void note_disk(struct channel *channel, enum channel_thread thread, bool waiting, uint64_t silent_ns)
+{
+    if (waiting && !channel->disk_warned)
+        log_warning("channel %s: its %s has been waiting for the disk for %.1f s; relaying goes on, the ring fills",
+                    channel->spec->name, channel_thread_names[thread], (double)silent_ns / 1e9);
+    if (waiting)
+        channel->disk_warned = true;
+}
+
+/* The first thread that has been silent for too long; CHANNEL_THREAD_COUNT when all is well. */
+static enum channel_thread find_silent(struct channel *channel, monotonic now, uint64_t *ret_silent_ns)
+{
+    uint64_t limit = channel->supervisor->settings->hang_timeout_ns;
+    bool disk = false;
+    for (int i = 0; i < CHANNEL_THREAD_COUNT; i++) {
+        const struct thread_beat *beat = &channel->hold.page->beats[i];
+        uint32_t state = atomic_load_explicit(&beat->state, memory_order_relaxed);
+        uint64_t beat_ns = atomic_load_explicit(&beat->beat_ns, memory_order_relaxed);
+        uint64_t silent = monotonic_since(now, (monotonic){beat_ns});
+        if (state == THREAD_ABSENT || beat_ns == 0 || silent <= limit)
+            continue;
+        if (state != THREAD_DISK) { /* a state that does not exist is no excuse either */
+            *ret_silent_ns = silent;
+            return (enum channel_thread)i;
+        }
+        disk = true;
+        note_disk(channel, (enum channel_thread)i, true, silent);
+    }
+    if (!disk && channel->disk_warned) {
+        channel->disk_warned = false;
+        log_notice("channel %s: the disk answers again", channel->spec->name);
+    }
+    return CHANNEL_THREAD_COUNT;
+}
+
+static void look_after_worker(struct channel *channel, monotonic now)
+{
+    struct child *worker = channel->worker;
+    uint64_t silent = 0;
+
+    if (worker->aborted_for_hang) {
+        if (worker->abort_sent.ns && monotonic_since(now, worker->abort_sent) >= ABORT_GRACE_NS) {
+            log_error("channel %s: %s did not die of SIGABRT; killing it", channel->spec->name, child_describe(worker));
+            worker->abort_sent = (monotonic){0};
+            child_kill(worker, SIGKILL);
+        }
+        return;
+    }
+    if (worker->socket_closed.ns && monotonic_since(now, worker->socket_closed) >= SILENT_GRACE_NS) {
+        log_error("channel %s: %s hung up but did not exit; killing it", channel->spec->name, child_describe(worker));
+        child_kill(worker, SIGKILL);
+        return;
+    }
+    if (channel->state != CHANNEL_RUNNING || !channel->hold.page)
+        return;
+    enum channel_thread thread = find_silent(channel, now, &silent);
+    if (thread != CHANNEL_THREAD_COUNT)
+        abort_for_hang(channel, thread, silent, now);
+}
+
+/* The kernel tells how many it dropped with the first datagram after them: by now it has come. */
+static void complete_obituary(struct channel *channel)
+{
+    struct obituary *obituary = obituary_newest(&channel->obituaries);
+    struct counters counters;
+    uint64_t pending;
+    if (!channel->drops_unknown || channel->state != CHANNEL_RUNNING || !obituary)
+        return;
+    channel->drops_unknown = false;
+    if (!channel_read_counters(channel, &counters, &pending))
+        return;
+    uint64_t drops = channel->last_seen.value[COUNTER_kernel_dropped];
+    obituary->kernel_dropped = drops > channel->drops_at_death ? drops - channel->drops_at_death : 0;
+    if (obituary->kernel_dropped)
+        log_warning("channel %s: the kernel dropped %llu datagrams while no worker ran; raise receive_buffer",
+                    channel->spec->name, (unsigned long long)obituary->kernel_dropped);
+}
+
+static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+    struct supervisor *supervisor = userdata;
+    monotonic now = monotonic_now();
+    (void)time_us;
+
+    /* If this process itself was stopped (or the machine), so were the workers: give them time to beat. */
+    bool was_away = monotonic_since(now, supervisor->last_tick) > supervisor->settings->hang_timeout_ns / 2;
+    supervisor->last_tick = now;
+    bool expire = monotonic_since(now, supervisor->last_expire) >= EXPIRE_EVERY_NS;
+    if (expire)
+        supervisor->last_expire = now;
+    for (size_t i = 0; i < supervisor->channel_count; i++) {
+        struct channel *channel = supervisor->channels[i];
+        if (channel->worker && !was_away)
+            look_after_worker(channel, now);
+        complete_obituary(channel);
+        if (expire && !supervisor->stopping)
+            archive_client_expire(channel);
+    }
+    sd_event_source_set_time_relative(source, TICK_NS / NS_PER_US);
+    return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+int health_start(struct supervisor *supervisor)
+{
+    supervisor->last_tick = supervisor->last_expire = monotonic_now();
+    int error = sd_event_set_watchdog(supervisor->event, true); /* does nothing unless systemd asks for it */
+    if (error < 0)
+        log_warning("systemd's watchdog can't be served: %s", strerror(-error));
+    return supervisor_arm(supervisor, &supervisor->health_timer, TICK_NS, on_tick, supervisor);
+}
+
+void health_stop(struct supervisor *supervisor)
+{
+    supervisor->health_timer = sd_event_source_disable_unref(supervisor->health_timer);
+}

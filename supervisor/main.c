@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/* holdfastd: options, configuration, limits of the process; then supervisor_run(). Exit status: 0 clean, 1 runtime
+ * failure, 2 usage or configuration error. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "supervisor/supervisor.h"
+
+#define DEFAULT_CONFIG HOLDFAST_SYSCONFDIR "/holdfast/holdfast.conf"
+
+enum { EXIT_USAGE = 2 };
+
+struct options {
+    const char *config;
+    bool check;
+    bool print_config;
+};
+
+static void print_usage(FILE *to)
+{
+    fprintf(to, "usage: holdfastd [--config FILE] [--check] [--print-config] [--version]\n"
+                "\n"
+                "  --config FILE    read FILE instead of " DEFAULT_CONFIG "\n"
+                "  --check          check the configuration and exit\n"
+                "  --print-config   print the configuration as understood, with all defaults, and exit\n"
+                "  --version        print the version and exit\n"
+                "  --help           print this and exit\n");
+}
+
+/* Returns -1 to go on, else the exit status. */
+static int parse_options(int argc, char **argv, struct options *ret)
+{
+    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
+                                          {"check", no_argument, NULL, 'k'},
+                                          {"print-config", no_argument, NULL, 'p'},
+                                          {"version", no_argument, NULL, 'v'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    int option;
+    *ret = (struct options){.config = DEFAULT_CONFIG};
+    while ((option = getopt_long(argc, argv, "c:h", known, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            ret->config = optarg;
+            break;
+        case 'k':
+            ret->check = true;
+            break;
+        case 'p':
+            ret->print_config = true;
+            break;
+        case 'v':
+            printf("holdfastd %s\n", HOLDFAST_VERSION);
+            return 0;
+        case 'h':
+            print_usage(stdout);
+            return 0;
+        default:
+            print_usage(stderr);
+            return EXIT_USAGE;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "holdfastd: unexpected argument \"%s\"\n", argv[optind]);
+        print_usage(stderr);
+        return EXIT_USAGE;
+    }
+    return -1;
+}
+
+static struct settings *load(const char *path)
+{
+    struct settings *settings = NULL;
+    struct config_errors errors = {0};
+    int error = config_load(path, &settings, &errors);
+    if (error < 0)
+        fprintf(stderr, "%s%s", errors.text ? errors.text : "holdfastd: out of memory\n",
+                errors.text && errors.text[0] && errors.text[strlen(errors.text) - 1] != '\n' ? "\n" : "");
+    config_errors_free(&errors);
+    return error < 0 ? NULL : settings;
+}
+
+/* Descriptors 0, 1 and 2 must be something, or a socket of ours would be opened there and be logged into. */
+static void open_standard_fds(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
+static void raise_fd_limit(const struct settings *settings)
+{
+    struct rlimit limit;
+    rlim_t needed = 64 + 3 * settings->spare_workers;
+    for (size_t i = 0; i < settings->channel_count; i++) /* rx, ring, log, next, worker's socket and pidfd, 2 spare */
+        needed += 8 + channel_spec_destination_count(settings->channels[i]);
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < needed)
+        log_warning("this configuration needs about %llu open files, the limit is %llu; channels beyond it can't "
+                    "open: set LimitNOFILE=%llu in the unit, or `ulimit -n`",
+                    (unsigned long long)needed, (unsigned long long)limit.rlim_cur, (unsigned long long)needed);
+}
+
+/* Beside this very program (a build, a relocated install), else where it was installed. */
+static int find_worker(char *ret_path, size_t size)
+{
+    char self[4000];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length > 0) {
+        self[length] = '\0';
+        char *slash = strrchr(self, '/');
+        if (slash) {
+            *slash = '\0';
+            snprintf(ret_path, size, "%s/holdfast-worker", self);
+            if (access(ret_path, X_OK) == 0)
+                return 0;
+        }
+    }
+    snprintf(ret_path, size, "%s/holdfast-worker", HOLDFAST_LIBEXECDIR);
+    return access(ret_path, X_OK) == 0 ? 0 : -errno;
+}
+
+/* Handled by the event loop, so blocked; children get their own mask. SIGPIPE: writing to a vanished peer is an error
+ * code like any other. */
+static void prepare_signals(void)
+{
+    sigset_t handled;
+    sigemptyset(&handled);
+    sigaddset(&handled, SIGCHLD);
+    sigaddset(&handled, SIGTERM);
+    sigaddset(&handled, SIGINT);
+    sigaddset(&handled, SIGHUP);
+    sigprocmask(SIG_BLOCK, &handled, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static int run(struct settings *settings)
+{
+    char worker[4096], why[512];
+    int error = find_worker(worker, sizeof worker);
+    if (error < 0) {
+        log_error("can't find holdfast-worker, neither beside this program nor as %s: %s; is the installation complete?",
+                  worker, strerror(-error));
+        settings_free(settings);
+        return EXIT_FAILURE;
+    }
+    raise_fd_limit(settings);
+    prepare_signals();
+    int status = supervisor_run(settings, worker, why, sizeof why);
+    if (why[0])
+        log_error("%s", why);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+
+    open_standard_fds();
+    log_open("holdfastd");
+    int status = parse_options(argc, argv, &options);
+    if (status >= 0)
+        return status;
+    struct settings *settings = load(options.config);
+    if (!settings)
+        return EXIT_USAGE;
+    if (!options.check && !options.print_config)
+        return run(settings);
+    if (options.print_config)
+        config_print(stdout, settings);
+    else
+        printf("%s: ok, %zu channel%s\n", options.config, settings->channel_count,
+               settings->channel_count == 1 ? "" : "s");
+    settings_free(settings);
+    return fflush(stdout) == 0 ? 0 : EXIT_FAILURE;
+}

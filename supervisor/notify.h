@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* What the service manager is told (sd_notify(3)): READY, STATUS, STOPPING. */
+#ifndef HOLDFAST_SUPERVISOR_NOTIFY_H
+#define HOLDFAST_SUPERVISOR_NOTIFY_H
+
+#include "supervisor/supervisor.h"
+
+/* READY=1 as soon as every channel runs or has said why not; STATUS= soon, when its text has changed. */
+void notify_changed(struct supervisor *supervisor);
+void notify_stopping(struct supervisor *supervisor);
+void notify_stop(struct supervisor *supervisor);
+
+#endif
