@@ -5,7 +5,9 @@ BUILD   ?= build
 VARIANT ?= release
 PREFIX  ?= /usr/local
 DESTDIR ?=
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC = gcc
+endif
 PYTHON  ?= /usr/bin/python3
 JOBS    ?= $(shell nproc)
 
@@ -61,6 +63,10 @@ LIBS_WORKER     = $(call pkg_libs,libisal)
 LIBS_CTL        = $(call pkg_libs,avro-c) $(LIBS_COMMON)
 LIBS_TEST       = $(call pkg_libs,check avro-c) $(LIBS_SUPERVISOR)
 
+# make V=1 shows the commands
+Q = $(if $(V),,@)
+say = $(if $(V),,@echo "  $(1)  $(2)")
+
 objects = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
 COMMON_OBJ     := $(call objects,$(wildcard common/*.c))
 SUPERVISOR_OBJ := $(call objects,$(filter-out supervisor/main.c,$(wildcard supervisor/*.c)))
@@ -88,7 +94,8 @@ bench-tools: $(BENCH_TOOLS)
 
 $(OUT)/obj/%.o: %.c $(OUT)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # Rebuild when the flags change, and only then.
 $(OUT)/flags: FORCE
@@ -112,24 +119,30 @@ $(OUT)/libtest.a: $(TESTLIB_OBJ)
 link = @mkdir -p $(@D)
 $(OUT)/bin/holdfastd: $(OUT)/obj/supervisor/main.o $(OUT)/libsupervisor.a $(OUT)/libcommon.a
 	$(link)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_SUPERVISOR)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_SUPERVISOR)
 $(OUT)/bin/holdfast-worker: $(OUT)/obj/worker/main.o $(OUT)/libworker.a $(OUT)/libcommon.a
 	$(link)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_WORKER)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_WORKER)
 $(OUT)/bin/holdfastctl: $(OUT)/obj/supervisor/ctl/main.o $(OUT)/libctl.a $(OUT)/libcommon.a
 	$(link)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_CTL)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_CTL)
 
 TEST_ARCHIVES = $(OUT)/libtest.a $(OUT)/libctl.a $(OUT)/libsupervisor.a $(OUT)/libworker.a $(OUT)/libcommon.a
 $(OUT)/tests/test_%: $(OUT)/obj/tests/unit/test_%.o $(TEST_ARCHIVES)
 	$(link)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) -lm
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) -lm
 $(OUT)/tests/tool_%: $(OUT)/obj/tests/lib/tool_%.o $(TEST_ARCHIVES)
 	$(link)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) -lm
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) -lm
 $(OUT)/bench/%: $(OUT)/obj/tests/bench/%.o $(TEST_ARCHIVES)
 	$(link)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) $(BENCH_LIBS) -lm
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) $(BENCH_LIBS) -lm
 
 check: all floors ## unit and system tests on the ordinary build, and the floors of the source tree
 	$(MAKE) VARIANT=release tests

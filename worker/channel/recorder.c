@@ -18,6 +18,7 @@
 #define PAUSE_NS        (2 * NS_PER_MS)   /* while datagrams flow, they are collected this long */
 #define NO_SEGMENT_NS   (100 * NS_PER_MS) /* how often to look after lapping while there is nothing to write to */
 #define WANTED_AGAIN_NS (2 * NS_PER_S)
+#define LAST_SEGMENT_NS (2 * NS_PER_S) /* a stop waits this long for a segment that is still needed */
 
 static void tell_control(struct recorder *recorder)
 {
@@ -317,14 +318,18 @@ static void finish(struct recorder *recorder)
 static void run(struct recorder *recorder)
 {
     struct channel_worker *worker = recorder->worker;
+    monotonic ending_since = {0};
     for (;;) {
         bool ending = stop_phase_of(worker) >= STOP_READERS; /* before `published`: nothing comes after it */
+        if (ending && ending_since.ns == 0)
+            ending_since = monotonic_now();
         uint64_t before = recorder->committed.next_seq;
         bool more = run_round(recorder);
         beat_busy(worker, CHANNEL_THREAD_RECORDER);
         if (more)
             continue;
-        if (ending)
+        if (ending && (recorder->committed.next_seq == ring_published(&worker->ring) ||
+                       monotonic_since(monotonic_now(), ending_since) > LAST_SEGMENT_NS))
             break;
         wait_for_work(recorder, recorder->committed.next_seq != before);
     }
