@@ -67,5 +67,9 @@ int channel_rotate(struct channel *channel, const char **ret_why)
         *ret_why = "its log is in trouble (see status): a new segment is asked for anyway";
         return -EAGAIN;
     }
+    if (!channel->log_begun) {
+        *ret_why = "nothing has been recorded in its current segment yet: there is nothing to finish";
+        return -ENODATA;
+    }
     return channel_log_rotate(channel, ret_why);
 }

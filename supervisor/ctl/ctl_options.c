@@ -184,8 +184,11 @@ int ctl_options_parse(int argc, char **argv, struct ctl_command *ret)
         return status;
     ret->argc = argc - verb_at;
     ret->argv = argv + verb_at;
-    if (control_verb_infos[ret->verb].effect == OFFLINE)
+    if (control_verb_infos[ret->verb].effect == OFFLINE) { /* these get what stands behind the verb */
+        ret->argc--;
+        ret->argv++;
         return CTL_OK;
+    }
     /* Behind an online verb the same options are understood; getopt wants a name in front, the verb serves. */
     status = take_options(ret->argc, ret->argv, "", &ret->options);
     return status == CTL_OK ? take_arguments(ret, ret->argc - optind, ret->argv + optind) : status;

@@ -3,23 +3,13 @@
 #include <stdio.h>
 
 #include "supervisor/ctl/ctl.h"
-#include "supervisor/ctl/ctl_options.h"
-#if __has_include("supervisor/ctl/ctl_log.h")
 #include "supervisor/ctl/ctl_log.h"
-#define HAVE_LOG_VERBS 1
-#else
-#define HAVE_LOG_VERBS 0
-#endif
+#include "supervisor/ctl/ctl_options.h"
 
 static int run_offline(const struct ctl_command *command)
 {
-#if HAVE_LOG_VERBS
     return command->verb == VERB_verify ? ctl_verify(command->argc, command->argv, command->options.json)
                                         : ctl_recover(command->argc, command->argv, command->options.json);
-#else
-    ctl_complain("this holdfastctl was built without %s", control_verb_infos[command->verb].name);
-    return CTL_USAGE;
-#endif
 }
 
 static int run(const struct ctl_command *command)
