@@ -62,6 +62,10 @@ def chosen(names, name):
     return not names or any(wanted in name for wanted in names)
 
 
+def title(test):
+    return f"{test.file.stem}.{test.name.removeprefix('test_')}"
+
+
 def find_tests(options, build):
     unit, system = [], []
     if not options.only_system:
@@ -70,8 +74,9 @@ def find_tests(options, build):
     if not options.only_unit:
         for path in sorted((ROOT / "tests/system").glob("[a-z]*.py")):
             for test in system_tests(path):
-                if (chosen(options.names, f"{path.stem}.{test.name}") and not (options.core and "core" not in test.marks)
-                        and not (options.quick and "slow" in test.marks)):
+                named = chosen(options.names, f"{path.stem}.{test.name}") or chosen(options.names, title(test))
+                left_out = (options.core and "core" not in test.marks) or (options.quick and "slow" in test.marks)
+                if named and not left_out:
                     system.append(test)
     return unit, system
 
@@ -160,7 +165,7 @@ def run_unit(options, build, path):
 
 def run_system(options, build, test):
     folder = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-"))
-    name = f"{test.file.stem}.{test.name.removeprefix('test_')}"
+    name = title(test)
     command = [sys.executable, str(ROOT / "tests/lib/one.py"), str(test.file), test.name, str(folder)]
     started = time.monotonic()
     status, output = run_process(command, folder, environment(options, build, folder),

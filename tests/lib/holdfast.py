@@ -142,7 +142,6 @@ class Daemon:
         self.log_path = place.log_file(f"{name}.log")
         self.process = None
         self.notifications = None
-        self.starts = 0
         self.connection = None
         place.on_exit(self.kill_all)
 
@@ -155,8 +154,7 @@ class Daemon:
         return environment
 
     def start(self, wait=True, environment=None, arguments=()):
-        self.starts += 1
-        self.notifications = Notifications(self.place.folder / f"{self.name}.notify.{self.starts}")
+        self.notifications = Notifications(self.place.folder / f"notify.{self.place.count('notify')}")
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [self.place.program("holdfastd"), "--config", str(self.config), *arguments], stdin=subprocess.DEVNULL,

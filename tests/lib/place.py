@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SANITIZER_MARKS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer",
                    "FATAL: ThreadSanitizer", "runtime error:", "UndefinedBehaviorSanitizer")
 PR_SET_CHILD_SUBREAPER = 36
+PORTS = 60  # of a slot
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 
@@ -112,10 +113,9 @@ class Place:
         self.folder = pathlib.Path(folder)
         self.build = pathlib.Path(os.environ.get("HOLDFAST_TEST_BUILD", ROOT / "build"))
         self.variant = os.environ.get("HOLDFAST_TEST_VARIANT", "release")
-        self._slot = Slot()
+        self._slot = Slot()  # held as long as we live
         self.slot = self._slot.number
-        self._next_port = 0
-        self._next_group = 0
+        self._counts = {}
         self._closers = []
         self._logs = []
         libc_call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -128,11 +128,16 @@ class Place:
         assert path.exists(), f"{path} is missing: build the programs and the test tools first (make, make test-tools)"
         return str(path)
 
+    def count(self, what):
+        """0, 1, 2, ... for each kind of thing."""
+        self._counts[what] = self._counts.get(what, -1) + 1
+        return self._counts[what]
+
     def port(self):
         """Below the range that the kernel gives out by itself (32768 and up)."""
-        assert self._next_port < 60, "more ports than a slot has"
-        self._next_port += 1
-        return 20000 + self.slot * 60 + self._next_port - 1
+        number = self.count("port")
+        assert number < PORTS, "more ports than a slot has"
+        return 20000 + self.slot * PORTS + number
 
     def ipv4(self):
         """A loopback address of this test alone, with a port."""
@@ -142,13 +147,11 @@ class Place:
         return f"[::1]:{self.port()}"
 
     def group(self):
-        self._next_group += 1
-        return f"239.77.{self.slot}.{self._next_group}:{self.port()}"
+        return f"239.77.{self.slot}.{self.count('group') + 1}:{self.port()}"
 
     def group6(self):
         """An IPv6 group; only in a private_network(), because lo has no multicast route of its own."""
-        self._next_group += 1
-        return f"[ff15::77:{self.slot}:{self._next_group}]:{self.port()}"
+        return f"[ff15::77:{self.slot}:{self.count('group') + 1}]:{self.port()}"
 
     # ---- surroundings ----
 

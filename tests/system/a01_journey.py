@@ -112,12 +112,13 @@ def test_ipv6_multicast_datagrams_arrive_everywhere(place):
 
 @core
 def test_mirror_mapping_does_the_same(place):
-    """The fallback for machines where the ring can't be mapped twice: small ring, so that it wraps often."""
+    """The fallback for machines where the ring can't be mapped twice. The ring is so small that it wraps often; the
+    receiver waits for the recorder rather than lap it."""
     listen, outlet = place.ipv4(), place.ipv4()
     count = place.scaled(20000)
     sink = Sink(place, outlet)
-    daemon = Daemon(place, channel("engine", listen, relays={"out": outlet}, record={}, mapping="mirror",
-                                   ring_size="256K", max_datagram=MAX)).start()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": outlet}, record={"on_full": "wait"},
+                                   mapping="mirror", ring_size="256K", max_datagram=MAX)).start()
     sender = Sender(place, listen, count, sizes=SIZES, rate=place.scaled(5000))
     sender.wait()
     daemon.wait_drained("engine", count)
@@ -130,8 +131,7 @@ def test_mirror_mapping_does_the_same(place):
     expected = oracle.cut_to(oracle.read_datagrams(sender.record)[0], MAX)
     records = oracle.read_with_avro_c(place, daemon.segments("engine"))
     oracle.assert_same_payloads(expected, oracle.read_datagrams(sink.record)[0], "relayed")
-    assert len(records) + entry["counters"]["record_lost"] == count
-    assert entry["counters"]["record_lost"] == 0, "the recorder was lapped at 5,000 datagrams per second"
+    assert entry["counters"]["record_lost"] == 0, "lapped although it should wait"
     oracle.assert_same_payloads(expected, [record.payload for record in records], "recorded")
 
 

@@ -45,7 +45,7 @@ def test_status_for_people_and_as_json(place):
 
 @core
 def test_verbs_and_their_exit_status(place):
-    daemon, _listen = start(place)
+    daemon, listen = start(place)
     daemon.ctl("ping")
     daemon.ctl("check")
     daemon.ctl("stop", "gps")
@@ -56,6 +56,9 @@ def test_verbs_and_their_exit_status(place):
     before = daemon.status("engine")["pid"]
     daemon.ctl("restart", "engine")
     assert daemon.status("engine")["state"] == "RUNNING" and daemon.status("engine")["pid"] != before
+    assert "nothing" in daemon.ctl("rotate", "engine", expect=1).stderr, "an empty segment is not finished"
+    Sender(place, listen, 100).wait()
+    daemon.wait_drained("engine", 100)
     daemon.ctl("rotate", "engine")
     daemon.ctl("crashes")
     daemon.ctl("reset-failed", "engine", expect=None)
