@@ -123,7 +123,7 @@ static json_t *log_report(const struct channel *channel)
     set_number(report, "next_seq", known && commit.next_seq > channel->log_next_seq ? commit.next_seq
                                                                                     : channel->log_next_seq);
     json_object_set_new(report, "trouble",
-                        channel->log_state == LOG_TROUBLE ? control_text(channel->log_trouble) : json_null());
+                        channel->log_trouble[0] ? control_text(channel->log_trouble) : json_null());
     return report;
 }
 
@@ -257,7 +257,7 @@ json_t *control_report_check(struct supervisor *supervisor)
             healthy = false;
             add_problem(problems, channel, "not_running", channel->state_cause);
         }
-        if (channel->log_state == LOG_TROUBLE)
+        if (channel->log_trouble[0]) /* also while only the next segment can't be had: the current one fills up */
             add_problem(problems, channel, "degraded", channel->log_trouble);
     }
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);
