@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/inflight.h"
 
 void ring_fixture_make(struct ring_fixture *fixture, const struct ring_fixture_settings *settings)
 {
@@ -55,6 +56,7 @@ void ring_fixture_write(struct ring_writer *writer, const void *payload, uint32_
     static const uint8_t localhost[] = {127, 0, 0, 1};
     memcpy(entry.address, localhost, sizeof localhost);
     ring_reserve(writer, 1);
+    inflight_arm(writer, 1);
     entry.position = writer->position;
     entry.drops = writer->drops;
     memcpy(ring_map_at(&writer->ring->data, entry.position), payload, length);

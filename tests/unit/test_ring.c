@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/* The datagram ring as its writer and readers see it: what goes in comes out under its number until it is lapped, and
+ * never after. First one thread and every edge (fields, wraps, positions beyond 2^63, rewind, the wait condition), then
+ * a writer at full speed with a reader that keeps up and one that is lapped on purpose, judged by content. */
+#include "common/ring.h"
+
+#include <check.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tests/lib/ring_fixture.h"
+
+#define MAX_DATAGRAM 200u
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define THREADED_DATAGRAMS 40000u
+#else
+#define THREADED_DATAGRAMS 400000u
+#endif
+
+/* Every test runs on both mappings: the loop index says which. */
+static const enum ring_mapping_wanted mappings[] = {RING_MAPPING_DOUBLE, RING_MAPPING_MIRROR};
+
+static struct ring_fixture_settings settings_for(int index)
+{
+    return (struct ring_fixture_settings){.ring_size = 8192, .max_datagram = MAX_DATAGRAM, .mapping = mappings[index]};
+}
+
+/* Each number has its own length, 0 included. */
+static uint32_t length_of(uint64_t seq)
+{
+    return (uint32_t)(seq * 2654435761u >> 7) % (MAX_DATAGRAM + 1);
+}
+
+static void write_next(struct ring_writer *writer)
+{
+    uint8_t payload[MAX_DATAGRAM];
+    uint32_t length = length_of(writer->seq);
+    ring_fixture_fill(payload, writer->seq, length);
+    ring_fixture_write(writer, payload, length);
+}
+
+static void write_many(struct ring_writer *writer, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        write_next(writer);
+}
+
+/* Copy it out as a reader must: -1 = lapped, 0 = whole but wrong, 1 = whole and right. */
+static int read_one(const struct ring *ring, uint64_t seq)
+{
+    struct ring_datagram datagram;
+    uint8_t copy[MAX_DATAGRAM + 64];
+    if (!ring_peek(ring, seq, &datagram))
+        return -1;
+    ring_copy(copy, datagram.data, datagram.length);
+    if (!ring_intact(ring, &datagram))
+        return -1;
+    return datagram.seq == seq && datagram.length == length_of(seq) &&
+           ring_fixture_matches(copy, seq, datagram.length);
+}
+
+START_TEST(every_field_comes_back)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    struct ring_datagram datagram;
+    union socket_address source;
+    ring_fixture_open(&fixture, &settings);
+    struct ring_writer *writer = &fixture.writer;
+    struct ring_entry entry = {.position = writer->position, .time_ns = 1234567890123456789ull, .length = 3};
+    entry.cut = 70000;
+    entry.drops = 5;
+    memcpy(entry.address, "\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", 16);
+    entry.origin = 7ull << 32 | 50123ull << 16 | 6;
+
+    ring_reserve(writer, 2);
+    memcpy(ring_map_at(&fixture.ring.data, entry.position), "abc", 3);
+    ring_append(writer, 0, &entry);
+    entry.position += 64;
+    entry.length = 0;
+    entry.drops = 4; /* the kernel's 32-bit counter went round: 2^32 - 1 more */
+    ring_append(writer, 1, &entry);
+    ck_assert_uint_eq(ring_published(&fixture.ring), 0);
+    ring_publish(writer, 2, entry.position);
+    ck_assert_uint_eq(ring_published(&fixture.ring), 2);
+
+    ck_assert(ring_peek(&fixture.ring, 0, &datagram));
+    ck_assert_uint_eq(datagram.time_ns, 1234567890123456789ull);
+    ck_assert_uint_eq(datagram.cut, 70000);
+    ck_assert_uint_eq(datagram.lost_before, 5);
+    ck_assert_uint_eq(datagram.flags, 0);
+    ck_assert_mem_eq(datagram.data, "abc", 3);
+    ring_source(&datagram, &source);
+    ck_assert_int_eq(source.v6.sin6_family, AF_INET6);
+    ck_assert_int_eq(ntohs(source.v6.sin6_port), 50123);
+    ck_assert_uint_eq(source.v6.sin6_scope_id, 7);
+    ck_assert_mem_eq(&source.v6.sin6_addr, "\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", 16);
+
+    ring_set_flag(&fixture.ring, 0, DATAGRAM_QUARANTINED);
+    ck_assert(ring_peek(&fixture.ring, 0, &datagram));
+    ck_assert_uint_eq(datagram.flags, DATAGRAM_QUARANTINED);
+    ck_assert_uint_eq(datagram.port, 50123);
+    ck_assert_uint_eq(datagram.family, 6);
+    ck_assert(ring_peek(&fixture.ring, 1, &datagram));
+    ck_assert_uint_eq(datagram.lost_before, UINT32_MAX);
+    ck_assert_uint_eq(datagram.length, 0);
+
+    write_next(writer);
+    ck_assert(ring_peek(&fixture.ring, 2, &datagram));
+    ring_source(&datagram, &source);
+    ck_assert_int_eq(source.v4.sin_family, AF_INET);
+    ck_assert_uint_eq(ntohl(source.v4.sin_addr.s_addr), INADDR_LOOPBACK);
+    ck_assert_int_eq(ntohs(source.v4.sin_port), 4242);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+/* After every datagram: the lapped ones are a prefix, everything after it is whole. */
+static void check_all_readable(const struct ring *ring, uint64_t start)
+{
+    uint64_t published = ring_published(ring);
+    uint64_t seq = start;
+    while (seq < published && read_one(ring, seq) < 0)
+        seq++;
+    if (published - start > 40 && published - seq < 20)
+        ck_abort_msg("only %llu datagrams are left", (unsigned long long)(published - seq));
+    for (; seq < published; seq++)
+        if (read_one(ring, seq) != 1)
+            ck_abort_msg("datagram %llu of %llu is wrong", (unsigned long long)seq, (unsigned long long)published);
+}
+
+START_TEST(what_is_not_lapped_is_whole)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    ring_fixture_open(&fixture, &settings);
+    for (int i = 0; i < 2000; i++) {
+        write_next(&fixture.writer);
+        check_all_readable(&fixture.ring, i < 300 ? 0 : (uint64_t)i - 300);
+    }
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+START_TEST(positions_and_numbers_near_2_63)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    settings.start_seq = INT64_MAX - 1500;
+    settings.start_position = (1ull << 63) - 4096;
+    ring_fixture_open(&fixture, &settings);
+    for (int generation = 0; generation < 10; generation++) {
+        for (int i = 0; i < 100; i++)
+            write_next(&fixture.writer);
+        uint64_t start = generation < 3 ? settings.start_seq : fixture.writer.seq - 300;
+        check_all_readable(&fixture.ring, start);
+        uint64_t position = fixture.writer.position, seq = fixture.writer.seq;
+        ring_detach(&fixture.ring);
+        ring_fixture_attach(&fixture, mappings[_i]); /* refuses what channel_page_check() finds wrong */
+        ck_assert_uint_eq(fixture.writer.position, position);
+        ck_assert_uint_eq(fixture.writer.seq, seq);
+        check_all_readable(&fixture.ring, start);
+    }
+    ck_assert_uint_gt(fixture.writer.position, 1ull << 63);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+START_TEST(a_lapped_copy_is_noticed)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    struct ring_datagram datagram;
+    ring_fixture_open(&fixture, &settings);
+    write_many(&fixture.writer, 10);
+    ck_assert(ring_peek(&fixture.ring, 9, &datagram));
+    ck_assert(ring_intact(&fixture.ring, &datagram));
+    write_many(&fixture.writer, 20);
+    ck_assert(ring_intact(&fixture.ring, &datagram));
+    write_many(&fixture.writer, 500);
+    ck_assert(!ring_intact(&fixture.ring, &datagram));
+    ck_assert(!ring_peek(&fixture.ring, 9, &datagram));
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+START_TEST(empty_datagrams_lap_by_number)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    struct ring_datagram datagram;
+    ring_fixture_open(&fixture, &settings);
+    uint64_t count = fixture.geometry.descriptor_count;
+    for (uint64_t i = 0; i <= count; i++)
+        ring_fixture_write(&fixture.writer, "", 0);
+    ck_assert_uint_eq(fixture.writer.position, 0);
+    ck_assert(!ring_peek(&fixture.ring, 0, &datagram)); /* its descriptor belongs to number `count` now */
+    ck_assert(ring_peek(&fixture.ring, 1, &datagram));
+    ck_assert(ring_peek(&fixture.ring, count, &datagram));
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+START_TEST(the_oldest_is_the_first_with_a_batch_of_slack)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    ring_fixture_open(&fixture, &settings);
+    struct ring *ring = &fixture.ring;
+    ck_assert_uint_eq(ring_oldest(ring, 0), 0);
+    for (int i = 0; i < 1000; i++) {
+        write_next(&fixture.writer);
+        uint64_t oldest = ring_oldest(ring, 0);
+        if (read_one(ring, oldest) != 1)
+            ck_abort_msg("%llu was called the oldest", (unsigned long long)oldest);
+        /* Brute force: the first one that also survives the reservation of a full batch. */
+        struct ring_writer later = fixture.writer;
+        uint64_t position = atomic_load(&ring->page->reserved_position), seq = atomic_load(&ring->page->reserved_seq);
+        atomic_store(&ring->page->reserved_position, position + fixture.geometry.slot_count * fixture.geometry.slot_size);
+        atomic_store(&ring->page->reserved_seq, seq + fixture.geometry.slot_count);
+        uint64_t first = 0;
+        while (first < later.seq && read_one(ring, first) < 0)
+            first++;
+        atomic_store(&ring->page->reserved_position, position);
+        atomic_store(&ring->page->reserved_seq, seq);
+        if (oldest != first)
+            ck_abort_msg("oldest %llu, should be %llu", (unsigned long long)oldest, (unsigned long long)first);
+    }
+    uint64_t oldest = ring_oldest(ring, 0), published = ring_published(ring);
+    ck_assert_uint_eq(ring_oldest(ring, oldest + 3), oldest + 3);
+    ck_assert_uint_eq(ring_oldest(ring, published), published);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+START_TEST(waiting_is_asked_for_exactly_when_it_would_lap)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    struct ring_datagram datagram;
+    int laps = 0, spares = 0;
+    ring_fixture_open(&fixture, &settings);
+    struct channel_page *page = fixture.ring.page;
+    for (int i = 0; i < 400; i++) {
+        write_next(&fixture.writer);
+        uint64_t first = 0;
+        while (!ring_peek(&fixture.ring, first, &datagram))
+            first++;
+        for (uint64_t keep = first; keep < fixture.writer.seq; keep++) {
+            for (uint32_t slots = 1; slots <= fixture.geometry.slot_count; slots += 3) {
+                uint64_t position = atomic_load(&page->reserved_position), seq = atomic_load(&page->reserved_seq);
+                if (!ring_peek(&fixture.ring, keep, &datagram))
+                    ck_abort_msg("%llu is gone already", (unsigned long long)keep);
+                bool would = ring_reserve_would_lap(&fixture.writer, slots, keep);
+                ring_reserve(&fixture.writer, slots);
+                if (would == ring_intact(&fixture.ring, &datagram))
+                    ck_abort_msg("keeping %llu with %u slots: would lap %d, but", (unsigned long long)keep, slots, would);
+                laps += would;
+                spares += !would;
+                atomic_store(&page->reserved_position, position);
+                atomic_store(&page->reserved_seq, seq);
+            }
+        }
+    }
+    ck_assert_int_gt(laps, 0);
+    ck_assert_int_gt(spares, 0);
+    ck_assert(!ring_reserve_would_lap(&fixture.writer, 1, fixture.writer.seq)); /* nothing to keep */
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+START_TEST(rewind_goes_to_the_start_and_is_continued)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    ring_fixture_open(&fixture, &settings);
+    for (int round = 0; round < 50; round++) {
+        write_many(&fixture.writer, 1 + (uint32_t)round % 7);
+        uint64_t before = fixture.writer.position;
+        ring_rewind(&fixture.writer);
+        ck_assert_uint_eq(ring_writer_offset(&fixture.writer), 0);
+        ck_assert_uint_ge(fixture.writer.position, before);
+        ck_assert_uint_lt(fixture.writer.position, before + fixture.geometry.data_capacity);
+        uint64_t seq = fixture.writer.seq;
+        write_many(&fixture.writer, 5);
+        for (uint64_t i = seq; i < seq + 5; i++)
+            ck_assert_int_eq(read_one(&fixture.ring, i), 1);
+    }
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+START_TEST(a_reservation_dies_with_its_worker)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    ring_fixture_open(&fixture, &settings);
+    write_many(&fixture.writer, 3);
+    ring_rewind(&fixture.writer);
+    ring_reserve(&fixture.writer, fixture.geometry.slot_count); /* and here it is killed, before it arms a batch */
+    ring_detach(&fixture.ring);
+    ring_fixture_attach(&fixture, mappings[_i]);
+    for (uint64_t i = 0; i < 3; i++)
+        ck_assert_int_eq(read_one(&fixture.ring, i), 1);
+    write_many(&fixture.writer, 5);
+    for (uint64_t i = 0; i < 8; i++)
+        ck_assert_int_eq(read_one(&fixture.ring, i), 1);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+START_TEST(a_memfd_that_is_too_short_is_refused)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    ring_fixture_make(&fixture, &settings);
+    fixture.geometry.total_size += 4096;
+    ck_assert_int_eq(ring_attach(&fixture.ring, fixture.memfd, &fixture.geometry, mappings[_i]), -EBADMSG);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+/* ---- threads ---- */
+
+struct reader {
+    struct ring *ring;
+    bool slow;
+    uint64_t accepted, lapped, torn, caught; /* caught: the copy was overtaken and ring_intact() said so */
+};
+
+/* Copy in two halves and let the writer go round in between: what ring_intact() then accepts would be torn. */
+static bool copy_slowly(const struct reader *reader, const struct ring_datagram *datagram, uint8_t *copy)
+{
+    const struct ring *ring = reader->ring;
+    uint32_t half = datagram->length / 2;
+    ring_copy(copy, datagram->data, half);
+    for (int i = 0; i < 50 && datagram->seq % 16 == 0 && ring_intact(ring, datagram); i++)
+        sched_yield();
+    ring_copy(copy + half, datagram->data + half, datagram->length - half);
+    return ring_intact(ring, datagram);
+}
+
+static void *reader_main(void *argument)
+{
+    struct reader *reader = argument;
+    const struct ring *ring = reader->ring;
+    uint8_t copy[MAX_DATAGRAM + 64];
+    for (uint64_t seq = 0; seq < THREADED_DATAGRAMS;) {
+        struct ring_datagram datagram;
+        if (seq >= ring_published(ring)) {
+            sched_yield();
+            continue;
+        }
+        bool there = ring_peek(ring, seq, &datagram);
+        bool whole = false;
+        if (there && reader->slow) {
+            whole = copy_slowly(reader, &datagram, copy);
+        } else if (there) {
+            ring_copy(copy, datagram.data, datagram.length);
+            whole = ring_intact(ring, &datagram);
+        }
+        if (!whole) {
+            uint64_t next = ring_oldest(ring, seq + 1);
+            reader->caught += there;
+            reader->lapped += next - seq;
+            seq = next;
+            continue;
+        }
+        reader->torn += datagram.length != length_of(seq) || !ring_fixture_matches(copy, seq, datagram.length) ||
+                        datagram.time_ns != 1000000000ull + seq;
+        reader->accepted++;
+        seq++;
+    }
+    return NULL;
+}
+
+START_TEST(two_readers_at_different_speeds)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    pthread_t threads[2];
+    ring_fixture_open(&fixture, &settings);
+    struct reader readers[2] = {{.ring = &fixture.ring}, {.ring = &fixture.ring, .slow = true}};
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, reader_main, &readers[i]), 0);
+    write_many(&fixture.writer, THREADED_DATAGRAMS);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_uint_eq(readers[i].torn, 0);
+        ck_assert_uint_gt(readers[i].accepted, 0);
+        ck_assert_uint_eq(readers[i].accepted + readers[i].lapped, THREADED_DATAGRAMS);
+    }
+    ck_assert_uint_gt(readers[1].lapped, 0);
+    ck_assert_uint_gt(readers[1].caught, 0);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("ring");
+    TCase *alone = tcase_create("one thread");
+    TCase *threads = tcase_create("threads");
+    tcase_set_timeout(alone, 60);
+    tcase_set_timeout(threads, 120);
+    tcase_add_loop_test(alone, every_field_comes_back, 0, 2);
+    tcase_add_loop_test(alone, what_is_not_lapped_is_whole, 0, 2);
+    tcase_add_loop_test(alone, positions_and_numbers_near_2_63, 0, 2);
+    tcase_add_loop_test(alone, a_lapped_copy_is_noticed, 0, 2);
+    tcase_add_loop_test(alone, empty_datagrams_lap_by_number, 0, 2);
+    tcase_add_loop_test(alone, the_oldest_is_the_first_with_a_batch_of_slack, 0, 2);
+    tcase_add_loop_test(alone, waiting_is_asked_for_exactly_when_it_would_lap, 0, 2);
+    tcase_add_loop_test(alone, rewind_goes_to_the_start_and_is_continued, 0, 2);
+    tcase_add_loop_test(alone, a_reservation_dies_with_its_worker, 0, 2);
+    tcase_add_loop_test(alone, a_memfd_that_is_too_short_is_refused, 0, 2);
+    tcase_add_loop_test(threads, two_readers_at_different_speeds, 0, 2);
+    suite_add_tcase(suite, alone);
+    suite_add_tcase(suite, threads);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
