@@ -44,6 +44,8 @@ static int write_file_header(struct writer *writer, const struct avro_log_record
         identity.first_seq = (uint64_t)first->seq;
         identity.created_ns = first->received_at_us > 0 ? (uint64_t)first->received_at_us * 1000 : 0;
     }
+    if (identity.first_seq > (uint64_t)first->seq)
+        identity.first_seq = (uint64_t)first->seq;
     if (getrandom(writer->sync, sizeof writer->sync, 0) != sizeof writer->sync)
         return -EIO;
     memcpy(identity.sync, writer->sync, sizeof identity.sync);

@@ -175,6 +175,8 @@ static void report_record(struct scan *scan, const struct avro_log_found *found)
 
     report_pending(scan);
     uint64_t next = summary->records ? summary->last_seq + 1 : summary->has_header ? summary->identity.first_seq : seq;
+    if (seq < next) /* the header has no CRC, the record has */
+        report_fault(scan, 0, "the header's first number is higher than the first record's");
     if (seq > next) {
         summary->gaps++;
         summary->missing += seq - next;
@@ -225,8 +227,7 @@ static void begin_block(struct scan *scan, uint64_t offset, bool sealed)
     const struct avro_log_summary *summary = scan->summary;
     scan->block = (struct avro_log_block){.offset = offset, .sealed = sealed};
     scan->exact = false;
-    scan->expected_seq = summary->records ? summary->last_seq + 1
-                                          : summary->has_header ? summary->identity.first_seq : 0;
+    scan->expected_seq = summary->records ? summary->last_seq + 1 : 0;
 }
 
 static bool belongs_to_later_file(struct scan *scan, uint64_t seq)
@@ -328,24 +329,22 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
 
 /* ---- the file ---- */
 
-/* The file header is damaged. Its sync marker proves itself if a block header follows and either the same 16 bytes
- * stand behind that block or a sound record begins it. Returns the header's size, 0 if there is no such place. */
+/* The file header is damaged. A sync marker proves itself if a block header follows and either the same 16 bytes stand
+ * behind that block or a sound record begins it. Returns where that block begins, 0 if there is no such place. */
 static uint64_t guess_sync(struct scan *scan)
 {
-    const uint64_t at_most = AVRO_LOG_HEADER_MAX;
     struct avro_log_found found;
     const char *what;
-    for (uint64_t end = AVRO_LOG_SYNC_SIZE; end <= at_most && end < scan->file_size && !scan->result; end++) {
+    for (uint64_t end = AVRO_LOG_SYNC_SIZE; end <= WINDOW_SIZE && end < scan->file_size && !scan->result; end++) {
         size_t available;
         uint64_t count, size, records = end + AVRO_LOG_BLOCK_HEADER_SIZE;
-        const uint8_t *bytes = view(scan, end - AVRO_LOG_SYNC_SIZE, AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE,
-                                    &available);
+        const uint8_t *bytes = view(scan, end - AVRO_LOG_SYNC_SIZE, AVRO_LOG_SYNC_SIZE + BLOCK_MAX, &available);
         if (available < AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE)
             break;
         if (!read_block_header(bytes + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &count, &size))
             continue;
         memcpy(scan->summary->identity.sync, bytes, AVRO_LOG_SYNC_SIZE);
-        if ((size > 0 && size < scan->file_size && sync_is_at(scan, records + size)) ||
+        if ((size > 0 && size <= BLOCK_MAX && sync_is_at(scan, records + size)) ||
             read_record(scan, records, scan->file_size, &found, &what) == 0)
             return end;
     }

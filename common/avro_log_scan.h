@@ -50,7 +50,7 @@ struct avro_log_summary {
     struct avro_log_identity identity;
     bool has_header; /* false: identity.sync alone was found out, or not even that */
     uint64_t file_size;
-    uint64_t header_size;
+    uint64_t header_size; /* where the first block begins */
     uint64_t blocks; /* that hold a sound record */
     uint64_t records;
     uint64_t first_seq, last_seq; /* of the records, when there is one */
