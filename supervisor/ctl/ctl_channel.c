@@ -44,6 +44,8 @@ static enum outcome judge(enum control_verb_id verb, const json_t *before, const
         return judge_rotated(before, now);
     case VERB_restart:
         return judge_running(before, now, true);
+    case VERB_reset_failed: /* what an operator stopped stays stopped */
+        return strcmp(ctl_string(now, "state"), "STOPPED") == 0 ? REACHED : judge_running(before, now, false);
     default:
         return judge_running(before, now, false);
     }

@@ -27,8 +27,10 @@ static void print_state(FILE *to, const json_t *channel, bool colour)
     if (json_is_integer(next)) {
         ctl_format_seconds((double)json_integer_value(next) / 1000, text);
         begin_line(to, "next start");
-        fprintf(to, "in %s, after %llu deaths in a row\n", text,
-                (unsigned long long)ctl_count(channel, "deaths_in_a_row"));
+        fprintf(to, "in %s", text);
+        if (ctl_count(channel, "deaths_in_a_row"))
+            fprintf(to, ", deaths in a row: %llu", (unsigned long long)ctl_count(channel, "deaths_in_a_row"));
+        fputc('\n', to);
     }
 }
 
