@@ -102,7 +102,7 @@ static void run(struct channel *channel, const char *cause)
 /* The worker is gone though nobody asked for it. */
 static void start_again(struct channel *channel, const char *cause)
 {
-    if (channel->ring_refused || channel->renumber) {
+    if (channel->ring_refused) { /* nobody's fault; a worker that refuses a fresh one counts as dead */
         change_state(channel, CHANNEL_OPENING, cause);
         return;
     }
@@ -113,7 +113,10 @@ static void start_again(struct channel *channel, const char *cause)
     channel->running_since = (monotonic){0};
     switch (decision.verdict) {
     case RESTART_NOW:
-        launch(channel, cause); /* the hold is complete: a spare goes on with it at once */
+        if (channel->hold.rx >= 0)
+            launch(channel, cause); /* the hold is complete: a spare goes on with it at once */
+        else
+            change_state(channel, CHANNEL_OPENING, cause);
         break;
     case RESTART_LATER:
         wait_before_start(channel, &decision, cause);
@@ -302,12 +305,12 @@ static void replace_ring(struct channel *channel)
     } else if (channel->renumber && channel->bye_said) {
         uint64_t given = channel->seq_end;
         channel_retire_ring(channel);
-        given = channel->seq_end > given ? channel->seq_end : given;
+        given = (channel->seq_end > given ? channel->seq_end : given) - channel->ring_start_seq;
         if (channel->log_next_seq > channel->ring_start_seq)
-            channel->seq_end = channel->log_next_seq + (given - channel->ring_start_seq);
-        log_notice("channel %s: datagrams %" PRIu64 "..%" PRIu64 " were relayed before the log was recovered and are "
-                   "not in it; numbering goes on at %" PRIu64,
-                   channel->spec->name, channel->ring_start_seq, given, channel->seq_end);
+            channel->seq_end = channel->log_next_seq + given;
+        log_notice("channel %s: %" PRIu64 " datagrams were relayed before the log was recovered and are not in it; "
+                   "numbering goes on at %" PRIu64,
+                   channel->spec->name, given, channel->seq_end);
         channel->renumber = false;
     }
 }

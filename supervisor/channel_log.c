@@ -33,9 +33,11 @@ bool channel_log_quiet(const struct channel *channel)
     return channel->log_state != LOG_RECOVERING && channel->log_state != LOG_OPENING && !channel->next_requested;
 }
 
+/* A worker that stops for good may still need a segment for what is left in the ring. */
 static bool has_listener(const struct channel *channel)
 {
-    return channel->worker && (channel->state == CHANNEL_STARTING || channel->state == CHANNEL_RUNNING);
+    return channel->worker && (channel->state == CHANNEL_STARTING || channel->state == CHANNEL_RUNNING ||
+                               (channel->state == CHANNEL_STOPPING && channel->stop_seals && !channel->bye_said));
 }
 
 static bool has_ended(const struct channel *channel)
@@ -179,7 +181,7 @@ static void take_as_log(struct channel *channel, struct message *message)
     channel->log_trouble[0] = '\0';
     if (channel->state == CHANNEL_OPENING)
         channel_handle(channel, CHANNEL_EVENT_OPENED, "opened");
-    else if (has_listener(channel) && channel->renumber)
+    else if (channel->renumber && has_listener(channel) && channel->state != CHANNEL_STOPPING)
         channel_handle(channel, CHANNEL_EVENT_RESTART, "the log goes on at a later number");
     else if (has_listener(channel))
         give_to_worker(channel, &hold->log_grant, hold->log);

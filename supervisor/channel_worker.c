@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/channel.h"
 #include "supervisor/supervisor.h"
@@ -221,6 +222,11 @@ void channel_worker_ended(struct channel *channel, const siginfo_t *end)
     child_describe_end(end, how, sizeof how);
     snprintf(cause, sizeof cause, "%s %s", child_describe(worker), how);
     look(channel);
+    if (worker->said_bye && channel->state != CHANNEL_STOPPING) {
+        log_error("channel %s: %s gave up its socket; a new one is opened", channel->spec->name,
+                  child_describe(worker));
+        fd_close(&channel->hold.rx);
+    }
     bool orderly = channel->state == CHANNEL_STOPPING && worker->said_bye && end->si_code == CLD_EXITED;
     if (orderly) {
         channel->last_death_cause = DEATH_NONE;

@@ -13,6 +13,8 @@
 #include "supervisor/child.h"
 #include "supervisor/journal.h"
 
+#define WORK_MAX 65536 /* datagrams; no consumer takes so many in one step */
+
 static const char *const cause_names[] = {
     [DEATH_NONE] = "end", [DEATH_CRASH] = "crash", [DEATH_HANG] = "hang", [DEATH_KILLED] = "killed",
     [DEATH_EXIT] = "unexpected exit"};
@@ -72,8 +74,12 @@ static void take_work(const struct channel_page *page, struct obituary *obituary
                                                                   [CONSUMER_DECIMATE] = CHANNEL_THREAD_DECIMATOR};
     for (int i = 0; i < CONSUMER_COUNT; i++) {
         const struct thread_beat *beat = &page->beats[thread_of[i]];
-        obituary->work_first[i] = atomic_load_explicit(&beat->work_first, memory_order_relaxed);
-        obituary->work_end[i] = atomic_load_explicit(&beat->work_end, memory_order_relaxed);
+        uint64_t first = atomic_load_explicit(&beat->work_first, memory_order_relaxed);
+        uint64_t work_end = atomic_load_explicit(&beat->work_end, memory_order_relaxed);
+        if (first >= work_end || work_end - first > WORK_MAX || work_end > INT64_MAX)
+            continue; /* none, or scribbled over */
+        obituary->work_first[i] = first;
+        obituary->work_end[i] = work_end;
     }
 }
 

@@ -328,7 +328,8 @@ static void run(struct recorder *recorder)
         beat_busy(worker, CHANNEL_THREAD_RECORDER);
         if (more)
             continue;
-        if (ending && (recorder->committed.next_seq == ring_published(&worker->ring) ||
+        if (ending && (!atomic_load(&worker->stop_seals) || /* another worker follows */
+                       recorder->committed.next_seq == ring_published(&worker->ring) ||
                        monotonic_since(monotonic_now(), ending_since) > LAST_SEGMENT_NS))
             break;
         wait_for_work(recorder, recorder->committed.next_seq != before);
