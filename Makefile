@@ -44,6 +44,10 @@ HARDEN   = -fPIE
 else ifeq ($(VARIANT),hooks)
 OPTIMISE = -O2 -g -DHOLDFAST_TEST_HOOKS
 endif
+# Sanitizers hide from the compiler what it knows about values; these warnings then cry wolf. The release build has them.
+ifneq ($(filter asan ubsan tsan cov,$(VARIANT)),)
+WARNINGS += -Wno-format-truncation -Wno-null-dereference -Wno-maybe-uninitialized -Wno-stringop-overflow
+endif
 
 ifeq ($(VARIANT),release)
 OUT = $(BUILD)
