@@ -119,7 +119,8 @@ static void check_ring(const struct config_channel *channel, struct config_error
     units_print_size(8ull * geometry.slot_size, need, sizeof need);
     config_error(errors, config_key_line(SECTION_CHANNEL, channel->lines, "ring_size"),
                  "ring_size = \"%s\": too small for %s: make it at least %s", have,
-                 spec->receive_offload ? "receive_offload, whose runs take 64K each" : "eight datagrams of max_datagram",
+                 spec->receive_offload ? "receive_offload, whose runs take 64K each"
+                                       : "eight datagrams of max_datagram",
                  need);
 }
 

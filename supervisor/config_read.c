@@ -17,7 +17,8 @@ static void note_parse_error(cfg_t *cfg, const char *format, va_list arguments)
 {
     char text[256];
     vsnprintf(text, sizeof text, format, arguments);
-    config_error(parse_errors, cfg->line, "%s: put values with special characters in quotes and write \\ as \\\\", text);
+    config_error(parse_errors, cfg->line,
+                 "%s: put values with special characters in quotes and write \\ as \\\\", text);
 }
 
 /* ---- the option table of libconfuse, from ours ---- */

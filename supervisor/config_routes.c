@@ -140,8 +140,9 @@ static void report_loop(const struct search *search, size_t closes_at, uint32_t 
     for (size_t i = first; i < search->length && used < sizeof loop; i++)
         used += (size_t)snprintf(loop + used, sizeof loop - used, "%s -> ",
                                  channels[search->path[i].channel].spec->name);
-    config_error(search->errors, line, "to = \"%s\": this closes a loop of channels, %s%s: break it at one of them", text,
-                 loop, channels[closes_at].spec->name);
+    config_error(search->errors, line,
+                 "to = \"%s\": this closes a loop of channels, %s%s: break it at one of them", text, loop,
+                 channels[closes_at].spec->name);
 }
 
 /* Follow the last channel on the path one edge further. false when it has no more. */

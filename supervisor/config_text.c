@@ -297,7 +297,7 @@ static bool keep_lines(struct scanner *scanner, enum config_section section, con
     return true;
 }
 
-/* An earlier section of the same kind, in the same channel and with the same name; sections without a name are equal. */
+/* An earlier section of the same kind, in the same channel and with the same name; without names all are equal. */
 static const struct config_section_lines *find_twin(const struct scanner *scanner, enum config_section section,
                                                     const struct config_section_lines *lines)
 {
@@ -319,8 +319,9 @@ static void reject_twin(struct scanner *scanner, struct statement *statement,
     if (!twin)
         return;
     if (config_sections[statement->child].titled)
-        config_error(scanner->errors, statement->line, "%s \"%.*s\" is there twice, first in line %d: rename one of them",
-                     statement->name, (int)lines->title_length, scanner->text + lines->title, twin->line);
+        config_error(scanner->errors, statement->line,
+                     "%s \"%.*s\" is there twice, first in line %d: rename one of them", statement->name,
+                     (int)lines->title_length, scanner->text + lines->title, twin->line);
     else
         config_error(scanner->errors, statement->line, "section %s is there twice, first in line %d: join them",
                      statement->name, twin->line);
