@@ -35,7 +35,7 @@ static void prepare(void)
 
 int main(void)
 {
-    struct inheritance inheritance;
+    static struct inheritance inheritance; /* the threads use it as long as the process lives */
 
     log_open("worker");
     if (!is_message_socket(MESSAGE_FD)) {

@@ -204,5 +204,6 @@ int control_run(struct channel_worker *worker)
     }
     send_reports(&control);
     say_bye(&control);
+    free(control.message);
     return atomic_load(&worker->receiver_done) == 2 ? 1 : 0;
 }
