@@ -92,6 +92,7 @@ def environment(options, build, folder):
     more = f":external_symbolizer_path={symbolizer}" if symbolizer else ""
     result.update({
         "HOLDFAST_TEST_BUILD": str(build),
+        "HOLDFAST_TEST_SOURCE": str(ROOT),
         "HOLDFAST_TEST_VARIANT": options.variant,
         "TMPDIR": str(folder),
         "PYTHONDONTWRITEBYTECODE": "1",
