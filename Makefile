@@ -150,7 +150,7 @@ $(OUT)/bench/%: $(OUT)/obj/tests/bench/%.o $(TEST_ARCHIVES)
 
 check: all floors ## unit and system tests on the ordinary build, and the floors of the source tree
 	$(MAKE) VARIANT=release tests
-	$(MAKE) VARIANT=hooks programs tests
+	$(MAKE) VARIANT=hooks programs
 	$(PYTHON) tests/run.py --jobs $(JOBS)
 
 check-unit: tests ## unit tests of the chosen VARIANT only
@@ -164,7 +164,7 @@ asan ubsan tsan: ## unit tests and the core system tests under this sanitizer
 	$(PYTHON) tests/run.py --variant $@ --core --jobs $(JOBS)
 
 hooks: ## programs with test hooks (build/hooks/bin), never installed
-	$(MAKE) VARIANT=hooks programs tests
+	$(MAKE) VARIANT=hooks programs
 
 cov: ## line coverage of the tests, as text
 	$(MAKE) VARIANT=cov programs tests

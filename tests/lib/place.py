@@ -113,6 +113,7 @@ class Place:
         self.folder = pathlib.Path(folder)
         self.build = pathlib.Path(os.environ.get("HOLDFAST_TEST_BUILD", ROOT / "build"))
         self.variant = os.environ.get("HOLDFAST_TEST_VARIANT", "release")
+        self.hooks = False
         self._slot = Slot()  # held as long as we live
         self.slot = self._slot.number
         self._counts = {}
@@ -122,9 +123,16 @@ class Place:
 
     # ---- names ----
 
+    def with_hooks(self):
+        """From here on the programs of the build with test hooks: workers that can be stopped at every step."""
+        if self.variant != "release":
+            skip("programs with test hooks are built without sanitizers only")
+        self.hooks = True
+
     def program(self, name):
-        kind = "tests" if name.startswith("tool_") else "bin"
-        path = self.build / kind / name
+        tool = name.startswith("tool_")
+        folder = self.build / "hooks" if self.hooks and not tool else self.build
+        path = folder / ("tests" if tool else "bin") / name
         assert path.exists(), f"{path} is missing: build the programs and the test tools first (make, make test-tools)"
         return str(path)
 

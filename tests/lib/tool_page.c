@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* A hand inside a channel's shared memory, for tests: `tool_page SUPERVISOR_PID CHANNEL COMMAND ...`.
+ *
+ *   stop-at STEP          ask the next worker that passes this step (steps.def) to stop there
+ *   wait-stopped STEP MS  exit 0 as soon as a worker has stopped there, 1 when MS milliseconds have passed
+ *   steps                 print the names of all steps, one per line (PID and CHANNEL are not looked at)
+ *   scribble SEED AREA N  write N random bytes at random places of AREA: page, batch, descriptors, data, all
+ *   quarantined           print the page's counter
+ *
+ * The memory is found among the supervisor's descriptors by its name, memfd:holdfast:CHANNEL. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/channel_page.h"
+#include "common/monotonic.h"
+#include "common/steps.h"
+
+static const char *const step_names[STEP_COUNT] = {
+    "none",
+#define STEP(name, what) #name,
+#include "common/steps.def"
+#undef STEP
+};
+
+static void fail(const char *what, const char *detail)
+{
+    fprintf(stderr, "tool_page: %s %s\n", what, detail);
+    exit(2);
+}
+
+/* Open the ring memory of the channel through /proc. */
+static int open_memory(const char *pid, const char *channel)
+{
+    char folder[64], path[400], target[128], wanted[96];
+    snprintf(folder, sizeof folder, "/proc/%s/fd", pid);
+    snprintf(wanted, sizeof wanted, "/memfd:holdfast:%s", channel);
+    DIR *listing = opendir(folder);
+    if (!listing)
+        fail("no such process:", pid);
+    for (const struct dirent *entry; (entry = readdir(listing));) {
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        ssize_t length = readlink(path, target, sizeof target - 1);
+        if (length < 0)
+            continue;
+        target[length] = '\0';
+        char *deleted = strstr(target, " (deleted)");
+        if (deleted)
+            *deleted = '\0';
+        if (strcmp(target, wanted) != 0)
+            continue;
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        closedir(listing);
+        return fd;
+    }
+    closedir(listing);
+    fail("no ring memory of channel", channel);
+    return -1;
+}
+
+static uint32_t step_of(const char *name)
+{
+    for (uint32_t step = 1; step < STEP_COUNT; step++)
+        if (strcmp(step_names[step], name) == 0)
+            return step;
+    fail("no such step:", name);
+    return 0;
+}
+
+static int wait_stopped(struct channel_page *page, uint32_t step, long limit_ms)
+{
+    monotonic start = monotonic_now();
+    while (atomic_load(&page->test_stopped) != step) {
+        if (monotonic_since(monotonic_now(), start) > (uint64_t)limit_ms * NS_PER_MS)
+            return 1;
+        poll(NULL, 0, 1);
+    }
+    return 0;
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state += 0x9e3779b97f4a7c15ull;
+    uint64_t mix = *state;
+    mix = (mix ^ mix >> 30) * 0xbf58476d1ce4e5b9ull;
+    mix = (mix ^ mix >> 27) * 0x94d049bb133111ebull;
+    return mix ^ mix >> 31;
+}
+
+static void scribble(uint8_t *memory, uint64_t size, uint64_t seed, const char *area, long count)
+{
+    struct channel_geometry geometry = ((struct channel_page *)memory)->geometry;
+    uint64_t from = 0, until = size;
+    if (geometry.total_size > size || geometry.data_offset >= size)
+        fail("the memory is not a channel's, or was scribbled over before:", area);
+    if (strcmp(area, "page") == 0)
+        until = sizeof(struct channel_page);
+    else if (strcmp(area, "batch") == 0)
+        from = geometry.batch_offset, until = geometry.descriptor_offset;
+    else if (strcmp(area, "descriptors") == 0)
+        from = geometry.descriptor_offset, until = geometry.data_offset;
+    else if (strcmp(area, "data") == 0)
+        from = geometry.data_offset;
+    else if (strcmp(area, "all") != 0)
+        fail("no such area:", area);
+    for (long i = 0; i < count; i++) {
+        uint64_t at = from + next_random(&seed) % (until - from);
+        memory[at] = (uint8_t)next_random(&seed);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 4)
+        fail("usage: tool_page", "PID CHANNEL stop-at STEP | wait-stopped STEP MS | steps | scribble SEED AREA N");
+    const char *command = argv[3];
+    if (strcmp(command, "steps") == 0) {
+        for (int step = 1; step < STEP_COUNT; step++)
+            puts(step_names[step]);
+        return 0;
+    }
+    struct stat status;
+    int fd = open_memory(argv[1], argv[2]);
+    if (fd < 0 || fstat(fd, &status) < 0)
+        fail("opening the memory:", strerror(errno));
+    uint8_t *memory = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    if (memory == MAP_FAILED)
+        fail("mapping the memory:", strerror(errno));
+    struct channel_page *page = (struct channel_page *)memory;
+    if (strcmp(command, "stop-at") == 0 && argc == 5) {
+        atomic_store(&page->test_stopped, 0);
+        atomic_store(&page->test_step, step_of(argv[4]));
+    } else if (strcmp(command, "wait-stopped") == 0 && argc == 6) {
+        return wait_stopped(page, step_of(argv[4]), strtol(argv[5], NULL, 10));
+    } else if (strcmp(command, "scribble") == 0 && argc == 7) {
+        scribble(memory, (uint64_t)status.st_size, strtoull(argv[4], NULL, 10), argv[5], strtol(argv[6], NULL, 10));
+    } else if (strcmp(command, "quarantined") == 0) {
+        printf("%llu\n", (unsigned long long)atomic_load(&page->quarantined));
+    } else {
+        fail("unknown command or wrong number of words:", command);
+    }
+    return 0;
+}
