@@ -160,7 +160,7 @@ void control_request_release(struct control_request *request)
 
 static char *print_line(json_t *whole, size_t *ret_length)
 {
-    char *text = whole ? json_dumps(whole, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = whole ? json_dumps(whole, JSON_COMPACT | JSON_REAL_PRECISION(CONTROL_REAL_DIGITS)) : NULL;
     size_t length = text ? strlen(text) : 0;
     char *line = text ? realloc(text, length + 2) : NULL;
     if (line) {

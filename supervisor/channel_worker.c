@@ -162,6 +162,7 @@ static void handle_ready(struct channel *channel, const struct message_ready *re
         child_kill(channel->worker, SIGKILL);
         return;
     }
+    snprintf(channel->ring_reason, sizeof channel->ring_reason, "%s", ready->reason);
     snprintf(cause, sizeof cause, "%s is ready", child_describe(channel->worker));
     if (!first)
         channel_note_takeover(channel, ready);

@@ -37,6 +37,18 @@ static json_t *counters_json(const struct counters *counters, uint32_t restarts)
 
 /* ---- destinations ---- */
 
+/* Whether a relay sends runs of datagrams with one call; null where that can't be said. */
+static json_t *segmentation(const struct channel *channel, uint32_t index)
+{
+    static const char *const names[] = {[SEGMENTATION_UNTRIED] = "untried",
+                                        [SEGMENTATION_USED] = "used",
+                                        [SEGMENTATION_REFUSED] = "refused"};
+    if (!channel->hold.page)
+        return json_null();
+    uint32_t state = atomic_load_explicit(&channel->hold.page->segmentation[index], memory_order_relaxed) >> 16;
+    return state < sizeof names / sizeof names[0] ? json_string(names[state]) : json_null();
+}
+
 static json_t *destination(const struct channel *channel, uint32_t index)
 {
     const struct destination_spec *spec = &channel->spec->destinations[index];
@@ -54,6 +66,8 @@ static json_t *destination(const struct channel *channel, uint32_t index)
     set_number(report, "sent", progress.sent);
     set_number(report, "dropped", progress.dropped);
     set_number(report, "repeated", progress.repeated);
+    if (index < channel->spec->relay_count)
+        json_object_set_new(report, "segmentation", segmentation(channel, index));
     if (spec->keep_every)
         set_number(report, "keep_every", spec->keep_every);
     if (spec->max_rate)

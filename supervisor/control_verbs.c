@@ -114,8 +114,10 @@ static json_t *change_channel(struct verb_call *call, int (*change)(struct chann
                                (json_int_t)channel->generation, "segment", control_report_segment(channel));
     int error = change(channel, &why);
     if (error < 0) {
+        char message[384];
+        snprintf(message, sizeof message, "%s: %s", channel->spec->name, why && why[0] ? why : strerror(-error));
         json_decref(before);
-        return fail(call, CONTROL_ERROR_REFUSED, why && why[0] ? why : strerror(-error));
+        return fail(call, CONTROL_ERROR_REFUSED, message);
     }
     return json_pack("{s:b, s:s, s:s, s:o}", "accepted", 1, "channel", channel->spec->name, "state",
                      channel_state_names[channel->state], "before", before);

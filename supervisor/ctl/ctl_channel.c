@@ -54,8 +54,7 @@ static enum outcome judge(enum control_verb_id verb, const json_t *before, const
 static void say(const struct ctl_options *options, enum control_verb_id verb, const json_t *now)
 {
     if (options->json) {
-        json_dumpf(now, stdout, JSON_COMPACT);
-        putchar('\n');
+        ctl_print_json(now);
         return;
     }
     ctl_print_text(stdout, false, CTL_PLAIN, ctl_string(now, "name"));
@@ -116,8 +115,7 @@ static int follow(struct ctl_client *client, enum control_verb_id verb, const ch
 static void say_accepted(const struct ctl_options *options, enum control_verb_id verb, const json_t *answer)
 {
     if (options->json) {
-        json_dumpf(answer, stdout, JSON_COMPACT);
-        putchar('\n');
+        ctl_print_json(answer);
         return;
     }
     ctl_print_text(stdout, false, CTL_PLAIN, ctl_string(answer, "channel"));

@@ -124,8 +124,7 @@ int ctl_crashes(const struct ctl_options *options, const char *channel)
     json_t *result = NULL;
     int status = ctl_ask(options, "crashes", channel, &result);
     if (status == CTL_OK && options->json) {
-        json_dumpf(result, stdout, JSON_COMPACT);
-        putchar('\n');
+        ctl_print_json(result);
     } else if (status == CTL_OK) {
         ctl_report_crashes(stdout, result, options->colour);
     }

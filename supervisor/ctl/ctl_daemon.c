@@ -9,18 +9,12 @@
 #include "supervisor/ctl/ctl_report.h"
 #include "supervisor/ctl/ctl_text.h"
 
-static void print_json(const json_t *result)
-{
-    json_dumpf(result, stdout, JSON_COMPACT);
-    putchar('\n');
-}
-
 int ctl_ping(const struct ctl_options *options, const char *channel)
 {
     json_t *result = NULL;
     int status = ctl_ask(options, "ping", channel, &result);
     if (status == CTL_OK && options->json) {
-        print_json(result);
+        ctl_print_json(result);
     } else if (status == CTL_OK) {
         printf("holdfastd ");
         ctl_print_text(stdout, false, CTL_PLAIN, ctl_string(result, "version"));
@@ -37,7 +31,7 @@ int ctl_check(const struct ctl_options *options, const char *channel)
     if (status != CTL_OK)
         return status;
     if (options->json)
-        print_json(result);
+        ctl_print_json(result);
     else
         ctl_report_check(stdout, result, options->colour);
     status = json_is_true(json_object_get(result, "healthy")) ? CTL_OK : CTL_NO;
@@ -72,7 +66,7 @@ int ctl_shutdown(const struct ctl_options *options, const char *channel)
     if (status == CTL_OK && !options->no_wait)
         status = wait_for_end(&client);
     else if (status == CTL_OK && options->json)
-        print_json(result);
+        ctl_print_json(result);
     else if (status == CTL_OK)
         puts("shutdown accepted");
     json_decref(result);

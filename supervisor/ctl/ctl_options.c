@@ -156,6 +156,25 @@ static int take_arguments(struct ctl_command *command, int argc, char **argv)
     return CTL_OK;
 }
 
+/* verify and recover have options of their own: of ours only these two are looked for behind the verb. */
+static int take_offline(struct ctl_command *command, int argc, char **argv)
+{
+    bool only_files = false;
+    command->argv = argv;
+    for (int i = 0; i < argc; i++) {
+        if (!only_files && strcmp(argv[i], "--help") == 0) {
+            print_help();
+            return -1;
+        }
+        if (!only_files && strcmp(argv[i], "--json") == 0)
+            command->options.json = true;
+        else
+            argv[command->argc++] = argv[i];
+        only_files |= strcmp(argv[i], "--") == 0;
+    }
+    return CTL_OK;
+}
+
 static void set_defaults(struct ctl_options *options)
 {
     const char *from_environment = getenv(CONTROL_SOCKET_VARIABLE), *no_colour = getenv("NO_COLOR");
@@ -182,14 +201,11 @@ int ctl_options_parse(int argc, char **argv, struct ctl_command *ret)
     status = take_verb(argv[verb_at], &ret->verb);
     if (status != CTL_OK)
         return status;
-    ret->argc = argc - verb_at;
-    ret->argv = argv + verb_at;
-    if (control_verb_infos[ret->verb].effect == OFFLINE) { /* these get what stands behind the verb */
-        ret->argc--;
-        ret->argv++;
-        return CTL_OK;
-    }
+    argc -= verb_at;
+    argv += verb_at;
+    if (control_verb_infos[ret->verb].effect == OFFLINE)
+        return take_offline(ret, argc - 1, argv + 1);
     /* Behind an online verb the same options are understood; getopt wants a name in front, the verb serves. */
-    status = take_options(ret->argc, ret->argv, "", &ret->options);
-    return status == CTL_OK ? take_arguments(ret, ret->argc - optind, ret->argv + optind) : status;
+    status = take_options(argc, argv, "", &ret->options);
+    return status == CTL_OK ? take_arguments(ret, argc - optind, argv + optind) : status;
 }

@@ -10,7 +10,7 @@ struct ctl_command {
     struct ctl_options options;
     enum control_verb_id verb;
     const char *channel; /* NULL for none */
-    int argc;            /* verify and recover: what follows the verb, options included */
+    int argc;            /* verify and recover: what follows the verb, their own options included */
     char **argv;
 };
 

@@ -149,8 +149,7 @@ void ctl_report_check(FILE *to, const json_t *check, bool colour)
 static void print_status(const struct ctl_options *options, const json_t *status, const char *channel)
 {
     if (options->json) {
-        json_dumpf(status, stdout, JSON_COMPACT);
-        putchar('\n');
+        ctl_print_json(status);
     } else if (channel) {
         ctl_report_channel(stdout, json_array_get(json_object_get(status, "channels"), 0), options->colour);
     } else {

@@ -84,8 +84,11 @@ static void print_receiving(FILE *to, const json_t *channel)
     ctl_format_seconds(json_number_value(ring_lasts), count);
     ctl_format_seconds(json_number_value(buffer_lasts), bytes);
     begin_line(to, "stall");
-    fprintf(to, "at this rate the ring lasts %s without recording, the kernel buffer about %s without a worker\n", count,
-            bytes);
+    if (json_is_object(json_object_get(channel, "log")))
+        fprintf(to, "at this rate the ring lasts %s without recording, the kernel buffer about %s without a worker\n",
+                count, bytes);
+    else
+        fprintf(to, "at this rate the kernel buffer lasts about %s without a worker\n", bytes);
 }
 
 static void print_ring(FILE *to, const json_t *ring)
@@ -167,6 +170,8 @@ static void add_destination(struct ctl_table *table, const json_t *destination)
         snprintf(kind, sizeof kind, "1 of %llu", (unsigned long long)ctl_count(destination, "keep_every"));
     else if (ctl_count(destination, "max_rate"))
         snprintf(kind, sizeof kind, "at most %llu/s", (unsigned long long)ctl_count(destination, "max_rate"));
+    else if (strcmp(ctl_string(destination, "segmentation"), "refused") == 0) /* its path refuses UDP_SEGMENT: slower */
+        strcpy(kind, "every, one by one");
     ctl_table_add(table, CTL_PLAIN, ctl_string(destination, "name"));
     ctl_table_add(table, CTL_PLAIN, ctl_string(destination, "to"));
     ctl_table_add(table, CTL_PLAIN, kind);

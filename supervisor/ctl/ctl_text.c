@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/control_protocol.h"
 #include "common/units.h"
 
 enum ctl_colour ctl_state_colour(const char *state)
@@ -31,6 +32,12 @@ void ctl_print_text(FILE *to, bool on, enum ctl_colour colour, const char *text)
         fputc((unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c, to);
     if (coloured)
         fputs("\033[0m", to);
+}
+
+void ctl_print_json(const json_t *result)
+{
+    json_dumpf(result, stdout, JSON_COMPACT | JSON_REAL_PRECISION(CONTROL_REAL_DIGITS));
+    putchar('\n');
 }
 
 const char *ctl_string(const json_t *object, const char *key)

@@ -26,6 +26,9 @@ enum ctl_colour ctl_state_colour(const char *state);
 /* Print text in a colour (plain unless `on`). Control characters become '?'. */
 void ctl_print_text(FILE *to, bool on, enum ctl_colour colour, const char *text);
 
+/* One line on stdout, as --json prints it. */
+void ctl_print_json(const json_t *result);
+
 /* Members of untrusted JSON: "" or 0 when they are missing or something else. */
 const char *ctl_string(const json_t *object, const char *key);
 double ctl_number(const json_t *object, const char *key);
