@@ -134,11 +134,27 @@ void log_maker_skip(struct log_maker *maker, uint64_t count)
     maker->next_seq += count;
 }
 
+static char run_folder[48]; /* around all folders of this program */
+
 void log_maker_folder(char ret_path[64])
 {
-    const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-    snprintf(ret_path, 64, "%s/holdfast-test-XXXXXX", base);
+    snprintf(ret_path, 64, "%s/XXXXXX", run_folder);
     ck_assert_ptr_nonnull(mkdtemp(ret_path));
+}
+
+int log_maker_run(struct Suite *suite)
+{
+    snprintf(run_folder, sizeof run_folder, "%s/holdfast-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    if (!mkdtemp(run_folder)) {
+        perror(run_folder);
+        return 1;
+    }
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    log_maker_remove_folder(run_folder);
+    return failed ? 1 : 0;
 }
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *ftw)

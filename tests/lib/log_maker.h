@@ -43,6 +43,10 @@ void log_maker_record(uint64_t seed, size_t payload_max, uint64_t seq, uint8_t *
 /* Is it exactly that record? */
 bool log_maker_is_genuine(const struct log_maker *maker, const struct avro_log_record *record);
 
+/* Run a suite with a temporary folder around it, so that a test which fails leaves nothing behind either. Returns the
+ * exit status. */
+struct Suite;
+int log_maker_run(struct Suite *suite);
 /* A temporary folder, in memory where the machine has a place for it; ended with log_maker_remove_folder(). */
 void log_maker_folder(char ret_path[64]);
 void log_maker_remove_folder(const char *path);

@@ -341,9 +341,5 @@ int main(void)
     tcase_add_test(decoder, test_every_wrong_bit_of_a_record_is_refused);
     suite_add_tcase(suite, encoder);
     suite_add_tcase(suite, decoder);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return log_maker_run(suite);
 }

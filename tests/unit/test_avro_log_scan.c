@@ -513,9 +513,5 @@ int main(void)
     tcase_add_test(damage, test_what_is_no_file_is_refused);
     suite_add_tcase(suite, sound);
     suite_add_tcase(suite, damage);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return log_maker_run(suite);
 }
