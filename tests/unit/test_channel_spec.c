@@ -150,7 +150,8 @@ END_TEST
 
 START_TEST(names_are_safe_as_file_names)
 {
-    static const char *const good[] = {"a", "0", "engine", "GPS-2_b", "a2345678901234567890123456789012345678901234567"};
+    static const char *const good[] = {"a", "0", "engine", "GPS-2_b",
+                                       "a2345678901234567890123456789012345678901234567"};
     static const char *const bad[] = {"", "-a", "_a", ".", "..", "a/b", "a b", "a.b", "\xc3\xa4", "a\n",
                                       "a23456789012345678901234567890123456789012345678"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
