@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* holdfastctl when things are not as they should be. The story: every way in which nobody can be asked ends with exit
+ * status 3 and a sentence that says which socket and what to do; a supervisor that says no ends with 1; a wrong command
+ * line with 2; and nothing of it takes longer than the timeout. */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/monotonic.h"
+#include "supervisor/ctl/ctl.h"
+#include "supervisor/ctl/ctl_client.h"
+#include "supervisor/ctl/ctl_options.h"
+#include "tests/lib/control_daemon.h"
+
+static struct control_daemon daemon_;
+static char said[4096];
+
+static void set_up(void)
+{
+    control_daemon_init(&daemon_);
+}
+
+static void tear_down(void)
+{
+    control_daemon_cleanup(&daemon_);
+}
+
+/* Run with stdout and stderr in a file; what was printed is in `said`. */
+static int capture(int (*run)(void *), void *context)
+{
+    FILE *file = tmpfile();
+    int out = dup(STDOUT_FILENO), err = dup(STDERR_FILENO);
+    fflush(NULL);
+    dup2(fileno(file), STDOUT_FILENO);
+    dup2(fileno(file), STDERR_FILENO);
+    int status = run(context);
+    fflush(NULL);
+    dup2(out, STDOUT_FILENO);
+    dup2(err, STDERR_FILENO);
+    close(out);
+    close(err);
+    rewind(file);
+    said[fread(said, 1, sizeof said - 1, file)] = '\0';
+    fclose(file);
+    return status;
+}
+
+static int run_ping(void *context)
+{
+    return ctl_ping(context, NULL);
+}
+
+static void expect_ping(const char *socket_path, int status, const char *part)
+{
+    struct ctl_options options = {.socket = socket_path, .timeout_ns = 300 * NS_PER_MS};
+    monotonic begun = monotonic_now();
+    int actual = capture(run_ping, &options);
+    ck_assert_msg(actual == status, "%d: %s", actual, said);
+    ck_assert_msg(strstr(said, part) != NULL, "'%s' is not in: %s", part, said);
+    ck_assert_uint_lt(monotonic_since(monotonic_now(), begun), 3 * NS_PER_S);
+}
+
+/* A listening socket that nobody serves, in the daemon's folder. */
+static int listen_there(char path[108])
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/other.sock", daemon_.folder);
+    memcpy(path, address.sun_path, sizeof address.sun_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    ck_assert_int_eq(listen(fd, 4), 0);
+    return fd;
+}
+
+/* ---- nobody to ask ---- */
+
+START_TEST(no_socket)
+{
+    expect_ping(daemon_.socket, CTL_NO_DAEMON, "there is no such socket. Start it");
+    ck_assert_ptr_nonnull(strstr(said, daemon_.socket));
+}
+END_TEST
+
+START_TEST(a_socket_left_behind)
+{
+    ck_assert_int_eq(control_daemon_start(&daemon_), 0);
+    control_daemon_kill(&daemon_);
+    expect_ping(daemon_.socket, CTL_NO_DAEMON, "left its socket behind");
+}
+END_TEST
+
+START_TEST(a_path_that_is_too_long)
+{
+    char path[200];
+    memset(path, 'x', sizeof path);
+    path[sizeof path - 1] = '\0';
+    expect_ping(path, CTL_USAGE, "longer than 107 bytes");
+}
+END_TEST
+
+START_TEST(a_peer_that_never_answers)
+{
+    char path[108];
+    int fd = listen_there(path);
+    expect_ping(path, CTL_NO_DAEMON, "has not answered for 300 ms");
+    close(fd);
+}
+END_TEST
+
+static const struct {
+    const char *answer;
+    const char *part;
+} strangers[] = {
+    {"", "closed the connection without an answer"},
+    {"{\"jsonrpc\":\"2.0\",", "closed the connection without an answer"},
+    {"SSH-2.0-OpenSSH\r\n", "no holdfastd"},
+    {"[]\n", "no holdfastd"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1}\n", "no holdfastd"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32001,\"message\":\"512 clients\"}}\n", "512 clients"},
+};
+
+START_TEST(a_peer_that_is_something_else)
+{
+    char path[108];
+    int fd = listen_there(path);
+    pid_t peer = fork();
+    if (peer == 0) {
+        char request[512];
+        int connection = accept(fd, NULL, NULL);
+        const char *answer = strangers[_i].answer;
+        if (read(connection, request, sizeof request) <= 0 || write(connection, answer, strlen(answer)) < 0)
+            _exit(1);
+        _exit(0);
+    }
+    expect_ping(path, CTL_NO_DAEMON, strangers[_i].part);
+    waitpid(peer, NULL, 0);
+    close(fd);
+}
+END_TEST
+
+START_TEST(permission_denied_names_the_group)
+{
+    if (geteuid() != 0)
+        return; /* only root can become somebody who may not */
+    ck_assert_int_eq(control_daemon_start(&daemon_), 0);
+    ck_assert_int_eq(chmod(daemon_.folder, 0755), 0);
+    ck_assert_int_eq(setegid(65534), 0);
+    ck_assert_int_eq(seteuid(65534), 0);
+    expect_ping(daemon_.socket, CTL_NO_DAEMON, "its group 'root' may use it");
+    ck_assert_int_eq(seteuid(0), 0);
+    chmod(daemon_.socket, 0600);
+    ck_assert_int_eq(seteuid(65534), 0);
+    expect_ping(daemon_.socket, CTL_NO_DAEMON, "only its owner (uid 0) and root may use it");
+    ck_assert_int_eq(seteuid(0), 0);
+    chmod(daemon_.folder, 0700);
+    ck_assert_int_eq(seteuid(65534), 0);
+    expect_ping(daemon_.socket, CTL_NO_DAEMON, "may not enter the folder");
+    ck_assert_int_eq(seteuid(0), 0);
+}
+END_TEST
+
+/* ---- somebody answers ---- */
+
+static int run_status_of_nobody(void *context)
+{
+    return ctl_status(context, "nobody");
+}
+
+static int run_stop_of_nobody(void *context)
+{
+    return ctl_change(context, VERB_stop, "nobody");
+}
+
+START_TEST(a_living_daemon)
+{
+    struct ctl_options options = {.socket = daemon_.socket, .timeout_ns = 2 * NS_PER_S};
+    ck_assert_int_eq(control_daemon_start(&daemon_), 0);
+    expect_ping(daemon_.socket, CTL_OK, "answers, pid");
+    ck_assert_int_eq(capture(run_status_of_nobody, &options), CTL_NO);
+    ck_assert_str_eq(said, "holdfastctl: no channel 'nobody'; there are: engine\n");
+    ck_assert_int_eq(capture(run_stop_of_nobody, &options), CTL_NO);
+}
+END_TEST
+
+/* ---- the command line ---- */
+
+static const struct {
+    const char *line;
+    int status; /* -1: help or version was printed */
+    const char *part;
+} lines[] = {
+    {"", CTL_USAGE, "no verb"},
+    {"frobnicate", CTL_USAGE, "there are: ping, status"},
+    {"ping engine", CTL_USAGE, "usage: holdfastctl ping"},
+    {"stop", CTL_USAGE, "usage: holdfastctl stop CHANNEL"},
+    {"stop a b", CTL_USAGE, "usage: holdfastctl stop CHANNEL"},
+    {"--timeout 10 ping", CTL_USAGE, "with its unit"},
+    {"--timeout 0 ping", CTL_USAGE, "more than 0"},
+    {"--timeout 2d ping", CTL_USAGE, "at most 1d"},
+    {"--nonsense ping", CTL_USAGE, "nonsense"},
+    {"ping --nonsense", CTL_USAGE, "nonsense"},
+    {"--watch ping", CTL_USAGE, "--watch is for status"},
+    {"--watch status", CTL_USAGE, "on a terminal"}, /* which the test's stdout is not */
+    {"--help", -1, "usage: holdfastctl"},
+    {"verify --help", -1, "usage: holdfastctl"},
+    {"status --version", -1, "holdfastctl " HOLDFAST_VERSION},
+};
+
+struct parse {
+    char text[128];
+    struct ctl_command command;
+};
+
+static int run_parse(void *context)
+{
+    struct parse *parse = context;
+    static char name[] = "holdfastctl";
+    char *argv[16] = {name};
+    int argc = 1;
+    for (char *word = strtok(parse->text, " "); word; word = strtok(NULL, " "))
+        argv[argc++] = word;
+    int status = ctl_options_parse(argc, argv, &parse->command);
+    if (status == CTL_OK)
+        printf("%d:%s:%s", parse->command.argc, parse->command.argc > 0 ? parse->command.argv[0] : "",
+               parse->command.argc > 1 ? parse->command.argv[1] : "");
+    return status;
+}
+
+START_TEST(wrong_lines_say_what_would_be_right)
+{
+    struct parse parse;
+    strcpy(parse.text, lines[_i].line);
+    ck_assert_int_eq(capture(run_parse, &parse), lines[_i].status);
+    ck_assert_msg(strstr(said, lines[_i].part) != NULL, "'%s' is not in: %s", lines[_i].part, said);
+}
+END_TEST
+
+START_TEST(options_are_understood_on_both_sides_of_the_verb)
+{
+    struct parse parse;
+    setenv(CONTROL_SOCKET_VARIABLE, "/from/environment", 1);
+    strcpy(parse.text, "--json status engine --no-wait --timeout 30s");
+    ck_assert_int_eq(capture(run_parse, &parse), CTL_OK);
+    ck_assert_int_eq(parse.command.verb, VERB_status);
+    ck_assert_str_eq(parse.command.channel, "engine");
+    ck_assert(parse.command.options.json && parse.command.options.no_wait && !parse.command.options.colour);
+    ck_assert_uint_eq(parse.command.options.timeout_ns, 30 * NS_PER_S);
+    ck_assert_str_eq(parse.command.options.socket, "/from/environment");
+    strcpy(parse.text, "reset-failed --socket /from/line engine");
+    ck_assert_int_eq(capture(run_parse, &parse), CTL_OK);
+    ck_assert_int_eq(parse.command.verb, VERB_reset_failed);
+    ck_assert_str_eq(parse.command.options.socket, "/from/line");
+    strcpy(parse.text, "recover --json -o out");
+    ck_assert_int_eq(capture(run_parse, &parse), CTL_OK);
+    ck_assert(parse.command.options.json);
+    ck_assert_str_eq(said, "2:-o:out");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("holdfastctl");
+    TCase *tests = tcase_create("client");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_set_timeout(tests, 30);
+    tcase_add_test(tests, no_socket);
+    tcase_add_test(tests, a_socket_left_behind);
+    tcase_add_test(tests, a_path_that_is_too_long);
+    tcase_add_test(tests, a_peer_that_never_answers);
+    tcase_add_loop_test(tests, a_peer_that_is_something_else, 0, sizeof strangers / sizeof strangers[0]);
+    tcase_add_test(tests, permission_denied_names_the_group);
+    tcase_add_test(tests, a_living_daemon);
+    tcase_add_loop_test(tests, wrong_lines_say_what_would_be_right, 0, sizeof lines / sizeof lines[0]);
+    tcase_add_test(tests, options_are_understood_on_both_sides_of_the_verb);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
