@@ -314,6 +314,11 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
     uint64_t count, size;
     const uint8_t *bytes = view(scan, offset, AVRO_LOG_BLOCK_HEADER_SIZE, &available);
     if (!read_block_header(bytes, available, &count, &size)) {
+        struct avro_log_found found;
+        const char *what;
+        uint64_t records = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
+        if (records < scan->file_size && read_record(scan, records, scan->file_size, &found, &what) == 0)
+            return walk_open(scan, offset, 0, 0); /* the header alone is damaged */
         report_end(scan, offset, "no block where one should begin");
         return find_sync(scan, offset);
     }

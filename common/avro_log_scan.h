@@ -7,7 +7,7 @@
  *   block             is walked
  *   sealed            sync marker at the place that its header promises: count and size are held against the records;
  *                     a damaged record whose length is still known costs that record only
- *   open              header all zero, or the promised place holds no sync marker (a killed recorder's successor
+ *   open              header all zero or damaged, or the promised place holds no sync marker (a killed recorder's successor
  *                     overwrites the marker of a block whose seal was not committed): record by record, up to a sync
  *                     marker or the first bytes that are no sound record
  *   anything else     the next sync marker is searched; the scan goes on behind it

@@ -60,6 +60,8 @@ static _Noreturn void run_child(const struct archive_rig *rig)
             _exit(99);
         close(child_end);
     }
+    if (close_range(MESSAGE_FD + 1, ~0u, 0) < 0) /* what an exec would close */
+        _exit(99);
     snprintf(assign.log_dir, sizeof assign.log_dir, "%s", rig->log_dir);
     _exit(archive_run(&assign, GENERATION));
 }

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+/* What the archive makes of a channel's folder after a crash. First what a killed worker or daemon leaves: segments
+ * never begun, begun, begun but not yet renamed, in use by somebody. Then what a damaged disk leaves: faults in the
+ * middle, lost headers. Then recoveries that were interrupted themselves. Always: every sound record is in a sealed
+ * file, none twice, and the next number is higher than all of them. */
+#include "worker/archive/archive.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/avro_log_copy.h"
+#include "common/fd.h"
+#include "tests/lib/archive_rig.h"
+
+#define SEGMENT (256 * 1024)
+#define SEED    1234
+
+static struct archive_rig rig;
+
+static void setup(void)
+{
+    archive_rig_prepare(&rig);
+    archive_rig_start(&rig);
+    ck_assert_int_eq(mkdir(rig.log_dir, 0755), 0);
+    ck_assert_int_eq(mkdir(rig.channel, 0755), 0);
+}
+
+static void teardown(void)
+{
+    archive_rig_end(&rig);
+}
+
+/* blocks of 20 records, the last one left open; the names it has and will have */
+static void make_log(struct log_maker *maker, uint64_t first_seq, int blocks, char ret_open[SEGMENT_NAME_SIZE],
+                     char ret_sealed[SEGMENT_NAME_SIZE])
+{
+    log_maker_begin(maker, SEGMENT, RIG_CHANNEL, first_seq, SEED);
+    for (int block = 0; block < blocks; block++) {
+        log_maker_seal(maker);
+        for (int i = 0; i < 20; i++)
+            ck_assert(log_maker_append(maker));
+    }
+    avro_log_segment_name(RIG_CHANNEL, first_seq, maker->identity.created_ns, ret_open);
+    folder_number_name(ret_open, AVRO_LOG_SUFFIX, 1, ret_sealed);
+}
+
+static void expect_recovered(uint32_t files, uint64_t next_seq)
+{
+    struct message_recovered recovered = archive_rig_recover(&rig, NULL, NULL);
+    ck_assert_msg(recovered.error == 0, "%s", recovered.reason);
+    ck_assert_uint_eq(recovered.files, files);
+    ck_assert_uint_eq(recovered.next_seq, next_seq);
+    recovered = archive_rig_recover(&rig, NULL, NULL); /* a second time: nothing is left to do */
+    ck_assert_int_eq(recovered.error, 0);
+    ck_assert_uint_eq(recovered.files, 0);
+    ck_assert_uint_eq(recovered.next_seq, next_seq);
+    ck_assert_int_eq(archive_rig_count(&rig, ".open"), 0);
+    ck_assert_int_eq(archive_rig_count(&rig, ".mending"), 0);
+}
+
+/* A sealed file without fault, with at least and at most so many records. */
+static void check_sound(const struct log_maker *maker, const char *name, uint64_t least, uint64_t most)
+{
+    char path[512];
+    struct avro_log_summary summary;
+    const struct avro_log_scan_options sealed = {.open = false, .seq_end = UINT64_MAX};
+    snprintf(path, sizeof path, "%s/%s", rig.channel, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(avro_log_scan(fd, &sealed, NULL, &summary), 0);
+    fd_close(&fd);
+    uint64_t records = summary.records;
+    ck_assert_msg(records >= least && records <= most, "%llu records", (unsigned long long)records);
+    archive_rig_check_sealed(&rig, maker, name, maker->identity.first_seq, records);
+}
+
+/* ---- after a crash ---- */
+
+START_TEST(test_no_folder_and_an_empty_one)
+{
+    expect_recovered(0, 0);
+    log_maker_remove_folder(rig.log_dir);
+    expect_recovered(0, 0);
+}
+END_TEST
+
+START_TEST(test_open_segment_is_finished)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&maker, 7000, 3, open_name, name);
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    expect_recovered(1, 7060);
+    archive_rig_check_sealed(&rig, &maker, name, 7000, 60);
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 1);
+    log_maker_free(&maker);
+}
+END_TEST
+
+START_TEST(test_segment_without_records_is_removed)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    int fd;
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd); /* prepared, never begun */
+    fd_close(&fd);
+    make_log(&maker, 5, 0, open_name, name); /* begun, nothing recorded */
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    expect_recovered(0, 0);
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 0);
+    ck_assert(archive_rig_said(&rig, grant.name) && archive_rig_said(&rig, open_name));
+    log_maker_free(&maker);
+}
+END_TEST
+
+START_TEST(test_begun_but_not_renamed_gets_its_name)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&maker, 42, 1, open_name, name);
+    log_maker_write(rig.channel, RIG_CHANNEL "-prepared-0123456789abcdef.avro.open", maker.bytes, maker.size);
+    expect_recovered(1, 62);
+    archive_rig_check_sealed(&rig, &maker, name, 42, 20);
+    log_maker_free(&maker);
+}
+END_TEST
+
+START_TEST(test_kept_segments_stay_as_they_are)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    uint8_t *bytes;
+    make_log(&maker, 0, 2, open_name, name);
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    log_maker_write(rig.channel, RIG_CHANNEL "-prepared-1.avro.open", "", 0);
+    struct message_recovered recovered =
+        archive_rig_recover(&rig, open_name, RIG_CHANNEL "-prepared-1.avro.open");
+    ck_assert_int_eq(recovered.error, 0);
+    ck_assert_uint_eq(recovered.files, 0);
+    ck_assert_uint_eq(recovered.next_seq, 40);
+    ck_assert_int_eq(archive_rig_read(&rig, open_name, &bytes), (long)maker.size);
+    ck_assert_mem_eq(bytes, maker.bytes, maker.size);
+    ck_assert(archive_rig_has(&rig, RIG_CHANNEL "-prepared-1.avro.open"));
+    free(bytes);
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* Somebody of an earlier daemon still writes: the file is left alone until he has gone. */
+START_TEST(test_segment_that_a_process_still_has)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    int fd;
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    make_log(&maker, 0, 1, open_name, name);
+    memcpy(maker.identity.sync, grant.sync, sizeof grant.sync);
+    avro_log_write_header(maker.bytes, &maker.identity);
+    ck_assert_int_eq(pwrite(fd, maker.bytes, maker.size, 0), (ssize_t)maker.size);
+    archive_rig_replace(&rig);
+    struct message_recovered recovered = archive_rig_recover(&rig, NULL, NULL);
+    ck_assert_int_eq(recovered.error, EBUSY);
+    ck_assert_ptr_nonnull(strstr(recovered.reason, grant.name));
+    ck_assert_int_eq(archive_rig_read(&rig, grant.name, NULL), SEGMENT);
+    fd_close(&fd);
+    expect_recovered(1, 20);
+    log_maker_free(&maker);
+}
+END_TEST
+
+START_TEST(test_numbers_go_on_behind_the_newest_file)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    for (uint64_t first = 0; first < 300; first += 100) {
+        make_log(&maker, first, 5, open_name, name);
+        log_maker_seal(&maker);
+        log_maker_write(rig.channel, name, maker.bytes, maker.block_start);
+        log_maker_free(&maker);
+    }
+    expect_recovered(0, 300);
+    log_maker_write(rig.channel, RIG_CHANNEL "-00000000000000000900-20260101T000000Z.avro", "rubbish", 7);
+    expect_recovered(0, 900); /* at least: it can't be read, but its numbers were given */
+}
+END_TEST
+
+/* A worker that died while it went over to the next segment: uncommitted records behind the old one's end. */
+START_TEST(test_records_of_the_next_segment_are_not_kept_twice)
+{
+    struct log_maker first, second;
+    char open_first[SEGMENT_NAME_SIZE], open_second[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&second, 50, 2, open_second, name);
+    log_maker_write(rig.channel, open_second, second.bytes, second.size);
+    make_log(&first, 0, 3, open_first, name); /* 0..59: ten too many */
+    log_maker_write(rig.channel, open_first, first.bytes, first.size);
+    expect_recovered(2, 90);
+    archive_rig_check_sealed(&rig, &first, name, 0, 50);
+    folder_number_name(open_second, AVRO_LOG_SUFFIX, 1, name);
+    archive_rig_check_sealed(&rig, &second, name, 50, 40);
+    log_maker_free(&first);
+    log_maker_free(&second);
+}
+END_TEST
+
+/* ---- after damage ---- */
+
+START_TEST(test_fault_in_the_middle_keeps_both_sides_and_the_original)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
+    uint8_t *bytes;
+    make_log(&maker, 0, 5, open_name, name);
+    maker.bytes[maker.header_size] ^= 0xff;       /* the first block's header: its records are found one by one */
+    maker.bytes[maker.header_size + 2000] ^= 0xff; /* something inside the second or third one */
+    maker.bytes[maker.block_start - 1] ^= 0xff;   /* the last sync marker */
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    expect_recovered(1, 100);
+    folder_number_name(open_name, DAMAGED_SUFFIX, 1, damaged);
+    ck_assert_int_eq(archive_rig_read(&rig, damaged, &bytes), (long)maker.size);
+    ck_assert_mem_eq(bytes, maker.bytes, maker.size);
+    ck_assert(archive_rig_said(&rig, damaged));
+    free(bytes);
+    /* What exactly is lost depends on the byte hit: part of one block. */
+    ck_assert(archive_rig_said(&rig, " sound records are in "));
+    check_sound(&maker, name, 80, 99);
+    log_maker_free(&maker);
+}
+END_TEST
+
+START_TEST(test_damaged_tail_is_cut_off)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&maker, 0, 5, open_name, name);
+    maker.bytes[maker.block_start + AVRO_LOG_BLOCK_HEADER_SIZE + 12] ^= 1; /* the open block's first record */
+    memset(maker.bytes + maker.write_offset, 0x5a, 1000);
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    expect_recovered(1, 80);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 80);
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 1);
+    log_maker_free(&maker);
+}
+END_TEST
+
+START_TEST(test_lost_file_header)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&maker, 300, 4, open_name, name);
+    memset(maker.bytes, 0, 100);
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    expect_recovered(1, 380);
+    archive_rig_check_sealed(&rig, &maker, name, 300, 80);
+    log_maker_free(&maker);
+}
+END_TEST
+
+START_TEST(test_unreadable_file_is_set_aside)
+{
+    char open_name[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
+    avro_log_segment_name(RIG_CHANNEL, 77, 1, open_name);
+    folder_number_name(open_name, DAMAGED_SUFFIX, 1, damaged);
+    log_maker_write(rig.channel, open_name, "this is no log", 14);
+    expect_recovered(0, 77);
+    ck_assert_int_eq(archive_rig_read(&rig, damaged, NULL), 14);
+}
+END_TEST
+
+/* ---- interrupted recoveries ---- */
+
+START_TEST(test_unfinished_copy_is_made_again)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], mending[SEGMENT_NAME_SIZE];
+    make_log(&maker, 0, 5, open_name, name);
+    folder_number_name(open_name, MENDING_SUFFIX, 1, mending);
+    maker.bytes[maker.header_size] ^= 0xff;
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    log_maker_write(rig.channel, mending, maker.bytes, 3000);
+    expect_recovered(1, 100);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 100);
+    log_maker_free(&maker);
+}
+END_TEST
+
+START_TEST(test_finished_copy_gets_its_name)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], other[SEGMENT_NAME_SIZE];
+    make_log(&maker, 0, 5, open_name, name);
+    log_maker_seal(&maker);
+    folder_number_name(open_name, MENDING_SUFFIX, 1, other);
+    log_maker_write(rig.channel, other, maker.bytes, maker.block_start);
+    folder_number_name(open_name, DAMAGED_SUFFIX, 1, other);
+    log_maker_write(rig.channel, other, maker.bytes, maker.size);
+    expect_recovered(0, 100);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 100);
+    ck_assert(archive_rig_has(&rig, other));
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* In place: the sync marker is on the disk already, or the header too, or the file is cut off and not yet renamed. */
+START_TEST(test_interrupted_in_place)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&maker, 0, 3, open_name, name);
+    size_t end = maker.write_offset;
+    if (_i == 0)
+        memcpy(maker.bytes + end, maker.identity.sync, AVRO_LOG_SYNC_SIZE);
+    else if (_i == 1)
+        avro_log_write_block_header(maker.bytes + maker.block_start, 20, /* the header alone reached the disk */
+                                    end - maker.block_start - AVRO_LOG_BLOCK_HEADER_SIZE);
+    else
+        log_maker_seal(&maker);
+    log_maker_write(rig.channel, open_name, maker.bytes,
+                    _i == 3 ? end + AVRO_LOG_SYNC_SIZE : _i == 4 ? end : maker.size);
+    expect_recovered(1, 60);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 60);
+    log_maker_free(&maker);
+}
+END_TEST
+
+static TCase *new_case(Suite *suite, const char *name)
+{
+    TCase *tcase = tcase_create(name);
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    suite_add_tcase(suite, tcase);
+    return tcase;
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("archive_recovery");
+    TCase *crash = new_case(suite, "after a crash");
+    tcase_add_test(crash, test_no_folder_and_an_empty_one);
+    tcase_add_test(crash, test_open_segment_is_finished);
+    tcase_add_test(crash, test_segment_without_records_is_removed);
+    tcase_add_test(crash, test_begun_but_not_renamed_gets_its_name);
+    tcase_add_test(crash, test_kept_segments_stay_as_they_are);
+    tcase_add_test(crash, test_segment_that_a_process_still_has);
+    tcase_add_test(crash, test_numbers_go_on_behind_the_newest_file);
+    tcase_add_test(crash, test_records_of_the_next_segment_are_not_kept_twice);
+    TCase *damage = new_case(suite, "after damage");
+    tcase_add_test(damage, test_fault_in_the_middle_keeps_both_sides_and_the_original);
+    tcase_add_test(damage, test_damaged_tail_is_cut_off);
+    tcase_add_test(damage, test_lost_file_header);
+    tcase_add_test(damage, test_unreadable_file_is_set_aside);
+    TCase *again = new_case(suite, "interrupted recoveries");
+    tcase_add_test(again, test_unfinished_copy_is_made_again);
+    tcase_add_test(again, test_finished_copy_gets_its_name);
+    tcase_add_loop_test(again, test_interrupted_in_place, 0, 5);
+    return log_maker_run(suite);
+}
