@@ -80,7 +80,10 @@ CTL_OBJ        := $(call objects,$(filter-out supervisor/ctl/main.c,$(wildcard s
 UNIT_TESTS  := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
 TEST_TOOLS  := $(patsubst tests/lib/%.c,$(OUT)/tests/%,$(wildcard tests/lib/tool_*.c))
 TESTLIB_OBJ := $(call objects,$(filter-out tests/lib/tool_%.c,$(wildcard tests/lib/*.c)))
-BENCH_TOOLS := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/*.c))
+BENCH_TOOLS := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
+BENCH_OBJ   := $(call objects,$(filter-out tests/bench/bench_%.c,$(wildcard tests/bench/*.c)))
+# What the benches compare with; without them, those rows say "not installed".
+BENCH_LIBS   = $(shell pkg-config --libs sqlite3 2>/dev/null) $(shell pkg-config --libs lmdb 2>/dev/null)
 FUZZERS     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 PROGRAMS = $(OUT)/bin/holdfastd $(OUT)/bin/holdfast-worker $(OUT)/bin/holdfastctl
@@ -101,6 +104,9 @@ $(OUT)/obj/%.o: %.c $(OUT)/flags
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+# Not to be removed as intermediate files: the next build would compile them again.
+.PRECIOUS: $(OUT)/obj/%.o
+
 # Rebuild when the flags change, and only then.
 $(OUT)/flags: FORCE
 	@mkdir -p $(@D)
@@ -118,6 +124,8 @@ $(OUT)/libworker.a: $(WORKER_OBJ)
 $(OUT)/libctl.a: $(CTL_OBJ)
 	$(archive)
 $(OUT)/libtest.a: $(TESTLIB_OBJ)
+	$(archive)
+$(OUT)/libbench.a: $(BENCH_OBJ)
 	$(archive)
 
 link = @mkdir -p $(@D)
@@ -143,10 +151,11 @@ $(OUT)/tests/tool_%: $(OUT)/obj/tests/lib/tool_%.o $(TEST_ARCHIVES)
 	$(link)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) -lm
-$(OUT)/bench/%: $(OUT)/obj/tests/bench/%.o $(TEST_ARCHIVES)
+BENCH_ARCHIVES = $(OUT)/libbench.a $(OUT)/libworker.a $(OUT)/libcommon.a
+$(OUT)/bench/%: $(OUT)/obj/tests/bench/%.o $(BENCH_ARCHIVES)
 	$(link)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) $(BENCH_LIBS) -lm
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call pkg_libs,avro-c) $(LIBS_WORKER) $(LIBS_COMMON) $(BENCH_LIBS)
 
 check: all floors ## unit and system tests on the ordinary build, and the floors of the source tree
 	$(MAKE) VARIANT=release tests
