@@ -6,12 +6,14 @@
 
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <unistd.h>
 
+#include "common/inflight.h"
 #include "tests/lib/ring_fixture.h"
 
 #define MAX_DATAGRAM 200u
@@ -325,6 +327,53 @@ START_TEST(a_memfd_that_is_too_short_is_refused)
 }
 END_TEST
 
+/* Bit 63 of a page's word in /proc/self/pagemap (proc(5)): it is in this process's page table. */
+static bool is_populated(int pagemap, const void *address)
+{
+    uint64_t word = 0;
+    ssize_t size = pread(pagemap, &word, sizeof word, (off_t)((uintptr_t)address / 4096 * sizeof word));
+    return size == (ssize_t)sizeof word && word >> 63;
+}
+
+static void check_populated(int pagemap, const uint8_t *from, const uint8_t *end)
+{
+    for (const uint8_t *at = from; at < end; at += 64)
+        if (!is_populated(pagemap, at))
+            ck_abort_msg("a page of the batch is not there yet");
+}
+
+/* A kernel may lose a datagram whose buffer it can't fault in for a process that is being killed. */
+START_TEST(what_is_reserved_can_be_written_without_a_fault)
+{
+    struct ring_fixture_settings settings = settings_for(_i);
+    settings.ring_size = 512 * 1024;
+    settings.max_datagram = 1500;
+    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(pagemap, 0);
+    for (int start = 0; start < 8; start++) {
+        struct ring_fixture fixture;
+        settings.start_position = (uint64_t)start * 100 * 1024 / 64 * 64; /* a successor starts anywhere */
+        ring_fixture_open(&fixture, &settings);
+        const struct ring_map *data = &fixture.ring.data;
+        uint32_t slots = fixture.geometry.slot_count, slot_size = fixture.geometry.slot_size;
+        const uint8_t *batch = (const uint8_t *)fixture.ring.batch;
+        check_populated(pagemap, batch, batch + sizeof *fixture.ring.batch);
+        for (int round = 0; round < 60; round++) {
+            uint32_t count = 1 + (uint32_t)round * 7 % slots;
+            ring_reserve(&fixture.writer, count);
+            for (uint32_t slot = 0; slot < count; slot++) {
+                const uint8_t *at = ring_map_at(data, fixture.writer.position + (uint64_t)slot * slot_size);
+                check_populated(pagemap, at, at + slot_size);
+            }
+            ring_publish(&fixture.writer, 0, fixture.writer.position + (uint64_t)count * slot_size);
+        }
+        ck_assert_uint_gt(fixture.writer.position, settings.start_position + 2 * data->capacity);
+        ring_fixture_close(&fixture);
+    }
+    close(pagemap);
+}
+END_TEST
+
 /* ---- threads ---- */
 
 struct reader {
@@ -419,6 +468,7 @@ int main(void)
     tcase_add_loop_test(alone, rewind_goes_to_the_start_and_is_continued, 0, 2);
     tcase_add_loop_test(alone, a_reservation_dies_with_its_worker, 0, 2);
     tcase_add_loop_test(alone, a_memfd_that_is_too_short_is_refused, 0, 2);
+    tcase_add_loop_test(alone, what_is_reserved_can_be_written_without_a_fault, 0, 2);
     tcase_add_loop_test(threads, two_readers_at_different_speeds, 0, 2);
     suite_add_tcase(suite, alone);
     suite_add_tcase(suite, threads);
