@@ -425,10 +425,11 @@ static bool fits_segment(const struct recorder *recorder, const struct segment *
 int recorder_open(struct channel_worker *worker)
 {
     struct inheritance *inheritance = worker->inheritance;
-    struct recorder *recorder = calloc(1, sizeof *recorder);
+    struct recorder *recorder = aligned_alloc(_Alignof(struct recorder), sizeof *recorder);
     int error;
     if (!recorder)
         return -ENOMEM;
+    memset(recorder, 0, sizeof *recorder);
     worker->recorder = recorder;
     recorder->worker = worker;
     pthread_mutex_init(&recorder->lock, NULL);

@@ -62,7 +62,7 @@ void *syncer_main(void *argument)
     struct recorder *recorder = worker->recorder;
     uint64_t interval = worker->spec->record.sync_ns;
     monotonic last_sync = monotonic_now(), last_asked = last_sync;
-    struct commit_progress committed = recorder->committed;
+    struct commit_progress committed = {0}; /* from the page only: the recorder's own copy is the recorder's */
     uint64_t synced_id = 0, synced_offset = 0;
 
     last_words_thread(CHANNEL_THREAD_SYNCER);
