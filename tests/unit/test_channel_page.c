@@ -227,11 +227,11 @@ START_TEST(each_rule_says_what_is_wrong)
     REFUSED_WITH(last->origin, 5, "a datagram's source is neither IPv4 nor IPv6");
 
     /* A sound check word does not make an impossible value possible. */
-    channel_page_write_relay(page, &(struct relay_progress){.next_seq = 1006}, (struct destination_progress[2]){{0}}, 2);
+    static const struct destination_progress none[2];
+    channel_page_write_relay(page, &(struct relay_progress){.next_seq = 1006}, none, 2);
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "the relay's position is damaged");
-    channel_page_write_relay(page, &(struct relay_progress){.next_seq = 1005}, (struct destination_progress[2]){{0}}, 2);
-    channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = 1005},
-                                (struct destination_progress[1]){{0}}, 2, 1);
+    channel_page_write_relay(page, &(struct relay_progress){.next_seq = 1005}, none, 2);
+    channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = 1005}, none, 2, 1);
     channel_page_write_commit(page, &(struct commit_progress){.next_seq = 1005, .recorded = 4});
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "the log's commit slot is damaged");
     channel_page_write_commit(page, &(struct commit_progress){.next_seq = 1005, .recorded = 4, .record_lost = 1});

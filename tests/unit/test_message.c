@@ -113,7 +113,8 @@ static size_t make_assign(uint8_t *bytes, uint32_t relays, uint32_t decimates)
     struct message_assign *assign = (struct message_assign *)bytes;
     struct channel_spec *spec = (struct channel_spec *)(assign + 1);
     memset(bytes, 0, sizeof *assign + spec_size);
-    *assign = (struct message_assign){.role = ROLE_CHANNEL, .has_log = 1, .has_next = 1, .spec_size = (uint32_t)spec_size};
+    *assign = (struct message_assign){
+        .role = ROLE_CHANNEL, .has_log = 1, .has_next = 1, .spec_size = (uint32_t)spec_size};
     strcpy(spec->name, "engine");
     spec->listen.v4 = (struct sockaddr_in){
         .sin_family = AF_INET, .sin_port = htons(26000), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

@@ -223,8 +223,9 @@ START_TEST(the_oldest_is_the_first_with_a_batch_of_slack)
         /* Brute force: the first one that also survives the reservation of a full batch. */
         struct ring_writer later = fixture.writer;
         uint64_t position = atomic_load(&ring->page->reserved_position), seq = atomic_load(&ring->page->reserved_seq);
-        atomic_store(&ring->page->reserved_position, position + fixture.geometry.slot_count * fixture.geometry.slot_size);
-        atomic_store(&ring->page->reserved_seq, seq + fixture.geometry.slot_count);
+        uint64_t slots = fixture.geometry.slot_count;
+        atomic_store(&ring->page->reserved_position, position + slots * fixture.geometry.slot_size);
+        atomic_store(&ring->page->reserved_seq, seq + slots);
         uint64_t first = 0;
         while (first < later.seq && read_one(ring, first) < 0)
             first++;
@@ -261,7 +262,8 @@ START_TEST(waiting_is_asked_for_exactly_when_it_would_lap)
                 bool would = ring_reserve_would_lap(&fixture.writer, slots, keep);
                 ring_reserve(&fixture.writer, slots);
                 if (would == ring_intact(&fixture.ring, &datagram))
-                    ck_abort_msg("keeping %llu with %u slots: would lap %d, but", (unsigned long long)keep, slots, would);
+                    ck_abort_msg("keeping %llu with %u slots: would_lap says %d and is wrong",
+                                 (unsigned long long)keep, slots, would);
                 laps += would;
                 spares += !would;
                 atomic_store(&page->reserved_position, position);
