@@ -53,6 +53,8 @@ int archive_client_open_segment(struct channel *channel)
 static int send_begin(struct supervisor *supervisor, const char *channel, const char *from, const char *to)
 {
     struct message_begin_segment begin = {0};
+    if (strcmp(from, to) == 0)
+        return 0; /* restored under its final name */
     snprintf(begin.channel, sizeof begin.channel, "%s", channel);
     snprintf(begin.from, sizeof begin.from, "%s", from);
     snprintf(begin.to, sizeof begin.to, "%s", to);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "supervisor/handover.h"
 #include "supervisor/supervisor.h"
 
 #define LOG_DEADLINE_NS   (5 * NS_PER_S) /* then the relay starts without its log */
@@ -172,6 +173,7 @@ static void finish_stop(struct channel *channel, const char *cause)
     channel->renumber = false;
     channel->ring_refused = false;
     channel->log_waited = false;
+    channel->restored = false;
     channel_log_seal_all(channel);
     channel_retire_ring(channel);
     hold_close_sockets(&channel->hold);
@@ -274,6 +276,7 @@ void channel_handle(struct channel *channel, enum channel_event event, const cha
     log_debug("channel %s: %s in %s: %s (%s)", channel->spec->name, event_names[event],
               channel_state_names[channel->state], table[channel->state][event].name, cause);
     table[channel->state][event].act(channel, cause);
+    handover_changed(channel);
 }
 
 /* ---- entering a state; what may raise the next event comes last ---- */
@@ -302,6 +305,8 @@ static void replace_ring(struct channel *channel)
         channel_retire_ring(channel);
         channel->ring_refused = false;
         channel->renumber = false;
+        channel->restored = false;
+        channel->log_recovered = false; /* the archive tells which numbers are in the log, nobody else can */
     } else if (channel->renumber && channel->bye_said) {
         uint64_t given = channel->seq_end;
         channel_retire_ring(channel);
@@ -444,6 +449,7 @@ void channel_free(struct channel *channel)
     sd_event_source_disable_unref(channel->timer);
     sd_event_source_disable_unref(channel->log_timer);
     obituary_list_free(&channel->obituaries);
+    free(channel->stored);
     hold_close(&channel->hold);
     free(channel);
 }

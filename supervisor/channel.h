@@ -88,6 +88,8 @@ struct channel {
     char ring_reason[MESSAGE_REASON_SIZE]; /* from READY: why the mapping is what it is; "" for double */
     bool renumber;             /* the log goes on beyond this ring's numbers: OPENING makes a fresh one */
     bool disk_warned;          /* THREAD_DISK was told once */
+    uint64_t *stored;          /* handover.c: what the manager keeps at each place of the hold; 0 = nothing */
+    bool restored;             /* with a ring from an earlier supervisor that had a log: their numbers agree */
     uint32_t drains;           /* workers started only to drain, since the stop was asked for */
     /* recording */
     enum channel_log_state log_state;
@@ -99,6 +101,7 @@ struct channel {
     uint32_t log_failures;  /* in a row */
     sd_event_source *log_timer;
     bool next_retry;        /* the next segment could not be had: asked again by log_timer */
+    bool cleaning;          /* RECOVER was sent beside a segment in use; no BEGIN_SEGMENT before it was answered */
     bool log_waited;        /* OPENING has waited long enough for the log once */
     bool log_begun;         /* the current segment: BEGIN_SEGMENT was sent */
     char log_began_as[SEGMENT_NAME_SIZE]; /* its name before that */

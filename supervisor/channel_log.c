@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "supervisor/archive_client.h"
 #include "supervisor/channel.h"
+#include "supervisor/handover.h"
 #include "supervisor/supervisor.h"
 
 #define RETRY_FIRST_NS (100 * NS_PER_MS)
@@ -30,7 +31,8 @@ bool channel_log_settled(const struct channel *channel)
 
 bool channel_log_quiet(const struct channel *channel)
 {
-    return channel->log_state != LOG_RECOVERING && channel->log_state != LOG_OPENING && !channel->next_requested;
+    return channel->log_state != LOG_RECOVERING && channel->log_state != LOG_OPENING && !channel->next_requested &&
+           !channel->cleaning;
 }
 
 /* A worker that stops for good may still need a segment for what is left in the ring. */
@@ -112,17 +114,32 @@ static void request(struct channel *channel)
         enter_trouble(channel, "the archive can't be asked (too many requests wait for it)");
 }
 
+/* Restored with its segments: whatever other open files there are, nobody will ever continue. RECOVER goes by names,
+ * so the ones in use must not be renamed before it was answered. */
+static void clean(struct channel *channel)
+{
+    channel->cleaning = true;
+    archive_client_recover(channel); /* without an archive: channel_log_archive_back() */
+}
+
 void channel_log_begin(struct channel *channel)
 {
-    if (!channel->spec->record.enabled || channel->hold.log >= 0)
-        channel->log_state = channel->spec->record.enabled ? LOG_OPEN : LOG_NONE;
-    else if (channel->log_state == LOG_NONE || channel->log_state == LOG_OPEN)
+    if (!channel->spec->record.enabled) {
+        channel->log_state = LOG_NONE;
+    } else if (channel->hold.log >= 0) {
+        channel->log_state = LOG_OPEN;
+        if (!channel->log_recovered && !channel->cleaning)
+            clean(channel);
+    } else if (channel->log_state == LOG_NONE || channel->log_state == LOG_OPEN) {
         request(channel);
+    }
 }
 
 void channel_log_archive_back(struct channel *channel)
 {
-    if (channel->log_begun && channel->hold.log >= 0)
+    if (channel->cleaning)
+        clean(channel);
+    else if (channel->log_begun && channel->hold.log >= 0)
         archive_client_begin(channel, channel->log_began_as, channel->hold.log_grant.name);
     if (channel->log_state == LOG_RECOVERING || channel->log_state == LOG_OPENING)
         request(channel);
@@ -134,8 +151,14 @@ void channel_log_archive_back(struct channel *channel)
 
 static void handle_recovered(struct channel *channel, const struct message_recovered *recovered)
 {
+    if (channel->cleaning) {
+        channel->cleaning = false;
+        channel->log_recovered = recovered->error == 0;
+        if (channel->log_begun && channel->hold.log >= 0)
+            archive_client_begin(channel, channel->log_began_as, channel->hold.log_grant.name);
+    }
     if (channel->log_state != LOG_RECOVERING)
-        return; /* asked twice, answered twice */
+        return; /* that was all, or it was asked twice and answered twice */
     if (has_ended(channel)) { /* stopped meanwhile: the next start asks anew */
         channel->log_state = LOG_NONE;
         supervisor_changed(channel->supervisor);
@@ -157,7 +180,7 @@ static void handle_recovered(struct channel *channel, const struct message_recov
     if (channel->hold.ring < 0)
         channel->seq_end = recovered->next_seq > channel->seq_end ? recovered->next_seq : channel->seq_end;
     else
-        channel->renumber = channel->ring_start_seq < recovered->next_seq;
+        channel->renumber = !channel->restored && channel->ring_start_seq < recovered->next_seq;
     request(channel);
 }
 
@@ -240,6 +263,7 @@ void channel_log_handle(struct channel *channel, struct message *message)
         handle_recovered(channel, message->recovered);
     else if (message->header.type == MESSAGE_SEGMENT)
         handle_segment(channel, message);
+    handover_changed(channel);
 }
 
 /* ---- what the worker says ---- */
@@ -271,7 +295,8 @@ static void begin_current(struct channel *channel, const struct message_segment_
     snprintf(channel->log_began_as, sizeof channel->log_began_as, "%s", grant->name);
     avro_log_segment_name(channel->spec->name, done->begun_first_seq, done->begun_created_ns, grant->name);
     channel->log_begun = true;
-    archive_client_begin(channel, channel->log_began_as, grant->name);
+    if (!channel->cleaning)
+        archive_client_begin(channel, channel->log_began_as, grant->name);
     log_info("channel %s: recording to %s", channel->spec->name, grant->name);
 }
 
@@ -283,6 +308,11 @@ static void release_log(struct channel *channel, uint64_t length)
         return;
     if (length > hold->log_grant.size)
         length = UINT64_MAX;
+    if (channel->cleaning && channel->log_begun) { /* it still has its old name; recovery gives it the right one */
+        memcpy(hold->log_grant.name, channel->log_began_as, sizeof hold->log_grant.name);
+        channel->log_begun = false;
+        length = UINT64_MAX;
+    }
     archive_client_seal(channel, &hold->log_grant, channel->log_begun ? channel->log_began_as : "", length);
     fd_close(&hold->log);
     channel->log_begun = false;
@@ -324,6 +354,7 @@ void channel_log_done(struct channel *channel, const struct message_segment_done
     } else {
         log_debug("channel %s: SEGMENT_DONE of a segment that is not held: ignored", channel->spec->name);
     }
+    handover_changed(channel);
 }
 
 void channel_log_failed(struct channel *channel, const struct message_log_failed *failed)
@@ -352,6 +383,7 @@ void channel_log_failed(struct channel *channel, const struct message_log_failed
     } else {
         enter_trouble(channel, reason);
     }
+    handover_changed(channel);
 }
 
 void channel_log_seal_all(struct channel *channel)

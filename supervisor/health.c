@@ -13,6 +13,7 @@
 #define TICK_NS          (250 * NS_PER_MS)
 #define ABORT_GRACE_NS   (500 * NS_PER_MS)
 #define SILENT_GRACE_NS  NS_PER_S /* between closing fd 3 and the exit */
+#define LOOK_EVERY_TICKS 4 /* at the ledger: what is known of a ring that is scribbled over later */
 #define EXPIRE_EVERY_NS  (60 * NS_PER_S)
 
 static void abort_for_hang(struct channel *channel, enum channel_thread thread, uint64_t silent_ns, monotonic now)
@@ -108,8 +109,11 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
 {
     struct supervisor *supervisor = userdata;
     monotonic now = monotonic_now();
+    struct counters counters;
+    uint64_t pending;
     (void)time_us;
 
+    bool look = ++supervisor->ticks % LOOK_EVERY_TICKS == 0;
     /* If this process itself was stopped (or the machine), so were the workers: give them time to beat. */
     bool was_away = monotonic_since(now, supervisor->last_tick) > supervisor->settings->hang_timeout_ns / 2;
     supervisor->last_tick = now;
@@ -121,6 +125,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         if (channel->worker && !was_away)
             look_after_worker(channel, now);
         complete_obituary(channel);
+        if (look && channel->state == CHANNEL_RUNNING)
+            channel_read_counters(channel, &counters, &pending);
         if (expire && !supervisor->stopping)
             archive_client_expire(channel);
     }

@@ -100,22 +100,27 @@ void hold_close(struct hold *hold)
 
 /* ---- descriptors by name ---- */
 
-void hold_each_fd(const struct hold *hold, void (*visit)(void *context, const char *name, int fd), void *context)
+#define PLACES_BEFORE_DESTINATIONS 4
+
+uint32_t hold_place_count(const struct hold *hold)
 {
-    const struct {
-        const char *name;
-        int fd;
-    } single[] = {{"rx", hold->rx}, {"ring", hold->ring}, {"log", hold->log}, {"next", hold->next}};
-    for (size_t i = 0; i < sizeof single / sizeof single[0]; i++)
-        if (single[i].fd >= 0)
-            visit(context, single[i].name, single[i].fd);
-    for (uint32_t i = 0; i < hold->destination_count; i++) {
-        char name[HOLD_FD_NAME_SIZE];
-        bool is_relay = i < hold->relay_count;
-        snprintf(name, sizeof name, "%s.%u", is_relay ? "out" : "dec", is_relay ? i : i - hold->relay_count);
-        if (hold->destinations[i] >= 0)
-            visit(context, name, hold->destinations[i]);
+    return PLACES_BEFORE_DESTINATIONS + hold->destination_count;
+}
+
+int hold_place(const struct hold *hold, uint32_t place, char ret_name[HOLD_NAME_SIZE])
+{
+    static const char *const names[PLACES_BEFORE_DESTINATIONS] = {"rx", "ring", "log", "next"};
+    const int fds[PLACES_BEFORE_DESTINATIONS] = {hold->rx, hold->ring, hold->log, hold->next};
+
+    if (place < PLACES_BEFORE_DESTINATIONS) {
+        snprintf(ret_name, HOLD_NAME_SIZE, "%s", names[place]);
+        return fds[place];
     }
+    uint32_t index = place - PLACES_BEFORE_DESTINATIONS;
+    bool is_relay = index < hold->relay_count;
+    snprintf(ret_name, HOLD_NAME_SIZE, "%s.%u", is_relay ? "out" : "dec",
+             is_relay ? index : index - hold->relay_count);
+    return hold->destinations[index];
 }
 
 /* "out.3" -> its place among the destinations; -1 for anything else. */

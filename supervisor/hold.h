@@ -40,11 +40,12 @@ void hold_drop_ring(struct hold *hold);
 /* Close everything. Accepts a hold that is half built. */
 void hold_close(struct hold *hold);
 
-/* The names by which descriptors survive the supervisor: "rx", "ring", "log", "next", "out.<i>", "dec.<i>". */
-#define HOLD_FD_NAME_SIZE 16
-
-/* Tell each open descriptor and its name. */
-void hold_each_fd(const struct hold *hold, void (*visit)(void *context, const char *name, int fd), void *context);
+/* Every descriptor has a place, and each place a name by which it survives the supervisor: "rx", "ring", "log", "next",
+ * "out.<i>", "dec.<i>". */
+#define HOLD_NAME_SIZE 16
+uint32_t hold_place_count(const struct hold *hold);
+/* The descriptor at a place, -1 when there is none; its name in any case. */
+int hold_place(const struct hold *hold, uint32_t place, char ret_name[HOLD_NAME_SIZE]);
 
 /* Take a descriptor that a supervisor before this one held. Checks that it is what its name says (a socket bound or
  * connected as the spec wants, a sealed memfd of the right size, a regular file). 0: it is the hold's now. -EINVAL:

@@ -3,13 +3,43 @@
  * may come by the thousand: counting is done in change_state(), composing the sentence waits a little. */
 #include "supervisor/notify.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <systemd/sd-daemon.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
+#include "common/fd.h"
+#include "common/fdpass.h"
 #include "common/log.h"
 
 #define STATUS_DELAY_NS (100 * NS_PER_MS)
+
+int notify_send(const char *text, int fd)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct iovec part = {(void *)text, strlen(text)};
+    const char *path = getenv("NOTIFY_SOCKET");
+
+    if (!path || (path[0] != '/' && path[0] != '@'))
+        return -ENOTCONN;
+    size_t length = strlen(path);
+    if (length >= sizeof address.sun_path)
+        return -ENOTCONN;
+    memcpy(address.sun_path, path, length);
+    if (path[0] == '@')
+        address.sun_path[0] = '\0'; /* the abstract namespace, unix(7) */
+    int socket_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (socket_fd < 0)
+        return -errno;
+    int error = connect(socket_fd, (const struct sockaddr *)&address,
+                        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0
+                    ? -errno
+                    : fdpass_send(socket_fd, &part, 1, &fd, fd >= 0 ? 1 : 0);
+    fd_close(&socket_fd);
+    return error;
+}
 
 static const struct channel *find_troubled(const struct supervisor *supervisor)
 {
@@ -41,32 +71,41 @@ static void compose(const struct supervisor *supervisor, char *text, size_t size
         snprintf(text + length, size - (size_t)length, "; %s: %s", troubled->spec->name, troubled->state_cause);
 }
 
-static void send_status(struct supervisor *supervisor)
+static int on_status(sd_event_source *source, uint64_t time_us, void *userdata);
+
+/* Tell READY (once) and STATUS (when changed); what the manager can't take now is told a little later. */
+static void tell(struct supervisor *supervisor)
 {
-    char text[sizeof supervisor->status_text];
+    char text[sizeof supervisor->status_text], message[sizeof text + 32];
+    bool ready = !supervisor->ready_notified && supervisor->unreported == 0 && !supervisor->stopping;
+
     compose(supervisor, text, sizeof text);
-    if (strcmp(text, supervisor->status_text) == 0)
+    if (!ready && strcmp(text, supervisor->status_text) == 0)
         return;
+    snprintf(message, sizeof message, "%sSTATUS=%s", ready ? "READY=1\n" : "", text);
+    if (notify_send(message, -1) == -EAGAIN) {
+        supervisor_arm(supervisor, &supervisor->status_timer, STATUS_DELAY_NS, on_status, supervisor);
+        return;
+    }
     memcpy(supervisor->status_text, text, sizeof text);
-    sd_notifyf(0, "STATUS=%s", text);
+    if (ready)
+        log_notice("ready: %s", text);
+    supervisor->ready_notified |= ready;
 }
 
 static int on_status(sd_event_source *source, uint64_t time_us, void *userdata)
 {
     (void)source;
     (void)time_us;
-    send_status(userdata);
+    tell(userdata);
     return 0;
 }
 
 void notify_changed(struct supervisor *supervisor)
 {
     int enabled = SD_EVENT_OFF;
-    if (!supervisor->ready_notified && supervisor->unreported == 0 && !supervisor->stopping) {
-        supervisor->ready_notified = true;
-        compose(supervisor, supervisor->status_text, sizeof supervisor->status_text);
-        sd_notifyf(0, "READY=1\nSTATUS=%s", supervisor->status_text);
-        log_notice("ready: %s", supervisor->status_text);
+    if (!supervisor->ready_notified && supervisor->unreported == 0) {
+        tell(supervisor); /* whoever waits for READY waits no longer than it takes */
         return;
     }
     if (supervisor->status_timer)
@@ -77,8 +116,8 @@ void notify_changed(struct supervisor *supervisor)
 
 void notify_stopping(struct supervisor *supervisor)
 {
-    sd_notify(0, "STOPPING=1");
-    send_status(supervisor);
+    notify_send("STOPPING=1", -1);
+    tell(supervisor);
 }
 
 void notify_stop(struct supervisor *supervisor)

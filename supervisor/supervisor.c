@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "supervisor/archive_client.h"
 #include "supervisor/control.h"
+#include "supervisor/handover.h"
 #include "supervisor/health.h"
 #include "supervisor/notify.h"
 
@@ -236,6 +237,7 @@ static int prepare(struct supervisor *supervisor, char *why, size_t why_size)
         error = make_channels(supervisor);
     }
     if (error >= 0) {
+        handover_restore(supervisor);
         step = "spares";
         supervisor->spares = calloc(supervisor->settings->spare_workers + 1, sizeof *supervisor->spares);
         supervisor->spare_count = supervisor->settings->spare_workers;
@@ -272,6 +274,7 @@ static void supervisor_free(struct supervisor *supervisor)
     archive_client_free(supervisor);
     health_stop(supervisor);
     notify_stop(supervisor);
+    handover_free(supervisor);
     sd_event_source_disable_unref(supervisor->stop_timer);
     free(supervisor->channels);
     free(supervisor->channels_by_name);

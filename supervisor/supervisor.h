@@ -44,9 +44,11 @@ struct supervisor {
     /* health.c, notify.c */
     sd_event_source *health_timer;
     monotonic last_tick;
+    uint64_t ticks;
     monotonic last_expire;
     sd_event_source *status_timer;
     char status_text[256];
+    sd_event_source *store_timer; /* handover.c: the manager could not take everything yet */
     /* shutdown */
     bool stopping;
     bool hurried;         /* a second signal came */
