@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WINDOW_SIZE (1024 * 1024) /* holds a block of the recorder several times over */
+#define WINDOW_MAX (1024 * 1024) /* holds a block of the recorder several times over */
 
 #define BLOCK_MAX (AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_BLOCK_SIZE + AVRO_LOG_RECORD_MAX + AVRO_LOG_SYNC_SIZE)
-_Static_assert(WINDOW_SIZE > BLOCK_MAX, "the longest block fits");
+_Static_assert(WINDOW_MAX > BLOCK_MAX, "the longest block fits");
 
 struct scan {
     int fd;
@@ -21,6 +21,7 @@ struct scan {
     const struct avro_log_visitor *visitor;
     struct avro_log_summary *summary;
     uint8_t *window;
+    size_t window_size; /* at most the file's */
     uint64_t window_offset;
     size_t window_length;
     uint64_t file_size;
@@ -36,6 +37,13 @@ struct scan {
 
 /* ---- bytes ---- */
 
+static bool make_window(struct scan *scan)
+{
+    scan->window_size = scan->file_size < WINDOW_MAX ? (size_t)scan->file_size + 1 : WINDOW_MAX;
+    scan->window = malloc(scan->window_size);
+    return scan->window != NULL;
+}
+
 /* Bytes at offset: *ret_size of them, at least `want` unless the file ends before. Valid until the next call. */
 static const uint8_t *view(struct scan *scan, uint64_t offset, uint64_t want, size_t *ret_size)
 {
@@ -43,14 +51,14 @@ static const uint8_t *view(struct scan *scan, uint64_t offset, uint64_t want, si
         offset = scan->file_size;
     if (want > scan->file_size - offset)
         want = scan->file_size - offset;
-    if (want > WINDOW_SIZE)
-        want = WINDOW_SIZE;
+    if (want > scan->window_size)
+        want = scan->window_size;
     uint64_t window_end = scan->window_offset + scan->window_length;
     if (offset < scan->window_offset || offset + want > window_end) {
         scan->window_offset = offset;
         scan->window_length = 0;
-        while (scan->window_length < WINDOW_SIZE && offset + scan->window_length < scan->file_size) {
-            ssize_t n = pread(scan->fd, scan->window + scan->window_length, WINDOW_SIZE - scan->window_length,
+        while (scan->window_length < scan->window_size && offset + scan->window_length < scan->file_size) {
+            ssize_t n = pread(scan->fd, scan->window + scan->window_length, scan->window_size - scan->window_length,
                               (off_t)(offset + scan->window_length));
             if (n < 0 && errno == EINTR)
                 continue;
@@ -91,7 +99,7 @@ static uint64_t find_sync(struct scan *scan, uint64_t from)
             from = behind > from ? behind : from;
         }
         size_t size;
-        const uint8_t *bytes = view(scan, from, WINDOW_SIZE, &size);
+        const uint8_t *bytes = view(scan, from, scan->window_size, &size);
         if (size < AVRO_LOG_SYNC_SIZE)
             break;
         const uint8_t *hit = memmem(bytes, size, scan->summary->identity.sync, AVRO_LOG_SYNC_SIZE);
@@ -340,7 +348,7 @@ static uint64_t guess_sync(struct scan *scan)
 {
     struct avro_log_found found;
     const char *what;
-    for (uint64_t end = AVRO_LOG_SYNC_SIZE; end <= WINDOW_SIZE && end < scan->file_size && !scan->result; end++) {
+    for (uint64_t end = AVRO_LOG_SYNC_SIZE; end <= scan->window_size && end < scan->file_size && !scan->result; end++) {
         size_t available;
         uint64_t count, size, records = end + AVRO_LOG_BLOCK_HEADER_SIZE;
         const uint8_t *bytes = view(scan, end - AVRO_LOG_SYNC_SIZE, AVRO_LOG_SYNC_SIZE + BLOCK_MAX, &available);
@@ -396,8 +404,7 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options, const str
     ret->file_size = scan.file_size;
     if (options->size_end > 0 && options->size_end < scan.file_size)
         scan.file_size = options->size_end;
-    scan.window = malloc(WINDOW_SIZE);
-    if (!scan.window)
+    if (!make_window(&scan))
         return -ENOMEM;
     scan_file(&scan);
     free(scan.window);
@@ -409,7 +416,7 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options, const str
 /* Where the last block begins: behind the last sync marker but one. 0 if that can't be told from the file's end. */
 static uint64_t find_last_block(struct scan *scan, uint64_t header_size)
 {
-    uint64_t reach = WINDOW_SIZE;
+    uint64_t reach = scan->window_size;
     uint64_t from = scan->file_size > reach ? scan->file_size - reach : 0;
     if (from < header_size - AVRO_LOG_SYNC_SIZE)
         from = header_size - AVRO_LOG_SYNC_SIZE;
@@ -434,8 +441,7 @@ int avro_log_last_seq(int fd, uint64_t *ret_seq)
     if (fstat(fd, &status) < 0)
         return -errno;
     scan.file_size = (uint64_t)status.st_size;
-    scan.window = malloc(WINDOW_SIZE);
-    if (!scan.window)
+    if (!make_window(&scan))
         return -ENOMEM;
     const uint8_t *bytes = view(&scan, 0, AVRO_LOG_HEADER_MAX, &size);
     long length = avro_log_read_header(bytes, size, &summary.identity, &what);

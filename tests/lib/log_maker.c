@@ -111,7 +111,6 @@ bool log_maker_append(struct log_maker *maker)
     uint8_t *payload = avro_log_write_record_head(start, &record);
     memcpy(payload, record.payload, record.payload_length);
     uint8_t *end = avro_log_write_record_crc(start, payload + record.payload_length);
-    ck_assert_uint_eq((size_t)(end - start), avro_log_record_size(&record));
     maker->write_offset += (size_t)(end - start);
     maker->block_records++;
     maker->next_seq++;
