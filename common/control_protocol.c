@@ -225,7 +225,7 @@ json_t *control_text(const char *text)
 void control_quote(const char *text, char *buffer, size_t size)
 {
     size_t length = 0;
-    for (; text[length] && length < size - 1; length++) {
+    for (; length < size - 1 && text[length]; length++) {
         unsigned char c = (unsigned char)text[length];
         buffer[length] = c < 0x20 || c >= 0x7f ? '?' : (char)c;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the supervisor's control socket and its clients agree on: verbs (verbs.def), error codes, limits, and the framing:
- * JSON-RPC 2.0 (https://www.jsonrpc.org/specification), one object per line. holdfastctl.1 describes it for users. */
+/* What the supervisor's control socket and its clients agree on: verbs (verbs.def), error codes, limits, and the
+ * framing: JSON-RPC 2.0 (https://www.jsonrpc.org/specification), one object per line. holdfastctl.1 describes it for
+ * users. */
 #ifndef HOLDFAST_COMMON_CONTROL_PROTOCOL_H
 #define HOLDFAST_COMMON_CONTROL_PROTOCOL_H
 

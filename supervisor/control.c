@@ -122,12 +122,13 @@ static int watch(struct control *control)
     sd_event *event = control->supervisor->event;
     int error = sd_event_add_io(event, &control->accept_source, control->socket.fd, EPOLLIN, on_accept, control);
     if (error >= 0)
-        error = sd_event_add_time_relative(event, &control->accept_pause, CLOCK_MONOTONIC, 0, 0, on_pause_over, control);
+        error = sd_event_add_time_relative(event, &control->accept_pause, CLOCK_MONOTONIC, 0, 0, on_pause_over,
+                                           control);
     if (error >= 0)
         error = sd_event_source_set_enabled(control->accept_pause, SD_EVENT_OFF);
     if (error >= 0)
-        error = sd_event_add_time_relative(event, &control->rate_timer, CLOCK_MONOTONIC, RATE_EVERY_US, 0, on_rate_timer,
-                                           control);
+        error = sd_event_add_time_relative(event, &control->rate_timer, CLOCK_MONOTONIC, RATE_EVERY_US, 0,
+                                           on_rate_timer, control);
     if (error < 0)
         return error;
     sd_event_source_set_priority(control->accept_source, CONTROL_PRIORITY);

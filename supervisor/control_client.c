@@ -92,8 +92,22 @@ static int client_flush(struct control_client *client)
     return 0;
 }
 
+/* What waits for this client is thrown away, and the loop will find its connection ended. It is not freed here: this
+ * happens in the middle of another client's turn. */
+static void client_forfeit(struct control_client *client)
+{
+    client_log_dropped(client, "it does not read its answers and the memory is needed for others");
+    client->control->queued_total -= queued(client);
+    free(client->queue);
+    client->queue = NULL;
+    client->queue_start = client->queue_end = 0;
+    control_lines_free(&client->lines);
+    client->ended = true;
+    shutdown(client->fd, SHUT_RDWR); /* EPOLLHUP, which nobody can mask */
+}
+
 /* Make room for `length` more bytes in the sum of all queues, at the cost of whoever stalled longest. */
-static bool make_room(struct control_client *keep, size_t length)
+static bool make_room(const struct control_client *keep, size_t length)
 {
     struct control *control = keep->control;
     while (control->queued_total + length > CONTROL_QUEUED_TOTAL_MAX) {
@@ -103,7 +117,7 @@ static bool make_room(struct control_client *keep, size_t length)
                 worst = other;
         if (!worst)
             return false;
-        client_drop(worst, "it does not read its answers and the memory is needed for others");
+        client_forfeit(worst);
     }
     return true;
 }

@@ -75,7 +75,8 @@ static int remove_stale(const struct sockaddr_un *address, const struct excuse *
     int answers = somebody_answers(address);
     if (answers == 1)
         return fail(why, EADDRINUSE,
-                    "another holdfastd answers on %s: stop it first, or give this one its own control { socket }", path);
+                    "another holdfastd answers on %s: stop it first, or give this one its own control { socket }",
+                    path);
     if (answers < 0)
         return fail(why, -answers, "cannot find out whether %s is in use: %s", path, strerror(-answers));
     if (lstat(path, &after) < 0 || after.st_dev != before.st_dev || after.st_ino != before.st_ino)
@@ -102,7 +103,7 @@ static int open_to_group(const struct settings *settings, const struct excuse *w
 {
     const char *path = settings->control_socket;
     if (settings->control_group[0] != '\0') {
-        gid_t group;
+        gid_t group = (gid_t)-1;
         int error = find_group(settings->control_group, &group, why);
         if (error < 0)
             return error;
@@ -124,8 +125,8 @@ static int bind_and_listen(struct control_socket *sock, const struct excuse *why
     sock->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (sock->fd < 0)
         return fail(why, errno, "cannot make the control socket: %s", strerror(errno));
-    /* The path inherits the mode of the socket, less the umask (unix(7) doesn't say, bind in the kernel does): closed to
-     * everybody else from its first instant, without touching the process's umask. */
+    /* The path inherits the mode of the socket, less the umask (unix(7) doesn't say, bind in the kernel does): closed
+     * to everybody else from its first instant, without touching the process's umask. */
     if (fchmod(sock->fd, 0600) < 0)
         return fail(why, errno, "cannot protect the control socket: %s", strerror(errno));
     int result = bind(sock->fd, (struct sockaddr *)&address, sizeof address);

@@ -15,8 +15,8 @@ struct control_socket {
     ino_t inode;
 };
 
-/* Listen at settings->control_socket with its mode and group. Makes the path's last folder when it is missing, removes a
- * socket on which nobody answers. 0; -EADDRINUSE when a daemon lives there; or -errno. why says what to do. */
+/* Listen at settings->control_socket with its mode and group. Makes the path's last folder when it is missing, removes
+ * a socket on which nobody answers. 0; -EADDRINUSE when a daemon lives there; or -errno. why says what to do. */
 int control_socket_open(const struct settings *settings, struct control_socket *ret, char *why, size_t why_size);
 
 /* Close, and remove the path if it is still the one that was made. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The connection to the supervisor. Called by every verb that asks it something. It never waits beyond the deadline, and
- * when nobody can be asked it says which socket was tried and what can be done. */
+/* The connection to the supervisor. Called by every verb that asks it something. It never waits beyond the deadline,
+ * and when nobody can be asked it says which socket was tried and what can be done. */
 #include "supervisor/ctl/ctl_client.h"
 
 #include <errno.h>
@@ -28,7 +28,8 @@ static int complain_denied(const char *path)
 {
     struct stat socket_stat;
     if (stat(path, &socket_stat) < 0) {
-        ctl_complain("permission denied: you may not enter the folder of %s. Run as root, or let its owner open it", path);
+        ctl_complain("permission denied: you may not enter the folder of %s. Run as root, or let its owner open it",
+                     path);
         return CTL_NO_DAEMON;
     }
     const struct group *group = getgrgid(socket_stat.st_gid);
@@ -52,8 +53,8 @@ static int complain_unreachable(const char *path, int error)
                      "socket with --socket or $%s",
                      path, CONTROL_SOCKET_VARIABLE);
     else if (error == ECONNREFUSED)
-        ctl_complain("no holdfastd at %s: it has ended and left its socket behind. Start it (systemctl start holdfast), "
-                     "or name another socket with --socket or $%s",
+        ctl_complain("no holdfastd at %s: it has ended and left its socket behind. Start it (systemctl start "
+                     "holdfast), or name another socket with --socket or $%s",
                      path, CONTROL_SOCKET_VARIABLE);
     else if (error == EAGAIN)
         ctl_complain("holdfastd at %s has more clients waiting than it can take: try again", path);

@@ -84,7 +84,8 @@ static int take_timeout(struct ctl_options *options, const char *text)
     if (units_parse_duration(text, &options->timeout_ns) == 0 && options->timeout_ns > 0 &&
         options->timeout_ns <= 24 * 3600 * NS_PER_S)
         return CTL_OK;
-    ctl_complain("--timeout %s: give a time with its unit, more than 0 and at most 1d, for example 500ms, 30s or 2m", text);
+    ctl_complain("--timeout %s: give a time with its unit, more than 0 and at most 1d, for example 500ms, 30s or 2m",
+                 text);
     return usage_error();
 }
 

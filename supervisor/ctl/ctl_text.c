@@ -3,6 +3,7 @@
  * worker's last words: nothing of it reaches the terminal as a control character. */
 #include "supervisor/ctl/ctl_text.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,7 +121,8 @@ static void print_cell(FILE *to, const struct ctl_column *column, const struct c
         fprintf(to, "%*s", padding, "");
 }
 
-static void print_row(const struct ctl_table *table, const struct ctl_cell *row, const int *widths, FILE *to, bool colour)
+static void print_row(const struct ctl_table *table, const struct ctl_cell *row, const int *widths, FILE *to,
+                      bool colour)
 {
     size_t last = table->column_count - 1;
     for (size_t i = 0; i < last; i++) {
@@ -136,6 +138,7 @@ void ctl_table_print(const struct ctl_table *table, FILE *to, const char *indent
 {
     int widths[CTL_COLUMNS_MAX] = {0};
     struct ctl_cell titles[CTL_COLUMNS_MAX] = {0};
+    assert(table->column_count > 0 && table->column_count <= CTL_COLUMNS_MAX);
     for (size_t i = 0; i < table->column_count; i++) {
         char *title = (char *)table->columns[i].title; /* only read */
         titles[i] = (struct ctl_cell){title, CTL_BOLD};

@@ -27,7 +27,7 @@
 
 void control_daemon_init(struct control_daemon *daemon)
 {
-    *daemon = (struct control_daemon){.mode = 0660};
+    *daemon = (struct control_daemon){.mode = 0660, .times = 1};
     strcpy(daemon->folder, "/tmp/holdfast-control-XXXXXX");
     if (!mkdtemp(daemon->folder))
         abort();
@@ -37,10 +37,10 @@ void control_daemon_init(struct control_daemon *daemon)
 
 /* ---- the process ---- */
 
-static void make_supervisor(struct supervisor *supervisor, struct settings *settings)
+static void make_supervisor(struct supervisor *supervisor, struct settings *settings, unsigned times)
 {
     static struct channel channel;
-    static struct channel *channels[1] = {&channel};
+    static struct channel *channels[CONTROL_DAEMON_TIMES_MAX];
     static struct channel_spec spec = {.name = CONTROL_DAEMON_CHANNEL, .max_datagram = 2048, .ring_size = 1 << 20};
     spec.listen.v4.sin_family = AF_INET;
     spec.listen.v4.sin_port = htons(26000);
@@ -56,7 +56,9 @@ static void make_supervisor(struct supervisor *supervisor, struct settings *sett
     supervisor->started = monotonic_now();
     supervisor->channels = channels;
     supervisor->channels_by_name = channels;
-    supervisor->channel_count = 1;
+    supervisor->channel_count = times;
+    for (unsigned i = 0; i < times; i++)
+        channels[i] = &channel;
 }
 
 static int on_term(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
@@ -100,7 +102,7 @@ static void run(const struct control_daemon *daemon, int report_to)
         setrlimit(RLIMIT_NOFILE, &(struct rlimit){daemon->descriptors, daemon->descriptors});
     snprintf(settings.control_socket, sizeof settings.control_socket, "%s", daemon->socket);
     settings.control_mode = daemon->mode;
-    make_supervisor(&supervisor, &settings);
+    make_supervisor(&supervisor, &settings, daemon->times);
     watch_term(supervisor.event);
     int result = control_open(&supervisor, &control, why, sizeof why);
     supervisor.control = control;

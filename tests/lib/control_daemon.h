@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #define CONTROL_DAEMON_CHANNEL "engine"
+#define CONTROL_DAEMON_TIMES_MAX 4000
 
 struct control_daemon {
     char folder[64];      /* made, and removed at the end */
@@ -16,6 +17,7 @@ struct control_daemon {
     char log[108];        /* what it says on stderr */
     mode_t mode;          /* 0660 */
     rlim_t descriptors;   /* its RLIMIT_NOFILE; 0 = leave it */
+    unsigned times;       /* the channel appears so often in status: for large answers; 1 */
     pid_t pid;            /* 0 = not running */
     int result;           /* of control_open() */
     char why[512];

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket under clients of every kind. The story: a well-behaved client gets its answers; a confused one gets
- * an error that helps; a broken or hostile one gets at most an error; and through all of it another client's ping is
- * answered within its deadline. Real sockets, the real control.c in a process of its own. */
+/* The control socket under clients of every kind. The story: a well-behaved client gets its answers; a confused one
+ * gets an error that helps; a broken or hostile one gets at most an error; and through all of it another client's ping
+ * is answered within its deadline. Real sockets, the real control.c in a process of its own. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,7 +118,8 @@ END_TEST
 START_TEST(status_and_check_tell_about_channels)
 {
     int fd = client();
-    json_t *answer = ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":{\"channel\":\"engine\"}}\n");
+    json_t *answer =
+        ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":{\"channel\":\"engine\"}}\n");
     json_t *channel = json_array_get(json_object_get(json_object_get(answer, "result"), "channels"), 0);
     ck_assert_str_eq(json_string_value(json_object_get(channel, "name")), "engine");
     ck_assert_str_eq(json_string_value(json_object_get(channel, "state")), "STOPPED");
@@ -227,7 +229,8 @@ static const struct {
     {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":[\"engine\",\"b\"]}", CONTROL_ERROR_PARAMS,
      "one parameter"},
     {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"restart\"}", CONTROL_ERROR_PARAMS, "needs a channel"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"crashes\",\"params\":[\"x\"]}", CONTROL_ERROR_PARAMS, "no channel 'x'"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"crashes\",\"params\":[\"x\"]}", CONTROL_ERROR_PARAMS,
+     "no channel 'x'"},
 };
 
 START_TEST(confused_requests_get_an_error_that_helps)
@@ -342,6 +345,31 @@ START_TEST(a_client_that_never_reads_is_dropped_and_disturbs_nobody)
 }
 END_TEST
 
+/* 64 MiB of answers may wait in all; these clients ask for more than that and read nothing. */
+START_TEST(large_answers_that_nobody_reads_cost_the_oldest_first)
+{
+    enum { COUNT = 40 };
+    static char line[8 << 20];
+    int fds[COUNT];
+    control_daemon_stop(&daemon_);
+    daemon_.times = CONTROL_DAEMON_TIMES_MAX;
+    ck_assert_msg(control_daemon_start(&daemon_) == 0, "%s", daemon_.why);
+    for (int i = 0; i < COUNT; i++) {
+        struct pollfd begun = {.fd = fds[i] = client(), .events = POLLIN};
+        ck_assert_int_eq(control_send_text(fds[i], "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n"), 0);
+        ck_assert_int_eq(poll(&begun, 1, 5000), 1); /* its answer has begun to arrive */
+    }
+    expect_service();
+    ck_assert_int_eq(control_read_line(fds[0], line, sizeof line), 0); /* dropped: its answer ends in the middle */
+    long length = control_read_line(fds[COUNT - 1], line, sizeof line);
+    ck_assert_int_gt(length, 2 << 20);
+    ck_assert_int_gt(COUNT * length, 64 << 20); /* or this test would show nothing */
+    for (int i = 0; i < COUNT; i++)
+        close(fds[i]);
+    expect_service();
+}
+END_TEST
+
 START_TEST(two_hundred_clients_at_once)
 {
     enum { COUNT = 200 };
@@ -438,6 +466,7 @@ int main(void)
     tcase_add_test(tests, a_line_of_a_megabyte_is_refused_and_the_connection_closed);
     tcase_add_test(tests, a_client_that_never_stops_sending_is_cut_off);
     tcase_add_test(tests, a_client_that_never_reads_is_dropped_and_disturbs_nobody);
+    tcase_add_test(tests, large_answers_that_nobody_reads_cost_the_oldest_first);
     tcase_add_test(tests, two_hundred_clients_at_once);
     tcase_add_test(tests, one_client_too_many_is_refused_politely);
     tcase_add_test(tests, without_descriptors_it_waits_and_does_not_spin);

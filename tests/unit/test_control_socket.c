@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket's path. The story: a daemon makes its socket with exactly the mode that was asked for, whatever the
- * umask; it clears away what a dead daemon left, never displaces a living one, and at its end removes its own socket
- * and nobody else's. */
+/* The control socket's path. The story: a daemon makes its socket with exactly the mode that was asked for, whatever
+ * the umask; it clears away what a dead daemon left, never displaces a living one, and at its end removes its own
+ * socket and nobody else's. */
 #include <check.h>
 #include <errno.h>
 #include <grp.h>

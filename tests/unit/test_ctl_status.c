@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What holdfastctl prints for people, from fixed results. The story: a wall of channels with what needs attention below
- * it; one channel in detail; check; crashes; and a supervisor that tells nonsense, which may look odd but never breaks a
- * terminal or the program. */
+/* What holdfastctl prints for people, from fixed results. The story: a wall of channels with what needs attention
+ * below it; one channel in detail; check; crashes; and a supervisor that tells nonsense, which may look odd but never
+ * breaks a terminal or the program. */
 #include <check.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -34,7 +34,8 @@ static const char status_json[] =
     "\"last_death\":null,\"next_start_ms\":2300,\"counters\":{\"received\":0,\"kernel_dropped\":17},\"rate\":null,"
     "\"stall_tolerance_s\":null,\"relays\":[],\"decimates\":[],\"log\":null,"
     "\"ring\":{\"mapping\":\"none\",\"reason\":\"\",\"capacity_bytes\":33554432,\"pending\":0}},"
-    "{\"name\":\"old\",\"state\":\"STOPPED\",\"state_since_s\":65,\"cause\":\"an operator stopped it\",\"wanted\":false,"
+    "{\"name\":\"old\",\"state\":\"STOPPED\",\"state_since_s\":65,\"cause\":\"an operator stopped "
+    "it\",\"wanted\":false,"
     "\"counters\":{},\"rate\":null,\"log\":{\"state\":\"trouble\",\"segment\":null,\"trouble\":\"No space left\"},"
     "\"ring\":{}}]}";
 
@@ -108,7 +109,8 @@ START_TEST(one_channel_in_detail)
            "  last death    crash, SIGSEGV, generation 6, 3 min 10 s ago ('holdfastctl crashes engine' shows more)\n"
            "  listens on    127.0.0.1:26000, kernel buffer 32.0 MiB\n"
            "  rate          19,998/s, 15.3 MiB/s\n"
-           "  stall         at this rate the ring lasts 2.0 s without recording, the kernel buffer about 1.2 s without a "
+           "  stall         at this rate the ring lasts 2.0 s without recording, the kernel buffer about 1.2 s "
+           "without a "
            "worker\n"
            "  ring          32.0 MiB, mapping double, 78 pending\n"
            "  log           engine-00000000000000000000-20260117T120000Z.avro.open\n"
@@ -124,13 +126,15 @@ START_TEST(one_channel_in_detail)
            "  kernel_dropped              0  datagrams  dropped by the kernel before holdfast could take them (socket "
            "buffer full)\n"
            "  truncated                   1  datagrams  received longer than max_datagram and cut\n"
-           "  relayed            12,345,678  datagrams  handed to the kernel on full-rate destinations, summed over them\n"
+           "  relayed            12,345,678  datagrams  handed to the kernel on full-rate destinations, summed "
+           "over them\n"
            "  relay_dropped               0  datagrams  not accepted by the kernel on a full-rate destination, summed "
            "over them\n"
            "  relay_repeated              3  datagrams  possibly sent twice because a worker died between sending and "
            "noting it\n"
            "  decimated           2,469,135  datagrams  sent on decimated destinations, summed over them\n"
-           "  decimate_lost               0  datagrams  chosen or choosable for a decimated destination but overwritten "
+           "  decimate_lost               0  datagrams  chosen or choosable for a decimated destination but "
+           "overwritten "
            "or refused before\n"
            "  recorded           12,345,600  datagrams  committed to the log\n"
            "  record_lost                 0  datagrams  received but overwritten in the ring before they could be "
@@ -185,7 +189,8 @@ START_TEST(crashes_tell_the_whole_story)
                       "\"text\":\"a >= b\",\"frames\":[{\"address\":\"0x1a2b\",\"name\":\"recorder_commit\"},"
                       "{\"address\":\"0x99\",\"name\":\"\"}]},"
                       "{\"time\":1760000000,\"age_s\":191,\"cause\":\"exit\",\"signal\":null,\"exit_status\":3,"
-                      "\"generation\":5,\"channel\":\"gps\",\"pid\":98,\"lived_s\":0.5,\"hung_thread\":null,\"work\":{},"
+                      "\"generation\":5,\"channel\":\"gps\",\"pid\":98,\"lived_s\":0.5,\"hung_thread\":null,"
+                      "\"work\":{},"
                       "\"takeover_ms\":null,\"waited\":0,\"kernel_dropped\":0}],\"omitted\":4}",
                       0, NULL),
            false,
