@@ -33,14 +33,15 @@ def section(kind, name, settings, indent="  "):
 
 
 def channel(name, listen, relays=None, decimates=None, record=None, **settings):
-    """One channel of the configuration. relays and decimates: name -> address or settings; record: settings."""
+    """One channel of the configuration. relays and decimates: name -> address or settings; record: settings. Segments
+    are small here unless a test says otherwise: the default of 256M is real disk space for each channel of each test."""
     lines = [f"channel {text_of(name)} {{", f"  listen = {text_of(listen)}"]
     lines += [f"  {key} = {text_of(value)}" for key, value in settings.items()]
     for kind, destinations in (("relay", relays), ("decimate", decimates)):
         for title, how in (destinations or {}).items():
             lines += section(kind, title, how if isinstance(how, dict) else {"to": how})
     if record is not None:
-        lines += section("record", None, record)
+        lines += section("record", None, {"segment_size": "16M", **record})
     return "\n".join(lines + ["}", ""])
 
 
