@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -25,10 +26,36 @@
 
 #define DEADLINE_MS 5000
 
+static char base[] = "/tmp/holdfast-control-XXXXXX";
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk)
+{
+    (void)info;
+    (void)type;
+    (void)walk;
+    return remove(path);
+}
+
+static void remove_tree(const char *folder)
+{
+    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+void control_daemon_begin_all(void)
+{
+    if (!mkdtemp(base) || chmod(base, 0711) < 0)
+        abort();
+}
+
+void control_daemon_end_all(void)
+{
+    remove_tree(base);
+}
+
 void control_daemon_init(struct control_daemon *daemon)
 {
     *daemon = (struct control_daemon){.mode = 0660, .times = 1};
-    strcpy(daemon->folder, "/tmp/holdfast-control-XXXXXX");
+    snprintf(daemon->folder, sizeof daemon->folder, "%s/XXXXXX", base);
     if (!mkdtemp(daemon->folder))
         abort();
     snprintf(daemon->socket, sizeof daemon->socket, "%s/run/control.sock", daemon->folder);
@@ -168,18 +195,10 @@ void control_daemon_kill(struct control_daemon *daemon)
     end(daemon, SIGKILL);
 }
 
-static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk)
-{
-    (void)info;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 void control_daemon_cleanup(struct control_daemon *daemon)
 {
     control_daemon_kill(daemon);
-    nftw(daemon->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    remove_tree(daemon->folder);
 }
 
 unsigned long long control_daemon_cpu_ns(const struct control_daemon *daemon)

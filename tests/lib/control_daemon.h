@@ -23,6 +23,10 @@ struct control_daemon {
     char why[512];
 };
 
+/* For main(), around all tests: the folder that theirs are in. A test that fails doesn't come to its own clean-up. */
+void control_daemon_begin_all(void);
+void control_daemon_end_all(void);
+
 /* Makes the folder, fills in the defaults. */
 void control_daemon_init(struct control_daemon *daemon);
 /* Returns when control_open() has: 0, or its error with daemon->why. */

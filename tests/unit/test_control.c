@@ -473,7 +473,9 @@ int main(void)
     tcase_add_test(tests, random_bytes_hurt_nobody);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
+    control_daemon_begin_all();
     srunner_run_all(runner, CK_NORMAL);
+    control_daemon_end_all();
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
     return failed ? 1 : 0;

@@ -282,7 +282,9 @@ int main(void)
     tcase_add_test(tests, options_are_understood_on_both_sides_of_the_verb);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
+    control_daemon_begin_all();
     srunner_run_all(runner, CK_NORMAL);
+    control_daemon_end_all();
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
     return failed ? 1 : 0;
