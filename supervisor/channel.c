@@ -71,6 +71,11 @@ static void retry_opening(struct channel *channel, const char *cause)
 static void launch(struct channel *channel, const char *cause)
 {
     char why[256];
+    if (channel->supervisor->upgrading) { /* the supervisor after this one starts it */
+        if (channel->state != CHANNEL_OPENING)
+            change_state(channel, CHANNEL_OPENING, cause);
+        return;
+    }
     if (channel->hold.ring < 0) {
         if (hold_make_ring(&channel->hold, channel->spec, channel->seq_end, why, sizeof why) < 0) {
             retry_opening(channel, why);
@@ -324,6 +329,8 @@ static void enter_opening(struct channel *channel)
 {
     char why[320];
     channel->restart_wanted = false;
+    if (channel->supervisor->upgrading)
+        return;
     replace_ring(channel);
     if (hold_open_sockets(&channel->hold, channel->spec, why, sizeof why) < 0) {
         channel_handle(channel, CHANNEL_EVENT_OPEN_FAILED, why);

@@ -204,7 +204,7 @@ static void restore_ring(struct channel *channel)
     channel->ring_start_seq = hold->page->start_seq;
     channel->seq_end = atomic_load_explicit(&hold->page->published, memory_order_relaxed);
     channel->restored = channel_page_read_commit(hold->page, &commit) && commit.recorded > 0;
-    channel->last_death_cause = DEATH_KILLED;
+    channel->last_death_cause = getenv(UPGRADE_VARIABLE) ? DEATH_NONE : DEATH_KILLED;
     uint64_t generation = atomic_load_explicit(&hold->page->generation, memory_order_relaxed);
     if (generation > channel->supervisor->next_generation && generation < UINT32_MAX)
         channel->supervisor->next_generation = generation;
@@ -245,6 +245,21 @@ static void note_stored(struct channel *channel)
     }
 }
 
+/* "engine:gps:" */
+static void keep_stopped(struct supervisor *supervisor, const char *names)
+{
+    char name[CHANNEL_NAME_SIZE];
+    for (size_t length; names && (length = strcspn(names, ":")) > 0; names += length + (names[length] == ':')) {
+        if (length >= sizeof name)
+            continue;
+        memcpy(name, names, length);
+        name[length] = '\0';
+        struct channel *channel = supervisor_find_channel(supervisor, name);
+        if (channel)
+            channel->wanted = false;
+    }
+}
+
 void handover_restore(struct supervisor *supervisor)
 {
     char **names = NULL;
@@ -274,6 +289,8 @@ void handover_restore(struct supervisor *supervisor)
             channel->log_begun = false;
         }
     }
+    keep_stopped(supervisor, getenv(UPGRADE_VARIABLE));
+    unsetenv(UPGRADE_VARIABLE);
     for (int i = 0; i < count; i++)
         free(names[i]);
     free(names);

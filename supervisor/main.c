@@ -115,23 +115,20 @@ static void raise_fd_limit(const struct settings *settings)
                     (unsigned long long)needed, (unsigned long long)limit.rlim_cur, (unsigned long long)needed);
 }
 
-/* Beside this very program (a build, a relocated install), else where it was installed. */
-static int find_worker(char *ret_path, size_t size)
+/* The worker is beside this very program (a build, a relocated install), else where it was installed. */
+static int find_programs(struct program *program)
 {
-    char self[4000];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (length > 0) {
-        self[length] = '\0';
-        char *slash = strrchr(self, '/');
-        if (slash) {
-            *slash = '\0';
-            snprintf(ret_path, size, "%s/holdfast-worker", self);
-            if (access(ret_path, X_OK) == 0)
-                return 0;
-        }
+    ssize_t length = readlink("/proc/self/exe", program->path, sizeof program->path - 1);
+    program->path[length > 0 ? length : 0] = '\0';
+    const char *slash = strrchr(program->path, '/');
+    if (slash && slash - program->path < 4000) {
+        snprintf(program->worker_path, sizeof program->worker_path, "%.*s/holdfast-worker",
+                 (int)(slash - program->path), program->path);
+        if (access(program->worker_path, X_OK) == 0)
+            return 0;
     }
-    snprintf(ret_path, size, "%s/holdfast-worker", HOLDFAST_LIBEXECDIR);
-    return access(ret_path, X_OK) == 0 ? 0 : -errno;
+    snprintf(program->worker_path, sizeof program->worker_path, "%s/holdfast-worker", HOLDFAST_LIBEXECDIR);
+    return access(program->worker_path, X_OK) == 0 ? 0 : -errno;
 }
 
 /* Handled by the event loop, so blocked; children get their own mask. SIGPIPE: writing to a vanished peer is an error
@@ -144,23 +141,26 @@ static void prepare_signals(void)
     sigaddset(&handled, SIGTERM);
     sigaddset(&handled, SIGINT);
     sigaddset(&handled, SIGHUP);
+    sigaddset(&handled, SIGUSR2);
     sigprocmask(SIG_BLOCK, &handled, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 
-static int run(struct settings *settings)
+static int run(struct settings *settings, char **arguments)
 {
-    char worker[4096], why[512];
-    int error = find_worker(worker, sizeof worker);
+    static struct program program;
+    char why[512];
+    program.arguments = arguments;
+    int error = find_programs(&program);
     if (error < 0) {
         log_error("can't find holdfast-worker, neither beside this program nor as %s: %s; is the installation complete?",
-                  worker, strerror(-error));
+                  program.worker_path, strerror(-error));
         settings_free(settings);
         return EXIT_FAILURE;
     }
     raise_fd_limit(settings);
     prepare_signals();
-    int status = supervisor_run(settings, worker, why, sizeof why);
+    int status = supervisor_run(settings, &program, why, sizeof why);
     if (why[0])
         log_error("%s", why);
     return status;
@@ -179,7 +179,7 @@ int main(int argc, char **argv)
     if (!settings)
         return EXIT_USAGE;
     if (!options.check && !options.print_config)
-        return run(settings);
+        return run(settings, argv);
     if (options.print_config)
         config_print(stdout, settings);
     else

@@ -8,12 +8,17 @@
 #include "common/log.h"
 #include "supervisor/supervisor.h"
 
+static bool is_ending(const struct supervisor *supervisor)
+{
+    return supervisor->stopping || supervisor->upgrading;
+}
+
 static int on_refill(sd_event_source *source, uint64_t time_us, void *userdata)
 {
     struct supervisor *supervisor = userdata;
     (void)source;
     (void)time_us;
-    for (size_t i = 0; i < supervisor->spare_count && !supervisor->stopping; i++) {
+    for (size_t i = 0; i < supervisor->spare_count && !is_ending(supervisor); i++) {
         if (supervisor->spares[i])
             continue;
         int error = child_spawn(supervisor, CHILD_SPARE, &supervisor->spares[i]);
@@ -29,7 +34,7 @@ static int on_refill(sd_event_source *source, uint64_t time_us, void *userdata)
 void supervisor_refill_spares(struct supervisor *supervisor)
 {
     int enabled = SD_EVENT_OFF;
-    if (supervisor->spare_count == 0 || supervisor->stopping)
+    if (supervisor->spare_count == 0 || is_ending(supervisor))
         return;
     if (supervisor->spare_timer)
         sd_event_source_get_enabled(supervisor->spare_timer, &enabled);
@@ -54,6 +59,15 @@ struct child *supervisor_take_child(struct supervisor *supervisor, int *ret_erro
     return *ret_error < 0 ? NULL : child;
 }
 
+void supervisor_drop_spares(struct supervisor *supervisor)
+{
+    supervisor->spare_timer = sd_event_source_disable_unref(supervisor->spare_timer);
+    for (size_t i = 0; i < supervisor->spare_count; i++) {
+        child_free(supervisor->spares[i]);
+        supervisor->spares[i] = NULL;
+    }
+}
+
 void supervisor_spare_ended(struct child *child, const siginfo_t *end)
 {
     struct supervisor *supervisor = child->supervisor;
@@ -62,7 +76,7 @@ void supervisor_spare_ended(struct child *child, const siginfo_t *end)
     for (size_t i = 0; i < supervisor->spare_count; i++)
         if (supervisor->spares[i] == child)
             supervisor->spares[i] = NULL;
-    if (supervisor->stopping)
+    if (is_ending(supervisor))
         return;
     struct restart_limits limits = supervisor->settings->restart;
     limits.give_up_after = 0;

@@ -15,6 +15,7 @@
 #include "supervisor/handover.h"
 #include "supervisor/health.h"
 #include "supervisor/notify.h"
+#include "supervisor/upgrade.h"
 
 #define STOP_DEADLINE_NS (10 * NS_PER_S)
 #define TIMER_ACCURACY_US 100 /* sd-event's default of 250 ms is for the idle; a takeover is not */
@@ -136,15 +137,6 @@ static int on_stop_deadline(sd_event_source *source, uint64_t time_us, void *use
     return 0;
 }
 
-static void drop_spares(struct supervisor *supervisor)
-{
-    supervisor->spare_timer = sd_event_source_disable_unref(supervisor->spare_timer);
-    for (size_t i = 0; i < supervisor->spare_count; i++) {
-        child_free(supervisor->spares[i]);
-        supervisor->spares[i] = NULL;
-    }
-}
-
 void supervisor_stop(struct supervisor *supervisor, const char *cause)
 {
     if (supervisor->stopping) {
@@ -154,6 +146,7 @@ void supervisor_stop(struct supervisor *supervisor, const char *cause)
     }
     log_notice("stopping: %s", cause);
     supervisor->stopping = true;
+    supervisor->upgrading = false;
     notify_stopping(supervisor);
     supervisor_arm(supervisor, &supervisor->stop_timer, STOP_DEADLINE_NS, on_stop_deadline, supervisor);
     for (size_t i = 0; i < supervisor->channel_count; i++)
@@ -166,6 +159,8 @@ void supervisor_changed(struct supervisor *supervisor)
     notify_changed(supervisor);
     if (supervisor->stopping)
         finish_if_done(supervisor);
+    else if (supervisor->upgrading)
+        upgrade_progress(supervisor);
 }
 
 static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
@@ -183,6 +178,17 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
     (void)info;
     (void)userdata;
     log_notice("SIGHUP: the configuration is read at start only; restart holdfastd to apply a changed one");
+    return 0;
+}
+
+/* As in other daemons that can: SIGUSR2 asks for an upgrade in place. */
+static int on_upgrade_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+    const char *why;
+    (void)source;
+    (void)info;
+    if (upgrade_begin(userdata, &why) < 0)
+        log_error("no upgrade: %s", why);
     return 0;
 }
 
@@ -213,6 +219,8 @@ static int watch_signals(struct supervisor *supervisor)
         error = sd_event_add_signal(supervisor->event, NULL, SIGINT, on_stop_signal, supervisor);
     if (error >= 0)
         error = sd_event_add_signal(supervisor->event, NULL, SIGHUP, on_hangup, supervisor);
+    if (error >= 0)
+        error = sd_event_add_signal(supervisor->event, NULL, SIGUSR2, on_upgrade_signal, supervisor);
     return error;
 }
 
@@ -261,14 +269,17 @@ static void start(struct supervisor *supervisor)
     if (records(supervisor))
         archive_client_start(supervisor);
     for (size_t i = 0; i < supervisor->channel_count; i++)
-        channel_handle(supervisor->channels[i], CHANNEL_EVENT_START, "start");
+        if (supervisor->channels[i]->wanted)
+            channel_handle(supervisor->channels[i], CHANNEL_EVENT_START, "start");
+        else
+            channel_handle(supervisor->channels[i], CHANNEL_EVENT_STOP, "stopped before the upgrade");
     supervisor_refill_spares(supervisor);
 }
 
 static void supervisor_free(struct supervisor *supervisor)
 {
     control_close(supervisor->control);
-    drop_spares(supervisor);
+    supervisor_drop_spares(supervisor);
     for (size_t i = 0; i < supervisor->channel_count; i++)
         channel_free(supervisor->channels[i]);
     archive_client_free(supervisor);
@@ -284,7 +295,7 @@ static void supervisor_free(struct supervisor *supervisor)
     free(supervisor);
 }
 
-int supervisor_run(struct settings *settings, const char *worker_path, char *why, size_t why_size)
+int supervisor_run(struct settings *settings, const struct program *program, char *why, size_t why_size)
 {
     struct supervisor *supervisor = calloc(1, sizeof *supervisor);
     int status = 1;
@@ -295,12 +306,20 @@ int supervisor_run(struct settings *settings, const char *worker_path, char *why
     why[0] = '\0';
     supervisor->settings = settings;
     supervisor->started = monotonic_now();
-    snprintf(supervisor->worker_path, sizeof supervisor->worker_path, "%s", worker_path);
+    supervisor->arguments = program->arguments;
+    memcpy(supervisor->worker_path, program->worker_path, sizeof supervisor->worker_path);
+    memcpy(supervisor->program_path, program->path, sizeof supervisor->program_path);
     if (prepare(supervisor, why, why_size) >= 0) {
         start(supervisor);
         status = sd_event_loop(supervisor->event);
         if (status < 0) {
             snprintf(why, why_size, "the event loop failed: %s", strerror(-status));
+            status = 1;
+        }
+        if (status == UPGRADE_EXIT) {
+            control_close(supervisor->control);
+            supervisor->control = NULL;
+            upgrade_execute(supervisor);
             status = 1;
         }
         log_notice("ended%s", status == 0 ? "" : "; something was left unsealed, the next start recovers it");

@@ -20,6 +20,8 @@ struct supervisor {
     sd_event *event;
     struct settings *settings;
     char worker_path[4096];
+    char program_path[4096]; /* of this program, as it was when it started */
+    char **arguments;        /* main()'s */
     monotonic started;
     struct channel **channels; /* in the order of the configuration */
     size_t channel_count;
@@ -51,15 +53,23 @@ struct supervisor {
     sd_event_source *store_timer; /* handover.c: the manager could not take everything yet */
     /* shutdown */
     bool stopping;
+    bool upgrading;       /* upgrade.c: channels park in OPENING, nothing is started */
     bool hurried;         /* a second signal came */
     bool left_unsealed;   /* a segment could not be sealed: the next start recovers it */
     sd_event_source *stop_timer;
     bool ready_notified;
 };
 
+/* Where this program and its worker are, and how it was called. */
+struct program {
+    char path[4096];
+    char worker_path[4096];
+    char **arguments;
+};
+
 /* Run until a signal or an operator ends it. The settings become the supervisor's. Returns the exit status; *why
  * holds the reason when it could not start. */
-int supervisor_run(struct settings *settings, const char *worker_path, char *why, size_t why_size);
+int supervisor_run(struct settings *settings, const struct program *program, char *why, size_t why_size);
 
 /* By name; NULL when there is none. */
 struct channel *supervisor_find_channel(struct supervisor *supervisor, const char *name);
@@ -74,7 +84,11 @@ void supervisor_changed(struct supervisor *supervisor);
 struct child *supervisor_take_child(struct supervisor *supervisor, int *ret_error);
 /* spares.c: bring the spares up to their number, soon: what is under way now goes first. */
 void supervisor_refill_spares(struct supervisor *supervisor);
+void supervisor_drop_spares(struct supervisor *supervisor);
 void supervisor_spare_ended(struct child *child, const siginfo_t *end);
+
+/* Set by upgrade.c for the program that it executes: the names of channels that stay stopped, each followed by ':'. */
+#define UPGRADE_VARIABLE "HOLDFAST_UPGRADE"
 
 /* child.c calls these two: one dispatcher for all kinds. */
 void supervisor_child_message(struct child *child, struct message *message);
