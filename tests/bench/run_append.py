@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""Appending records to a file: holdfast's mapped Avro log, the limit of memcpy, and what others do."""
+
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+
+import machine
+import report
+
+BACKENDS = ["memcpy", "map", "map-ahead", "avro-c", "lmdb", "sqlite"]
+WANTED = 8 << 30
+
+
+def affordable(folder):
+    """(bytes to fill, why it is less than wanted)."""
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    memory = machine.memory_available()
+    size, why = WANTED, ""
+    if free // 3 < size:
+        size, why = free // 3, f"only {free >> 30} GiB of disk are free"
+    if machine.file_system(folder) == "tmpfs" and memory // 3 < size:
+        size, why = memory // 3, f"only {memory >> 30} GiB of memory are available"
+    return max(size >> 20 << 20, 64 << 20), why
+
+
+def prove_valid(bench, folder):
+    """What the map backends write is a sound Avro log."""
+    for backend in ("map", "map-ahead"):
+        path = folder / "proof.avro"
+        bench.run_tool("bench_append", "--backend", backend, "--path", path, "--size", "64M", "--payload", 256)
+        output = bench.place.run(bench.build / "bin" / "holdfastctl", "verify", path).stdout
+        assert re.search(r"\d", output), output
+        path.unlink()
+
+
+class Combination:
+    def __init__(self):
+        self.ns = report.Figure(unit="ns")
+        self.rate = report.Figure(unit="M/s")
+        self.followed = report.Figure(unit="%")
+        self.written = report.Figure(unit="GiB")
+        self.what = ""
+
+    def add(self, result):
+        if "unavailable" in result:
+            for figure in (self.ns, self.rate):
+                figure.why = result["unavailable"]
+            return
+        self.what = result["what"]
+        self.ns.add(result["ns"] / result["records"])
+        self.rate.add(result["records"] / result["ns"] * 1000)
+        self.written.add(result["bytes"] / 2**30)
+        if result["reader_records"]:
+            self.followed.add(100 * min(result["reader_records"]) / result["records"])
+
+
+def measure(bench, folder, size, job):
+    backend, payload, readers = job
+    path = folder / "file"
+    try:
+        return bench.run_tool("bench_append", "--backend", backend, "--path", path, "--size", f"{size >> 20}M",
+                              "--payload", payload, "--readers", readers, "--ms", bench.choose(2500, 300),
+                              "--cpu", bench.pinning.under_test[0])
+    finally:
+        for leftover in folder.glob("file*"):
+            leftover.unlink()
+
+
+def tabulate(bench, title, combinations, notes):
+    table = bench.result.table(title, ["means", "ns per record", "records", "of memcpy", "slowest reader got", "written"],
+                               notes)
+    limit = combinations["memcpy"].ns
+    for backend in BACKENDS:
+        cell = combinations[backend]
+        table.add(cell.what or backend, cell.ns, cell.rate, report.ratio(cell.ns, limit), cell.followed, cell.written)
+
+
+def run_on(bench, folder):
+    kind = machine.file_system(folder)
+    size, why = affordable(folder)
+    if bench.quick:
+        size, why = 256 << 20, "QUICK"
+    notes = [f"At most {size / 2**30:.2g} GiB or {bench.choose(2.5, 0.3)} s each; the populated maps at most 1 GiB."
+             + (f" Less than 8 GiB: {why}." if why else "")]
+    for payload in (48, 256):
+        for readers in (0, 4):
+            combinations = {backend: Combination() for backend in BACKENDS}
+            for _ in range(bench.choose(3, 1)):
+                for backend in BACKENDS:
+                    combinations[backend].add(measure(bench, folder, size, (backend, payload, readers)))
+                    bench.say(f"{kind}, {payload} B, {readers} readers, {backend}: {combinations[backend].ns}")
+            tabulate(bench, f"Append, {payload} B, {readers} live readers, {kind}", combinations, notes)
+            bench.result.figures[f"{kind}/{payload}/{readers}"] = {
+                name: {"ns": cell.ns, "million_per_s": cell.rate, "followed_percent": cell.followed,
+                       "written_gib": cell.written} for name, cell in combinations.items()}
+
+
+def run(bench):
+    disk = bench.disk_folder("append")
+    prove_valid(bench, disk)
+    run_on(bench, disk)
+    memory = pathlib.Path("/dev/shm")
+    if memory.is_dir() and machine.file_system(memory) == "tmpfs" and machine.file_system(disk) != "tmpfs":
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-bench-", dir=memory))
+        try:
+            run_on(bench, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
