@@ -232,6 +232,33 @@ START_TEST(test_half_a_record_at_the_end)
 }
 END_TEST
 
+/* Behind the committed end of an open block an older record may lie, and even begin in the right place. In a sealed
+ * block, every record was meant: there a jump is a fault, but nothing is thrown away. */
+START_TEST(test_numbers_that_jump_inside_a_block)
+{
+    struct log_maker maker;
+    struct reading reading;
+    make_file(&maker, 2, 20, true);
+    maker.next_seq += 3;
+    ck_assert(log_maker_append(&maker));
+    scan_bytes(&maker, maker.size, &still_open, &reading);
+    ck_assert_uint_eq(reading.summary.faults, 0);
+    ck_assert_uint_eq(reading.summary.records, 40);
+    log_maker_seal(&maker);
+    scan_bytes(&maker, maker.block_start, &sealed, &reading);
+    ck_assert_uint_eq(reading.summary.faults, 1);
+    ck_assert_uint_eq(reading.summary.records, 41);
+    ck_assert_uint_eq(reading.summary.missing, 3);
+    maker.next_seq = FIRST + 10; /* numbers that were given before are never passed on */
+    ck_assert(log_maker_append(&maker));
+    log_maker_seal(&maker);
+    scan_bytes(&maker, maker.block_start, &sealed, &reading);
+    ck_assert_uint_eq(reading.summary.faults, 2);
+    ck_assert_uint_eq(reading.summary.records, 41);
+    log_maker_free(&maker);
+}
+END_TEST
+
 START_TEST(test_limits_end_the_scan)
 {
     struct log_maker maker;
@@ -504,6 +531,7 @@ int main(void)
     tcase_add_test(sound, test_killed_between_sync_marker_and_header);
     tcase_add_test(sound, test_successor_overwrites_an_uncommitted_seal);
     tcase_add_test(sound, test_half_a_record_at_the_end);
+    tcase_add_test(sound, test_numbers_that_jump_inside_a_block);
     tcase_add_test(sound, test_limits_end_the_scan);
     tcase_add_test(sound, test_last_seq_without_reading_all);
     tcase_add_test(sound, test_a_file_larger_than_the_window);
