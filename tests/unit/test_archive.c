@@ -212,6 +212,24 @@ START_TEST(test_seal_of_unknown_length_recovers)
 }
 END_TEST
 
+START_TEST(test_segments_that_nobody_got_are_removed)
+{
+    static const uint8_t begun[] = "Obj\1";
+    int fd, next_fd;
+    struct segment_grant orphan = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant used = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &next_fd);
+    ck_assert(archive_rig_has(&rig, orphan.name)); /* somebody has it */
+    fd_close(&fd);
+    log_maker_write(rig.channel, RIG_CHANNEL "-prepared-1.avro.open", begun, sizeof begun);
+    archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    ck_assert(!archive_rig_has(&rig, orphan.name));
+    ck_assert(archive_rig_has(&rig, used.name));
+    ck_assert(archive_rig_has(&rig, RIG_CHANNEL "-prepared-1.avro.open"));
+    fd_close(&fd);
+    fd_close(&next_fd);
+}
+END_TEST
+
 /* ---- refusals ---- */
 
 START_TEST(test_names_that_lead_elsewhere_are_refused)
@@ -288,9 +306,9 @@ START_TEST(test_a_full_disk)
     ck_assert_int_eq(mount("none", rig.log_dir, "tmpfs", 0, "size=600k"), 0);
     archive_rig_start(&rig);
     archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
-    fd_close(&fd);
     expect_no_segment(1024 * 1024, ENOSPC, "1.0 MiB wanted");
     ck_assert_int_eq(archive_rig_count(&rig, ""), 1); /* the failed one left nothing behind */
+    fd_close(&fd);
     archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
     fd_close(&fd);
     fd_close(&rig.socket);
@@ -467,7 +485,7 @@ int main(void)
     ADD(suite, "a segment's life", test_open_gives_a_preallocated_file, test_begin_and_seal,
         test_requests_may_be_repeated, test_seal_of_an_unused_segment_removes_it,
         test_two_segments_of_one_name_both_stay, test_seal_inside_a_block_keeps_what_was_committed,
-        test_seal_of_unknown_length_recovers);
+        test_seal_of_unknown_length_recovers, test_segments_that_nobody_got_are_removed);
     ADD(suite, "refusals", test_names_that_lead_elsewhere_are_refused, test_missing_file_and_missing_folder_are_told,
         test_a_file_in_place_of_the_folder, test_a_full_disk);
     ADD(suite, "order", test_what_a_recorder_waits_for_comes_first, test_nothing_is_leaked,

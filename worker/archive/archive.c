@@ -126,7 +126,7 @@ static struct request *take_next(struct archive *archive)
     return request;
 }
 
-/* ---- the work ---- */
+/* ---- the work: what failed is in the answer, and the supervisor tells it ---- */
 
 static void answer(struct archive *archive, enum message_type type, const void *payload, size_t size, int *fd)
 {
@@ -146,8 +146,6 @@ static void serve_open(struct archive *archive, const struct message_open_segmen
     struct message_segment segment;
     int fd;
     segments_open(archive->log_dir, request, &segment, &fd);
-    if (segment.error)
-        log_warning("%s: no segment: %s", request->channel, segment.reason);
     answer(archive, MESSAGE_SEGMENT, &segment, sizeof segment, segment.error ? NULL : &fd);
     fd_close(&fd);
 }
@@ -156,10 +154,6 @@ static void serve_seal(struct archive *archive, const struct message_seal *reque
 {
     struct message_sealed sealed;
     segments_seal(archive->log_dir, request, &sealed);
-    if (sealed.error)
-        log_warning("%s: %s was not sealed: %s", request->channel, request->name, sealed.reason);
-    else if (sealed.name[0])
-        log_info("%s: sealed %s, %llu bytes", request->channel, sealed.name, (unsigned long long)sealed.length);
     answer(archive, MESSAGE_SEALED, &sealed, sizeof sealed, NULL);
 }
 
@@ -167,8 +161,6 @@ static void serve_recover(struct archive *archive, const struct message_recover 
 {
     struct message_recovered recovered;
     recovery_run(archive->log_dir, request, &recovered);
-    if (recovered.error)
-        log_warning("%s: recovery failed: %s", request->channel, recovered.reason);
     answer(archive, MESSAGE_RECOVERED, &recovered, sizeof recovered, NULL);
 }
 

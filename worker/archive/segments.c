@@ -74,11 +74,34 @@ static void explain_open(const char *log_dir, const struct message_open_segment 
              wanted, left);
 }
 
+/* An archive that was killed before it could hand a segment out leaves it behind: prepared, never begun, and in nobody's
+ * hands, which the lock tells. One that was begun is for recovery, whoever had it. */
+static void remove_orphans(int folder, const char *channel)
+{
+    struct folder_list list;
+    uint8_t first = 1;
+    if (folder_list(folder, channel, &list) < 0)
+        list.count = 0; /* not worth failing for */
+    for (size_t i = 0; i < list.count; i++) {
+        const char *name = list.files[i].name;
+        if (!folder_is_prepared(channel, name) || !folder_has_suffix(name, AVRO_LOG_OPEN_SUFFIX))
+            continue;
+        int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && pread(fd, &first, 1, 0) >= 0 && first == 0 &&
+            unlinkat(folder, name, 0) == 0)
+            log_info("%s: removed %s, which was prepared and never handed out", channel, name);
+        fd_close(&fd);
+        first = 1;
+    }
+    folder_list_free(&list);
+}
+
 static int make_segment(int folder, const struct message_open_segment *request, struct segment_grant *ret)
 {
     struct stat status;
     if (request->size < AVRO_LOG_HEADER_MAX || request->size > INT64_MAX)
         return -EINVAL;
+    remove_orphans(folder, request->channel);
     int fd = create_prepared(folder, request->channel, ret->name);
     if (fd < 0)
         return fd;
