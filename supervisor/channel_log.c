@@ -224,6 +224,8 @@ static void take_as_next(struct channel *channel, struct message *message)
 
 static void handle_no_segment(struct channel *channel, const struct message_segment *segment)
 {
+    if (segment->error == ENOSPC)
+        archive_client_expire(channel); /* retention may make room before the next attempt */
     if (channel->log_state == LOG_OPENING) {
         enter_trouble(channel, segment->reason);
     } else if (channel->next_requested) {
@@ -231,8 +233,9 @@ static void handle_no_segment(struct channel *channel, const struct message_segm
         channel->next_retry = true;
         uint64_t delay = arm_retry(channel);
         if (strcmp(channel->log_trouble, segment->reason) != 0)
-            log_warning("channel %s: the next segment can't be prepared: %s; next attempt in %.1f s",
-                        channel->spec->name, segment->reason, (double)delay / 1e9);
+            log_error("channel %s: the next segment can't be prepared: %s; when the current one is full, datagrams are "
+                      "relayed but not recorded (record_lost); next attempt in %.1f s",
+                      channel->spec->name, segment->reason, (double)delay / 1e9);
         snprintf(channel->log_trouble, sizeof channel->log_trouble, "%s", segment->reason);
     }
 }

@@ -163,12 +163,13 @@ void control_close(struct control *control)
 {
     if (!control)
         return;
-    while (control->clients)
-        control_client_free(control->clients);
+    /* The socket before the connections: who sees its connection end can wait for a new socket. */
     sd_event_source_disable_unref(control->accept_source);
     sd_event_source_disable_unref(control->accept_pause);
-    sd_event_source_disable_unref(control->rate_timer);
     control_socket_close(&control->socket);
+    while (control->clients)
+        control_client_free(control->clients);
+    sd_event_source_disable_unref(control->rate_timer);
     free(control->rates);
     free(control);
 }

@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "supervisor/control_report.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/upgrade.h"
 
 #define NAMES_LISTED_MAX 20
 
@@ -156,12 +157,22 @@ static json_t *verb_shutdown(struct verb_call *call)
     return json_pack("{s:b}", "accepted", 1);
 }
 
+/* The connection ends when the program is executed again: by that a client sees that it happens. */
+static json_t *verb_upgrade(struct verb_call *call)
+{
+    const char *why;
+    if (upgrade_begin(call->supervisor, &why) < 0)
+        return fail(call, CONTROL_ERROR_REFUSED, why);
+    return json_pack("{s:b}", "accepted", 1);
+}
+
 static json_t *(*const verbs[VERB_COUNT])(struct verb_call *) = {
     [VERB_ping] = verb_ping,       [VERB_status] = verb_status,
     [VERB_check] = verb_check,     [VERB_crashes] = verb_crashes,
     [VERB_start] = verb_start,     [VERB_stop] = verb_stop,
     [VERB_restart] = verb_restart, [VERB_reset_failed] = verb_reset_failed,
     [VERB_rotate] = verb_rotate,   [VERB_shutdown] = verb_shutdown,
+    [VERB_upgrade] = verb_upgrade,
 };
 
 /* ---- dispatch ---- */

@@ -30,6 +30,7 @@ int ctl_status(const struct ctl_options *options, const char *channel);
 int ctl_check(const struct ctl_options *options, const char *channel);
 int ctl_crashes(const struct ctl_options *options, const char *channel);
 int ctl_shutdown(const struct ctl_options *options, const char *channel);
+int ctl_upgrade(const struct ctl_options *options, const char *channel);
 /* ctl_channel.c: start, stop, restart, reset-failed, rotate */
 int ctl_change(const struct ctl_options *options, enum control_verb_id verb, const char *channel);
 

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Verbs about the supervisor as a whole: ping, check, shutdown. */
+/* Verbs about the supervisor as a whole: ping, check, shutdown, upgrade. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
 
+#include "common/fd.h"
 #include "common/units.h"
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_client.h"
@@ -69,6 +73,56 @@ int ctl_shutdown(const struct ctl_options *options, const char *channel)
         ctl_print_json(result);
     else if (status == CTL_OK)
         puts("shutdown accepted");
+    json_decref(result);
+    ctl_client_close(&client);
+    return status;
+}
+
+#define UPGRADE_LOOK_NS (10 * NS_PER_MS)
+
+static bool is_listening(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path)
+        return false;
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool listening = fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+    fd_close(&fd);
+    return listening;
+}
+
+/* The old program's socket is gone before its connections end; the new one makes its own. */
+static bool wait_for_successor(const struct ctl_client *client)
+{
+    const struct timespec pause = {.tv_nsec = UPGRADE_LOOK_NS};
+    while (!is_listening(client->options->socket)) {
+        if (monotonic_now().ns > client->deadline.ns)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+int ctl_upgrade(const struct ctl_options *options, const char *channel)
+{
+    struct ctl_client client;
+    json_t *result = NULL;
+    int status = ctl_client_open(&client, options);
+    if (status == CTL_OK)
+        status = ctl_client_call(&client, "upgrade", ctl_channel_params(channel), &result);
+    if (status == CTL_OK && !options->no_wait) {
+        if (ctl_client_wait_end(&client) == CTL_OK && wait_for_successor(&client)) {
+            status = ctl_ping(options, NULL);
+        } else {
+            ctl_complain("the upgrade was accepted, but the new holdfastd does not answer yet: see its log");
+            status = CTL_NO;
+        }
+    } else if (status == CTL_OK && options->json) {
+        ctl_print_json(result);
+    } else if (status == CTL_OK) {
+        puts("upgrade accepted");
+    }
     json_decref(result);
     ctl_client_close(&client);
     return status;

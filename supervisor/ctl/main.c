@@ -26,6 +26,8 @@ static int run(const struct ctl_command *command)
         return ctl_crashes(options, command->channel);
     case VERB_shutdown:
         return ctl_shutdown(options, command->channel);
+    case VERB_upgrade:
+        return ctl_upgrade(options, command->channel);
     case VERB_start:
     case VERB_stop:
     case VERB_restart:
