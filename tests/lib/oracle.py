@@ -4,6 +4,7 @@ files that independent programs wrote; nothing asks holdfast how well it did, ex
 
 import collections
 import multiprocessing
+import signal
 import struct
 import subprocess
 
@@ -68,8 +69,10 @@ def read_with_python_avro(files, jobs=2):
     if jobs == 1 or len(files) == 1:
         parts = map(read_one_with_python_avro, files)
     else:
-        with multiprocessing.Pool(jobs) as pool:
-            parts = pool.map(read_one_with_python_avro, files)
+        pool = multiprocessing.Pool(jobs, initializer=signal.signal, initargs=(signal.SIGTERM, signal.SIG_DFL))
+        parts = pool.map(read_one_with_python_avro, files)
+        pool.close()  # no terminate(): its SIGTERM may meet a process in the middle of its exit
+        pool.join()
     return [record for part in parts for record in part]
 
 
