@@ -91,10 +91,23 @@ void avro_log_write_block_header(uint8_t to[AVRO_LOG_BLOCK_HEADER_SIZE], uint64_
     put_padded(to + AVRO_LOG_PADDED_SIZE, size);
 }
 
+/* isa-l 2.30 returns from its AVX-512 kernel with the vector registers' upper halves in use, and every SSE instruction
+ * from there on pays for it: about 200 ns per record. */
+static inline void leave_avx(void)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx"))
+        __asm__ volatile("vzeroupper" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+                         "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+#endif
+}
+
 uint32_t avro_log_crc32c(const uint8_t *from, size_t size)
 {
     /* isa-l takes a non-const pointer and an int; a record is far below INT_MAX. It leaves both inversions to us. */
-    return ~crc32_iscsi((unsigned char *)from, (int)size, 0xffffffffu);
+    uint32_t crc = ~crc32_iscsi((unsigned char *)from, (int)size, 0xffffffffu);
+    leave_avx();
+    return crc;
 }
 
 /* ---- file header ---- */
