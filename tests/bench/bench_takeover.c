@@ -112,7 +112,6 @@ int main(int argc, char **argv)
     union socket_address on, listen;
     int one = 1, pid;
     support_address(support_option(argc, argv, "--on", ""), &on);
-    support_pin((int)support_number(support_option(argc, argv, "--cpu", "0"), 1023));
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     sink = support_bind(&on, 4 << 20);
     if (setsockopt(sink, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one) < 0)

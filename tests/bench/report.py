@@ -44,7 +44,9 @@ class Figure:
 
 
 def number(value, digits=3):
-    """Three significant digits below 1,000, thousands separated above."""
+    """Counts as they are; else three significant digits below 1,000, thousands separated everywhere."""
+    if isinstance(value, int):
+        return f"{value:,}"
     if value == 0:
         return "0"
     if abs(value) >= 1000:
@@ -58,7 +60,7 @@ def ratio(figure, other):
         return "—"
     if figure.lossy or other.lossy:
         return "loss"
-    return f"{figure.median / other.median:.2f} ×" if other.median else "—"
+    return f"{number(float(figure.median / other.median))} ×" if other.median else "—"
 
 
 class Table:

@@ -63,7 +63,7 @@ def measure(bench, folder, size, job):
     path = folder / "file"
     try:
         return bench.run_tool("bench_append", "--backend", backend, "--path", path, "--size", f"{size >> 20}M",
-                              "--payload", payload, "--readers", readers, "--ms", bench.choose(2500, 300),
+                              "--payload", payload, "--readers", readers, "--ms", bench.choose(2000, 300),
                               "--cpu", bench.pinning.under_test[0])
     finally:
         for leftover in folder.glob("file*"):
@@ -84,7 +84,7 @@ def run_on(bench, folder):
     size, why = affordable(folder)
     if bench.quick:
         size, why = 256 << 20, "QUICK"
-    notes = [f"At most {size / 2**30:.2g} GiB or {bench.choose(2.5, 0.3)} s each; the populated maps at most 1 GiB."
+    notes = [f"At most {size / 2**30:.2g} GiB or {bench.choose(2, 0.3)} s each; the populated maps at most 1 GiB."
              + (f" Less than 8 GiB: {why}." if why else "")]
     for payload in (48, 256):
         for readers in (0, 4):

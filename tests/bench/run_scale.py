@@ -3,12 +3,12 @@
 how much goes through all of them together."""
 
 import re
+import shutil
+import statistics
 import time
 
 import machine
 import report
-import shutil
-import statistics
 import systems
 from lib.holdfast import Control, Daemon, channel
 
