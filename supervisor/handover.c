@@ -21,6 +21,7 @@
 #include "supervisor/notify.h"
 
 #define STORE_RETRY_NS (20 * NS_PER_MS)
+#define LAST_RETRIES   5 /* so often an orderly end waits for a manager that is busy */
 
 /* ---- storing ---- */
 
@@ -82,8 +83,13 @@ static int on_retry(sd_event_source *source, uint64_t time_us, void *userdata)
     struct supervisor *supervisor = userdata;
     (void)source;
     (void)time_us;
-    for (size_t i = 0; i < supervisor->channel_count; i++)
+    supervisor->store_behind = false;
+    for (size_t i = 0; i < supervisor->channel_count && !supervisor->store_behind; i++)
         handover_changed(supervisor->channels[i]);
+    if (supervisor->stopping && (!supervisor->store_behind || ++supervisor->store_patience == LAST_RETRIES)) {
+        supervisor->store_behind = false; /* what stays in the store is found to be of no use at the next start */
+        supervisor_changed(supervisor);
+    }
     return 0;
 }
 
@@ -99,6 +105,7 @@ void handover_changed(struct channel *channel)
     for (uint32_t place = 0; place < count; place++) {
         int error = update_place(channel, place);
         if (error == -EAGAIN) {
+            channel->supervisor->store_behind = true;
             supervisor_arm(channel->supervisor, &channel->supervisor->store_timer, STORE_RETRY_NS, on_retry,
                            channel->supervisor);
             return;

@@ -111,7 +111,7 @@ static void finish_if_done(struct supervisor *supervisor)
     if (!supervisor->hurried && (supervisor->seal_count > 0 || !is_log_quiet(supervisor)))
         return;
     archive_client_stop(supervisor);
-    if (supervisor->archive && !supervisor->hurried)
+    if ((supervisor->archive || supervisor->store_behind) && !supervisor->hurried)
         return;
     sd_event_exit(supervisor->event, supervisor->left_unsealed || supervisor->seal_count > 0 ? 1 : 0);
 }

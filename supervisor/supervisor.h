@@ -50,7 +50,9 @@ struct supervisor {
     monotonic last_expire;
     sd_event_source *status_timer;
     char status_text[256];
-    sd_event_source *store_timer; /* handover.c: the manager could not take everything yet */
+    sd_event_source *store_timer; /* handover.c */
+    bool store_behind;            /* the manager could not take everything yet */
+    uint32_t store_patience;
     /* shutdown */
     bool stopping;
     bool upgrading;       /* upgrade.c: channels park in OPENING, nothing is started */

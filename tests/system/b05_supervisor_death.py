@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""The supervisor itself dies, or makes room for a new program: the hold outlives it, in a service manager's store of
+descriptors or by handing it over, and no datagram that the kernel accepted is missing anywhere."""
+
+import array
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+from lib import oracle
+from lib.holdfast import Daemon, Notifications, Sender, Sink, channel
+from lib.place import core, kill, wait_until
+
+# What a service manager does to hand descriptors over: 3 and following, named, addressed to this very process.
+HAND_OVER = """
+import os, sys
+fds, names, program = [int(fd) for fd in sys.argv[1].split(",") if fd], sys.argv[2], sys.argv[3:]
+high = [os.dup2(fd, 500 + at) for at, fd in enumerate(fds)]
+for at, fd in enumerate(high):
+    os.dup2(fd, 3 + at)
+os.closerange(3 + len(fds), 1024)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=names)
+os.execv(program[0], program)
+"""
+
+
+class Store(Notifications):
+    """A notification socket that keeps descriptors as FDSTORE=1 asks for."""
+
+    def __init__(self, path):
+        self.kept = {}
+        self.lock = threading.Lock()
+        super().__init__(path)
+        threading.Thread(target=self.follow, daemon=True).start()
+
+    def follow(self):
+        """A manager reads all the time; the kernel queues few messages for one that does not."""
+        while select.select([self.socket], [], [])[0]:
+            self.poll()
+
+    def poll(self):
+        with self.lock:
+            return self.read_all()
+
+    def read_all(self):
+        while True:
+            try:
+                data, controls, _flags, _from = self.socket.recvmsg(65536, 4096)
+            except BlockingIOError:
+                return self.messages
+            fds = array.array("i")
+            for level, kind, content in controls:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    fds.frombytes(content[:len(content) // 4 * 4])
+            lines = data.decode().splitlines()
+            fields = dict(line.split("=", 1) for line in lines)
+            if "FDSTOREREMOVE" in fields:
+                for fd in self.kept.pop(fields["FDNAME"], []):
+                    os.close(fd)
+            elif "FDSTORE" in fields:
+                assert fields["FDPOLL"] == "0", "or an error on a socket would throw it out of the store"
+                self.kept.setdefault(fields["FDNAME"], []).extend(fds)
+            self.messages += lines
+
+    def take_messages(self):
+        self.poll()
+        self.messages = []
+
+
+class StoredDaemon(Daemon):
+    """holdfastd under a service manager with a store."""
+
+    def start_stored(self):
+        if self.notifications is None:
+            self.notifications = Store(self.place.folder / "store.sock")
+        self.notifications.take_messages()
+        kept = [(name, fd) for name, fds in self.notifications.kept.items() for fd in fds]
+        command = [self.place.program("holdfastd"), "--config", str(self.config)]
+        if kept:
+            command = [sys.executable, "-c", HAND_OVER, ",".join(str(fd) for _, fd in kept),
+                       ":".join(name for name, _ in kept), *command]
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            pass_fds=[fd for _, fd in kept], env=self.environment({}),
+                                            cwd=self.place.folder)
+        self.wait_ready()
+        return self
+
+    def die(self):
+        """As a service manager sees it: the main process is gone, and it kills what is left of the service."""
+        self.notifications.poll()
+        self.kill_all()
+        self.notifications.poll()
+
+
+def feed(place, daemon_class=StoredDaemon, **record):
+    listens, outlet = [place.ipv4(), place.ipv4()], place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = daemon_class(place, channel("engine", listens[0], relays={"display": outlet},
+                                         record={"segment_size": "1M", **record}),
+                          channel("idle", listens[1], record={}))
+    return daemon, listens[0], sink
+
+
+def judge(place, daemon, sender, sink, count):
+    """Everything exactly once in the log, at least once on the relay, in one unbroken row of numbers."""
+    daemon.wait_drained("engine", count)
+    entry = daemon.status("engine")
+    assert entry["counters"]["kernel_dropped"] == 0
+    oracle.assert_ledger(entry)
+    daemon.stop()
+    sink.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    files = daemon.segments("engine")
+    assert not daemon.segments("engine", ".avro.open") and not daemon.segments("idle", ".avro.open")
+    oracle.assert_verified(daemon, files)
+    records = oracle.read_with_avro_c(place, files)
+    oracle.assert_consecutive(records, first=0)
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
+    oracle.assert_at_least_once(sent, oracle.read_datagrams(sink.record)[0], "relayed")
+
+
+@core
+def test_a_killed_supervisor_comes_back_with_everything(place):
+    daemon, listen, sink = feed(place)
+    daemon.start_stored()
+    count, deaths = place.scaled(24000), 5
+    sender = Sender(place, listen, count, rate=place.scaled(6000), sizes=(64, 200, 800))
+    for number in range(deaths):
+        daemon.wait_counter("engine", "received", count * (number + 1) // (deaths + 2))
+        daemon.die()
+        daemon.start_stored()
+    sender.wait()
+    judge(place, daemon, sender, sink, count)
+    daemon.notifications.poll()
+    assert not daemon.notifications.kept, f"after an orderly end nothing stays: {sorted(daemon.notifications.kept)}"
+
+
+@core
+def test_the_store_holds_each_descriptor_once_under_its_name(place):
+    daemon, listen, _sink = feed(place)
+    daemon.start_stored()
+    Sender(place, listen, 100).wait()
+    daemon.wait_drained("engine", 100)
+    expected = {"engine.rx", "engine.ring", "engine.log", "engine.out.0", "idle.rx", "idle.ring", "idle.log"}
+
+    def stored():
+        daemon.notifications.poll()
+        return set(daemon.notifications.kept) >= expected
+    wait_until(stored, 10, "everything to be stored")
+    for _ in range(3):
+        daemon.call("rotate", {"channel": "engine"})
+        Sender(place, listen, 10, name=f"more{_}").wait()
+    kill(daemon.status("engine")["pid"])
+    daemon.wait_state("engine", "RUNNING")
+    daemon.notifications.poll()
+    assert set(daemon.notifications.kept) - {"engine.next", "idle.next"} == expected
+    assert all(len(fds) == 1 for fds in daemon.notifications.kept.values()), daemon.notifications.kept
+    daemon.stop()
+
+
+@core
+def test_ten_upgrades_in_a_row_lose_nothing(place):
+    daemon, listen, sink = feed(place, Daemon)
+    daemon.start()
+    daemon.ctl("stop", "idle")
+    count, upgrades = place.scaled(24000), 10
+    sender = Sender(place, listen, count, rate=place.scaled(6000), sizes=(64, 200, 800))
+    for number in range(upgrades):
+        daemon.wait_counter("engine", "received", count * (number + 1) // (upgrades + 2))
+        pid, generation = daemon.status()["supervisor"]["pid"], daemon.status("engine")["generation"]
+        daemon.disconnect()
+        daemon.ctl("upgrade")
+        daemon.wait_state("engine", "RUNNING")
+        assert daemon.status()["supervisor"]["pid"] == pid
+        assert daemon.status("engine")["generation"] > generation, "numbers of generations are never used again"
+        assert daemon.status("idle")["state"] == "STOPPED", "what an operator stopped stays stopped"
+    sender.wait()
+    assert daemon.status("engine")["restarts"] == 0, "an upgrade is no death"
+    judge(place, daemon, sender, sink, count)
+
+
+def test_an_upgrade_takes_a_changed_configuration(place):
+    """A ring of another size can't be continued; sockets and numbering can."""
+    daemon, listen, sink = feed(place, Daemon)
+    daemon.start()
+    first = Sender(place, listen, 500, name="first", rate=2000)
+    first.wait()
+    daemon.wait_drained("engine", 500)
+    daemon.config.write_text(daemon.config.read_text().replace('channel "engine" {',
+                                                               'channel "engine" {\n  ring_size = "8M"'))
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    daemon.wait_state("engine", "RUNNING")
+    assert daemon.status("engine")["ring"]["capacity_bytes"] == 8 << 20
+    second = Sender(place, listen, 500, name="second", rate=2000)
+    second.wait()
+    daemon.wait_drained("engine", 500)
+    daemon.stop()
+    sink.stop()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    oracle.assert_consecutive(records, first=0)
+    sent = oracle.read_datagrams(first.record)[0] + oracle.read_datagrams(second.record)[0]
+    assert [record.payload for record in records] == sent
+
+
+def test_a_store_with_strange_descriptors_does_no_harm(place):
+    """Names of channels that are gone, false names, a segment that was sealed meanwhile: closed, told, not used."""
+    daemon, listen, sink = feed(place)
+    daemon.start_stored()
+    sender = Sender(place, listen, 300)
+    sender.wait()
+    daemon.wait_drained("engine", 300)
+    daemon.die()
+    kept = daemon.notifications.kept
+    kept["gone.rx"] = [os.dup(kept["engine.rx"][0])]
+    kept["engine.out.7"] = [os.dup(kept["engine.rx"][0])]
+    kept["idle.rx"], kept["idle.ring"] = kept["idle.ring"], kept["idle.rx"]
+    kept["nonsense"] = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)]
+    daemon.start_stored()
+    log = daemon.log_text()
+    for name in ("gone.rx", "engine.out.7", "idle.rx", "idle.ring", "nonsense"):
+        assert f"{name} of the supervisor before has no use here" in log, name
+    judge(place, daemon, sender, sink, 300)
+
+
+def test_a_second_signal_and_an_upgrade_do_not_mix(place):
+    """A stop that comes during an upgrade is a stop."""
+    daemon, listen, _sink = feed(place, Daemon)
+    daemon.start()
+    Sender(place, listen, 100).wait()
+    daemon.wait_drained("engine", 100)
+    kill(daemon.status("engine")["pid"], signal.SIGSTOP)  # holds the upgrade up
+    daemon.disconnect()
+    daemon.process.send_signal(signal.SIGUSR2)
+    daemon.wait_for_log("upgrade: executing")
+    daemon.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: "STOPPING=1" in daemon.notifications.poll(), 10, "STOPPING=1")
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.process.wait(5)
+    daemon.start()
+    daemon.stop()
+    assert len(oracle.read_with_avro_c(place, daemon.segments("engine"))) == 100
