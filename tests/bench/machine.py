@@ -121,6 +121,16 @@ def tree_cpu_ns(pids):
     return sum(map(process_cpu_ns, everything))
 
 
+def move_tree(pid, cpus):
+    """All threads of a process and of all below it."""
+    for process in [pid] + children_of(pid):
+        try:
+            for thread in os.listdir(f"/proc/{process}/task"):
+                os.sched_setaffinity(int(thread), cpus)
+        except OSError:
+            continue  # it has just ended
+
+
 def environment(quick):
     load = os.getloadavg()[0]
     pinning = Pinning()
