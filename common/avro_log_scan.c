@@ -197,7 +197,6 @@ static void report_record(struct scan *scan, const struct avro_log_found *found)
     if (scan->block.count++ == 0)
         summary->blocks++;
     scan->block.size = found->offset + found->length - (scan->block.offset + AVRO_LOG_BLOCK_HEADER_SIZE);
-    summary->last_block = scan->block;
     scan->expected_seq = seq + 1;
     scan->exact = true;
     if (visitor->record)
@@ -230,8 +229,15 @@ static int read_record(struct scan *scan, uint64_t offset, uint64_t limit, struc
     return -EBADMSG;
 }
 
+static void end_block(struct scan *scan)
+{
+    if (scan->block.count > 0)
+        scan->summary->last_block = scan->block;
+}
+
 static void begin_block(struct scan *scan, uint64_t offset, bool sealed)
 {
+    end_block(scan);
     const struct avro_log_summary *summary = scan->summary;
     scan->block = (struct avro_log_block){.offset = offset, .sealed = sealed};
     scan->exact = false;
@@ -385,6 +391,7 @@ static void scan_file(struct scan *scan)
     uint64_t offset = summary->header_size;
     while (offset < scan->file_size && scan->result == 0 && !scan->ended)
         offset = scan_block(scan, offset);
+    end_block(scan);
 }
 
 int avro_log_scan(int fd, const struct avro_log_scan_options *options, const struct avro_log_visitor *visitor,

@@ -134,8 +134,8 @@ static void print_rescue(const struct rescue *rescue)
     printf("%s: %s records, seq %" PRIu64 "..%" PRIu64 ", written to %s\n", rescue->path, records, summary->first_seq,
            summary->last_seq, rescue->result);
     if (summary->faults > 0)
-        printf("  left out: what is damaged, %" PRIu64 " faults, the first at byte %" PRIu64 ": %s\n", summary->faults,
-               summary->fault_offset, summary->fault_what);
+        printf("  left out: what is damaged, in %" PRIu64 " place%s, the first at byte %" PRIu64 ": %s\n",
+               summary->faults, summary->faults > 1 ? "s" : "", summary->fault_offset, summary->fault_what);
     else
         printf("  nothing was left out: every block is sound\n");
     ctl_ranges_print(&rescue->gaps, "not in it");
