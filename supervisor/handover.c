@@ -86,7 +86,7 @@ static int on_retry(sd_event_source *source, uint64_t time_us, void *userdata)
     supervisor->store_behind = false;
     for (size_t i = 0; i < supervisor->channel_count && !supervisor->store_behind; i++)
         handover_changed(supervisor->channels[i]);
-    if (supervisor->stopping && (!supervisor->store_behind || ++supervisor->store_patience == LAST_RETRIES)) {
+    if (supervisor->stopping && (!supervisor->store_behind || ++supervisor->store_patience >= LAST_RETRIES)) {
         supervisor->store_behind = false; /* what stays in the store is found to be of no use at the next start */
         supervisor_changed(supervisor);
     }
