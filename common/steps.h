@@ -11,4 +11,7 @@ enum step {
     STEP_COUNT
 };
 
+/* With a step in channel_page.test_step: exit there instead of stopping. */
+#define STEP_EXIT 0x80000000u
+
 #endif

@@ -9,7 +9,7 @@
 
 #ifdef HOLDFAST_TEST_HOOKS
 
-/* If the page asks for this step: note it in test_stopped and wait for the kill. */
+/* If the page asks for this step: note it in test_stopped, and wait for the kill or (STEP_EXIT) exit with status 0. */
 void step_reached(struct channel_page *page, enum step step);
 
 /* $HOLDFAST_TEST_CRASH = "relay:TEXT", "record:TEXT" or "decimate:TEXT": crash that consumer on payloads that begin

@@ -2,6 +2,7 @@
 /* A hand inside a channel's shared memory, for tests: `tool_page SUPERVISOR_PID CHANNEL COMMAND ...`.
  *
  *   stop-at STEP          ask the next worker that passes this step (steps.def) to stop there
+ *   exit-at STEP          ask it to exit with status 0 there
  *   wait-stopped STEP MS  exit 0 as soon as a worker has stopped there, 1 when MS milliseconds have passed
  *   steps                 print the names of all steps, one per line (PID and CHANNEL are not looked at)
  *   scribble SEED AREA N  write N random bytes at random places of AREA: page, batch, descriptors, data, all
@@ -119,7 +120,7 @@ static void scribble(uint8_t *memory, uint64_t size, uint64_t seed, const char *
 int main(int argc, char **argv)
 {
     if (argc < 4)
-        fail("usage: tool_page", "PID CHANNEL stop-at STEP | wait-stopped STEP MS | steps | scribble SEED AREA N");
+        fail("usage: tool_page", "PID CHANNEL stop-at STEP | exit-at STEP | wait-stopped STEP MS | steps | scribble SEED AREA N");
     const char *command = argv[3];
     if (strcmp(command, "steps") == 0) {
         for (int step = 1; step < STEP_COUNT; step++)
@@ -138,6 +139,9 @@ int main(int argc, char **argv)
     if (strcmp(command, "stop-at") == 0 && argc == 5) {
         atomic_store(&page->test_stopped, 0);
         atomic_store(&page->test_step, step_of(argv[4]));
+    } else if (strcmp(command, "exit-at") == 0 && argc == 5) {
+        atomic_store(&page->test_stopped, 0);
+        atomic_store(&page->test_step, step_of(argv[4]) | STEP_EXIT);
     } else if (strcmp(command, "wait-stopped") == 0 && argc == 6) {
         return wait_stopped(page, step_of(argv[4]), strtol(argv[5], NULL, 10));
     } else if (strcmp(command, "scribble") == 0 && argc == 7) {
