@@ -154,7 +154,7 @@ struct last_words {
     uint64_t time_ns; /* wall clock */
     uint64_t generation;
     uint32_t frame_count;
-    uint32_t reserved;
+    uint32_t sender; /* code <= 0: the process that sent the signal, as the dying one's namespace knows it */
     uint64_t frames[LAST_WORDS_FRAMES]; /* addresses relative to the binary */
     char frame_names[LAST_WORDS_FRAMES][LAST_WORDS_NAME];
     char text[LAST_WORDS_TEXT]; /* an assertion's text */

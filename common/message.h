@@ -70,6 +70,8 @@ struct message_assign {
     uint32_t has_log;
     uint32_t has_next;
     uint32_t spec_size;   /* 0 for the archive, else bytes of the channel_spec that follows this struct */
+    uint32_t last_thread; /* the one that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
+    uint32_t reserved;
     struct segment_grant log;
     struct segment_grant next;
     char log_dir[512];    /* archive only */

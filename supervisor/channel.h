@@ -70,6 +70,8 @@ struct channel {
     uint32_t deaths_in_a_row;
     uint32_t open_failures; /* in a row */
     enum death_cause last_death_cause; /* of the worker before, told to the next one */
+    enum channel_thread last_death_thread;
+    uint64_t quarantined_before; /* when the worker before died */
     sd_event_source *timer; /* the state's deadline */
     bool reported;          /* has run or said why not: counts for READY=1 */
     struct obituary_list obituaries;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/claim.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/channel.h"
@@ -94,6 +95,7 @@ static int send_assign(struct channel *channel)
         return -ENOMEM;
     assign->role = ROLE_CHANNEL;
     assign->last_death = channel->last_death_cause;
+    assign->last_thread = channel->last_death_thread;
     assign->fresh_ring = hold->ring_fresh;
     assign->has_log = hold->log >= 0;
     assign->has_next = hold->next >= 0;
@@ -107,6 +109,20 @@ static int send_assign(struct channel *channel)
     int error = child_send(channel->worker, MESSAGE_ASSIGN, assign, sizeof *assign + spec_size, fds, count);
     free(assign);
     return error;
+}
+
+/* This supervisor's own workers have been waited for. One of a supervisor that was killed may still be at work, or be
+ * stopped; what it does is not needed, because its successor goes on from any instruction. */
+static void evict_stranger(const struct channel *channel)
+{
+    pid_t holder = channel->hold.ring_fresh ? 0 : claim_evict(channel->hold.ring);
+    if (holder > 0)
+        log_warning("channel %s: process %d, a worker of an earlier supervisor, still had the ring: killed",
+                    channel->spec->name, (int)holder);
+    else if (holder < 0)
+        log_error("channel %s: a worker of an earlier supervisor still has the ring and can't be killed: %s; its "
+                  "successor waits for its end",
+                  channel->spec->name, strerror(-holder));
 }
 
 int channel_assign(struct channel *channel, char *why, size_t why_size)
@@ -127,6 +143,7 @@ int channel_assign(struct channel *channel, char *why, size_t why_size)
     channel->disk_warned = false;
     if (channel->last_death_cause != DEATH_NONE)
         channel->restarts++;
+    evict_stranger(channel);
     error = send_assign(channel);
     if (error < 0) { /* a spare that died unseen, most likely: its end comes as an event, and the policy decides */
         snprintf(why, why_size, "can't hand over to %s: %s", child_describe(worker), strerror(-error));
@@ -215,6 +232,16 @@ void channel_note_takeover(struct channel *channel, const struct message_ready *
              (double)obituary->takeover_ns / 1e6, ready->recovered);
 }
 
+/* Backing off is for deaths that change nothing. One that led to a quarantine has removed its own cause: deaths after
+ * it begin a row of their own. */
+static void note_quarantine(struct channel *channel)
+{
+    uint64_t quarantined = channel->carried.value[COUNTER_quarantined] + channel->last_seen.value[COUNTER_quarantined];
+    if (quarantined > channel->quarantined_before && channel->deaths_in_a_row > 1)
+        channel->deaths_in_a_row = 1;
+    channel->quarantined_before = quarantined;
+}
+
 void channel_worker_ended(struct channel *channel, const siginfo_t *end)
 {
     struct child *worker = channel->worker;
@@ -228,6 +255,7 @@ void channel_worker_ended(struct channel *channel, const siginfo_t *end)
                   child_describe(worker));
         fd_close(&channel->hold.rx);
     }
+    channel->last_death_thread = CHANNEL_THREAD_COUNT;
     bool orderly = channel->state == CHANNEL_STOPPING && worker->said_bye && end->si_code == CLD_EXITED;
     if (orderly) {
         channel->last_death_cause = DEATH_NONE;
@@ -236,6 +264,9 @@ void channel_worker_ended(struct channel *channel, const siginfo_t *end)
     } else {
         struct obituary *obituary = obituary_write(&channel->obituaries, channel->hold.page, worker, end);
         channel->last_death_cause = obituary ? obituary->cause : DEATH_EXIT;
+        if (obituary)
+            channel->last_death_thread = obituary_thread(obituary);
+        note_quarantine(channel);
         channel->drops_at_death = channel->last_seen.value[COUNTER_kernel_dropped];
         if (obituary)
             obituary_log(channel->spec->name, obituary);

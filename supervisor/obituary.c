@@ -19,12 +19,22 @@ static const char *const cause_names[] = {
     [DEATH_NONE] = "end", [DEATH_CRASH] = "crash", [DEATH_HANG] = "hang", [DEATH_KILLED] = "killed",
     [DEATH_EXIT] = "unexpected exit"};
 
-static enum death_cause cause_of(const struct child *child, const siginfo_t *end)
+/* kill(2), tgkill(2) or sigqueue(3) by another process: no fault of the worker's own. */
+static bool was_sent(const struct obituary *obituary, const struct child *child)
+{
+    const struct last_words *words = &obituary->words;
+    return obituary->has_words && words->signal == obituary->signal && words->code <= 0 &&
+           words->sender != (uint32_t)child->pid;
+}
+
+static enum death_cause cause_of(const struct obituary *obituary, const struct child *child, const siginfo_t *end)
 {
     if (child->aborted_for_hang)
         return DEATH_HANG;
     if (end->si_code == CLD_EXITED)
         return DEATH_EXIT;
+    if (was_sent(obituary, child))
+        return DEATH_KILLED;
     switch (end->si_status) {
     case SIGKILL:
     case SIGTERM:
@@ -99,7 +109,6 @@ struct obituary *obituary_write(struct obituary_list *list, struct channel_page 
     obituary->time_ns = realtime_now_ns();
     obituary->seen = monotonic_now();
     obituary->lived_ns = monotonic_since(obituary->seen, child->assigned);
-    obituary->cause = cause_of(child, end);
     obituary->exit_status = end->si_code == CLD_EXITED ? end->si_status : -1;
     obituary->signal = end->si_code == CLD_EXITED ? 0 : end->si_status;
     memcpy(obituary->hung_thread, child->hung_thread, sizeof obituary->hung_thread);
@@ -107,7 +116,18 @@ struct obituary *obituary_write(struct obituary_list *list, struct channel_page 
         obituary->has_words = take_words(page, child->generation, &obituary->words);
         take_work(page, obituary);
     }
+    obituary->cause = cause_of(obituary, child, end);
     return obituary;
+}
+
+enum channel_thread obituary_thread(const struct obituary *obituary)
+{
+    if (obituary->cause == DEATH_CRASH && obituary->has_words)
+        return (enum channel_thread)obituary->words.thread;
+    for (int i = 0; obituary->cause == DEATH_HANG && i < CHANNEL_THREAD_COUNT; i++)
+        if (strcmp(obituary->hung_thread, channel_thread_names[i]) == 0)
+            return (enum channel_thread)i;
+    return CHANNEL_THREAD_COUNT;
 }
 
 struct obituary *obituary_newest(const struct obituary_list *list)

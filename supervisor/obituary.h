@@ -44,6 +44,8 @@ struct child;
  * are taken out of it. The list owns it. NULL when there is no memory. */
 struct obituary *obituary_write(struct obituary_list *list, struct channel_page *page, const struct child *child,
                                 const siginfo_t *end);
+/* The thread it died of; CHANNEL_THREAD_COUNT when that is not known. */
+enum channel_thread obituary_thread(const struct obituary *obituary);
 struct obituary *obituary_newest(const struct obituary_list *list); /* NULL when the list is empty */
 void obituary_log(const char *channel, const struct obituary *obituary);
 void obituary_list_free(struct obituary_list *list);

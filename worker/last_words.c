@@ -88,6 +88,7 @@ static struct last_words *begin_words(void)
     words->signal = 0;
     words->code = 0;
     words->address = 0;
+    words->sender = 0;
     words->text[0] = '\0';
     words->thread = this_thread;
     words->time_ns = timespec_ns(&now);
@@ -109,6 +110,7 @@ static void handle_fatal(int signal_number, siginfo_t *info, void *context)
         words->signal = signal_number;
         words->code = info->si_code;
         words->address = info->si_code > 0 ? (uintptr_t)info->si_addr : 0; /* <= 0: sent by somebody */
+        words->sender = info->si_code > 0 ? 0 : (uint32_t)info->si_pid;
         context_registers(context, &pc, &frame);
         add_frame(words, pc);
         walk_frames(words, frame);
@@ -116,6 +118,7 @@ static void handle_fatal(int signal_number, siginfo_t *info, void *context)
     } else if (words_page && words_page->last_words.signal == 0) {
         words_page->last_words.signal = signal_number; /* abort() after an assertion's text */
         words_page->last_words.code = info->si_code;
+        words_page->last_words.sender = info->si_code > 0 ? 0 : (uint32_t)info->si_pid;
         atomic_store(&words_page->last_words.state, 2);
     }
     signal(signal_number, SIG_DFL);

@@ -42,6 +42,9 @@ struct channel_worker {
     _Atomic uint32_t stop_drains; /* the receiver empties the kernel's queue before it ends */
     _Atomic uint32_t stop_seals;
     _Atomic uint32_t receiver_done, recorder_done, decimator_done;
+    /* Datagrams before it were offered to the relays. Readers go no further: what kills the relay must not have been
+     * recorded as sound, or decimated, by the time that is known. */
+    _Atomic uint64_t relay_cursor;
     _Atomic uint64_t recorder_cursor;  /* first datagram not yet committed; UINT64_MAX without a recorder */
     _Atomic uint64_t decimator_cursor; /* first datagram not yet decided; UINT64_MAX without a decimator */
     struct wakeup recorder_wakeup;
@@ -84,6 +87,12 @@ void beat_work(struct channel_worker *worker, enum channel_thread thread, uint64
 static inline uint32_t stop_phase_of(struct channel_worker *worker)
 {
     return atomic_load_explicit(&worker->stop_phase, memory_order_acquire);
+}
+
+/* Datagrams before it are the readers' to take. */
+static inline uint64_t relay_cursor_of(struct channel_worker *worker)
+{
+    return atomic_load_explicit(&worker->relay_cursor, memory_order_acquire);
 }
 
 /* The end of the step that a consumer may take from `from` to at most `to`. */

@@ -122,7 +122,7 @@ static void beat_for_parked(struct channel_worker *worker)
         [CHANNEL_THREAD_RECORDER] = &worker->recorder_wakeup,
         [CHANNEL_THREAD_DECIMATOR] = &worker->decimator_wakeup,
     };
-    uint64_t published = ring_published(&worker->ring);
+    uint64_t published = relay_cursor_of(worker);
     for (int thread = 0; thread < CHANNEL_THREAD_COUNT; thread++) {
         struct thread_beat *beat = &page->beats[thread];
         if (atomic_load_explicit(&beat->state, memory_order_acquire) != THREAD_PARKED)

@@ -194,7 +194,7 @@ static void wait_for_work(struct channel_worker *worker, uint64_t rate_wait)
             wake_at = cursor + 1;
     }
     beat_parked(worker, CHANNEL_THREAD_DECIMATOR);
-    wakeup_wait(&worker->decimator_wakeup, &worker->ring.page->published, wake_at, rate_wait);
+    wakeup_wait(&worker->decimator_wakeup, &worker->relay_cursor, wake_at, rate_wait);
     beat_busy(worker, CHANNEL_THREAD_DECIMATOR);
 }
 
@@ -210,7 +210,7 @@ void *decimator_main(void *argument)
         decimator->destinations[i].newest_sent = decimator->progress.next_seq;
     for (;;) {
         bool ending = stop_phase_of(worker) >= STOP_READERS; /* before `published`: nothing comes after it */
-        uint64_t published = ring_published(&worker->ring);
+        uint64_t published = relay_cursor_of(worker);
         run_by_count(worker, decimator->progress.next_seq, published);
         uint64_t rate_wait = run_by_rate(worker, published);
         if (ending)

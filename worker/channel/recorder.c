@@ -166,7 +166,7 @@ static void skip_lapped(struct recorder *recorder)
     struct channel_worker *worker = recorder->worker;
     struct commit_progress work = recorder->committed;
     struct ring_datagram datagram;
-    if (worker->spec->record.on_full == RECORD_ON_FULL_WAIT || work.next_seq == ring_published(&worker->ring) ||
+    if (worker->spec->record.on_full == RECORD_ON_FULL_WAIT || work.next_seq == relay_cursor_of(worker) ||
         ring_peek(&worker->ring, work.next_seq, &datagram))
         return; /* nothing is overwritten */
     uint64_t oldest = ring_oldest(&worker->ring, work.next_seq);
@@ -193,7 +193,7 @@ static bool record_step(struct recorder *recorder)
     struct channel_worker *worker = recorder->worker;
     struct commit_progress work = recorder->committed;
     uint64_t from = work.next_seq;
-    uint64_t to = ring_published(&worker->ring);
+    uint64_t to = relay_cursor_of(worker);
     enum append_result result = APPEND_DONE;
 
     if (to - from > STEP_RECORDS)
@@ -232,7 +232,7 @@ static bool record_step(struct recorder *recorder)
 static bool run_round(struct recorder *recorder)
 {
     struct channel_worker *worker = recorder->worker;
-    bool pending = ring_published(&worker->ring) != recorder->committed.next_seq;
+    bool pending = relay_cursor_of(worker) != recorder->committed.next_seq;
 
     if (!recorder->current) {
         if (pending)
@@ -275,7 +275,7 @@ static void wait_for_work(struct recorder *recorder, bool flowing)
     uint64_t slots = worker->ring.geometry.data_capacity / worker->ring.geometry.slot_size;
     uint64_t timeout = 0, wake_at = cursor + 1;
 
-    if (ring_published(&worker->ring) != cursor) { /* datagrams, but no segment with room */
+    if (relay_cursor_of(worker) != cursor) { /* datagrams, but no segment with room */
         timeout = NO_SEGMENT_NS;
         wake_at = WAKEUP_NEVER;
     } else if (flowing) {
@@ -290,7 +290,7 @@ static void wait_for_work(struct recorder *recorder, bool flowing)
     if (atomic_load(&recorder->rotate_wanted) && timeout == 0)
         timeout = NO_SEGMENT_NS;
     beat_parked(worker, CHANNEL_THREAD_RECORDER);
-    wakeup_wait(&worker->recorder_wakeup, &worker->ring.page->published, wake_at, timeout);
+    wakeup_wait(&worker->recorder_wakeup, &worker->relay_cursor, wake_at, timeout);
     beat_busy(worker, CHANNEL_THREAD_RECORDER);
 }
 
@@ -329,7 +329,7 @@ static void run(struct recorder *recorder)
         if (more)
             continue;
         if (ending && (!atomic_load(&worker->stop_seals) || /* another worker follows */
-                       recorder->committed.next_seq == ring_published(&worker->ring) ||
+                       recorder->committed.next_seq == relay_cursor_of(worker) ||
                        monotonic_since(monotonic_now(), ending_since) > LAST_SEGMENT_NS))
             break;
         wait_for_work(recorder, recorder->committed.next_seq != before);

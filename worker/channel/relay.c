@@ -67,6 +67,7 @@ int relay_open(struct channel_worker *worker)
         channel_page_read_destination(page, i, true, &relay->counts[i]);
         atomic_store(&page->segmentation[i], SEGMENTATION_UNTRIED << 16);
     }
+    atomic_store(&worker->relay_cursor, relay->progress.next_seq);
     relay->repeat_until = atomic_load(&page->relay_attempted);
     if (relay->repeat_until > worker->writer.seq)
         relay->repeat_until = relay->progress.next_seq; /* impossible: damaged, and good for a count only */
@@ -248,6 +249,7 @@ void relay_run(struct channel_worker *worker)
         relay->progress.next_seq = to;
         channel_page_write_relay(page, &relay->progress, relay->counts, relay->count);
         REACHED(page, relay_committed);
+        atomic_store_explicit(&worker->relay_cursor, to, memory_order_release);
     }
     beat_work(worker, CHANNEL_THREAD_RECEIVER, 0, 0);
 }

@@ -4,14 +4,19 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/claim.h"
 #include "common/inflight.h"
 #include "common/log.h"
 #include "worker/channel/channel_worker.h"
 #include "worker/last_words.h"
 
-/* Deaths at one place without progress before a consumer goes one datagram at a time; one more at the same single
- * datagram puts that one in quarantine. */
+/* Deaths at one place without progress before a consumer goes one datagram at a time; one more at a single datagram
+ * puts that one in quarantine. Where nobody knows which thread it was, it takes more to be sure. */
 #define CAUTIOUS_AFTER 2
+
+/* Within the supervisor's deadline for READY. A worker of an earlier supervisor has been killed by then. */
+#define CLAIM_PATIENCE_NS (3 * NS_PER_S)
+#define SURE_AFTER     6
 
 static const enum channel_thread thread_of[CONSUMER_COUNT] = {
     [CONSUMER_RELAY] = CHANNEL_THREAD_RECEIVER,
@@ -35,6 +40,16 @@ static void quarantine(struct channel_worker *worker, enum consumer consumer, ui
                 (unsigned long long)seq, datagram.length, consumer_names[consumer]);
 }
 
+/* Of its own fault, and of this consumer's thread as far as anybody knows. An exit says nothing about its thread. */
+static bool is_suspect(const struct channel_worker *worker, enum consumer consumer)
+{
+    const struct message_assign *assign = &worker->inheritance->assign;
+    bool own_fault = assign->last_death == DEATH_CRASH || assign->last_death == DEATH_HANG ||
+                     assign->last_death == DEATH_EXIT;
+    return own_fault &&
+           (assign->last_thread >= CHANNEL_THREAD_COUNT || assign->last_thread == (uint32_t)thread_of[consumer]);
+}
+
 /* Did the predecessor die of its own fault while this consumer was at work, at the same place as before? */
 static void judge_consumer(struct channel_worker *worker, enum consumer consumer, uint64_t published)
 {
@@ -43,19 +58,21 @@ static void judge_consumer(struct channel_worker *worker, enum consumer consumer
     struct consumer_trouble *trouble = &page->trouble[consumer];
     uint64_t first = atomic_load(&beat->work_first);
     uint64_t end = atomic_load(&beat->work_end);
-    bool own_fault = worker->inheritance->assign.last_death == DEATH_CRASH ||
-                     worker->inheritance->assign.last_death == DEATH_HANG;
 
-    if (own_fault && first < end && end <= published && first >= page->start_seq) {
+    if (is_suspect(worker, consumer) && first < end && end <= published && first >= page->start_seq) {
         uint32_t deaths = atomic_load(&trouble->seq) == first ? atomic_load(&trouble->deaths) + 1 : 1;
-        if (end == first + 1 && deaths > CAUTIOUS_AFTER) {
+        uint64_t until = atomic_load(&trouble->seq_end);
+        bool cautious = atomic_load(&trouble->cautious) == 1 && first < until;
+        bool sure = worker->inheritance->assign.last_thread < CHANNEL_THREAD_COUNT
+                        ? cautious || deaths > CAUTIOUS_AFTER
+                        : deaths > SURE_AFTER;
+        if (end == first + 1 && sure) {
             quarantine(worker, consumer, first);
             deaths = 0;
         }
-        uint64_t until = atomic_load(&trouble->seq_end);
         atomic_store(&trouble->seq, first);
         atomic_store(&trouble->deaths, deaths);
-        if (deaths >= CAUTIOUS_AFTER || (atomic_load(&trouble->cautious) && first < until)) {
+        if (deaths >= CAUTIOUS_AFTER || cautious) {
             atomic_store(&trouble->seq_end, end > until ? end : until);
             atomic_store(&trouble->cautious, 1);
         }
@@ -77,11 +94,27 @@ static void reset_beats(struct channel_page *page)
     }
 }
 
+/* From here on no other process writes this ring. The descriptor stays open as long as this process lives: closing it
+ * would give up the claim. */
+static int claim_ring(const struct inheritance *inheritance)
+{
+    pid_t holder;
+    int result = claim_take(inheritance->ring, CLAIM_PATIENCE_NS, &holder);
+    if (result == -EBUSY)
+        log_error("process %d of an earlier supervisor still works on the ring and does not end; end it, or look at "
+                  "what it waits for",
+                  (int)holder);
+    return result;
+}
+
 int takeover_attach(struct channel_worker *worker, const char **ret_what)
 {
     struct inheritance *inheritance = worker->inheritance;
-    int result = ring_attach(&worker->ring, inheritance->ring, &inheritance->geometry,
-                             (enum ring_mapping_wanted)worker->spec->mapping);
+    int result = claim_ring(inheritance);
+    if (result < 0)
+        return result;
+    result = ring_attach(&worker->ring, inheritance->ring, &inheritance->geometry,
+                         (enum ring_mapping_wanted)worker->spec->mapping);
     if (result < 0) {
         *ret_what = "the ring can't be mapped";
         if (result == -ENOTSUP)
