@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Four times a second: does every running worker give signs of life? A thread that gives none is a hang: SIGABRT, so
- * that it leaves last words, and SIGKILL if it does not even die. Slow disks are not hangs. Beats are read from the
+ * that it leaves last words, and SIGKILL if it does not even die. Slow disks are not hangs: a thread that sleeps in the
+ * kernel without interruption is waited for, because nothing can end it, not even SIGKILL. Beats are read from the
  * channel page, which is untrusted: a beat from the future counts as one of now. */
 #include "supervisor/health.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/archive_client.h"
 
@@ -16,30 +21,75 @@
 #define LOOK_EVERY_TICKS 4 /* at the ledger: what is known of a ring that is scribbled over later */
 #define EXPIRE_EVERY_NS  (60 * NS_PER_S)
 
+static uint32_t thread_id(const struct channel *channel, enum channel_thread thread)
+{
+    return atomic_load_explicit(&channel->hold.page->beats[thread].thread_id, memory_order_relaxed);
+}
+
+/* The state letter of proc(5): 'D' sleeps without interruption, 'T' is stopped; '?' when there is no such thread in
+ * this worker. The thread's number is the worker's word: only threads of its own process are looked at. Reading this
+ * file takes no lock that a thread could hold while it waits for a disk. */
+static char task_state(const struct child *worker, uint32_t thread_id)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/task/%u/stat", (int)worker->pid, thread_id);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return '?';
+    ssize_t length = read(fd, text, sizeof text - 1);
+    fd_close(&fd);
+    text[length > 0 ? length : 0] = '\0';
+    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
+    return end && end[1] == ' ' && end[2] ? end[2] : '?';
+}
+
+/* To the thread itself, so that the last words tell where it hangs. Not yet waited for, so the pid is no stranger's. */
+static void abort_thread(struct child *worker, uint32_t thread_id)
+{
+    if (thread_id == 0 || thread_id > INT32_MAX ||
+        syscall(SYS_tgkill, worker->pid, (pid_t)thread_id, SIGABRT) < 0)
+        child_kill(worker, SIGABRT);
+    child_kill(worker, SIGCONT); /* a stopped process would say nothing */
+}
+
 static void abort_for_hang(struct channel *channel, enum channel_thread thread, uint64_t silent_ns, monotonic now)
 {
     struct child *worker = channel->worker;
-    log_error("channel %s: the %s of %s gave no sign of life for %.1f s; aborting it", channel->spec->name,
-              channel_thread_names[thread], child_describe(worker), (double)silent_ns / 1e9);
+    uint32_t id = thread_id(channel, thread);
+    char state = task_state(worker, id);
+    log_error("channel %s: the %s of %s gave no sign of life for %.1f s%s; aborting it", channel->spec->name,
+              channel_thread_names[thread], child_describe(worker), (double)silent_ns / 1e9,
+              state == 'T' ? " (the process is stopped)" : "");
     worker->aborted_for_hang = true;
     snprintf(worker->hung_thread, sizeof worker->hung_thread, "%s", channel_thread_names[thread]);
     worker->abort_sent = now;
-    child_kill(worker, SIGABRT);
+    abort_thread(worker, id);
 }
 
-static void note_disk(struct channel *channel, enum channel_thread thread, bool waiting, uint64_t silent_ns)
+static void note_disk(struct channel *channel, enum channel_thread thread, uint64_t silent_ns)
 {
-    if (waiting && !channel->disk_warned)
-        log_warning("channel %s: its %s has been waiting for the disk for %.1f s; relaying goes on, the ring fills",
-                    channel->spec->name, channel_thread_names[thread], (double)silent_ns / 1e9);
-    if (waiting)
-        channel->disk_warned = true;
+    bool writes = thread == CHANNEL_THREAD_RECORDER || thread == CHANNEL_THREAD_SYNCER;
+    if (!channel->disk_warned)
+        log_warning("channel %s: its %s has been waiting for the %s for %.1f s%s", channel->spec->name,
+                    channel_thread_names[thread], writes ? "disk" : "kernel", (double)silent_ns / 1e9,
+                    writes ? "; relaying goes on, the ring fills" : "");
+    channel->disk_warned = true;
 }
 
-/* The first thread that has been silent for too long; CHANNEL_THREAD_COUNT when all is well. */
+/* The control thread beats for those that are parked: when it is silent too, it is the one that hangs. */
+static bool vouches(const struct channel *channel, monotonic now)
+{
+    uint64_t beat_ns = atomic_load_explicit(&channel->hold.page->beats[CHANNEL_THREAD_CONTROL].beat_ns,
+                                            memory_order_relaxed);
+    return monotonic_since(now, (monotonic){beat_ns}) + TICK_NS < channel->supervisor->settings->hang_timeout_ns;
+}
+
+/* A thread that has been silent for too long, one that was at work before one that was parked; CHANNEL_THREAD_COUNT
+ * when all is well. */
 static enum channel_thread find_silent(struct channel *channel, monotonic now, uint64_t *ret_silent_ns)
 {
     uint64_t limit = channel->supervisor->settings->hang_timeout_ns;
+    enum channel_thread parked = CHANNEL_THREAD_COUNT;
     bool disk = false;
     for (int i = 0; i < CHANNEL_THREAD_COUNT; i++) {
         const struct thread_beat *beat = &channel->hold.page->beats[i];
@@ -48,13 +98,20 @@ static enum channel_thread find_silent(struct channel *channel, monotonic now, u
         uint64_t silent = monotonic_since(now, (monotonic){beat_ns});
         if (state == THREAD_ABSENT || beat_ns == 0 || silent <= limit)
             continue;
-        if (state != THREAD_DISK) { /* a state that does not exist is no excuse either */
-            *ret_silent_ns = silent;
-            return (enum channel_thread)i;
+        if (state == THREAD_DISK || task_state(channel->worker, thread_id(channel, i)) == 'D') {
+            disk = true;
+            note_disk(channel, (enum channel_thread)i, silent);
+            continue;
         }
-        disk = true;
-        note_disk(channel, (enum channel_thread)i, true, silent);
+        if (state == THREAD_PARKED && parked != CHANNEL_THREAD_COUNT)
+            continue;
+        *ret_silent_ns = silent;
+        if (state != THREAD_PARKED) /* a state that does not exist is no excuse either */
+            return (enum channel_thread)i;
+        parked = (enum channel_thread)i;
     }
+    if (parked != CHANNEL_THREAD_COUNT)
+        return vouches(channel, now) ? parked : CHANNEL_THREAD_CONTROL;
     if (!disk && channel->disk_warned) {
         channel->disk_warned = false;
         log_notice("channel %s: the disk answers again", channel->spec->name);
