@@ -162,8 +162,12 @@ void upgrade_execute(struct supervisor *supervisor)
 {
     struct inheritance_list list;
     char *stopped = list_stopped(supervisor);
-    if (stopped && collect(supervisor, &list) && set_environment(&list, stopped) && place_fds(&list))
+    bool complete = collect(supervisor, &list) && stopped;
+    if (complete && set_environment(&list, stopped) && place_fds(&list))
         execv(supervisor->program_path, supervisor->arguments);
+    int error = complete ? errno : ENOMEM;
+    release(&list);
+    free(stopped);
     log_error("the upgrade failed: can't execute %s: %s; the next start recovers what was open",
-              supervisor->program_path, strerror(errno));
+              supervisor->program_path, strerror(error));
 }
