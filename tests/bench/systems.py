@@ -57,8 +57,10 @@ class System:
 
     def spawn_ready(self, arguments):
         """One of the bench's own relays: it says when it is ready."""
-        process = self.spawn(arguments, stdout=subprocess.PIPE)
-        assert process.stdout.readline() == b"ready\n", f"{arguments[0]} could not start"
+        path = self.bench.place.log_file(self.bench.unique(arguments[0].name) + ".log")
+        with open(path, "wb") as log:
+            process = self.spawn(arguments, stdout=subprocess.PIPE, stderr=log)
+        assert process.stdout.readline() == b"ready\n", f"{arguments[0].name} could not start: {path.read_text()}"
 
     def wait_bound(self, address):
         """Until somebody has this UDP address."""
