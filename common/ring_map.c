@@ -84,6 +84,7 @@ static int probe_scratch(void)
         snprintf(probe.reason, sizeof probe.reason, "mapping twice: %s", strerror(-result));
         return result;
     }
+    assert(map.base);
     static const uint64_t eighths[] = {0, 1, 3, 5, 7};
     for (size_t i = 0; i < sizeof eighths / sizeof *eighths; i++) {
         uint64_t k = capacity / 8 * eighths[i] + i;

@@ -133,7 +133,7 @@ static int mend(int folder, int fd, const char *name, const struct avro_log_copy
     struct avro_log_summary summary;
     const char *channel = copy.channel;
     char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
-    struct stat status;
+    struct stat status = {0};
 
     folder_number_name(name, MENDING_SUFFIX, 1, mending);
     copy.from_fd = fd;
@@ -332,7 +332,7 @@ static int finish_open_files(struct recovery *recovery, struct open_file *files,
     uint64_t recovered_later = UINT64_MAX;
     qsort(files, count, sizeof *files, newest_first);
     for (size_t i = 0; i < count; i++) {
-        struct recovery_outcome outcome;
+        struct recovery_outcome outcome = {0};
         int result = wait_for_holders(recovery, files[i].name);
         if (result == -EBUSY)
             snprintf(recovery->answer->reason, sizeof recovery->answer->reason,

@@ -98,7 +98,7 @@ static void remove_orphans(int folder, const char *channel)
 
 static int make_segment(int folder, const struct message_open_segment *request, struct segment_grant *ret)
 {
-    struct stat status;
+    struct stat status = {0};
     if (request->size < AVRO_LOG_HEADER_MAX || request->size > INT64_MAX)
         return -EINVAL;
     remove_orphans(folder, request->channel);
