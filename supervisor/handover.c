@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/avro_log_format.h"
+#include "common/claim.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/notify.h"
@@ -231,6 +232,15 @@ static bool restore_fd(struct supervisor *supervisor, const char *full_name, int
     return channel && hold_adopt_fd(&channel->hold, channel->spec, dot + 1, fd) == 0;
 }
 
+/* A ring that is not continued may still have a worker of the supervisor before, which would go on with its segment. */
+static void evict_worker(const char *full_name, int fd)
+{
+    const char *dot = strchr(full_name, '.');
+    pid_t holder = dot && strcmp(dot, ".ring") == 0 ? claim_evict(fd) : 0;
+    if (holder > 0)
+        log_warning("process %d, a worker of the supervisor before, still had %s: killed", (int)holder, full_name);
+}
+
 /* What the manager keeps under names that are not used again. */
 static void forget(const char *full_name)
 {
@@ -279,6 +289,7 @@ void handover_restore(struct supervisor *supervisor)
             restored++;
         } else {
             log_notice("%s of the supervisor before has no use here: closed", names[i]);
+            evict_worker(names[i], fd);
             fd_close(&fd);
             forget(names[i]);
         }

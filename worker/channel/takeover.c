@@ -101,8 +101,7 @@ static int claim_ring(const struct inheritance *inheritance)
     pid_t holder;
     int result = claim_take(inheritance->ring, CLAIM_PATIENCE_NS, &holder);
     if (result == -EBUSY)
-        log_error("process %d of an earlier supervisor still works on the ring and does not end; end it, or look at "
-                  "what it waits for",
+        log_error("another process (%d) works on the ring and does not end; end it, or look at what it waits for",
                   (int)holder);
     return result;
 }
