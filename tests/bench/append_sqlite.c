@@ -27,8 +27,8 @@ static void follow(struct append_reader *reader)
 {
     sqlite3 *database = open_database(reader->job);
     sqlite3_stmt *select;
-    check(database, sqlite3_prepare_v2(database, "SELECT seq, payload, crc32c FROM datagram WHERE seq >= ? ORDER BY seq",
-                                       -1, &select, NULL));
+    static const char query[] = "SELECT seq, payload, crc32c FROM datagram WHERE seq >= ? ORDER BY seq";
+    check(database, sqlite3_prepare_v2(database, query, -1, &select, NULL));
     while (!atomic_load(&reader->job->done)) {
         sqlite3_bind_int64(select, 1, (sqlite3_int64)*reader->count);
         while (!atomic_load(&reader->job->done)) {
@@ -70,11 +70,10 @@ static void run(struct append_job *job)
     struct stat status;
     sqlite3 *database = open_database(job);
     sqlite3_stmt *begin, *commit, *statement;
-    check(database, sqlite3_exec(database,
-                                 "CREATE TABLE datagram (seq INTEGER PRIMARY KEY, received_at INTEGER, received_ns INTEGER,"
-                                 " source TEXT, lost_before INTEGER, cut INTEGER, flags INTEGER, payload BLOB,"
-                                 " crc32c INTEGER)",
-                                 NULL, NULL, NULL));
+    static const char table[] = "CREATE TABLE datagram (seq INTEGER PRIMARY KEY, received_at INTEGER,"
+                                " received_ns INTEGER, source TEXT, lost_before INTEGER, cut INTEGER, flags INTEGER,"
+                                " payload BLOB, crc32c INTEGER)";
+    check(database, sqlite3_exec(database, table, NULL, NULL, NULL));
     check(database, sqlite3_prepare_v2(database, "BEGIN", -1, &begin, NULL));
     check(database, sqlite3_prepare_v2(database, "COMMIT", -1, &commit, NULL));
     check(database, sqlite3_prepare_v2(database, "INSERT INTO datagram VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", -1,

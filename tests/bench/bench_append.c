@@ -36,8 +36,8 @@ int main(int argc, char **argv)
     }
     append_prepare();
     backend->run(&job);
-    printf("{\"what\": \"%s\", \"records\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"ns\": %" PRIu64 ", \"cpu_ns\": %" PRIu64
-           ", \"reader_records\": [",
+    printf("{\"what\": \"%s\", \"records\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"ns\": %" PRIu64
+           ", \"cpu_ns\": %" PRIu64 ", \"reader_records\": [",
            backend->what, job.records, job.bytes, job.ns, job.cpu_ns);
     for (uint32_t i = 0; i < job.readers; i++)
         printf("%s%" PRIu64, i ? ", " : "", job.reader_records[i]);

@@ -171,7 +171,9 @@ int main(int argc, char **argv)
     static const uint32_t batches[] = {1, 4, 16, 64, MESSAGE_FDS_MAX};
     uint32_t repeats = (uint32_t)support_number(support_option(argc, argv, "--repeats", "100"), SAMPLES_MAX);
     struct channel_spec *spec = calloc(1, channel_spec_size(1));
-    if (!spec || repeats == 0)
+    if (!spec)
+        support_fail("calloc");
+    if (repeats == 0)
         support_refuse("--repeats N --worker PATH");
     worker_path = support_option(argc, argv, "--worker", "build/bin/holdfast-worker");
     strcpy(spec->name, RING_MEMORY_CHANNEL);

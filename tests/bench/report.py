@@ -5,8 +5,6 @@ nothing was lost in either run."""
 import math
 import statistics
 
-ABSENT = "not installed"
-
 
 class Figure:
     """Repeated measurements of one thing. lossy: some run lost datagrams, so that it can't be compared."""

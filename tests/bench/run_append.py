@@ -71,8 +71,8 @@ def measure(bench, folder, size, job):
 
 
 def tabulate(bench, title, combinations, notes):
-    table = bench.result.table(title, ["means", "ns per record", "records", "of memcpy", "slowest reader got", "written"],
-                               notes)
+    table = bench.result.table(title, ["means", "ns per record", "records", "of memcpy", "slowest reader got",
+                                       "written"], notes)
     limit = combinations["memcpy"].ns
     for backend in BACKENDS:
         cell = combinations[backend]

@@ -75,9 +75,9 @@ def measure(bench, kind, route, size, row):
     system = kind(bench, [route])
     try:
         system.start()
-    except systems.NotInstalled:
+    except systems.Absent as absent:
         for figure in (row.common, row.saturated, row.highest):
-            figure.why = report.ABSENT
+            figure.why = str(absent)
         return
     try:
         seconds = bench.choose(0.6, 0.25)
@@ -97,8 +97,8 @@ def tabulate(bench, size, rows):
     full, socat, bare = (rows[kind.name] for kind in (systems.Holdfast, systems.Socat, systems.Bare))
     table = bench.result.table(
         f"Relay cost, {size} B",
-        ["system", f"CPU at {COMMON_RATE:,}/s", "CPU at its highest rate", "of bare", "of socat", "highest loss-free rate",
-         "full job is"],
+        ["system", f"CPU at {COMMON_RATE:,}/s", "CPU at its highest rate", "of bare", "of socat",
+         "highest loss-free rate", "full job is"],
         ["CPU is user + system time of all processes per datagram. The system under test has "
          f"{len(bench.pinning.under_test)} CPU(s)."])
     for kind in SYSTEMS:

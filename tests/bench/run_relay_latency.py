@@ -49,9 +49,9 @@ def measure(bench, kind, routes, seconds, distribution):
     system = kind(bench, routes)
     try:
         system.start()
-    except systems.NotInstalled:
+    except systems.Absent as absent:
         for figure in distribution.figures.values():
-            figure.why = report.ABSENT
+            figure.why = str(absent)
         return
     try:
         to = [route.listen for route in routes]
@@ -91,7 +91,7 @@ def plot(bench, distributions):
         curves.append(f'"{path}" using 1:2 with lines linewidth 2 title "{name}"')
     image = bench.output / "relay_latency.png"
     script = ["set terminal pngcairo size 1000,600", f'set output "{image}"', "set logscale xy", "set grid",
-              f'set title "Wire to relay, {CHANNELS} channels of {RATE}/s, {SIZE} B, recording and writeback under way"',
+              f'set title "Wire to relay, {CHANNELS} channels of {RATE}/s, {SIZE} B, recorded"',
               'set xlabel "percentile"', 'set ylabel "microseconds"', "set key left top",
               'set xtics ("50" 2, "90" 10, "99" 100, "99.9" 1000, "99.99" 10000, "99.999" 100000, "99.9999" 1000000)',
               "plot " + ", ".join(curves)]

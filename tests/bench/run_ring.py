@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Datagrams through the ring, mapped double and mirrored: written as the receiver does, copied out as the recorder does."""
+"""Datagrams through the ring, mapped double and mirrored: written as the receiver does, copied out as the recorder
+does."""
 
 import report
 
@@ -37,7 +38,8 @@ def run(bench):
         table.add(f"{size} B", double["rate"], double["bytes"], mirror["rate"], mirror["bytes"],
                   report.ratio(double["rate"], mirror["rate"]), f"{mirror['mirrored']:.2f} %",
                   report.number(mirror["crossing"]))
-    table.notes.append("Calls saved: batches across the wrap, which would need a second call or vector on a plain ring.")
+    table.notes.append("Calls saved: batches across the wrap, which would need a second call or vector on a plain "
+                       "ring.")
     table.notes.append(f"Double mapping is not possible here: {unavailable}" if unavailable else
                        f"Asking whether it is possible: {asked['probe_ns']} the first time, {asked['probe_again_ns']} "
                        f"again; attaching a ring: {asked['open_ns']}.")

@@ -70,7 +70,8 @@ class ServiceFolder(Supervised):
         host, _, port = self.listen.rpartition(":")
         script = self.folder / "run"
         (self.folder / "notification-fd").write_text("3\n")
-        script.write_text(f"#!/bin/sh\n{self.ready}exec {socat} -u UDP4-RECV:{port},bind={host} UDP4-SENDTO:{self.sink}\n")
+        script.write_text(f"#!/bin/sh\n{self.ready}exec {socat} -u UDP4-RECV:{port},bind={host} "
+                          f"UDP4-SENDTO:{self.sink}\n")
         script.chmod(0o755)
         self.process = subprocess.Popen([self.program, str(self.folder)], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -160,8 +161,8 @@ def run(bench):
             try:
                 relay.start()
                 present.append(relay)
-            except systems.NotInstalled:
-                relay.times.why = report.ABSENT
+            except systems.Absent as absent:
+                relay.times.why = str(absent)
         kill_in_turn(bench, killer, present)
     finally:
         for relay in present:
@@ -170,8 +171,8 @@ def run(bench):
 
     table = bench.result.table("Takeover: SIGKILL to the next datagram relayed",
                                ["system", "p50", "p99", "lowest", "highest", "kills", "datagrams lost"],
-                               ["A probe of 800 B every 100 us from the kill on; lost ones never came through. Nothing is "
-                                "pinned here."])
+                               ["A probe of 800 B every 100 us from the kill on; lost ones never came through. Nothing "
+                                "is pinned here."])
     for relay in relays:
         values = relay.times.values
         cells = [f"{report.number(value)} ms" for value in (percentile(values, 50), percentile(values, 99), min(values),

@@ -2,6 +2,7 @@
 """The systems under test, all handled alike: start them between a listen address and a destination, ask what they have
 cost and what they lost, end them. Every one gets the same receive buffer."""
 
+import os
 import re
 import resource
 import shutil
@@ -18,14 +19,14 @@ START_DEADLINE = 20
 DRAIN_DEADLINE = 10
 
 
-class NotInstalled(Exception):
-    pass
+class Absent(Exception):
+    """This peer can't be measured here; the text says why and stands in its row."""
 
 
 def need(program):
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin")
     if not path:
-        raise NotInstalled(program)
+        raise Absent("not installed")
     return path
 
 
@@ -217,10 +218,11 @@ class Nginx(System):
         program = need("nginx")
         module = machine.nginx_stream_module()
         if not module:
-            raise NotInstalled("nginx stream module")
+            raise Absent("not installed")
         folder = self.bench.folder / self.bench.unique("nginx")
         folder.mkdir()
-        servers = "".join(f"  server {{ listen {route.listen} udp rcvbuf={RECEIVE_BUFFER >> 20}m; proxy_pass {route.to};"
+        buffer = f"{RECEIVE_BUFFER >> 20}m"
+        servers = "".join(f"  server {{ listen {route.listen} udp rcvbuf={buffer}; proxy_pass {route.to};"
                           " proxy_timeout 60s; }\n" for route in self.routes)
         config = folder / "nginx.conf"
         config.write_text(f"load_module {module};\ndaemon off;\nworker_processes 1;\npid {folder}/nginx.pid;\n"
@@ -239,6 +241,8 @@ class Tcpdump(System):
 
     def start(self):
         program = need("tcpdump")
+        if os.geteuid() != 0:
+            raise Absent("needs root")
         host, _, port = self.routes[0].to.rpartition(":")
         self.folder = self.bench.disk_folder("tcpdump")
         self.log = self.folder / "stderr"

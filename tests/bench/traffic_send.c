@@ -12,7 +12,7 @@
 #include "tests/bench/support.h"
 #include "tests/bench/traffic.h"
 
-#define CALLS_PER_SECOND 4000 /* below this many calls per second, runs stay short: a trickle shall not come in bursts */
+#define CALLS_PER_SECOND 4000 /* below it, runs stay short: a trickle shall not come in bursts */
 #define SEND_BUFFER      (8 << 20)
 
 struct sender {
