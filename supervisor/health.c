@@ -172,7 +172,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
 
     bool look = ++supervisor->ticks % LOOK_EVERY_TICKS == 0;
     /* If this process itself was stopped (or the machine), so were the workers: give them time to beat. */
-    bool was_away = monotonic_since(now, supervisor->last_tick) > supervisor->settings->hang_timeout_ns / 2;
+    bool was_away =
+        monotonic_since(now, supervisor->last_tick) > TICK_NS + supervisor->settings->hang_timeout_ns / 2;
     supervisor->last_tick = now;
     bool expire = monotonic_since(now, supervisor->last_expire) >= EXPIRE_EVERY_NS;
     if (expire)
