@@ -112,6 +112,14 @@ static uint64_t at_most(uint64_t value, uint64_t limit)
     return value < limit ? value : limit;
 }
 
+/* What an operator should know about the log; "" when all is well. */
+static const char *log_trouble(const struct channel *channel)
+{
+    if (channel->log_trouble[0])
+        return channel->log_trouble;
+    return channel->disk_warned ? "it waits for the disk; relaying goes on, the ring fills" : "";
+}
+
 static json_t *log_report(const struct channel *channel)
 {
     const struct channel_page *page = channel->hold.page;
@@ -136,8 +144,8 @@ static json_t *log_report(const struct channel *channel)
     set_number(report, "durable_bytes", durable);
     set_number(report, "next_seq", known && commit.next_seq > channel->log_next_seq ? commit.next_seq
                                                                                     : channel->log_next_seq);
-    json_object_set_new(report, "trouble",
-                        channel->log_trouble[0] ? control_text(channel->log_trouble) : json_null());
+    const char *trouble = log_trouble(channel);
+    json_object_set_new(report, "trouble", trouble[0] ? control_text(trouble) : json_null());
     return report;
 }
 
@@ -271,8 +279,8 @@ json_t *control_report_check(struct supervisor *supervisor)
             healthy = false;
             add_problem(problems, channel, "not_running", channel->state_cause);
         }
-        if (channel->log_trouble[0]) /* also while only the next segment can't be had: the current one fills up */
-            add_problem(problems, channel, "degraded", channel->log_trouble);
+        if (log_trouble(channel)[0]) /* also while only the next segment can't be had: the current one fills up */
+            add_problem(problems, channel, "degraded", log_trouble(channel));
     }
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);
 }

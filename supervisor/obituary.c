@@ -193,8 +193,11 @@ static void describe(const char *channel, const struct obituary *obituary, const
                    (unsigned long long)obituary->work_end[i] - 1);
     if (!obituary->has_words)
         return;
-    append(text, "; thread %s, address 0x%llx", channel_thread_names[words->thread],
-           (unsigned long long)words->address);
+    append(text, "; thread %s", channel_thread_names[words->thread]);
+    if (words->code > 0)
+        append(text, ", address 0x%llx", (unsigned long long)words->address);
+    else if (obituary->cause == DEATH_KILLED)
+        append(text, ", signal sent by process %u", words->sender);
     if (words->text[0])
         append(text, "; %s", words->text);
     if (backtrace[0])
