@@ -82,7 +82,9 @@ struct channel {
     uint64_t ring_start_seq;   /* what the present ring was made with */
     bool ring_was_fresh;       /* when the present worker got it */
     uint64_t drops_at_death;   /* kernel_dropped when the last worker died */
-    bool drops_unknown;        /* the newest obituary waits for the drops until the takeover */
+    bool cost_unknown;         /* the newest obituary waits for what the takeover cost */
+    uint64_t takeover_seq;     /* no datagram after it was received when the last worker died ... */
+    uint64_t takeover_time_ns; /* ... and its successor was ready at this time; wall clock */
     struct message_bye bye;
     bool bye_said;             /* by the last worker: bye is what it said */
     bool stop_seals;           /* the STOP that was sent asked for sealed segments */
@@ -128,6 +130,8 @@ void channel_handle_message(struct channel *channel, struct message *message);
 void channel_worker_ended(struct channel *channel, const siginfo_t *end);
 /* Its successor is READY: complete the newest obituary. */
 void channel_note_takeover(struct channel *channel, const struct message_ready *ready);
+/* A little later: what the takeover cost. */
+void channel_complete_obituary(struct channel *channel);
 /* Give up the ring: its counters are carried on, what was pending counts as lost. */
 void channel_retire_ring(struct channel *channel);
 

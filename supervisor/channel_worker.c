@@ -215,19 +215,55 @@ void channel_handle_message(struct channel *channel, struct message *message)
 
 /* ---- its end ---- */
 
-/* Complete the obituary of the worker before this one. */
+/* Received since the death, and by the kernel before its successor was ready. Receive times only grow, but for a step
+ * of the clock; whatever a damaged ring says, the result is no more than what was received. */
+static uint64_t count_waited(const struct channel *channel)
+{
+    const struct channel_geometry *geometry = &channel->hold.geometry;
+    const struct ring_descriptor *descriptors = channel_page_descriptors(channel->hold.page, geometry);
+    uint64_t low = channel->takeover_seq, high = channel->seq_end;
+    if (high - low > geometry->descriptor_count)
+        high = low + geometry->descriptor_count;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        const struct ring_descriptor *descriptor = &descriptors[middle % geometry->descriptor_count];
+        if (atomic_load_explicit(&descriptor->time_ns, memory_order_relaxed) < channel->takeover_time_ns)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low - channel->takeover_seq;
+}
+
+/* What waited is in the ring by now, and with the first datagram after them the kernel has told how many it dropped. */
+void channel_complete_obituary(struct channel *channel)
+{
+    struct obituary *obituary = obituary_newest(&channel->obituaries);
+    if (!channel->cost_unknown || !obituary)
+        return;
+    channel->cost_unknown = false;
+    if (!channel->hold.page || !look(channel))
+        return;
+    uint64_t drops = channel->last_seen.value[COUNTER_kernel_dropped];
+    obituary->kernel_dropped = drops > channel->drops_at_death ? drops - channel->drops_at_death : 0;
+    if (channel->seq_end > channel->takeover_seq && obituary->waited < count_waited(channel))
+        obituary->waited = count_waited(channel);
+    if (obituary->kernel_dropped)
+        log_warning("channel %s: the kernel dropped %llu datagrams while no worker ran; raise receive_buffer",
+                    channel->spec->name, (unsigned long long)obituary->kernel_dropped);
+}
+
+/* The obituary of the worker before this one learns what the takeover took. */
 void channel_note_takeover(struct channel *channel, const struct message_ready *ready)
 {
     struct obituary *obituary = obituary_newest(&channel->obituaries);
     if (!obituary || obituary->takeover_ns)
         return;
-    uint64_t before = channel->seq_end;
-    look(channel);
     obituary->takeover_ns = monotonic_since(monotonic_now(), obituary->seen);
-    obituary->waited = channel->seq_end - before;
-    if (obituary->waited < ready->recovered)
-        obituary->waited = ready->recovered;
-    channel->drops_unknown = true; /* the kernel tells with the next datagrams: health.c looks a little later */
+    obituary->waited = ready->recovered;
+    channel->takeover_seq = channel->seq_end;
+    channel->takeover_time_ns = realtime_now_ns();
+    channel->cost_unknown = true; /* until the successor has received what the kernel kept for it */
     log_info("channel %s: taken over within %.2f ms; %u datagrams saved from the batch in flight", channel->spec->name,
              (double)obituary->takeover_ns / 1e6, ready->recovered);
 }
@@ -250,6 +286,7 @@ void channel_worker_ended(struct channel *channel, const siginfo_t *end)
     child_describe_end(end, how, sizeof how);
     snprintf(cause, sizeof cause, "%s %s", child_describe(worker), how);
     look(channel);
+    channel_complete_obituary(channel);
     if (worker->said_bye && channel->state != CHANNEL_STOPPING) {
         log_error("channel %s: %s gave up its socket; a new one is opened", channel->spec->name,
                   child_describe(worker));

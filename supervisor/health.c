@@ -144,24 +144,6 @@ static void look_after_worker(struct channel *channel, monotonic now)
         abort_for_hang(channel, thread, silent, now);
 }
 
-/* The kernel tells how many it dropped with the first datagram after them: by now it has come. */
-static void complete_obituary(struct channel *channel)
-{
-    struct obituary *obituary = obituary_newest(&channel->obituaries);
-    struct counters counters;
-    uint64_t pending;
-    if (!channel->drops_unknown || channel->state != CHANNEL_RUNNING || !obituary)
-        return;
-    channel->drops_unknown = false;
-    if (!channel_read_counters(channel, &counters, &pending))
-        return;
-    uint64_t drops = channel->last_seen.value[COUNTER_kernel_dropped];
-    obituary->kernel_dropped = drops > channel->drops_at_death ? drops - channel->drops_at_death : 0;
-    if (obituary->kernel_dropped)
-        log_warning("channel %s: the kernel dropped %llu datagrams while no worker ran; raise receive_buffer",
-                    channel->spec->name, (unsigned long long)obituary->kernel_dropped);
-}
-
 static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
 {
     struct supervisor *supervisor = userdata;
@@ -182,7 +164,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         struct channel *channel = supervisor->channels[i];
         if (channel->worker && !was_away)
             look_after_worker(channel, now);
-        complete_obituary(channel);
+        if (channel->state == CHANNEL_RUNNING)
+            channel_complete_obituary(channel);
         if (look && channel->state == CHANNEL_RUNNING)
             channel_read_counters(channel, &counters, &pending);
         if (expire && !supervisor->stopping)

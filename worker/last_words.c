@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -62,18 +63,49 @@ static void walk_frames(struct last_words *words, uintptr_t frame)
     }
 }
 
-static void context_registers(const ucontext_t *context, uintptr_t *ret_pc, uintptr_t *ret_frame)
+struct registers {
+    uintptr_t pc, stack, frame;
+};
+
+static struct registers context_registers(const ucontext_t *context)
 {
 #if defined(__x86_64__)
-    *ret_pc = (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
-    *ret_frame = (uintptr_t)context->uc_mcontext.gregs[REG_RBP];
+    return (struct registers){(uintptr_t)context->uc_mcontext.gregs[REG_RIP],
+                              (uintptr_t)context->uc_mcontext.gregs[REG_RSP],
+                              (uintptr_t)context->uc_mcontext.gregs[REG_RBP]};
 #elif defined(__aarch64__)
-    *ret_pc = context->uc_mcontext.pc;
-    *ret_frame = context->uc_mcontext.regs[29];
+    return (struct registers){context->uc_mcontext.pc, context->uc_mcontext.sp, context->uc_mcontext.regs[29]};
 #else
     (void)context;
-    *ret_pc = *ret_frame = 0;
+    return (struct registers){0};
 #endif
+}
+
+static bool follows_call(uintptr_t address)
+{
+#if defined(__x86_64__)
+    const uint8_t *code = (const uint8_t *)address;
+    return code[-5] == 0xe8 || code[-6] == 0xff || code[-3] == 0xff || code[-2] == 0xff;
+#else
+    (void)address;
+    return true;
+#endif
+}
+
+/* Died inside a library that was built without frame pointers: the frame register still belongs to the function of
+ * ours that called it, and the walk would begin with that one's caller. What it called from lies on the stack below. */
+static void add_caller(struct last_words *words, const struct registers *at)
+{
+    const char *name;
+    if (symbols_find(at->pc, &name) || at->stack % sizeof(uintptr_t) || at->stack < stack_low)
+        return;
+    for (uintptr_t slot = at->stack; slot < at->frame && slot + sizeof slot <= stack_high; slot += sizeof slot) {
+        uintptr_t address = *(const uintptr_t *)slot;
+        if (symbols_find(address, &name) && name[0] && follows_call(address)) {
+            add_frame(words, address);
+            return;
+        }
+    }
 }
 
 /* Only the first dying thread speaks. Returns NULL when another one does, or when there is no page. */
@@ -99,7 +131,6 @@ static struct last_words *begin_words(void)
 
 static void handle_fatal(int signal_number, siginfo_t *info, void *context)
 {
-    uintptr_t pc, frame;
     const uint8_t *start = guard_start;
     const uint8_t *address = info->si_addr;
     if (signal_number == SIGBUS && start && address >= start && address < start + guard_size)
@@ -111,9 +142,10 @@ static void handle_fatal(int signal_number, siginfo_t *info, void *context)
         words->code = info->si_code;
         words->address = info->si_code > 0 ? (uintptr_t)info->si_addr : 0; /* <= 0: sent by somebody */
         words->sender = info->si_code > 0 ? 0 : (uint32_t)info->si_pid;
-        context_registers(context, &pc, &frame);
-        add_frame(words, pc);
-        walk_frames(words, frame);
+        struct registers at = context_registers(context);
+        add_frame(words, at.pc);
+        add_caller(words, &at);
+        walk_frames(words, at.frame);
         atomic_store(&words->state, 2);
     } else if (words_page && words_page->last_words.signal == 0) {
         words_page->last_words.signal = signal_number; /* abort() after an assertion's text */

@@ -25,6 +25,7 @@ void step_reached(struct channel_page *page, enum step step)
 
 static void misbehave(const char *how, size_t length)
 {
+    static volatile int *volatile nowhere;
     if (length >= 5 && strncmp(how, "hang-", 5) == 0)
         for (volatile unsigned spin = 0;; spin++)
             ;
@@ -36,7 +37,7 @@ static void misbehave(const char *how, size_t length)
         _exit(0);
     if (length >= 7 && strncmp(how, "assert-", 7) == 0)
         assert(!"a datagram asked for this");
-    raise(SIGSEGV);
+    *nowhere = 0; /* a real fault, not raise(): with an address, and this function's own program counter */
 }
 
 void step_payload(enum consumer consumer, const uint8_t *payload, size_t length)
