@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* The decimator: a ring reader that picks datagrams for slow destinations. keep_every picks by sequence number, so a
- * restart doesn't shift its phase; max_rate picks the newest one whenever its interval has passed. A datagram is
- * copied before it is sent: the ring may lap at any time. */
+ * restart doesn't shift its phase; max_rate picks the newest one whenever its interval has passed. Datagrams are copied
+ * before they are sent: the ring may lap at any time. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "worker/channel/channel_worker.h"
+#include "worker/channel/outlet.h"
 #include "worker/last_words.h"
+
+/* While several datagrams come out of one round, they are collected this long: one call sends them all. */
+#define PAUSE_NS NS_PER_MS
 
 struct decimate_destination {
     const struct destination_spec *spec;
-    int fd;
-    int last_error;
-    uint64_t interval_ns;  /* max_rate */
-    monotonic due;         /* max_rate: not before */
-    uint64_t newest_sent;  /* max_rate: sequence number after the last one that was sent */
+    struct outlet outlet;
+    uint64_t interval_ns; /* max_rate */
+    monotonic due;        /* max_rate: not before */
+    uint64_t newest_sent; /* max_rate: sequence number after the last one that was sent */
 };
 
 struct decimator {
@@ -27,8 +29,10 @@ struct decimator {
     struct decimate_destination *destinations;
     struct destination_progress *counts;
     struct decimate_progress progress;
-    uint64_t repeat_until;
-    uint8_t *copy;
+    uint64_t repeat_until;  /* datagrams before it may have been sent by the predecessor */
+    uint64_t round_most;    /* sequence numbers per round: the densest destination fills one parcel with them */
+    struct parcel parcel;
+    uint8_t *copies; /* PARCEL_MAX slots */
 };
 
 int decimator_open(struct channel_worker *worker)
@@ -43,19 +47,24 @@ int decimator_open(struct channel_worker *worker)
     decimator->first_index = spec->relay_count;
     decimator->destinations = calloc(decimator->count, sizeof *decimator->destinations);
     decimator->counts = calloc(decimator->count, sizeof *decimator->counts);
-    decimator->copy = malloc(worker->ring.geometry.slot_size);
-    if (!decimator->destinations || !decimator->counts || !decimator->copy)
+    decimator->copies = malloc((size_t)PARCEL_MAX * worker->ring.geometry.slot_size);
+    if (!decimator->destinations || !decimator->counts || !decimator->copies)
         return -ENOMEM;
-    channel_page_read_decimate(page, &decimator->progress);
+    channel_page_read_decimate(page, &decimator->progress); /* sound: takeover_attach() has checked */
+    uint64_t densest = UINT64_MAX / PARCEL_MAX;
     for (uint32_t i = 0; i < decimator->count; i++) {
         uint32_t index = decimator->first_index + i;
         struct decimate_destination *destination = &decimator->destinations[i];
         destination->spec = &spec->destinations[index];
-        destination->fd = worker->inheritance->destinations[index];
+        outlet_open(&destination->outlet, worker->inheritance->destinations[index], "decimate",
+                    destination->spec->name, &page->segmentation[index]);
         if (destination->spec->max_rate)
             destination->interval_ns = NS_PER_S / destination->spec->max_rate;
+        if (destination->spec->keep_every && destination->spec->keep_every < densest)
+            densest = destination->spec->keep_every;
         channel_page_read_destination(page, index, false, &decimator->counts[i]);
     }
+    decimator->round_most = densest * PARCEL_MAX;
     decimator->repeat_until = atomic_load(&page->decimate_attempted);
     atomic_store(&worker->decimator_cursor, decimator->progress.next_seq);
     return 0;
@@ -80,80 +89,63 @@ static void commit(struct channel_worker *worker, uint64_t next_seq)
     atomic_store_explicit(&worker->decimator_cursor, next_seq, memory_order_release);
 }
 
-/* Send the copy. A refusal that was about an earlier datagram (ICMP) is tried once more. */
-static void send_copy(struct channel_worker *worker, uint32_t index, size_t length)
+/* Copy one datagram out of the ring into the parcel. Lapped, or in quarantine and not to be decoded: counted as lost. */
+static void take(struct channel_worker *worker, uint32_t index, uint64_t seq)
 {
     struct decimator *decimator = worker->decimator;
-    struct decimate_destination *destination = &decimator->destinations[index];
-    for (int attempt = 0; attempt < 2; attempt++) {
-        if (send(destination->fd, decimator->copy, length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) {
-            decimator->counts[index].sent++;
-            return;
-        }
-        if (errno == EAGAIN || errno == ENOBUFS)
-            break;
-    }
-    if (destination->last_error != errno)
-        log_warning("decimate %s: %s; datagrams that it refuses are counted as decimate_lost", destination->spec->name,
-                    strerror(errno));
-    destination->last_error = errno;
-    decimator->counts[index].dropped++;
-}
-
-/* Copy one datagram out of the ring. false: lapped, or in quarantine and not to be decoded. */
-static bool take_copy(struct channel_worker *worker, uint64_t seq, size_t *ret_length)
-{
+    uint8_t *copy = decimator->copies + (size_t)decimator->parcel.count * worker->ring.geometry.slot_size;
     struct ring_datagram datagram;
-    if (!ring_peek(&worker->ring, seq, &datagram) || (datagram.flags & DATAGRAM_QUARANTINED))
-        return false;
-    ring_copy(worker->decimator->copy, datagram.data, datagram.length);
-    if (!ring_intact(&worker->ring, &datagram))
-        return false;
-    TEST_PAYLOAD(CONSUMER_DECIMATE, worker->decimator->copy, datagram.length);
-    *ret_length = datagram.length;
-    return true;
-}
-
-static void send_one(struct channel_worker *worker, uint32_t index, uint64_t seq)
-{
-    struct decimator *decimator = worker->decimator;
-    size_t length;
-    beat_work(worker, CHANNEL_THREAD_DECIMATOR, seq, seq + 1);
-    if (take_copy(worker, seq, &length)) {
-        atomic_store_explicit(&worker->ring.page->decimate_attempted, seq + 1, memory_order_release);
-        REACHED(worker->ring.page, decimate_attempted);
-        if (seq < decimator->repeat_until)
-            decimator->counts[index].repeated++;
-        send_copy(worker, index, length);
-        REACHED(worker->ring.page, decimate_sent);
-    } else {
+    bool there = ring_peek(&worker->ring, seq, &datagram) && !(datagram.flags & DATAGRAM_QUARANTINED);
+    if (there)
+        ring_copy(copy, datagram.data, datagram.length);
+    if (!there || !ring_intact(&worker->ring, &datagram)) {
         decimator->progress.lost++;
+        return;
     }
-    beat_work(worker, CHANNEL_THREAD_DECIMATOR, 0, 0);
+    TEST_PAYLOAD(CONSUMER_DECIMATE, copy, datagram.length);
+    if (seq < decimator->repeat_until)
+        decimator->counts[index].repeated++;
+    parcel_add(&decimator->parcel, copy, datagram.length);
 }
 
-/* Everything that goes by count in [from, to), in order of sequence; each one is committed as soon as it is sent. */
-static void run_by_count(struct channel_worker *worker, uint64_t from, uint64_t to)
+static void send_parcel(struct channel_worker *worker, uint32_t index)
 {
     struct decimator *decimator = worker->decimator;
-    for (uint64_t seq = from;;) {
-        uint64_t next = UINT64_MAX;
-        for (uint32_t i = 0; i < decimator->count; i++) {
-            uint64_t candidate = next_by_count(&decimator->destinations[i], seq);
-            if (candidate < next)
-                next = candidate;
-        }
-        if (next >= to)
-            break;
-        for (uint32_t i = 0; i < decimator->count; i++)
-            if (next_by_count(&decimator->destinations[i], next) == next)
-                send_one(worker, i, next);
-        seq = next + 1;
-        commit(worker, seq);
-        beat_busy(worker, CHANNEL_THREAD_DECIMATOR);
+    if (decimator->parcel.count == 0)
+        return;
+    parcel_cut(&decimator->parcel);
+    decimator->destinations[index].outlet.impatient = false;
+    outlet_send(&decimator->destinations[index].outlet, &decimator->parcel, &decimator->counts[index]);
+    REACHED(worker->ring.page, decimate_sent);
+}
+
+/* Everything that goes by count in one round from where we are, at most to `published`. Returns the size of the
+ * largest parcel. */
+static uint32_t run_by_count(struct channel_worker *worker, uint64_t published)
+{
+    struct decimator *decimator = worker->decimator;
+    uint64_t from = decimator->progress.next_seq;
+    uint64_t to = published - from > decimator->round_most ? from + decimator->round_most : published;
+    uint32_t largest = 0;
+
+    to = caution_limit(&worker->caution[CONSUMER_DECIMATE], from, to);
+    if (from == to)
+        return 0;
+    atomic_store_explicit(&worker->ring.page->decimate_attempted, to, memory_order_release);
+    REACHED(worker->ring.page, decimate_attempted);
+    beat_work(worker, CHANNEL_THREAD_DECIMATOR, from, to);
+    for (uint32_t i = 0; i < decimator->count; i++) {
+        decimator->parcel.count = 0;
+        for (uint64_t seq = next_by_count(&decimator->destinations[i], from); seq < to;
+             seq += decimator->destinations[i].spec->keep_every)
+            take(worker, i, seq);
+        if (decimator->parcel.count > largest)
+            largest = decimator->parcel.count;
+        send_parcel(worker, i);
     }
-    if (decimator->progress.next_seq != to)
-        commit(worker, to);
+    commit(worker, to);
+    beat_work(worker, CHANNEL_THREAD_DECIMATOR, 0, 0);
+    return largest;
 }
 
 /* The newest datagram for every destination that is due. Returns nanoseconds until the next one is due and has
@@ -169,8 +161,12 @@ static uint64_t run_by_rate(struct channel_worker *worker, uint64_t published)
             published == worker->ring.page->start_seq)
             continue;
         if (now.ns >= destination->due.ns) {
-            send_one(worker, i, published - 1);
+            beat_work(worker, CHANNEL_THREAD_DECIMATOR, published - 1, published);
+            decimator->parcel.count = 0;
+            take(worker, i, published - 1);
+            send_parcel(worker, i);
             commit(worker, decimator->progress.next_seq);
+            beat_work(worker, CHANNEL_THREAD_DECIMATOR, 0, 0);
             destination->newest_sent = published;
             destination->due = monotonic_add(now, destination->interval_ns);
         } else if (wait == 0 || destination->due.ns - now.ns < wait) {
@@ -180,12 +176,13 @@ static uint64_t run_by_rate(struct channel_worker *worker, uint64_t published)
     return wait;
 }
 
-/* Sleep until the next datagram that somebody wants, or until a rate is due. */
-static void wait_for_work(struct channel_worker *worker, uint64_t rate_wait)
+/* Sleep until the next datagram that somebody wants, or until a rate is due. While many come, sleep by the clock. */
+static void wait_for_work(struct channel_worker *worker, uint64_t rate_wait, bool flowing)
 {
     struct decimator *decimator = worker->decimator;
     uint64_t cursor = decimator->progress.next_seq;
-    uint64_t wake_at = UINT64_MAX;
+    uint64_t wake_at = WAKEUP_NEVER;
+    uint64_t timeout = rate_wait;
     for (uint32_t i = 0; i < decimator->count; i++) {
         uint64_t next = next_by_count(&decimator->destinations[i], cursor);
         if (next != UINT64_MAX && next + 1 < wake_at)
@@ -193,8 +190,13 @@ static void wait_for_work(struct channel_worker *worker, uint64_t rate_wait)
         if (decimator->destinations[i].interval_ns && rate_wait == 0)
             wake_at = cursor + 1;
     }
+    if (flowing) {
+        wake_at = cursor + decimator->round_most;
+        if (timeout == 0 || timeout > PAUSE_NS)
+            timeout = PAUSE_NS;
+    }
     beat_parked(worker, CHANNEL_THREAD_DECIMATOR);
-    wakeup_wait(&worker->decimator_wakeup, &worker->relay_cursor, wake_at, rate_wait);
+    wakeup_wait(&worker->decimator_wakeup, &worker->relay_cursor, wake_at, timeout);
     beat_busy(worker, CHANNEL_THREAD_DECIMATOR);
 }
 
@@ -209,13 +211,16 @@ void *decimator_main(void *argument)
     for (uint32_t i = 0; i < decimator->count; i++)
         decimator->destinations[i].newest_sent = decimator->progress.next_seq;
     for (;;) {
-        bool ending = stop_phase_of(worker) >= STOP_READERS; /* before `published`: nothing comes after it */
+        bool ending = stop_phase_of(worker) >= STOP_READERS; /* before the cursor: nothing comes after it */
         uint64_t published = relay_cursor_of(worker);
-        run_by_count(worker, decimator->progress.next_seq, published);
+        uint32_t largest = run_by_count(worker, published);
         uint64_t rate_wait = run_by_rate(worker, published);
+        beat_busy(worker, CHANNEL_THREAD_DECIMATOR);
+        if (decimator->progress.next_seq != published)
+            continue;
         if (ending)
             break;
-        wait_for_work(worker, rate_wait);
+        wait_for_work(worker, rate_wait, largest > 1);
     }
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_DECIMATOR].state, THREAD_ABSENT);
     atomic_store(&worker->decimator_done, 1);

@@ -40,6 +40,20 @@ static void quarantine(struct channel_worker *worker, enum consumer consumer, ui
                 (unsigned long long)seq, datagram.length, consumer_names[consumer]);
 }
 
+/* The datagram that it does next. The slots are sound: channel_page_check() has read them. */
+static uint64_t consumer_next(const struct channel_page *page, enum consumer consumer)
+{
+    struct relay_progress relay = {0};
+    struct commit_progress commit = {0};
+    struct decimate_progress decimate = {0};
+    channel_page_read_relay(page, &relay);
+    channel_page_read_commit(page, &commit);
+    channel_page_read_decimate(page, &decimate);
+    return consumer == CONSUMER_RELAY    ? relay.next_seq
+           : consumer == CONSUMER_RECORD ? commit.next_seq
+                                         : decimate.next_seq;
+}
+
 /* Of its own fault, and of this consumer's thread as far as anybody knows. An exit says nothing about its thread. */
 static bool is_suspect(const struct channel_worker *worker, enum consumer consumer)
 {
@@ -61,8 +75,8 @@ static void judge_consumer(struct channel_worker *worker, enum consumer consumer
 
     if (is_suspect(worker, consumer) && first < end && end <= published && first >= page->start_seq) {
         uint32_t deaths = atomic_load(&trouble->seq) == first ? atomic_load(&trouble->deaths) + 1 : 1;
-        uint64_t until = atomic_load(&trouble->seq_end);
-        bool cautious = atomic_load(&trouble->cautious) == 1 && first < until;
+        uint64_t cautious_until = atomic_load(&trouble->seq_end);
+        bool cautious = atomic_load(&trouble->cautious) == 1 && first < cautious_until;
         bool sure = worker->inheritance->assign.last_thread < CHANNEL_THREAD_COUNT
                         ? cautious || deaths > CAUTIOUS_AFTER
                         : deaths > SURE_AFTER;
@@ -73,12 +87,13 @@ static void judge_consumer(struct channel_worker *worker, enum consumer consumer
         atomic_store(&trouble->seq, first);
         atomic_store(&trouble->deaths, deaths);
         if (deaths >= CAUTIOUS_AFTER || cautious) {
-            atomic_store(&trouble->seq_end, end > until ? end : until);
+            atomic_store(&trouble->seq_end, end > cautious_until ? end : cautious_until);
             atomic_store(&trouble->cautious, 1);
         }
     }
-    if (atomic_load(&trouble->cautious) == 1 && atomic_load(&trouble->seq_end) <= published) {
-        worker->caution[consumer] = (struct caution){true, atomic_load(&trouble->seq_end)};
+    uint64_t until = atomic_load(&trouble->seq_end);
+    if (atomic_load(&trouble->cautious) == 1 && consumer_next(page, consumer) < until && until <= published) {
+        worker->caution[consumer] = (struct caution){true, until};
         log_notice("%s goes one datagram at a time up to %llu", consumer_names[consumer],
                    (unsigned long long)worker->caution[consumer].until);
     }
