@@ -22,6 +22,9 @@
 #include "supervisor/notify.h"
 
 #define STORE_RETRY_NS (20 * NS_PER_MS)
+/* The manager gives all names back in one environment variable, which may hold 128 KiB (execve(2)): with more of them,
+ * no supervisor could be started again. */
+#define STORE_NAMES_MAX 120000
 #define LAST_RETRIES   5 /* so often an orderly end waits for a manager that is busy */
 
 /* ---- storing ---- */
@@ -79,6 +82,39 @@ static int update_place(struct channel *channel, uint32_t place)
     return 0;
 }
 
+static size_t names_length(const struct channel *channel)
+{
+    size_t length = 0;
+    for (uint32_t place = 0; place < hold_place_count(&channel->hold); place++) {
+        char name[HOLD_NAME_SIZE];
+        hold_place(&channel->hold, place, name);
+        length += strlen(channel->spec->name) + strlen(name) + 2;
+    }
+    return length;
+}
+
+/* Once for each channel: is there room in the store for what it holds? */
+static bool has_room(struct channel *channel)
+{
+    struct supervisor *supervisor = channel->supervisor;
+    if (channel->stored || channel->not_stored)
+        return channel->stored;
+    size_t length = names_length(channel);
+    if (supervisor->store_length + length > STORE_NAMES_MAX) {
+        if (supervisor->store_length <= STORE_NAMES_MAX)
+            log_warning("channel %s and all that come after it: the service manager can't keep the descriptors of so "
+                        "many channels; if this supervisor dies, what waits in their sockets and rings is lost",
+                        channel->spec->name);
+        supervisor->store_length = STORE_NAMES_MAX + 1;
+        channel->not_stored = true;
+        return false;
+    }
+    channel->stored = calloc(hold_place_count(&channel->hold), sizeof *channel->stored);
+    if (channel->stored)
+        supervisor->store_length += length;
+    return channel->stored;
+}
+
 static int on_retry(sd_event_source *source, uint64_t time_us, void *userdata)
 {
     struct supervisor *supervisor = userdata;
@@ -97,11 +133,7 @@ static int on_retry(sd_event_source *source, uint64_t time_us, void *userdata)
 void handover_changed(struct channel *channel)
 {
     uint32_t count = hold_place_count(&channel->hold);
-    if (!getenv("NOTIFY_SOCKET"))
-        return;
-    if (!channel->stored)
-        channel->stored = calloc(count, sizeof *channel->stored);
-    if (!channel->stored)
+    if (!getenv("NOTIFY_SOCKET") || !has_room(channel))
         return;
     for (uint32_t place = 0; place < count; place++) {
         int error = update_place(channel, place);
@@ -253,9 +285,8 @@ static void forget(const char *full_name)
 /* Whatever comes of it: what the manager keeps at these places is replaced by the next handover_changed(). */
 static void note_stored(struct channel *channel)
 {
-    uint32_t count = hold_place_count(&channel->hold);
-    channel->stored = calloc(count, sizeof *channel->stored);
-    for (uint32_t place = 0; channel->stored && place < count; place++) {
+    bool room = has_room(channel);
+    for (uint32_t place = 0; room && place < hold_place_count(&channel->hold); place++) {
         char name[HOLD_NAME_SIZE];
         if (hold_place(&channel->hold, place, name) >= 0)
             channel->stored[place] = UINT64_MAX;

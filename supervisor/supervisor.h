@@ -51,6 +51,7 @@ struct supervisor {
     sd_event_source *status_timer;
     char status_text[256];
     sd_event_source *store_timer; /* handover.c */
+    size_t store_length;          /* handover.c: bytes of the names that the manager may have to give back */
     bool store_behind;            /* the manager could not take everything yet */
     uint32_t store_patience;
     /* shutdown */
