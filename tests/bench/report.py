@@ -47,6 +47,7 @@ def number(value, digits=3):
         return f"{value:,}"
     if value == 0:
         return "0"
+    value = float(f"{value:.{digits}g}") if abs(value) < 1000 else value
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
