@@ -177,7 +177,7 @@ static uint64_t run_by_rate(struct channel_worker *worker, uint64_t published)
 }
 
 /* Sleep until the next datagram that somebody wants, or until a rate is due. While many come, sleep by the clock. */
-static void wait_for_work(struct channel_worker *worker, uint64_t rate_wait, bool flowing)
+static void wait_for_work(struct channel_worker *worker, uint32_t ticket, uint64_t rate_wait, bool flowing)
 {
     struct decimator *decimator = worker->decimator;
     uint64_t cursor = decimator->progress.next_seq;
@@ -196,7 +196,7 @@ static void wait_for_work(struct channel_worker *worker, uint64_t rate_wait, boo
             timeout = PAUSE_NS;
     }
     beat_parked(worker, CHANNEL_THREAD_DECIMATOR);
-    wakeup_wait(&worker->decimator_wakeup, &worker->relay_cursor, wake_at, timeout);
+    wakeup_wait(&worker->decimator_wakeup, ticket, &worker->relay_cursor, wake_at, timeout);
     beat_busy(worker, CHANNEL_THREAD_DECIMATOR);
 }
 
@@ -211,6 +211,7 @@ void *decimator_main(void *argument)
     for (uint32_t i = 0; i < decimator->count; i++)
         decimator->destinations[i].newest_sent = decimator->progress.next_seq;
     for (;;) {
+        uint32_t ticket = wakeup_ticket(&worker->decimator_wakeup);
         bool ending = stop_phase_of(worker) >= STOP_READERS; /* before the cursor: nothing comes after it */
         uint64_t published = relay_cursor_of(worker);
         uint32_t largest = run_by_count(worker, published);
@@ -220,7 +221,7 @@ void *decimator_main(void *argument)
             continue;
         if (ending)
             break;
-        wait_for_work(worker, rate_wait, largest > 1);
+        wait_for_work(worker, ticket, rate_wait, largest > 1);
     }
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_DECIMATOR].state, THREAD_ABSENT);
     atomic_store(&worker->decimator_done, 1);

@@ -66,6 +66,7 @@ static bool wait_for_space(struct receiver *receiver)
     if (!worker->spec->record.enabled || worker->spec->record.on_full != RECORD_ON_FULL_WAIT)
         return true;
     for (;;) {
+        uint32_t ticket = wakeup_ticket(&worker->space_wakeup);
         uint64_t cursor = atomic_load_explicit(&worker->recorder_cursor, memory_order_acquire);
         if (!ring_reserve_would_lap(&worker->writer, receiver->batch, cursor)) {
             receiver->waiting_for_space = false;
@@ -78,7 +79,7 @@ static bool wait_for_space(struct receiver *receiver)
                         "buffer absorbs, then drops and counts");
         receiver->waiting_for_space = true;
         beat_parked(worker, CHANNEL_THREAD_RECEIVER);
-        wakeup_wait(&worker->space_wakeup, &worker->recorder_cursor, cursor + 1, WAIT_FOR_SPACE_NS);
+        wakeup_wait(&worker->space_wakeup, ticket, &worker->recorder_cursor, cursor + 1, WAIT_FOR_SPACE_NS);
         beat_busy(worker, CHANNEL_THREAD_RECEIVER);
     }
 }

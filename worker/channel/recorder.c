@@ -267,7 +267,7 @@ static bool run_round(struct recorder *recorder)
 }
 
 /* Nothing to do now: how long may this thread sleep, and what ends the sleep early? */
-static void wait_for_work(struct recorder *recorder, bool flowing)
+static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowing)
 {
     struct channel_worker *worker = recorder->worker;
     const struct record_spec *record = &worker->spec->record;
@@ -290,7 +290,7 @@ static void wait_for_work(struct recorder *recorder, bool flowing)
     if (atomic_load(&recorder->rotate_wanted) && timeout == 0)
         timeout = NO_SEGMENT_NS;
     beat_parked(worker, CHANNEL_THREAD_RECORDER);
-    wakeup_wait(&worker->recorder_wakeup, &worker->relay_cursor, wake_at, timeout);
+    wakeup_wait(&worker->recorder_wakeup, ticket, &worker->relay_cursor, wake_at, timeout);
     beat_busy(worker, CHANNEL_THREAD_RECORDER);
 }
 
@@ -320,6 +320,7 @@ static void run(struct recorder *recorder)
     struct channel_worker *worker = recorder->worker;
     monotonic ending_since = {0};
     for (;;) {
+        uint32_t ticket = wakeup_ticket(&worker->recorder_wakeup);
         bool ending = stop_phase_of(worker) >= STOP_READERS; /* before `published`: nothing comes after it */
         if (ending && ending_since.ns == 0)
             ending_since = monotonic_now();
@@ -332,7 +333,7 @@ static void run(struct recorder *recorder)
                        recorder->committed.next_seq == relay_cursor_of(worker) ||
                        monotonic_since(monotonic_now(), ending_since) > LAST_SEGMENT_NS))
             break;
-        wait_for_work(recorder, recorder->committed.next_seq != before);
+        wait_for_work(recorder, ticket, recorder->committed.next_seq != before);
     }
     finish(recorder);
     last_words_guard(NULL, 0, NULL);

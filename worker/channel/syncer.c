@@ -68,6 +68,7 @@ void *syncer_main(void *argument)
     last_words_thread(CHANNEL_THREAD_SYNCER);
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_SYNCER].thread_id, (uint32_t)gettid());
     while (!atomic_load(&worker->recorder_done)) {
+        uint32_t ticket = wakeup_ticket(&recorder->syncer_wakeup);
         beat_disk(worker, CHANNEL_THREAD_SYNCER);
         struct segment *segment = keep_current(recorder);
         uint64_t cursor = atomic_load(&worker->recorder_cursor); /* before looking: nothing after it is overlooked */
@@ -91,7 +92,7 @@ void *syncer_main(void *argument)
         uint64_t timeout = dirty ? (age < interval ? interval - age : 1) : 0;
         beat_parked(worker, CHANNEL_THREAD_SYNCER);
         /* Clean: the next commit starts the clock. Dirty: only the clock ends the sleep. */
-        wakeup_wait(&recorder->syncer_wakeup, &worker->recorder_cursor,
+        wakeup_wait(&recorder->syncer_wakeup, ticket, &worker->recorder_cursor,
                     dirty || !interval ? WAKEUP_NEVER : cursor + 1, timeout);
     }
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_SYNCER].state, THREAD_ABSENT);

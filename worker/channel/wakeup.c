@@ -12,9 +12,9 @@
 
 #include "common/monotonic.h"
 
-void wakeup_wait(struct wakeup *wakeup, const _Atomic uint64_t *published, uint64_t at, uint64_t timeout_ns)
+void wakeup_wait(struct wakeup *wakeup, uint32_t ticket, const _Atomic uint64_t *published, uint64_t at,
+                 uint64_t timeout_ns)
 {
-    uint32_t ticket = atomic_load_explicit(&wakeup->ticket, memory_order_acquire);
     struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / NS_PER_S), .tv_nsec = (long)(timeout_ns % NS_PER_S)};
 
     atomic_store_explicit(&wakeup->wake_at, at, memory_order_relaxed);

@@ -13,8 +13,16 @@ struct wakeup {
     _Atomic uint32_t ticket;               /* futex word, counts wake-ups */
 };
 
-/* Sleep until `*published >= at`, wakeup_now() or timeout_ns (0 = no limit). May also return for no reason. */
-void wakeup_wait(struct wakeup *wakeup, const _Atomic uint64_t *published, uint64_t at, uint64_t timeout_ns);
+/* To be taken before looking whether there is something to do: a wakeup_now() after it ends the next sleep at once. */
+static inline uint32_t wakeup_ticket(struct wakeup *wakeup)
+{
+    return atomic_load_explicit(&wakeup->ticket, memory_order_acquire);
+}
+
+/* Sleep until `*published >= at`, a wakeup_now() since the ticket was taken, or timeout_ns (0 = no limit). May also
+ * return for no reason. */
+void wakeup_wait(struct wakeup *wakeup, uint32_t ticket, const _Atomic uint64_t *published, uint64_t at,
+                 uint64_t timeout_ns);
 
 /* The writer's side, after it stored `published`: wakes the reader if that is what it waits for. */
 void wakeup_published(struct wakeup *wakeup, uint64_t published);
