@@ -114,7 +114,7 @@ def tabulate(bench, size, rows):
 
 
 def run(bench):
-    route = systems.Route(bench.address(0, 26000), bench.address(1, 26001), bench.address(1, 26002))
+    route = systems.Route(bench.address(0, 13000), bench.address(1, 13001), bench.address(1, 13002))
     for size in bench.choose((64, 256, 800, 1472), (800,)):
         rows = {kind.name: Row() for kind in SYSTEMS}
         for _ in range(bench.choose(3, 1)):

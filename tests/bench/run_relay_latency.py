@@ -101,7 +101,7 @@ def plot(bench, distributions):
 
 
 def run(bench):
-    routes = [systems.Route(bench.address(0, 26000 + i), bench.address(1, 27000 + i)) for i in range(CHANNELS)]
+    routes = [systems.Route(bench.address(0, 13000 + i), bench.address(1, 14000 + i)) for i in range(CHANNELS)]
     slices, seconds = bench.choose((3, 20), (1, 3))
     distributions = {kind.name: Distribution() for kind in SYSTEMS}
     for _ in range(slices):

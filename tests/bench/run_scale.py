@@ -119,8 +119,8 @@ def highest_rate(bench, daemon, route):
 
 
 def measure(bench, count, row):
-    listens = [bench.address(2, 20000 + index) for index in range(count)]
-    sink = bench.address(1, 26001)
+    listens = [bench.address(2, 12000 + index) for index in range(count)]
+    sink = bench.address(1, 13001)
     log_dir = bench.disk_folder("scale")
     texts = [channel(f"c{index}", listen, relays={"out": sink}, record={"segment_size": "4M"})
              for index, listen in enumerate(listens)]

@@ -151,8 +151,8 @@ def kill_in_turn(bench, killer, present):
 
 
 def run(bench):
-    sink = bench.address(1, 26001)
-    relays = [kind(bench, bench.address(0, 26000 + index), sink)
+    sink = bench.address(1, 13001)
+    relays = [kind(bench, bench.address(0, 13000 + index), sink)
               for index, kind in enumerate((HoldfastSpare, HoldfastNoSpare, S6, Runit))]
     present = []
     killer = Killer(bench, sink)
