@@ -173,16 +173,15 @@ static uint64_t align_up(uint64_t position)
     return (position + CACHE_LINE - 1) & ~(uint64_t)(CACHE_LINE - 1);
 }
 
-/* Touch these pages so that no later write into them can fault. */
+/* Touch these pages so that no later write into them can fault. Not by MADV_POPULATE_WRITE: that takes the lock of the
+ * whole address space, which another thread may hold while it waits for a disk; a fault needs only this mapping's. */
 static void populate(uint8_t *from, size_t length)
 {
-#ifdef MADV_POPULATE_WRITE
-    if (madvise(from, length, MADV_POPULATE_WRITE) == 0)
-        return;
-#endif
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    for (size_t at = 0; at < length; at += page)
-        atomic_fetch_or((_Atomic uint8_t *)(from + at), 0); /* a write that changes nothing */
+    for (size_t at = 0; at < length; at += page) {
+        volatile uint8_t *byte = from + at;
+        *byte = *byte; /* nobody else writes here */
+    }
 }
 
 static uint64_t page_of(uint64_t offset)

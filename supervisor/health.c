@@ -90,7 +90,7 @@ static enum channel_thread find_silent(struct channel *channel, monotonic now, u
 {
     uint64_t limit = channel->supervisor->settings->hang_timeout_ns;
     enum channel_thread parked = CHANNEL_THREAD_COUNT;
-    bool disk = false;
+    bool disk = false, control_waits = false;
     for (int i = 0; i < CHANNEL_THREAD_COUNT; i++) {
         const struct thread_beat *beat = &channel->hold.page->beats[i];
         uint32_t state = atomic_load_explicit(&beat->state, memory_order_relaxed);
@@ -100,6 +100,7 @@ static enum channel_thread find_silent(struct channel *channel, monotonic now, u
             continue;
         if (state == THREAD_DISK || task_state(channel->worker, thread_id(channel, i)) == 'D') {
             disk = true;
+            control_waits |= i == CHANNEL_THREAD_CONTROL;
             note_disk(channel, (enum channel_thread)i, silent);
             continue;
         }
@@ -110,6 +111,8 @@ static enum channel_thread find_silent(struct channel *channel, monotonic now, u
             return (enum channel_thread)i;
         parked = (enum channel_thread)i;
     }
+    if (parked != CHANNEL_THREAD_COUNT && control_waits)
+        return CHANNEL_THREAD_COUNT; /* nobody is there to beat for it */
     if (parked != CHANNEL_THREAD_COUNT)
         return vouches(channel, now) ? parked : CHANNEL_THREAD_CONTROL;
     if (!disk && channel->disk_warned) {

@@ -244,7 +244,7 @@ static bool run_round(struct recorder *recorder)
     }
     int error = atomic_load(&recorder->current->error);
     if (error) {
-        fail_segment(recorder, error, "fdatasync");
+        fail_segment(recorder, error, recorder->current->error_what);
         return true;
     }
     last_words_guard(recorder->current->map, recorder->current->grant.size, &recorder->jump);

@@ -56,6 +56,25 @@ void segment_release(struct segment **segment)
     free(gone);
 }
 
+void segment_fail(struct segment *segment, int error, const char *what)
+{
+    if (atomic_load(&segment->error))
+        return;
+    segment->error_what = what;
+    atomic_store(&segment->error, error);
+}
+
+void segment_look(struct segment *segment)
+{
+    struct stat status;
+    if (fstat(segment->fd, &status) < 0)
+        segment_fail(segment, errno, "asking for its size");
+    else if (status.st_nlink == 0)
+        segment_fail(segment, ENOENT, "its file was deleted");
+    else if ((uint64_t)status.st_size < segment->grant.size)
+        segment_fail(segment, ESTALE, "its file was cut short");
+}
+
 void segment_populate(struct segment *segment, uint64_t until)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);

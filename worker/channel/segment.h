@@ -14,13 +14,20 @@ struct segment {
     int fd;
     uint8_t *map;               /* grant.size bytes, preallocated on disk */
     _Atomic uint64_t populated; /* bytes from the start that are in this process's page tables */
-    _Atomic int32_t error;      /* errno of a failed fdatasync: the segment is not to be written any more */
+    _Atomic int32_t error;      /* not 0: the segment is not to be written any more, because ... */
+    const char *error_what;     /* ... of this; written before error */
 };
 
 /* Takes over *fd. NULL with *ret_error = errno. One reference is the caller's. */
 struct segment *segment_open(int *fd, const struct segment_grant *grant, int *ret_error);
 struct segment *segment_keep(struct segment *segment);
 void segment_release(struct segment **segment);
+
+/* From any thread: the recorder shall let go of it. */
+void segment_fail(struct segment *segment, int error, const char *what);
+
+/* Is the file still what it was? Somebody may have deleted it, or cut it short. Fails the segment if so. */
+void segment_look(struct segment *segment);
 
 /* Bring pages [populated, until) into the page tables, ready to be written without a fault. May wait for a disk. */
 void segment_populate(struct segment *segment, uint64_t until);

@@ -9,6 +9,7 @@
 #include "worker/channel/recorder.h"
 #include "worker/last_words.h"
 
+#define LOOK_EVERY  NS_PER_S /* whether the file is still there; a map does not tell */
 #define AHEAD_LEAST (64 * 1024)
 #define AHEAD_MOST  (8 * 1024 * 1024)
 
@@ -46,8 +47,7 @@ static void sync_segment(struct recorder *recorder, struct segment *segment, con
     if (fdatasync(segment->fd) < 0) {
         int error = errno;
         log_error("fdatasync: %s", strerror(error));
-        atomic_store(&segment->error, error);
-        wakeup_now(&recorder->worker->recorder_wakeup);
+        segment_fail(segment, error, "fdatasync");
         return;
     }
     /* Two words: a reader takes the offset only if the id is the same before and after. */
@@ -61,7 +61,7 @@ void *syncer_main(void *argument)
     struct channel_worker *worker = argument;
     struct recorder *recorder = worker->recorder;
     uint64_t interval = worker->spec->record.sync_ns;
-    monotonic last_sync = monotonic_now(), last_asked = last_sync;
+    monotonic last_sync = monotonic_now(), last_asked = last_sync, last_look = last_sync;
     struct commit_progress committed = {0}; /* from the page only: the recorder's own copy is the recorder's */
     uint64_t synced_id = 0, synced_offset = 0;
 
@@ -86,10 +86,16 @@ void *syncer_main(void *argument)
                 synced_offset = committed.write_offset;
                 dirty = false;
             }
+            if (monotonic_since(monotonic_now(), last_look) >= LOOK_EVERY) {
+                segment_look(segment);
+                last_look = monotonic_now();
+            }
+            if (atomic_load(&segment->error))
+                wakeup_now(&worker->recorder_wakeup);
         }
         segment_release(&segment);
         uint64_t age = monotonic_since(monotonic_now(), last_sync);
-        uint64_t timeout = dirty ? (age < interval ? interval - age : 1) : 0;
+        uint64_t timeout = dirty ? (age < interval ? interval - age : 1) : interval ? 0 : LOOK_EVERY;
         beat_parked(worker, CHANNEL_THREAD_SYNCER);
         /* Clean: the next commit starts the clock. Dirty: only the clock ends the sleep. */
         wakeup_wait(&recorder->syncer_wakeup, ticket, &worker->recorder_cursor,
