@@ -90,7 +90,9 @@ static void add_words(json_t *report, const struct last_words *words)
     json_object_set_new(report, "thread",
                         words->thread < CHANNEL_THREAD_COUNT ? json_string(channel_thread_names[words->thread])
                                                              : json_null());
-    json_object_set_new(report, "address", json_string(address));
+    /* A signal that was sent has no address but a sender. */
+    json_object_set_new(report, "address", words->code > 0 ? json_string(address) : json_null());
+    json_object_set_new(report, "sent_by", words->code <= 0 && words->sender ? json_integer(words->sender) : json_null());
     json_object_set_new(report, "text", control_text(text));
     json_object_set_new(report, "frames", frames(words));
 }

@@ -46,9 +46,11 @@ static void print_work(FILE *to, const json_t *work)
     static const char *const consumers[] = {"relay", "record", "decimate"};
     for (size_t i = 0; i < sizeof consumers / sizeof consumers[0]; i++) {
         const json_t *range = json_object_get(work, consumers[i]);
-        if (json_is_object(range))
-            fprintf(to, "  %-10s  %s was at seq %llu (up to %llu)\n", "in work", consumers[i],
-                    (unsigned long long)ctl_count(range, "first"), (unsigned long long)ctl_count(range, "end") - 1);
+        unsigned long long first = ctl_count(range, "first"), last = ctl_count(range, "end") - 1;
+        if (!json_is_object(range))
+            continue;
+        fprintf(to, "  %-10s  %s was at seq %llu", "in work", consumers[i], first);
+        fprintf(to, last > first ? " to %llu\n" : "\n", last);
     }
 }
 
@@ -84,6 +86,7 @@ static void print_frames(FILE *to, const json_t *frames)
 static void print_crash(FILE *to, const json_t *crash, bool colour)
 {
     char age[CTL_TEXT_SIZE], lived[CTL_TEXT_SIZE];
+    const json_t *sender = json_object_get(crash, "sent_by");
     ctl_format_seconds(ctl_number(crash, "age_s"), age);
     ctl_format_seconds(ctl_number(crash, "lived_s"), lived);
     ctl_print_text(to, colour, CTL_BOLD, ctl_string(crash, "channel"));
@@ -98,6 +101,8 @@ static void print_crash(FILE *to, const json_t *crash, bool colour)
     print_field(to, "thread", ctl_string(crash, "thread"));
     print_field(to, "said", ctl_string(crash, "text"));
     print_field(to, "address", ctl_string(crash, "address"));
+    if (json_is_integer(sender) && json_integer_value(sender) != (json_int_t)ctl_count(crash, "pid"))
+        fprintf(to, "  %-10s  by process %llu\n", "sent", (unsigned long long)ctl_count(crash, "sent_by"));
     print_work(to, json_object_get(crash, "work"));
     print_takeover(to, crash);
     print_frames(to, json_object_get(crash, "frames"));

@@ -199,7 +199,7 @@ START_TEST(crashes_tell_the_whole_story)
            "  thread      recorder\n"
            "  said        a >= b\n"
            "  address     0x0\n"
-           "  in work     record was at seq 100 (up to 100)\n"
+           "  in work     record was at seq 100\n"
            "  takeover    after 0.31 ms; 12 datagrams waited meanwhile, 0 were dropped by the kernel\n"
            "  frames      #0 0x1a2b recorder_commit\n"
            "              #1 0x99\n"
