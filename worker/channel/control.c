@@ -12,7 +12,7 @@
 #include "worker/channel/channel_worker.h"
 #include "worker/channel/recorder.h"
 
-#define ROUND_MS      200 /* a beat at least every 250 ms */
+#define ROUND_MS      235 /* a beat at least every 250 ms */
 #define STOP_ROUND_MS 10
 /* Orphaned: how long recorder and decimator may take to work off what is published. */
 #define ORPHAN_NS (10 * NS_PER_S)
@@ -123,13 +123,14 @@ static void beat_for_parked(struct channel_worker *worker)
         [CHANNEL_THREAD_DECIMATOR] = &worker->decimator_wakeup,
     };
     uint64_t published = relay_cursor_of(worker);
+    monotonic now = monotonic_now();
     for (int thread = 0; thread < CHANNEL_THREAD_COUNT; thread++) {
         struct thread_beat *beat = &page->beats[thread];
         if (atomic_load_explicit(&beat->state, memory_order_acquire) != THREAD_PARKED)
             continue;
         if (wakeups[thread] && atomic_load(&wakeups[thread]->wake_at) <= published)
             continue;
-        atomic_store_explicit(&beat->beat_ns, monotonic_now().ns, memory_order_relaxed);
+        atomic_store_explicit(&beat->beat_ns, now.ns, memory_order_relaxed);
     }
 }
 
@@ -181,10 +182,11 @@ int control_run(struct channel_worker *worker)
         return 1;
     }
     sigaction(SIGUSR1, &interrupt, NULL);
-    for (;;) {
+    for (bool message_waits = false;;) {
         beat_busy(worker, CHANNEL_THREAD_CONTROL);
         beat_for_parked(worker);
-        read_messages(&control);
+        if (message_waits)
+            read_messages(&control);
         send_reports(&control);
         uint32_t receiver_done = atomic_load(&worker->receiver_done);
         if (receiver_done == 2 && !control.stopping)
@@ -196,7 +198,9 @@ int control_run(struct channel_worker *worker)
         struct pollfd fds[] = {{.fd = control.orphaned ? -1 : MESSAGE_FD, .events = POLLIN},
                                {.fd = worker->control_event, .events = POLLIN}};
         beat_parked(worker, CHANNEL_THREAD_CONTROL);
-        if (poll(fds, 2, control.stopping ? STOP_ROUND_MS : ROUND_MS) > 0 && fds[1].revents) {
+        int events = poll(fds, 2, control.stopping ? STOP_ROUND_MS : ROUND_MS);
+        message_waits = events > 0 && fds[0].revents;
+        if (events > 0 && fds[1].revents) {
             uint64_t count;
             ssize_t ignored = read(worker->control_event, &count, sizeof count);
             (void)ignored; /* nonblocking; the reports themselves say what there is */
