@@ -29,6 +29,7 @@ struct control_client {
     struct control_lines lines;
     char *queue; /* answers: [queue_start, queue_end) waits; NULL when nothing does */
     size_t queue_start, queue_end;
+    json_t *awaited; /* id of the request that is answered later; nothing else is taken before */
     bool ended;   /* it has sent everything it will send */
     bool refused; /* it sent a line beyond the limit: the error goes out, what still comes in is thrown away */
 };
@@ -64,6 +65,7 @@ void control_client_free(struct control_client *client)
     sd_event_source_disable_unref(client->turn);
     sd_event_source_disable_unref(client->stall);
     control_lines_free(&client->lines);
+    json_decref(client->awaited);
     free(client->queue);
     fd_close(&client->fd);
     free(client);
@@ -193,6 +195,8 @@ static int client_request(struct control_client *client, const char *line, size_
     if (!request.id) { /* a notification gets no answer, not even an error */
         json_decref(answer);
         json_decref(error);
+    } else if (code == CONTROL_LATER) {
+        client->awaited = json_deep_copy(request.id);
     } else if (answer) {
         size_t length = 0;
         char *text = control_print_result(request.id, answer, &length);
@@ -251,7 +255,7 @@ static int client_take_turn(struct control_client *client)
     const char *line;
     size_t length;
     for (int i = 0; i < CONTROL_TURN_REQUESTS && queued(client) < CONTROL_QUEUE_HIGH; i++) {
-        if (client->refused || !control_lines_next(&client->lines, &line, &length))
+        if (client->refused || client->awaited || !control_lines_next(&client->lines, &line, &length))
             return 0;
         int error = client_request(client, line, length);
         if (error < 0)
@@ -288,8 +292,8 @@ static void client_wait(struct control_client *client, int error)
         client_drop(client, error == -ENOBUFS ? "its answers do not fit into its queue" : strerror(-error));
         return;
     }
-    bool more = !client->refused && control_lines_ready(&client->lines);
-    if (client->ended && !more && queued(client) == 0) {
+    bool more = !client->refused && !client->awaited && control_lines_ready(&client->lines);
+    if (client->ended && !client->awaited && !more && queued(client) == 0) {
         control_client_free(client);
         return;
     }
@@ -306,6 +310,10 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
     int error = 0;
     (void)source;
     (void)fd;
+    if (client->awaited && events & (EPOLLHUP | EPOLLERR)) {
+        control_client_free(client); /* nobody waits any more, and the loop would not rest */
+        return 0;
+    }
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
         error = client_flush(client);
     if (error == 0 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && wants_input(client))
@@ -334,6 +342,28 @@ static int on_stall(sd_event_source *source, uint64_t usec, void *userdata)
     else
         control_client_free(client); /* refused, and it goes on sending */
     return 0;
+}
+
+void control_answer_upgrade(struct control *control, const char *why)
+{
+    struct control_client *next = NULL;
+    for (struct control_client *client = control ? control->clients : NULL; client; client = next) {
+        json_t *id = client->awaited;
+        size_t length = 0;
+        next = client->next;
+        if (!id)
+            continue;
+        client->awaited = NULL;
+        int error;
+        if (why) {
+            error = client_answer_error(client, id, CONTROL_ERROR_REFUSED, control_text(why));
+        } else {
+            char *line = control_print_result(id, json_pack("{s:b}", "accepted", 1), &length);
+            error = client_answer(client, line, length);
+        }
+        json_decref(id);
+        client_wait(client, error);
+    }
 }
 
 static int client_watch(struct control_client *client)

@@ -157,13 +157,15 @@ static json_t *verb_shutdown(struct verb_call *call)
     return json_pack("{s:b}", "accepted", 1);
 }
 
-/* The connection ends when the program is executed again: by that a client sees that it happens. */
+/* Answered when the program has been tried. The connection ends when it is executed: by that a client sees that it
+ * happens. */
 static json_t *verb_upgrade(struct verb_call *call)
 {
     const char *why;
     if (upgrade_begin(call->supervisor, &why) < 0)
         return fail(call, CONTROL_ERROR_REFUSED, why);
-    return json_pack("{s:b}", "accepted", 1);
+    call->code = CONTROL_LATER;
+    return NULL;
 }
 
 static json_t *(*const verbs[VERB_COUNT])(struct verb_call *) = {
@@ -210,7 +212,7 @@ json_t *control_verb(struct supervisor *supervisor, const struct ucred *peer, co
     } else {
         if (take_channel(&call, params))
             result = verbs[call.verb](&call);
-        if (!result && !call.error)
+        if (!result && !call.error && call.code != CONTROL_LATER)
             fail(&call, CONTROL_ERROR_INTERNAL, "memory is short");
         if (control_verb_infos[call.verb].effect == CHANGES)
             log_change(&call, params);

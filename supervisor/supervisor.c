@@ -15,6 +15,7 @@
 #include "supervisor/handover.h"
 #include "supervisor/health.h"
 #include "supervisor/notify.h"
+#include "supervisor/rehearsal.h"
 #include "supervisor/upgrade.h"
 
 #define STOP_DEADLINE_NS (10 * NS_PER_S)
@@ -147,6 +148,7 @@ void supervisor_stop(struct supervisor *supervisor, const char *cause)
     log_notice("stopping: %s", cause);
     supervisor->stopping = true;
     supervisor->upgrading = false;
+    rehearsal_cancel(supervisor);
     notify_stopping(supervisor);
     supervisor_arm(supervisor, &supervisor->stop_timer, STOP_DEADLINE_NS, on_stop_deadline, supervisor);
     for (size_t i = 0; i < supervisor->channel_count; i++)
@@ -278,6 +280,7 @@ static void start(struct supervisor *supervisor)
 
 static void supervisor_free(struct supervisor *supervisor)
 {
+    rehearsal_cancel(supervisor);
     control_close(supervisor->control);
     supervisor_drop_spares(supervisor);
     for (size_t i = 0; i < supervisor->channel_count; i++)

@@ -15,6 +15,7 @@
 
 struct control;      /* control.c */
 struct seal_request; /* archive_client.c */
+struct rehearsal;    /* rehearsal.c */
 
 struct supervisor {
     sd_event *event;
@@ -56,6 +57,7 @@ struct supervisor {
     uint32_t store_patience;
     /* shutdown */
     bool stopping;
+    struct rehearsal *rehearsal; /* of an upgrade that may follow; NULL when there is none */
     bool upgrading;       /* upgrade.c: channels park in OPENING, nothing is started */
     bool hurried;         /* a second signal came */
     bool left_unsealed;   /* a segment could not be sealed: the next start recovers it */

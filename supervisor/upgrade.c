@@ -14,6 +14,8 @@
 
 #include "common/log.h"
 #include "supervisor/archive_client.h"
+#include "supervisor/control.h"
+#include "supervisor/rehearsal.h"
 
 #define UPGRADE_DEADLINE_NS (5 * NS_PER_S)
 #define NAMES_MAX           120000 /* one environment variable holds 128 KiB (execve(2)) */
@@ -79,22 +81,8 @@ static int on_deadline(sd_event_source *source, uint64_t time_us, void *userdata
     return 0;
 }
 
-int upgrade_begin(struct supervisor *supervisor, const char **ret_why)
+static void let_go(struct supervisor *supervisor)
 {
-    struct inheritance_list list;
-    *ret_why = NULL;
-    if (supervisor->stopping || supervisor->upgrading)
-        *ret_why = supervisor->stopping ? "the supervisor is shutting down" : "an upgrade is under way";
-    else if (access(supervisor->program_path, X_OK) < 0)
-        *ret_why = "the program is not where it was started from: install it first";
-    if (*ret_why)
-        return -EINVAL;
-    bool fits = collect(supervisor, &list);
-    release(&list);
-    if (!fits) {
-        *ret_why = "there are too many channels to hand over: restart the service instead";
-        return -E2BIG;
-    }
     log_notice("upgrade: executing %s again as soon as the workers have let go", supervisor->program_path);
     supervisor->upgrading = true;
     supervisor_arm(supervisor, &supervisor->stop_timer, UPGRADE_DEADLINE_NS, on_deadline, supervisor);
@@ -105,7 +93,42 @@ int upgrade_begin(struct supervisor *supervisor, const char **ret_why)
             channel_handle(channel, CHANNEL_EVENT_RESTART, "upgrade");
     }
     upgrade_progress(supervisor);
-    return 0;
+}
+
+static void on_rehearsed(struct supervisor *supervisor, const char *why)
+{
+    control_answer_upgrade(supervisor->control, why);
+    if (why)
+        log_error("no upgrade: %s", why);
+    else
+        let_go(supervisor);
+}
+
+int upgrade_begin(struct supervisor *supervisor, const char **ret_why)
+{
+    struct inheritance_list list;
+    *ret_why = NULL;
+    if (supervisor->stopping || supervisor->upgrading || supervisor->rehearsal)
+        *ret_why = supervisor->stopping ? "the supervisor is shutting down" : "an upgrade is under way";
+    else if (access(supervisor->program_path, X_OK) < 0)
+        *ret_why = "the program is not where it was started from: install it first";
+    else if (access(supervisor->worker_path, X_OK) < 0)
+        *ret_why = "holdfast-worker is not where it was: install it first";
+    if (*ret_why)
+        return -EINVAL;
+    bool fits = collect(supervisor, &list);
+    release(&list);
+    if (!fits) {
+        *ret_why = "there are too many channels to hand over: restart the service instead";
+        return -E2BIG;
+    }
+    int error = rehearsal_start(supervisor, on_rehearsed);
+    if (error < 0)
+        *ret_why = error == -ENOEXEC ? "the program can't be executed: it is damaged, or for another machine"
+                                     : "the program can't be executed, see the log";
+    if (error < 0)
+        log_error("upgrade: can't execute %s: %s", supervisor->program_path, strerror(-error));
+    return error;
 }
 
 void upgrade_progress(struct supervisor *supervisor)

@@ -8,7 +8,8 @@
 
 #define UPGRADE_EXIT 1000 /* sd_event_exit() code: the loop ends in order to execute the program again */
 
-/* Let workers and archive end, then the loop. 0, or -errno with *ret_why: nothing has happened then. */
+/* See whether the program is fit, then let workers and archive end, then the loop. 0: who asked is told by
+ * control_answer_upgrade(). -errno with *ret_why: nothing has happened. */
 int upgrade_begin(struct supervisor *supervisor, const char **ret_why);
 
 /* Something has changed: is everybody gone? */

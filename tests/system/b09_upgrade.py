@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""The program is replaced while it runs: ten times in a row under load nothing is lost, nothing is recorded twice, and it
+stays the same process. A program that can't run, or a configuration that it refuses, is found out before anything is let
+go of."""
+
+import os
+import pathlib
+import shutil
+import signal
+
+from lib import oracle
+from lib.holdfast import Control, Daemon, Sender, Sink, channel
+from lib.place import core, kill, wait_until
+
+
+class Installed(Daemon):
+    """Run from a folder of the test's own, so that what is installed there can be replaced."""
+
+    def __init__(self, place, *channels, **top):
+        folder = place.folder / "installed"
+        folder.mkdir()
+        for name in ("holdfastd", "holdfast-worker"):
+            shutil.copy2(place.program(name), folder / name)
+        self.installed = folder / "holdfastd"
+        self.good = place.program("holdfastd")
+        super().__init__(place, *channels, **top)
+
+    def start(self, **options):  # pylint: disable=arguments-differ
+        ordinary = self.place.program
+        self.place.program = lambda name: str(self.installed) if name == "holdfastd" else ordinary(name)
+        try:
+            return super().start(**options)
+        finally:
+            self.place.program = ordinary
+
+    def install(self, content, mode=0o755):
+        """As an installation does: a new file takes the place of the old one."""
+        fresh = self.installed.with_suffix(".new")
+        fresh.write_bytes(content)
+        fresh.chmod(mode)
+        fresh.rename(self.installed)
+
+    def upgrade(self, expect=0):
+        self.disconnect()
+        return self.ctl("upgrade", expect=expect)
+
+
+def judge(place, daemon, name, sender, sink):
+    sent = oracle.read_datagrams(sender.record)[0]
+    records = oracle.read_with_avro_c(place, daemon.segments(name))
+    oracle.assert_consecutive(records, first=0)
+    oracle.assert_same_payloads(sent, [record.payload for record in records], f"recorded of {name}")
+    oracle.assert_at_least_once(sent, oracle.read_datagrams(sink.record)[0], f"relayed of {name}")
+
+
+def test_ten_times_in_a_row_under_load(place):
+    names, rate = ("engine", "gps"), place.scaled(20000)
+    listens, outlets = [place.ipv4(), place.ipv4()], [place.ipv4(), place.ipv4()]
+    sinks = [Sink(place, outlet, name=f"caught-{name}") for name, outlet in zip(names, outlets)]
+    daemon = Installed(place, *(channel(name, listen, relays={"display": outlet}, record={"segment_size": "4M"})
+                                for name, listen, outlet in zip(names, listens, outlets))).start()
+    senders = [Sender(place, listen, 10**9, name=f"sent-{name}", rate=rate, sizes=(64, 200))
+               for name, listen in zip(names, listens)]
+    pid, before = daemon.process.pid, {name: 0 for name in names}
+    for number in range(10):
+        for name in names:
+            daemon.wait_counter(name, "recorded", before[name] + rate // 5)
+        before = {name: daemon.counters(name)["received"] for name in names}
+        generation = daemon.status("engine")["generation"]
+        if number == 5:
+            daemon.install(pathlib.Path(daemon.good).read_bytes())
+        daemon.upgrade()
+        for name in names:
+            entry = daemon.wait_state(name, "RUNNING")
+            assert entry["counters"]["received"] >= before[name], "counters go on"
+            assert entry["restarts"] == 0 and entry["last_death"] is None, "an upgrade is no death"
+        assert daemon.status("engine")["generation"] > generation
+        assert daemon.status()["supervisor"]["pid"] == pid == daemon.process.pid
+    for sender in senders:
+        sender.stop()
+    for name, sender in zip(names, senders):
+        daemon.wait_drained(name, len(oracle.read_datagrams(sender.record)[0]))
+        assert oracle.assert_ledger(daemon.status(name))["kernel_dropped"] == 0
+    daemon.stop()
+    for name, sender, sink in zip(names, senders, sinks):
+        sink.stop()
+        judge(place, daemon, name, sender, sink)
+
+
+@core
+def test_an_unfit_program_is_refused_and_the_service_goes_on(place):
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Installed(place, channel("engine", listen, relays={"display": outlet}, record={})).start()
+    sender = Sender(place, listen, 10**9, rate=place.scaled(5000))
+    daemon.wait_counter("engine", "recorded", 100)
+    entry = daemon.status("engine")
+    unfit = {
+        "not where it was": lambda: daemon.install(b"\0" * 100, mode=0o644),
+        "can't be executed": lambda: daemon.install(b"\x7fELF and then nothing" * 10),
+        "exited with status 1: no such library": lambda: daemon.install(
+            b"#!/bin/sh\necho no such library >&2\nexit 1\n"),
+        "was killed by SIGSEGV": lambda: daemon.install(b"#!/bin/sh\nkill -SEGV $$\n"),
+        "did not end within 5 s": lambda: daemon.install(b"#!/bin/sh\nexec sleep 1000\n"),
+    }
+    for why, install in unfit.items():
+        install()
+        result = daemon.upgrade(expect=1)
+        assert why in result.stderr, f"{why!r} is expected in {result.stderr!r}"
+    daemon.installed.unlink()
+    assert "not where it was" in daemon.upgrade(expect=1).stderr
+
+    daemon.install(pathlib.Path(daemon.good).read_bytes())
+    good = daemon.config.read_text()
+    daemon.config.write_text(good + "nonsense = 1\n")
+    result = daemon.upgrade(expect=1)
+    assert "exited with status 2" in result.stderr and "nonsense" in result.stderr, result.stderr
+    daemon.config.write_text(good)
+
+    assert daemon.status("engine")["pid"] == entry["pid"], "the worker did not notice"
+    daemon.upgrade()
+    daemon.wait_state("engine", "RUNNING")
+    sender.stop()
+    daemon.wait_drained("engine", len(oracle.read_datagrams(sender.record)[0]))
+    daemon.stop()
+    sink.stop()
+    judge(place, daemon, "engine", sender, sink)
+
+
+def test_clients_while_a_program_is_tried(place):
+    """The answer waits for the trial; other clients don't; one that leaves meanwhile, or half, does no harm."""
+    daemon = Installed(place, channel("engine", place.ipv4(), record={})).start()
+    daemon.install(b"#!/bin/sh\nexec sleep 1000\n")
+    asking, leaving, other = (Control(daemon.socket) for _ in range(3))
+    asking.send(b'{"jsonrpc":"2.0","id":"u","method":"upgrade"}\n{"jsonrpc":"2.0","id":2,"method":"ping"}\n')
+    wait_until(lambda: any(pathlib.Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+                           for pid in daemon.descendants() if os.path.exists(f"/proc/{pid}/comm")), 10, "the trial")
+    leaving.send(b'{"jsonrpc":"2.0","id":1,"method":"upgrade"}\n')
+    assert leaving.answer()["error"]["message"] == "an upgrade is under way"
+    leaving.close()
+    assert other.call("ping")["pid"] == daemon.process.pid
+    trial = next(pid for pid in daemon.descendants() if pathlib.Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
+    kill(trial, signal.SIGTERM)
+    first, second = asking.answer(), asking.answer()
+    assert first["id"] == "u" and "was killed by SIGTERM" in first["error"]["message"], first
+    assert second["id"] == 2 and second["result"]["pid"] == daemon.process.pid
+
+    half = Control(daemon.socket)
+    half.send(b'{"jsonrpc":"2.0","id":3,"method":"upgrade"}\n')
+    half.socket.shutdown(1)
+    gone = Control(daemon.socket)
+    gone.send(b'{"jsonrpc":"2.0","method":"upgrade"}\n')
+    gone.close()
+    assert "did not end within" in half.answer()["error"]["message"]
+    daemon.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: len(daemon.descendants()) > 2, 10, "a trial by signal")
+    daemon.stop()
