@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: MIT
+"""Trouble with the disk never reaches the relay. Whatever is done to the log's file system or to the archive: everything
+is relayed and decimated, what could not be recorded is counted and is exactly what is missing in the files, files that
+were sealed before stay as they are, recording resumes by itself, and no worker dies of it."""
+
+import fcntl
+import hashlib
+import os
+import pathlib
+import shutil
+import signal
+import struct
+import time
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, Sink, channel
+from lib.place import children_of, kill, skip, wait_until
+
+RATE, SIZE, KEEP_EVERY = 3000, 200, 4
+FIFREEZE, FITHAW, EXT4_IOC_SHUTDOWN = 0xC0045877, 0xC0045878, 0x8004587D
+SHUTDOWN_NOW = struct.pack("I", 2)  # without flushing the journal
+
+
+class Disk:
+    """A small file system of this test's own, that can be broken in every way and comes back."""
+
+    def __init__(self, place, kind="ext4", size=64):
+        place.private_mounts()
+        self.place, self.kind, self.size = place, kind, size
+        self.where = place.folder / "disk"
+        self.where.mkdir()
+        if kind == "tmpfs":
+            place.mount_tmpfs(self.where, f"{size}M")
+            return
+        if not shutil.which("mkfs.ext4"):
+            skip("mkfs.ext4 is not there (Debian package e2fsprogs)")
+        self.mount()
+
+    def mount(self):
+        """A new, empty one, on top of what may be there."""
+        self.image = self.place.folder / f"disk.{self.place.count('disk')}"
+        with open(self.image, "wb") as image:
+            image.truncate(self.size << 20)
+        self.place.run("mkfs.ext4", "-q", self.image)
+        result = self.place.run("mount", "-o", "loop,errors=remount-ro", self.image, self.where, expect=None)
+        if result.returncode:
+            skip(f"no loop device can be mounted here: {result.stderr.strip()}")
+        self.place.on_exit(lambda: self.place.unmount(self.where))
+
+    def ioctl(self, number, argument=0):
+        folder = os.open(self.where, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(folder, number, argument)
+        finally:
+            os.close(folder)
+
+    def freeze(self):
+        """Like a disk that does not answer: whoever writes sleeps without interruption."""
+        self.place.on_exit(self.thaw)
+        self.ioctl(FIFREEZE)
+
+    def thaw(self):
+        try:
+            self.ioctl(FITHAW)
+        except OSError:
+            pass  # not frozen
+
+    def device(self):
+        return pathlib.Path(self.place.run("losetup", "-j", self.image).stdout.partition(":")[0]).name
+
+    def fill(self):
+        """Until nothing more fits."""
+        with open(self.where / "filler", "wb", buffering=0) as filler:
+            for piece in (1 << 20, 1 << 16, 4096):
+                try:
+                    while filler.write(bytes(piece)) == piece:
+                        pass
+                except OSError:
+                    pass
+
+    def free(self):
+        (self.where / "filler").unlink()
+
+
+class Scene:
+    """A channel that records onto the disk, relays and decimates, under load."""
+
+    def __init__(self, place, log_dir, rate=RATE, **top):
+        self.place, self.log_dir = place, log_dir
+        listen, outlet, slow = place.ipv4(), place.ipv4(), place.ipv4()
+        self.sink = Sink(place, [outlet, slow])
+        self.daemon = Daemon(place, channel("engine", listen, ring_size="1M", max_datagram=256, relays={"display": outlet},
+                                            decimates={"slow": {"to": slow, "keep_every": KEEP_EVERY}},
+                                            record={"segment_size": "1M", "sync": "100ms"}),
+                             log_dir=log_dir, **top).start()
+        self.sender = Sender(place, listen, 10**9, rate=rate, sizes=(SIZE,))
+        wait_until(lambda: len(self.sealed()) >= 2, 30, "two sealed segments")
+        self.hashes = self.sealed()
+
+    def sealed(self):
+        return {path: hashlib.sha256(path.read_bytes()).digest() for path in self.daemon.segments("engine")}
+
+    def counters(self):
+        return self.daemon.counters("engine")
+
+    def open_segment(self):
+        return self.log_dir / "engine" / self.daemon.status("engine")["log"]["segment"]
+
+    def wait_lost(self, count=1):
+        """The trouble is there for good: the ring was lapped."""
+        self.daemon.wait_counter("engine", "record_lost", self.counters()["record_lost"] + count, 30)
+
+    def relays_on(self):
+        """While the trouble lasts: the relay has everything that is received, within moments."""
+        received = self.counters()["received"]
+        self.sink.wait_received([received + RATE // 10], 10)
+        assert self.daemon.status("engine")["state"] == "RUNNING"
+
+    def wait_trouble(self, text):
+        wait_until(lambda: text in (self.daemon.status("engine")["log"]["trouble"] or ""), 15,
+                   f"{text!r} in status; it says {self.daemon.status('engine')['log']}")
+
+    def wait_resumed(self):
+        recorded = self.counters()["recorded"]
+        self.daemon.wait_counter("engine", "recorded", recorded + RATE // 2, 30)
+        wait_until(lambda: self.daemon.status("engine")["log"]["trouble"] is None, 30, "status to be free of trouble")
+
+    def judge(self, expect_stop=0, survive=True, restarts=0, logs=()):
+        """survive: no file was taken away or cut, so that gaps in the files are exactly record_lost."""
+        self.sender.stop()
+        sent = oracle.read_datagrams(self.sender.record)[0]
+        self.daemon.wait_drained("engine", len(sent))
+        counters = oracle.assert_ledger(self.daemon.status("engine"))
+        assert counters["received"] == len(sent) and counters["kernel_dropped"] == 0, counters
+        assert counters["restarts"] <= restarts, counters
+        self.sink.wait_received([len(sent), len(sent) // KEEP_EVERY])
+        for text in logs:
+            assert text in self.daemon.log_text(), f"the log does not say {text!r}"
+        self.daemon.stop(expect=expect_stop)
+        self.sink.stop()
+        caught = oracle.read_datagrams(self.sink.record)
+        chosen = [payload for seq, payload in enumerate(sent) if seq % KEEP_EVERY == KEEP_EVERY - 1]
+        if restarts == 0:
+            assert caught[0] == sent, "everything is relayed once, in order"
+            assert caught[1] == chosen, "everything chosen is decimated once, in order"
+        else:
+            oracle.assert_at_least_once(sent, caught[0], "relayed")
+            oracle.assert_at_least_once(chosen, caught[1], "decimated")
+        self.judge_files(sent, counters, survive)
+        print(f"{len(sent)} datagrams, {counters['record_lost']} not recorded")
+
+    def judge_files(self, sent, counters, survive):
+        now = self.sealed()
+        for path, digest in self.hashes.items():
+            assert not survive or now[path] == digest, f"{path} was sealed before and has changed"
+        oracle.assert_verified(self.daemon, now)
+        records = oracle.read_with_avro_c(self.place, sorted(now))
+        numbers = [record.seq for record in records]
+        assert numbers == sorted(set(numbers)), "each number at most once, in order"
+        assert all(record.payload == sent[record.seq] for record in records)
+        if survive:
+            assert len(sent) - len(records) == counters["record_lost"], (len(sent) - len(records), counters)
+            assert len(records) == counters["recorded"]
+
+
+def test_a_full_disk(place):
+    disk = Disk(place, "tmpfs", 24)
+    scene = Scene(place, disk.where / "log")
+    disk.fill()
+    scene.wait_trouble("no space")
+    scene.wait_lost()
+    scene.relays_on()
+    said = scene.daemon.ctl("check", expect=None).stdout
+    assert "no space" in said and "free some" in said, said
+    disk.free()
+    scene.wait_resumed()
+    disk.fill()
+    scene.wait_lost()
+    disk.free()
+    scene.wait_resumed()
+    scene.judge(logs=("0 B free; free some", "datagrams are relayed but not recorded"))
+
+
+def test_a_file_system_that_turns_read_only(place):
+    """An ext4 with errors=remount-ro that met an error: the kernel makes it read-only under everybody's feet."""
+    disk = Disk(place)
+    scene = Scene(place, disk.where / "log")
+    trigger = pathlib.Path("/sys/fs/ext4") / disk.device() / "trigger_fs_error"
+    if not trigger.exists():
+        skip("this kernel has no trigger_fs_error")
+    trigger.write_text("holdfast's test\n")
+    scene.wait_trouble("Read-only file system")
+    scene.wait_lost()
+    scene.relays_on()
+    disk.mount()
+    scene.wait_resumed()
+    scene.judge(expect_stop=None, survive=False, logs=("relaying goes on",))
+
+
+def test_a_disk_that_answers_with_errors(place):
+    disk = Disk(place)
+    scene = Scene(place, disk.where / "log")
+    disk.ioctl(EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW)
+    wait_until(lambda: scene.daemon.status("engine")["log"]["trouble"], 15, "the trouble in status")
+    scene.wait_lost()
+    scene.relays_on()
+    disk.mount()
+    scene.wait_resumed()
+    scene.judge(expect_stop=None, survive=False, logs=("Input/output error", "relaying goes on"))
+
+
+def test_a_disk_that_does_not_answer(place):
+    """Recorder and syncer sleep in the kernel, where no signal reaches them: waited for, not taken for a hang."""
+    disk = Disk(place)
+    scene = Scene(place, disk.where / "log", hang_timeout="500ms")
+    before = scene.daemon.status("engine")
+    disk.freeze()
+    scene.wait_trouble("waits for the disk")
+    scene.relays_on()
+    time.sleep(2)  # several times hang_timeout, in which nothing may happen
+    scene.relays_on()
+    assert "degraded" in scene.daemon.ctl("--json", "check", expect=None).stdout
+    disk.thaw()
+    scene.daemon.wait_for_log("the disk answers again")
+    scene.wait_resumed()
+    after = scene.daemon.status("engine")
+    assert (after["pid"], after["restarts"]) == (before["pid"], 0), "the worker was not touched"
+    scene.judge(logs=("has been waiting for the disk",))
+
+
+def test_a_segment_that_is_cut_under_the_map(place):
+    """Three lengths: to nothing, to the middle of what is committed, just short of its end."""
+    scene = Scene(place, place.folder / "log")
+    for part in (0.0, 0.3, 0.99):
+        path = scene.open_segment()
+        wait_until(lambda path=path: path.exists(), 10, "the segment to have its name")
+        with open(path, "r+b") as segment:
+            segment.truncate(int(part * (1 << 20)))
+        scene.daemon.wait_counter("engine", "recorded", scene.counters()["recorded"] + RATE, 30)
+    scene.wait_resumed()
+    scene.judge(expect_stop=None, survive=False)
+
+
+def test_a_cut_segment_and_then_a_dead_worker(place):
+    """The successor is handed a segment that is shorter than it was: it must not refuse to relay for that."""
+    scene = Scene(place, place.folder / "log", rate=500)
+    path = scene.open_segment()
+    wait_until(path.exists, 10, "the segment to have its name")
+    pid = scene.daemon.status("engine")["pid"]
+    kill(pid, signal.SIGSTOP)
+    with open(path, "r+b") as segment:
+        segment.truncate(1000)
+    kill(pid)
+    wait_until(lambda: scene.counters()["restarts"] == 1, 10, "the successor")
+    scene.wait_resumed()
+    scene.judge(expect_stop=None, survive=False, restarts=1)
+
+
+def test_log_dir_is_removed(place):
+    scene = Scene(place, place.folder / "log")
+    shutil.rmtree(scene.log_dir)
+    scene.daemon.wait_for_log("its file was deleted")
+    wait_until(lambda: scene.daemon.segments("engine"), 30, "sealed segments in a new folder")
+    scene.wait_resumed()
+    scene.hashes = {}
+    scene.judge(expect_stop=None, survive=False)
+
+
+def test_log_dir_is_moved_away(place):
+    """The segment in use goes on in its new place; the next one is made where the configuration says."""
+    scene = Scene(place, place.folder / "log")
+    away = place.folder / "moved"
+    segment = scene.open_segment()
+    wait_until(segment.exists, 10, "the segment to have its name")
+    scene.log_dir.rename(away)
+    wait_until(lambda: scene.daemon.segments("engine"), 30, "sealed segments in a new folder")
+    scene.wait_resumed()
+    hashes, scene.hashes = scene.hashes, {}
+    scene.judge(expect_stop=None, survive=False)
+    for path, digest in hashes.items():
+        assert hashlib.sha256((away / "engine" / path.name).read_bytes()).digest() == digest
+    left = list((away / "engine").glob("*.avro.open"))
+    assert left, "the segment that was in use when its folder went"
+    scene.daemon.ctl("recover", *left)
+    records = oracle.read_with_avro_c(place, sorted((away / "engine").glob("*.avro")) + scene.daemon.segments("engine"))
+    sent = oracle.read_datagrams(scene.sender.record)[0]
+    oracle.assert_consecutive(sorted(records, key=lambda record: record.seq), first=0)
+    assert len(records) == len(sent), "nothing at all is missing in both folders together"
+
+
+def archive_of(scene):
+    """The child that is neither the channel's worker nor the spare: it has log_dir's files open, or had the first turn."""
+    worker = scene.daemon.status("engine")["pid"]
+    others = [pid for pid in children_of(scene.daemon.process.pid) if pid != worker]
+    for line in reversed(scene.daemon.log_text().splitlines()):
+        if "archive" in line:
+            for pid in others:
+                if f"archive {pid}" in line:
+                    return pid
+    return min(others)  # the archive is started before the first spare
+
+
+def test_the_archive_is_stopped(place):
+    """Between two rotations, and long enough that the recorder runs out of segments."""
+    scene = Scene(place, place.folder / "log", spare_workers=0)
+    for _ in range(2):
+        archive = archive_of(scene)
+        kill(archive, signal.SIGSTOP)
+        scene.wait_lost()
+        scene.relays_on()
+        kill(archive, signal.SIGCONT)
+        scene.wait_resumed()
+    scene.judge()
+
+
+def test_the_archive_is_killed_again_and_again(place):
+    scene = Scene(place, place.folder / "log", spare_workers=0,
+                  head='restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }')
+    for _ in range(60):
+        archives = [pid for pid in children_of(scene.daemon.process.pid) if pid != scene.daemon.status("engine")["pid"]]
+        for pid in archives:
+            kill(pid)
+        wait_until(lambda: any(pid != scene.daemon.status("engine")["pid"]
+                               for pid in children_of(scene.daemon.process.pid)), 10, "the next archive")
+        time.sleep(0.03)  # some of its work is done, some is under way
+    scene.wait_resumed()
+    scene.judge()
