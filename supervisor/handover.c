@@ -211,15 +211,23 @@ static bool restore_grant(const struct channel *channel, int fd, struct segment_
     return true;
 }
 
+static void let_go(const struct channel *channel, const char *what, int *fd)
+{
+    log_notice("channel %s: the %s of the supervisor before can't be continued (sealed, deleted, or not this channel's): "
+               "a new one is made",
+               channel->spec->name, what);
+    fd_close(fd);
+}
+
 /* Segments that can't be continued are the archive's to recover: it finds them by itself. */
 static void restore_segments(struct channel *channel)
 {
     struct hold *hold = &channel->hold;
     bool begun;
     if (hold->log >= 0 && !restore_grant(channel, hold->log, &hold->log_grant, &channel->log_begun))
-        fd_close(&hold->log);
+        let_go(channel, "segment", &hold->log);
     if (hold->next >= 0 && !restore_grant(channel, hold->next, &hold->next_grant, &begun))
-        fd_close(&hold->next);
+        let_go(channel, "next segment", &hold->next);
     if (hold->log >= 0 && hold->next >= 0 && hold->log_grant.id == hold->next_grant.id)
         fd_close(&hold->next); /* it had just become the current one */
     if (channel->log_begun)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""The supervisor alone is killed, its workers are not. Without a store they commit and leave, and the next start recovers
+their segments; with one, the next supervisor goes on with the same sockets and rings, and no worker of the one before
+ever works beside its successor. What it gets back may be incomplete, strange or damaged."""
+
+import fcntl
+import os
+import signal
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, Sink, channel
+from lib.place import core, is_alive, kill, wait_until
+from lib.store import StoredDaemon
+
+F_ADD_SEALS, RING_SEALS = 1033, 0x1 | 0x2 | 0x4
+
+
+def one_channel(place, kind, **settings):
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = kind(place, channel("engine", listen, relays={"display": outlet},
+                                 record={"segment_size": "1M"}, **settings), spare_workers=1)
+    return daemon, listen, sink
+
+
+def judge(place, daemon, senders, sink):
+    """Everything exactly once in the log and at least once on the relay, in one unbroken row of numbers."""
+    sent = [payload for sender in senders for payload in oracle.read_datagrams(sender.record)[0]]
+    daemon.wait_state("engine", "RUNNING")
+    wait_until(lambda: daemon.status("engine")["ring"]["pending"] == 0 and
+               (daemon.status("engine")["log"] or {"next_seq": 0})["next_seq"] >= len(sent), 60, "all to be recorded")
+    daemon.stop()
+    sink.stop()
+    files = daemon.segments("engine")
+    assert not daemon.segments("engine", ".avro.open") and not daemon.segments("engine", ".damaged")
+    oracle.assert_verified(daemon, files)
+    records = oracle.read_with_avro_c(place, files)
+    oracle.assert_consecutive(records, first=0)
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
+    oracle.assert_at_least_once(sent, oracle.read_datagrams(sink.record)[0], "relayed")
+
+
+def worker_of(daemon):
+    return daemon.status("engine")["pid"]
+
+
+def replace(daemon, name, fd):
+    for old in daemon.notifications.kept.pop(f"engine.{name}", []):
+        os.close(old)
+    daemon.notifications.kept[f"engine.{name}"] = [fd]
+
+
+@core
+def test_without_a_store_workers_leave_and_the_log_goes_on(place):
+    """The next supervisor starts at once, while workers of the one before are still there."""
+    daemon, listen, sink = one_channel(place, Daemon)
+    daemon.start()
+    sender = Sender(place, listen, 10**9, rate=place.scaled(10000), sizes=(64, 400))
+    recorded = 0
+    for _ in range(4):
+        daemon.wait_state("engine", "RUNNING", 30)
+        before = daemon.counters("engine")["recorded"]
+        daemon.wait_counter("engine", "recorded", before + place.scaled(2000))
+        recorded += daemon.counters("engine")["recorded"]
+        below = daemon.descendants()
+        daemon.disconnect()
+        kill(daemon.process.pid)
+        daemon.process.wait(10)
+        daemon.start()
+        wait_until(lambda pids=tuple(below): not any(map(is_alive, pids)), 15, "orphaned workers to leave")
+    daemon.wait_state("engine", "RUNNING", 30)
+    daemon.wait_counter("engine", "recorded", place.scaled(2000))
+    recorded += daemon.counters("engine")["recorded"]
+    sender.stop()
+    daemon.stop()
+    sink.stop()
+    files = daemon.segments("engine")
+    assert not daemon.segments("engine", ".avro.open") and not daemon.segments("engine", ".damaged")
+    oracle.assert_verified(daemon, files)
+    records = oracle.read_with_avro_c(place, files)
+    oracle.assert_consecutive(records, first=0)
+    payloads = [record.payload for record in records]
+    assert len(payloads) >= recorded, f"{recorded} were said to be recorded, {len(payloads)} are there"
+    assert len(set(payloads)) == len(payloads), "recorded twice"
+    assert set(payloads) <= set(oracle.read_datagrams(sender.record)[0])
+
+
+def test_without_a_store_a_stopped_orphan_keeps_its_socket_and_its_segment(place):
+    """Nobody may mend a file that a process still has; everything goes on when it has ended."""
+    daemon, listen, sink = one_channel(place, Daemon)
+    daemon.start()
+    first = Sender(place, listen, 1000, rate=10000, name="first")
+    first.wait()
+    daemon.wait_drained("engine", 1000)
+    orphan = worker_of(daemon)
+    kill(orphan, signal.SIGSTOP)
+    daemon.disconnect()
+    kill(daemon.process.pid)
+    daemon.process.wait(10)
+    place.on_exit(lambda: kill(orphan))
+    daemon.start()
+    entry = daemon.wait_state("engine", "BACKOFF")
+    assert "in use" in entry["cause"], entry
+    assert daemon.segments("engine", ".avro.open"), "the orphan's segment is left alone"
+    kill(orphan)
+    daemon.wait_state("engine", "RUNNING")
+    second = Sender(place, listen, 1000, rate=10000, name="second", tag=2)
+    second.wait()
+    judge(place, daemon, [first, second], sink)
+
+
+@core
+def test_no_worker_works_beside_its_successor(place):
+    """A worker that is stopped can't leave by itself: the next supervisor ends it before the ring is lent again."""
+    daemon, listen, sink = one_channel(place, StoredDaemon)
+    daemon.start_stored()
+    sender = Sender(place, listen, 10**9, rate=place.scaled(10000), sizes=(64, 400))
+    for number in range(5):
+        received = daemon.counters("engine")["received"]
+        daemon.wait_counter("engine", "received", received + place.scaled(2000))
+        before, stopped = worker_of(daemon), number % 2 == 0
+        if stopped:
+            kill(before, signal.SIGSTOP)
+        below = daemon.die_alone()
+        if stopped:
+            assert is_alive(before), "it is still there when the next supervisor starts"
+        daemon.start_stored()
+        daemon.wait_state("engine", "RUNNING")
+        assert not is_alive(before), "and gone when its successor is at work"
+        if stopped:
+            assert f"process {before}, a worker of an earlier supervisor, still had the ring: killed" in daemon.log_text()
+        wait_until(lambda pids=tuple(below): not any(map(is_alive, pids)), 15, "archive and spare to leave")
+    sender.stop()
+    judge(place, daemon, [sender], sink)
+
+
+@core
+def test_any_part_of_the_store_may_be_missing(place):
+    """The supervisor died in the middle of storing, or the manager had no room."""
+    daemon, listen, sink = one_channel(place, StoredDaemon)
+    daemon.start_stored()
+    parts = [("log",), ("next",), ("ring",), ("rx",), ("out.0",), ("log", "next"), ("ring", "next"), ("rx", "ring"),
+             ("rx", "ring", "log", "next", "out.0"), "log became next", "both are the same"]
+    senders = []
+    for number, missing in enumerate(parts):
+        # more than half a segment, so that the next one is there
+        senders.append(Sender(place, listen, 500, name=f"sent-{number}", tag=number + 1, rate=5000, sizes=(1200,)))
+        senders[-1].wait()
+        daemon.wait_drained("engine", 500 if number == 0 else daemon.counters("engine")["received"])
+        wait_until(lambda count=500 * len(senders): daemon.status("engine")["log"]["next_seq"] >= count, 20, "the log")
+        daemon.die()
+        if isinstance(missing, str):  # between two messages of a rotation
+            kept = daemon.notifications.kept
+            replace(daemon, "next", os.dup(kept["engine.log"][0]))
+            missing = ("log",) if missing == "log became next" else ()
+        for name in missing:
+            for fd in daemon.notifications.kept.pop(f"engine.{name}", []):
+                os.close(fd)
+        daemon.start_stored()
+        daemon.wait_state("engine", "RUNNING")
+        assert "READY=1" in daemon.notifications.poll()
+    judge(place, daemon, senders, sink)
+
+
+def sealed_memory(size, seals=RING_SEALS):
+    fd = os.memfd_create("holdfast:engine", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, F_ADD_SEALS, seals)
+    return fd
+
+
+def scribble(daemon):
+    size = os.fstat(daemon.notifications.kept["engine.ring"][0]).st_size
+    for at in range(0, min(size, 1 << 20), 512):
+        os.pwrite(daemon.notifications.kept["engine.ring"][0], os.urandom(64), at)
+
+
+@core
+def test_what_comes_back_may_be_wrong(place):
+    """Each of it is told, left out and removed from the store; the log goes on, and no descriptor is leaked."""
+    daemon, listen, sink = one_channel(place, StoredDaemon)
+    daemon.start_stored()
+    descriptors = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+    deleted = place.folder / "engine-00000000000000000000-20260101T000000Z.avro.open"
+
+    def deleted_file():
+        fd = os.open(deleted, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        os.ftruncate(fd, 1 << 20)
+        deleted.unlink()
+        return fd
+
+    wrongs = {
+        "a ring of another size": lambda: replace(daemon, "ring", sealed_memory(8 << 20)),
+        "a ring without seals": lambda: replace(daemon, "ring", sealed_memory(
+            os.fstat(daemon.notifications.kept["engine.ring"][0]).st_size, 0x1)),
+        "an empty ring of the right size": lambda: replace(daemon, "ring", sealed_memory(
+            os.fstat(daemon.notifications.kept["engine.ring"][0]).st_size)),
+        "a scribbled ring": lambda: scribble(daemon),
+        "a log whose file was deleted": lambda: replace(daemon, "log", deleted_file()),
+        "a log that is no file": lambda: replace(daemon, "log", os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC)),
+        "a receiver that is a pipe": lambda: replace(daemon, "rx", os.pipe()[0]),
+        "a channel that is not configured": lambda: daemon.notifications.kept.update(
+            {"gone.ring": [sealed_memory(4096)], "gone.log": [deleted_file()]}),
+    }
+    senders = []
+    for number, (what, make_wrong) in enumerate(wrongs.items()):
+        senders.append(Sender(place, listen, 200, name=f"sent-{number}", tag=number + 1, rate=5000))
+        senders[-1].wait()
+        wait_until(lambda count=200 * len(senders): daemon.status("engine")["log"]["next_seq"] >= count and
+                   daemon.status("engine")["ring"]["pending"] == 0, 20, "the log")
+        daemon.die()
+        make_wrong()
+        seen = len(daemon.log_text())
+        daemon.start_stored()
+        daemon.wait_state("engine", "RUNNING")
+        told = daemon.log_text()[seen:]
+        assert "has no use here" in told or "can't be trusted" in told or "can't be continued" in told, f"{what}: {told}"
+        wait_until(lambda: "engine.ring" in daemon.notifications.kept and daemon.status("engine")["log"], 10, what)
+        assert not [name for name in daemon.notifications.kept if name.startswith("gone.")], what
+        assert all(len(fds) == 1 for fds in daemon.notifications.kept.values()), what
+        wait_until(lambda: len(os.listdir(f"/proc/{daemon.process.pid}/fd")) <= descriptors + 2, 10,
+                   f"{what}: no descriptor to be leaked")
+    judge(place, daemon, senders, sink)
