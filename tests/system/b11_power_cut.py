@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""The power goes out while a real recorder writes. States (durable offset, file as it is) are taken from the running
+daemon; of what lies beyond the durable offset each page has reached the disk or not, or is garbage. Each image is
+recovered, by holdfastctl and by the archive at the next start: every durable record is back, no wrong one ever, and any
+reader of Avro can read the result."""
+
+import random
+import shutil
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, channel
+from lib.place import core, wait_until
+
+PAGE = 4096
+
+
+def take_state(daemon):
+    """(segment, durable offset, content). The offset first: what it names was on the disk before the file was read."""
+    log = daemon.status("engine")["log"]
+    if not log or not log["durable_bytes"]:
+        return None
+    try:
+        return log["segment"], log["durable_bytes"], (daemon.log_dir / "engine" / log["segment"]).read_bytes()
+    except FileNotFoundError:
+        return None  # it was not begun yet, or is sealed
+
+
+def take_states(daemon, count):
+    states = []
+
+    def another():
+        state = take_state(daemon)
+        if state and (not states or state[:2] != states[-1][:2]):
+            states.append(state)
+        return len(states) >= count
+    wait_until(another, 60, f"{count} different durable offsets", interval=0.005)
+    return states
+
+
+# ---- what must come back, found out by reading the finished file without holdfast ----
+
+def read_varint(data, at):
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7f) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at
+
+
+def skip_bytes(data, at):
+    length, at = read_varint(data, at)
+    return at + length
+
+
+def record_ends(data):
+    """Where each record of an Avro container ends."""
+    at, ends = 4, []
+    count, at = read_varint(data, at)
+    while count:
+        for _ in range(2 * count):
+            at = skip_bytes(data, at)
+        count, at = read_varint(data, at)
+    at += 16
+    while at < len(data):
+        count, at = read_varint(data, at)
+        _size, at = read_varint(data, at)
+        for _ in range(count):
+            for kind in "iiisiiis":
+                at = skip_bytes(data, at) if kind == "s" else read_varint(data, at)[1]
+            at += 4
+            ends.append(at)
+        at += 16
+    return ends
+
+
+class Truth:
+    """The finished segments: all records, and where each ends."""
+
+    def __init__(self, place, daemon):
+        self.records, self.ends = {}, {}
+        for path in daemon.segments("engine"):
+            name = path.name + ".open"
+            self.records[name] = oracle.read_with_avro_c(place, [path])
+            self.ends[name] = record_ends(path.read_bytes())
+            assert len(self.ends[name]) == len(self.records[name])
+
+    def judge(self, name, durable, recovered, what):
+        truth = {record.seq: record for record in self.records[name]}
+        for record in recovered:
+            assert truth.get(record.seq) == record, f"{what}: a record that was never written: {record}"
+        wanted = [record.seq for record, end in zip(self.records[name], self.ends[name]) if end <= durable]
+        found = {record.seq for record in recovered}
+        missing = [seq for seq in wanted if seq not in found]
+        assert not missing, f"{what}: {len(missing)} of {len(wanted)} durable records are missing, first {missing[0]}"
+        assert len(found) == len(recovered), f"{what}: recovered twice"
+        return len(wanted)
+
+
+# ---- the cut ----
+
+def tear(chance, old, new, durable):
+    """What may be found after the cut. What was synced is there, in a state of then or of later; each other page may be
+    of then, of later, empty or garbage; and at the end anything may be missing, or more be there."""
+    garbage = chance.random() < 0.5
+    image = bytearray()
+    for at in range(0, len(new), PAGE):
+        fate = chance.choice(("old", "new", "lost") if at >= durable else ("old", "new"))
+        if fate == "lost":
+            image += chance.randbytes(PAGE) if garbage else bytes(PAGE)
+        else:
+            image += (old if fate == "old" else new)[at:at + PAGE].ljust(PAGE, b"\0")
+    end = chance.random()
+    if end < 0.3:
+        del image[chance.randrange(min(-(-durable // PAGE) * PAGE, len(image)), len(image) + 1):]
+    elif end < 0.4:
+        image += chance.randbytes(chance.randrange(1, 3 * PAGE))
+    return bytes(image)
+
+
+def torn_images(chance, states, count):
+    """(segment, durable offset, image) from two states of one segment, the later one not older than the durable one."""
+    pairs = [(old, new) for at, old in enumerate(states) for new in states[at:at + 4] if old[0] == new[0]]
+    for _ in range(count):
+        old, new = chance.choice(pairs)
+        yield old[0], old[1], tear(chance, old[2], new[2], old[1])
+
+
+def run_recorder(place, seconds):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M", "sync": "20ms"})).start()
+    sender = Sender(place, listen, 10**9, rate=8000, sizes=(64, 200, 900))
+    states = take_states(daemon, int(40 * seconds))
+    sender.stop()
+    daemon.stop()
+    return daemon, states
+
+
+@core
+def test_holdfastctl_recovers_every_durable_record(place):
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    daemon, states = run_recorder(place, 4)
+    truth = Truth(place, daemon)
+    cases = []
+    for number, (name, durable, image) in enumerate(torn_images(chance, states, place.scaled(200))):
+        folder = place.folder / "images" / str(number)
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(image)
+        cases.append((folder / name, durable))
+    place.run(place.program("holdfastctl"), "recover", *(path for path, _ in cases), expect=None, timeout=120)
+    durable_total = 0
+    for number, (path, durable) in enumerate(cases):
+        result = path.with_name(path.name.replace(".avro.open", ".recovered.avro"))
+        what = f"image {number}, {durable} durable bytes"
+        recovered = oracle.read_with_avro_c(place, [result]) if result.exists() else []
+        durable_total += truth.judge(path.name, durable, recovered, what)
+        if result.exists() and number % 20 == 0:
+            daemon.ctl("verify", result)
+            assert oracle.read_one_with_python_avro(result) == recovered, what
+    assert durable_total > 100 * len(cases), "durable offsets in the middle of segments are what this is about"
+
+
+def test_the_archive_recovers_every_durable_record(place):
+    """At the next start, several segments at once; and the numbering goes on behind what came back."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    daemon, states = run_recorder(place, 4)
+    truth = Truth(place, daemon)
+    for number in range(place.scaled(12)):
+        folder = place.folder / f"log-{number}" / "engine"
+        folder.mkdir(parents=True)
+        durable = {}
+        for name, offset, image in torn_images(chance, states, 10):
+            if name not in durable:
+                durable[name] = offset
+                (folder / name).write_bytes(image)
+        listen = place.ipv4()
+        restarted = Daemon(place, channel("engine", listen, record={}), name=f"again-{number}", log_dir=folder.parent)
+        restarted.start()
+        mended = {path.name + ".open": path for path in restarted.segments("engine")}
+        last = 0
+        for name, offset in durable.items():
+            recovered = oracle.read_with_avro_c(place, [mended[name]]) if name in mended else []
+            truth.judge(name, offset, recovered, f"round {number}, {name}")
+            last = max([last] + [record.seq + 1 for record in recovered])
+        if mended:
+            daemon.ctl("verify", *mended.values(), expect=None)
+            assert oracle.read_one_with_python_avro(next(iter(mended.values())))
+        Sender(place, listen, 10, name=f"more-{number}").wait()
+        restarted.wait_drained("engine", 10)
+        assert restarted.status("engine")["log"]["next_seq"] >= last + 10, "no number is given twice"
+        restarted.stop()
+        shutil.rmtree(folder.parent)
+
+
+@core
+def test_the_sync_interval_is_kept(place):
+    """What was recorded becomes durable by itself, also when nothing follows; and not before its time."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M", "sync": "300ms"}),
+                    channel("lazy", place.ipv4(), record={"segment_size": "1M", "sync": "1h"})).start()
+    lazy = daemon.config.read_text().split('"lazy"')[1].split('listen = "')[1].split('"')[0]
+    for number in range(3):
+        Sender(place, listen, 50, name=f"sent-{number}").wait()
+        Sender(place, lazy, 50, name=f"lazy-{number}").wait()
+        daemon.wait_counter("engine", "recorded", 50 * (number + 1))
+        daemon.wait_counter("lazy", "recorded", 50 * (number + 1))
+        wait_until(lambda: (lambda log: log["durable_bytes"] == log["committed_bytes"] > 0)(
+            daemon.status("engine")["log"]), 5, "everything that is committed to be durable")
+    log = daemon.status("lazy")["log"]
+    assert log["durable_bytes"] < log["committed_bytes"], "an hour has not passed"
+    daemon.stop()
