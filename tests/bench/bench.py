@@ -62,8 +62,7 @@ class Bench:
         return path
 
     def address(self, host, port):
-        """A loopback address that only this run uses (its slot is in it). Ports from 12000 on are below those that tests
-        take, some of them on all addresses at once."""
+        """A loopback address that only this run uses: its slot is in it."""
         return f"127.{80 + host}.{self.place.slot}.1:{port}"
 
     def run_tool(self, name, *arguments, deadline=120):

@@ -76,6 +76,7 @@ static void *record(void *unused)
     uint64_t next = 0, count = 0;
     (void)unused;
     for (;;) {
+        uint32_t ticket = wakeup_ticket(&recorder_wakeup);
         uint64_t published = ring_published(&ring);
         uint64_t to = published - next > STEP_RECORDS ? next + STEP_RECORDS : published;
         for (; next < to; next++) {
@@ -94,7 +95,7 @@ static void *record(void *unused)
         }
         atomic_store_explicit(&recorder_cursor, next, memory_order_release);
         if (next == ring_published(&ring))
-            wakeup_wait(&recorder_wakeup, &ring.page->published, next + STEP_RECORDS, PAUSE_NS);
+            wakeup_wait(&recorder_wakeup, ticket, &ring.page->published, next + STEP_RECORDS, PAUSE_NS);
     }
     return NULL;
 }

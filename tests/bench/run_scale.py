@@ -10,7 +10,7 @@ import time
 import machine
 import report
 import systems
-from lib.holdfast import Control, Daemon, channel
+from lib.holdfast import Control, channel
 from lib.place import wait_until
 
 SIZE = 800
@@ -124,7 +124,7 @@ def measure(bench, count, row):
     log_dir = bench.disk_folder("scale")
     texts = [channel(f"c{index}", listen, relays={"out": sink}, record={"segment_size": "4M"})
              for index, listen in enumerate(listens)]
-    daemon = Daemon(bench.place, *texts, name=bench.unique("holdfastd"), log_dir=log_dir)
+    daemon = systems.BenchDaemon(bench.place, *texts, name=bench.unique("holdfastd"), log_dir=log_dir)
     figures = row.figures
     try:
         started = time.monotonic()

@@ -10,7 +10,7 @@ import time
 
 import report
 import systems
-from lib.holdfast import Daemon, channel
+from lib.holdfast import channel
 from lib.place import wait_until
 
 
@@ -38,8 +38,9 @@ class HoldfastSpare(Supervised):
     def start(self):
         text = channel("c", self.listen, relays={"out": self.sink}, record={"segment_size": "64M"})
         self.log_dir = self.bench.disk_folder("takeover")
-        self.daemon = Daemon(self.bench.place, text, name=self.bench.unique("holdfastd"), log_dir=self.log_dir,
-                             spare_workers=self.spares, head='restart { healthy_after = "10ms" }')
+        self.daemon = systems.BenchDaemon(self.bench.place, text, name=self.bench.unique("holdfastd"),
+                                          log_dir=self.log_dir, spare_workers=self.spares,
+                                          head='restart { healthy_after = "10ms" }')
         self.daemon.start()
 
     def pid(self):

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import machine
@@ -28,6 +29,41 @@ def need(program):
     if not path:
         raise Absent("not installed")
     return path
+
+
+class BenchDaemon(Daemon):
+    """holdfastd whose notifications are read all the time: a socket that it stores with its manager (FDSTORE=1) stays
+    bound as long as the message waits to be read."""
+
+    reader = None
+
+    def wait_ready(self, deadline=START_DEADLINE):
+        super().wait_ready(deadline)
+        self.reading = True
+        self.reader = threading.Thread(target=self.read_on, daemon=True)
+        self.reader.start()
+
+    def read_on(self):
+        while self.reading:
+            self.notifications.poll()
+            self.notifications.messages.clear()
+            time.sleep(0.05)
+
+    def read_no_more(self):
+        self.reading = False
+        if self.reader:
+            self.reader.join()
+            self.reader = None
+            self.notifications.poll()
+            self.notifications.socket.close()
+
+    def stop(self, *arguments, **options):
+        super().stop(*arguments, **options)
+        self.read_no_more()
+
+    def kill_all(self):
+        super().kill_all()
+        self.read_no_more()
 
 
 class Route:
@@ -113,7 +149,7 @@ class Holdfast(System):
                                  if self.decimate and route.decimated else None,
                                  record={"segment_size": "256M", "keep_at_most": "2G"} if self.record else None))
         self.log_dir = self.bench.disk_folder("holdfast")
-        self.daemon = Daemon(place, *texts, name=self.bench.unique("holdfastd"), log_dir=self.log_dir)
+        self.daemon = BenchDaemon(place, *texts, name=self.bench.unique("holdfastd"), log_dir=self.log_dir)
         with machine.OnCpus(self.bench.pinning.under_test):
             self.daemon.start()
         self.processes = []
