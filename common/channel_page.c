@@ -181,6 +181,7 @@ void channel_page_init(struct channel_page *page, const struct channel_geometry 
     atomic_store(&page->reserved_seq, start_seq);
     atomic_store(&page->relay_attempted, start_seq);
     atomic_store(&page->decimate_attempted, start_seq);
+    channel_page_set_drops(page, start_seq, 0);
     channel_page_write_relay(page, &(struct relay_progress){.next_seq = start_seq}, none, geometry->destination_count);
     channel_page_write_commit(page, &(struct commit_progress){.next_seq = start_seq});
     channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = start_seq}, none, 0,
@@ -190,6 +191,12 @@ void channel_page_init(struct channel_page *page, const struct channel_geometry 
     atomic_store(&batch->armed_position, start_position);
     atomic_thread_fence(memory_order_release);
     page->magic = CHANNEL_PAGE_MAGIC;
+}
+
+void channel_page_set_drops(struct channel_page *page, uint64_t from_seq, uint32_t drops)
+{
+    atomic_store(&page->drops_base, drops);
+    atomic_store(&page->drops_from_seq, from_seq);
 }
 
 static uint64_t batch_bytes(const struct channel_geometry *geometry)
@@ -253,6 +260,9 @@ static const char *check_progress(const struct channel_page *page, const struct 
             !channel_page_read_destination(page, i, false, &as_decimate))
             return "a destination's counters are damaged";
     }
+    uint64_t drops_from = atomic_load_explicit(&page->drops_from_seq, memory_order_relaxed);
+    if (drops_from < page->start_seq || drops_from > published)
+        return "the place from which drops are counted is impossible";
     *ret_oldest = relay.next_seq < commit.next_seq ? relay.next_seq : commit.next_seq;
     if (decimate.next_seq < *ret_oldest)
         *ret_oldest = decimate.next_seq;
@@ -339,7 +349,9 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
         return false;
     /* Read last: it is never behind what was read before. */
     uint64_t published = atomic_load_explicit(&page->published, memory_order_acquire);
-    if (published < page->start_seq || commit.next_seq > published)
+    uint64_t reserved = atomic_load_explicit(&page->reserved_seq, memory_order_acquire);
+    if (published < page->start_seq || published > reserved || commit.next_seq > published ||
+        commit.recorded + commit.record_lost != commit.next_seq - page->start_seq)
         return false;
 
     value[COUNTER_received] = published - page->start_seq;
@@ -348,11 +360,15 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
             (const struct ring_descriptor *)((const uint8_t *)page + geometry->descriptor_offset) +
             (published - 1) % geometry->descriptor_count;
         value[COUNTER_received_bytes] = atomic_load_explicit(&last->bytes_total, memory_order_relaxed);
+        if (value[COUNTER_received_bytes] / geometry->slot_size > value[COUNTER_received])
+            return false;
     }
     value[COUNTER_truncated] = relay.truncated;
     value[COUNTER_kernel_dropped] = relay.kernel_dropped;
     value[COUNTER_decimate_lost] = decimate.lost;
     value[COUNTER_quarantined] = atomic_load_explicit(&page->quarantined, memory_order_relaxed);
+    if (value[COUNTER_quarantined] > value[COUNTER_received])
+        value[COUNTER_quarantined] = 0; /* scribbled over: no check word vouches for it */
     if (spec->record.enabled) {
         value[COUNTER_recorded] = commit.recorded;
         value[COUNTER_record_lost] = commit.record_lost;

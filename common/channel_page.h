@@ -176,7 +176,10 @@ struct channel_page {
     _Alignas(CACHE_LINE) _Atomic uint64_t reserved_position;
     _Atomic uint64_t reserved_seq;
     _Atomic uint32_t mapping; /* 0 = never mapped, 1 = double, 2 = mirror: how the last worker mapped the data */
-    _Atomic uint32_t mapping_reserved;
+    /* The socket's drop counter just before datagram drops_from_seq: when the ring was made, or when a new socket came
+     * to an old ring. */
+    _Atomic uint32_t drops_base;
+    _Atomic uint64_t drops_from_seq;
 
     _Alignas(CACHE_LINE) _Atomic uint64_t relay_version;
     struct relay_slot relay[2];
@@ -220,6 +223,10 @@ struct ring_descriptor {
 /* Set up a fresh page in mapped, zeroed memory. */
 void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry, const char *channel,
                        uint64_t start_seq, uint64_t start_position);
+
+/* Datagrams from from_seq on come from a socket whose drop counter (SO_RXQ_OVFL) stands at `drops` now. For the
+ * supervisor, while no worker runs. */
+void channel_page_set_drops(struct channel_page *page, uint64_t from_seq, uint32_t drops);
 
 /* May this memory be continued? Checks identity, geometry and every position against each other, and the descriptors
  * of all pending datagrams. 0, or -EBADMSG with *ret_what saying what is wrong. Reads only inside `geometry`. */

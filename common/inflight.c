@@ -156,19 +156,35 @@ uint32_t inflight_publish(struct ring_writer *writer, uint32_t delivered)
     return count;
 }
 
+/* The kernel fills from the front; the first sentinel still there ends what it delivered. */
+static uint32_t count_delivered(const struct inflight_batch *batch, const struct channel_geometry *geometry)
+{
+    uint32_t count = load_relaxed(batch->count);
+    uint32_t delivered = 0;
+    while (delivered < count && delivered < geometry->slot_count &&
+           *(const volatile uint32_t *)&batch->messages[delivered].msg_len != INFLIGHT_SENTINEL)
+        delivered++;
+    return delivered;
+}
+
+uint32_t inflight_unpublished(const struct channel_page *page, const struct channel_geometry *geometry)
+{
+    const struct inflight_batch *batch =
+        (const struct inflight_batch *)((const uint8_t *)page + geometry->batch_offset);
+    if (atomic_load_explicit(&batch->armed, memory_order_acquire) != 1 ||
+        load_relaxed(batch->armed_seq) != atomic_load_explicit(&page->published, memory_order_acquire))
+        return 0;
+    return count_delivered(batch, geometry);
+}
+
 uint32_t inflight_recover(struct ring_writer *writer)
 {
     const struct inflight_batch *batch = writer->ring->batch;
-    uint32_t count = load_relaxed(batch->count);
-    uint32_t delivered = 0;
 
     if (atomic_load_explicit(&batch->armed, memory_order_acquire) != 1 ||
         load_relaxed(batch->armed_seq) != writer->seq || load_relaxed(batch->armed_position) != writer->position)
         return 0;
-    /* The kernel fills from the front; the first sentinel still there ends what it delivered. */
-    while (delivered < count && delivered < writer->ring->geometry.slot_count &&
-           *(const volatile uint32_t *)&batch->messages[delivered].msg_len != INFLIGHT_SENTINEL)
-        delivered++;
+    uint32_t delivered = count_delivered(batch, &writer->ring->geometry);
     if (delivered == 0)
         return 0;
     ring_reserve(writer, delivered);

@@ -214,6 +214,8 @@ void ring_writer_open(struct ring_writer *writer, struct ring *ring)
         writer->bytes_total = load_relaxed(last->bytes_total);
         writer->drops = (uint32_t)(load_relaxed(last->drops) >> 32);
     }
+    if (writer->seq <= load_relaxed(page->drops_from_seq))
+        writer->drops = load_relaxed(page->drops_base);
     /* A predecessor may have gone back to the start of the memory (ring_rewind) without publishing since. */
     uint64_t armed = load_relaxed(ring->batch->armed_position);
     if (armed > writer->position)
@@ -296,17 +298,20 @@ void ring_rewind(struct ring_writer *writer)
 void ring_append(struct ring_writer *writer, uint32_t index, const struct ring_entry *entry)
 {
     struct ring_descriptor *descriptor = descriptor_of(writer->ring, writer->seq + index);
-    /* Modulo 2^32: the kernel's counter wraps. */
+    /* Modulo 2^32: the kernel's counter wraps. "Negative": it was queued before the counter stood where this ring began,
+     * and what was dropped until then has been counted. */
     uint32_t lost_before = entry->drops - writer->drops;
-
-    writer->drops = entry->drops;
+    if (lost_before > INT32_MAX)
+        lost_before = 0;
+    else
+        writer->drops = entry->drops;
     writer->bytes_total += entry->length;
     ring_map_mirror(&writer->ring->data, entry->position, entry->length);
     store_relaxed(descriptor->position, entry->position);
     store_relaxed(descriptor->time_ns, entry->time_ns);
     store_relaxed(descriptor->bytes_total, writer->bytes_total);
     store_relaxed(descriptor->length_cut, (uint64_t)entry->length << 32 | entry->cut);
-    store_relaxed(descriptor->drops, (uint64_t)entry->drops << 32 | lost_before);
+    store_relaxed(descriptor->drops, (uint64_t)writer->drops << 32 | lost_before);
     store_relaxed(descriptor->address[0], entry->address[0]);
     store_relaxed(descriptor->address[1], entry->address[1]);
     store_relaxed(descriptor->origin, entry->origin);

@@ -9,6 +9,7 @@
 
 #include "common/claim.h"
 #include "common/fd.h"
+#include "common/inflight.h"
 #include "common/log.h"
 #include "supervisor/channel.h"
 #include "supervisor/supervisor.h"
@@ -48,6 +49,17 @@ bool channel_read_counters(struct channel *channel, struct counters *ret, uint64
     return readable;
 }
 
+/* What the kernel had handed to the last worker when it died, and no successor will publish. */
+static void take_unpublished(struct channel *channel)
+{
+    if (!channel->hold.page)
+        return;
+    uint32_t count = inflight_unpublished(channel->hold.page, &channel->hold.geometry);
+    channel->last_seen.value[COUNTER_received] += count;
+    if (channel->spec->record.enabled)
+        channel->last_pending += count;
+}
+
 void channel_retire_ring(struct channel *channel)
 {
     struct commit_progress commit;
@@ -57,10 +69,13 @@ void channel_retire_ring(struct channel *channel)
     if (channel->hold.page && channel_page_read_commit(channel->hold.page, &commit) &&
         commit.next_seq > channel->seq_end && commit.next_seq <= INT64_MAX)
         channel->seq_end = commit.next_seq;
+    take_unpublished(channel);
     if (channel->last_pending > 0)
         log_warning("channel %s: %llu datagrams were received but not recorded; counted as record_lost",
                     channel->spec->name, (unsigned long long)channel->last_pending);
     channel->last_seen.value[COUNTER_record_lost] += channel->last_pending;
+    channel->last_seen.value[COUNTER_kernel_dropped] +=
+        hold_untold_drops(&channel->hold, channel->last_seen.value[COUNTER_kernel_dropped]);
     counters_add(&channel->carried, &channel->last_seen);
     channel->last_seen = (struct counters){0};
     channel->last_pending = 0;

@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <linux/sock_diag.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,6 +45,52 @@ static int map_page(struct hold *hold)
     return 0;
 }
 
+/* ---- the kernel's drop counter ---- */
+
+static bool read_drops(const struct hold *hold, uint32_t *ret_drops)
+{
+    uint32_t about[SK_MEMINFO_VARS] = {0};
+    socklen_t size = sizeof about;
+    if (hold->rx < 0 || getsockopt(hold->rx, SOL_SOCKET, SO_MEMINFO, about, &size) < 0 ||
+        size < (SK_MEMINFO_DROPS + 1) * sizeof about[0])
+        return false;
+    *ret_drops = about[SK_MEMINFO_DROPS];
+    return true;
+}
+
+void hold_begin_drops(struct hold *hold)
+{
+    struct relay_progress relay = {0};
+    uint32_t drops;
+    hold->drops_known = hold->page && read_drops(hold, &drops);
+    if (!hold->drops_known)
+        return;
+    uint64_t published = atomic_load_explicit(&hold->page->published, memory_order_acquire);
+    channel_page_set_drops(hold->page, published, drops);
+    channel_page_read_relay(hold->page, &relay);
+    hold->drops_base = drops - (uint32_t)relay.kernel_dropped;
+}
+
+uint32_t hold_untold_drops(const struct hold *hold, uint64_t told)
+{
+    uint32_t drops;
+    if (!hold->drops_known || !read_drops(hold, &drops))
+        return 0;
+    uint32_t untold = drops - hold->drops_base - (uint32_t)told;
+    return untold > INT32_MAX ? 0 : untold; /* "negative": the ring has told more than there was; it is damaged */
+}
+
+/* Restored from a supervisor before this one: socket and ring have belonged together since the ring was made. */
+static void adopt_drops(struct hold *hold)
+{
+    if (!hold->page || hold->rx < 0)
+        return;
+    hold->drops_base = atomic_load(&hold->page->drops_base);
+    hold->drops_known = atomic_load(&hold->page->drops_from_seq) == hold->page->start_seq;
+}
+
+/* ---- ring memory ---- */
+
 void hold_drop_ring(struct hold *hold)
 {
     if (hold->page)
@@ -50,6 +98,7 @@ void hold_drop_ring(struct hold *hold)
     hold->page = NULL;
     fd_close(&hold->ring);
     hold->ring_fresh = false;
+    hold->drops_known = false;
 }
 
 int hold_make_ring(struct hold *hold, const struct channel_spec *spec, uint64_t start_seq, char *why, size_t why_size)
@@ -84,6 +133,7 @@ int hold_make_ring(struct hold *hold, const struct channel_spec *spec, uint64_t 
         return error;
     }
     hold->ring_fresh = true;
+    hold_begin_drops(hold);
     return 0;
 }
 
@@ -198,5 +248,6 @@ int hold_adopt_fd(struct hold *hold, const struct channel_spec *spec, const char
         hold->ring = -1;
         return -EINVAL;
     }
+    adopt_drops(hold);
     return 0;
 }

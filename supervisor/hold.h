@@ -22,6 +22,8 @@ struct hold {
     struct channel_geometry geometry;
     struct channel_page *page; /* the ring up to its data, mapped; untrusted. NULL when not mapped */
     bool ring_fresh;           /* no worker has attached to it yet */
+    uint32_t drops_base;       /* the socket's drop counter minus what this ring has told of it; modulo 2^32 */
+    bool drops_known;          /* drops_base is set, for this socket and this ring */
     uint64_t receive_buffer;   /* bytes the kernel gave, as getsockopt says, halved back to payload */
 };
 
@@ -36,6 +38,12 @@ void hold_close_sockets(struct hold *hold);
 /* Make a fresh ring whose first datagram gets start_seq. Replaces an earlier one. */
 int hold_make_ring(struct hold *hold, const struct channel_spec *spec, uint64_t start_seq, char *why, size_t why_size);
 void hold_drop_ring(struct hold *hold);
+
+/* Datagrams that the kernel has dropped in front of this ring and not yet told with a datagram; `told` is the ring's
+ * kernel_dropped. 0 when it can't be known. */
+uint32_t hold_untold_drops(const struct hold *hold, uint64_t told);
+/* A socket has come to this ring, or a ring to this socket: from here on drops count. */
+void hold_begin_drops(struct hold *hold);
 
 /* Close everything. Accepts a hold that is half built. */
 void hold_close(struct hold *hold);

@@ -238,6 +238,7 @@ int hold_open_sockets(struct hold *hold, const struct channel_spec *spec, char *
         int error = open_receiver(hold, spec, why, why_size);
         if (error < 0)
             return error;
+        hold_begin_drops(hold); /* a new socket's counter begins anew */
     } else if (hold->receive_buffer == 0) { /* adopted from an earlier supervisor */
         hold->receive_buffer = receive_buffer_given(hold->rx);
     }

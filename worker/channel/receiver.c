@@ -16,6 +16,7 @@
 #define WARM_BYTES (512 * 1024)
 #define RETRY_BYTES (64 * 1024)
 #define BATCH_LEAST 8
+#define REFUSED_MOST 16
 /* A final drain ends at an empty queue; a sender that never pauses must not keep it going for ever. */
 #define DRAIN_NS (500 * NS_PER_MS)
 #define WAIT_FOR_SPACE_NS (100 * NS_PER_MS)
@@ -26,6 +27,7 @@ struct receiver {
     bool last_was_short; /* the socket was empty after the last batch */
     uint64_t rewind_at;  /* offset in the ring from where on to go back to its front */
     bool waiting_for_space;
+    uint32_t refused; /* batches in a row that the kernel found unusable */
 };
 
 static bool readers_caught_up(struct channel_worker *worker)
@@ -96,6 +98,13 @@ static void adapt_batch(struct receiver *receiver, uint32_t delivered)
         receiver->batch = most;
 }
 
+/* The batch lies in shared memory: if it was damaged after it was armed, that is not the socket's fault, and the next
+ * one is armed anew. */
+static bool is_damaged_batch(struct receiver *receiver, int error)
+{
+    return (error == EFAULT || error == EMSGSIZE || error == EINVAL) && ++receiver->refused < REFUSED_MOST;
+}
+
 /* One round. Returns the number of messages, 0 when interrupted or empty, -errno when the socket is broken. */
 static int receive_batch(struct receiver *receiver, int flags)
 {
@@ -111,7 +120,8 @@ static int receive_batch(struct receiver *receiver, int flags)
     int error = errno;
     beat_busy(worker, CHANNEL_THREAD_RECEIVER);
     if (count <= 0)
-        return count == 0 || error == EINTR || error == EAGAIN ? 0 : -error;
+        return count == 0 || error == EINTR || error == EAGAIN || is_damaged_batch(receiver, error) ? 0 : -error;
+    receiver->refused = 0;
     REACHED(page, receive_received);
     inflight_publish(&worker->writer, (uint32_t)count);
     REACHED(page, receive_published);
