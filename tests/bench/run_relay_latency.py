@@ -92,7 +92,7 @@ def plot(bench, distributions):
     image = bench.output / "relay_latency.png"
     script = ["set terminal pngcairo size 1000,600", f'set output "{image}"', "set logscale xy", "set grid",
               f'set title "Wire to relay, {CHANNELS} channels of {RATE}/s, {SIZE} B, recorded"',
-              'set xlabel "percentile"', 'set ylabel "microseconds"', "set key left top",
+              'set xlabel "percentile"', 'set ylabel "microseconds"', "set key below",
               'set xtics ("50" 2, "90" 10, "99" 100, "99.9" 1000, "99.99" 10000, "99.999" 100000, "99.9999" 1000000)',
               "plot " + ", ".join(curves)]
     subprocess.run([program], input="\n".join(script), text=True, check=True, timeout=60, capture_output=True)
