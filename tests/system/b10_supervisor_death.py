@@ -221,3 +221,24 @@ def test_what_comes_back_may_be_wrong(place):
         wait_until(lambda: len(os.listdir(f"/proc/{daemon.process.pid}/fd")) <= descriptors + 2, 10,
                    f"{what}: no descriptor to be leaked")
     judge(place, daemon, senders, sink)
+
+
+def test_no_more_is_stored_than_can_be_given_back(place):
+    """All names come back in one environment variable of 128 KiB at most: a store beyond that could start nothing."""
+    listen, port = place.ipv4(), place.port()
+    relays = {f"display-{i}": f"127.77.{place.slot}.{i + 2}:{port}" for i in range(16)}
+    absent = [channel(f"{'long-name-' * 4}{number}", f"192.0.2.1:{20000 + number}", relays=relays, ring_size="1M")
+              for number in range(200)]  # an address that is not here: no worker
+    daemon = StoredDaemon(place, channel("first", listen, relays=relays), *absent,
+                          channel("last", place.ipv4(), relays=relays))
+    daemon.start_stored()
+    daemon.wait_state("first", "RUNNING")
+    daemon.wait_state("last", "RUNNING")
+    assert daemon.log_text().count("can't keep the descriptors of so many channels") == 1
+    wait_until(lambda: "first.ring" in daemon.notifications.kept, 10, "the first channel to be stored")
+    assert not [name for name in daemon.notifications.kept if name.startswith("last.")]
+    daemon.die()
+    daemon.start_stored()
+    daemon.wait_state("last", "RUNNING")
+    assert "restored" in daemon.log_text()
+    daemon.stop()
