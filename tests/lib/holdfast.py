@@ -177,7 +177,8 @@ class Daemon:
         wait_until(lambda: text in self.log_text(), deadline, f"{text!r} in the log")
 
     def call(self, method, params=None):
-        self.notifications.poll()  # as a service manager does: what lies in its socket keeps descriptors open
+        if self.notifications is not None:
+            self.notifications.poll()  # as a service manager does: what lies in its socket keeps descriptors open
         if self.connection is None:
             self.connection = Control(self.socket)
         return self.connection.call(method, params)

@@ -161,6 +161,27 @@ def test_a_killed_supervisor_comes_back_with_everything(place):
     service.judge([sender], sink)
 
 
+def test_an_upgrade_stays_the_same_service(place):
+    """The same main process, inside the same sandbox; and the store is still right when it is killed afterwards."""
+    service = Service(place)
+    sink = service.start_clean()
+    sender = Sender(place, service.listen, 10**9, rate=10000, sizes=(64, 200))
+    for number in range(2):
+        recorded = service.counters("engine")["recorded"]
+        service.wait_counter("engine", "recorded", recorded + 2000)
+        supervisor = service.pids()[0]
+        service.disconnect()
+        service.machine.run("holdfastctl", "upgrade")
+        service.wait_state("engine", "RUNNING")
+        assert service.pids()[0] == supervisor and int(service.show("NRestarts")) == number
+        assert service.show("ActiveState") == "active"
+        service.wait_counter("engine", "recorded", recorded + 4000)
+        kill(supervisor)
+        service.wait_restarted(number + 1)
+    sender.stop()
+    service.judge([sender], sink)
+
+
 def test_the_watchdog_replaces_a_stopped_supervisor(place):
     """A stopped process does not even die of the watchdog's SIGABRT; SIGKILL follows after TimeoutAbortSec."""
     service = Service(place, "WatchdogSec=1s\nTimeoutAbortSec=1s\n")
