@@ -41,6 +41,7 @@ struct child {
     bool aborted_for_hang;  /* we sent SIGABRT: what follows is a hang's end */
     char hung_thread[16];
     monotonic abort_sent;
+    bool killed_for_silence;
     monotonic socket_closed; /* it closed fd 3, or broke the protocol; ns = 0: it did not */
 };
 

@@ -136,7 +136,10 @@ static void look_after_worker(struct channel *channel, monotonic now)
         return;
     }
     if (worker->socket_closed.ns && monotonic_since(now, worker->socket_closed) >= SILENT_GRACE_NS) {
-        log_error("channel %s: %s hung up but did not exit; killing it", channel->spec->name, child_describe(worker));
+        if (!worker->killed_for_silence) /* one that waits for a disk dies when the disk answers */
+            log_error("channel %s: %s hung up but did not exit; killing it", channel->spec->name,
+                      child_describe(worker));
+        worker->killed_for_silence = true;
         child_kill(worker, SIGKILL);
         return;
     }

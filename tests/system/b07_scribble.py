@@ -42,7 +42,10 @@ def test_takeovers_of_damaged_memory(place):
                                    decimates={"slow": {"to": place.ipv4(), "keep_every": 3}},
                                    record={"segment_size": "1M", "keep_at_most": "24M"}),
                     channel("neighbour", place.ipv4(), record={"segment_size": "1M"}), head=EAGER, spare_workers=2,
-                    hang_timeout="1s").start()
+                    hang_timeout="1s")
+    # A worker that is killed while it looks for leaks at its exit is never waited for: its own tracer holds it.
+    daemon.start(environment={"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "").replace("detect_leaks=1",
+                                                                                         "detect_leaks=0")})
     sender = Sender(place, listen, 10**9, rate=place.scaled(4000), sizes=(0, 64, 200))
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
@@ -51,6 +54,8 @@ def test_takeovers_of_damaged_memory(place):
     for _ in range(rounds):
         area = chance.choice(list(AREAS))
         before = daemon.wait_state("engine", "RUNNING", 60)
+        if place.sanitized or chance.random() < 0.5:
+            kill(before["pid"], 19)  # SIGSTOP: only the successor meets the damage; else this one does too
         done += scribble(place, daemon, chance.randrange(1 << 32), area, chance.choice(AREAS[area]))
         kill(before["pid"])
         wait_until(lambda before=before: daemon.status("engine")["generation"] > before["generation"], 30, "a successor")
