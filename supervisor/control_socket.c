@@ -14,12 +14,15 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/monotonic.h"
 #include "supervisor/config.h"
 
 #define LISTEN_BACKLOG 256
+#define ANSWERS_ASKED  30 /* times 10 ms */
 
 struct excuse { /* where an explanation goes */
     char *text;
@@ -63,6 +66,19 @@ static int somebody_answers(const struct sockaddr_un *address)
     return error == 0 || error == EAGAIN ? 1 : -error; /* EAGAIN: its backlog is full, so it is alive */
 }
 
+/* A child that was just being started when its supervisor was killed has the socket until it executes: ask again for a
+ * while before a daemon is said to be alive. Nothing is served yet that could wait for us. */
+static int somebody_keeps_answering(const struct sockaddr_un *address)
+{
+    const struct timespec pause = {.tv_nsec = 10 * NS_PER_MS};
+    int answers = somebody_answers(address);
+    for (int i = 0; i < ANSWERS_ASKED && answers == 1; i++) {
+        nanosleep(&pause, NULL);
+        answers = somebody_answers(address);
+    }
+    return answers;
+}
+
 /* Called when bind found the path taken: remove it if it is what an ended daemon left. */
 static int remove_stale(const struct sockaddr_un *address, const struct excuse *why)
 {
@@ -72,7 +88,7 @@ static int remove_stale(const struct sockaddr_un *address, const struct excuse *
         return errno == ENOENT ? 0 : fail(why, errno, "cannot look at %s: %s", path, strerror(errno));
     if (!S_ISSOCK(before.st_mode))
         return fail(why, EEXIST, "%s exists and is no socket: move it away, or change control { socket }", path);
-    int answers = somebody_answers(address);
+    int answers = somebody_keeps_answering(address);
     if (answers == 1)
         return fail(why, EADDRINUSE,
                     "another holdfastd answers on %s: stop it first, or give this one its own control { socket }",
