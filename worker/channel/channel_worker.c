@@ -54,6 +54,12 @@ static void apply_cpus(const struct channel_spec *spec)
         log_warning("cpus: %s; the worker runs on any CPU (see sched_setaffinity(2))", strerror(errno));
 }
 
+void schedule_behind(void)
+{
+    struct sched_param none = {0};
+    sched_setscheduler(0, SCHED_BATCH, &none); /* a courtesy: nothing depends on it */
+}
+
 static int start_thread(pthread_t *thread, void *(*run)(void *), struct channel_worker *worker)
 {
     int error = pthread_create(thread, NULL, run, worker);

@@ -84,6 +84,9 @@ void beat_parked(struct channel_worker *worker, enum channel_thread thread);
 void beat_disk(struct channel_worker *worker, enum channel_thread thread);
 void beat_work(struct channel_worker *worker, enum channel_thread thread, uint64_t first, uint64_t end);
 
+/* For threads that work in bulk: they never take the processor from a thread that is at work, the receiver above all. */
+void schedule_behind(void);
+
 static inline uint32_t stop_phase_of(struct channel_worker *worker)
 {
     return atomic_load_explicit(&worker->stop_phase, memory_order_acquire);

@@ -319,12 +319,12 @@ static void run(struct recorder *recorder)
 {
     struct channel_worker *worker = recorder->worker;
     monotonic ending_since = {0};
+    uint64_t slept_at = recorder->committed.next_seq; /* where the last sleep began: has anything come since? */
     for (;;) {
         uint32_t ticket = wakeup_ticket(&worker->recorder_wakeup);
         bool ending = stop_phase_of(worker) >= STOP_READERS; /* before `published`: nothing comes after it */
         if (ending && ending_since.ns == 0)
             ending_since = monotonic_now();
-        uint64_t before = recorder->committed.next_seq;
         bool more = run_round(recorder);
         beat_busy(worker, CHANNEL_THREAD_RECORDER);
         if (more)
@@ -333,7 +333,8 @@ static void run(struct recorder *recorder)
                        recorder->committed.next_seq == relay_cursor_of(worker) ||
                        monotonic_since(monotonic_now(), ending_since) > LAST_SEGMENT_NS))
             break;
-        wait_for_work(recorder, ticket, recorder->committed.next_seq != before);
+        wait_for_work(recorder, ticket, recorder->committed.next_seq != slept_at);
+        slept_at = recorder->committed.next_seq;
     }
     finish(recorder);
     last_words_guard(NULL, 0, NULL);
@@ -345,6 +346,7 @@ void *recorder_main(void *argument)
     struct recorder *recorder = worker->recorder;
 
     last_words_thread(CHANNEL_THREAD_RECORDER);
+    schedule_behind();
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECORDER].thread_id, (uint32_t)gettid());
     beat_busy(worker, CHANNEL_THREAD_RECORDER);
     /* A fault in the file's memory comes back here; everything that counts is in recorder->committed. */

@@ -11,6 +11,10 @@
 
 #include "common/fd.h"
 
+#define STEP_BYTES     (128 * 1024)      /* one call: other threads of the same processor must not wait long */
+#define KEPT_BEHIND    (1024 * 1024)     /* more than the open block, to whose header the recorder goes back */
+#define LET_GO_AT_ONCE (4 * 1024 * 1024)
+
 struct segment *segment_open(int *fd, const struct segment_grant *grant, int *ret_error)
 {
     struct stat status;
@@ -75,19 +79,40 @@ void segment_look(struct segment *segment)
         segment_fail(segment, ESTALE, "its file was cut short");
 }
 
-void segment_populate(struct segment *segment, uint64_t until)
+static uint64_t page_of(uint64_t offset)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    return offset / page * page;
+}
+
+void segment_populate(struct segment *segment, uint64_t offset, uint64_t ahead)
+{
     uint64_t from = atomic_load(&segment->populated);
-    if (until > segment->grant.size)
-        until = segment->grant.size;
-    until = (until + page - 1) / page * page;
-    if (until <= from)
-        return;
+    uint64_t until = offset + ahead < segment->grant.size ? page_of(offset + ahead) : segment->grant.size;
+    if (from < page_of(offset))
+        from = page_of(offset); /* what lies behind is not written any more */
+    while (from < until) {
+        uint64_t length = until - from < STEP_BYTES ? until - from : STEP_BYTES;
 #ifdef MADV_POPULATE_WRITE
-    /* An error means that the recorder will meet the fault itself, guarded; asking again would not help. */
-    if (madvise(segment->map + from, until - from, MADV_POPULATE_WRITE) < 0 && errno == EINTR)
-        return;
+        /* An error means that the recorder will meet the fault itself, guarded; asking again would not help. */
+        if (madvise(segment->map + from, length, MADV_POPULATE_WRITE) < 0 && errno == EINTR)
+            continue;
 #endif
-    atomic_store(&segment->populated, until);
+        from += length;
+        atomic_store(&segment->populated, from);
+    }
+}
+
+void segment_let_go(struct segment *segment, uint64_t offset)
+{
+    uint64_t until = offset > KEPT_BEHIND ? page_of(offset - KEPT_BEHIND) : 0;
+    if (segment->let_go == 0 && until > LET_GO_AT_ONCE) /* taken over: this process has not touched what is behind */
+        segment->let_go = until - LET_GO_AT_ONCE;
+    if (until < segment->let_go + LET_GO_AT_ONCE)
+        return;
+    for (; segment->let_go < until; segment->let_go += STEP_BYTES) {
+        uint64_t length = until - segment->let_go < STEP_BYTES ? until - segment->let_go : STEP_BYTES;
+        madvise(segment->map + segment->let_go, length, MADV_DONTNEED); /* the file keeps it; a failure costs memory only */
+    }
+    segment->let_go = until;
 }

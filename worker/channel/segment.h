@@ -14,6 +14,7 @@ struct segment {
     int fd;
     uint8_t *map;               /* grant.size bytes, preallocated on disk */
     _Atomic uint64_t populated; /* bytes from the start that are in this process's page tables */
+    uint64_t let_go;            /* the syncer's: bytes from the start that are not in the page tables any more */
     _Atomic int32_t error;      /* not 0: the segment is not to be written any more, because ... */
     const char *error_what;     /* ... of this; written before error */
 };
@@ -29,7 +30,12 @@ void segment_fail(struct segment *segment, int error, const char *what);
 /* Is the file still what it was? Somebody may have deleted it, or cut it short. Fails the segment if so. */
 void segment_look(struct segment *segment);
 
-/* Bring pages [populated, until) into the page tables, ready to be written without a fault. May wait for a disk. */
-void segment_populate(struct segment *segment, uint64_t until);
+/* Bring the pages from `offset` to `offset + ahead` into the page tables, ready to be written without a fault, as far as
+ * they are not there yet. May wait for a disk. */
+void segment_populate(struct segment *segment, uint64_t offset, uint64_t ahead);
+
+/* Forget the pages well before `offset` (the file keeps them): a process that dies with few pages dies faster, and its
+ * successor is there sooner. */
+void segment_let_go(struct segment *segment, uint64_t offset);
 
 #endif

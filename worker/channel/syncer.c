@@ -11,7 +11,7 @@
 
 #define LOOK_EVERY  NS_PER_S /* whether the file is still there; a map does not tell */
 #define AHEAD_LEAST (64 * 1024)
-#define AHEAD_MOST  (8 * 1024 * 1024)
+#define AHEAD_MOST  (4 * 1024 * 1024)
 
 static struct segment *keep_current(struct recorder *recorder)
 {
@@ -37,7 +37,7 @@ static void populate(struct recorder *recorder, struct segment *segment, monoton
     atomic_store(&recorder->ahead, ahead);
     if (channel_page_read_commit(recorder->worker->ring.page, &committed) &&
         committed.segment_id == segment->grant.id)
-        segment_populate(segment, committed.write_offset + ahead);
+        segment_populate(segment, committed.write_offset, ahead);
 }
 
 /* What the slot says now is on disk when fdatasync returns. */
@@ -66,6 +66,7 @@ void *syncer_main(void *argument)
     uint64_t synced_id = 0, synced_offset = 0;
 
     last_words_thread(CHANNEL_THREAD_SYNCER);
+    schedule_behind();
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_SYNCER].thread_id, (uint32_t)gettid());
     while (!atomic_load(&worker->recorder_done)) {
         uint32_t ticket = wakeup_ticket(&recorder->syncer_wakeup);
@@ -86,6 +87,8 @@ void *syncer_main(void *argument)
                 synced_offset = committed.write_offset;
                 dirty = false;
             }
+            if (committed.segment_id == segment->grant.id)
+                segment_let_go(segment, committed.write_offset);
             if (monotonic_since(monotonic_now(), last_look) >= LOOK_EVERY) {
                 segment_look(segment);
                 last_look = monotonic_now();
@@ -95,7 +98,9 @@ void *syncer_main(void *argument)
         }
         segment_release(&segment);
         uint64_t age = monotonic_since(monotonic_now(), last_sync);
-        uint64_t timeout = dirty ? (age < interval ? interval - age : 1) : interval ? 0 : LOOK_EVERY;
+        /* One more look at the file after the last datagram; then an idle channel sleeps. */
+        bool looked = interval && last_look.ns >= last_sync.ns;
+        uint64_t timeout = dirty ? (age < interval ? interval - age : 1) : looked ? 0 : LOOK_EVERY;
         beat_parked(worker, CHANNEL_THREAD_SYNCER);
         /* Clean: the next commit starts the clock. Dirty: only the clock ends the sleep. */
         wakeup_wait(&recorder->syncer_wakeup, ticket, &worker->recorder_cursor,
