@@ -133,7 +133,7 @@ def test_a_log_folder_removed_while_recording(place):
     second = Sender(place, listen, 1000, rate=2000, name="second", tag=2)
     second.wait()
     sink.wait_received(2000)
-    daemon.call("rotate", {"channel": "engine"})
+    daemon.wait_for_log("its file was deleted")
     wait_until(lambda: daemon.log_dir.exists() and daemon.segments("engine", ".avro.open"), 30, "the folder to be back")
     daemon.wait_drained("engine", 2000)
     assert daemon.status("engine")["restarts"] == 0
