@@ -274,7 +274,7 @@ void channel_note_takeover(struct channel *channel, const struct message_ready *
     struct obituary *obituary = obituary_newest(&channel->obituaries);
     if (!obituary || obituary->takeover_ns)
         return;
-    obituary->takeover_ns = monotonic_since(monotonic_now(), obituary->seen);
+    obituary_note_takeover(&channel->obituaries, monotonic_now());
     obituary->waited = ready->recovered;
     channel->takeover_seq = channel->seq_end;
     channel->takeover_time_ns = realtime_now_ns();

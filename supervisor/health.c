@@ -18,6 +18,7 @@
 #define TICK_NS          (250 * NS_PER_MS)
 #define ABORT_GRACE_NS   (500 * NS_PER_MS)
 #define SILENT_GRACE_NS  NS_PER_S /* between closing fd 3 and the exit */
+#define SETTLE_NS        (100 * NS_PER_MS) /* a successor has by then taken what waited for it */
 #define LOOK_EVERY_TICKS 4 /* at the ledger: what is known of a ring that is scribbled over later */
 #define EXPIRE_EVERY_NS  (60 * NS_PER_S)
 
@@ -170,7 +171,7 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         struct channel *channel = supervisor->channels[i];
         if (channel->worker && !was_away)
             look_after_worker(channel, now);
-        if (channel->state == CHANNEL_RUNNING)
+        if (channel->state == CHANNEL_RUNNING && monotonic_since(now, channel->running_since) >= SETTLE_NS)
             channel_complete_obituary(channel);
         if (look && channel->state == CHANNEL_RUNNING)
             channel_read_counters(channel, &counters, &pending);

@@ -135,6 +135,16 @@ struct obituary *obituary_newest(const struct obituary_list *list)
     return list->next ? list->entries[(list->next - 1) % OBITUARIES_KEPT] : NULL;
 }
 
+void obituary_note_takeover(struct obituary_list *list, monotonic now)
+{
+    for (uint64_t i = list->next; i > 0 && list->next - i < OBITUARIES_KEPT; i--) {
+        struct obituary *obituary = list->entries[(i - 1) % OBITUARIES_KEPT];
+        if (!obituary || obituary->takeover_ns)
+            return;
+        obituary->takeover_ns = monotonic_since(now, obituary->seen);
+    }
+}
+
 void obituary_list_free(struct obituary_list *list)
 {
     for (size_t i = 0; i < OBITUARIES_KEPT; i++)

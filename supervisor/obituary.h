@@ -47,6 +47,8 @@ struct obituary *obituary_write(struct obituary_list *list, struct channel_page 
 /* The thread it died of; CHANNEL_THREAD_COUNT when that is not known. */
 enum channel_thread obituary_thread(const struct obituary *obituary);
 struct obituary *obituary_newest(const struct obituary_list *list); /* NULL when the list is empty */
+/* A successor is READY. It succeeds those too who died before they became so. */
+void obituary_note_takeover(struct obituary_list *list, monotonic now);
 void obituary_log(const char *channel, const struct obituary *obituary);
 void obituary_list_free(struct obituary_list *list);
 
