@@ -83,6 +83,19 @@ def kill(pid, number=signal.SIGKILL):
         pass
 
 
+def freeze(pid):
+    """SIGSTOP, and every thread has stopped: what is sent to the process from now on waits."""
+    kill(pid, signal.SIGSTOP)
+
+    def stopped():
+        states = []
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii") as stat:
+                states.append(stat.read().rpartition(")")[2].split()[0])
+        return set(states) <= {"T"}
+    wait_until(stopped, 5, f"all threads of {pid} to be stopped", interval=0.002)
+
+
 def libc_call(name, *arguments):
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, name)(*arguments) != 0:

@@ -8,7 +8,7 @@ import time
 
 from lib import oracle
 from lib.holdfast import Daemon, Sink, channel
-from lib.place import is_alive, kill, wait_until
+from lib.place import freeze, is_alive, kill, wait_until
 
 QUARANTINED = 1
 POISON = b"POISON"
@@ -45,15 +45,9 @@ class Channel:
     def while_nobody_listens(self, *payloads):
         """All of these are in the socket when the next worker looks: one batch."""
         entry = self.daemon.wait_state("engine", "RUNNING")
-        kill(entry["pid"], signal.SIGSTOP)
-        wait_until(lambda: not any(state in "RSD" for state in self.states(entry["pid"])), 5, "the worker to be stopped")
+        freeze(entry["pid"])
         self.send(*payloads)
         kill(entry["pid"])
-
-    @staticmethod
-    def states(pid):
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rpartition(")")[2].split()[0]
 
     def judge(self, lost_by, deadline=60):
         """lost_by: relay, record or decimate."""

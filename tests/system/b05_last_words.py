@@ -6,7 +6,7 @@ import signal
 import socket
 
 from lib.holdfast import Daemon, channel
-from lib.place import kill, wait_until
+from lib.place import freeze, kill, wait_until
 
 EAGER = 'restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }'
 POISON = b"POISON"
@@ -127,7 +127,7 @@ def test_what_a_takeover_took_and_what_waited(place):
     """Twenty datagrams come while the worker is stopped; the next one finds them."""
     daemon, sender = victim(place)
     pid = daemon.status("engine")["pid"]
-    kill(pid, signal.SIGSTOP)
+    freeze(pid)
     for number in range(20):
         sender.send(b"waiting %d" % number)
     kill(pid)
@@ -148,7 +148,7 @@ def test_what_the_kernel_dropped_meanwhile_is_told(place):
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     place.on_exit(sender.close)
     pid = daemon.status("engine")["pid"]
-    kill(pid, signal.SIGSTOP)
+    freeze(pid)
     for number in range(500):
         sender.sendto(b"%500d" % number, (host, int(port)))
     kill(pid)
