@@ -8,6 +8,9 @@
 #include "common/log.h"
 #include "supervisor/supervisor.h"
 
+/* Starting a process takes a processor for a millisecond: the worker that was just assigned comes first. */
+#define REFILL_AFTER_NS (5 * NS_PER_MS)
+
 static bool is_ending(const struct supervisor *supervisor)
 {
     return supervisor->stopping || supervisor->upgrading;
@@ -39,7 +42,7 @@ void supervisor_refill_spares(struct supervisor *supervisor)
     if (supervisor->spare_timer)
         sd_event_source_get_enabled(supervisor->spare_timer, &enabled);
     if (enabled == SD_EVENT_OFF) /* else it is coming, or waits after deaths */
-        supervisor_arm(supervisor, &supervisor->spare_timer, 0, on_refill, supervisor);
+        supervisor_arm(supervisor, &supervisor->spare_timer, REFILL_AFTER_NS, on_refill, supervisor);
 }
 
 struct child *supervisor_take_child(struct supervisor *supervisor, int *ret_error)

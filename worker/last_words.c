@@ -183,19 +183,24 @@ void __assert_fail(const char *assertion, const char *file, unsigned line, const
     abort();
 }
 
-void last_words_open(struct channel_page *page, uint64_t generation)
+void last_words_prepare(void)
 {
     static const int fatal[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGSYS, SIGTRAP};
     struct sigaction action = {.sa_sigaction = handle_fatal};
-    words_page = page;
-    words_generation = generation;
-    atomic_store(&page->last_words.state, 0);
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
         /* A guarded SIGBUS jumps out of the handler and may come again. */
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | (fatal[i] == SIGBUS ? SA_NODEFER : 0);
         sigaction(fatal[i], &action, NULL);
     }
+    last_words_thread(CHANNEL_THREAD_CONTROL);
+}
+
+void last_words_open(struct channel_page *page, uint64_t generation)
+{
+    atomic_store(&page->last_words.state, 0);
+    words_generation = generation;
+    words_page = page;
 }
 
 void last_words_thread(enum channel_thread thread)

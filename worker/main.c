@@ -3,6 +3,7 @@
  * it ends. Not meant to be run by hand. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -29,7 +30,9 @@ static bool is_message_socket(int fd)
 static void prepare(void)
 {
     const char *reason;
+    mallopt(M_ARENA_MAX, 1); /* its threads hardly allocate: an arena for each would cost memory, and time at takeover */
     symbols_load();
+    last_words_prepare();
     ring_map_probe(&reason);
 }
 

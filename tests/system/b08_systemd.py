@@ -13,6 +13,13 @@ from lib.place import is_alive, kill, skip, wait_until
 from lib.systemd_machine import SystemdMachine
 
 
+def name_of(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
 class Service(Daemon):
     """holdfast.service on a machine of its own. Sender and sink share the machine's network with it."""
 
@@ -44,12 +51,12 @@ class Service(Daemon):
         return self.machine.run("systemctl", "show", "--value", "--property", name, "holdfast").stdout.strip()
 
     def pids(self):
-        """Of the service, as seen from out here: the supervisor first."""
-        pids = self.service_cgroup().read_text(encoding="ascii").split()
-        pids = sorted(map(int, pids))
-        main = [pid for pid in pids if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "holdfastd"]
-        assert len(main) == 1, f"one supervisor is expected: {main}"
-        return main + [pid for pid in pids if pid not in main]
+        """Of the service, as seen from out here: the supervisor first. A child has its name too until it executes."""
+        def settled():
+            pids = sorted(map(int, self.service_cgroup().read_text(encoding="ascii").split()))
+            main = [pid for pid in pids if name_of(pid) == "holdfastd"]
+            return main + [pid for pid in pids if pid not in main] if len(main) == 1 else None
+        return wait_until(settled, 10, "one supervisor in the service's cgroup")
 
     def service_cgroup(self):
         return self.machine.cgroup / "system.slice/holdfast.service/cgroup.procs"

@@ -68,32 +68,38 @@ static int start_thread(pthread_t *thread, void *(*run)(void *), struct channel_
     return -error;
 }
 
-static int start_threads(struct channel_worker *worker)
+/* Where the readers stand, before there are any: the receiver asks them before it starts over at the ring's front. */
+static void note_cursors(struct channel_worker *worker)
 {
-    int result = 0;
-    if (worker->recorder) {
-        result = start_thread(&worker->recorder_thread, recorder_main, worker);
+    struct commit_progress committed;
+    struct decimate_progress decimated;
+    if (worker->spec->record.enabled && channel_page_read_commit(worker->ring.page, &committed))
+        atomic_store(&worker->recorder_cursor, committed.next_seq);
+    if (worker->spec->decimate_count > 0 && channel_page_read_decimate(worker->ring.page, &decimated))
+        atomic_store(&worker->decimator_cursor, decimated.next_seq);
+}
+
+/* The relay first: datagrams wait for it. Recorder and decimator find theirs in the ring. */
+static int start_parts(struct channel_worker *worker)
+{
+    note_cursors(worker);
+    atomic_store(&worker->recorder_done, !worker->spec->record.enabled);
+    atomic_store(&worker->decimator_done, worker->spec->decimate_count == 0);
+    int result = relay_open(worker);
+    if (result == 0)
+        result = start_thread(&worker->receiver_thread, receiver_main, worker);
+    if (result == 0 && worker->spec->decimate_count > 0) {
+        result = decimator_open(worker);
+        if (result == 0)
+            result = start_thread(&worker->decimator_thread, decimator_main, worker);
+    }
+    if (result == 0 && worker->spec->record.enabled) {
+        result = recorder_open(worker);
+        if (result == 0)
+            result = start_thread(&worker->recorder_thread, recorder_main, worker);
         if (result == 0)
             result = start_thread(&worker->syncer_thread, syncer_main, worker);
     }
-    if (result == 0 && worker->decimator)
-        result = start_thread(&worker->decimator_thread, decimator_main, worker);
-    if (result == 0)
-        result = start_thread(&worker->receiver_thread, receiver_main, worker);
-    return result;
-}
-
-static int open_parts(struct channel_worker *worker)
-{
-    int result = relay_open(worker);
-    if (result == 0 && worker->spec->decimate_count > 0)
-        result = decimator_open(worker);
-    else
-        atomic_store(&worker->decimator_done, 1);
-    if (result == 0 && worker->spec->record.enabled)
-        result = recorder_open(worker);
-    else
-        atomic_store(&worker->recorder_done, 1);
     return result;
 }
 
@@ -137,13 +143,11 @@ int channel_worker_run(struct inheritance *inheritance)
         say_ready(worker, what);
         return 0;
     }
-    if (result == 0)
-        result = open_parts(worker);
     if (result == 0) {
-        /* From here on the supervisor watches: the threads beat before READY is said. */
+        /* From READY on the supervisor watches: every thread beats before that. */
         beat_busy(worker, CHANNEL_THREAD_CONTROL);
         atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_CONTROL].thread_id, (uint32_t)gettid());
-        result = start_threads(worker);
+        result = start_parts(worker);
     }
     if (result < 0) {
         log_error("can't start: %s", strerror(-result));

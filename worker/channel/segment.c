@@ -12,8 +12,8 @@
 #include "common/fd.h"
 
 #define STEP_BYTES     (128 * 1024)      /* one call: other threads of the same processor must not wait long */
-#define KEPT_BEHIND    (1024 * 1024)     /* more than the open block, to whose header the recorder goes back */
-#define LET_GO_AT_ONCE (4 * 1024 * 1024)
+#define KEPT_BEHIND    (256 * 1024)      /* more than the open block, to whose header the recorder goes back */
+#define LET_GO_AT_ONCE (1024 * 1024)
 
 struct segment *segment_open(int *fd, const struct segment_grant *grant, int *ret_error)
 {

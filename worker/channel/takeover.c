@@ -144,7 +144,6 @@ int takeover_attach(struct channel_worker *worker, const char **ret_what)
         return result;
     atomic_store(&page->generation, inheritance->generation);
     last_words_open(page, inheritance->generation);
-    last_words_thread(CHANNEL_THREAD_CONTROL);
 
     ring_writer_open(&worker->writer, &worker->ring);
     worker->recovered = inflight_recover(&worker->writer);
