@@ -4,8 +4,8 @@
 import report
 import systems
 
-SYSTEMS = [systems.Holdfast, systems.HoldfastRelay, systems.Bare, systems.Socat, systems.Nginx, systems.HoldfastRecord,
-           systems.Tcpdump]
+SYSTEMS = [systems.Holdfast, systems.HoldfastOffload, systems.HoldfastRelay, systems.Bare, systems.Socat, systems.Nginx,
+           systems.HoldfastRecord, systems.Tcpdump]
 COMMON_RATE = 60000
 FIRST_RATE = 50000
 CLOSE_ENOUGH = 1.06  # lowest lossy rate / highest loss-free rate at which the search ends
@@ -20,7 +20,7 @@ class Trial:
         to = [route.to] if isinstance(system, systems.Tcpdump) else [route.listen]
         mark = system.mark()
         before = system.cpu_ns()
-        result = bench.traffic(to, on, also, rate=rate, count=max(64, rate * seconds), size=size,
+        result = bench.traffic(to, on, also, rate=rate, count=max(64, int(rate * seconds)), size=size,
                                segments=system.segments, idle_ms=150)
         self.sent = result["sent"]
         self.rate = result["rate"]
@@ -80,7 +80,8 @@ def measure(bench, kind, route, size, row):
             figure.why = str(absent)
         return
     try:
-        seconds = bench.choose(0.6, 0.25)
+        seconds = bench.choose(1.0, 0.25)
+        Trial(system, route, COMMON_RATE, size, 0.3)  # memory that is touched for the first time is not the subject
         common = trial(system, route, COMMON_RATE, size, seconds)
         row.common.add(common.cpu_ns, common.lost > 0)
         start = row.highest.median * 0.95 if row.highest.values else FIRST_RATE

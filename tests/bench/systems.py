@@ -138,6 +138,7 @@ class System:
 class Holdfast(System):
     name = "holdfast, full job"
     relay, record, decimate = True, True, True
+    settings = {}
 
     def start(self):
         place = self.bench.place
@@ -147,7 +148,8 @@ class Holdfast(System):
                                  relays={"out": route.to} if self.relay else None,
                                  decimates={"slow": {"to": route.decimated, "keep_every": 5}}
                                  if self.decimate and route.decimated else None,
-                                 record={"segment_size": "256M", "keep_at_most": "2G"} if self.record else None))
+                                 record={"segment_size": "256M", "keep_at_most": "2G"} if self.record else None,
+                                 **self.settings))
         self.log_dir = self.bench.disk_folder("holdfast")
         self.daemon = BenchDaemon(place, *texts, name=self.bench.unique("holdfastd"), log_dir=self.log_dir)
         with machine.OnCpus(self.bench.pinning.under_test):
@@ -191,6 +193,11 @@ class Holdfast(System):
     def stop(self):
         self.daemon.stop()
         shutil.rmtree(self.log_dir, ignore_errors=True)
+
+
+class HoldfastOffload(Holdfast):
+    name = "holdfast, full job, receive_offload"
+    settings = {"receive_offload": True}
 
 
 class HoldfastRelay(Holdfast):
