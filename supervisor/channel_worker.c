@@ -25,7 +25,7 @@ static void counters_add(struct counters *to, const struct counters *what)
 /* Bring last_seen up to date with the present ring. */
 static bool look(struct channel *channel)
 {
-    struct counters now;
+    struct counters now = {0};
     uint64_t pending;
     if (!channel->hold.page)
         return true;

@@ -247,6 +247,7 @@ static bool run_round(struct recorder *recorder)
         fail_segment(recorder, error, recorder->current->error_what);
         return true;
     }
+    /* cppcheck-suppress nullPointerRedundantCheck ; there is one now; record_step() may give it up */
     last_words_guard(recorder->current->map, recorder->current->grant.size, &recorder->jump);
     bool more = pending && record_step(recorder);
     if (!recorder->current)
