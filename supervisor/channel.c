@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/units.h"
 #include "supervisor/handover.h"
 #include "supervisor/supervisor.h"
 
@@ -381,10 +382,10 @@ static void log_change(const struct channel *channel, enum channel_state from)
     enum log_level level = channel->state == CHANNEL_FAILED    ? LOG_LEVEL_ERROR
                            : channel->state == CHANNEL_BACKOFF ? LOG_LEVEL_WARNING
                                                                : LOG_LEVEL_INFO;
-    char after[160] = "";
+    char after[160] = "", delay[32];
+    units_human_duration(monotonic_since(channel->next_start, monotonic_now()), delay, sizeof delay);
     if (channel->state == CHANNEL_BACKOFF)
-        snprintf(after, sizeof after, "; next start in %.3g s",
-                 (double)monotonic_since(channel->next_start, monotonic_now()) / 1e9);
+        snprintf(after, sizeof after, "; next start in %s", delay);
     else if (channel->state == CHANNEL_FAILED)
         snprintf(after, sizeof after, "; gave up: `holdfastctl reset-failed %s` tries again", channel->spec->name);
     log_line(level, "channel %s: %s -> %s: %s%s", channel->spec->name, channel_state_names[from],

@@ -32,7 +32,10 @@ static void print_usage(FILE *to)
                 "  --check          check the configuration and exit\n"
                 "  --print-config   print the configuration as understood, with all defaults, and exit\n"
                 "  --version        print the version and exit\n"
-                "  --help           print this and exit\n");
+                "  --help           print this and exit\n"
+                "\n"
+                "Exit status: 0 clean, 1 runtime failure, 2 usage or configuration error.\n"
+                "Manual: holdfastd(8), holdfast.conf(5)\n");
 }
 
 /* Returns -1 to go on, else the exit status. */

@@ -266,8 +266,8 @@ static int prepare(struct supervisor *supervisor, char *why, size_t why_size)
 
 static void start(struct supervisor *supervisor)
 {
-    log_notice("holdfastd %s: %zu channels, log_dir %s", HOLDFAST_VERSION, supervisor->channel_count,
-               supervisor->settings->log_dir);
+    log_notice("holdfastd %s: %zu channel%s, log_dir %s", HOLDFAST_VERSION, supervisor->channel_count,
+               supervisor->channel_count == 1 ? "" : "s", supervisor->settings->log_dir);
     if (records(supervisor))
         archive_client_start(supervisor);
     for (size_t i = 0; i < supervisor->channel_count; i++)

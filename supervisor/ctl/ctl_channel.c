@@ -77,8 +77,11 @@ static int complain_not_reached(const struct ctl_options *options, enum control_
 {
     char waited[CTL_TEXT_SIZE];
     const char *name = ctl_string(now, "name"), *cause = ctl_string(now, "cause");
+    const char *trouble = ctl_string(json_object_get(now, "log"), "trouble");
     units_human_duration(options->timeout_ns, waited, sizeof waited);
-    if (verb == VERB_rotate)
+    if (verb == VERB_rotate && trouble[0])
+        ctl_complain("%s: rotate was accepted, but no new segment could begin within %s: %s", name, waited, trouble);
+    else if (verb == VERB_rotate)
         ctl_complain("%s: rotate was accepted, but no new segment has begun within %s: does it record anything? "
                      "'holdfastctl status %s' shows its log",
                      name, waited, name);

@@ -13,7 +13,8 @@
 #include "supervisor/ctl/ctl_report.h"
 #include "supervisor/ctl/ctl_text.h"
 
-int ctl_ping(const struct ctl_options *options, const char *channel)
+/* verb: what the answering holdfastd does, for people. */
+static int ask_who(const struct ctl_options *options, const char *channel, const char *verb)
 {
     json_t *result = NULL;
     int status = ctl_ask(options, "ping", channel, &result);
@@ -22,10 +23,15 @@ int ctl_ping(const struct ctl_options *options, const char *channel)
     } else if (status == CTL_OK) {
         printf("holdfastd ");
         ctl_print_text(stdout, false, CTL_PLAIN, ctl_string(result, "version"));
-        printf(" answers, pid %llu\n", (unsigned long long)ctl_count(result, "pid"));
+        printf(" %s, pid %llu\n", verb, (unsigned long long)ctl_count(result, "pid"));
     }
     json_decref(result);
     return status;
+}
+
+int ctl_ping(const struct ctl_options *options, const char *channel)
+{
+    return ask_who(options, channel, "answers");
 }
 
 int ctl_check(const struct ctl_options *options, const char *channel)
@@ -113,7 +119,7 @@ int ctl_upgrade(const struct ctl_options *options, const char *channel)
         status = ctl_client_call(&client, "upgrade", ctl_channel_params(channel), &result);
     if (status == CTL_OK && !options->no_wait) {
         if (ctl_client_wait_end(&client) == CTL_OK && wait_for_successor(&client)) {
-            status = ctl_ping(options, NULL);
+            status = ask_who(options, NULL, "has taken over");
         } else {
             ctl_complain("the upgrade was accepted, but the new holdfastd does not answer yet: see its log");
             status = CTL_NO;

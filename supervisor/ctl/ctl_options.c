@@ -64,6 +64,7 @@ static void print_help(void)
            "  --no-wait              return as soon as a command was accepted\n"
            "  --timeout TIME         wait at most this long, for example 500ms, 30s, 2m; default 10s\n"
            "  --watch                status: once a second, on a terminal\n"
+           "  -o FILE                recover: write here instead of beside the damaged file\n"
            "  --help, --version\n"
            "\n"
            "Exit status: 0 yes, done; 1 no, not healthy, not reached; 2 wrong usage; 3 no holdfastd to ask.\n"

@@ -125,7 +125,8 @@ static void print_file(const struct verification *file)
                file->gap_end - 1);
     if (file->overlaps)
         printf("  FAULT: it holds sequence numbers that are in the file before it too\n");
-    ctl_ranges_print(&file->gaps, "received but not recorded");
+    ctl_ranges_print(&file->gaps, file->summary.faults > 0 ? "missing, because not recorded or damaged"
+                                                           : "received but not recorded");
     units_human_count(file->summary.lost_before, count, sizeof count);
     snprintf(title, sizeof title, "dropped by the kernel: %s datagrams, just before this many records", count);
     ctl_ranges_print(&file->dropped, title);
@@ -133,7 +134,7 @@ static void print_file(const struct verification *file)
     units_human_bytes(file->summary.cut_bytes, bytes, sizeof bytes);
     snprintf(title, sizeof title, "cut to max_datagram, %s missing", bytes);
     ctl_ranges_print(&file->cut, title);
-    if (file->summary.faults > 0)
+    if (file->summary.faults > 0 && file->summary.records > 0)
         printf("  holdfastctl recover writes what is sound into a new file\n");
 }
 

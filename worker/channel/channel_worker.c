@@ -50,7 +50,12 @@ static void apply_cpus(const struct channel_spec *spec)
     for (unsigned cpu = 0; cpu < CHANNEL_CPUS_MAX; cpu++)
         if (spec->cpus[cpu / 64] >> (cpu % 64) & 1)
             CPU_SET(cpu, &cpus);
-    if (CPU_COUNT(&cpus) > 0 && sched_setaffinity(0, sizeof cpus, &cpus) < 0)
+    if (CPU_COUNT(&cpus) == 0 || sched_setaffinity(0, sizeof cpus, &cpus) == 0)
+        return;
+    if (errno == EINVAL)
+        log_warning("cpus: this machine, or holdfastd's cpuset, has none of them; the worker runs on any CPU. lscpu(1) "
+                    "and AllowedCPUs= of the unit tell which there are");
+    else
         log_warning("cpus: %s; the worker runs on any CPU (see sched_setaffinity(2))", strerror(errno));
 }
 
