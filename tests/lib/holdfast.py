@@ -250,13 +250,14 @@ class Daemon:
 class Sender:
     """tool_sender in the background."""
 
-    def __init__(self, place, to, count, name="sent", rate=0, sizes=(64,), tag=1, burst=16, interface="lo"):
+    def __init__(self, place, to, count, name="sent", rate=0, sizes=(64,), tag=1, burst=16, interface="lo",
+                 coalesced=False):
         self.record = place.folder / f"{name}.datagrams"
         self.log = place.log_file(f"{name}.sender.log")
         to = [to] if isinstance(to, str) else to
         arguments = [place.program("tool_sender"), "--count", str(count), "--rate", str(rate), "--burst", str(burst),
                      "--sizes", ",".join(map(str, sizes)), "--tag", str(tag), "--interface", interface,
-                     "--record", str(self.record)]
+                     "--record", str(self.record)] + (["--coalesced"] if coalesced else [])
         for address in to:
             arguments += ["--to", address]
         with open(self.log, "ab") as log:

@@ -7,6 +7,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <net/if.h>
+#include <netinet/udp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -38,6 +39,7 @@ static size_t sizes[SIZES_MAX] = {64};
 static size_t size_count = 1;
 static uint64_t count_wanted = 1000, rate, tag;
 static unsigned burst = 16;
+static bool coalesced; /* a burst leaves as one message, to be cut by the kernel (UDP_SEGMENT) */
 static const char *interface = "";
 static FILE *record;
 static uint8_t *payloads; /* BURST_MAX of them */
@@ -59,8 +61,8 @@ static _Noreturn void usage(const char *what)
 {
     fprintf(stderr,
             "tool_sender: %s\nusage: tool_sender --to ADDRESS:PORT... [--count N] [--rate PER_SECOND] [--burst N]\n"
-            "  [--sizes 0,1,64,...] [--tag N] [--interface NAME] [--record FILE]\n"
-            "count and rate are per destination; rate 0 is as fast as it goes\n",
+            "  [--sizes 0,1,64,...] [--tag N] [--interface NAME] [--record FILE] [--coalesced]\n"
+            "--coalesced hands each burst to the kernel in one piece; it wants one size. count and rate are per destination; rate 0 is as fast as it goes\n",
             what);
     exit(2);
 }
@@ -94,6 +96,7 @@ static void parse_arguments(int argc, char **argv)
         {"rate", required_argument, NULL, 'r'},   {"burst", required_argument, NULL, 'b'},
         {"sizes", required_argument, NULL, 's'},  {"tag", required_argument, NULL, 'g'},
         {"record", required_argument, NULL, 'f'}, {"interface", required_argument, NULL, 'i'},
+        {"coalesced", no_argument, NULL, 'o'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -120,6 +123,9 @@ static void parse_arguments(int argc, char **argv)
         case 'g':
             tag = number(optarg, UINT16_MAX);
             break;
+        case 'o':
+            coalesced = true;
+            break;
         case 'i':
             interface = optarg;
             break;
@@ -134,6 +140,8 @@ static void parse_arguments(int argc, char **argv)
     }
     if (destination_count == 0 || burst == 0 || optind != argc)
         usage("--to and a burst of at least 1 are needed");
+    if (coalesced && (size_count != 1 || sizes[0] == 0 || sizes[0] * burst > 65000))
+        usage("--coalesced wants one size above 0, and bursts of at most 65,000 bytes");
 }
 
 static void open_destination(struct destination *destination)
@@ -143,6 +151,9 @@ static void open_destination(struct destination *destination)
     destination->socket = socket(destination->to.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (destination->socket < 0)
         fail("socket");
+    int segment = (int)sizes[0];
+    if (coalesced && setsockopt(destination->socket, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment))
+        fail("UDP_SEGMENT");
     if (!socket_address_is_multicast(&destination->to))
         return;
     struct ip_mreqn through = {.imr_ifindex = index};
@@ -177,8 +188,13 @@ static void send_burst(uint32_t index, unsigned count)
                                               .msg_iovlen = 1};
     }
     uint64_t now = realtime_now_ns();
-    for (unsigned done = 0; done < count;) {
-        int sent = sendmmsg(destination->socket, messages + done, count - done, 0);
+    unsigned message_count = count;
+    if (coalesced) {
+        messages[0].msg_hdr.msg_iovlen = count;
+        message_count = 1;
+    }
+    for (unsigned done = 0; done < message_count;) {
+        int sent = sendmmsg(destination->socket, messages + done, message_count - done, 0);
         if (sent < 0 && errno != EINTR && errno != ENOBUFS && errno != EAGAIN)
             fail("sendmmsg");
         done += sent > 0 ? (unsigned)sent : 0;

@@ -13,9 +13,10 @@ from lib.place import core, kill, wait_until
 
 EAGER = 'restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }'
 BATCH_MOST = 64
+RUN_MOST = 16  # datagrams in one coalesced run of the sender
 
 
-def storm(place, kills, rate, numbers=(signal.SIGKILL,), **settings):
+def storm(place, kills, rate, numbers=(signal.SIGKILL,), coalesced=False, **settings):
     """Kill the worker of `engine` again and again while datagrams flow. Returns daemon, sink, sender, kills done."""
     listen, neighbour, outlet = place.ipv4(), place.ipv4(), place.ipv4()
     seed = random.randrange(1 << 32)
@@ -26,7 +27,7 @@ def storm(place, kills, rate, numbers=(signal.SIGKILL,), **settings):
                                    decimates={"slow": {"to": place.ipv4(), "keep_every": 5}},
                                    record={"segment_size": "16M"}, **settings),
                     channel("neighbour", neighbour, record={}), head=EAGER, spare_workers=2).start()
-    sender = Sender(place, listen, 10**9, rate=rate, sizes=(64,))
+    sender = Sender(place, listen, 10**9, rate=rate, sizes=(64,), coalesced=coalesced)
     beside = Sender(place, neighbour, 10**9, name="beside", rate=1000, sizes=(64,))
     done = 0
     generation = 0
@@ -41,7 +42,7 @@ def storm(place, kills, rate, numbers=(signal.SIGKILL,), **settings):
     return daemon, sink, sender, beside
 
 
-def judge(place, daemon, sink, sender, beside, kills):
+def judge(place, daemon, sink, sender, beside, kills, batch=BATCH_MOST):
     sender.stop()
     beside.stop()
     sent = oracle.read_datagrams(sender.record)[0]
@@ -69,7 +70,7 @@ def judge(place, daemon, sink, sender, beside, kills):
     often = collections.Counter(relayed)
     repeated = sum(count - 1 for count in often.values())
     assert max(often.values()) <= kills + 1
-    assert repeated <= kills * BATCH_MOST, f"{repeated} datagrams relayed twice by {kills} deaths"
+    assert repeated <= kills * batch, f"{repeated} datagrams relayed twice by {kills} deaths"
     assert repeated <= counters["relay_repeated"], f"{repeated} repeated, but counted {counters['relay_repeated']}"
     print(f"{len(sent)} datagrams, {kills} kills, {repeated} relayed twice")
     records = oracle.read_with_avro_c(place, daemon.segments("neighbour"))
@@ -80,3 +81,10 @@ def judge(place, daemon, sink, sender, beside, kills):
 def test_a_thousand_kills_at_random_instants(place):
     kills = place.scaled(1000)
     judge(place, *storm(place, kills, place.scaled(20000)), kills)
+
+
+def test_the_same_with_receive_offload(place):
+    """Runs of datagrams that arrive in one piece are told apart again, also when a worker dies over them."""
+    kills = place.scaled(300)
+    judge(place, *storm(place, kills, place.scaled(20000), coalesced=True, receive_offload=True), kills,
+          BATCH_MOST * RUN_MOST)
