@@ -2,13 +2,15 @@
 """A worker is stopped right behind each step of a datagram's way (common/steps.def), killed there, and its successor
 must have lost nothing: every step, several times, under load."""
 
+import os
+
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
 from lib.place import kill, wait_until
 
 EAGER = 'restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }'
 ROUNDS = 3
-ONLY_WHEN_LAPPED = {"lap_skipped"}
+ONLY_IN_TROUBLE = {"lap_skipped", "fail_committed"}
 
 
 class Steps:
@@ -41,7 +43,7 @@ def test_a_death_behind_every_step_loses_nothing(place):
                                    record={"segment_size": "1M"}), head=EAGER, spare_workers=2).start()
     steps = Steps(place, daemon, "engine")
     sender = Sender(place, listen, 10**9, rate=3000, sizes=(64, 64, 300, 0, 64))
-    names = [name for name in steps.all() if name not in ONLY_WHEN_LAPPED]
+    names = [name for name in steps.all() if name not in ONLY_IN_TROUBLE]
     assert len(names) >= 19
     for _ in range(ROUNDS):
         for name in names:
@@ -69,6 +71,38 @@ def test_a_death_behind_every_step_loses_nothing(place):
     for index in (0, 1):
         oracle.assert_at_least_once(sent, caught[index], f"relay {index}")
     oracle.assert_at_least_once([payload for seq, payload in enumerate(sent) if seq % 7 == 6], caught[2], "decimated")
+
+
+def test_a_death_while_giving_up_a_segment(place):
+    """A segment fails (its file was cut by one byte, behind all records), and the worker dies before it can say so. The
+    successor is handed that segment: what was recorded in it must survive, and nothing be recorded twice."""
+    place.with_hooks()
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": place.ipv4()}, record={"segment_size": "4M"}),
+                    head=EAGER).start()
+    steps = Steps(place, daemon, "engine")
+    sender = Sender(place, listen, 10**9, rate=1000, sizes=(200,))
+    for _ in range(3):
+        daemon.wait_counter("engine", "recorded", daemon.counters("engine")["recorded"] + 500)
+        before = daemon.status("engine")
+        steps.tool("stop-at", "fail_committed")
+        for path in daemon.segments("engine", ".avro.open"):
+            os.truncate(path, os.stat(path).st_size - 1)
+        assert steps.tool("wait-stopped", "fail_committed", 20000, expect=None).returncode == 0
+        kill(before["pid"])
+        wait_until(lambda before=before: daemon.status("engine")["generation"] > before["generation"], 20, "a successor")
+    daemon.wait_counter("engine", "recorded", daemon.counters("engine")["recorded"] + 500)
+    sender.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_drained("engine", len(sent))
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["recorded"] == len(sent) and counters["record_lost"] == 0, counters
+    daemon.stop(expect=None)
+    files = daemon.segments("engine")
+    oracle.assert_verified(daemon, files)
+    records = oracle.read_with_avro_c(place, files)
+    oracle.assert_consecutive(records, first=0)
+    assert [record.payload for record in records] == sent
 
 
 def test_a_death_while_counting_what_was_lapped(place):

@@ -85,8 +85,7 @@ static void roll(struct recorder *recorder)
 {
     struct channel_page *page = recorder->worker->ring.page;
     struct commit_progress work = recorder->committed;
-    work.finished_id = work.finished_length = 0;
-    if (recorder->current) {
+    if (recorder->current) { /* else fail_segment() has noted what went before */
         recorder_seal_block(recorder, &work);
         REACHED(page, roll_sealed);
         work.finished_id = work.segment_id;
@@ -103,8 +102,15 @@ static void roll(struct recorder *recorder)
     report_done(recorder, &work);
 }
 
+/* Bytes of the current segment that were committed: what lies behind them is recorded again in the next one. */
+static uint64_t committed_length(const struct recorder *recorder)
+{
+    const struct commit_progress *committed = &recorder->committed;
+    return committed->segment_id == recorder->current->grant.id ? committed->write_offset : 0;
+}
+
 /* The file can't be written: let go of it. What was committed is the archive's to save. */
-static void fail_segment(struct recorder *recorder, int error, const char *what)
+static void fail_segment(struct recorder *recorder, int error, const char *what, uint64_t length)
 {
     struct commit_progress work = recorder->committed;
     uint64_t failed_id = recorder->current->grant.id;
@@ -112,15 +118,19 @@ static void fail_segment(struct recorder *recorder, int error, const char *what)
     last_words_guard(NULL, 0, NULL);
     log_error("recording to the current segment failed: %s (%s); relaying goes on, a new segment is asked for", what,
               strerror(error));
-    /* Without a segment in the slot, a successor will not write into this one again. */
+    /* For a successor that comes before the report was heard: it must not write there, see is_used_up(). */
+    if (work.segment_id) {
+        work.finished_id = work.segment_id;
+        work.finished_length = work.segment_id == failed_id ? length : work.write_offset;
+    }
     work.segment_id = work.block_start = work.write_offset = work.block_records = 0;
-    work.finished_id = work.finished_length = 0;
     recorder_commit(recorder, &work);
+    REACHED(recorder->worker->ring.page, fail_committed);
     set_current(recorder, NULL);
     pthread_mutex_lock(&recorder->lock);
     recorder->reports.failed = true;
     recorder->reports.failed_message = (struct message_log_failed){
-        .segment_id = failed_id, .committed_length = UINT64_MAX, .error = error};
+        .segment_id = failed_id, .committed_length = length, .error = error};
     strncpy(recorder->reports.failed_message.reason, what, MESSAGE_REASON_SIZE - 1);
     pthread_mutex_unlock(&recorder->lock);
     tell_control(recorder);
@@ -244,7 +254,7 @@ static bool run_round(struct recorder *recorder)
     }
     int error = atomic_load(&recorder->current->error);
     if (error) {
-        fail_segment(recorder, error, recorder->current->error_what);
+        fail_segment(recorder, error, recorder->current->error_what, committed_length(recorder));
         return true;
     }
     /* cppcheck-suppress nullPointerRedundantCheck ; there is one now; record_step() may give it up */
@@ -352,7 +362,8 @@ void *recorder_main(void *argument)
     beat_busy(worker, CHANNEL_THREAD_RECORDER);
     /* A fault in the file's memory comes back here; everything that counts is in recorder->committed. */
     if (sigsetjmp(recorder->jump, 0) != 0)
-        fail_segment(recorder, EIO, "the file's memory can't be written: disk error, or the file was truncated");
+        fail_segment(recorder, EIO, "the file's memory can't be written: disk error, or the file was truncated",
+                     committed_length(recorder));
     run(recorder);
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECORDER].state, THREAD_ABSENT);
     atomic_store(&worker->recorder_done, 1);
@@ -426,6 +437,35 @@ static bool fits_segment(const struct recorder *recorder, const struct segment *
                (committed->block_records ? AVRO_LOG_BLOCK_HEADER_SIZE + committed->block_records : 0);
 }
 
+/* Does an inherited segment that the slot does not name hold committed records? Its worker failed over it, or finished
+ * it, and died before that was heard. One that was only just begun holds none: it is begun again. */
+static bool is_used_up(const struct recorder *recorder, int fd)
+{
+    struct avro_log_identity identity;
+    uint8_t header[AVRO_LOG_HEADER_MAX];
+    const char *what;
+    ssize_t length = pread(fd, header, sizeof header, 0);
+    return length < 0 || (avro_log_read_header(header, (size_t)length, &identity, &what) > 0 &&
+                          identity.first_seq < recorder->committed.next_seq);
+}
+
+/* Takes *fd. A used segment is never written again: the archive saves what is in it. */
+static void inherit_other(struct recorder *recorder, int *fd, const struct segment_grant *grant)
+{
+    const struct commit_progress *committed = &recorder->committed;
+    if (!is_used_up(recorder, *fd)) {
+        recorder_give(recorder, fd, grant);
+        return;
+    }
+    recorder->reports.failed = true;
+    recorder->reports.failed_message = (struct message_log_failed){
+        .segment_id = grant->id,
+        .committed_length = grant->id == committed->finished_id ? committed->finished_length : UINT64_MAX,
+        .error = ESTALE,
+        .reason = "the worker before gave it up"};
+    fd_close(fd);
+}
+
 int recorder_open(struct channel_worker *worker)
 {
     struct inheritance *inheritance = worker->inheritance;
@@ -452,7 +492,7 @@ int recorder_open(struct channel_worker *worker)
         if (!committed_here) {
             if (i == 1 || !inheritance->assign.has_next ||
                 inheritance->assign.next.id != recorder->committed.segment_id)
-                recorder_give(recorder, fds[i], grants[i]);
+                inherit_other(recorder, fds[i], grants[i]);
             else
                 fd_close(fds[i]); /* the predecessor has finished it, and was not heard any more */
             continue;
@@ -466,12 +506,12 @@ int recorder_open(struct channel_worker *worker)
         }
         recorder->current = segment;
         if (segment) {
-            fail_segment(recorder, ESTALE, "the commit slot and the file disagree");
+            fail_segment(recorder, ESTALE, "the commit slot and the file disagree", UINT64_MAX);
         } else {
             log_error("segment %s can't be used: %s", grants[i]->name, strerror(error));
             recorder->reports.failed = true;
             recorder->reports.failed_message = (struct message_log_failed){
-                .segment_id = grants[i]->id, .committed_length = UINT64_MAX, .error = error};
+                .segment_id = grants[i]->id, .committed_length = recorder->committed.write_offset, .error = error};
         }
     }
     return 0;
