@@ -155,3 +155,30 @@ def test_clients_while_a_program_is_tried(place):
     daemon.process.send_signal(signal.SIGUSR2)
     wait_until(lambda: len(daemon.descendants()) > 2, 10, "a trial by signal")
     daemon.stop()
+
+
+def test_a_lapped_ring_goes_on_with_on_full_wait(place):
+    """The recorder was lapped and its worker killed before it had counted that; by then the configuration says "wait".
+    What is gone is counted, and neither the recorder nor the receiver waits for it."""
+    listen = place.ipv4()
+    daemon = Installed(place, channel("engine", listen, ring_size="256K", max_datagram=256, relays={"out": place.ipv4()},
+                                      record={"segment_size": "1M", "on_full": "lap"})).start()
+    sender = Sender(place, listen, 10**9, rate=20000, sizes=(200,))
+    daemon.wait_counter("engine", "recorded", 100)
+    worker = daemon.status("engine")["pid"]
+    others = [pid for pid in daemon.descendants() if pid != worker]
+    for pid in others:
+        kill(pid, signal.SIGSTOP)  # archive and spare: no next segment comes
+    daemon.wait_counter("engine", "record_lost", 1000)
+    kill(worker, signal.SIGSTOP)
+    daemon.config.write_text(daemon.config.read_text().replace('on_full = "lap"', 'on_full = "wait"'))
+    assert '"wait"' in daemon.config.read_text()
+    daemon.upgrade()
+    wait_until(lambda: daemon.status("engine")["pid"] not in (0, None, worker), 20, "the worker after the upgrade")
+    daemon.wait_state("engine", "RUNNING")
+    daemon.wait_counter("engine", "recorded", daemon.counters("engine")["recorded"] + 2000, 20)
+    sender.stop()
+    wait_until(lambda: daemon.status("engine")["ring"]["pending"] == 0, 20, "everything to be recorded or counted")
+    oracle.assert_ledger(daemon.status("engine"))
+    daemon.stop(expect=None)
+    oracle.assert_verified(daemon, daemon.segments("engine"))

@@ -176,8 +176,8 @@ static void skip_lapped(struct recorder *recorder)
     struct channel_worker *worker = recorder->worker;
     struct commit_progress work = recorder->committed;
     struct ring_datagram datagram;
-    if (worker->spec->record.on_full == RECORD_ON_FULL_WAIT || work.next_seq == relay_cursor_of(worker) ||
-        ring_peek(&worker->ring, work.next_seq, &datagram))
+    /* Also with on_full = "wait": a ring that was lapped under "lap" may be continued with other settings. */
+    if (work.next_seq == relay_cursor_of(worker) || ring_peek(&worker->ring, work.next_seq, &datagram))
         return; /* nothing is overwritten */
     uint64_t oldest = ring_oldest(&worker->ring, work.next_seq);
     if (recorder->current)

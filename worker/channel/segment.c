@@ -105,6 +105,8 @@ void segment_populate(struct segment *segment, uint64_t offset, uint64_t ahead)
 
 void segment_let_go(struct segment *segment, uint64_t offset)
 {
+    if (offset > segment->grant.size)
+        return; /* read from shared memory; behind the map there is memory of others */
     uint64_t until = offset > KEPT_BEHIND ? page_of(offset - KEPT_BEHIND) : 0;
     if (segment->let_go == 0 && until > LET_GO_AT_ONCE) /* taken over: this process has not touched what is behind */
         segment->let_go = until - LET_GO_AT_ONCE;
