@@ -25,14 +25,18 @@ struct control {
     monotonic stop_began;
 };
 
-static void send_message(struct control *control, enum message_type type, const void *payload, size_t size)
+/* false when the supervisor's queue is full: to be tried again. */
+static bool send_message(struct control *control, enum message_type type, const void *payload, size_t size)
 {
     if (control->orphaned)
-        return;
+        return true;
     int result =
         message_send(MESSAGE_FD, type, control->worker->inheritance->generation, payload, size, NULL, 0);
+    if (result == -EAGAIN)
+        return false;
     if (result < 0 && result != -EPIPE && result != -ECONNRESET)
         log_error("telling the supervisor %s: %s", message_name(type), strerror(-result));
+    return true;
 }
 
 static void begin_stop(struct control *control, bool drain, bool seal)
@@ -97,20 +101,25 @@ static void send_reports(struct control *control)
     struct channel_worker *worker = control->worker;
     if (!worker->recorder)
         return;
-    struct recorder_reports reports = recorder_take_reports(worker->recorder);
-    for (uint32_t i = 0; i < reports.done_count; i++) {
-        send_message(control, MESSAGE_SEGMENT_DONE, &reports.done[i], sizeof reports.done[i]);
+    struct recorder_reports reports = recorder_see_reports(worker->recorder);
+    struct recorder_reports sent = {0};
+    while (sent.done_count < reports.done_count &&
+           send_message(control, MESSAGE_SEGMENT_DONE, &reports.done[sent.done_count], sizeof *reports.done)) {
+        sent.done_count++;
         REACHED(worker->ring.page, roll_reported);
     }
-    if (reports.failed)
-        send_message(control, MESSAGE_LOG_FAILED, &reports.failed_message, sizeof reports.failed_message);
+    while (sent.failed_count < reports.failed_count &&
+           send_message(control, MESSAGE_LOG_FAILED, &reports.failed[sent.failed_count], sizeof *reports.failed))
+        sent.failed_count++;
     if (reports.wanted) {
         struct commit_progress committed;
         struct message_segment_wanted wanted = {0};
         if (channel_page_read_commit(worker->ring.page, &committed))
             wanted.current_id = committed.segment_id;
-        send_message(control, MESSAGE_SEGMENT_WANTED, &wanted, sizeof wanted);
+        sent.wanted = send_message(control, MESSAGE_SEGMENT_WANTED, &wanted, sizeof wanted);
     }
+    if (sent.done_count || sent.failed_count || sent.wanted)
+        recorder_forget_reports(worker->recorder, &sent);
 }
 
 /* A thread that waits in the kernel with nothing to do doesn't wake up just to beat. A reader that is parked although

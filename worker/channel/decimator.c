@@ -29,11 +29,36 @@ struct decimator {
     struct decimate_destination *destinations;
     struct destination_progress *counts;
     struct decimate_progress progress;
-    uint64_t repeat_until;  /* datagrams before it may have been sent by the predecessor */
-    uint64_t round_most;    /* sequence numbers per round: the densest destination fills one parcel with them */
+    uint64_t round_most; /* sequence numbers per round: the densest destination fills one parcel with them */
     struct parcel parcel;
     uint8_t *copies; /* PARCEL_MAX slots */
 };
+
+/* The first datagram at or after seq that this destination takes by count; UINT64_MAX when it goes by rate. */
+static uint64_t next_by_count(const struct decimate_destination *destination, uint64_t seq)
+{
+    uint64_t every = destination->spec->keep_every;
+    if (every == 0)
+        return UINT64_MAX;
+    return seq + (every - 1 - seq % every);
+}
+
+/* Like the relay's: what may have been sent already is counted before it is sent again. */
+static void count_repeats(struct channel_worker *worker)
+{
+    struct decimator *decimator = worker->decimator;
+    uint64_t from = decimator->progress.next_seq;
+    uint64_t attempted = atomic_load(&worker->ring.page->decimate_attempted);
+    if (attempted <= from)
+        return;
+    for (uint32_t i = 0; i < decimator->count; i++) {
+        uint64_t first = next_by_count(&decimator->destinations[i], from);
+        if (first < attempted)
+            decimator->counts[i].repeated += (attempted - 1 - first) / decimator->destinations[i].spec->keep_every + 1;
+    }
+    channel_page_write_decimate(worker->ring.page, &decimator->progress, decimator->counts, decimator->first_index,
+                                decimator->count);
+}
 
 int decimator_open(struct channel_worker *worker)
 {
@@ -65,18 +90,9 @@ int decimator_open(struct channel_worker *worker)
         channel_page_read_destination(page, index, false, &decimator->counts[i]);
     }
     decimator->round_most = densest * PARCEL_MAX;
-    decimator->repeat_until = atomic_load(&page->decimate_attempted);
+    count_repeats(worker);
     atomic_store(&worker->decimator_cursor, decimator->progress.next_seq);
     return 0;
-}
-
-/* The first datagram at or after seq that this destination takes by count; UINT64_MAX when it goes by rate. */
-static uint64_t next_by_count(const struct decimate_destination *destination, uint64_t seq)
-{
-    uint64_t every = destination->spec->keep_every;
-    if (every == 0)
-        return UINT64_MAX;
-    return seq + (every - 1 - seq % every);
 }
 
 static void commit(struct channel_worker *worker, uint64_t next_seq)
@@ -90,7 +106,7 @@ static void commit(struct channel_worker *worker, uint64_t next_seq)
 }
 
 /* Copy one datagram out of the ring into the parcel. Lapped, or in quarantine and not to be decoded: counted as lost. */
-static void take(struct channel_worker *worker, uint32_t index, uint64_t seq)
+static void take(struct channel_worker *worker, uint64_t seq)
 {
     struct decimator *decimator = worker->decimator;
     uint8_t *copy = decimator->copies + (size_t)decimator->parcel.count * worker->ring.geometry.slot_size;
@@ -103,8 +119,6 @@ static void take(struct channel_worker *worker, uint32_t index, uint64_t seq)
         return;
     }
     TEST_PAYLOAD(CONSUMER_DECIMATE, copy, datagram.length);
-    if (seq < decimator->repeat_until)
-        decimator->counts[index].repeated++;
     parcel_add(&decimator->parcel, copy, datagram.length);
 }
 
@@ -138,7 +152,7 @@ static uint32_t run_by_count(struct channel_worker *worker, uint64_t published)
         decimator->parcel.count = 0;
         for (uint64_t seq = next_by_count(&decimator->destinations[i], from); seq < to;
              seq += decimator->destinations[i].spec->keep_every)
-            take(worker, i, seq);
+            take(worker, seq);
         if (decimator->parcel.count > largest)
             largest = decimator->parcel.count;
         send_parcel(worker, i);
@@ -163,7 +177,7 @@ static uint64_t run_by_rate(struct channel_worker *worker, uint64_t published)
         if (now.ns >= destination->due.ns) {
             beat_work(worker, CHANNEL_THREAD_DECIMATOR, published - 1, published);
             decimator->parcel.count = 0;
-            take(worker, i, published - 1);
+            take(worker, published - 1);
             send_parcel(worker, i);
             commit(worker, decimator->progress.next_seq);
             beat_work(worker, CHANNEL_THREAD_DECIMATOR, 0, 0);

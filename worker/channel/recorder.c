@@ -20,13 +20,6 @@
 #define WANTED_AGAIN_NS (2 * NS_PER_S)
 #define LAST_SEGMENT_NS (2 * NS_PER_S) /* a stop waits this long for a segment that is still needed */
 
-static void tell_control(struct recorder *recorder)
-{
-    uint64_t one = 1;
-    if (write(recorder->worker->control_event, &one, sizeof one) < 0)
-        log_error("waking the control thread: %s", strerror(errno)); /* it looks by itself every 200 ms */
-}
-
 void recorder_commit(struct recorder *recorder, const struct commit_progress *work)
 {
     struct channel_worker *worker = recorder->worker;
@@ -39,24 +32,6 @@ void recorder_commit(struct recorder *recorder, const struct commit_progress *wo
 
 /* ---- segments ---- */
 
-static struct segment *take_upcoming(struct recorder *recorder)
-{
-    pthread_mutex_lock(&recorder->lock);
-    struct segment *segment = recorder->upcoming[0];
-    recorder->upcoming[0] = recorder->upcoming[1];
-    recorder->upcoming[1] = NULL;
-    pthread_mutex_unlock(&recorder->lock);
-    return segment;
-}
-
-static bool has_upcoming(struct recorder *recorder)
-{
-    pthread_mutex_lock(&recorder->lock);
-    bool has = recorder->upcoming[0] != NULL;
-    pthread_mutex_unlock(&recorder->lock);
-    return has;
-}
-
 static void set_current(struct recorder *recorder, struct segment *segment)
 {
     pthread_mutex_lock(&recorder->lock);
@@ -64,20 +39,6 @@ static void set_current(struct recorder *recorder, struct segment *segment)
     recorder->current = segment;
     pthread_mutex_unlock(&recorder->lock);
     segment_release(&before);
-}
-
-static void report_done(struct recorder *recorder, const struct commit_progress *work)
-{
-    pthread_mutex_lock(&recorder->lock);
-    assert(recorder->reports.done_count < DONE_MAX);
-    recorder->reports.done[recorder->reports.done_count++] =
-        (struct message_segment_done){.finished_id = work->finished_id,
-                                      .finished_length = work->finished_length,
-                                      .begun_id = work->segment_id,
-                                      .begun_first_seq = work->segment_first_seq,
-                                      .begun_created_ns = work->segment_created_ns};
-    pthread_mutex_unlock(&recorder->lock);
-    tell_control(recorder);
 }
 
 /* End the current segment, if there is one, and begin the upcoming one, which must be there. */
@@ -91,7 +52,7 @@ static void roll(struct recorder *recorder)
         work.finished_id = work.segment_id;
         work.finished_length = work.block_start;
     }
-    struct segment *segment = take_upcoming(recorder);
+    struct segment *segment = recorder_take_upcoming(recorder);
     last_words_guard(segment->map, segment->grant.size, &recorder->jump);
     set_current(recorder, segment);
     recorder_begin_segment(recorder, &work, segment);
@@ -99,7 +60,7 @@ static void roll(struct recorder *recorder)
     REACHED(page, roll_committed);
     atomic_store(&recorder->rotate_wanted, 0);
     recorder->wanted_at = (monotonic){0};
-    report_done(recorder, &work);
+    recorder_report_done(recorder, &work);
 }
 
 /* Bytes of the current segment that were committed: what lies behind them is recorded again in the next one. */
@@ -127,13 +88,7 @@ static void fail_segment(struct recorder *recorder, int error, const char *what,
     recorder_commit(recorder, &work);
     REACHED(recorder->worker->ring.page, fail_committed);
     set_current(recorder, NULL);
-    pthread_mutex_lock(&recorder->lock);
-    recorder->reports.failed = true;
-    recorder->reports.failed_message = (struct message_log_failed){
-        .segment_id = failed_id, .committed_length = length, .error = error};
-    strncpy(recorder->reports.failed_message.reason, what, MESSAGE_REASON_SIZE - 1);
-    pthread_mutex_unlock(&recorder->lock);
-    tell_control(recorder);
+    recorder_report_failed(recorder, failed_id, length, error, what);
 }
 
 static bool segment_is_old(const struct recorder *recorder)
@@ -158,14 +113,11 @@ static void ask_ahead(struct recorder *recorder)
                committed->write_offset > recorder->current->grant.size / 2 ||
                (record->segment_time_ns &&
                 realtime_now_ns() >= committed->segment_created_ns + record->segment_time_ns / 2);
-    if (!due || has_upcoming(recorder) ||
+    if (!due || recorder_has_upcoming(recorder) ||
         (recorder->wanted_at.ns && monotonic_since(now, recorder->wanted_at) < WANTED_AGAIN_NS))
         return;
     recorder->wanted_at = now;
-    pthread_mutex_lock(&recorder->lock);
-    recorder->reports.wanted = true;
-    pthread_mutex_unlock(&recorder->lock);
-    tell_control(recorder);
+    recorder_report_wanted(recorder);
 }
 
 /* ---- records ---- */
@@ -180,6 +132,11 @@ static void skip_lapped(struct recorder *recorder)
     if (work.next_seq == relay_cursor_of(worker) || ring_peek(&worker->ring, work.next_seq, &datagram))
         return; /* nothing is overwritten */
     uint64_t oldest = ring_oldest(&worker->ring, work.next_seq);
+    uint64_t relayed = relay_cursor_of(worker);
+    if (oldest > relayed)
+        oldest = relayed; /* what comes after it is not ours yet */
+    if (oldest == work.next_seq)
+        oldest++; /* a single one that can't be read must not keep us for ever */
     if (recorder->current)
         recorder_seal_block(recorder, &work);
     work.record_lost += oldest - work.next_seq;
@@ -229,7 +186,7 @@ static bool record_step(struct recorder *recorder)
         ask_populate(recorder);
         return true;
     }
-    if (!has_upcoming(recorder)) {
+    if (!recorder_has_upcoming(recorder)) {
         atomic_store(&recorder->rotate_wanted, 1);
         skip_lapped(recorder);
         return work.next_seq != from;
@@ -247,7 +204,7 @@ static bool run_round(struct recorder *recorder)
     if (!recorder->current) {
         if (pending)
             skip_lapped(recorder);
-        if (!pending || !has_upcoming(recorder))
+        if (!pending || !recorder_has_upcoming(recorder))
             return false;
         roll(recorder);
         return true;
@@ -269,7 +226,7 @@ static bool run_round(struct recorder *recorder)
     }
     ask_ahead(recorder);
     if ((atomic_load(&recorder->rotate_wanted) || segment_is_old(recorder)) && segment_has_records(recorder)) {
-        if (has_upcoming(recorder))
+        if (recorder_has_upcoming(recorder))
             roll(recorder);
     } else if (!segment_has_records(recorder)) {
         atomic_store(&recorder->rotate_wanted, 0); /* an empty segment is as new as can be */
@@ -367,55 +324,8 @@ void *recorder_main(void *argument)
     run(recorder);
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECORDER].state, THREAD_ABSENT);
     atomic_store(&worker->recorder_done, 1);
-    tell_control(recorder);
+    recorder_tell_control(recorder);
     return NULL;
-}
-
-/* ---- for the control thread ---- */
-
-static void push_upcoming(struct recorder *recorder, struct segment *segment)
-{
-    pthread_mutex_lock(&recorder->lock);
-    struct segment **free_place = !recorder->upcoming[0] ? &recorder->upcoming[0] : &recorder->upcoming[1];
-    struct segment *replaced = *free_place; /* more than asked for: the newest one counts */
-    *free_place = segment;
-    pthread_mutex_unlock(&recorder->lock);
-    segment_release(&replaced);
-}
-
-void recorder_give(struct recorder *recorder, int *fd, const struct segment_grant *grant)
-{
-    int error;
-    struct segment *segment = segment_open(fd, grant, &error);
-    if (!segment) {
-        log_error("segment %s can't be used: %s", grant->name, strerror(error));
-        pthread_mutex_lock(&recorder->lock);
-        recorder->reports.failed = true;
-        recorder->reports.failed_message =
-            (struct message_log_failed){.segment_id = grant->id, .committed_length = 0, .error = error};
-        strcpy(recorder->reports.failed_message.reason, "mapping the segment");
-        pthread_mutex_unlock(&recorder->lock);
-        tell_control(recorder);
-        return;
-    }
-    push_upcoming(recorder, segment);
-    wakeup_now(&recorder->worker->recorder_wakeup);
-}
-
-void recorder_rotate(struct recorder *recorder)
-{
-    atomic_store(&recorder->rotate_wanted, 1);
-    wakeup_now(&recorder->worker->recorder_wakeup);
-}
-
-struct recorder_reports recorder_take_reports(struct recorder *recorder)
-{
-    pthread_mutex_lock(&recorder->lock);
-    struct recorder_reports reports = recorder->reports;
-    recorder->reports.wanted = recorder->reports.failed = false;
-    recorder->reports.done_count = 0;
-    pthread_mutex_unlock(&recorder->lock);
-    return reports;
 }
 
 /* ---- taking over ---- */
@@ -457,12 +367,9 @@ static void inherit_other(struct recorder *recorder, int *fd, const struct segme
         recorder_give(recorder, fd, grant);
         return;
     }
-    recorder->reports.failed = true;
-    recorder->reports.failed_message = (struct message_log_failed){
-        .segment_id = grant->id,
-        .committed_length = grant->id == committed->finished_id ? committed->finished_length : UINT64_MAX,
-        .error = ESTALE,
-        .reason = "the worker before gave it up"};
+    recorder_report_failed(recorder, grant->id,
+                           grant->id == committed->finished_id ? committed->finished_length : UINT64_MAX,
+                           ESTALE, "the worker before gave it up");
     fd_close(fd);
 }
 
@@ -501,7 +408,7 @@ int recorder_open(struct channel_worker *worker)
         if (segment && fits_segment(recorder, segment)) {
             recorder->current = segment;
             /* Said again in case the predecessor could not; the supervisor knows a repetition by its ids. */
-            report_done(recorder, &recorder->committed);
+            recorder_report_done(recorder, &recorder->committed);
             continue;
         }
         recorder->current = segment;
@@ -509,9 +416,8 @@ int recorder_open(struct channel_worker *worker)
             fail_segment(recorder, ESTALE, "the commit slot and the file disagree", UINT64_MAX);
         } else {
             log_error("segment %s can't be used: %s", grants[i]->name, strerror(error));
-            recorder->reports.failed = true;
-            recorder->reports.failed_message = (struct message_log_failed){
-                .segment_id = grants[i]->id, .committed_length = recorder->committed.write_offset, .error = error};
+            recorder_report_failed(recorder, grants[i]->id, recorder->committed.write_offset, error,
+                                   "mapping the segment");
         }
     }
     return 0;

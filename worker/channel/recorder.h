@@ -11,16 +11,16 @@
 #include "worker/channel/segment.h"
 
 #define UPCOMING_MAX 2
-#define DONE_MAX     4 /* more than can be rolled into before the control thread is asked for another segment */
+#define REPORTS_MAX  4 /* more than can be rolled into before the control thread is asked for another segment */
 #define SOURCES_CACHED 64
 
 /* What the control thread has to tell the supervisor. */
 struct recorder_reports {
     bool wanted;
-    bool failed;
     uint32_t done_count;
-    struct message_segment_done done[DONE_MAX];
-    struct message_log_failed failed_message;
+    uint32_t failed_count;
+    struct message_segment_done done[REPORTS_MAX];
+    struct message_log_failed failed[REPORTS_MAX];
 };
 
 /* A source address as text, so that it is printed once and not per datagram. */
@@ -54,10 +54,20 @@ int recorder_open(struct channel_worker *worker);
 void *recorder_main(void *worker);
 void *syncer_main(void *worker);
 
-/* From the control thread: a further segment (takes *fd), an operator's rotate, and what is to be reported. */
+/* recorder_mailbox.c. From the control thread: a further segment (takes *fd), and an operator's rotate. */
 void recorder_give(struct recorder *recorder, int *fd, const struct segment_grant *grant);
 void recorder_rotate(struct recorder *recorder);
-struct recorder_reports recorder_take_reports(struct recorder *recorder);
+/* What is to be reported, in order, and what of it was sent: the rest is seen again. */
+struct recorder_reports recorder_see_reports(struct recorder *recorder);
+void recorder_forget_reports(struct recorder *recorder, const struct recorder_reports *sent);
+/* For the recorder. */
+bool recorder_has_upcoming(struct recorder *recorder);
+struct segment *recorder_take_upcoming(struct recorder *recorder);
+void recorder_report_done(struct recorder *recorder, const struct commit_progress *work);
+void recorder_report_wanted(struct recorder *recorder);
+void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint64_t length, int error,
+                            const char *what);
+void recorder_tell_control(struct recorder *recorder);
 
 /* recorder_block.c: what is written into the segment. All return through the guard if the file fails. */
 enum append_result { APPEND_DONE, APPEND_LAPPED, APPEND_FULL };

@@ -12,11 +12,22 @@ struct relay {
     struct outlet *outlets;
     struct destination_progress *counts;
     struct relay_progress progress;
-    uint64_t repeat_until; /* datagrams before it may have been sent by the predecessor */
-    struct parcel parcel;  /* the chunk in work */
-    uint32_t repeated;     /* datagrams of it that are < repeat_until */
-    uint32_t quarantined;  /* left out */
+    struct parcel parcel; /* the chunk in work */
+    uint32_t quarantined; /* left out of it */
 };
+
+/* What the predecessor had begun to send and did not note as sent goes out again. Counted before it does: a successor
+ * that dies over the same datagrams repeats them once more. */
+static void count_repeats(struct channel_worker *worker)
+{
+    struct relay *relay = worker->relay;
+    uint64_t attempted = atomic_load(&worker->ring.page->relay_attempted);
+    if (attempted <= relay->progress.next_seq)
+        return;
+    for (uint32_t i = 0; i < relay->count; i++)
+        relay->counts[i].repeated += attempted - relay->progress.next_seq;
+    channel_page_write_relay(worker->ring.page, &relay->progress, relay->counts, relay->count);
+}
 
 int relay_open(struct channel_worker *worker)
 {
@@ -37,7 +48,7 @@ int relay_open(struct channel_worker *worker)
                     worker->spec->destinations[i].name, &page->segmentation[i]);
         channel_page_read_destination(page, i, true, &relay->counts[i]);
     }
-    relay->repeat_until = atomic_load(&page->relay_attempted);
+    count_repeats(worker);
     atomic_store(&worker->relay_cursor, relay->progress.next_seq);
     return 0;
 }
@@ -47,7 +58,7 @@ static void gather(struct channel_worker *worker, uint64_t from, uint64_t to)
 {
     struct relay *relay = worker->relay;
     struct ring_datagram datagram;
-    relay->parcel.count = relay->repeated = relay->quarantined = 0;
+    relay->parcel.count = relay->quarantined = 0;
     for (uint64_t seq = from; seq < to; seq++) {
         ring_peek(&worker->ring, seq, &datagram); /* nobody can overwrite but this thread */
         relay->progress.truncated += datagram.cut > 0;
@@ -57,7 +68,6 @@ static void gather(struct channel_worker *worker, uint64_t from, uint64_t to)
             continue;
         }
         TEST_PAYLOAD(CONSUMER_RELAY, datagram.data, datagram.length);
-        relay->repeated += seq < relay->repeat_until;
         parcel_add(&relay->parcel, datagram.data, datagram.length);
     }
     parcel_cut(&relay->parcel);
@@ -82,7 +92,6 @@ void relay_run(struct channel_worker *worker)
         gather(worker, from, to);
         for (uint32_t i = 0; i < relay->count; i++) {
             relay->counts[i].dropped += relay->quarantined;
-            relay->counts[i].repeated += relay->repeated;
             outlet_send(&relay->outlets[i], &relay->parcel, &relay->counts[i]);
         }
         REACHED(page, relay_sent);
