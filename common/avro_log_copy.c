@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Writes sound records into a new log file, block by block. Used by the archive and by holdfastctl on damaged files.
- * The original is only read; records are copied as the bytes that their CRC has vouched for, never encoded anew. */
+/* Writes sound records into a new log file, block by block. Used by the archive and by holdfastctl
+ * on damaged files. The original is only read; records are copied as the bytes that their CRC has
+ * vouched for, never encoded anew. */
 #include "common/avro_log_copy.h"
 
 #include <errno.h>
@@ -12,7 +13,8 @@
 
 struct writer {
     const struct avro_log_copy *copy;
-    const struct avro_log_summary *summary; /* of the scan under way: the header is in it before the first record */
+    const struct avro_log_summary
+        *summary; /* of the scan under way: the header is in it before the first record */
     uint8_t sync[AVRO_LOG_SYNC_SIZE];
     uint8_t *block;
     size_t length; /* bytes of records in block, behind the room for its header */
@@ -42,7 +44,8 @@ static int write_file_header(struct writer *writer, const struct avro_log_record
     if (!writer->summary->has_header) {
         snprintf(identity.channel, sizeof identity.channel, "%s", writer->copy->channel);
         identity.first_seq = (uint64_t)first->seq;
-        identity.created_ns = first->received_at_us > 0 ? (uint64_t)first->received_at_us * 1000 : 0;
+        identity.created_ns =
+            first->received_at_us > 0 ? (uint64_t)first->received_at_us * 1000 : 0;
     }
     if (identity.first_seq > (uint64_t)first->seq)
         identity.first_seq = (uint64_t)first->seq;
@@ -69,11 +72,13 @@ static int copy_record(void *context, const struct avro_log_found *found)
 {
     struct writer *writer = context;
     int result = writer->begun ? 0 : write_file_header(writer, &found->record);
-    if (result == 0 && (writer->length >= AVRO_LOG_BLOCK_SIZE || (uint64_t)found->record.seq != writer->next_seq))
+    if (result == 0 &&
+        (writer->length >= AVRO_LOG_BLOCK_SIZE || (uint64_t)found->record.seq != writer->next_seq))
         result = write_block(writer);
     if (result < 0)
         return result;
-    memcpy(writer->block + AVRO_LOG_BLOCK_HEADER_SIZE + writer->length, found->bytes, found->length);
+    memcpy(writer->block + AVRO_LOG_BLOCK_HEADER_SIZE + writer->length, found->bytes,
+           found->length);
     writer->length += found->length;
     writer->count++;
     writer->next_seq = (uint64_t)found->record.seq + 1;

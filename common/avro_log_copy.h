@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Copies the sound records of a damaged log file into a new, sealed one: the archive's mending, holdfastctl recover. */
+/* Copies the sound records of a damaged log file into a new, sealed one: the archive's mending,
+ * holdfastctl recover. */
 #ifndef HOLDFAST_COMMON_AVRO_LOG_COPY_H
 #define HOLDFAST_COMMON_AVRO_LOG_COPY_H
 
@@ -9,13 +10,14 @@ struct avro_log_copy {
     int from_fd;
     int to_fd; /* an empty file */
     struct avro_log_scan_options options;
-    const char *channel;                    /* for the new header where the original's is unreadable */
-    const struct avro_log_visitor *visitor; /* or NULL; its faults and gaps are reported, its records not */
+    const char *channel; /* for the new header where the original's is unreadable */
+    const struct avro_log_visitor
+        *visitor; /* or NULL; its faults and gaps are reported, its records not */
 };
 
-/* Scan from_fd and write every sound record to to_fd; blocks end at 64 KiB and at every gap. The new file has a sync
- * marker of its own. Nothing is written when there is no sound record. 0, or -errno of either file; *ret is the
- * original's summary. */
+/* Scan from_fd and write every sound record to to_fd; blocks end at 64 KiB and at every gap. The
+ * new file has a sync marker of its own. Nothing is written when there is no sound record. 0, or
+ * -errno of either file; *ret is the original's summary. */
 int avro_log_copy(const struct avro_log_copy *copy, struct avro_log_summary *ret);
 
 #endif

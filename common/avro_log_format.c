@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Encodes and decodes the log's container: header, block headers, records. Used by the recorder on its hot path, by
- * the archive, by holdfastctl and by tests. Must never read a byte whose presence it has not checked. */
+/* Encodes and decodes the log's container: header, block headers, records. Used by the recorder on
+ * its hot path, by the archive, by holdfastctl and by tests. Must never read a byte whose presence
+ * it has not checked. */
 #include "common/avro_log_format.h"
 
 #include <errno.h>
@@ -85,25 +86,29 @@ static void put_padded(uint8_t to[AVRO_LOG_PADDED_SIZE], uint64_t value)
     to[AVRO_LOG_PADDED_SIZE - 1] = (uint8_t)(value & 0x7f);
 }
 
-void avro_log_write_block_header(uint8_t to[AVRO_LOG_BLOCK_HEADER_SIZE], uint64_t count, uint64_t size)
+void avro_log_write_block_header(uint8_t to[AVRO_LOG_BLOCK_HEADER_SIZE], uint64_t count,
+                                 uint64_t size)
 {
     put_padded(to, count);
     put_padded(to + AVRO_LOG_PADDED_SIZE, size);
 }
 
-/* isa-l 2.30 returns from its AVX-512 kernel with the vector registers' upper halves in use, and every SSE instruction
- * from there on pays for it: about 200 ns per record. */
+/* isa-l 2.30 returns from its AVX-512 kernel with the vector registers' upper halves in use, and
+ * every SSE instruction from there on pays for it: about 200 ns per record. */
 static inline void leave_avx(void)
 {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx"))
-        __asm__ volatile("vzeroupper" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-                         "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+        __asm__ volatile("vzeroupper" ::
+                             : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                               "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+                               "xmm15");
 #endif
 }
 
-/* isa-l folds long runs with vectors, which takes 30 ns to begin and to end; the processor's own CRC32C instruction has
- * done a short record by then (measured: 88 bytes 11 ns, even at about 300 bytes). */
+/* isa-l folds long runs with vectors, which takes 30 ns to begin and to end; the processor's own
+ * CRC32C instruction has done a short record by then (measured: 88 bytes 11 ns, even at about 300
+ * bytes). */
 #define CRC_SHORT 256
 
 #if defined(__x86_64__)
@@ -142,7 +147,8 @@ uint32_t avro_log_crc32c(const uint8_t *from, size_t size)
 {
     if (size < CRC_SHORT && has_crc_instruction())
         return crc_short(from, size);
-    /* isa-l takes a non-const pointer and an int; a record is far below INT_MAX. It leaves both inversions to us. */
+    /* isa-l takes a non-const pointer and an int; a record is far below INT_MAX. It leaves both
+     * inversions to us. */
     uint32_t crc = ~crc32_iscsi((unsigned char *)from, (int)size, 0xffffffffu);
     leave_avx();
     return crc;
@@ -203,7 +209,8 @@ struct walk {
 static int64_t walk_long(struct walk *walk)
 {
     int64_t value = 0;
-    long length = walk->failed ? -1 : avro_log_read_long(walk->at, (size_t)(walk->end - walk->at), &value);
+    long length =
+        walk->failed ? -1 : avro_log_read_long(walk->at, (size_t)(walk->end - walk->at), &value);
     if (length < 0) {
         walk->failed = true;
         return 0;
@@ -244,11 +251,13 @@ static bool parse_number(const char *text, uint64_t *ret)
     return errno == 0;
 }
 
-static const char *take_entry(const char *key, const char *value, struct avro_log_identity *ret, unsigned *seen)
+static const char *take_entry(const char *key, const char *value, struct avro_log_identity *ret,
+                              unsigned *seen)
 {
     if (strcmp(key, "avro.schema") == 0) {
         *seen |= 1;
-        return strcmp(value, avro_log_schema) == 0 ? NULL : "the schema is not the one of this version";
+        return strcmp(value, avro_log_schema) == 0 ? NULL
+                                                   : "the schema is not the one of this version";
     }
     if (strcmp(key, "avro.codec") == 0)
         return strcmp(value, "null") == 0 ? NULL : "the codec is not null";
@@ -270,7 +279,8 @@ static const char *take_entry(const char *key, const char *value, struct avro_lo
     return NULL; /* a key of somebody else is none of our business */
 }
 
-long avro_log_read_header(const uint8_t *from, size_t size, struct avro_log_identity *ret, const char **ret_what)
+long avro_log_read_header(const uint8_t *from, size_t size, struct avro_log_identity *ret,
+                          const char **ret_what)
 {
     struct walk walk = {from, from + size, false};
     char key[64], value[AVRO_LOG_HEADER_MAX];
@@ -315,10 +325,12 @@ long avro_log_read_header(const uint8_t *from, size_t size, struct avro_log_iden
 size_t avro_log_record_size(const struct avro_log_record *record)
 {
     return varint_size(zigzag(record->seq)) + varint_size(zigzag(record->received_at_us)) +
-           varint_size(zigzag(record->received_ns)) + varint_size(zigzag((int64_t)record->source_length)) +
-           record->source_length + varint_size(zigzag(record->lost_before)) + varint_size(zigzag(record->cut)) +
-           varint_size(zigzag(record->flags)) + varint_size(zigzag((int64_t)record->payload_length)) +
-           record->payload_length + AVRO_LOG_CRC_SIZE;
+           varint_size(zigzag(record->received_ns)) +
+           varint_size(zigzag((int64_t)record->source_length)) + record->source_length +
+           varint_size(zigzag(record->lost_before)) + varint_size(zigzag(record->cut)) +
+           varint_size(zigzag(record->flags)) +
+           varint_size(zigzag((int64_t)record->payload_length)) + record->payload_length +
+           AVRO_LOG_CRC_SIZE;
 }
 
 uint8_t *avro_log_write_record_head(uint8_t *to, const struct avro_log_record *record)
@@ -351,7 +363,8 @@ static int32_t walk_int(struct walk *walk)
     return (int32_t)value;
 }
 
-long avro_log_read_record(const uint8_t *from, size_t size, struct avro_log_record *ret, const char **ret_what)
+long avro_log_read_record(const uint8_t *from, size_t size, struct avro_log_record *ret,
+                          const char **ret_what)
 {
     struct walk walk = {from, from + size, false};
     *ret_what = "the record does not end inside its block";
@@ -378,7 +391,8 @@ long avro_log_read_record(const uint8_t *from, size_t size, struct avro_log_reco
     const uint8_t *crc_at = walk_take(&walk, AVRO_LOG_CRC_SIZE);
     if (walk.failed)
         return -EBADMSG;
-    ret->crc32c = (uint32_t)crc_at[0] | (uint32_t)crc_at[1] << 8 | (uint32_t)crc_at[2] << 16 | (uint32_t)crc_at[3] << 24;
+    ret->crc32c = (uint32_t)crc_at[0] | (uint32_t)crc_at[1] << 8 | (uint32_t)crc_at[2] << 16 |
+                  (uint32_t)crc_at[3] << 24;
     if (ret->seq < 0 || ret->received_ns < 0 || ret->received_ns > 999) {
         *ret_what = "the record's numbers are implausible";
         return -EBADMSG;

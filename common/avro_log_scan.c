@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The scan of a log file: blocks, records, faults, and the way back after a fault. Used by the archive's recovery, by
- * holdfastctl and by tests. Files may be damaged in any way and may shrink meanwhile, so everything is read into a
- * window of our own memory and every length is held against it; no record that isn't sound may ever be passed on. */
+/* The scan of a log file: blocks, records, faults, and the way back after a fault. Used by the
+ * archive's recovery, by holdfastctl and by tests. Files may be damaged in any way and may shrink
+ * meanwhile, so everything is read into a window of our own memory and every length is held against
+ * it; no record that isn't sound may ever be passed on. */
 #include "common/avro_log_scan.h"
 
 #include <errno.h>
@@ -12,7 +13,8 @@
 
 #define WINDOW_MAX (1024 * 1024) /* holds a block of the recorder several times over */
 
-#define BLOCK_MAX (AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_BLOCK_SIZE + AVRO_LOG_RECORD_MAX + AVRO_LOG_SYNC_SIZE)
+#define BLOCK_MAX                                                                                  \
+    (AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_BLOCK_SIZE + AVRO_LOG_RECORD_MAX + AVRO_LOG_SYNC_SIZE)
 _Static_assert(WINDOW_MAX > BLOCK_MAX, "the longest block fits");
 
 struct scan {
@@ -26,7 +28,7 @@ struct scan {
     size_t window_length;
     uint64_t file_size;
     struct avro_log_block block; /* the one being walked */
-    uint64_t expected_seq;       /* the next record's number, if `exact`; else the smallest it may have */
+    uint64_t expected_seq; /* the next record's number, if `exact`; else the smallest it may have */
     bool exact;
     /* In an open file: a fault only if something sound follows, else it is the unfinished end. */
     const char *pending_what;
@@ -44,7 +46,8 @@ static bool make_window(struct scan *scan)
     return scan->window != NULL;
 }
 
-/* Bytes at offset: *ret_size of them, at least `want` unless the file ends before. Valid until the next call. */
+/* Bytes at offset: *ret_size of them, at least `want` unless the file ends before. Valid until the
+ * next call. */
 static const uint8_t *view(struct scan *scan, uint64_t offset, uint64_t want, size_t *ret_size)
 {
     if (offset > scan->file_size)
@@ -57,8 +60,10 @@ static const uint8_t *view(struct scan *scan, uint64_t offset, uint64_t want, si
     if (offset < scan->window_offset || offset + want > window_end) {
         scan->window_offset = offset;
         scan->window_length = 0;
-        while (scan->window_length < scan->window_size && offset + scan->window_length < scan->file_size) {
-            ssize_t n = pread(scan->fd, scan->window + scan->window_length, scan->window_size - scan->window_length,
+        while (scan->window_length < scan->window_size &&
+               offset + scan->window_length < scan->file_size) {
+            ssize_t n = pread(scan->fd, scan->window + scan->window_length,
+                              scan->window_size - scan->window_length,
                               (off_t)(offset + scan->window_length));
             if (n < 0 && errno == EINTR)
                 continue;
@@ -83,18 +88,21 @@ static bool sync_is_at(struct scan *scan, uint64_t offset)
 {
     size_t size;
     const uint8_t *bytes = view(scan, offset, AVRO_LOG_SYNC_SIZE, &size);
-    return size >= AVRO_LOG_SYNC_SIZE && memcmp(bytes, scan->summary->identity.sync, AVRO_LOG_SYNC_SIZE) == 0;
+    return size >= AVRO_LOG_SYNC_SIZE &&
+           memcmp(bytes, scan->summary->identity.sync, AVRO_LOG_SYNC_SIZE) == 0;
 }
 
 /* The offset behind the next sync marker at or after `from`, or the file's end. */
 static uint64_t find_sync(struct scan *scan, uint64_t from)
 {
     while (scan->result == 0 && from + AVRO_LOG_SYNC_SIZE <= scan->file_size) {
-        off_t data = lseek(scan->fd, (off_t)from, SEEK_DATA); /* a preallocated tail may be most of the file */
+        off_t data = lseek(scan->fd, (off_t)from,
+                           SEEK_DATA); /* a preallocated tail may be most of the file */
         if (data < 0 && errno == ENXIO)
             break;
         if (data > (off_t)from) {
-            /* Unwritten space begins at whole pages, and a marker has no reason to respect these. */
+            /* Unwritten space begins at whole pages, and a marker has no reason to respect these.
+             */
             uint64_t behind = (uint64_t)data - (AVRO_LOG_SYNC_SIZE - 1);
             from = behind > from ? behind : from;
         }
@@ -111,13 +119,15 @@ static uint64_t find_sync(struct scan *scan, uint64_t from)
 }
 
 /* A block header as holdfast writes it: two padded varints. */
-static bool read_block_header(const uint8_t *bytes, size_t size, uint64_t *ret_count, uint64_t *ret_size)
+static bool read_block_header(const uint8_t *bytes, size_t size, uint64_t *ret_count,
+                              uint64_t *ret_size)
 {
     int64_t values[2];
     if (size < AVRO_LOG_BLOCK_HEADER_SIZE)
         return false;
     for (int i = 0; i < 2; i++, bytes += AVRO_LOG_PADDED_SIZE)
-        if (avro_log_read_long(bytes, AVRO_LOG_PADDED_SIZE, &values[i]) != AVRO_LOG_PADDED_SIZE || values[i] < 0)
+        if (avro_log_read_long(bytes, AVRO_LOG_PADDED_SIZE, &values[i]) != AVRO_LOG_PADDED_SIZE ||
+            values[i] < 0)
             return false;
     *ret_count = (uint64_t)values[0];
     *ret_size = (uint64_t)values[1];
@@ -182,7 +192,9 @@ static void report_record(struct scan *scan, const struct avro_log_found *found)
     uint64_t seq = (uint64_t)found->record.seq;
 
     report_pending(scan);
-    uint64_t next = summary->records ? summary->last_seq + 1 : summary->has_header ? summary->identity.first_seq : seq;
+    uint64_t next = summary->records      ? summary->last_seq + 1
+                    : summary->has_header ? summary->identity.first_seq
+                                          : seq;
     if (seq < next) /* the header has no CRC, the record has */
         report_fault(scan, 0, "the header's first number is higher than the first record's");
     if (seq > next) {
@@ -196,7 +208,8 @@ static void report_record(struct scan *scan, const struct avro_log_found *found)
     count_record(summary, &found->record);
     if (scan->block.count++ == 0)
         summary->blocks++;
-    scan->block.size = found->offset + found->length - (scan->block.offset + AVRO_LOG_BLOCK_HEADER_SIZE);
+    scan->block.size =
+        found->offset + found->length - (scan->block.offset + AVRO_LOG_BLOCK_HEADER_SIZE);
     scan->expected_seq = seq + 1;
     scan->exact = true;
     if (visitor->record)
@@ -205,10 +218,10 @@ static void report_record(struct scan *scan, const struct avro_log_found *found)
 
 /* ---- records and blocks ---- */
 
-/* Read the record at `offset`, which must end before `limit`. 0, or -EBADMSG with *ret_what; then *ret_length says
- * where the next record would begin, 0 if its lengths can't be believed either. */
-static int read_record(struct scan *scan, uint64_t offset, uint64_t limit, struct avro_log_found *ret,
-                       const char **ret_what)
+/* Read the record at `offset`, which must end before `limit`. 0, or -EBADMSG with *ret_what; then
+ * *ret_length says where the next record would begin, 0 if its lengths can't be believed either. */
+static int read_record(struct scan *scan, uint64_t offset, uint64_t limit,
+                       struct avro_log_found *ret, const char **ret_what)
 {
     size_t size;
     uint64_t want = limit - offset < AVRO_LOG_RECORD_MAX ? limit - offset : AVRO_LOG_RECORD_MAX;
@@ -223,7 +236,8 @@ static int read_record(struct scan *scan, uint64_t offset, uint64_t limit, struc
     if (length > 0)
         return 0;
     if (ret->record.payload) {
-        size_t end = (size_t)(ret->record.payload - bytes) + ret->record.payload_length + AVRO_LOG_CRC_SIZE;
+        size_t end =
+            (size_t)(ret->record.payload - bytes) + ret->record.payload_length + AVRO_LOG_CRC_SIZE;
         ret->length = end <= size ? end : 0;
     }
     return -EBADMSG;
@@ -269,8 +283,10 @@ static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, 
             continue;
         }
         uint64_t seq = (uint64_t)found.record.seq;
-        if (seq < scan->expected_seq || (after_damage && scan->exact && seq != scan->expected_seq)) {
-            report_fault(scan, at, "the record's sequence number does not follow the one before it");
+        if (seq < scan->expected_seq ||
+            (after_damage && scan->exact && seq != scan->expected_seq)) {
+            report_fault(scan, at,
+                         "the record's sequence number does not follow the one before it");
             return end + AVRO_LOG_SYNC_SIZE;
         }
         if (belongs_to_later_file(scan, seq))
@@ -311,9 +327,11 @@ static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, ui
         at += found.length;
     }
     if (count > 0 && scan->block.count == count && at == promised_end) {
-        report_end(scan, at, "the sync marker behind the block is missing"); /* the marker alone is damaged */
+        report_end(scan, at,
+                   "the sync marker behind the block is missing"); /* the marker alone is damaged */
         size_t left;
-        const uint8_t *next = view(scan, at + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &left);
+        const uint8_t *next =
+            view(scan, at + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &left);
         if (read_block_header(next, left, &count, &size))
             return at + AVRO_LOG_SYNC_SIZE;
         return find_sync(scan, at);
@@ -331,7 +349,8 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
         struct avro_log_found found;
         const char *what;
         uint64_t records = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
-        if (records < scan->file_size && read_record(scan, records, scan->file_size, &found, &what) == 0)
+        if (records < scan->file_size &&
+            read_record(scan, records, scan->file_size, &found, &what) == 0)
             return walk_open(scan, offset, 0, 0); /* the header alone is damaged */
         report_end(scan, offset, "no block where one should begin");
         return find_sync(scan, offset);
@@ -339,7 +358,8 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
     uint64_t overhead = AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE;
     uint64_t left = scan->file_size - offset;
     if (left >= overhead && size <= left - overhead) {
-        view(scan, offset, size + overhead, &available); /* the block in one piece, rather than again and again */
+        view(scan, offset, size + overhead,
+             &available); /* the block in one piece, rather than again and again */
         if (sync_is_at(scan, offset + AVRO_LOG_BLOCK_HEADER_SIZE + size))
             return walk_sealed(scan, offset, count, size);
     }
@@ -348,19 +368,23 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
 
 /* ---- the file ---- */
 
-/* The file header is damaged. A sync marker proves itself if a block header follows and either the same 16 bytes stand
- * behind that block or a sound record begins it. Returns where that block begins, 0 if there is no such place. */
+/* The file header is damaged. A sync marker proves itself if a block header follows and either the
+ * same 16 bytes stand behind that block or a sound record begins it. Returns where that block
+ * begins, 0 if there is no such place. */
 static uint64_t guess_sync(struct scan *scan)
 {
     struct avro_log_found found;
     const char *what;
-    for (uint64_t end = AVRO_LOG_SYNC_SIZE; end <= scan->window_size && end < scan->file_size && !scan->result; end++) {
+    for (uint64_t end = AVRO_LOG_SYNC_SIZE;
+         end <= scan->window_size && end < scan->file_size && !scan->result; end++) {
         size_t available;
         uint64_t count, size, records = end + AVRO_LOG_BLOCK_HEADER_SIZE;
-        const uint8_t *bytes = view(scan, end - AVRO_LOG_SYNC_SIZE, AVRO_LOG_SYNC_SIZE + BLOCK_MAX, &available);
+        const uint8_t *bytes =
+            view(scan, end - AVRO_LOG_SYNC_SIZE, AVRO_LOG_SYNC_SIZE + BLOCK_MAX, &available);
         if (available < AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE)
             break;
-        if (!read_block_header(bytes + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &count, &size))
+        if (!read_block_header(bytes + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &count,
+                               &size))
             continue;
         memcpy(scan->summary->identity.sync, bytes, AVRO_LOG_SYNC_SIZE);
         if ((size > 0 && size <= BLOCK_MAX && sync_is_at(scan, records + size)) ||
@@ -394,11 +418,12 @@ static void scan_file(struct scan *scan)
     end_block(scan);
 }
 
-int avro_log_scan(int fd, const struct avro_log_scan_options *options, const struct avro_log_visitor *visitor,
-                  struct avro_log_summary *ret)
+int avro_log_scan(int fd, const struct avro_log_scan_options *options,
+                  const struct avro_log_visitor *visitor, struct avro_log_summary *ret)
 {
     static const struct avro_log_visitor nobody;
-    struct scan scan = {.fd = fd, .options = options, .visitor = visitor ? visitor : &nobody, .summary = ret};
+    struct scan scan = {
+        .fd = fd, .options = options, .visitor = visitor ? visitor : &nobody, .summary = ret};
     struct stat status;
 
     memset(ret, 0, sizeof *ret);
@@ -420,7 +445,8 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options, const str
 
 /* ---- the last record alone ---- */
 
-/* Where the last block begins: behind the last sync marker but one. 0 if that can't be told from the file's end. */
+/* Where the last block begins: behind the last sync marker but one. 0 if that can't be told from
+ * the file's end. */
 static uint64_t find_last_block(struct scan *scan, uint64_t header_size)
 {
     uint64_t reach = scan->window_size;
@@ -428,7 +454,8 @@ static uint64_t find_last_block(struct scan *scan, uint64_t header_size)
     if (from < header_size - AVRO_LOG_SYNC_SIZE)
         from = header_size - AVRO_LOG_SYNC_SIZE;
     uint64_t last = 0, next = from;
-    if (scan->file_size < header_size + AVRO_LOG_SYNC_SIZE || !sync_is_at(scan, scan->file_size - AVRO_LOG_SYNC_SIZE))
+    if (scan->file_size < header_size + AVRO_LOG_SYNC_SIZE ||
+        !sync_is_at(scan, scan->file_size - AVRO_LOG_SYNC_SIZE))
         return 0;
     while ((next = find_sync(scan, next)) < scan->file_size)
         last = next;

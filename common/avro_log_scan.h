@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Walks a log file with pread(2) and believes nothing in it: the one reader behind verify, recover and the archive.
+/* Walks a log file with pread(2) and believes nothing in it: the one reader behind verify, recover
+ * and the archive.
  *
- * A record is sound when its lengths lie inside its block, its CRC is right and its sequence number grows: by exactly
- * one inside a block (the recorder seals a block at every gap), by one or more from block to block.
+ * A record is sound when its lengths lie inside its block, its CRC is right and its sequence number
+ * grows: by exactly one inside a block (the recorder seals a block at every gap), by one or more
+ * from block to block.
  *
  *   block             is walked
- *   sealed            sync marker at the place that its header promises: count and size are held against the records;
- *                     a damaged record whose length is still known costs that record only
- *   open              header all zero or damaged, or the promised place holds no sync marker (a killed recorder's successor
- *                     overwrites the marker of a block whose seal was not committed): record by record, up to a sync
- *                     marker or the first bytes that are no sound record
- *   anything else     the next sync marker is searched; the scan goes on behind it
+ *   sealed            sync marker at the place that its header promises: count and size are held
+ * against the records; a damaged record whose length is still known costs that record only open
+ * header all zero or damaged, or the promised place holds no sync marker (a killed recorder's
+ * successor overwrites the marker of a block whose seal was not committed): record by record, up to
+ * a sync marker or the first bytes that are no sound record anything else     the next sync marker
+ * is searched; the scan goes on behind it
  */
 #ifndef HOLDFAST_COMMON_AVRO_LOG_SCAN_H
 #define HOLDFAST_COMMON_AVRO_LOG_SCAN_H
@@ -22,7 +24,8 @@
 #include "common/avro_log_format.h"
 
 /* The longest encoded record. */
-#define AVRO_LOG_RECORD_MAX (AVRO_LOG_RECORD_OVERHEAD + SOCKET_ADDRESS_TEXT_SIZE + CHANNEL_DATAGRAM_MAX)
+#define AVRO_LOG_RECORD_MAX                                                                        \
+    (AVRO_LOG_RECORD_OVERHEAD + SOCKET_ADDRESS_TEXT_SIZE + CHANNEL_DATAGRAM_MAX)
 
 struct avro_log_found {
     struct avro_log_record record; /* points into bytes; valid during the call only */
@@ -35,7 +38,8 @@ struct avro_log_found {
 struct avro_log_visitor {
     void *context;
     int (*record)(void *context, const struct avro_log_found *found);
-    int (*gap)(void *context, uint64_t first_seq, uint64_t end_seq); /* [first, end) is not in the file */
+    int (*gap)(void *context, uint64_t first_seq,
+               uint64_t end_seq); /* [first, end) is not in the file */
     int (*fault)(void *context, uint64_t offset, const char *what);
 };
 
@@ -51,7 +55,7 @@ struct avro_log_summary {
     bool has_header; /* false: identity.sync alone was found out, or not even that */
     uint64_t file_size;
     uint64_t header_size; /* where the first block begins */
-    uint64_t blocks; /* that hold a sound record */
+    uint64_t blocks;      /* that hold a sound record */
     uint64_t records;
     uint64_t first_seq, last_seq; /* of the records, when there is one */
     int64_t first_received_us, last_received_us;
@@ -63,20 +67,23 @@ struct avro_log_summary {
     uint64_t faults;
     uint64_t fault_offset; /* of the first one */
     const char *fault_what;
-    uint64_t records_after_fault;     /* 0: everything sound lies in one piece before the first fault */
+    uint64_t records_after_fault; /* 0: everything sound lies in one piece before the first fault */
     struct avro_log_block last_block; /* the last block that holds a sound record */
 };
 
 struct avro_log_scan_options {
-    bool open;        /* a file that was being written: an unsealed block and zeros at its end are no fault */
-    uint64_t seq_end; /* records from here on belong to a later file: the scan ends there. UINT64_MAX = no end */
-    uint64_t size_end; /* bytes from here on were never committed: as if the file ended there. 0 = no end */
+    bool open; /* a file that was being written: an unsealed block and zeros at its end are no fault
+                */
+    uint64_t seq_end;  /* records from here on belong to a later file: the scan ends there.
+                          UINT64_MAX = no end */
+    uint64_t size_end; /* bytes from here on were never committed: as if the file ended there. 0 =
+                          no end */
 };
 
-/* 0 also when there are faults: they are in *ret. Else -errno of a read, -ENOMEM, or what a visitor returned. The
- * descriptor's file offset is moved. visitor may be NULL. */
-int avro_log_scan(int fd, const struct avro_log_scan_options *options, const struct avro_log_visitor *visitor,
-                  struct avro_log_summary *ret);
+/* 0 also when there are faults: they are in *ret. Else -errno of a read, -ENOMEM, or what a visitor
+ * returned. The descriptor's file offset is moved. visitor may be NULL. */
+int avro_log_scan(int fd, const struct avro_log_scan_options *options,
+                  const struct avro_log_visitor *visitor, struct avro_log_summary *ret);
 
 /* The last sequence number of a sealed file, from its last block alone where that is sound.
  * 1 = *ret_seq is set, 0 = the file holds no sound record, or -errno. */

@@ -12,8 +12,8 @@
 _Static_assert(sizeof(struct ring_descriptor) == CACHE_LINE, "one descriptor, one cache line");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "shared words must not need a process-local lock");
 
-const char *const channel_thread_names[CHANNEL_THREAD_COUNT] = {"control", "receiver", "recorder", "decimator",
-                                                                "syncer"};
+const char *const channel_thread_names[CHANNEL_THREAD_COUNT] = {"control", "receiver", "recorder",
+                                                                "decimator", "syncer"};
 
 static uint64_t round_up(uint64_t value, uint64_t unit)
 {
@@ -27,7 +27,8 @@ void channel_geometry_compute(const struct channel_spec *spec, struct channel_ge
                                         .max_datagram = spec->max_datagram};
 
     geometry.segments_per_slot = spec->receive_offload ? BATCH_SEGMENTS_MAX : 1;
-    geometry.slot_size = (uint32_t)round_up(spec->receive_offload ? 65536 : spec->max_datagram, CACHE_LINE);
+    geometry.slot_size =
+        (uint32_t)round_up(spec->receive_offload ? 65536 : spec->max_datagram, CACHE_LINE);
     geometry.data_capacity = round_up(spec->ring_size, page);
     if (geometry.data_capacity < 8ull * geometry.slot_size)
         geometry.data_capacity = round_up(8ull * geometry.slot_size, page);
@@ -35,16 +36,20 @@ void channel_geometry_compute(const struct channel_spec *spec, struct channel_ge
     geometry.slot_count = slots > BATCH_SLOTS_MAX ? BATCH_SLOTS_MAX : (uint32_t)slots;
     geometry.tail = geometry.slot_size;
 
-    /* A descriptor per 512 bytes of data, and never so few that one batch could fill a quarter of them. */
+    /* A descriptor per 512 bytes of data, and never so few that one batch could fill a quarter of
+     * them. */
     uint64_t descriptors = geometry.data_capacity / 512;
     uint64_t least = 4ull * geometry.slot_count * geometry.segments_per_slot;
     geometry.descriptor_count = descriptors < least ? least : descriptors;
 
     geometry.batch_offset = round_up(sizeof(struct channel_page), page);
-    geometry.descriptor_offset = round_up(geometry.batch_offset + sizeof(struct inflight_batch), page);
-    geometry.data_offset =
-        round_up(geometry.descriptor_offset + geometry.descriptor_count * sizeof(struct ring_descriptor), page);
-    geometry.total_size = geometry.data_offset + round_up(geometry.data_capacity + geometry.tail, page);
+    geometry.descriptor_offset =
+        round_up(geometry.batch_offset + sizeof(struct inflight_batch), page);
+    geometry.data_offset = round_up(geometry.descriptor_offset +
+                                        geometry.descriptor_count * sizeof(struct ring_descriptor),
+                                    page);
+    geometry.total_size =
+        geometry.data_offset + round_up(geometry.data_capacity + geometry.tail, page);
     *ret = geometry;
 }
 
@@ -64,19 +69,23 @@ static uint64_t words_check(const _Atomic uint64_t *words, size_t count, uint64_
     return mix;
 }
 
-static void slot_store(_Atomic uint64_t *slot, const uint64_t *values, size_t count, uint64_t version)
+static void slot_store(_Atomic uint64_t *slot, const uint64_t *values, size_t count,
+                       uint64_t version)
 {
-    /* The flip to the other slot must be seen before this one changes, or a reader that still holds the version before
-     * it would find this slot mixed and call it damaged. Pairs with the fence in pair_read(). */
+    /* The flip to the other slot must be seen before this one changes, or a reader that still holds
+     * the version before it would find this slot mixed and call it damaged. Pairs with the fence in
+     * pair_read(). */
     atomic_thread_fence(memory_order_release);
     for (size_t i = 0; i < count; i++)
         atomic_store_explicit(&slot[i], values[i], memory_order_relaxed);
     atomic_store_explicit(&slot[count], words_check(slot, count, version), memory_order_relaxed);
 }
 
-static bool slot_load(const _Atomic uint64_t *slot, uint64_t *ret_values, size_t count, uint64_t version)
+static bool slot_load(const _Atomic uint64_t *slot, uint64_t *ret_values, size_t count,
+                      uint64_t version)
 {
-    bool sound = atomic_load_explicit(&slot[count], memory_order_relaxed) == words_check(slot, count, version);
+    bool sound = atomic_load_explicit(&slot[count], memory_order_relaxed) ==
+                 words_check(slot, count, version);
     for (size_t i = 0; i < count; i++)
         ret_values[i] = atomic_load_explicit(&slot[i], memory_order_relaxed);
     return sound;
@@ -84,9 +93,10 @@ static bool slot_load(const _Atomic uint64_t *slot, uint64_t *ret_values, size_t
 
 #define SLOT_READ_TRIES 16
 
-/* Read the current slot of a pair while its writer may flip. The pair lies at base, stride words apart. */
-static bool pair_read(const _Atomic uint64_t *version_word, const _Atomic uint64_t *pair, size_t count,
-                      uint64_t *ret_values)
+/* Read the current slot of a pair while its writer may flip. The pair lies at base, stride words
+ * apart. */
+static bool pair_read(const _Atomic uint64_t *version_word, const _Atomic uint64_t *pair,
+                      size_t count, uint64_t *ret_values)
 {
     for (int attempt = 0; attempt < SLOT_READ_TRIES; attempt++) {
         uint64_t version = atomic_load_explicit(version_word, memory_order_acquire);
@@ -100,14 +110,19 @@ static bool pair_read(const _Atomic uint64_t *version_word, const _Atomic uint64
 }
 
 #define WORDS_OF(progress) (sizeof(struct progress) / sizeof(uint64_t))
-_Static_assert(sizeof(struct relay_slot) == sizeof(struct relay_progress) + 8, "slot = progress + check");
-_Static_assert(sizeof(struct commit_slot) == sizeof(struct commit_progress) + 8, "slot = progress + check");
-_Static_assert(sizeof(struct decimate_slot) == sizeof(struct decimate_progress) + 8, "slot = progress + check");
-_Static_assert(sizeof(struct destination_slot) == sizeof(struct destination_progress) + 8, "slot = progress + check");
+_Static_assert(sizeof(struct relay_slot) == sizeof(struct relay_progress) + 8,
+               "slot = progress + check");
+_Static_assert(sizeof(struct commit_slot) == sizeof(struct commit_progress) + 8,
+               "slot = progress + check");
+_Static_assert(sizeof(struct decimate_slot) == sizeof(struct decimate_progress) + 8,
+               "slot = progress + check");
+_Static_assert(sizeof(struct destination_slot) == sizeof(struct destination_progress) + 8,
+               "slot = progress + check");
 
 bool channel_page_read_relay(const struct channel_page *page, struct relay_progress *ret)
 {
-    return pair_read(&page->relay_version, &page->relay[0].next_seq, WORDS_OF(relay_progress), &ret->next_seq);
+    return pair_read(&page->relay_version, &page->relay[0].next_seq, WORDS_OF(relay_progress),
+                     &ret->next_seq);
 }
 
 bool channel_page_read_commit(const struct channel_page *page, struct commit_progress *ret)
@@ -118,8 +133,8 @@ bool channel_page_read_commit(const struct channel_page *page, struct commit_pro
 
 bool channel_page_read_decimate(const struct channel_page *page, struct decimate_progress *ret)
 {
-    return pair_read(&page->decimate_version, &page->decimate[0].next_seq, WORDS_OF(decimate_progress),
-                     &ret->next_seq);
+    return pair_read(&page->decimate_version, &page->decimate[0].next_seq,
+                     WORDS_OF(decimate_progress), &ret->next_seq);
 }
 
 bool channel_page_read_destination(const struct channel_page *page, uint32_t index, bool is_relay,
@@ -128,22 +143,24 @@ bool channel_page_read_destination(const struct channel_page *page, uint32_t ind
     if (index >= CHANNEL_DESTINATIONS_MAX)
         return false;
     return pair_read(is_relay ? &page->relay_version : &page->decimate_version,
-                     &page->destinations[index][0].sent, WORDS_OF(destination_progress), &ret->sent);
+                     &page->destinations[index][0].sent, WORDS_OF(destination_progress),
+                     &ret->sent);
 }
 
-static void destinations_store(struct channel_page *page, const struct destination_progress *counts, uint32_t first,
-                               uint32_t count, uint64_t version)
+static void destinations_store(struct channel_page *page, const struct destination_progress *counts,
+                               uint32_t first, uint32_t count, uint64_t version)
 {
     for (uint32_t i = 0; i < count; i++)
-        slot_store(&page->destinations[first + i][version & 1].sent, &counts[i].sent, WORDS_OF(destination_progress),
-                   version);
+        slot_store(&page->destinations[first + i][version & 1].sent, &counts[i].sent,
+                   WORDS_OF(destination_progress), version);
 }
 
 void channel_page_write_relay(struct channel_page *page, const struct relay_progress *progress,
                               const struct destination_progress *counts, uint32_t count)
 {
     uint64_t version = atomic_load_explicit(&page->relay_version, memory_order_relaxed) + 1;
-    slot_store(&page->relay[version & 1].next_seq, &progress->next_seq, WORDS_OF(relay_progress), version);
+    slot_store(&page->relay[version & 1].next_seq, &progress->next_seq, WORDS_OF(relay_progress),
+               version);
     destinations_store(page, counts, 0, count, version);
     atomic_store_explicit(&page->relay_version, version, memory_order_release);
 }
@@ -151,23 +168,27 @@ void channel_page_write_relay(struct channel_page *page, const struct relay_prog
 void channel_page_write_commit(struct channel_page *page, const struct commit_progress *progress)
 {
     uint64_t version = atomic_load_explicit(&page->commit_version, memory_order_relaxed) + 1;
-    slot_store(&page->commit[version & 1].segment_id, &progress->segment_id, WORDS_OF(commit_progress), version);
+    slot_store(&page->commit[version & 1].segment_id, &progress->segment_id,
+               WORDS_OF(commit_progress), version);
     atomic_store_explicit(&page->commit_version, version, memory_order_release);
 }
 
-void channel_page_write_decimate(struct channel_page *page, const struct decimate_progress *progress,
-                                 const struct destination_progress *counts, uint32_t first_index, uint32_t count)
+void channel_page_write_decimate(struct channel_page *page,
+                                 const struct decimate_progress *progress,
+                                 const struct destination_progress *counts, uint32_t first_index,
+                                 uint32_t count)
 {
     uint64_t version = atomic_load_explicit(&page->decimate_version, memory_order_relaxed) + 1;
-    slot_store(&page->decimate[version & 1].next_seq, &progress->next_seq, WORDS_OF(decimate_progress), version);
+    slot_store(&page->decimate[version & 1].next_seq, &progress->next_seq,
+               WORDS_OF(decimate_progress), version);
     destinations_store(page, counts, first_index, count, version);
     atomic_store_explicit(&page->decimate_version, version, memory_order_release);
 }
 
 /* ---- set-up and validation ---- */
 
-void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry, const char *channel,
-                       uint64_t start_seq, uint64_t start_position)
+void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry,
+                       const char *channel, uint64_t start_seq, uint64_t start_position)
 {
     static const struct destination_progress none[CHANNEL_DESTINATIONS_MAX];
     page->version = CHANNEL_PAGE_VERSION;
@@ -182,11 +203,13 @@ void channel_page_init(struct channel_page *page, const struct channel_geometry 
     atomic_store(&page->relay_attempted, start_seq);
     atomic_store(&page->decimate_attempted, start_seq);
     channel_page_set_drops(page, start_seq, 0);
-    channel_page_write_relay(page, &(struct relay_progress){.next_seq = start_seq}, none, geometry->destination_count);
+    channel_page_write_relay(page, &(struct relay_progress){.next_seq = start_seq}, none,
+                             geometry->destination_count);
     channel_page_write_commit(page, &(struct commit_progress){.next_seq = start_seq});
     channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = start_seq}, none, 0,
                                 geometry->destination_count);
-    struct inflight_batch *batch = (struct inflight_batch *)((uint8_t *)page + geometry->batch_offset);
+    struct inflight_batch *batch =
+        (struct inflight_batch *)((uint8_t *)page + geometry->batch_offset);
     atomic_store(&batch->armed_seq, start_seq);
     atomic_store(&batch->armed_position, start_position);
     atomic_thread_fence(memory_order_release);
@@ -204,9 +227,12 @@ static uint64_t batch_bytes(const struct channel_geometry *geometry)
     return (uint64_t)geometry->slot_count * geometry->slot_size;
 }
 
-/* Every descriptor that a reader still needs lies in order, inside the ring and inside its limits. */
-static const char *check_descriptors(const struct channel_page *page, const struct ring_descriptor *descriptors,
-                                     const struct channel_geometry *geometry, uint64_t from, uint64_t published)
+/* Every descriptor that a reader still needs lies in order, inside the ring and inside its limits.
+ */
+static const char *check_descriptors(const struct channel_page *page,
+                                     const struct ring_descriptor *descriptors,
+                                     const struct channel_geometry *geometry, uint64_t from,
+                                     uint64_t published)
 {
     uint64_t reserved = atomic_load_explicit(&page->reserved_position, memory_order_relaxed);
     uint64_t end_before = 0;
@@ -228,31 +254,35 @@ static const char *check_descriptors(const struct channel_page *page, const stru
         end_before = position + length;
         first = false;
     }
-    /* The writer goes on behind the last one; only a rewind and one batch may have been reserved since. */
+    /* The writer goes on behind the last one; only a rewind and one batch may have been reserved
+     * since. */
     if (!first && reserved - end_before > geometry->data_capacity + 2ull * batch_bytes(geometry))
         return "the reserved part of the ring goes too far beyond the last datagram";
     return NULL;
 }
 
-static const char *check_progress(const struct channel_page *page, const struct channel_geometry *geometry,
-                                  uint64_t published, uint64_t *ret_oldest)
+static const char *check_progress(const struct channel_page *page,
+                                  const struct channel_geometry *geometry, uint64_t published,
+                                  uint64_t *ret_oldest)
 {
     struct relay_progress relay;
     struct commit_progress commit;
     struct decimate_progress decimate;
-    if (!channel_page_read_relay(page, &relay) || relay.next_seq > published || relay.next_seq < page->start_seq)
+    if (!channel_page_read_relay(page, &relay) || relay.next_seq > published ||
+        relay.next_seq < page->start_seq)
         return "the relay's position is damaged";
-    if (!channel_page_read_commit(page, &commit) || commit.next_seq > published || commit.next_seq < page->start_seq ||
-        commit.block_start > commit.write_offset ||
+    if (!channel_page_read_commit(page, &commit) || commit.next_seq > published ||
+        commit.next_seq < page->start_seq || commit.block_start > commit.write_offset ||
         commit.recorded + commit.record_lost != commit.next_seq - page->start_seq)
         return "the log's commit slot is damaged";
     if (!channel_page_read_decimate(page, &decimate) || decimate.next_seq > published ||
         decimate.next_seq < page->start_seq)
         return "the decimator's position is damaged";
     uint64_t relay_attempted = atomic_load_explicit(&page->relay_attempted, memory_order_relaxed);
-    uint64_t decimate_attempted = atomic_load_explicit(&page->decimate_attempted, memory_order_relaxed);
-    if (relay_attempted < page->start_seq || relay_attempted > published || decimate_attempted < page->start_seq ||
-        decimate_attempted > published)
+    uint64_t decimate_attempted =
+        atomic_load_explicit(&page->decimate_attempted, memory_order_relaxed);
+    if (relay_attempted < page->start_seq || relay_attempted > published ||
+        decimate_attempted < page->start_seq || decimate_attempted > published)
         return "what was attempted to be sent is impossible";
     for (uint32_t i = 0; i < geometry->destination_count; i++) {
         struct destination_progress as_relay, as_decimate;
@@ -269,8 +299,8 @@ static const char *check_progress(const struct channel_page *page, const struct 
     return NULL;
 }
 
-static const char *check_batch(const struct channel_page *page, const struct channel_geometry *geometry,
-                               uint64_t published)
+static const char *check_batch(const struct channel_page *page,
+                               const struct channel_geometry *geometry, uint64_t published)
 {
     const struct inflight_batch *batch =
         (const struct inflight_batch *)((const uint8_t *)page + geometry->batch_offset);
@@ -290,13 +320,16 @@ static const char *check_batch(const struct channel_page *page, const struct cha
     return NULL;
 }
 
-/* Which descriptors have to be sound? Those of pending datagrams, as far as they were not lapped (a lapped one was
- * reused and says nothing), and always the last one: the writer goes on from there. */
-static const char *check_reserved_seq(const struct channel_page *page, const struct channel_geometry *geometry,
-                                      uint64_t published, uint64_t *oldest)
+/* Which descriptors have to be sound? Those of pending datagrams, as far as they were not lapped (a
+ * lapped one was reused and says nothing), and always the last one: the writer goes on from there.
+ */
+static const char *check_reserved_seq(const struct channel_page *page,
+                                      const struct channel_geometry *geometry, uint64_t published,
+                                      uint64_t *oldest)
 {
     uint64_t reserved = atomic_load_explicit(&page->reserved_seq, memory_order_relaxed);
-    if (reserved < published || reserved - published > (uint64_t)geometry->slot_count * geometry->segments_per_slot)
+    if (reserved < published ||
+        reserved - published > (uint64_t)geometry->slot_count * geometry->segments_per_slot)
         return "the reserved sequence number is impossible";
     if (*oldest == published && published > page->start_seq)
         *oldest = published - 1;
@@ -306,7 +339,8 @@ static const char *check_reserved_seq(const struct channel_page *page, const str
 }
 
 int channel_page_check(const struct channel_page *page, const struct ring_descriptor *descriptors,
-                       const struct channel_geometry *geometry, const char *channel, const char **ret_what)
+                       const struct channel_geometry *geometry, const char *channel,
+                       const char **ret_what)
 {
     const char *what = NULL;
     uint64_t published = atomic_load_explicit(&page->published, memory_order_acquire);
@@ -335,7 +369,8 @@ int channel_page_check(const struct channel_page *page, const struct ring_descri
 }
 
 bool channel_page_counters(const struct channel_page *page, const struct channel_spec *spec,
-                           const struct channel_geometry *geometry, struct counters *ret, uint64_t *ret_pending)
+                           const struct channel_geometry *geometry, struct counters *ret,
+                           uint64_t *ret_pending)
 {
     struct relay_progress relay;
     struct commit_progress commit;
@@ -359,7 +394,8 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
         const struct ring_descriptor *last =
             (const struct ring_descriptor *)((const uint8_t *)page + geometry->descriptor_offset) +
             (published - 1) % geometry->descriptor_count;
-        value[COUNTER_received_bytes] = atomic_load_explicit(&last->bytes_total, memory_order_relaxed);
+        value[COUNTER_received_bytes] =
+            atomic_load_explicit(&last->bytes_total, memory_order_relaxed);
         if (value[COUNTER_received_bytes] / geometry->slot_size > value[COUNTER_received])
             return false;
     }

@@ -4,17 +4,19 @@
  *   0                 channel page: identity, positions, progress slots, beats, last words
  *   batch_offset      in-flight batch (inflight.h): what recvmmsg is working on
  *   descriptor_offset one 64-byte descriptor per datagram, at seq % descriptor_count
- *   data_offset       data_capacity bytes of payload, then tail bytes used by the mirror mapping only (ring_map.h)
+ *   data_offset       data_capacity bytes of payload, then tail bytes used by the mirror mapping
+ * only (ring_map.h)
  *
- * Write order of one datagram's way, and what a worker that dies between two steps leaves (holdfast-internals.7):
- *   receiver  reserve -> arm batch -> recvmmsg -> fill descriptors -> published -> send -> relay slot flip
- *   recorder  encode into the segment -> commit slot flip                     (published .. commit.next_seq = pending)
- *   decimator decide and send -> decimate slot flip
- * A flip is one atomic word: slots come in pairs, the writer fills the idle one and then stores version + 1.
- * `published` counts datagrams; it is the only word by which a datagram comes to exist.
+ * Write order of one datagram's way, and what a worker that dies between two steps leaves
+ * (holdfast-internals.7): receiver  reserve -> arm batch -> recvmmsg -> fill descriptors ->
+ * published -> send -> relay slot flip recorder  encode into the segment -> commit slot flip
+ * (published .. commit.next_seq = pending) decimator decide and send -> decimate slot flip A flip
+ * is one atomic word: slots come in pairs, the writer fills the idle one and then stores version
+ * + 1. `published` counts datagrams; it is the only word by which a datagram comes to exist.
  *
- * The supervisor reads this page while the worker writes it and believes nothing: every reader here checks what it
- * returns. All fields that change are atomics, so that no two processes race in the sense of the language. */
+ * The supervisor reads this page while the worker writes it and believes nothing: every reader here
+ * checks what it returns. All fields that change are atomics, so that no two processes race in the
+ * sense of the language. */
 #ifndef HOLDFAST_COMMON_CHANNEL_PAGE_H
 #define HOLDFAST_COMMON_CHANNEL_PAGE_H
 
@@ -30,12 +32,12 @@
 #define CHANNEL_PAGE_VERSION 1u
 #define CACHE_LINE           64
 #define BATCH_SLOTS_MAX      64 /* datagrams (or, with receive_offload, coalesced runs) per recvmmsg */
-/* Datagrams in one coalesced run: UDP_MAX_SEGMENTS, 64 in kernels before 6.9. GRO itself joins at most 64, but what a
- * local sender sends with UDP_SEGMENT arrives uncut. */
-#define BATCH_SEGMENTS_MAX   128
+/* Datagrams in one coalesced run: UDP_MAX_SEGMENTS, 64 in kernels before 6.9. GRO itself joins at
+ * most 64, but what a local sender sends with UDP_SEGMENT arrives uncut. */
+#define BATCH_SEGMENTS_MAX 128
 
-/* Where everything is: a pure function of the channel's settings, so that a worker, its successor and a supervisor
- * that was restarted come to the same answer without asking the memory itself. */
+/* Where everything is: a pure function of the channel's settings, so that a worker, its successor
+ * and a supervisor that was restarted come to the same answer without asking the memory itself. */
 struct channel_geometry {
     uint64_t total_size;
     uint64_t batch_offset;
@@ -76,27 +78,25 @@ struct thread_beat {
     _Alignas(CACHE_LINE) _Atomic uint64_t beat_ns; /* CLOCK_MONOTONIC of the last sign of life */
     _Atomic uint32_t thread_id;                    /* gettid(2) */
     _Atomic uint32_t state;                        /* enum thread_state */
-    _Atomic uint64_t work_first;                   /* sequence numbers in work: [first, end); equal = none */
+    _Atomic uint64_t work_first; /* sequence numbers in work: [first, end); equal = none */
     _Atomic uint64_t work_end;
 };
 
 /* The consumers that may be killed by what a datagram contains. */
-enum consumer {
-    CONSUMER_RELAY,
-    CONSUMER_RECORD,
-    CONSUMER_DECIMATE,
-    CONSUMER_COUNT
-};
+enum consumer { CONSUMER_RELAY, CONSUMER_RECORD, CONSUMER_DECIMATE, CONSUMER_COUNT };
 
-/* Deaths of a consumer without progress at one place (poison datagrams). Written by successors at takeover. */
+/* Deaths of a consumer without progress at one place (poison datagrams). Written by successors at
+ * takeover. */
 struct consumer_trouble {
     _Atomic uint64_t seq;
     _Atomic uint32_t deaths;
-    _Atomic uint32_t cautious; /* go one datagram at a time until the datagram at seq_end - 1 is done */
+    _Atomic uint32_t
+        cautious; /* go one datagram at a time until the datagram at seq_end - 1 is done */
     _Atomic uint64_t seq_end;
 };
 
-/* One of a pair; see flip_current(). check covers the other words: a slot that was scribbled over is noticed. */
+/* One of a pair; see flip_current(). check covers the other words: a slot that was scribbled over
+ * is noticed. */
 struct relay_slot {
     _Atomic uint64_t next_seq; /* every datagram before it has been offered to every destination */
     _Atomic uint64_t truncated;
@@ -143,18 +143,20 @@ enum segmentation {
 #define LAST_WORDS_TEXT   256
 #define LAST_WORDS_NAME   48
 
-/* What a dying worker says about itself (last_words.c). Plain bytes: written once by one dying thread, read by the
- * supervisor after it has been waited for. `state` says how far the writing came. */
+/* What a dying worker says about itself (last_words.c). Plain bytes: written once by one dying
+ * thread, read by the supervisor after it has been waited for. `state` says how far the writing
+ * came. */
 struct last_words {
     _Atomic uint32_t state; /* 0 = none, 1 = being written, 2 = complete */
     int32_t signal;
-    int32_t code; /* si_code */
+    int32_t code;    /* si_code */
     uint32_t thread; /* enum channel_thread */
     uint64_t address;
     uint64_t time_ns; /* wall clock */
     uint64_t generation;
     uint32_t frame_count;
-    uint32_t sender; /* code <= 0: the process that sent the signal, as the dying one's namespace knows it */
+    uint32_t sender; /* code <= 0: the process that sent the signal, as the dying one's namespace
+                        knows it */
     uint64_t frames[LAST_WORDS_FRAMES]; /* addresses relative to the binary */
     char frame_names[LAST_WORDS_FRAMES][LAST_WORDS_NAME];
     char text[LAST_WORDS_TEXT]; /* an assertion's text */
@@ -171,19 +173,22 @@ struct channel_page {
     uint64_t start_position; /* 0, but for tests */
 
     _Alignas(CACHE_LINE) _Atomic uint64_t published; /* datagrams < published exist */
-    /* What the receiver may be overwriting: a reader's copy at (seq, position) is whole only if, after copying,
-     * position + capacity >= reserved_position and seq + descriptor_count >= reserved_seq. */
+    /* What the receiver may be overwriting: a reader's copy at (seq, position) is whole only if,
+     * after copying, position + capacity >= reserved_position and seq + descriptor_count >=
+     * reserved_seq. */
     _Alignas(CACHE_LINE) _Atomic uint64_t reserved_position;
     _Atomic uint64_t reserved_seq;
-    _Atomic uint32_t mapping; /* 0 = never mapped, 1 = double, 2 = mirror: how the last worker mapped the data */
-    /* The socket's drop counter just before datagram drops_from_seq: when the ring was made, or when a new socket came
-     * to an old ring. */
+    _Atomic uint32_t
+        mapping; /* 0 = never mapped, 1 = double, 2 = mirror: how the last worker mapped the data */
+    /* The socket's drop counter just before datagram drops_from_seq: when the ring was made, or
+     * when a new socket came to an old ring. */
     _Atomic uint32_t drops_base;
     _Atomic uint64_t drops_from_seq;
 
     _Alignas(CACHE_LINE) _Atomic uint64_t relay_version;
     struct relay_slot relay[2];
-    _Atomic uint64_t relay_attempted; /* datagrams before it may have been sent although relay.next_seq is lower */
+    _Atomic uint64_t relay_attempted; /* datagrams before it may have been sent although
+                                         relay.next_seq is lower */
     _Alignas(CACHE_LINE) _Atomic uint64_t commit_version;
     struct commit_slot commit[2];
     _Alignas(CACHE_LINE) _Atomic uint64_t decimate_version;
@@ -200,14 +205,16 @@ struct channel_page {
     struct thread_beat beats[CHANNEL_THREAD_COUNT];
     _Alignas(CACHE_LINE) struct consumer_trouble trouble[CONSUMER_COUNT];
     _Atomic uint64_t generation; /* of the worker that last attached */
-    _Atomic uint32_t test_step;  /* builds with test hooks only: the step at which to stop (steps.def) */
+    _Atomic uint32_t
+        test_step; /* builds with test hooks only: the step at which to stop (steps.def) */
     _Atomic uint32_t test_stopped;
     struct last_words last_words;
     /* Two slots per destination; relays follow relay_version, decimates decimate_version. */
     _Alignas(CACHE_LINE) struct destination_slot destinations[CHANNEL_DESTINATIONS_MAX][2];
 };
 
-/* One datagram. Eight atomic words: a lapped reader may look while the receiver overwrites, and then discards. */
+/* One datagram. Eight atomic words: a lapped reader may look while the receiver overwrites, and
+ * then discards. */
 struct ring_descriptor {
     _Atomic uint64_t position;    /* of the payload in the ring */
     _Atomic uint64_t time_ns;     /* kernel receive time, wall clock */
@@ -215,25 +222,29 @@ struct ring_descriptor {
     _Atomic uint64_t length_cut;  /* length << 32 | bytes cut off */
     _Atomic uint64_t drops;       /* kernel's drop counter << 32 | lost_before */
     _Atomic uint64_t address[2];  /* IPv6, or IPv4 in the first four bytes */
-    _Atomic uint64_t origin;      /* scope id << 32 | port (host order) << 16 | flags << 8 | family (4 or 6) */
+    _Atomic uint64_t
+        origin; /* scope id << 32 | port (host order) << 16 | flags << 8 | family (4 or 6) */
 };
 
 #define DATAGRAM_QUARANTINED 1u
 
 /* Set up a fresh page in mapped, zeroed memory. */
-void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry, const char *channel,
-                       uint64_t start_seq, uint64_t start_position);
+void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry,
+                       const char *channel, uint64_t start_seq, uint64_t start_position);
 
-/* Datagrams from from_seq on come from a socket whose drop counter (SO_RXQ_OVFL) stands at `drops` now. For the
- * supervisor, while no worker runs. */
+/* Datagrams from from_seq on come from a socket whose drop counter (SO_RXQ_OVFL) stands at `drops`
+ * now. For the supervisor, while no worker runs. */
 void channel_page_set_drops(struct channel_page *page, uint64_t from_seq, uint32_t drops);
 
-/* May this memory be continued? Checks identity, geometry and every position against each other, and the descriptors
- * of all pending datagrams. 0, or -EBADMSG with *ret_what saying what is wrong. Reads only inside `geometry`. */
+/* May this memory be continued? Checks identity, geometry and every position against each other,
+ * and the descriptors of all pending datagrams. 0, or -EBADMSG with *ret_what saying what is wrong.
+ * Reads only inside `geometry`. */
 int channel_page_check(const struct channel_page *page, const struct ring_descriptor *descriptors,
-                       const struct channel_geometry *geometry, const char *channel, const char **ret_what);
+                       const struct channel_geometry *geometry, const char *channel,
+                       const char **ret_what);
 
-/* Plain copies of the current slots. false when no sound one could be read (scribbled, or flipping all the time). */
+/* Plain copies of the current slots. false when no sound one could be read (scribbled, or flipping
+ * all the time). */
 struct relay_progress {
     uint64_t next_seq, truncated, kernel_dropped;
 };
@@ -253,20 +264,25 @@ bool channel_page_read_decimate(const struct channel_page *page, struct decimate
 bool channel_page_read_destination(const struct channel_page *page, uint32_t index, bool is_relay,
                                    struct destination_progress *ret);
 
-/* Fill the idle slot and flip. One writer each; counts: destination_progress of each relay / decimate in order. */
+/* Fill the idle slot and flip. One writer each; counts: destination_progress of each relay /
+ * decimate in order. */
 void channel_page_write_relay(struct channel_page *page, const struct relay_progress *progress,
                               const struct destination_progress *counts, uint32_t count);
 void channel_page_write_commit(struct channel_page *page, const struct commit_progress *progress);
-void channel_page_write_decimate(struct channel_page *page, const struct decimate_progress *progress,
-                                 const struct destination_progress *counts, uint32_t first_index, uint32_t count);
+void channel_page_write_decimate(struct channel_page *page,
+                                 const struct decimate_progress *progress,
+                                 const struct destination_progress *counts, uint32_t first_index,
+                                 uint32_t count);
 
-/* The ledger as of now; `recording` and the destination counts come from the spec. COUNTER_restarts stays 0: the
- * supervisor knows it. Also tells the pending datagrams of the recorder. false when the page can't be read. */
+/* The ledger as of now; `recording` and the destination counts come from the spec. COUNTER_restarts
+ * stays 0: the supervisor knows it. Also tells the pending datagrams of the recorder. false when
+ * the page can't be read. */
 bool channel_page_counters(const struct channel_page *page, const struct channel_spec *spec,
-                           const struct channel_geometry *geometry, struct counters *ret, uint64_t *ret_pending);
+                           const struct channel_geometry *geometry, struct counters *ret,
+                           uint64_t *ret_pending);
 
-static inline struct ring_descriptor *channel_page_descriptors(struct channel_page *page,
-                                                               const struct channel_geometry *geometry)
+static inline struct ring_descriptor *
+channel_page_descriptors(struct channel_page *page, const struct channel_geometry *geometry)
 {
     return (struct ring_descriptor *)((uint8_t *)page + geometry->descriptor_offset);
 }

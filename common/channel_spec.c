@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Socket addresses as text, and the limits of a channel's settings. Called by the configuration, by workers that were
- * handed a spec, and by the recorder for every new source. Must never believe a spec because of where it came from,
- * and must never look up a host name: a resolver blocks. */
+/* Socket addresses as text, and the limits of a channel's settings. Called by the configuration, by
+ * workers that were handed a spec, and by the recorder for every new source. Must never believe a
+ * spec because of where it came from, and must never look up a host name: a resolver blocks. */
 #include "common/channel_spec.h"
 
 #include <arpa/inet.h>
@@ -44,7 +44,8 @@ static char *put_ipv4(char *to, const uint8_t bytes[4])
     return to;
 }
 
-/* The kernel takes almost any byte in an interface name; the log's source is an Avro string and must be UTF-8. */
+/* The kernel takes almost any byte in an interface name; the log's source is an Avro string and
+ * must be UTF-8. */
 static bool is_plain_text(const char *text)
 {
     for (; *text; text++)
@@ -133,7 +134,8 @@ static int parse_scope(const char *text, uint32_t *ret_index)
     if (!interface_name_is_valid(text))
         return -EINVAL;
     unsigned index = if_nametoindex(text);
-    if (index == 0 && parse_number(text, UINT32_MAX, &number) == 0 && if_indextoname((unsigned)number, name))
+    if (index == 0 && parse_number(text, UINT32_MAX, &number) == 0 &&
+        if_indextoname((unsigned)number, name))
         index = (unsigned)number;
     if (index == 0)
         return -ENODEV;
@@ -191,7 +193,8 @@ int socket_address_parse(const char *text, union socket_address *ret_address)
     int result = socket_address_parse_host(host, &address);
     if (result < 0)
         return result;
-    /* Brackets and only brackets hold IPv6: without them its last group would be taken for a port. */
+    /* Brackets and only brackets hold IPv6: without them its last group would be taken for a port.
+     */
     if (bracket != (address.family == AF_INET6))
         return -EINVAL;
     if (bracket)
@@ -225,7 +228,8 @@ bool socket_address_equal(const union socket_address *a, const union socket_addr
 
 static bool is_name_byte(char byte)
 {
-    return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9');
+    return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') ||
+           (byte >= '0' && byte <= '9');
 }
 
 bool channel_name_is_valid(const char *name)
@@ -262,7 +266,8 @@ static bool is_optional_interface(const char name[IF_NAMESIZE])
     return name[0] == '\0' || interface_name_is_valid(name);
 }
 
-static const char *check_destination(const struct destination_spec *destination, enum destination_kind kind)
+static const char *check_destination(const struct destination_spec *destination,
+                                     enum destination_kind kind)
 {
     if (!channel_name_is_valid(destination->name))
         return "a destination's name";
@@ -294,7 +299,8 @@ static const char *check_record(const struct record_spec *record)
         return NULL;
     if (record->on_full > RECORD_ON_FULL_WAIT)
         return "record.on_full";
-    if (record->segment_size < CHANNEL_SEGMENT_SIZE_MIN || record->segment_size > CHANNEL_SEGMENT_SIZE_MAX)
+    if (record->segment_size < CHANNEL_SEGMENT_SIZE_MIN ||
+        record->segment_size > CHANNEL_SEGMENT_SIZE_MAX)
         return "record.segment_size";
     if (record->keep_free_ppm > 1000000)
         return "record.keep_free";

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* One channel's settings as plain data, as the configuration states them and as ASSIGN carries them to a worker.
- * No pointers: it crosses a process boundary. Every limit that both sides rely on is here. */
+/* One channel's settings as plain data, as the configuration states them and as ASSIGN carries them
+ * to a worker. No pointers: it crosses a process boundary. Every limit that both sides rely on is
+ * here. */
 #ifndef HOLDFAST_COMMON_CHANNEL_SPEC_H
 #define HOLDFAST_COMMON_CHANNEL_SPEC_H
 
@@ -10,17 +11,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHANNEL_NAME_SIZE     48    /* with the closing zero; names are [A-Za-z0-9_-]+ and start with a letter or digit */
-#define CHANNEL_DATAGRAM_MAX  65507 /* the largest UDP payload over IPv4 */
-#define CHANNEL_DESTINATIONS_MAX 240 /* relays and decimates together: SCM_RIGHTS takes 253 fds per message (unix(7)) */
-#define CHANNEL_CPUS_MAX      1024
-#define CHANNEL_RECEIVE_BUFFER_MAX (1023ull << 20) /* the kernel doubles it and counts in an int */
-#define CHANNEL_RING_SIZE_MIN  (64ull << 10)
-#define CHANNEL_RING_SIZE_MAX  (64ull << 30)
+#define CHANNEL_NAME_SIZE                                                                          \
+    48 /* with the closing zero; names are [A-Za-z0-9_-]+ and start with a letter or digit */
+#define CHANNEL_DATAGRAM_MAX 65507 /* the largest UDP payload over IPv4 */
+#define CHANNEL_DESTINATIONS_MAX                                                                   \
+    240 /* relays and decimates together: SCM_RIGHTS takes 253 fds per message (unix(7)) */
+#define CHANNEL_CPUS_MAX           1024
+#define CHANNEL_RECEIVE_BUFFER_MAX (1023ull << 20) /* the kernel doubles it and counts in an int   \
+                                                    */
+#define CHANNEL_RING_SIZE_MIN    (64ull << 10)
+#define CHANNEL_RING_SIZE_MAX    (64ull << 30)
 #define CHANNEL_BUSY_POLL_MAX_US 10000
-#define CHANNEL_SEGMENT_SIZE_MIN (1ull << 20) /* holds the header and several records of any size */
+#define CHANNEL_SEGMENT_SIZE_MIN (1ull << 20) /* holds the header and several records of any size  \
+                                               */
 #define CHANNEL_SEGMENT_SIZE_MAX (1ull << 40)
-#define CHANNEL_DECIMATE_MAX   1000000000ull /* keep_every, and max_rate per second */
+#define CHANNEL_DECIMATE_MAX     1000000000ull /* keep_every, and max_rate per second */
 
 /* An IPv4 or IPv6 socket address; family 0 means "none". */
 union socket_address {
@@ -35,19 +40,23 @@ union socket_address {
 
 /* Length for bind(2) and connect(2): by family. 0 for family 0. */
 socklen_t socket_address_length(const union socket_address *address);
-/* Returns the text's length. A scope is printed by interface name where the kernel knows it, else by number. */
+/* Returns the text's length. A scope is printed by interface name where the kernel knows it, else
+ * by number. */
 size_t socket_address_print(const union socket_address *address, char *buffer, size_t size);
 /* The same without port and brackets. */
 size_t socket_address_print_host(const union socket_address *address, char *buffer, size_t size);
-/* "127.0.0.1:26000", "[::1]:26000", "[fe80::1%lo]:26000". 0 or -EINVAL; a %scope must be an existing interface
- * (-ENODEV). Port 0 is refused. Host names are not looked up: a resolver could block the supervisor. */
+/* "127.0.0.1:26000", "[::1]:26000", "[fe80::1%lo]:26000". 0 or -EINVAL; a %scope must be an
+ * existing interface
+ * (-ENODEV). Port 0 is refused. Host names are not looked up: a resolver could block the
+ * supervisor. */
 int socket_address_parse(const char *text, union socket_address *ret_address);
 /* The same without a port: "10.0.0.7", "fe80::1%lo". */
 int socket_address_parse_host(const char *text, union socket_address *ret_address);
 bool socket_address_is_multicast(const union socket_address *address);
 bool socket_address_equal(const union socket_address *a, const union socket_address *b);
 
-/* A channel's or destination's name, see CHANNEL_NAME_SIZE. Looks at no more than that many bytes. */
+/* A channel's or destination's name, see CHANNEL_NAME_SIZE. Looks at no more than that many bytes.
+ */
 bool channel_name_is_valid(const char *name);
 /* Could the kernel have an interface of that name? Looks at no more than IF_NAMESIZE bytes. */
 bool interface_name_is_valid(const char *name);
@@ -59,8 +68,10 @@ enum ring_mapping_wanted {
 };
 
 enum record_on_full {
-    RECORD_ON_FULL_LAP = 0,  /* relay first: a recorder that is too slow loses the oldest, counted as record_lost */
-    RECORD_ON_FULL_WAIT = 1, /* record first: a full ring holds the receiver; the kernel buffer absorbs and counts */
+    RECORD_ON_FULL_LAP =
+        0, /* relay first: a recorder that is too slow loses the oldest, counted as record_lost */
+    RECORD_ON_FULL_WAIT =
+        1, /* record first: a full ring holds the receiver; the kernel buffer absorbs and counts */
 };
 
 enum destination_kind {
@@ -70,9 +81,9 @@ enum destination_kind {
 
 struct destination_spec {
     char name[CHANNEL_NAME_SIZE];
-    uint32_t kind; /* enum destination_kind */
-    uint32_t ttl;  /* multicast TTL or hop limit, 0..255; default 1 */
-    uint32_t loop; /* deliver multicast to this machine too: 0 or 1; default 1 */
+    uint32_t kind;               /* enum destination_kind */
+    uint32_t ttl;                /* multicast TTL or hop limit, 0..255; default 1 */
+    uint32_t loop;               /* deliver multicast to this machine too: 0 or 1; default 1 */
     char interface[IF_NAMESIZE]; /* outgoing interface for multicast; "" = by routing table */
     union socket_address to;
     uint64_t keep_every; /* decimate: keep seq % keep_every == keep_every - 1; 0 = not by count */
@@ -81,28 +92,28 @@ struct destination_spec {
 
 struct record_spec {
     uint32_t enabled;
-    uint32_t on_full;          /* enum record_on_full */
-    uint64_t segment_size;     /* bytes */
-    uint64_t segment_time_ns;  /* 0 = by size only */
-    uint64_t sync_ns;          /* 0 = never by itself */
-    uint64_t keep_for_ns;      /* 0 = for ever */
-    uint64_t keep_at_most;     /* bytes of sealed segments; 0 = no limit */
-    uint32_t keep_free_ppm;    /* keep this part of the file system free; 0 = no limit */
+    uint32_t on_full;         /* enum record_on_full */
+    uint64_t segment_size;    /* bytes */
+    uint64_t segment_time_ns; /* 0 = by size only */
+    uint64_t sync_ns;         /* 0 = never by itself */
+    uint64_t keep_for_ns;     /* 0 = for ever */
+    uint64_t keep_at_most;    /* bytes of sealed segments; 0 = no limit */
+    uint32_t keep_free_ppm;   /* keep this part of the file system free; 0 = no limit */
     uint32_t reserved;
 };
 
 struct channel_spec {
     char name[CHANNEL_NAME_SIZE];
     union socket_address listen;
-    char interface[IF_NAMESIZE]; /* for multicast joins; "" = the kernel chooses */
-    union socket_address source; /* source-specific join; family 0 = any source */
-    uint64_t receive_buffer;     /* bytes wanted of SO_RCVBUF */
-    uint64_t ring_size;          /* bytes of payload; rounded up to whole pages */
-    uint64_t busy_poll_us;       /* SO_BUSY_POLL; 0 = off */
-    uint32_t max_datagram;       /* 1..CHANNEL_DATAGRAM_MAX; longer datagrams are cut */
-    uint32_t mapping;            /* enum ring_mapping_wanted */
-    uint32_t receive_offload;    /* UDP_GRO: 0 or 1 */
-    uint32_t realtime_priority;  /* SCHED_FIFO 1..99 for the receiver thread; 0 = off */
+    char interface[IF_NAMESIZE];          /* for multicast joins; "" = the kernel chooses */
+    union socket_address source;          /* source-specific join; family 0 = any source */
+    uint64_t receive_buffer;              /* bytes wanted of SO_RCVBUF */
+    uint64_t ring_size;                   /* bytes of payload; rounded up to whole pages */
+    uint64_t busy_poll_us;                /* SO_BUSY_POLL; 0 = off */
+    uint32_t max_datagram;                /* 1..CHANNEL_DATAGRAM_MAX; longer datagrams are cut */
+    uint32_t mapping;                     /* enum ring_mapping_wanted */
+    uint32_t receive_offload;             /* UDP_GRO: 0 or 1 */
+    uint32_t realtime_priority;           /* SCHED_FIFO 1..99 for the receiver thread; 0 = off */
     uint64_t cpus[CHANNEL_CPUS_MAX / 64]; /* allowed CPUs as a bit set; all zero = any */
     struct record_spec record;
     uint32_t relay_count;
@@ -122,8 +133,8 @@ static inline size_t channel_spec_size(uint32_t destination_count)
     return sizeof(struct channel_spec) + destination_count * sizeof(struct destination_spec);
 }
 
-/* Is every field within its limits, given that size bytes arrived? A worker asks before it believes an ASSIGN.
- * 0, or -EBADMSG with *ret_what naming the field. */
+/* Is every field within its limits, given that size bytes arrived? A worker asks before it believes
+ * an ASSIGN. 0, or -EBADMSG with *ret_what naming the field. */
 int channel_spec_check(const struct channel_spec *spec, size_t size, const char **ret_what);
 
 #endif

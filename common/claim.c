@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The claim on a ring. Taken by a channel's worker before it looks at the ring, asked for by the supervisor before it
- * lends a ring that it has restored. Must not be an open file description's lock (flock(2), F_OFD_SETLK): descriptions
- * are shared by everybody who was handed the descriptor, and would not tell the generations apart. */
+/* The claim on a ring. Taken by a channel's worker before it looks at the ring, asked for by the
+ * supervisor before it lends a ring that it has restored. Must not be an open file description's
+ * lock (flock(2), F_OFD_SETLK): descriptions are shared by everybody who was handed the descriptor,
+ * and would not tell the generations apart. */
 #include "common/claim.h"
 
 #include <errno.h>
@@ -56,7 +57,8 @@ pid_t claim_evict(int memfd)
     int process = (int)syscall(SYS_pidfd_open, holder, 0);
     if (process < 0)
         return errno == ESRCH ? 0 : -errno;
-    /* The pid may have been given to somebody else before pidfd_open(2), but not while its owner holds the claim. */
+    /* The pid may have been given to somebody else before pidfd_open(2), but not while its owner
+     * holds the claim. */
     pid_t result = 0;
     if (find_holder(memfd) == holder)
         result = syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0) < 0 ? -errno : holder;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The control protocol's framing and shapes. Called by the supervisor with whatever a client sends and by holdfastctl
- * with whatever answers: no input may make it read outside its bounds, recurse without limit or keep more than one
- * line of the limit's length. */
+/* The control protocol's framing and shapes. Called by the supervisor with whatever a client sends
+ * and by holdfastctl with whatever answers: no input may make it read outside its bounds, recurse
+ * without limit or keep more than one line of the limit's length. */
 #include "common/control_protocol.h"
 
 #include <errno.h>
@@ -10,7 +10,8 @@
 #include <string.h>
 
 const struct control_verb_info control_verb_infos[VERB_COUNT] = {
-#define VERB(identifier, name, arguments, effect, visibility, help) {name, arguments, effect, visibility, help},
+#define VERB(identifier, name, arguments, effect, visibility, help)                                \
+    {name, arguments, effect, visibility, help},
 #include "common/verbs.def"
 #undef VERB
 };
@@ -116,12 +117,14 @@ static int request_refuse(char why[CONTROL_WHY_SIZE], const char *text)
     return CONTROL_ERROR_REQUEST;
 }
 
-int control_request_parse(const char *line, size_t length, struct control_request *ret, char why[CONTROL_WHY_SIZE])
+int control_request_parse(const char *line, size_t length, struct control_request *ret,
+                          char why[CONTROL_WHY_SIZE])
 {
     json_error_t error;
 
     *ret = (struct control_request){0};
-    /* jansson itself refuses more than 2048 levels of nesting, bytes that are not UTF-8, and zero bytes. */
+    /* jansson itself refuses more than 2048 levels of nesting, bytes that are not UTF-8, and zero
+     * bytes. */
     ret->whole = json_loadb(line, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (!ret->whole) {
         char text[CONTROL_WHY_SIZE - 32];
@@ -160,7 +163,8 @@ void control_request_release(struct control_request *request)
 
 static char *print_line(json_t *whole, size_t *ret_length)
 {
-    char *text = whole ? json_dumps(whole, JSON_COMPACT | JSON_REAL_PRECISION(CONTROL_REAL_DIGITS)) : NULL;
+    char *text =
+        whole ? json_dumps(whole, JSON_COMPACT | JSON_REAL_PRECISION(CONTROL_REAL_DIGITS)) : NULL;
     size_t length = text ? strlen(text) : 0;
     char *line = text ? realloc(text, length + 2) : NULL;
     if (line) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the supervisor's control socket and its clients agree on: verbs (verbs.def), error codes, limits, and the
- * framing: JSON-RPC 2.0 (https://www.jsonrpc.org/specification), one object per line. holdfastctl.1 describes it for
- * users. */
+/* What the supervisor's control socket and its clients agree on: verbs (verbs.def), error codes,
+ * limits, and the framing: JSON-RPC 2.0 (https://www.jsonrpc.org/specification), one object per
+ * line. holdfastctl.1 describes it for users. */
 #ifndef HOLDFAST_COMMON_CONTROL_PROTOCOL_H
 #define HOLDFAST_COMMON_CONTROL_PROTOCOL_H
 
@@ -11,10 +11,12 @@
 
 #define CONTROL_SOCKET_DEFAULT  "/run/holdfast/control.sock"
 #define CONTROL_SOCKET_VARIABLE "HOLDFAST_SOCKET"
-#define CONTROL_REQUEST_MAX     (64u * 1024)          /* bytes of a line to the supervisor, without its newline */
-#define CONTROL_ANSWER_MAX      (256u * 1024 * 1024)  /* bytes of a line that holdfastctl is ready to read */
-#define CONTROL_WHY_SIZE        160
-#define CONTROL_REAL_DIGITS     15 /* a time of day to the microsecond, and no 0.30000000000000004 */
+#define CONTROL_REQUEST_MAX                                                                        \
+    (64u * 1024) /* bytes of a line to the supervisor, without its newline */
+#define CONTROL_ANSWER_MAX                                                                         \
+    (256u * 1024 * 1024) /* bytes of a line that holdfastctl is ready to read */
+#define CONTROL_WHY_SIZE    160
+#define CONTROL_REAL_DIGITS 15 /* a time of day to the microsecond, and no 0.30000000000000004 */
 
 enum control_error {
     CONTROL_ERROR_PARSE = -32700,
@@ -22,8 +24,9 @@ enum control_error {
     CONTROL_ERROR_METHOD = -32601,
     CONTROL_ERROR_PARAMS = -32602,
     CONTROL_ERROR_INTERNAL = -32603,
-    CONTROL_ERROR_REFUSED = -32000, /* understood, but not possible as things are: the message says why */
-    CONTROL_ERROR_BUSY = -32001,    /* too many clients */
+    CONTROL_ERROR_REFUSED =
+        -32000, /* understood, but not possible as things are: the message says why */
+    CONTROL_ERROR_BUSY = -32001, /* too many clients */
 };
 
 enum control_verb_arguments {
@@ -64,15 +67,16 @@ extern const struct control_verb_info control_verb_infos[VERB_COUNT];
 /* By name; VERB_COUNT when there is none. */
 enum control_verb_id control_verb_find(const char *name);
 
-/* "ping, status, check, ...": what can be asked of the supervisor, or with `offline` everything holdfastctl does. */
+/* "ping, status, check, ...": what can be asked of the supervisor, or with `offline` everything
+ * holdfastctl does. */
 void control_verb_list(bool offline, char *buffer, size_t size);
 
 /* ---- lines out of a byte stream, with a limit ---- */
 
 struct control_lines {
-    char *bytes;    /* NULL when empty: a silent client costs nothing */
-    size_t size;    /* allocated */
-    size_t start;   /* first byte that was not handed out */
+    char *bytes;  /* NULL when empty: a silent client costs nothing */
+    size_t size;  /* allocated */
+    size_t start; /* first byte that was not handed out */
     size_t end;
     size_t scanned; /* no newline in [start, scanned) */
     size_t limit;   /* longest line, without its newline */
@@ -81,8 +85,8 @@ struct control_lines {
 void control_lines_init(struct control_lines *lines, size_t limit);
 void control_lines_free(struct control_lines *lines);
 
-/* Where to read the next bytes to, and how many at most. 0 or -ENOMEM; -EMSGSIZE when the line that is being
- * received is longer than the limit. Moves the bytes: a line handed out before is gone. */
+/* Where to read the next bytes to, and how many at most. 0 or -ENOMEM; -EMSGSIZE when the line that
+ * is being received is longer than the limit. Moves the bytes: a line handed out before is gone. */
 int control_lines_room(struct control_lines *lines, char **ret_to, size_t *ret_size);
 void control_lines_added(struct control_lines *lines, size_t count);
 
@@ -101,21 +105,24 @@ struct control_request {
     const json_t *id;     /* NULL for a notification */
 };
 
-/* Take one line apart. 0, or a JSON-RPC error code with why; ret->id is then the id to answer with, NULL meaning null.
- * To be released in every case. */
-int control_request_parse(const char *line, size_t length, struct control_request *ret, char why[CONTROL_WHY_SIZE]);
+/* Take one line apart. 0, or a JSON-RPC error code with why; ret->id is then the id to answer with,
+ * NULL meaning null. To be released in every case. */
+int control_request_parse(const char *line, size_t length, struct control_request *ret,
+                          char why[CONTROL_WHY_SIZE]);
 void control_request_release(struct control_request *request);
 
-/* Lines to send, newline included; to be freed. NULL when memory is short. References are taken over; an id of NULL
- * is sent as null. */
+/* Lines to send, newline included; to be freed. NULL when memory is short. References are taken
+ * over; an id of NULL is sent as null. */
 char *control_print_request(int id, const char *method, json_t *params, size_t *ret_length);
 char *control_print_result(const json_t *id, json_t *result, size_t *ret_length);
 char *control_print_error(const json_t *id, int code, json_t *message, size_t *ret_length);
 
-/* A JSON string of any bytes: what is not UTF-8 becomes '?'. For text from peers and shared memory. */
+/* A JSON string of any bytes: what is not UTF-8 becomes '?'. For text from peers and shared memory.
+ */
 json_t *control_text(const char *text);
 
-/* For quoting a peer's text in a log line or an error: at most size - 1 characters, printable ASCII only. */
+/* For quoting a peer's text in a log line or an error: at most size - 1 characters, printable ASCII
+ * only. */
 void control_quote(const char *text, char *buffer, size_t size);
 
 #endif

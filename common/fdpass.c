@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* SCM_RIGHTS, strictly: what does not fit exactly is refused, and every descriptor that came along is closed. */
+/* SCM_RIGHTS, strictly: what does not fit exactly is refused, and every descriptor that came along
+ * is closed. */
 #include "common/fdpass.h"
 
 #include <errno.h>
@@ -11,7 +12,8 @@
 
 #define FDS_MAX 253 /* SCM_MAX_FD */
 
-int fdpass_send(int socket, const struct iovec *parts, int part_count, const int *fds, uint32_t count)
+int fdpass_send(int socket, const struct iovec *parts, int part_count, const int *fds,
+                uint32_t count)
 {
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS_MAX * sizeof(int))];
     struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)part_count};
@@ -36,12 +38,14 @@ int fdpass_send(int socket, const struct iovec *parts, int part_count, const int
     }
 }
 
-/* Collect the fds of every SCM_RIGHTS part; the kernel has installed them already, so none may be overlooked. */
+/* Collect the fds of every SCM_RIGHTS part; the kernel has installed them already, so none may be
+ * overlooked. */
 static int collect_fds(struct msghdr *message, int *fds, uint32_t capacity, uint32_t *ret_count)
 {
     int result = 0;
     uint32_t count = 0;
-    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header)) {
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header;
+         header = CMSG_NXTHDR(message, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
             result = -EBADMSG;
             continue;
@@ -62,12 +66,15 @@ static int collect_fds(struct msghdr *message, int *fds, uint32_t capacity, uint
     return result;
 }
 
-ssize_t fdpass_receive(int socket, void *buffer, size_t size, int *ret_fds, uint32_t capacity, uint32_t *ret_count)
+ssize_t fdpass_receive(int socket, void *buffer, size_t size, int *ret_fds, uint32_t capacity,
+                       uint32_t *ret_count)
 {
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS_MAX * sizeof(int))];
     struct iovec part = {buffer, size};
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof control};
     ssize_t length;
 
     *ret_count = 0;

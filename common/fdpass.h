@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Bytes with file descriptors over a Unix SOCK_SEQPACKET socket (unix(7), cmsg(3)): strict, CLOEXEC, no leak. */
+/* Bytes with file descriptors over a Unix SOCK_SEQPACKET socket (unix(7), cmsg(3)): strict,
+ * CLOEXEC, no leak. */
 #ifndef HOLDFAST_COMMON_FDPASS_H
 #define HOLDFAST_COMMON_FDPASS_H
 
@@ -8,13 +9,16 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* Send the parts as one packet, with count fds (0..253). 0 or -errno (-EAGAIN when the queue is full). */
-int fdpass_send(int socket, const struct iovec *parts, int part_count, const int *fds, uint32_t count);
+/* Send the parts as one packet, with count fds (0..253). 0 or -errno (-EAGAIN when the queue is
+ * full). */
+int fdpass_send(int socket, const struct iovec *parts, int part_count, const int *fds,
+                uint32_t count);
 
-/* Receive one packet. ret_fds must have room for capacity fds; *ret_count says how many came (all CLOEXEC).
- * Returns the packet's length, 0 at end of stream (a bare empty packet looks the same), -EBADMSG when packet or
- * control data did not fit, the control data is not plain SCM_RIGHTS, or an empty packet brought fds (whatever fds
- * came are closed then), or -errno. */
-ssize_t fdpass_receive(int socket, void *buffer, size_t size, int *ret_fds, uint32_t capacity, uint32_t *ret_count);
+/* Receive one packet. ret_fds must have room for capacity fds; *ret_count says how many came (all
+ * CLOEXEC). Returns the packet's length, 0 at end of stream (a bare empty packet looks the same),
+ * -EBADMSG when packet or control data did not fit, the control data is not plain SCM_RIGHTS, or an
+ * empty packet brought fds (whatever fds came are closed then), or -errno. */
+ssize_t fdpass_receive(int socket, void *buffer, size_t size, int *ret_fds, uint32_t capacity,
+                       uint32_t *ret_count);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Arming, publishing and recovering the in-flight batch. Called by the receiver, and once by a successor before its
- * receiver starts. Must never follow a pointer or believe a length found in the shared array. */
+/* Arming, publishing and recovering the in-flight batch. Called by the receiver, and once by a
+ * successor before its receiver starts. Must never follow a pointer or believe a length found in
+ * the shared array. */
 #include "common/inflight.h"
 
 #include <assert.h>
@@ -14,7 +15,8 @@
 #define store_relaxed(word, value) atomic_store_explicit(&(word), (value), memory_order_relaxed)
 
 _Static_assert(sizeof(struct sockaddr_in6) <= INFLIGHT_NAME_SIZE, "an IPv6 source address fits");
-_Static_assert(INFLIGHT_CONTROL_SIZE >= CMSG_SPACE(sizeof(struct timespec)) + 2 * CMSG_SPACE(sizeof(int)),
+_Static_assert(INFLIGHT_CONTROL_SIZE >=
+                   CMSG_SPACE(sizeof(struct timespec)) + 2 * CMSG_SPACE(sizeof(int)),
                "all three control messages fit");
 
 struct mmsghdr *inflight_arm(struct ring_writer *writer, uint32_t count)
@@ -31,8 +33,8 @@ struct mmsghdr *inflight_arm(struct ring_writer *writer, uint32_t count)
     store_relaxed(batch->count, count);
     for (uint32_t i = 0; i < count; i++) {
         struct mmsghdr *message = &batch->messages[i];
-        batch->vectors[i] =
-            (struct iovec){ring_map_at(&ring->data, writer->position + (uint64_t)i * slot_size), room};
+        batch->vectors[i] = (struct iovec){
+            ring_map_at(&ring->data, writer->position + (uint64_t)i * slot_size), room};
         message->msg_hdr = (struct msghdr){.msg_name = batch->names[i],
                                            .msg_namelen = INFLIGHT_NAME_SIZE,
                                            .msg_iov = &batch->vectors[i],
@@ -46,7 +48,8 @@ struct mmsghdr *inflight_arm(struct ring_writer *writer, uint32_t count)
     return batch->messages;
 }
 
-/* What one message's control data says. The buffer is shared memory: every length is bounded by what fits. */
+/* What one message's control data says. The buffer is shared memory: every length is bounded by
+ * what fits. */
 struct control_values {
     uint64_t time_ns;
     uint32_t drops;
@@ -72,11 +75,14 @@ static void read_control(const uint8_t *control, size_t length, struct control_v
             memcpy(&time, value, sizeof time);
             if (time.tv_sec >= 0 && time.tv_nsec >= 0 && time.tv_nsec < (long)NS_PER_S)
                 ret->time_ns = timespec_ns(&time);
-        } else if (header.cmsg_level == SOL_SOCKET && header.cmsg_type == SO_RXQ_OVFL && size >= sizeof(uint32_t)) {
+        } else if (header.cmsg_level == SOL_SOCKET && header.cmsg_type == SO_RXQ_OVFL &&
+                   size >= sizeof(uint32_t)) {
             memcpy(&ret->drops, value, sizeof ret->drops);
             ret->has_drops = true;
-        } else if (header.cmsg_level == SOL_UDP && header.cmsg_type == UDP_GRO && size >= sizeof(uint16_t)) {
-            /* the kernel writes an int; its low half is the segment size on every byte order it supports here */
+        } else if (header.cmsg_level == SOL_UDP && header.cmsg_type == UDP_GRO &&
+                   size >= sizeof(uint16_t)) {
+            /* the kernel writes an int; its low half is the segment size on every byte order it
+             * supports here */
             int segment_size = 0;
             memcpy(&segment_size, value, size < sizeof segment_size ? size : sizeof segment_size);
             if (segment_size > 0 && segment_size <= 65535)
@@ -90,11 +96,13 @@ static void read_source(const uint8_t *name, struct ring_entry *entry)
 {
     union socket_address source;
     memset(&source, 0, sizeof source);
-    memcpy(&source, name, sizeof source.v6 < INFLIGHT_NAME_SIZE ? sizeof source.v6 : INFLIGHT_NAME_SIZE);
+    memcpy(&source, name,
+           sizeof source.v6 < INFLIGHT_NAME_SIZE ? sizeof source.v6 : INFLIGHT_NAME_SIZE);
     entry->address[0] = entry->address[1] = 0;
     if (source.family == AF_INET6) {
         memcpy(entry->address, &source.v6.sin6_addr, sizeof source.v6.sin6_addr);
-        entry->origin = (uint64_t)source.v6.sin6_scope_id << 32 | (uint64_t)ntohs(source.v6.sin6_port) << 16 | 6;
+        entry->origin = (uint64_t)source.v6.sin6_scope_id << 32 |
+                        (uint64_t)ntohs(source.v6.sin6_port) << 16 | 6;
     } else {
         memcpy(entry->address, &source.v4.sin_addr, sizeof source.v4.sin_addr);
         entry->origin = (uint64_t)ntohs(source.v4.sin_port) << 16 | 4;
@@ -102,7 +110,8 @@ static void read_source(const uint8_t *name, struct ring_entry *entry)
 }
 
 /* Append one message's datagrams from `index` on; returns how many. */
-static uint32_t append_message(struct ring_writer *writer, uint32_t slot, uint32_t index, uint64_t *ret_end)
+static uint32_t append_message(struct ring_writer *writer, uint32_t slot, uint32_t index,
+                               uint64_t *ret_end)
 {
     const struct ring *ring = writer->ring;
     const struct inflight_batch *batch = ring->batch;
@@ -128,12 +137,15 @@ static uint32_t append_message(struct ring_writer *writer, uint32_t slot, uint32
         ring_append(writer, index, &entry);
         return 1;
     }
-    /* The run as a whole first: mirrored one by one, a datagram that starts behind the wrap would be taken for one
-     * that was received at the front, and overwritten with what lies there. */
+    /* The run as a whole first: mirrored one by one, a datagram that starts behind the wrap would
+     * be taken for one that was received at the front, and overwritten with what lies there. */
     ring_map_mirror(&ring->data, position, kept);
     uint32_t count = 0;
-    for (uint32_t at = 0; at < kept && count < ring->geometry.segments_per_slot; at += segment, count++) {
-        bool last = count + 1 == ring->geometry.segments_per_slot; /* a kernel with longer runs: nothing goes unseen */
+    for (uint32_t at = 0; at < kept && count < ring->geometry.segments_per_slot;
+         at += segment, count++) {
+        bool last =
+            count + 1 ==
+            ring->geometry.segments_per_slot; /* a kernel with longer runs: nothing goes unseen */
         uint32_t length = kept - at < segment || last ? kept - at : segment;
         entry.position = position + at;
         entry.length = length < segment ? length : segment;
@@ -157,7 +169,8 @@ uint32_t inflight_publish(struct ring_writer *writer, uint32_t delivered)
 }
 
 /* The kernel fills from the front; the first sentinel still there ends what it delivered. */
-static uint32_t count_delivered(const struct inflight_batch *batch, const struct channel_geometry *geometry)
+static uint32_t count_delivered(const struct inflight_batch *batch,
+                                const struct channel_geometry *geometry)
 {
     uint32_t count = load_relaxed(batch->count);
     uint32_t delivered = 0;
@@ -167,12 +180,14 @@ static uint32_t count_delivered(const struct inflight_batch *batch, const struct
     return delivered;
 }
 
-uint32_t inflight_unpublished(const struct channel_page *page, const struct channel_geometry *geometry)
+uint32_t inflight_unpublished(const struct channel_page *page,
+                              const struct channel_geometry *geometry)
 {
     const struct inflight_batch *batch =
         (const struct inflight_batch *)((const uint8_t *)page + geometry->batch_offset);
     if (atomic_load_explicit(&batch->armed, memory_order_acquire) != 1 ||
-        load_relaxed(batch->armed_seq) != atomic_load_explicit(&page->published, memory_order_acquire))
+        load_relaxed(batch->armed_seq) !=
+            atomic_load_explicit(&page->published, memory_order_acquire))
         return 0;
     return count_delivered(batch, geometry);
 }
@@ -182,7 +197,8 @@ uint32_t inflight_recover(struct ring_writer *writer)
     const struct inflight_batch *batch = writer->ring->batch;
 
     if (atomic_load_explicit(&batch->armed, memory_order_acquire) != 1 ||
-        load_relaxed(batch->armed_seq) != writer->seq || load_relaxed(batch->armed_position) != writer->position)
+        load_relaxed(batch->armed_seq) != writer->seq ||
+        load_relaxed(batch->armed_position) != writer->position)
         return 0;
     uint32_t delivered = count_delivered(batch, &writer->ring->geometry);
     if (delivered == 0)

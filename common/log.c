@@ -53,7 +53,8 @@ void log_line(enum log_level level, const char *format, ...)
     size_t length = (size_t)(prefix + (body > 0 ? body : 0));
     if (length > sizeof line - 2)
         length = sizeof line - 2;
-    for (size_t i = 0; i < length; i++) /* one event, one line: also when a peer's text is quoted in it */
+    for (size_t i = 0; i < length;
+         i++) /* one event, one line: also when a peer's text is quoted in it */
         if (line[i] == '\n' || line[i] == '\r')
             line[i] = ' ';
     line[length++] = '\n';

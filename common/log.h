@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/* One line per event on stderr. Under systemd each line carries its priority as "<N>" (sd-daemon(3)), elsewhere
- * a time and a word. Only those who decide call this: supervisor/ and worker/, never common/. */
+/* One line per event on stderr. Under systemd each line carries its priority as "<N>"
+ * (sd-daemon(3)), elsewhere a time and a word. Only those who decide call this: supervisor/ and
+ * worker/, never common/. */
 #ifndef HOLDFAST_COMMON_LOG_H
 #define HOLDFAST_COMMON_LOG_H
 
 enum log_level { /* the syslog(3) priorities */
-    LOG_LEVEL_ERROR = 3,
-    LOG_LEVEL_WARNING = 4,
-    LOG_LEVEL_NOTICE = 5,
-    LOG_LEVEL_INFO = 6,
-    LOG_LEVEL_DEBUG = 7,
+                 LOG_LEVEL_ERROR = 3,
+                 LOG_LEVEL_WARNING = 4,
+                 LOG_LEVEL_NOTICE = 5,
+                 LOG_LEVEL_INFO = 6,
+                 LOG_LEVEL_DEBUG = 7,
 };
 
-/* who: "holdfastd", "archive" or "channel engine"; kept as a copy. Reads $JOURNAL_STREAM and $HOLDFAST_DEBUG. */
+/* who: "holdfastd", "archive" or "channel engine"; kept as a copy. Reads $JOURNAL_STREAM and
+ * $HOLDFAST_DEBUG. */
 void log_open(const char *who);
 
-/* One write(2) per line, cut at 1 KiB. Safe from several threads. A reader that is gone or full never blocks or
- * kills the process: the line is dropped. */
+/* One write(2) per line, cut at 1 KiB. Safe from several threads. A reader that is gone or full
+ * never blocks or kills the process: the line is dropped. */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#define log_error(...) log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_error(...)   log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)
-#define log_notice(...) log_line(LOG_LEVEL_NOTICE, __VA_ARGS__)
-#define log_info(...) log_line(LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_debug(...) log_line(LOG_LEVEL_DEBUG, __VA_ARGS__)
+#define log_notice(...)  log_line(LOG_LEVEL_NOTICE, __VA_ARGS__)
+#define log_info(...)    log_line(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)   log_line(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The message table as code: what is sent has exactly the declared shape, and nothing else is ever received.
- * Called by the supervisor for every child and by every child for fd 3. Must never leak a received descriptor. */
+/* The message table as code: what is sent has exactly the declared shape, and nothing else is ever
+ * received. Called by the supervisor for every child and by every child for fd 3. Must never leak a
+ * received descriptor. */
 #include "common/message.h"
 
 #include <errno.h>
@@ -21,12 +22,14 @@ struct message_shape {
 #define SHAPES_END 32
 
 static const struct message_shape shapes[SHAPES_END] = {
-#define MESSAGE(NAME, number, direction, payload, fds) [number] = {#NAME, direction, sizeof(struct message_##payload), fds},
+#define MESSAGE(NAME, number, direction, payload, fds)                                             \
+    [number] = {#NAME, direction, sizeof(struct message_##payload), fds},
 #include "common/message.def"
 #undef MESSAGE
 };
 
-_Static_assert(sizeof(struct message_header) + sizeof(struct message_assign) + sizeof(struct channel_spec) +
+_Static_assert(sizeof(struct message_header) + sizeof(struct message_assign) +
+                       sizeof(struct channel_spec) +
                        CHANNEL_DESTINATIONS_MAX * sizeof(struct destination_spec) <=
                    MESSAGE_SIZE_MAX,
                "the largest ASSIGN fits");
@@ -53,11 +56,12 @@ uint32_t message_fd_count(unsigned type, const void *payload)
     const struct channel_spec *spec = message_assign_spec(assign);
     if (!spec)
         return 0;
-    return 2 + (assign->has_log ? 1 : 0) + (assign->has_next ? 1 : 0) + channel_spec_destination_count(spec);
+    return 2 + (assign->has_log ? 1 : 0) + (assign->has_next ? 1 : 0) +
+           channel_spec_destination_count(spec);
 }
 
-int message_send(int socket, enum message_type type, uint64_t generation, const void *payload, size_t payload_size,
-                 const int *fds, uint32_t fd_count)
+int message_send(int socket, enum message_type type, uint64_t generation, const void *payload,
+                 size_t payload_size, const int *fds, uint32_t fd_count)
 {
     struct message_header header = {.magic = MESSAGE_MAGIC,
                                     .version = MESSAGE_VERSION,
@@ -84,7 +88,8 @@ static const char *check_assign(struct message_assign *assign, size_t payload_si
     if (assign->has_log > 1 || assign->has_next > 1 ||
         (assign->role == ROLE_ARCHIVE && (assign->has_log || assign->has_next)))
         return "segments that can't be";
-    if (assign->spec_size && channel_spec_check((struct channel_spec *)(assign + 1), assign->spec_size, &what) < 0)
+    if (assign->spec_size &&
+        channel_spec_check((struct channel_spec *)(assign + 1), assign->spec_size, &what) < 0)
         return what;
     return NULL;
 }
@@ -141,8 +146,8 @@ static void terminate_texts(unsigned type, void *payload)
 }
 
 /* NULL when the packet is exactly what its header and the table say. */
-static const char *check_packet(struct message *message, size_t length, enum message_direction direction,
-                                uint32_t fd_count)
+static const char *check_packet(struct message *message, size_t length,
+                                enum message_direction direction, uint32_t fd_count)
 {
     const struct message_header *header = &message->header;
     if (length < sizeof *header)
@@ -168,7 +173,8 @@ static const char *check_packet(struct message *message, size_t length, enum mes
     } else if (header->payload_size != shape->payload_size) {
         return "wrong size";
     }
-    if (header->type == MESSAGE_RECOVER && ((const struct message_recover *)payload)->keep_count > 2)
+    if (header->type == MESSAGE_RECOVER &&
+        ((const struct message_recover *)payload)->keep_count > 2)
         return "more segments to keep than it has room for";
     terminate_texts(header->type, payload);
     if (header->fd_count != fd_count || message_fd_count(header->type, payload) != fd_count)
@@ -176,18 +182,21 @@ static const char *check_packet(struct message *message, size_t length, enum mes
     return NULL;
 }
 
-int message_receive(int socket, enum message_direction direction, struct message *ret, const char **ret_what)
+int message_receive(int socket, enum message_direction direction, struct message *ret,
+                    const char **ret_what)
 {
     uint32_t fd_count;
     ret->header.fd_count = 0;
     *ret_what = "";
-    ssize_t length = fdpass_receive(socket, ret->bytes, sizeof ret->bytes, ret->fds, MESSAGE_FDS_MAX, &fd_count);
+    ssize_t length =
+        fdpass_receive(socket, ret->bytes, sizeof ret->bytes, ret->fds, MESSAGE_FDS_MAX, &fd_count);
     if (length == -EBADMSG)
         *ret_what = "packet or file descriptors truncated";
     if (length <= 0)
         return (int)length;
     memset(&ret->header, 0, sizeof ret->header);
-    memcpy(&ret->header, ret->bytes, (size_t)length < sizeof ret->header ? (size_t)length : sizeof ret->header);
+    memcpy(&ret->header, ret->bytes,
+           (size_t)length < sizeof ret->header ? (size_t)length : sizeof ret->header);
     const char *what = check_packet(ret, (size_t)length, direction, fd_count);
     if (what) {
         fd_close_all(ret->fds, fd_count);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages between the supervisor and its children (message.def): shapes, and one strict decoder for both sides. */
+/* Messages between the supervisor and its children (message.def): shapes, and one strict decoder
+ * for both sides. */
 #ifndef HOLDFAST_COMMON_MESSAGE_H
 #define HOLDFAST_COMMON_MESSAGE_H
 
@@ -40,23 +41,24 @@ enum child_role {
     ROLE_ARCHIVE = 2,
 };
 
-#define SEGMENT_NAME_SIZE 128 /* file name inside the channel's folder, with the closing zero */
+#define SEGMENT_NAME_SIZE   128 /* file name inside the channel's folder, with the closing zero */
 #define MESSAGE_REASON_SIZE 160
 
-/* A segment file as the archive hands it out. The name is the supervisor's business; a worker knows it by id. */
+/* A segment file as the archive hands it out. The name is the supervisor's business; a worker knows
+ * it by id. */
 struct segment_grant {
-    uint64_t id;   /* inode number */
-    uint64_t size; /* preallocated bytes */
+    uint64_t id;      /* inode number */
+    uint64_t size;    /* preallocated bytes */
     uint8_t sync[16]; /* the file's random Avro sync marker */
     char name[SEGMENT_NAME_SIZE];
 };
 
-enum death_cause { /* of the generation before */
-    DEATH_NONE = 0,      /* there was none, or it ended as asked */
-    DEATH_CRASH = 1,     /* by a fault of its own: a signal like SIGSEGV or SIGABRT */
-    DEATH_HANG = 2,      /* the supervisor aborted it */
-    DEATH_KILLED = 3,    /* SIGKILL or SIGTERM from elsewhere */
-    DEATH_EXIT = 4,      /* it exited without having been asked */
+enum death_cause {                   /* of the generation before */
+                   DEATH_NONE = 0,   /* there was none, or it ended as asked */
+                   DEATH_CRASH = 1,  /* by a fault of its own: a signal like SIGSEGV or SIGABRT */
+                   DEATH_HANG = 2,   /* the supervisor aborted it */
+                   DEATH_KILLED = 3, /* SIGKILL or SIGTERM from elsewhere */
+                   DEATH_EXIT = 4,   /* it exited without having been asked */
 };
 
 struct message_empty {
@@ -64,22 +66,25 @@ struct message_empty {
 };
 
 struct message_assign {
-    uint32_t role;        /* enum child_role */
-    uint32_t last_death;  /* enum death_cause */
-    uint32_t fresh_ring;  /* the ring was made for this generation: nothing to take over */
+    uint32_t role;       /* enum child_role */
+    uint32_t last_death; /* enum death_cause */
+    uint32_t fresh_ring; /* the ring was made for this generation: nothing to take over */
     uint32_t has_log;
     uint32_t has_next;
-    uint32_t spec_size;   /* 0 for the archive, else bytes of the channel_spec that follows this struct */
-    uint32_t last_thread; /* the one that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
+    uint32_t
+        spec_size; /* 0 for the archive, else bytes of the channel_spec that follows this struct */
+    uint32_t
+        last_thread; /* the one that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
     uint32_t reserved;
     struct segment_grant log;
     struct segment_grant next;
-    char log_dir[512];    /* archive only */
+    char log_dir[512]; /* archive only */
 };
 
 struct message_ready {
     uint32_t recovered;    /* datagrams saved from the predecessor's in-flight batch */
-    uint32_t ring_refused; /* the ring can't be trusted: make a fresh one and assign again; reason says why */
+    uint32_t ring_refused; /* the ring can't be trusted: make a fresh one and assign again; reason
+                              says why */
     uint32_t mapping_double;
     uint32_t reserved;
     char reason[MESSAGE_REASON_SIZE];
@@ -114,7 +119,8 @@ struct message_log_failed {
 };
 
 struct message_stop {
-    uint32_t seal;  /* 1: the block is sealed, the segment ends here; 0: another worker goes on in it */
+    uint32_t
+        seal; /* 1: the block is sealed, the segment ends here; 0: another worker goes on in it */
     uint32_t reserved;
 };
 
@@ -134,8 +140,8 @@ struct message_recover {
 struct message_recovered {
     char channel[CHANNEL_NAME_SIZE];
     int32_t error;
-    uint32_t files;      /* that were mended */
-    uint64_t next_seq;   /* after the last recorded one; 0 for an empty folder */
+    uint32_t files;    /* that were mended */
+    uint64_t next_seq; /* after the last recorded one; 0 for an empty folder */
     char reason[MESSAGE_REASON_SIZE];
 };
 
@@ -178,8 +184,8 @@ struct message_expire {
 /* Large enough for every message; an ASSIGN with all destinations is the largest. */
 #define MESSAGE_SIZE_MAX (128 * 1024)
 
-/* A message that was received and found to be exactly what its type says. The fds are the receiver's: it takes them
- * with fd_take() and closes the rest with message_release(). */
+/* A message that was received and found to be exactly what its type says. The fds are the
+ * receiver's: it takes them with fd_take() and closes the rest with message_release(). */
 struct message {
     struct message_header header;
     union {
@@ -212,15 +218,17 @@ const struct channel_spec *message_assign_spec(const struct message_assign *assi
 /* How many fds a payload of this type must bring. */
 uint32_t message_fd_count(unsigned type, const void *payload);
 
-/* Send one message; the fds stay the caller's. payload_size covers the tail of ASSIGN. 0, -EAGAIN when the peer's
- * queue is full, or -errno. Never blocks, never raises SIGPIPE. */
-int message_send(int socket, enum message_type type, uint64_t generation, const void *payload, size_t payload_size,
-                 const int *fds, uint32_t fd_count);
+/* Send one message; the fds stay the caller's. payload_size covers the tail of ASSIGN. 0, -EAGAIN
+ * when the peer's queue is full, or -errno. Never blocks, never raises SIGPIPE. */
+int message_send(int socket, enum message_type type, uint64_t generation, const void *payload,
+                 size_t payload_size, const int *fds, uint32_t fd_count);
 
 /* Receive one message meant for `direction` (the way it goes). Blocks only if the socket does.
- * 1 = a message is in *ret; 0 = the peer closed; -EAGAIN; -EBADMSG with *ret_what saying why it was refused (all fds
- * that came along are closed, the connection is still usable); other -errno. Texts in every payload are terminated. */
-int message_receive(int socket, enum message_direction direction, struct message *ret, const char **ret_what);
+ * 1 = a message is in *ret; 0 = the peer closed; -EAGAIN; -EBADMSG with *ret_what saying why it was
+ * refused (all fds that came along are closed, the connection is still usable); other -errno. Texts
+ * in every payload are terminated. */
+int message_receive(int socket, enum message_direction direction, struct message *ret,
+                    const char **ret_what);
 
 /* Close the fds that nobody took. */
 void message_release(struct message *message);

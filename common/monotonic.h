@@ -9,7 +9,7 @@
 
 #define NS_PER_US 1000ull
 #define NS_PER_MS 1000000ull
-#define NS_PER_S 1000000000ull
+#define NS_PER_S  1000000000ull
 
 typedef struct {
     uint64_t ns; /* CLOCK_MONOTONIC */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The datagram ring's writer and readers. Used by every thread of a channel worker; never logs, never allocates. */
+/* The datagram ring's writer and readers. Used by every thread of a channel worker; never logs,
+ * never allocates. */
 #include "common/ring.h"
 
 #include <assert.h>
@@ -22,7 +23,8 @@ int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geo
 {
     struct stat status;
     *ring = (struct ring){.geometry = *geometry};
-    /* A memfd made for other settings may be shorter: touching what is beyond its end would be SIGBUS. */
+    /* A memfd made for other settings may be shorter: touching what is beyond its end would be
+     * SIGBUS. */
     if (fstat(memfd, &status) < 0)
         return -errno;
     if (status.st_size < 0 || (uint64_t)status.st_size < geometry->total_size)
@@ -37,8 +39,8 @@ int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geo
     uint32_t before = atomic_load(&ring->page->mapping);
     if (before == MAPPED_MIRROR)
         wanted = RING_MAPPING_MIRROR;
-    int result = ring_map_open(memfd, geometry->data_offset, geometry->data_capacity, geometry->tail, wanted,
-                               &ring->data);
+    int result = ring_map_open(memfd, geometry->data_offset, geometry->data_capacity,
+                               geometry->tail, wanted, &ring->data);
     if (result < 0) {
         munmap(head, geometry->data_offset);
         ring->page = NULL;
@@ -47,7 +49,8 @@ int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geo
     if (before != MAPPED_MIRROR)
         ring_map_refresh_tail(&ring->data);
     else
-        snprintf(ring->data.reason, sizeof ring->data.reason, "this ring was mapped as a mirror before");
+        snprintf(ring->data.reason, sizeof ring->data.reason,
+                 "this ring was mapped as a mirror before");
     atomic_store(&ring->page->mapping, ring->data.doubled ? MAPPED_DOUBLE : MAPPED_MIRROR);
     return 0;
 }
@@ -92,7 +95,8 @@ bool ring_peek(const struct ring *ring, uint64_t seq, struct ring_datagram *ret)
         .flags = (uint8_t)(origin >> 8),
         .family = (uint8_t)origin,
     };
-    /* The descriptor itself is a copy that may have been overwritten meanwhile: ask before using its length. */
+    /* The descriptor itself is a copy that may have been overwritten meanwhile: ask before using
+     * its length. */
     if (!ring_intact(ring, ret) || ret->length > ring->geometry.slot_size)
         return false;
     ret->data = ring_map_at(&ring->data, ret->position);
@@ -101,8 +105,8 @@ bool ring_peek(const struct ring *ring, uint64_t seq, struct ring_datagram *ret)
 
 bool ring_intact(const struct ring *ring, const struct ring_datagram *datagram)
 {
-    /* Pairs with the fence in ring_reserve(): if any byte of the copy came from a later lap, this sees its
-     * reservation. */
+    /* Pairs with the fence in ring_reserve(): if any byte of the copy came from a later lap, this
+     * sees its reservation. */
     atomic_thread_fence(memory_order_acquire);
     return still_there(ring, datagram->seq, datagram->position);
 }
@@ -114,7 +118,8 @@ void AnnotateIgnoreReadsEnd(const char *file, int line);
 
 void ring_copy(void *to, const void *from, size_t length)
 {
-    /* The one intended race: like a seqlock's reader, the copy is thrown away if the writer overtook it. */
+    /* The one intended race: like a seqlock's reader, the copy is thrown away if the writer
+     * overtook it. */
 #if defined(__SANITIZE_THREAD__)
     AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
 #endif
@@ -127,8 +132,9 @@ void ring_copy(void *to, const void *from, size_t length)
 uint64_t ring_oldest(const struct ring *ring, uint64_t from)
 {
     uint64_t low = from, high = ring_published(ring);
-    /* Positions grow with the sequence number, so "still there" changes once from no to yes. A batch of slack keeps
-     * the reader from being overtaken again by the reservation that follows at once. */
+    /* Positions grow with the sequence number, so "still there" changes once from no to yes. A
+     * batch of slack keeps the reader from being overtaken again by the reservation that follows at
+     * once. */
     uint64_t slack = (uint64_t)ring->geometry.slot_count * ring->geometry.slot_size;
     uint64_t seq_slack = (uint64_t)ring->geometry.slot_count * ring->geometry.segments_per_slot;
     while (low < high) {
@@ -173,14 +179,16 @@ static uint64_t align_up(uint64_t position)
     return (position + CACHE_LINE - 1) & ~(uint64_t)(CACHE_LINE - 1);
 }
 
-/* Touch these pages so that no later write into them can fault. Not by MADV_POPULATE_WRITE: that takes the lock of the
- * whole address space, which another thread may hold while it waits for a disk; a fault needs only this mapping's. */
+/* Touch these pages so that no later write into them can fault. Not by MADV_POPULATE_WRITE: that
+ * takes the lock of the whole address space, which another thread may hold while it waits for a
+ * disk; a fault needs only this mapping's. */
 static void populate(uint8_t *from, size_t length)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     for (size_t at = 0; at < length; at += page) {
         volatile uint8_t *byte = from + at;
-        /* cppcheck-suppress selfAssignment ; the write is what matters, and nobody else writes here */
+        /* cppcheck-suppress selfAssignment ; the write is what matters, and nobody else writes here
+         */
         *byte = *byte;
     }
 }
@@ -190,8 +198,9 @@ static uint64_t page_of(uint64_t offset)
     return offset / (uint64_t)sysconf(_SC_PAGESIZE) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Only an armed batch was ever written to. A predecessor that had reserved more and died before it armed would make
- * its successor's datagrams look lapped: after ring_rewind its reservation is a whole ring ahead. */
+/* Only an armed batch was ever written to. A predecessor that had reserved more and died before it
+ * armed would make its successor's datagrams look lapped: after ring_rewind its reservation is a
+ * whole ring ahead. */
 static void forget_reservation(struct ring_writer *writer)
 {
     const struct ring *ring = writer->ring;
@@ -200,14 +209,16 @@ static void forget_reservation(struct ring_writer *writer)
     uint64_t position = load_relaxed(ring->batch->armed_position) + count * geometry->slot_size;
     uint64_t seq = load_relaxed(ring->batch->armed_seq) + count * geometry->segments_per_slot;
 
-    store_relaxed(ring->page->reserved_position, position > writer->position ? position : writer->position);
+    store_relaxed(ring->page->reserved_position,
+                  position > writer->position ? position : writer->position);
     store_relaxed(ring->page->reserved_seq, seq > writer->seq ? seq : writer->seq);
 }
 
 void ring_writer_open(struct ring_writer *writer, struct ring *ring)
 {
     const struct channel_page *page = ring->page;
-    *writer = (struct ring_writer){.ring = ring, .seq = ring_published(ring), .position = page->start_position};
+    *writer = (struct ring_writer){
+        .ring = ring, .seq = ring_published(ring), .position = page->start_position};
     if (writer->seq != page->start_seq) {
         const struct ring_descriptor *last = descriptor_of(ring, writer->seq - 1);
         uint64_t length = load_relaxed(last->length_cut) >> 32;
@@ -217,14 +228,16 @@ void ring_writer_open(struct ring_writer *writer, struct ring *ring)
     }
     if (writer->seq <= load_relaxed(page->drops_from_seq))
         writer->drops = load_relaxed(page->drops_base);
-    /* A predecessor may have gone back to the start of the memory (ring_rewind) without publishing since. */
+    /* A predecessor may have gone back to the start of the memory (ring_rewind) without publishing
+     * since. */
     uint64_t armed = load_relaxed(ring->batch->armed_position);
     if (armed > writer->position)
         writer->position = armed;
     writer->populated_start = page_of(writer->position % ring->geometry.data_capacity);
     writer->populated_end = writer->populated_start;
     forget_reservation(writer);
-    /* Addresses and control data are written by the kernel only: no page fault may happen there either. */
+    /* Addresses and control data are written by the kernel only: no page fault may happen there
+     * either. */
     populate((uint8_t *)ring->batch, sizeof *ring->batch);
 }
 
@@ -242,21 +255,25 @@ static void populate_until(struct ring_writer *writer, uint64_t *mark, uint64_t 
     *mark = end;
 }
 
-/* Populating goes on just ahead of the writer, once per page and process: kernels lose a datagram whose buffer page
- * they would have to fault in for a process that is just being killed. A successor starts anywhere in the ring, so
- * there are two marks: from its first page upwards, and from the front upwards. */
+/* Populating goes on just ahead of the writer, once per page and process: kernels lose a datagram
+ * whose buffer page they would have to fault in for a process that is just being killed. A
+ * successor starts anywhere in the ring, so there are two marks: from its first page upwards, and
+ * from the front upwards. */
 static void populate_ahead(struct ring_writer *writer, uint64_t slots_bytes)
 {
     const struct ring_map *map = &writer->ring->data;
     uint64_t from = writer->position % map->capacity;
-    uint64_t end = from + slots_bytes; /* at most the capacity: a batch is never more than a quarter of it */
-    uint64_t *mark = from >= writer->populated_start ? &writer->populated_end : &writer->populated_front;
+    uint64_t end =
+        from + slots_bytes; /* at most the capacity: a batch is never more than a quarter of it */
+    uint64_t *mark =
+        from >= writer->populated_start ? &writer->populated_end : &writer->populated_front;
 
     if (end <= map->capacity) {
         populate_until(writer, mark, end);
         return;
     }
-    /* A slot that starts below the capacity may run on above it; the next one starts at the front again. */
+    /* A slot that starts below the capacity may run on above it; the next one starts at the front
+     * again. */
     populate_until(writer, mark, map->capacity + map->tail);
     populate_until(writer, &writer->populated_front, end - map->capacity);
 }
@@ -285,7 +302,8 @@ bool ring_reserve_would_lap(const struct ring_writer *writer, uint32_t slots, ui
     if (keep_seq >= writer->seq)
         return false;
     uint64_t oldest = load_relaxed(descriptor_of(ring, keep_seq)->position);
-    return writer->position + (uint64_t)slots * ring->geometry.slot_size > oldest + ring->geometry.data_capacity ||
+    return writer->position + (uint64_t)slots * ring->geometry.slot_size >
+               oldest + ring->geometry.data_capacity ||
            writer->seq + (uint64_t)slots * ring->geometry.segments_per_slot >
                keep_seq + ring->geometry.descriptor_count;
 }
@@ -299,8 +317,8 @@ void ring_rewind(struct ring_writer *writer)
 void ring_append(struct ring_writer *writer, uint32_t index, const struct ring_entry *entry)
 {
     struct ring_descriptor *descriptor = descriptor_of(writer->ring, writer->seq + index);
-    /* Modulo 2^32: the kernel's counter wraps. "Negative": it was queued before the counter stood where this ring began,
-     * and what was dropped until then has been counted. */
+    /* Modulo 2^32: the kernel's counter wraps. "Negative": it was queued before the counter stood
+     * where this ring began, and what was dropped until then has been counted. */
     uint32_t lost_before = entry->drops - writer->drops;
     if (lost_before > INT32_MAX)
         lost_before = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The datagram ring: one writer (the receiver), any number of readers, each datagram known by its sequence number.
- * Memory layout in channel_page.h. A reader never holds the writer back unless the writer asks it (on_full = "wait"):
- * it finds out that it was lapped by asking ring_intact() after it has copied. */
+/* The datagram ring: one writer (the receiver), any number of readers, each datagram known by its
+ * sequence number. Memory layout in channel_page.h. A reader never holds the writer back unless the
+ * writer asks it (on_full = "wait"): it finds out that it was lapped by asking ring_intact() after
+ * it has copied. */
 #ifndef HOLDFAST_COMMON_RING_H
 #define HOLDFAST_COMMON_RING_H
 
@@ -18,9 +19,10 @@ struct ring {
     struct ring_map data;
 };
 
-/* Map a ring memfd of this geometry. Keeps the predecessor's mirror mapping where there is one, because the newest
- * bytes may be in the tail only. Nothing is checked yet: see channel_page_check(). 0 or -errno: -EBADMSG when the memfd
- * is too small for the geometry; on -ENOTSUP ring->data.reason says why `double` can't be had. */
+/* Map a ring memfd of this geometry. Keeps the predecessor's mirror mapping where there is one,
+ * because the newest bytes may be in the tail only. Nothing is checked yet: see
+ * channel_page_check(). 0 or -errno: -EBADMSG when the memfd is too small for the geometry; on
+ * -ENOTSUP ring->data.reason says why `double` can't be had. */
 int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geometry,
                 enum ring_mapping_wanted wanted);
 void ring_detach(struct ring *ring);
@@ -30,8 +32,9 @@ struct ring_datagram {
     uint64_t seq;
     uint64_t position;
     uint64_t time_ns;
-    const uint8_t *data; /* contiguous, in the ring: may be overwritten at any time by a writer that laps */
-    uint32_t length;     /* never more than the slot size */
+    const uint8_t
+        *data; /* contiguous, in the ring: may be overwritten at any time by a writer that laps */
+    uint32_t length; /* never more than the slot size */
     uint32_t cut;
     uint32_t lost_before;
     uint32_t flags;
@@ -47,10 +50,12 @@ bool ring_peek(const struct ring *ring, uint64_t seq, struct ring_datagram *ret)
 /* After copying from datagram->data: was it whole all the time? */
 bool ring_intact(const struct ring *ring, const struct ring_datagram *datagram);
 
-/* Copy for a reader that may be lapped meanwhile; the result counts only if ring_intact() says so afterwards. */
+/* Copy for a reader that may be lapped meanwhile; the result counts only if ring_intact() says so
+ * afterwards. */
 void ring_copy(void *to, const void *from, size_t length);
 
-/* The oldest datagram at or after `from` that the writer will not overwrite at once; `published` when none is left. */
+/* The oldest datagram at or after `from` that the writer will not overwrite at once; `published`
+ * when none is left. */
 uint64_t ring_oldest(const struct ring *ring, uint64_t from);
 
 static inline uint64_t ring_published(const struct ring *ring)
@@ -64,11 +69,12 @@ void ring_source(const struct ring_datagram *datagram, union socket_address *ret
 
 struct ring_writer {
     struct ring *ring;
-    uint64_t seq;         /* next number to give == published */
-    uint64_t position;    /* where the next datagram goes */
+    uint64_t seq;      /* next number to give == published */
+    uint64_t position; /* where the next datagram goes */
     uint64_t bytes_total;
-    uint32_t drops;       /* the kernel's drop counter as of the last datagram */
-    /* Offsets from the map's base: [start, end) and [0, front) are known to be populated in this process. */
+    uint32_t drops; /* the kernel's drop counter as of the last datagram */
+    /* Offsets from the map's base: [start, end) and [0, front) are known to be populated in this
+     * process. */
     uint64_t populated_start;
     uint64_t populated_end;
     uint64_t populated_front;
@@ -77,13 +83,15 @@ struct ring_writer {
 /* Continue where `published` stands. The page must have passed channel_page_check(). */
 void ring_writer_open(struct ring_writer *writer, struct ring *ring);
 
-/* Claim room for `slots` messages: tells readers what is about to be overwritten, and populates the pages. */
+/* Claim room for `slots` messages: tells readers what is about to be overwritten, and populates the
+ * pages. */
 void ring_reserve(struct ring_writer *writer, uint32_t slots);
 
 /* Would reserving `slots` overwrite a datagram >= keep_seq? For on_full = "wait". */
 bool ring_reserve_would_lap(const struct ring_writer *writer, uint32_t slots, uint64_t keep_seq);
 
-/* Go back to the start of the memory, so that a trickle stays in warm pages. Only when no reader is behind. */
+/* Go back to the start of the memory, so that a trickle stays in warm pages. Only when no reader is
+ * behind. */
 void ring_rewind(struct ring_writer *writer);
 
 /* How far into the ring the next datagram goes, in bytes. */
@@ -103,10 +111,12 @@ struct ring_entry {
     uint64_t origin;
 };
 
-/* Write the descriptor of the datagram writer->seq + index; it exists for nobody before ring_publish(). */
+/* Write the descriptor of the datagram writer->seq + index; it exists for nobody before
+ * ring_publish(). */
 void ring_append(struct ring_writer *writer, uint32_t index, const struct ring_entry *entry);
 
-/* Make the first `count` appended datagrams visible; the next one goes to `next_position` or after it. */
+/* Make the first `count` appended datagrams visible; the next one goes to `next_position` or after
+ * it. */
 void ring_publish(struct ring_writer *writer, uint32_t count, uint64_t next_position);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Maps ring memory twice back to back, or once with a mirrored tail. Called by workers after exec (never inherited)
- * and by tests. Must never touch the ring's content: a successor maps a ring that is full of live datagrams. */
+/* Maps ring memory twice back to back, or once with a mirrored tail. Called by workers after exec
+ * (never inherited) and by tests. Must never touch the ring's content: a successor maps a ring that
+ * is full of live datagrams. */
 #include "common/ring_map.h"
 
 #include <assert.h>
@@ -36,7 +37,8 @@ static int map_double(int memfd, uint64_t offset, struct ring_map *map)
 
 static int map_mirror(int memfd, uint64_t offset, struct ring_map *map)
 {
-    /* Whole pages, as the kernel maps them: the last one must be known as mapped, so that it can be populated. */
+    /* Whole pages, as the kernel maps them: the last one must be known as mapped, so that it can be
+     * populated. */
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t size = (map->capacity + map->tail + page - 1) / page * page;
     uint8_t *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, (off_t)offset);
@@ -48,7 +50,8 @@ static int map_mirror(int memfd, uint64_t offset, struct ring_map *map)
     return 0;
 }
 
-/* The kernel promised that both halves are the same pages; look at several places without changing any. */
+/* The kernel promised that both halves are the same pages; look at several places without changing
+ * any. */
 static bool halves_agree(const struct ring_map *map)
 {
     uint64_t step = map->capacity / 5;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads and prints sizes, durations and percentages. Called by the configuration, by status and by holdfastctl.
- * Must never accept a text that it does not understand to its last character: "10 m" or "1.5G" is an error of the one
- * who wrote it, not a guess to be made here. */
+/* Reads and prints sizes, durations and percentages. Called by the configuration, by status and by
+ * holdfastctl. Must never accept a text that it does not understand to its last character: "10 m"
+ * or "1.5G" is an error of the one who wrote it, not a guess to be made here. */
 #include "common/units.h"
 
 #include <errno.h>
@@ -24,13 +24,19 @@ static const struct unit size_units[] = {
 };
 
 static const struct unit duration_units[] = {
-    {"d", 86400 * NS_PER_S}, {"h", 3600 * NS_PER_S}, {"m", 60 * NS_PER_S}, {"s", NS_PER_S},
-    {"ms", NS_PER_MS},       {"us", NS_PER_US},      {"ns", 1},
+    {"d", 86400 * NS_PER_S},
+    {"h", 3600 * NS_PER_S},
+    {"m", 60 * NS_PER_S},
+    {"s", NS_PER_S},
+    {"ms", NS_PER_MS},
+    {"us", NS_PER_US},
+    {"ns", 1},
 };
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-/* Digits only: strtoull would take signs and leading blanks. Returns what follows the digits, or NULL. */
+/* Digits only: strtoull would take signs and leading blanks. Returns what follows the digits, or
+ * NULL. */
 static const char *parse_digits(const char *text, uint64_t *ret, int *ret_error)
 {
     uint64_t value = 0;
@@ -161,11 +167,12 @@ void units_human_bytes(uint64_t bytes, char *buffer, size_t size)
         tenths = 10; /* 1023.97 KiB is 1.0 MiB, not 1024.0 KiB */
         power++;
     }
-    snprintf(buffer, size, "%llu.%llu %s", (unsigned long long)(tenths / 10), (unsigned long long)(tenths % 10),
-             names[power]);
+    snprintf(buffer, size, "%llu.%llu %s", (unsigned long long)(tenths / 10),
+             (unsigned long long)(tenths % 10), names[power]);
 }
 
-static void print_pair(const unsigned long long numbers[2], const char *const names[2], char *buffer, size_t size)
+static void print_pair(const unsigned long long numbers[2], const char *const names[2],
+                       char *buffer, size_t size)
 {
     if (numbers[1] == 0)
         snprintf(buffer, size, "%llu %s", numbers[0], names[0]);
@@ -183,17 +190,19 @@ void units_human_duration(uint64_t ns, char *buffer, size_t size)
     else if (ns < NS_PER_S)
         snprintf(buffer, size, "%llu ms", (unsigned long long)(ns / NS_PER_MS));
     else if (seconds < 10)
-        snprintf(buffer, size, "%llu.%llu s", seconds, (unsigned long long)(ns / (NS_PER_S / 10)) % 10);
+        snprintf(buffer, size, "%llu.%llu s", seconds,
+                 (unsigned long long)(ns / (NS_PER_S / 10)) % 10);
     else if (seconds < 60)
         snprintf(buffer, size, "%llu s", seconds);
     else if (seconds < 3600)
-        print_pair((unsigned long long[]){seconds / 60, seconds % 60}, (const char *[]){"min", "s"}, buffer, size);
+        print_pair((unsigned long long[]){seconds / 60, seconds % 60}, (const char *[]){"min", "s"},
+                   buffer, size);
     else if (seconds < 86400)
-        print_pair((unsigned long long[]){seconds / 3600, seconds / 60 % 60}, (const char *[]){"h", "min"}, buffer,
-                   size);
+        print_pair((unsigned long long[]){seconds / 3600, seconds / 60 % 60},
+                   (const char *[]){"h", "min"}, buffer, size);
     else
-        print_pair((unsigned long long[]){seconds / 86400, seconds / 3600 % 24}, (const char *[]){"d", "h"}, buffer,
-                   size);
+        print_pair((unsigned long long[]){seconds / 86400, seconds / 3600 % 24},
+                   (const char *[]){"d", "h"}, buffer, size);
 }
 
 void units_human_count(uint64_t count, char *buffer, size_t size)

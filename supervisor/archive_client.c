@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Talks to the archive process, the only one that touches the log directory, and keeps it running. Channels ask here;
- * answers go to channel_log.c. Seals outlive the archive: each is kept until it was answered. */
+/* Talks to the archive process, the only one that touches the log directory, and keeps it running.
+ * Channels ask here; answers go to channel_log.c. Seals outlive the archive: each is kept until it
+ * was answered. */
 #include "supervisor/archive_client.h"
 
 #include <errno.h>
@@ -22,7 +23,8 @@ static void set_channel(char (*to)[CHANNEL_NAME_SIZE], const struct channel *cha
     snprintf(*to, sizeof *to, "%s", channel->spec->name);
 }
 
-static int send_to(struct supervisor *supervisor, enum message_type type, const void *payload, size_t size)
+static int send_to(struct supervisor *supervisor, enum message_type type, const void *payload,
+                   size_t size)
 {
     if (!supervisor->archive)
         return -ENOTCONN;
@@ -50,7 +52,8 @@ int archive_client_open_segment(struct channel *channel)
     return send_to(channel->supervisor, MESSAGE_OPEN_SEGMENT, &open, sizeof open);
 }
 
-static int send_begin(struct supervisor *supervisor, const char *channel, const char *from, const char *to)
+static int send_begin(struct supervisor *supervisor, const char *channel, const char *from,
+                      const char *to)
 {
     struct message_begin_segment begin = {0};
     if (strcmp(from, to) == 0)
@@ -70,7 +73,8 @@ void archive_client_expire(struct channel *channel)
 {
     const struct record_spec *record = &channel->spec->record;
     struct child *archive = channel->supervisor->archive;
-    if (!record->enabled || (!record->keep_for_ns && !record->keep_at_most && !record->keep_free_ppm))
+    if (!record->enabled ||
+        (!record->keep_for_ns && !record->keep_at_most && !record->keep_free_ppm))
         return;
     if (!archive || archive->queue)
         return; /* it is behind already, and will be asked again */
@@ -81,14 +85,14 @@ void archive_client_expire(struct channel *channel)
     send_to(channel->supervisor, MESSAGE_EXPIRE, &expire, sizeof expire);
 }
 
-void archive_client_seal(struct channel *channel, const struct segment_grant *grant, const char *began_as,
-                         uint64_t length)
+void archive_client_seal(struct channel *channel, const struct segment_grant *grant,
+                         const char *began_as, uint64_t length)
 {
     struct supervisor *supervisor = channel->supervisor;
     struct seal_request *request = calloc(1, sizeof *request);
     if (!request) {
-        log_error("channel %s: no memory to have %s sealed; the next start recovers it", channel->spec->name,
-                  grant->name);
+        log_error("channel %s: no memory to have %s sealed; the next start recovers it",
+                  channel->spec->name, grant->name);
         supervisor->left_unsealed = true;
         return;
     }
@@ -105,10 +109,12 @@ void archive_client_seal(struct channel *channel, const struct segment_grant *gr
 
 /* ---- answers ---- */
 
-static void handle_sealed(struct supervisor *supervisor, struct channel *channel, const struct message_sealed *sealed)
+static void handle_sealed(struct supervisor *supervisor, struct channel *channel,
+                          const struct message_sealed *sealed)
 {
     struct seal_request **at = &supervisor->seals;
-    while (*at && ((*at)->seal.id != sealed->id || strcmp((*at)->seal.channel, sealed->channel) != 0))
+    while (*at &&
+           ((*at)->seal.id != sealed->id || strcmp((*at)->seal.channel, sealed->channel) != 0))
         at = &(*at)->next;
     if (!*at)
         return; /* answered before its archive died, and asked again of this one */
@@ -117,8 +123,8 @@ static void handle_sealed(struct supervisor *supervisor, struct channel *channel
     free(request);
     supervisor->seal_count--;
     if (sealed->error) {
-        log_error("channel %s: segment %s could not be sealed: %s; the next start recovers it", sealed->channel,
-                  sealed->name, sealed->reason);
+        log_error("channel %s: segment %s could not be sealed: %s; the next start recovers it",
+                  sealed->channel, sealed->name, sealed->reason);
         supervisor->left_unsealed = true;
     } else if (sealed->length > 0) {
         log_info("channel %s: sealed %s, %llu bytes", sealed->channel, sealed->name,
@@ -153,7 +159,8 @@ void archive_client_handle(struct child *archive, struct message *message)
 
 /* ---- the process ---- */
 
-/* Newest first in the list; their order among each other doesn't matter, only that a name is given before a seal. */
+/* Newest first in the list; their order among each other doesn't matter, only that a name is given
+ * before a seal. */
 static void ask_again(struct supervisor *supervisor)
 {
     for (struct seal_request *request = supervisor->seals; request; request = request->next) {
@@ -173,18 +180,21 @@ static int on_restart(sd_event_source *source, uint64_t time_us, void *userdata)
     return 0;
 }
 
-/* The archive is never given up: without it nothing is recorded, and its failing costs nobody else anything. */
+/* The archive is never given up: without it nothing is recorded, and its failing costs nobody else
+ * anything. */
 static void restart_later(struct supervisor *supervisor, const char *what)
 {
     struct restart_limits limits = supervisor->settings->restart;
     limits.give_up_after = 0;
-    struct restart_history history = {supervisor->archive_deaths_in_a_row, supervisor->archive_running_since};
+    struct restart_history history = {supervisor->archive_deaths_in_a_row,
+                                      supervisor->archive_running_since};
     struct restart_decision decision =
         restart_policy_decide(&limits, &history, monotonic_now(), supervisor_random());
     supervisor->archive_deaths_in_a_row = decision.deaths_in_a_row;
     supervisor->archive_running_since = (monotonic){0};
     uint64_t delay = decision.verdict == RESTART_NOW ? 0 : decision.delay_ns;
-    log_error("%s; segments are neither made nor sealed until it runs again, in %.3g s", what, (double)delay / 1e9);
+    log_error("%s; segments are neither made nor sealed until it runs again, in %.3g s", what,
+              (double)delay / 1e9);
     if (supervisor_arm(supervisor, &supervisor->archive_timer, delay, on_restart, supervisor) < 0)
         log_error("no memory for a timer: the archive is not restarted");
 }
@@ -248,8 +258,8 @@ void archive_client_free(struct supervisor *supervisor)
     sd_event_source_disable_unref(supervisor->archive_timer);
     for (struct seal_request *request = supervisor->seals; request;) {
         struct seal_request *next = request->next;
-        log_warning("channel %s: segment %s was not sealed; the next start recovers it", request->seal.channel,
-                    request->seal.name);
+        log_warning("channel %s: segment %s was not sealed; the next start recovers it",
+                    request->seal.channel, request->seal.name);
         free(request);
         request = next;
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A channel's state machine: a state x event table of actions, and one change_state() that does what entering a state
- * means. Fed by operators (verbs), the worker (channel_worker.c), the archive (channel_log.c) and its own timer. Must
- * never block, and must never leave a worker behind: outside STARTING, RUNNING and STOPPING there is none. */
+/* A channel's state machine: a state x event table of actions, and one change_state() that does
+ * what entering a state means. Fed by operators (verbs), the worker (channel_worker.c), the archive
+ * (channel_log.c) and its own timer. Must never block, and must never leave a worker behind:
+ * outside STARTING, RUNNING and STOPPING there is none. */
 #include "supervisor/channel.h"
 
 #include <errno.h>
@@ -17,13 +18,14 @@
 
 #define LOG_DEADLINE_NS   (5 * NS_PER_S) /* then the relay starts without its log */
 #define READY_DEADLINE_NS (5 * NS_PER_S)
-#define STOP_DEADLINE_NS  (8 * NS_PER_S) /* for what is still to be written; within the shutdown's deadline */
-#define DRAINS_MAX        2
+#define STOP_DEADLINE_NS                                                                           \
+    (8 * NS_PER_S) /* for what is still to be written; within the shutdown's deadline */
+#define DRAINS_MAX 2
 
-const char *const channel_state_names[CHANNEL_STATE_COUNT] = {"DOWN",     "OPENING", "STARTING", "RUNNING",
-                                                              "STOPPING", "BACKOFF", "FAILED",   "STOPPED"};
-static const char *const event_names[CHANNEL_EVENT_COUNT] = {"START", "OPENED", "OPEN_FAILED", "READY", "DIED",
-                                                             "TIMER", "STOP",   "RESTART",     "RESET"};
+const char *const channel_state_names[CHANNEL_STATE_COUNT] = {
+    "DOWN", "OPENING", "STARTING", "RUNNING", "STOPPING", "BACKOFF", "FAILED", "STOPPED"};
+static const char *const event_names[CHANNEL_EVENT_COUNT] = {
+    "START", "OPENED", "OPEN_FAILED", "READY", "DIED", "TIMER", "STOP", "RESTART", "RESET"};
 
 static void change_state(struct channel *channel, enum channel_state to, const char *cause);
 
@@ -37,8 +39,8 @@ static void ignore(struct channel *channel, const char *cause)
 
 static void impossible(struct channel *channel, const char *cause)
 {
-    log_error("channel %s: an event that can't happen in %s (%s): ignored; please report it", channel->spec->name,
-              channel_state_names[channel->state], cause);
+    log_error("channel %s: an event that can't happen in %s (%s): ignored; please report it",
+              channel->spec->name, channel_state_names[channel->state], cause);
 }
 
 /* A new beginning: what was before doesn't count. */
@@ -51,13 +53,15 @@ static void begin(struct channel *channel, const char *cause)
     change_state(channel, CHANNEL_OPENING, cause);
 }
 
-static void wait_before_start(struct channel *channel, const struct restart_decision *decision, const char *cause)
+static void wait_before_start(struct channel *channel, const struct restart_decision *decision,
+                              const char *cause)
 {
     channel->next_start = monotonic_add(monotonic_now(), decision->delay_ns);
     change_state(channel, CHANNEL_BACKOFF, cause);
 }
 
-/* A socket that can't be opened is never a reason to give up: interfaces and addresses come and go. */
+/* A socket that can't be opened is never a reason to give up: interfaces and addresses come and go.
+ */
 static void retry_opening(struct channel *channel, const char *cause)
 {
     struct restart_limits limits = channel->supervisor->settings->restart;
@@ -90,9 +94,10 @@ static void launch(struct channel *channel, const char *cause)
 static void launch_without_log(struct channel *channel, const char *cause)
 {
     (void)cause;
-    log_warning("channel %s: no log within %llu s%s%s; relaying without it, recording begins when the archive answers",
-                channel->spec->name, LOG_DEADLINE_NS / NS_PER_S, channel->log_trouble[0] ? ": " : "",
-                channel->log_trouble);
+    log_warning("channel %s: no log within %llu s%s%s; relaying without it, recording begins when "
+                "the archive answers",
+                channel->spec->name, LOG_DEADLINE_NS / NS_PER_S,
+                channel->log_trouble[0] ? ": " : "", channel->log_trouble);
     channel->log_waited = true;
     launch(channel, "started without its log");
 }
@@ -109,13 +114,15 @@ static void run(struct channel *channel, const char *cause)
 /* The worker is gone though nobody asked for it. */
 static void start_again(struct channel *channel, const char *cause)
 {
-    if (channel->ring_refused) { /* nobody's fault; a worker that refuses a fresh one counts as dead */
+    if (channel
+            ->ring_refused) { /* nobody's fault; a worker that refuses a fresh one counts as dead */
         change_state(channel, CHANNEL_OPENING, cause);
         return;
     }
-    struct restart_history history = {.deaths_in_a_row = channel->deaths_in_a_row, .started = channel->running_since};
-    struct restart_decision decision = restart_policy_decide(&channel->supervisor->settings->restart, &history,
-                                                             monotonic_now(), supervisor_random());
+    struct restart_history history = {.deaths_in_a_row = channel->deaths_in_a_row,
+                                      .started = channel->running_since};
+    struct restart_decision decision = restart_policy_decide(
+        &channel->supervisor->settings->restart, &history, monotonic_now(), supervisor_random());
     channel->deaths_in_a_row = decision.deaths_in_a_row;
     channel->running_since = (monotonic){0};
     switch (decision.verdict) {
@@ -186,11 +193,12 @@ static void finish_stop(struct channel *channel, const char *cause)
     change_state(channel, CHANNEL_STOPPED, cause);
 }
 
-/* A ring that a worker used may hold datagrams that are not recorded yet: one more worker gets the chance to. */
+/* A ring that a worker used may hold datagrams that are not recorded yet: one more worker gets the
+ * chance to. */
 static bool can_drain(const struct channel *channel)
 {
-    return channel->hold.ring >= 0 && !channel->hold.ring_fresh && !channel->ring_refused && channel->hold.rx >= 0 &&
-           channel->drains < DRAINS_MAX && !channel->supervisor->hurried;
+    return channel->hold.ring >= 0 && !channel->hold.ring_fresh && !channel->ring_refused &&
+           channel->hold.rx >= 0 && channel->drains < DRAINS_MAX && !channel->supervisor->hurried;
 }
 
 static void stop_without_worker(struct channel *channel, const char *cause)
@@ -233,7 +241,8 @@ static void start_after_stop(struct channel *channel, const char *cause)
 
 static void end_stop(struct channel *channel, const char *cause)
 {
-    if (!channel->bye_said && can_drain(channel)) { /* it died over it: the next one finishes the work */
+    if (!channel->bye_said &&
+        can_drain(channel)) { /* it died over it: the next one finishes the work */
         channel->drains++;
         launch(channel, cause);
     } else if (channel->restart_wanted) {
@@ -252,10 +261,14 @@ struct transition {
     const char *name;
 };
 
-#define DO(action) {action, #action}
-#define ROW(start, opened, open_failed, ready, died, timer, stop, restart, reset)                                      \
-    {                                                                                                                  \
-        DO(start), DO(opened), DO(open_failed), DO(ready), DO(died), DO(timer), DO(stop), DO(restart), DO(reset)       \
+#define DO(action)                                                                                 \
+    {                                                                                              \
+        action, #action                                                                            \
+    }
+#define ROW(start, opened, open_failed, ready, died, timer, stop, restart, reset)                  \
+    {                                                                                              \
+        DO(start), DO(opened), DO(open_failed), DO(ready), DO(died), DO(timer), DO(stop),          \
+            DO(restart), DO(reset)                                                                 \
     }
 
 /* clang-format off */
@@ -302,8 +315,9 @@ static void arm(struct channel *channel, uint64_t delay_ns)
         log_error("channel %s: no memory for a timer", channel->spec->name);
 }
 
-/* A ring that was refused, or whose numbers the log has overtaken, makes room for a fresh one. The latter only after
- * an orderly end: a successor must first save what a dead worker had in flight. */
+/* A ring that was refused, or whose numbers the log has overtaken, makes room for a fresh one. The
+ * latter only after an orderly end: a successor must first save what a dead worker had in flight.
+ */
 static void replace_ring(struct channel *channel)
 {
     if (channel->ring_refused) {
@@ -312,14 +326,16 @@ static void replace_ring(struct channel *channel)
         channel->ring_refused = false;
         channel->renumber = false;
         channel->restored = false;
-        channel->log_recovered = false; /* the archive tells which numbers are in the log, nobody else can */
+        channel->log_recovered =
+            false; /* the archive tells which numbers are in the log, nobody else can */
     } else if (channel->renumber && channel->bye_said) {
         uint64_t given = channel->seq_end;
         channel_retire_ring(channel);
         given = (channel->seq_end > given ? channel->seq_end : given) - channel->ring_start_seq;
         if (channel->log_next_seq > channel->ring_start_seq)
             channel->seq_end = channel->log_next_seq + given;
-        log_notice("channel %s: %" PRIu64 " datagrams were relayed before the log was recovered and are not in it; "
+        log_notice("channel %s: %" PRIu64
+                   " datagrams were relayed before the log was recovered and are not in it; "
                    "numbering goes on at %" PRIu64,
                    channel->spec->name, given, channel->seq_end);
         channel->renumber = false;
@@ -383,11 +399,13 @@ static void log_change(const struct channel *channel, enum channel_state from)
                            : channel->state == CHANNEL_BACKOFF ? LOG_LEVEL_WARNING
                                                                : LOG_LEVEL_INFO;
     char after[160] = "", delay[32];
-    units_human_duration(monotonic_since(channel->next_start, monotonic_now()), delay, sizeof delay);
+    units_human_duration(monotonic_since(channel->next_start, monotonic_now()), delay,
+                         sizeof delay);
     if (channel->state == CHANNEL_BACKOFF)
         snprintf(after, sizeof after, "; next start in %s", delay);
     else if (channel->state == CHANNEL_FAILED)
-        snprintf(after, sizeof after, "; gave up: `holdfastctl reset-failed %s` tries again", channel->spec->name);
+        snprintf(after, sizeof after, "; gave up: `holdfastctl reset-failed %s` tries again",
+                 channel->spec->name);
     log_line(level, "channel %s: %s -> %s: %s%s", channel->spec->name, channel_state_names[from],
              channel_state_names[channel->state], channel->state_cause, after);
 }

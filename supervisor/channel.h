@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A channel as the supervisor knows it: what it holds (hold.h), who works on it, and the state machine. */
+/* A channel as the supervisor knows it: what it holds (hold.h), who works on it, and the state
+ * machine. */
 #ifndef HOLDFAST_SUPERVISOR_CHANNEL_H
 #define HOLDFAST_SUPERVISOR_CHANNEL_H
 
@@ -32,12 +33,12 @@ enum channel_state {
 extern const char *const channel_state_names[CHANNEL_STATE_COUNT]; /* "DOWN", ... as in status */
 
 enum channel_event {
-    CHANNEL_EVENT_START,       /* an operator or the beginning */
-    CHANNEL_EVENT_OPENED,      /* sockets and ring are there, the log is there or is known to fail */
+    CHANNEL_EVENT_START,  /* an operator or the beginning */
+    CHANNEL_EVENT_OPENED, /* sockets and ring are there, the log is there or is known to fail */
     CHANNEL_EVENT_OPEN_FAILED, /* a socket or the ring can't be had now */
     CHANNEL_EVENT_READY,
-    CHANNEL_EVENT_DIED,        /* the worker has been waited for */
-    CHANNEL_EVENT_TIMER,       /* the state's deadline or backoff has passed */
+    CHANNEL_EVENT_DIED,  /* the worker has been waited for */
+    CHANNEL_EVENT_TIMER, /* the state's deadline or backoff has passed */
     CHANNEL_EVENT_STOP,
     CHANNEL_EVENT_RESTART,
     CHANNEL_EVENT_RESET,
@@ -58,27 +59,28 @@ struct channel {
     struct channel_spec *spec; /* owned by the settings */
     enum channel_state state;
     monotonic state_since;
-    char state_cause[160];  /* why it is in this state, for status */
-    bool wanted;            /* should run: false after an operator's stop */
-    bool restart_wanted;    /* STOPPING leads to OPENING again */
+    char state_cause[160]; /* why it is in this state, for status */
+    bool wanted;           /* should run: false after an operator's stop */
+    bool restart_wanted;   /* STOPPING leads to OPENING again */
     struct hold hold;
-    struct child *worker;   /* NULL when none */
-    uint64_t generation;    /* of the last worker that was assigned */
+    struct child *worker; /* NULL when none */
+    uint64_t generation;  /* of the last worker that was assigned */
     uint32_t restarts;
     monotonic running_since;
-    monotonic next_start;   /* BACKOFF */
+    monotonic next_start; /* BACKOFF */
     uint32_t deaths_in_a_row;
-    uint32_t open_failures; /* in a row */
+    uint32_t open_failures;            /* in a row */
     enum death_cause last_death_cause; /* of the worker before, told to the next one */
     enum channel_thread last_death_thread;
     uint64_t quarantined_before; /* when the worker before died */
-    sd_event_source *timer; /* the state's deadline */
-    bool reported;          /* has run or said why not: counts for READY=1 */
+    sd_event_source *timer;      /* the state's deadline */
+    bool reported;               /* has run or said why not: counts for READY=1 */
     struct obituary_list obituaries;
     struct counters carried;   /* from rings that had to be given up */
     struct counters last_seen; /* of the present ring alone, as last read */
     uint64_t last_pending;
-    uint64_t seq_end;          /* no number below it is given again: where a fresh ring begins at the least */
+    uint64_t
+        seq_end; /* no number below it is given again: where a fresh ring begins at the least */
     uint64_t ring_start_seq;   /* what the present ring was made with */
     bool ring_was_fresh;       /* when the present worker got it */
     uint64_t drops_at_death;   /* kernel_dropped when the last worker died */
@@ -86,29 +88,32 @@ struct channel {
     uint64_t takeover_seq;     /* no datagram after it was received when the last worker died ... */
     uint64_t takeover_time_ns; /* ... and its successor was ready at this time; wall clock */
     struct message_bye bye;
-    bool bye_said;             /* by the last worker: bye is what it said */
-    bool stop_seals;           /* the STOP that was sent asked for sealed segments */
-    bool ring_refused;         /* by a worker: OPENING makes a fresh one */
-    char ring_reason[MESSAGE_REASON_SIZE]; /* from READY: why the mapping is what it is; "" for double */
-    bool renumber;             /* the log goes on beyond this ring's numbers: OPENING makes a fresh one */
-    bool disk_warned;          /* THREAD_DISK was told once */
-    uint64_t *stored;          /* handover.c: what the manager keeps at each place of the hold; 0 = nothing */
-    bool not_stored;           /* the manager can't keep so many */
-    bool restored;             /* with a ring from an earlier supervisor that had a log: their numbers agree */
-    uint32_t drains;           /* workers started only to drain, since the stop was asked for */
+    bool bye_said;                         /* by the last worker: bye is what it said */
+    bool stop_seals;                       /* the STOP that was sent asked for sealed segments */
+    bool ring_refused;                     /* by a worker: OPENING makes a fresh one */
+    char ring_reason[MESSAGE_REASON_SIZE]; /* from READY: why the mapping is what it is; "" for
+                                              double */
+    bool renumber;    /* the log goes on beyond this ring's numbers: OPENING makes a fresh one */
+    bool disk_warned; /* THREAD_DISK was told once */
+    uint64_t
+        *stored;     /* handover.c: what the manager keeps at each place of the hold; 0 = nothing */
+    bool not_stored; /* the manager can't keep so many */
+    bool restored; /* with a ring from an earlier supervisor that had a log: their numbers agree */
+    uint32_t drains; /* workers started only to drain, since the stop was asked for */
     /* recording */
     enum channel_log_state log_state;
     char log_trouble[MESSAGE_REASON_SIZE];
-    uint64_t log_next_seq;  /* from RECOVERED */
+    uint64_t log_next_seq; /* from RECOVERED */
     bool log_recovered;
     bool next_requested;
     bool rotate_wanted;
-    uint32_t log_failures;  /* in a row */
+    uint32_t log_failures; /* in a row */
     sd_event_source *log_timer;
-    bool next_retry;        /* the next segment could not be had: asked again by log_timer */
-    bool cleaning;          /* RECOVER was sent beside a segment in use; no BEGIN_SEGMENT before it was answered */
-    bool log_waited;        /* OPENING has waited long enough for the log once */
-    bool log_begun;         /* the current segment: BEGIN_SEGMENT was sent */
+    bool next_retry; /* the next segment could not be had: asked again by log_timer */
+    bool cleaning;   /* RECOVER was sent beside a segment in use; no BEGIN_SEGMENT before it was
+                        answered */
+    bool log_waited; /* OPENING has waited long enough for the log once */
+    bool log_begun;  /* the current segment: BEGIN_SEGMENT was sent */
     char log_began_as[SEGMENT_NAME_SIZE]; /* its name before that */
 };
 
@@ -118,7 +123,8 @@ void channel_free(struct channel *channel);
 /* Feed one event to the state machine. cause says why, for the log and for status. */
 void channel_handle(struct channel *channel, enum channel_event event, const char *cause);
 
-/* What the table does for an event in a state: the action's name, "impossible" where it can't happen. */
+/* What the table does for an event in a state: the action's name, "impossible" where it can't
+ * happen. */
 const char *channel_action_name(enum channel_state state, enum channel_event event);
 
 /* channel_worker.c: the channel's side of its worker. */
@@ -149,10 +155,12 @@ void channel_log_wanted(struct channel *channel);
 void channel_log_done(struct channel *channel, const struct message_segment_done *done);
 void channel_log_failed(struct channel *channel, const struct message_log_failed *failed);
 int channel_log_rotate(struct channel *channel, const char **ret_why);
-/* Let go of both segments: after a final stop (length from BYE), or because the ring they belong to is given up. */
+/* Let go of both segments: after a final stop (length from BYE), or because the ring they belong to
+ * is given up. */
 void channel_log_seal_all(struct channel *channel);
 
-/* channel_verbs.c: verbs of the control socket. 0, or -errno with *ret_why for the operator ("it is stopped: start it first"). */
+/* channel_verbs.c: verbs of the control socket. 0, or -errno with *ret_why for the operator ("it is
+ * stopped: start it first"). */
 int channel_start(struct channel *channel, const char **ret_why);
 int channel_stop(struct channel *channel, const char **ret_why);
 int channel_restart(struct channel *channel, const char **ret_why);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* A channel's recording, between the worker that writes segments and the archive that makes and seals them:
+/* A channel's recording, between the worker that writes segments and the archive that makes and
+ * seals them:
  *
- *   RECOVER -> RECOVERED -> OPEN_SEGMENT -> SEGMENT -> [worker writes] -> SEGMENT_DONE -> BEGIN_SEGMENT ... SEAL
+ *   RECOVER -> RECOVERED -> OPEN_SEGMENT -> SEGMENT -> [worker writes] -> SEGMENT_DONE ->
+ * BEGIN_SEGMENT ... SEAL
  *
- * Independent of the worker's state: trouble with the log never stops the relay. Whatever is outstanding when an
- * archive dies is asked again of the next one. If recovery succeeds only after the relay has begun, the numbers given
- * meanwhile may be in the log already: the channel then restarts with a fresh ring that counts on behind them.
- * Must never lose track of a segment: each is held, or was given to archive_client_seal(). */
+ * Independent of the worker's state: trouble with the log never stops the relay. Whatever is
+ * outstanding when an archive dies is asked again of the next one. If recovery succeeds only after
+ * the relay has begun, the numbers given meanwhile may be in the log already: the channel then
+ * restarts with a fresh ring that counts on behind them. Must never lose track of a segment: each
+ * is held, or was given to archive_client_seal(). */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,20 +29,22 @@ static void request(struct channel *channel);
 
 bool channel_log_settled(const struct channel *channel)
 {
-    return channel->log_state == LOG_NONE || channel->log_state == LOG_OPEN || channel->log_state == LOG_TROUBLE;
+    return channel->log_state == LOG_NONE || channel->log_state == LOG_OPEN ||
+           channel->log_state == LOG_TROUBLE;
 }
 
 bool channel_log_quiet(const struct channel *channel)
 {
-    return channel->log_state != LOG_RECOVERING && channel->log_state != LOG_OPENING && !channel->next_requested &&
-           !channel->cleaning;
+    return channel->log_state != LOG_RECOVERING && channel->log_state != LOG_OPENING &&
+           !channel->next_requested && !channel->cleaning;
 }
 
 /* A worker that stops for good may still need a segment for what is left in the ring. */
 static bool has_listener(const struct channel *channel)
 {
-    return channel->worker && (channel->state == CHANNEL_STARTING || channel->state == CHANNEL_RUNNING ||
-                               (channel->state == CHANNEL_STOPPING && channel->stop_seals && !channel->bye_said));
+    return channel->worker &&
+           (channel->state == CHANNEL_STARTING || channel->state == CHANNEL_RUNNING ||
+            (channel->state == CHANNEL_STOPPING && channel->stop_seals && !channel->bye_said));
 }
 
 static bool has_ended(const struct channel *channel)
@@ -53,8 +58,8 @@ static void give_to_worker(struct channel *channel, const struct segment_grant *
     snprintf(segment.channel, sizeof segment.channel, "%s", channel->spec->name);
     int error = child_send(channel->worker, MESSAGE_SEGMENT, &segment, sizeof segment, &fd, 1);
     if (error < 0 && error != -EPIPE) /* its successor gets it with ASSIGN */
-        log_warning("channel %s: can't send a segment to %s: %s", channel->spec->name, child_describe(channel->worker),
-                    strerror(-error));
+        log_warning("channel %s: can't send a segment to %s: %s", channel->spec->name,
+                    child_describe(channel->worker), strerror(-error));
 }
 
 /* ---- trouble and retrying ---- */
@@ -92,8 +97,8 @@ static void tell_trouble(struct channel *channel, const char *reason, uint64_t d
     uint32_t failures = channel->log_failures;
     if (strcmp(channel->log_trouble, reason) == 0 && (failures & (failures - 1)) != 0)
         return;
-    log_error("channel %s: not recording: %s; relaying goes on, next attempt in %.1f s", channel->spec->name, reason,
-              (double)delay / 1e9);
+    log_error("channel %s: not recording: %s; relaying goes on, next attempt in %.1f s",
+              channel->spec->name, reason, (double)delay / 1e9);
 }
 
 static void enter_trouble(struct channel *channel, const char *reason)
@@ -109,13 +114,14 @@ static void enter_trouble(struct channel *channel, const char *reason)
 static void request(struct channel *channel)
 {
     channel->log_state = channel->log_recovered ? LOG_OPENING : LOG_RECOVERING;
-    int error = channel->log_recovered ? archive_client_open_segment(channel) : archive_client_recover(channel);
+    int error = channel->log_recovered ? archive_client_open_segment(channel)
+                                       : archive_client_recover(channel);
     if (error < 0 && error != -ENOTCONN && error != -EPIPE)
         enter_trouble(channel, "the archive can't be asked (too many requests wait for it)");
 }
 
-/* Restored with its segments: whatever other open files there are, nobody will ever continue. RECOVER goes by names,
- * so the ones in use must not be renamed before it was answered. */
+/* Restored with its segments: whatever other open files there are, nobody will ever continue.
+ * RECOVER goes by names, so the ones in use must not be renamed before it was answered. */
 static void clean(struct channel *channel)
 {
     channel->cleaning = true;
@@ -158,7 +164,7 @@ static void handle_recovered(struct channel *channel, const struct message_recov
             archive_client_begin(channel, channel->log_began_as, channel->hold.log_grant.name);
     }
     if (channel->log_state != LOG_RECOVERING)
-        return; /* that was all, or it was asked twice and answered twice */
+        return;               /* that was all, or it was asked twice and answered twice */
     if (has_ended(channel)) { /* stopped meanwhile: the next start asks anew */
         channel->log_state = LOG_NONE;
         supervisor_changed(channel->supervisor);
@@ -175,10 +181,11 @@ static void handle_recovered(struct channel *channel, const struct message_recov
     channel->log_recovered = true;
     channel->log_next_seq = recovered->next_seq;
     if (recovered->files)
-        log_notice("channel %s: %u unfinished segments were recovered; the log goes on at %llu", channel->spec->name,
-                   recovered->files, (unsigned long long)recovered->next_seq);
+        log_notice("channel %s: %u unfinished segments were recovered; the log goes on at %llu",
+                   channel->spec->name, recovered->files, (unsigned long long)recovered->next_seq);
     if (channel->hold.ring < 0)
-        channel->seq_end = recovered->next_seq > channel->seq_end ? recovered->next_seq : channel->seq_end;
+        channel->seq_end =
+            recovered->next_seq > channel->seq_end ? recovered->next_seq : channel->seq_end;
     else
         channel->renumber = !channel->restored && channel->ring_start_seq < recovered->next_seq;
     request(channel);
@@ -233,7 +240,8 @@ static void handle_no_segment(struct channel *channel, const struct message_segm
         channel->next_retry = true;
         uint64_t delay = arm_retry(channel);
         if (strcmp(channel->log_trouble, segment->reason) != 0)
-            log_error("channel %s: the next segment can't be prepared: %s; when the current one is full, datagrams are "
+            log_error("channel %s: the next segment can't be prepared: %s; when the current one is "
+                      "full, datagrams are "
                       "relayed but not recorded (record_lost); next attempt in %.1f s",
                       channel->spec->name, segment->reason, (double)delay / 1e9);
         snprintf(channel->log_trouble, sizeof channel->log_trouble, "%s", segment->reason);
@@ -273,10 +281,12 @@ void channel_log_handle(struct channel *channel, struct message *message)
 
 void channel_log_wanted(struct channel *channel)
 {
-    if (channel->log_state != LOG_OPEN || channel->hold.next >= 0 || channel->next_requested || channel->next_retry)
+    if (channel->log_state != LOG_OPEN || channel->hold.next >= 0 || channel->next_requested ||
+        channel->next_retry)
         return;
     int error = archive_client_open_segment(channel);
-    /* Without an archive it stays asked for: channel_log_archive_back(). The worker asks again every 2 s. */
+    /* Without an archive it stays asked for: channel_log_archive_back(). The worker asks again
+     * every 2 s. */
     channel->next_requested = error == 0 || error == -ENOTCONN || error == -EPIPE;
 }
 
@@ -296,14 +306,16 @@ static void begin_current(struct channel *channel, const struct message_segment_
 {
     struct segment_grant *grant = &channel->hold.log_grant;
     snprintf(channel->log_began_as, sizeof channel->log_began_as, "%s", grant->name);
-    avro_log_segment_name(channel->spec->name, done->begun_first_seq, done->begun_created_ns, grant->name);
+    avro_log_segment_name(channel->spec->name, done->begun_first_seq, done->begun_created_ns,
+                          grant->name);
     channel->log_begun = true;
     if (!channel->cleaning)
         archive_client_begin(channel, channel->log_began_as, grant->name);
     log_info("channel %s: recording to %s", channel->spec->name, grant->name);
 }
 
-/* Seal the current segment at this length, or let the archive find it out (UINT64_MAX), and let go of it. */
+/* Seal the current segment at this length, or let the archive find it out (UINT64_MAX), and let go
+ * of it. */
 static void release_log(struct channel *channel, uint64_t length)
 {
     struct hold *hold = &channel->hold;
@@ -311,12 +323,14 @@ static void release_log(struct channel *channel, uint64_t length)
         return;
     if (length > hold->log_grant.size)
         length = UINT64_MAX;
-    if (channel->cleaning && channel->log_begun) { /* it still has its old name; recovery gives it the right one */
+    if (channel->cleaning &&
+        channel->log_begun) { /* it still has its old name; recovery gives it the right one */
         memcpy(hold->log_grant.name, channel->log_began_as, sizeof hold->log_grant.name);
         channel->log_begun = false;
         length = UINT64_MAX;
     }
-    archive_client_seal(channel, &hold->log_grant, channel->log_begun ? channel->log_began_as : "", length);
+    archive_client_seal(channel, &hold->log_grant, channel->log_begun ? channel->log_began_as : "",
+                        length);
     fd_close(&hold->log);
     channel->log_begun = false;
 }
@@ -351,11 +365,13 @@ void channel_log_done(struct channel *channel, const struct message_segment_done
             begin_current(channel, done);
     } else if (hold->next >= 0 && done->begun_id == hold->next_grant.id) {
         if (hold->log >= 0)
-            release_log(channel, done->finished_id == hold->log_grant.id ? done->finished_length : UINT64_MAX);
+            release_log(channel, done->finished_id == hold->log_grant.id ? done->finished_length
+                                                                         : UINT64_MAX);
         promote_next(channel);
         begin_current(channel, done);
     } else {
-        log_debug("channel %s: SEGMENT_DONE of a segment that is not held: ignored", channel->spec->name);
+        log_debug("channel %s: SEGMENT_DONE of a segment that is not held: ignored",
+                  channel->spec->name);
     }
     handover_changed(channel);
 }
@@ -364,7 +380,8 @@ void channel_log_failed(struct channel *channel, const struct message_log_failed
 {
     struct hold *hold = &channel->hold;
     char reason[MESSAGE_REASON_SIZE];
-    snprintf(reason, sizeof reason, "writing failed: %.100s (%.40s)", failed->reason, strerror(failed->error));
+    snprintf(reason, sizeof reason, "writing failed: %.100s (%.40s)", failed->reason,
+             strerror(failed->error));
 
     if (hold->next >= 0 && failed->segment_id == hold->next_grant.id) {
         release_next(channel, failed->committed_length);
@@ -377,7 +394,8 @@ void channel_log_failed(struct channel *channel, const struct message_log_failed
         return; /* said before */
     release_log(channel, failed->committed_length);
     if (hold->next >= 0) { /* the worker has it, and goes on there by itself */
-        log_error("channel %s: %s; recording goes on in the next segment", channel->spec->name, reason);
+        log_error("channel %s: %s; recording goes on in the next segment", channel->spec->name,
+                  reason);
         promote_next(channel);
     } else if (channel->next_requested) { /* the answer that is under way becomes the current one */
         channel->next_requested = false;
@@ -398,7 +416,8 @@ void channel_log_seal_all(struct channel *channel)
     channel->log_timer = sd_event_source_disable_unref(channel->log_timer);
     channel->next_retry = false;
     release_next(channel, known && bye->segment_id != hold->next_grant.id ? 0 : UINT64_MAX);
-    release_log(channel, known && bye->segment_id == hold->log_grant.id ? bye->committed_length : UINT64_MAX);
+    release_log(channel, known && bye->segment_id == hold->log_grant.id ? bye->committed_length
+                                                                        : UINT64_MAX);
     if (channel->log_state == LOG_OPEN || channel->log_state == LOG_TROUBLE)
         channel->log_state = LOG_NONE;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What an operator may ask of a channel, as events for its state machine. Called by the control socket's verbs; what is
- * refused is refused with a reason and what to do instead. Asking for what is the case already is no error. */
+/* What an operator may ask of a channel, as events for its state machine. Called by the control
+ * socket's verbs; what is refused is refused with a reason and what to do instead. Asking for what
+ * is the case already is no error. */
 #include <errno.h>
 
 #include "supervisor/channel.h"
@@ -35,7 +36,8 @@ int channel_restart(struct channel *channel, const char **ret_why)
 {
     if (refuse_while_stopping(channel, ret_why) < 0)
         return -ESHUTDOWN;
-    if (channel->state == CHANNEL_STOPPED || (channel->state == CHANNEL_STOPPING && !channel->wanted)) {
+    if (channel->state == CHANNEL_STOPPED ||
+        (channel->state == CHANNEL_STOPPING && !channel->wanted)) {
         *ret_why = "it is stopped: start it first";
         return -EINVAL;
     }
@@ -68,7 +70,8 @@ int channel_rotate(struct channel *channel, const char **ret_why)
         return -EAGAIN;
     }
     if (!channel->log_begun) {
-        *ret_why = "nothing has been recorded in its current segment yet: there is nothing to finish";
+        *ret_why =
+            "nothing has been recorded in its current segment yet: there is nothing to finish";
         return -ENODATA;
     }
     return channel_log_rotate(channel, ret_why);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A channel's dealings with its worker: lending it the hold, listening to it, and what is left when it has died.
- * Called by the state machine and by child.c's dispatcher. Must believe nothing that the worker says or left in the
- * ring without a check: it may have died in the middle of writing it. */
+/* A channel's dealings with its worker: lending it the hold, listening to it, and what is left when
+ * it has died. Called by the state machine and by child.c's dispatcher. Must believe nothing that
+ * the worker says or left in the ring without a check: it may have died in the middle of writing
+ * it. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,8 @@ static bool look(struct channel *channel)
     uint64_t pending;
     if (!channel->hold.page)
         return true;
-    if (!channel_page_counters(channel->hold.page, channel->spec, &channel->hold.geometry, &now, &pending))
+    if (!channel_page_counters(channel->hold.page, channel->spec, &channel->hold.geometry, &now,
+                               &pending))
         return false;
     channel->last_seen = now;
     channel->last_pending = pending;
@@ -71,8 +73,9 @@ void channel_retire_ring(struct channel *channel)
         channel->seq_end = commit.next_seq;
     take_unpublished(channel);
     if (channel->last_pending > 0)
-        log_warning("channel %s: %llu datagrams were received but not recorded; counted as record_lost",
-                    channel->spec->name, (unsigned long long)channel->last_pending);
+        log_warning(
+            "channel %s: %llu datagrams were received but not recorded; counted as record_lost",
+            channel->spec->name, (unsigned long long)channel->last_pending);
     channel->last_seen.value[COUNTER_record_lost] += channel->last_pending;
     channel->last_seen.value[COUNTER_kernel_dropped] +=
         hold_untold_drops(&channel->hold, channel->last_seen.value[COUNTER_kernel_dropped]);
@@ -121,21 +124,25 @@ static int send_assign(struct channel *channel)
         assign->next = hold->next_grant;
     memcpy(assign + 1, channel->spec, spec_size);
     uint32_t count = collect_fds(hold, fds);
-    int error = child_send(channel->worker, MESSAGE_ASSIGN, assign, sizeof *assign + spec_size, fds, count);
+    int error =
+        child_send(channel->worker, MESSAGE_ASSIGN, assign, sizeof *assign + spec_size, fds, count);
     free(assign);
     return error;
 }
 
-/* This supervisor's own workers have been waited for. One of a supervisor that was killed may still be at work, or be
- * stopped; what it does is not needed, because its successor goes on from any instruction. */
+/* This supervisor's own workers have been waited for. One of a supervisor that was killed may still
+ * be at work, or be stopped; what it does is not needed, because its successor goes on from any
+ * instruction. */
 static void evict_stranger(const struct channel *channel)
 {
     pid_t holder = channel->hold.ring_fresh ? 0 : claim_evict(channel->hold.ring);
     if (holder > 0)
-        log_warning("channel %s: process %d, a worker of an earlier supervisor, still had the ring: killed",
-                    channel->spec->name, (int)holder);
+        log_warning(
+            "channel %s: process %d, a worker of an earlier supervisor, still had the ring: killed",
+            channel->spec->name, (int)holder);
     else if (holder < 0)
-        log_error("channel %s: a worker of an earlier supervisor still has the ring and can't be killed: %s; its "
+        log_error("channel %s: a worker of an earlier supervisor still has the ring and can't be "
+                  "killed: %s; its "
                   "successor waits for its end",
                   channel->spec->name, strerror(-holder));
 }
@@ -160,8 +167,10 @@ int channel_assign(struct channel *channel, char *why, size_t why_size)
         channel->restarts++;
     evict_stranger(channel);
     error = send_assign(channel);
-    if (error < 0) { /* a spare that died unseen, most likely: its end comes as an event, and the policy decides */
-        snprintf(why, why_size, "can't hand over to %s: %s", child_describe(worker), strerror(-error));
+    if (error < 0) { /* a spare that died unseen, most likely: its end comes as an event, and the
+                        policy decides */
+        snprintf(why, why_size, "can't hand over to %s: %s", child_describe(worker),
+                 strerror(-error));
         child_kill(worker, SIGKILL);
         return error;
     }
@@ -188,8 +197,8 @@ static void handle_ready(struct channel *channel, const struct message_ready *re
             child_violated(channel->worker, "it refused a fresh ring");
             return;
         }
-        log_error("channel %s: %s can't trust the ring: %s; a fresh one is made", channel->spec->name,
-                  child_describe(channel->worker), ready->reason);
+        log_error("channel %s: %s can't trust the ring: %s; a fresh one is made",
+                  channel->spec->name, child_describe(channel->worker), ready->reason);
         channel->ring_refused = true;
         child_kill(channel->worker, SIGKILL);
         return;
@@ -230,19 +239,23 @@ void channel_handle_message(struct channel *channel, struct message *message)
 
 /* ---- its end ---- */
 
-/* Received since the death, and by the kernel before its successor was ready. Receive times only grow, but for a step
- * of the clock; whatever a damaged ring says, the result is no more than what was received. */
+/* Received since the death, and by the kernel before its successor was ready. Receive times only
+ * grow, but for a step of the clock; whatever a damaged ring says, the result is no more than what
+ * was received. */
 static uint64_t count_waited(const struct channel *channel)
 {
     const struct channel_geometry *geometry = &channel->hold.geometry;
-    const struct ring_descriptor *descriptors = channel_page_descriptors(channel->hold.page, geometry);
+    const struct ring_descriptor *descriptors =
+        channel_page_descriptors(channel->hold.page, geometry);
     uint64_t low = channel->takeover_seq, high = channel->seq_end;
     if (high - low > geometry->descriptor_count)
         high = low + geometry->descriptor_count;
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
-        const struct ring_descriptor *descriptor = &descriptors[middle % geometry->descriptor_count];
-        if (atomic_load_explicit(&descriptor->time_ns, memory_order_relaxed) < channel->takeover_time_ns)
+        const struct ring_descriptor *descriptor =
+            &descriptors[middle % geometry->descriptor_count];
+        if (atomic_load_explicit(&descriptor->time_ns, memory_order_relaxed) <
+            channel->takeover_time_ns)
             low = middle + 1;
         else
             high = middle;
@@ -250,7 +263,8 @@ static uint64_t count_waited(const struct channel *channel)
     return low - channel->takeover_seq;
 }
 
-/* What waited is in the ring by now, and with the first datagram after them the kernel has told how many it dropped. */
+/* What waited is in the ring by now, and with the first datagram after them the kernel has told how
+ * many it dropped. */
 void channel_complete_obituary(struct channel *channel)
 {
     struct obituary *obituary = obituary_newest(&channel->obituaries);
@@ -260,11 +274,13 @@ void channel_complete_obituary(struct channel *channel)
     if (!channel->hold.page || !look(channel))
         return;
     uint64_t drops = channel->last_seen.value[COUNTER_kernel_dropped];
-    obituary->kernel_dropped = drops > channel->drops_at_death ? drops - channel->drops_at_death : 0;
+    obituary->kernel_dropped =
+        drops > channel->drops_at_death ? drops - channel->drops_at_death : 0;
     if (channel->seq_end > channel->takeover_seq && obituary->waited < count_waited(channel))
         obituary->waited = count_waited(channel);
     if (obituary->kernel_dropped)
-        log_warning("channel %s: the kernel dropped %llu datagrams while no worker ran; raise receive_buffer",
+        log_warning("channel %s: the kernel dropped %llu datagrams while no worker ran; raise "
+                    "receive_buffer",
                     channel->spec->name, (unsigned long long)obituary->kernel_dropped);
 }
 
@@ -279,15 +295,16 @@ void channel_note_takeover(struct channel *channel, const struct message_ready *
     channel->takeover_seq = channel->seq_end;
     channel->takeover_time_ns = realtime_now_ns();
     channel->cost_unknown = true; /* until the successor has received what the kernel kept for it */
-    log_info("channel %s: taken over within %.2f ms; %u datagrams saved from the batch in flight", channel->spec->name,
-             (double)obituary->takeover_ns / 1e6, ready->recovered);
+    log_info("channel %s: taken over within %.2f ms; %u datagrams saved from the batch in flight",
+             channel->spec->name, (double)obituary->takeover_ns / 1e6, ready->recovered);
 }
 
-/* Backing off is for deaths that change nothing. One that led to a quarantine has removed its own cause: deaths after
- * it begin a row of their own. */
+/* Backing off is for deaths that change nothing. One that led to a quarantine has removed its own
+ * cause: deaths after it begin a row of their own. */
 static void note_quarantine(struct channel *channel)
 {
-    uint64_t quarantined = channel->carried.value[COUNTER_quarantined] + channel->last_seen.value[COUNTER_quarantined];
+    uint64_t quarantined =
+        channel->carried.value[COUNTER_quarantined] + channel->last_seen.value[COUNTER_quarantined];
     if (quarantined > channel->quarantined_before && channel->deaths_in_a_row > 1)
         channel->deaths_in_a_row = 1;
     channel->quarantined_before = quarantined;
@@ -308,13 +325,16 @@ void channel_worker_ended(struct channel *channel, const siginfo_t *end)
         fd_close(&channel->hold.rx);
     }
     channel->last_death_thread = CHANNEL_THREAD_COUNT;
-    bool orderly = channel->state == CHANNEL_STOPPING && worker->said_bye && end->si_code == CLD_EXITED;
+    bool orderly =
+        channel->state == CHANNEL_STOPPING && worker->said_bye && end->si_code == CLD_EXITED;
     if (orderly) {
         channel->last_death_cause = DEATH_NONE;
     } else if (channel->ring_refused) {
-        channel->last_death_cause = DEATH_EXIT; /* no fault of its own, but the next one counts as a restart */
+        channel->last_death_cause =
+            DEATH_EXIT; /* no fault of its own, but the next one counts as a restart */
     } else {
-        struct obituary *obituary = obituary_write(&channel->obituaries, channel->hold.page, worker, end);
+        struct obituary *obituary =
+            obituary_write(&channel->obituaries, channel->hold.page, worker, end);
         channel->last_death_cause = obituary ? obituary->cause : DEATH_EXIT;
         if (obituary)
             channel->last_death_thread = obituary_thread(obituary);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Child processes: spawn, talk, wait. The supervisor's other files own what a child is for (supervisor_child_message,
- * supervisor_child_ended); this one owns its socket, its queue and its pid. Must never block, and never let a
- * descriptor slip into a child that was not meant for it. */
+/* Child processes: spawn, talk, wait. The supervisor's other files own what a child is for
+ * (supervisor_child_message, supervisor_child_ended); this one owns its socket, its queue and its
+ * pid. Must never block, and never let a descriptor slip into a child that was not meant for it. */
 #include "supervisor/child.h"
 
 #include <errno.h>
@@ -18,8 +18,8 @@
 #include "common/log.h"
 #include "supervisor/supervisor.h"
 
-#define QUEUE_MAX            16384 /* messages; a thousand channels' requests to a slow archive fit */
-#define MESSAGES_PER_DISPATCH 32   /* then the event loop looks after the others */
+#define QUEUE_MAX             16384 /* messages; a thousand channels' requests to a slow archive fit */
+#define MESSAGES_PER_DISPATCH 32    /* then the event loop looks after the others */
 
 extern char **environ;
 
@@ -72,8 +72,8 @@ static void queued_free(struct queued_message *message)
     free(message);
 }
 
-static int queue_push(struct child *child, enum message_type type, const void *payload, size_t payload_size,
-                      const int *fds, uint32_t fd_count)
+static int queue_push(struct child *child, enum message_type type, const void *payload,
+                      size_t payload_size, const int *fds, uint32_t fd_count)
 {
     if (child->queue_length >= QUEUE_MAX)
         return -ENOBUFS;
@@ -107,7 +107,8 @@ static int queue_push(struct child *child, enum message_type type, const void *p
     return 0;
 }
 
-/* ETOOMANYREFS: too many descriptors are under way in all sockets together; they drain as children read. */
+/* ETOOMANYREFS: too many descriptors are under way in all sockets together; they drain as children
+ * read. */
 static bool must_wait(int error)
 {
     return error == -EAGAIN || error == -ETOOMANYREFS || error == -ENOBUFS;
@@ -117,8 +118,9 @@ static void queue_flush(struct child *child)
 {
     while (child->queue) {
         struct queued_message *message = child->queue;
-        int error = message_send(child->socket, message->type, message->generation, message->payload,
-                                 message->payload_size, message->fds, message->fd_count);
+        int error =
+            message_send(child->socket, message->type, message->generation, message->payload,
+                         message->payload_size, message->fds, message->fd_count);
         if (must_wait(error))
             return;
         if (error < 0 && error != -EPIPE && error != -ECONNRESET)
@@ -133,14 +135,15 @@ static void queue_flush(struct child *child)
         sd_event_source_set_io_events(child->socket_source, EPOLLIN);
 }
 
-int child_send(struct child *child, enum message_type type, const void *payload, size_t payload_size, const int *fds,
-               uint32_t fd_count)
+int child_send(struct child *child, enum message_type type, const void *payload,
+               size_t payload_size, const int *fds, uint32_t fd_count)
 {
     if (child->socket < 0 || child->socket_closed.ns)
         return -EPIPE;
     if (child->queue)
         return queue_push(child, type, payload, payload_size, fds, fd_count);
-    int error = message_send(child->socket, type, child->generation, payload, payload_size, fds, fd_count);
+    int error =
+        message_send(child->socket, type, child->generation, payload, payload_size, fds, fd_count);
     return must_wait(error) ? queue_push(child, type, payload, payload_size, fds, fd_count) : error;
 }
 
@@ -161,7 +164,8 @@ void child_violated(struct child *child, const char *what)
 /* Read what is there, at most `most` messages. */
 static void receive(struct child *child, int most)
 {
-    static struct message message; /* large; there is one thread, and no handler below comes back here */
+    static struct message
+        message; /* large; there is one thread, and no handler below comes back here */
 
     for (int i = 0; i < most && child->socket_source; i++) {
         const char *what = "";
@@ -173,11 +177,13 @@ static void receive(struct child *child, int most)
             return;
         }
         if (result <= 0) {
-            stop_listening(child); /* its end follows; health.c ends one that stays without listening */
+            stop_listening(
+                child); /* its end follows; health.c ends one that stays without listening */
             return;
         }
         if (message.header.generation != child->generation)
-            log_debug("%s: dropped %s of generation %llu", child_describe(child), message_name(message.header.type),
+            log_debug("%s: dropped %s of generation %llu", child_describe(child),
+                      message_name(message.header.type),
                       (unsigned long long)message.header.generation);
         else
             supervisor_child_message(child, &message);
@@ -203,7 +209,8 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *use
     (void)source;
     /* What it said before it died is still in the socket, and counts: a BYE, a SEGMENT_DONE. */
     receive(child, 100000);
-    child->exit_source = sd_event_source_disable_unref(child->exit_source); /* sd-event reaps after this handler */
+    child->exit_source =
+        sd_event_source_disable_unref(child->exit_source); /* sd-event reaps after this handler */
     supervisor_child_ended(child, end);
     child_free(child);
     return 0;
@@ -211,7 +218,8 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *use
 
 /* ---- processes ---- */
 
-/* What systemd told the supervisor is not for its children: they must not speak to it in our name. */
+/* What systemd told the supervisor is not for its children: they must not speak to it in our name.
+ */
 static bool is_private_variable(const char *entry)
 {
     static const char *const names[] = {"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=",
@@ -249,12 +257,14 @@ static int spawn_process(const char *path, int socket, pid_t *ret_pid)
     sigfillset(&all);
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
-    /* dup2 clears CLOEXEC, also (POSIX.1-2024, glibc 2.29) when the descriptor is 3 already. Everything else closes. */
+    /* dup2 clears CLOEXEC, also (POSIX.1-2024, glibc 2.29) when the descriptor is 3 already.
+     * Everything else closes. */
     int error = posix_spawn_file_actions_adddup2(&actions, socket, MESSAGE_FD);
-    /* A process group of its own: Ctrl-C on a terminal is meant for the supervisor, which stops its workers in order. */
+    /* A process group of its own: Ctrl-C on a terminal is meant for the supervisor, which stops its
+     * workers in order. */
     if (!error)
-        error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                          POSIX_SPAWN_SETPGROUP);
+        error = posix_spawnattr_setflags(
+            &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     if (!error)
         error = posix_spawnattr_setsigmask(&attributes, &none);
     if (!error)
@@ -289,7 +299,8 @@ int child_spawn(struct supervisor *supervisor, enum child_kind kind, struct chil
     fd_close(&pair[1]);
     if (!error) {
         child->spawned = monotonic_now();
-        error = sd_event_add_child(supervisor->event, &child->exit_source, child->pid, WEXITED, on_exit_seen, child);
+        error = sd_event_add_child(supervisor->event, &child->exit_source, child->pid, WEXITED,
+                                   on_exit_seen, child);
         if (error < 0) { /* nobody would wait for it */
             kill(child->pid, SIGKILL);
             waitpid(child->pid, NULL, WNOHANG);
@@ -297,7 +308,8 @@ int child_spawn(struct supervisor *supervisor, enum child_kind kind, struct chil
         }
     }
     if (error >= 0)
-        error = sd_event_add_io(supervisor->event, &child->socket_source, child->socket, EPOLLIN, on_socket, child);
+        error = sd_event_add_io(supervisor->event, &child->socket_source, child->socket, EPOLLIN,
+                                on_socket, child);
     if (error < 0) {
         child_free(child);
         return error;

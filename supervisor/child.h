@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A child process: a spare, a channel's worker or the archive. One of these per process, from spawn to wait. */
+/* A child process: a spare, a channel's worker or the archive. One of these per process, from spawn
+ * to wait. */
 #ifndef HOLDFAST_SUPERVISOR_CHILD_H
 #define HOLDFAST_SUPERVISOR_CHILD_H
 
@@ -38,19 +39,20 @@ struct child {
     struct queued_message **queue_tail;
     uint32_t queue_length;
     bool said_bye;
-    bool aborted_for_hang;  /* we sent SIGABRT: what follows is a hang's end */
+    bool aborted_for_hang; /* we sent SIGABRT: what follows is a hang's end */
     char hung_thread[16];
     monotonic abort_sent;
     bool killed_for_silence;
     monotonic socket_closed; /* it closed fd 3, or broke the protocol; ns = 0: it did not */
 };
 
-/* Spawn holdfast-worker with its end of a socketpair as fd 3, watched by the event loop. 0 or -errno. */
+/* Spawn holdfast-worker with its end of a socketpair as fd 3, watched by the event loop. 0 or
+ * -errno. */
 int child_spawn(struct supervisor *supervisor, enum child_kind kind, struct child **ret);
 
 /* Queue or send one message; fds are duplicated if it has to wait. Never blocks. 0 or -errno. */
-int child_send(struct child *child, enum message_type type, const void *payload, size_t payload_size, const int *fds,
-               uint32_t fd_count);
+int child_send(struct child *child, enum message_type type, const void *payload,
+               size_t payload_size, const int *fds, uint32_t fd_count);
 
 /* Through the pidfd: never hits a stranger. */
 void child_kill(struct child *child, int signal);
@@ -58,7 +60,8 @@ void child_kill(struct child *child, int signal);
 /* It said what it must not say: log it and kill it. */
 void child_violated(struct child *child, const char *what);
 
-/* "worker 1234 (generation 5)", "spare 77", "archive 78": for log lines. Valid until the next call. */
+/* "worker 1234 (generation 5)", "spare 77", "archive 78": for log lines. Valid until the next call.
+ */
 const char *child_describe(const struct child *child);
 
 /* "was killed by SIGSEGV", "exited with status 1": what waitid(2) said. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Loads and prints the configuration. Called by the supervisor's main at start, for --check and for --print-config.
- * Must never hand out settings that are not right in every respect: nothing behind it checks them again but workers,
- * who then refuse to run. */
+/* Loads and prints the configuration. Called by the supervisor's main at start, for --check and for
+ * --print-config. Must never hand out settings that are not right in every respect: nothing behind
+ * it checks them again but workers, who then refuse to run. */
 #include "supervisor/config_parts.h"
 
 #include <errno.h>
@@ -143,7 +143,8 @@ static int read_file(const char *path, char **ret_text, size_t *ret_size)
     return result;
 }
 
-static int load_text(const char *file, size_t size, struct settings **ret, struct config_error_list *errors)
+static int load_text(const char *file, size_t size, struct settings **ret,
+                     struct config_error_list *errors)
 {
     struct config_text text;
     struct config_draft draft = {0};
@@ -174,8 +175,10 @@ int config_load(const char *path, struct settings **ret_settings, struct config_
 
     int result = read_file(path, &file, &size);
     if (result < 0)
-        config_error(&list, 0, "cannot read the configuration: %s: check the path, or name another file with --config",
-                     strerror(-result));
+        config_error(
+            &list, 0,
+            "cannot read the configuration: %s: check the path, or name another file with --config",
+            strerror(-result));
     else
         result = load_text(file, size, ret_settings, &list);
     free(file);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The configuration file (holdfast.conf.5) as plain settings. libconfuse stays behind this header. */
+/* The configuration file (holdfast.conf.5) as plain settings. libconfuse stays behind this header.
+ */
 #ifndef HOLDFAST_SUPERVISOR_CONFIG_H
 #define HOLDFAST_SUPERVISOR_CONFIG_H
 
@@ -27,13 +28,14 @@ struct config_errors {
     char *text; /* NULL when count is 0; freed by config_errors_free() */
 };
 
-/* Read and check the whole file. 0 and *ret_settings, or -EINVAL with every error found, or -errno when the file can't
- * be read (errors has one line then too). */
+/* Read and check the whole file. 0 and *ret_settings, or -EINVAL with every error found, or -errno
+ * when the file can't be read (errors has one line then too). */
 int config_load(const char *path, struct settings **ret_settings, struct config_errors *ret_errors);
 void config_errors_free(struct config_errors *errors);
 void settings_free(struct settings *settings);
 
-/* Canonical form: every key, also those at their default. Reading it again gives the same settings and the same text. */
+/* Canonical form: every key, also those at their default. Reading it again gives the same settings
+ * and the same text. */
 void config_print(FILE *to, const struct settings *settings);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of all configuration keys: type, default, limits and the struct member each one fills. Reading, printing
- * and the list of known keys in error messages come from it; holdfast.conf.5 says the same to people. */
+/* The table of all configuration keys: type, default, limits and the struct member each one fills.
+ * Reading, printing and the list of known keys in error messages come from it; holdfast.conf.5 says
+ * the same to people. */
 #include "supervisor/config_parts.h"
 
 #include <assert.h>
@@ -10,13 +11,14 @@
 #include "common/monotonic.h"
 #include "common/units.h"
 
-#define KIB (1ull << 10)
-#define MIB (1ull << 20)
-#define HOUR (3600 * NS_PER_S)
-#define DAY  (24 * HOUR)
+#define KIB                     (1ull << 10)
+#define MIB                     (1ull << 20)
+#define HOUR                    (3600 * NS_PER_S)
+#define DAY                     (24 * HOUR)
 
 #define IN(struct_name, member) .offset = offsetof(struct struct_name, member)
-#define TEXT_IN(struct_name, member) IN(struct_name, member), .size = sizeof((struct struct_name *)0)->member
+#define TEXT_IN(struct_name, member)                                                               \
+    IN(struct_name, member), .size = sizeof((struct struct_name *)0)->member
 
 static const struct config_key root_keys[] = {
     {"log_dir", TYPE_TEXT, TEXT_IN(settings, log_dir), .default_text = "/var/lib/holdfast"},
@@ -26,9 +28,11 @@ static const struct config_key root_keys[] = {
 };
 
 static const struct config_key control_keys[] = {
-    {"socket", TYPE_TEXT, TEXT_IN(settings, control_socket), .default_text = "/run/holdfast/control.sock"},
+    {"socket", TYPE_TEXT, TEXT_IN(settings, control_socket),
+     .default_text = "/run/holdfast/control.sock"},
     {"mode", TYPE_MODE, IN(settings, control_mode), .default_text = "0660"},
-    {"group", TYPE_TEXT, TEXT_IN(settings, control_group), .default_text = "", .empty_allowed = true},
+    {"group", TYPE_TEXT, TEXT_IN(settings, control_group), .default_text = "",
+     .empty_allowed = true},
 };
 
 static const struct config_key restart_keys[] = {
@@ -38,7 +42,8 @@ static const struct config_key restart_keys[] = {
      .minimum = NS_PER_MS, .maximum = DAY},
     {"max_delay", TYPE_DURATION, IN(settings, restart.max_delay_ns), .default_text = "10s",
      .minimum = NS_PER_MS, .maximum = DAY},
-    {"give_up_after", TYPE_NUMBER, IN(settings, restart.give_up_after), .default_text = "0", .maximum = 1000000},
+    {"give_up_after", TYPE_NUMBER, IN(settings, restart.give_up_after), .default_text = "0",
+     .maximum = 1000000},
 };
 
 static const char *const mapping_choices[] = {"auto", "double", "mirror", NULL};
@@ -46,20 +51,24 @@ static const char *const on_full_choices[] = {"lap", "wait", NULL};
 
 static const struct config_key channel_keys[] = {
     {"listen", TYPE_ADDRESS, IN(channel_spec, listen)},
-    {"interface", TYPE_INTERFACE, IN(channel_spec, interface), .default_text = "", .empty_allowed = true},
+    {"interface", TYPE_INTERFACE, IN(channel_spec, interface), .default_text = "",
+     .empty_allowed = true},
     {"source", TYPE_HOST, IN(channel_spec, source), .default_text = "", .empty_allowed = true},
-    {"receive_buffer", TYPE_SIZE, IN(channel_spec, receive_buffer), .default_text = "32M", .minimum = 4 * KIB,
-     .maximum = CHANNEL_RECEIVE_BUFFER_MAX},
-    {"max_datagram", TYPE_NUMBER, IN(channel_spec, max_datagram), .default_text = "2048", .minimum = 1,
-     .maximum = CHANNEL_DATAGRAM_MAX},
-    {"ring_size", TYPE_SIZE, IN(channel_spec, ring_size), .default_text = "32M", .minimum = CHANNEL_RING_SIZE_MIN,
-     .maximum = CHANNEL_RING_SIZE_MAX},
-    {"mapping", TYPE_CHOICE, IN(channel_spec, mapping), .default_text = "auto", .choices = mapping_choices},
+    {"receive_buffer", TYPE_SIZE, IN(channel_spec, receive_buffer), .default_text = "32M",
+     .minimum = 4 * KIB, .maximum = CHANNEL_RECEIVE_BUFFER_MAX},
+    {"max_datagram", TYPE_NUMBER, IN(channel_spec, max_datagram), .default_text = "2048",
+     .minimum = 1, .maximum = CHANNEL_DATAGRAM_MAX},
+    {"ring_size", TYPE_SIZE, IN(channel_spec, ring_size), .default_text = "32M",
+     .minimum = CHANNEL_RING_SIZE_MIN, .maximum = CHANNEL_RING_SIZE_MAX},
+    {"mapping", TYPE_CHOICE, IN(channel_spec, mapping), .default_text = "auto",
+     .choices = mapping_choices},
     {"receive_offload", TYPE_FLAG, IN(channel_spec, receive_offload), .default_text = "false"},
     {"busy_poll", TYPE_DURATION_US, IN(channel_spec, busy_poll_us), .default_text = "0",
      .maximum = CHANNEL_BUSY_POLL_MAX_US * NS_PER_US},
-    {"cpus", TYPE_CPUS, IN(channel_spec, cpus), .default_text = "", .maximum = CHANNEL_CPUS_MAX - 1},
-    {"realtime_priority", TYPE_NUMBER, IN(channel_spec, realtime_priority), .default_text = "0", .maximum = 99},
+    {"cpus", TYPE_CPUS, IN(channel_spec, cpus), .default_text = "",
+     .maximum = CHANNEL_CPUS_MAX - 1},
+    {"realtime_priority", TYPE_NUMBER, IN(channel_spec, realtime_priority), .default_text = "0",
+     .maximum = 99},
 };
 
 /* clang-format off */
@@ -74,8 +83,8 @@ static const struct config_key relay_keys[] = {DESTINATION_KEYS};
 
 static const struct config_key decimate_keys[] = {
     DESTINATION_KEYS,
-    {"keep_every", TYPE_NUMBER64, IN(destination_spec, keep_every), .default_text = "0", .minimum = 1,
-     .maximum = CHANNEL_DECIMATE_MAX},
+    {"keep_every", TYPE_NUMBER64, IN(destination_spec, keep_every), .default_text = "0",
+     .minimum = 1, .maximum = CHANNEL_DECIMATE_MAX},
     {"max_rate", TYPE_NUMBER64, IN(destination_spec, max_rate), .default_text = "0", .minimum = 1,
      .maximum = CHANNEL_DECIMATE_MAX},
 };
@@ -85,19 +94,20 @@ static const struct config_key record_keys[] = {
      .minimum = CHANNEL_SEGMENT_SIZE_MIN, .maximum = CHANNEL_SEGMENT_SIZE_MAX},
     {"segment_time", TYPE_DURATION, IN(channel_spec, record.segment_time_ns), .default_text = "1h",
      .minimum = NS_PER_S, .maximum = 365 * DAY, .zero_allowed = true},
-    {"sync", TYPE_DURATION, IN(channel_spec, record.sync_ns), .default_text = "1s", .minimum = NS_PER_MS,
-     .maximum = HOUR, .zero_allowed = true},
-    {"keep_for", TYPE_DURATION, IN(channel_spec, record.keep_for_ns), .default_text = "0", .minimum = NS_PER_S,
-     .maximum = 36500 * DAY, .zero_allowed = true, .empty_allowed = true},
-    {"keep_at_most", TYPE_SIZE, IN(channel_spec, record.keep_at_most), .default_text = "0", .minimum = MIB,
-     .maximum = INT64_MAX, .zero_allowed = true, .empty_allowed = true},
-    {"keep_free", TYPE_PERCENT, IN(channel_spec, record.keep_free_ppm), .default_text = "0", .zero_allowed = true,
-     .empty_allowed = true},
-    {"on_full", TYPE_CHOICE, IN(channel_spec, record.on_full), .default_text = "lap", .choices = on_full_choices},
+    {"sync", TYPE_DURATION, IN(channel_spec, record.sync_ns), .default_text = "1s",
+     .minimum = NS_PER_MS, .maximum = HOUR, .zero_allowed = true},
+    {"keep_for", TYPE_DURATION, IN(channel_spec, record.keep_for_ns), .default_text = "0",
+     .minimum = NS_PER_S, .maximum = 36500 * DAY, .zero_allowed = true, .empty_allowed = true},
+    {"keep_at_most", TYPE_SIZE, IN(channel_spec, record.keep_at_most), .default_text = "0",
+     .minimum = MIB, .maximum = INT64_MAX, .zero_allowed = true, .empty_allowed = true},
+    {"keep_free", TYPE_PERCENT, IN(channel_spec, record.keep_free_ppm), .default_text = "0",
+     .zero_allowed = true, .empty_allowed = true},
+    {"on_full", TYPE_CHOICE, IN(channel_spec, record.on_full), .default_text = "lap",
+     .choices = on_full_choices},
 };
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
-#define KEYS(array) .keys = array, .key_count = COUNT_OF(array)
+#define KEYS(array)     .keys = array, .key_count = COUNT_OF(array)
 
 const struct config_section_info config_sections[SECTION_COUNT] = {
     [SECTION_ROOT] = {"the file", SECTION_COUNT, KEYS(root_keys)},
@@ -161,7 +171,8 @@ static int parse_whole_number(const char *text, uint64_t *ret)
 
 static const char amount_too_large[] = "the number is too large";
 
-static int parse_amount(const struct config_key *key, const char *text, uint64_t *ret, char why[CONFIG_WHY_SIZE])
+static int parse_amount(const struct config_key *key, const char *text, uint64_t *ret,
+                        char why[CONFIG_WHY_SIZE])
 {
     int result;
     const char *what;
@@ -173,7 +184,8 @@ static int parse_amount(const struct config_key *key, const char *text, uint64_t
     case TYPE_DURATION:
     case TYPE_DURATION_US:
         result = units_parse_duration(text, ret);
-        what = "not a duration: write a whole number with us, ms, s, m, h or d behind it, like \"10s\"";
+        what = "not a duration: write a whole number with us, ms, s, m, h or d behind it, like "
+               "\"10s\"";
         break;
     default:
         result = parse_whole_number(text, ret);
@@ -185,12 +197,14 @@ static int parse_amount(const struct config_key *key, const char *text, uint64_t
     return check_range(key, *ret, why);
 }
 
-static int parse_text(const struct config_key *key, const char *text, char *to, char why[CONFIG_WHY_SIZE])
+static int parse_text(const struct config_key *key, const char *text, char *to,
+                      char why[CONFIG_WHY_SIZE])
 {
     if (*text == '\0' && !key->empty_allowed)
         return refuse(why, "it must not be empty");
     if (strlen(text) >= key->size) {
-        snprintf(why, CONFIG_WHY_SIZE, "it is longer than %zu bytes: choose a shorter one", key->size - 1);
+        snprintf(why, CONFIG_WHY_SIZE, "it is longer than %zu bytes: choose a shorter one",
+                 key->size - 1);
         return -EINVAL;
     }
     memset(to, 0, key->size);
@@ -201,8 +215,9 @@ static int parse_text(const struct config_key *key, const char *text, char *to, 
 static int parse_interface(const char *text, char to[IF_NAMESIZE], char why[CONFIG_WHY_SIZE])
 {
     if (*text != '\0' && !interface_name_is_valid(text))
-        return refuse(why, "no interface can have this name: 1 to 15 characters without space, /, : and %; "
-                           "`ip link` lists them");
+        return refuse(
+            why, "no interface can have this name: 1 to 15 characters without space, /, : and %; "
+                 "`ip link` lists them");
     memset(to, 0, IF_NAMESIZE);
     memcpy(to, text, strlen(text));
     return 0;
@@ -245,7 +260,8 @@ static int parse_flag(const char *text, uint32_t *to, char why[CONFIG_WHY_SIZE])
     return refuse(why, "write true or false");
 }
 
-static int parse_choice(const struct config_key *key, const char *text, uint32_t *to, char why[CONFIG_WHY_SIZE])
+static int parse_choice(const struct config_key *key, const char *text, uint32_t *to,
+                        char why[CONFIG_WHY_SIZE])
 {
     size_t used = (size_t)snprintf(why, CONFIG_WHY_SIZE, "choose one of");
     for (uint32_t i = 0; key->choices[i]; i++) {
@@ -253,7 +269,8 @@ static int parse_choice(const struct config_key *key, const char *text, uint32_t
             *to = i;
             return 0;
         }
-        used += (size_t)snprintf(why + used, CONFIG_WHY_SIZE - used, "%s \"%s\"", i ? "," : "", key->choices[i]);
+        used += (size_t)snprintf(why + used, CONFIG_WHY_SIZE - used, "%s \"%s\"", i ? "," : "",
+                                 key->choices[i]);
     }
     return -EINVAL;
 }
@@ -267,20 +284,24 @@ static int parse_address(const struct config_key *key, const char *text, union s
         memset(to, 0, sizeof *to);
         return 0;
     }
-    int result = host ? socket_address_parse_host(text, &address) : socket_address_parse(text, &address);
+    int result =
+        host ? socket_address_parse_host(text, &address) : socket_address_parse(text, &address);
     if (result == -ENODEV)
         return refuse(why, "there is no interface of the name after % now; `ip link` lists them");
     if (result < 0)
-        return refuse(why, host ? "not an address: write 10.0.0.7 or fe80::1%eth0, without a port and no host name"
-                                : "not an address with port: write 10.0.0.7:26000 or [::1]:26000; host names are "
-                                  "not looked up");
+        return refuse(
+            why,
+            host ? "not an address: write 10.0.0.7 or fe80::1%eth0, without a port and no host name"
+                 : "not an address with port: write 10.0.0.7:26000 or [::1]:26000; host names are "
+                   "not looked up");
     if (address.family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address.v6.sin6_addr))
         return refuse(why, "an IPv4 address in IPv6 form: write it as IPv4");
     *to = address;
     return 0;
 }
 
-static int parse_cpu(const struct config_key *key, const char *text, uint64_t *set, char why[CONFIG_WHY_SIZE])
+static int parse_cpu(const struct config_key *key, const char *text, uint64_t *set,
+                     char why[CONFIG_WHY_SIZE])
 {
     uint64_t cpu;
     if (parse_whole_number(text, &cpu) < 0)
@@ -291,7 +312,8 @@ static int parse_cpu(const struct config_key *key, const char *text, uint64_t *s
     return 0;
 }
 
-int config_key_parse(const struct config_key *key, const char *text, void *base, char why[CONFIG_WHY_SIZE])
+int config_key_parse(const struct config_key *key, const char *text, void *base,
+                     char why[CONFIG_WHY_SIZE])
 {
     void *to = (char *)base + key->offset;
     uint64_t amount;
@@ -340,8 +362,10 @@ void config_key_set_default(const struct config_key *key, void *base)
 {
     char why[CONFIG_WHY_SIZE];
     struct config_key relaxed = *key;
-    relaxed.zero_allowed = true; /* keep_every and max_rate: 0 is "not given", but nobody may write it */
-    if (!key->default_text || key->type == TYPE_CPUS) /* nothing is all zero bytes, which is there already */
+    relaxed.zero_allowed =
+        true; /* keep_every and max_rate: 0 is "not given", but nobody may write it */
+    if (!key->default_text ||
+        key->type == TYPE_CPUS) /* nothing is all zero bytes, which is there already */
         return;
     int result = config_key_parse(&relaxed, key->default_text, base, why);
     assert(result == 0);

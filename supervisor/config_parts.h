@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What the config_*.c files share; nobody else includes this. The way of a configuration file:
  *
- *   config_text.c   the file -> text without comments, unknown keys and duplicates, and the line of every key
- *   config_read.c   that text -> libconfuse -> settings, value by value
- *   config_check.c  settings -> the rules that need more than one value
- *   config_keys.c   the table of all keys that the others work from
+ *   config_text.c   the file -> text without comments, unknown keys and duplicates, and the line of
+ * every key config_read.c   that text -> libconfuse -> settings, value by value config_check.c
+ * settings -> the rules that need more than one value config_keys.c   the table of all keys that
+ * the others work from
  *
  * Each of them adds to one list of errors and goes on, so that a user sees everything at once. */
 #ifndef HOLDFAST_SUPERVISOR_CONFIG_PARTS_H
@@ -75,9 +75,11 @@ extern const struct config_section_info config_sections[SECTION_COUNT];
 
 const struct config_key *config_find_key(enum config_section section, const char *name);
 
-/* Put the value that `text` says into the struct at base. On -EINVAL, *why says what is wrong and how to mend it. */
+/* Put the value that `text` says into the struct at base. On -EINVAL, *why says what is wrong and
+ * how to mend it. */
 #define CONFIG_WHY_SIZE 256
-int config_key_parse(const struct config_key *key, const char *text, void *base, char why[CONFIG_WHY_SIZE]);
+int config_key_parse(const struct config_key *key, const char *text, void *base,
+                     char why[CONFIG_WHY_SIZE]);
 void config_key_set_default(const struct config_key *key, void *base);
 void config_key_print(FILE *to, const struct config_key *key, const void *base);
 
@@ -92,27 +94,32 @@ void config_error(struct config_error_list *errors, int line, const char *format
 
 /* One section as it stands in the file. */
 struct config_section_lines {
-    int line;                      /* where it begins */
+    int line;                       /* where it begins */
     int key_lines[CONFIG_KEYS_MAX]; /* by the key's place in its table; 0 = not given */
-    size_t title;                  /* offset and length of its name in the file */
+    size_t title;                   /* offset and length of its name in the file */
     size_t title_length;
-    size_t parent;                 /* which channel it belongs to, counted from 1 */
+    size_t parent; /* which channel it belongs to, counted from 1 */
 };
 
 struct config_text {
     char *text; /* what libconfuse gets: line by line as long as the file */
-    /* Of each kind in the order of the file, which is also the order in which libconfuse keeps them. */
+    /* Of each kind in the order of the file, which is also the order in which libconfuse keeps
+     * them. */
     struct config_section_lines *sections[SECTION_COUNT];
     size_t section_counts[SECTION_COUNT];
 };
 
-/* Returns 0; -EINVAL when the text breaks the grammar, so that nothing more can be said about it; -ENOMEM. */
-int config_text_scan(const char *file, size_t size, struct config_text *ret, struct config_error_list *errors);
+/* Returns 0; -EINVAL when the text breaks the grammar, so that nothing more can be said about it;
+ * -ENOMEM. */
+int config_text_scan(const char *file, size_t size, struct config_text *ret,
+                     struct config_error_list *errors);
 void config_text_free(struct config_text *text);
 
-bool config_key_is_given(enum config_section section, const struct config_section_lines *lines, const char *key);
+bool config_key_is_given(enum config_section section, const struct config_section_lines *lines,
+                         const char *key);
 /* The line of a key; that of its section when it is not given. */
-int config_key_line(enum config_section section, const struct config_section_lines *lines, const char *key);
+int config_key_line(enum config_section section, const struct config_section_lines *lines,
+                    const char *key);
 
 /* ---- config_read.c ---- */
 
@@ -131,8 +138,10 @@ struct config_draft {
     const struct config_text *text;
 };
 
-/* Returns 0 also when values are wrong (see errors); -EINVAL when libconfuse refuses the text; -ENOMEM. */
-int config_read(const struct config_text *text, struct config_draft *ret, struct config_error_list *errors);
+/* Returns 0 also when values are wrong (see errors); -EINVAL when libconfuse refuses the text;
+ * -ENOMEM. */
+int config_read(const struct config_text *text, struct config_draft *ret,
+                struct config_error_list *errors);
 
 /* ---- config_check.c, config_routes.c ---- */
 
@@ -141,8 +150,10 @@ void config_check(const struct config_draft *draft, struct config_error_list *er
 void config_check_routes(const struct config_draft *draft, struct config_error_list *errors);
 
 /* The place of a channel's destination in the file. */
-const struct config_section_lines *config_destination_lines(const struct config_channel *channel, uint32_t index);
-int config_destination_key_line(const struct config_channel *channel, uint32_t index, const char *key);
+const struct config_section_lines *config_destination_lines(const struct config_channel *channel,
+                                                            uint32_t index);
+int config_destination_key_line(const struct config_channel *channel, uint32_t index,
+                                const char *key);
 const char *config_destination_kind(const struct destination_spec *destination);
 
 #endif

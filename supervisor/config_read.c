@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Hands the scanned text to libconfuse and turns its tree into settings, key by key as config_keys.c says. Every value
- * is a string to libconfuse: what a size or an address is, we know better, and libconfuse would stop at the first wrong
- * one. A value that is wrong leaves the default behind, so that later checks don't complain about it again. */
+/* Hands the scanned text to libconfuse and turns its tree into settings, key by key as
+ * config_keys.c says. Every value is a string to libconfuse: what a size or an address is, we know
+ * better, and libconfuse would stop at the first wrong one. A value that is wrong leaves the
+ * default behind, so that later checks don't complain about it again. */
 #include "supervisor/config_parts.h"
 
 #include <assert.h>
@@ -25,7 +26,8 @@ static void note_parse_error(cfg_t *cfg, const char *format, va_list arguments)
 
 #define OPTIONS_MAX (CONFIG_KEYS_MAX + SECTION_COUNT + 1)
 
-static cfg_opt_t *build_options(cfg_opt_t all[SECTION_COUNT][OPTIONS_MAX], enum config_section section)
+static cfg_opt_t *build_options(cfg_opt_t all[SECTION_COUNT][OPTIONS_MAX],
+                                enum config_section section)
 {
     const struct config_section_info *info = &config_sections[section];
     cfg_opt_t *option = all[section];
@@ -38,9 +40,12 @@ static cfg_opt_t *build_options(cfg_opt_t all[SECTION_COUNT][OPTIONS_MAX], enum 
     for (enum config_section child = SECTION_CONTROL; child < SECTION_COUNT; child++) {
         if (config_sections[child].parent != section)
             continue;
-        /* MULTI also where there may be one only: without it libconfuse makes one up when there is none. */
-        cfg_flag_t flags = CFGF_MULTI | (config_sections[child].titled ? CFGF_TITLE | CFGF_NO_TITLE_DUPES : 0);
-        *option++ = (cfg_opt_t)CFG_SEC(config_sections[child].name, build_options(all, child), flags);
+        /* MULTI also where there may be one only: without it libconfuse makes one up when there is
+         * none. */
+        cfg_flag_t flags =
+            CFGF_MULTI | (config_sections[child].titled ? CFGF_TITLE | CFGF_NO_TITLE_DUPES : 0);
+        *option++ =
+            (cfg_opt_t)CFG_SEC(config_sections[child].name, build_options(all, child), flags);
     }
     *option = (cfg_opt_t)CFG_END();
     return all[section];
@@ -55,14 +60,16 @@ struct reader {
     size_t next[SECTION_COUNT];
 };
 
-static const struct config_section_lines *take_lines(struct reader *reader, enum config_section section)
+static const struct config_section_lines *take_lines(struct reader *reader,
+                                                     enum config_section section)
 {
     const struct config_text *text = reader->draft->text;
     assert(reader->next[section] < text->section_counts[section]);
     return &text->sections[section][reader->next[section]++];
 }
 
-static void read_key(struct reader *reader, cfg_t *cfg, const struct config_key *key, int line, void *base)
+static void read_key(struct reader *reader, cfg_t *cfg, const struct config_key *key, int line,
+                     void *base)
 {
     char why[CONFIG_WHY_SIZE];
     for (unsigned i = 0; i < cfg_size(cfg, key->name); i++) {
@@ -88,7 +95,8 @@ static void read_keys(struct reader *reader, cfg_t *cfg, enum config_section sec
         if (lines->key_lines[i])
             read_key(reader, cfg, key, lines->key_lines[i], base);
         else if (!key->default_text)
-            config_error(reader->errors, lines->line, "%s \"%s\" has no %s: add %s = \"ADDRESS:PORT\"", info->name,
+            config_error(reader->errors, lines->line,
+                         "%s \"%s\" has no %s: add %s = \"ADDRESS:PORT\"", info->name,
                          cfg_title(cfg), key->name, key->name);
     }
 }
@@ -98,7 +106,8 @@ static void read_name(struct reader *reader, cfg_t *cfg, int line, char to[CHANN
     const char *title = cfg_title(cfg);
     if (!channel_name_is_valid(title))
         config_error(reader->errors, line,
-                     "%s \"%s\": not a name: use 1 to %d letters, digits, _ and -, beginning with a letter or digit",
+                     "%s \"%s\": not a name: use 1 to %d letters, digits, _ and -, beginning with "
+                     "a letter or digit",
                      cfg_name(cfg), title, CHANNEL_NAME_SIZE - 1);
     snprintf(to, CHANNEL_NAME_SIZE, "%s", title);
 }
@@ -106,8 +115,9 @@ static void read_name(struct reader *reader, cfg_t *cfg, int line, char to[CHANN
 /* An IPv6 group with a %scope says by it which interface is meant. */
 static void adopt_scope(const union socket_address *address, char interface[IF_NAMESIZE])
 {
-    if (interface[0] == '\0' && socket_address_is_multicast(address) && address->family == AF_INET6 &&
-        address->v6.sin6_scope_id != 0 && !if_indextoname(address->v6.sin6_scope_id, interface))
+    if (interface[0] == '\0' && socket_address_is_multicast(address) &&
+        address->family == AF_INET6 && address->v6.sin6_scope_id != 0 &&
+        !if_indextoname(address->v6.sin6_scope_id, interface))
         interface[0] = '\0';
 }
 
@@ -137,7 +147,8 @@ static int read_channel(struct reader *reader, cfg_t *cfg, struct config_channel
 {
     uint32_t relays = cfg_size(cfg, "relay");
     uint32_t decimates = cfg_size(cfg, "decimate");
-    /* calloc: the spec crosses a process boundary and is compared as bytes; its padding must be zero. */
+    /* calloc: the spec crosses a process boundary and is compared as bytes; its padding must be
+     * zero. */
     struct channel_spec *spec = calloc(1, channel_spec_size(relays + decimates));
     if (!spec)
         return -ENOMEM;
@@ -162,7 +173,8 @@ static void read_single(struct reader *reader, cfg_t *cfg, enum config_section s
 {
     const char *name = config_sections[section].name;
     if (cfg_size(cfg, name) > 0)
-        read_keys(reader, cfg_getsec(cfg, name), section, take_lines(reader, section), reader->draft->settings);
+        read_keys(reader, cfg_getsec(cfg, name), section, take_lines(reader, section),
+                  reader->draft->settings);
     else
         set_defaults(section, reader->draft->settings);
 }
@@ -182,7 +194,8 @@ static int read_tree(struct reader *reader, cfg_t *cfg)
     read_single(reader, cfg, SECTION_CONTROL);
     read_single(reader, cfg, SECTION_RESTART);
     for (size_t i = 0; i < count; i++) {
-        int result = read_channel(reader, cfg_getnsec(cfg, "channel", (unsigned)i), &draft->channels[i]);
+        int result =
+            read_channel(reader, cfg_getnsec(cfg, "channel", (unsigned)i), &draft->channels[i]);
         if (result < 0)
             return result;
         draft->settings->channels[i] = draft->channels[i].spec;
@@ -191,7 +204,8 @@ static int read_tree(struct reader *reader, cfg_t *cfg)
     return 0;
 }
 
-int config_read(const struct config_text *text, struct config_draft *ret, struct config_error_list *errors)
+int config_read(const struct config_text *text, struct config_draft *ret,
+                struct config_error_list *errors)
 {
     static cfg_opt_t options[SECTION_COUNT][OPTIONS_MAX];
     struct reader reader = {.draft = ret, .errors = errors};

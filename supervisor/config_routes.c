@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Who listens where, and who feeds whom: no two channels may take the same datagrams, and none may receive what it has
- * sent itself, directly or through others. A loop of channels would multiply one datagram without end. */
+/* Who listens where, and who feeds whom: no two channels may take the same datagrams, and none may
+ * receive what it has sent itself, directly or through others. A loop of channels would multiply
+ * one datagram without end. */
 #include "supervisor/config_parts.h"
 
 #include <arpa/inet.h>
@@ -74,15 +75,18 @@ static void check_listens(const struct config_draft *draft, struct config_error_
                 continue;
             socket_address_print(&channel->spec->listen, text, sizeof text);
             config_error(errors, config_key_line(SECTION_CHANNEL, channel->lines, "listen"),
-                         "listen = \"%s\": channel \"%s\" receives there too, see line %d: give one of them another "
+                         "listen = \"%s\": channel \"%s\" receives there too, see line %d: give "
+                         "one of them another "
                          "port or address",
-                         text, earlier->spec->name, config_key_line(SECTION_CHANNEL, earlier->lines, "listen"));
+                         text, earlier->spec->name,
+                         config_key_line(SECTION_CHANNEL, earlier->lines, "listen"));
             break;
         }
     }
 }
 
-/* Does a datagram sent there arrive at this channel? What only the network could answer counts as no. */
+/* Does a datagram sent there arrive at this channel? What only the network could answer counts as
+ * no. */
 static bool feeds(const struct destination_spec *destination, const struct channel_spec *channel)
 {
     if (!comparable(&destination->to, &channel->listen))
@@ -95,7 +99,8 @@ static bool feeds(const struct destination_spec *destination, const struct chann
     return same_host(&destination->to, &channel->listen);
 }
 
-/* ---- loops: a depth-first search over channels; an edge back into the path walked closes one ---- */
+/* ---- loops: a depth-first search over channels; an edge back into the path walked closes one ----
+ */
 
 enum visit {
     VISIT_NEW,
@@ -132,7 +137,8 @@ static void report_loop(const struct search *search, size_t closes_at, uint32_t 
         first++;
     if (first == search->length - 1) {
         config_error(search->errors, line,
-                     "to = \"%s\": this is where channel \"%s\" itself listens, it would receive what it sends: "
+                     "to = \"%s\": this is where channel \"%s\" itself listens, it would receive "
+                     "what it sends: "
                      "choose another address",
                      text, last->spec->name);
         return;
@@ -141,8 +147,8 @@ static void report_loop(const struct search *search, size_t closes_at, uint32_t 
         used += (size_t)snprintf(loop + used, sizeof loop - used, "%s -> ",
                                  channels[search->path[i].channel].spec->name);
     config_error(search->errors, line,
-                 "to = \"%s\": this closes a loop of channels, %s%s: break it at one of them", text, loop,
-                 channels[closes_at].spec->name);
+                 "to = \"%s\": this closes a loop of channels, %s%s: break it at one of them", text,
+                 loop, channels[closes_at].spec->name);
 }
 
 /* Follow the last channel on the path one edge further. false when it has no more. */
@@ -151,10 +157,12 @@ static bool follow_edge(struct search *search)
     struct step *step = &search->path[search->length - 1];
     size_t count = search->draft->settings->channel_count;
     const struct channel_spec *spec = search->draft->channels[step->channel].spec;
-    for (; step->destination < channel_spec_destination_count(spec); step->destination++, step->target = 0) {
+    for (; step->destination < channel_spec_destination_count(spec);
+         step->destination++, step->target = 0) {
         while (step->target < count) {
             size_t target = step->target++;
-            if (!feeds(&spec->destinations[step->destination], search->draft->channels[target].spec))
+            if (!feeds(&spec->destinations[step->destination],
+                       search->draft->channels[target].spec))
                 continue;
             if (search->visits[target] == VISIT_ON_PATH)
                 report_loop(search, target, step->destination);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Makes of a configuration file a text that libconfuse can read to its end, and notes the line of every section and
- * key. Needed because libconfuse stops at the first unknown key, lets the last of two equal keys win in silence, and
- * (3.3) loses count of lines at comments. What is reported here is blanked, never moved: no later line changes its
- * number. Must never change what a sound file means. */
+/* Makes of a configuration file a text that libconfuse can read to its end, and notes the line of
+ * every section and key. Needed because libconfuse stops at the first unknown key, lets the last of
+ * two equal keys win in silence, and (3.3) loses count of lines at comments. What is reported here
+ * is blanked, never moved: no later line changes its number. Must never change what a sound file
+ * means. */
 #include "supervisor/config_parts.h"
 
 #include <errno.h>
@@ -44,7 +45,8 @@ static void blank(struct scanner *scanner, size_t from, size_t to)
 static bool begins(const struct scanner *scanner, const char *what)
 {
     size_t length = strlen(what);
-    return scanner->size - scanner->at >= length && memcmp(scanner->text + scanner->at, what, length) == 0;
+    return scanner->size - scanner->at >= length &&
+           memcmp(scanner->text + scanner->at, what, length) == 0;
 }
 
 static void advance(struct scanner *scanner, size_t count)
@@ -70,7 +72,8 @@ static bool skip_comment(struct scanner *scanner)
     int line = scanner->line;
     if (begins(scanner, "/*")) {
         if (!advance_past(scanner, "*/")) {
-            config_error(scanner->errors, line, "the comment that begins here never ends: close it with */");
+            config_error(scanner->errors, line,
+                         "the comment that begins here never ends: close it with */");
             return false;
         }
     } else {
@@ -86,11 +89,13 @@ static bool at_comment(const struct scanner *scanner)
     return begins(scanner, "#") || begins(scanner, "//") || begins(scanner, "/*");
 }
 
-/* libconfuse would substitute ${NAME} from the environment: a hidden input that --print-config could not show. */
+/* libconfuse would substitute ${NAME} from the environment: a hidden input that --print-config
+ * could not show. */
 static enum token refuse_substitution(struct scanner *scanner)
 {
     config_error(scanner->errors, scanner->line,
-                 "environment variables are not substituted here: write the value itself, or \\$ for a dollar sign");
+                 "environment variables are not substituted here: write the value itself, or \\$ "
+                 "for a dollar sign");
     return TOKEN_BROKEN;
 }
 
@@ -104,8 +109,8 @@ static enum token read_quoted(struct scanner *scanner, char quote)
         advance(scanner, scanner->text[scanner->at] == '\\' ? 2 : 1);
     }
     if (scanner->at >= scanner->size) {
-        config_error(scanner->errors, scanner->token_line, "the text that begins here never ends: close it with %c",
-                     quote);
+        config_error(scanner->errors, scanner->token_line,
+                     "the text that begins here never ends: close it with %c", quote);
         return TOKEN_BROKEN;
     }
     scanner->content_length = scanner->at - scanner->content;
@@ -116,9 +121,10 @@ static enum token read_quoted(struct scanner *scanner, char quote)
 static enum token read_word(struct scanner *scanner)
 {
     scanner->content = scanner->at;
-    /* As in libconfuse, // begins a comment only where a word could begin: a path may contain it. */
-    while (scanner->at < scanner->size && !strchr(" \t\n\r\"'{}()=,+#*", scanner->text[scanner->at]) &&
-           !begins(scanner, "/*")) {
+    /* As in libconfuse, // begins a comment only where a word could begin: a path may contain it.
+     */
+    while (scanner->at < scanner->size &&
+           !strchr(" \t\n\r\"'{}()=,+#*", scanner->text[scanner->at]) && !begins(scanner, "/*")) {
         if (begins(scanner, "${"))
             return refuse_substitution(scanner);
         scanner->at++;
@@ -126,7 +132,8 @@ static enum token read_word(struct scanner *scanner)
     scanner->content_length = scanner->at - scanner->content;
     if (scanner->content_length > 0)
         return TOKEN_TEXT;
-    config_error(scanner->errors, scanner->line, "unexpected %c: put values with special characters in quotes",
+    config_error(scanner->errors, scanner->line,
+                 "unexpected %c: put values with special characters in quotes",
                  scanner->text[scanner->at]);
     return TOKEN_BROKEN;
 }
@@ -167,7 +174,8 @@ static bool is(const struct scanner *scanner, enum token token, char sign)
 static bool unexpected(struct scanner *scanner, enum token token, const char *instead)
 {
     if (token == TOKEN_END)
-        config_error(scanner->errors, scanner->token_line, "the file ends too early: expected %s", instead);
+        config_error(scanner->errors, scanner->token_line, "the file ends too early: expected %s",
+                     instead);
     else if (token != TOKEN_BROKEN)
         config_error(scanner->errors, scanner->token_line, "unexpected \"%.*s\": expected %s",
                      (int)(scanner->end - scanner->start < 60 ? scanner->end - scanner->start : 60),
@@ -180,7 +188,7 @@ static bool unexpected(struct scanner *scanner, enum token token, const char *in
 #define STATEMENT_NAME_SIZE 64
 
 struct statement {
-    enum config_section section; /* in which it stands */
+    enum config_section section;    /* in which it stands */
     char name[STATEMENT_NAME_SIZE]; /* cut if longer: then it is no known one anyway */
     const struct config_key *key;   /* NULL when it is none */
     enum config_section child;      /* SECTION_COUNT when it is none */
@@ -203,12 +211,14 @@ static void reject_unknown(struct scanner *scanner, struct statement *statement)
     size_t used = 0;
     const struct config_section_info *info = &config_sections[statement->section];
     for (size_t i = 0; i < info->key_count; i++)
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", info->keys[i].name);
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
+                                 info->keys[i].name);
     for (enum config_section i = SECTION_CONTROL; i < SECTION_COUNT; i++)
         if (config_sections[i].parent == statement->section)
-            used += (size_t)snprintf(known + used, sizeof known - used, ", %s", config_sections[i].name);
-    config_error(scanner->errors, statement->line, "unknown key \"%s\": %s takes %s", statement->name, info->name,
-                 known);
+            used += (size_t)snprintf(known + used, sizeof known - used, ", %s",
+                                     config_sections[i].name);
+    config_error(scanner->errors, statement->line, "unknown key \"%s\": %s takes %s",
+                 statement->name, info->name, known);
     statement->sound = false;
 }
 
@@ -263,14 +273,16 @@ static bool scan_assignment(struct scanner *scanner, struct statement *statement
         if (*line == 0)
             *line = statement->line;
         else {
-            config_error(scanner->errors, statement->line, "%s is set twice, first in line %d: keep one of them",
-                         statement->name, *line);
+            config_error(scanner->errors, statement->line,
+                         "%s is set twice, first in line %d: keep one of them", statement->name,
+                         *line);
             statement->sound = false;
         }
         if (sign == TOKEN_APPEND)
             reject(scanner, statement, "nothing can be appended: write = instead of +=");
     } else if (statement->child != SECTION_COUNT)
-        reject(scanner, statement, "this is a section, not a key: write { ... } behind it instead of =");
+        reject(scanner, statement,
+               "this is a section, not a key: write { ... } behind it instead of =");
     else
         reject_unknown(scanner, statement);
     return scan_value(scanner, statement);
@@ -279,7 +291,8 @@ static bool scan_assignment(struct scanner *scanner, struct statement *statement
 static bool scan_statements(struct scanner *scanner, enum config_section section,
                             struct config_section_lines *lines);
 
-static bool keep_lines(struct scanner *scanner, enum config_section section, const struct config_section_lines *lines)
+static bool keep_lines(struct scanner *scanner, enum config_section section,
+                       const struct config_section_lines *lines)
 {
     struct config_text *result = scanner->result;
     size_t count = result->section_counts[section];
@@ -297,8 +310,10 @@ static bool keep_lines(struct scanner *scanner, enum config_section section, con
     return true;
 }
 
-/* An earlier section of the same kind, in the same channel and with the same name; without names all are equal. */
-static const struct config_section_lines *find_twin(const struct scanner *scanner, enum config_section section,
+/* An earlier section of the same kind, in the same channel and with the same name; without names
+ * all are equal. */
+static const struct config_section_lines *find_twin(const struct scanner *scanner,
+                                                    enum config_section section,
                                                     const struct config_section_lines *lines)
 {
     const struct config_section_lines *all = scanner->result->sections[section];
@@ -306,7 +321,8 @@ static const struct config_section_lines *find_twin(const struct scanner *scanne
         if (all[i].parent != lines->parent)
             break;
         if (all[i].title_length == lines->title_length &&
-            memcmp(scanner->text + all[i].title, scanner->text + lines->title, lines->title_length) == 0)
+            memcmp(scanner->text + all[i].title, scanner->text + lines->title,
+                   lines->title_length) == 0)
             return &all[i];
     }
     return NULL;
@@ -320,11 +336,13 @@ static void reject_twin(struct scanner *scanner, struct statement *statement,
         return;
     if (config_sections[statement->child].titled)
         config_error(scanner->errors, statement->line,
-                     "%s \"%.*s\" is there twice, first in line %d: rename one of them", statement->name,
-                     (int)lines->title_length, scanner->text + lines->title, twin->line);
+                     "%s \"%.*s\" is there twice, first in line %d: rename one of them",
+                     statement->name, (int)lines->title_length, scanner->text + lines->title,
+                     twin->line);
     else
-        config_error(scanner->errors, statement->line, "section %s is there twice, first in line %d: join them",
-                     statement->name, twin->line);
+        config_error(scanner->errors, statement->line,
+                     "section %s is there twice, first in line %d: join them", statement->name,
+                     twin->line);
     statement->sound = false;
 }
 
@@ -346,8 +364,8 @@ static bool scan_section(struct scanner *scanner, struct statement *statement, b
         reject(scanner, statement, "it needs a name: write one in quotes before the {");
     else
         reject_twin(scanner, statement, lines);
-    /* A section that is wrong as a whole is looked into all the same: what else is wrong shall be known at once. The
-     * lines of its own parts must not be counted, libconfuse won't see them. */
+    /* A section that is wrong as a whole is looked into all the same: what else is wrong shall be
+     * known at once. The lines of its own parts must not be counted, libconfuse won't see them. */
     size_t counts[SECTION_COUNT];
     memcpy(counts, scanner->result->section_counts, sizeof counts);
     if (!scan_statements(scanner, statement->child, lines))
@@ -358,7 +376,8 @@ static bool scan_section(struct scanner *scanner, struct statement *statement, b
     return true;
 }
 
-static bool scan_statement(struct scanner *scanner, struct statement *statement, struct config_section_lines *lines)
+static bool scan_statement(struct scanner *scanner, struct statement *statement,
+                           struct config_section_lines *lines)
 {
     struct config_section_lines inner = {.line = statement->line};
     enum token token = next_token(scanner);
@@ -392,8 +411,10 @@ static bool scan_statement(struct scanner *scanner, struct statement *statement,
     return scan_section(scanner, statement, titled, &inner);
 }
 
-/* The statements of a section up to its }, or of the file up to its end. false when the grammar is broken. */
-static bool scan_statements(struct scanner *scanner, enum config_section section, struct config_section_lines *lines)
+/* The statements of a section up to its }, or of the file up to its end. false when the grammar is
+ * broken. */
+static bool scan_statements(struct scanner *scanner, enum config_section section,
+                            struct config_section_lines *lines)
 {
     for (;;) {
         enum token token = next_token(scanner);
@@ -401,7 +422,8 @@ static bool scan_statements(struct scanner *scanner, enum config_section section
             return true;
         if (token != TOKEN_TEXT)
             return unexpected(scanner, token, section == SECTION_ROOT ? "a key" : "a key or }");
-        struct statement statement = {.section = section, .start = scanner->start, .line = scanner->token_line};
+        struct statement statement = {
+            .section = section, .start = scanner->start, .line = scanner->token_line};
         statement.sound = true;
         snprintf(statement.name, sizeof statement.name, "%.*s",
                  (int)(scanner->content_length < sizeof statement.name ? scanner->content_length
@@ -416,14 +438,16 @@ static bool scan_statements(struct scanner *scanner, enum config_section section
     }
 }
 
-int config_text_scan(const char *file, size_t size, struct config_text *ret, struct config_error_list *errors)
+int config_text_scan(const char *file, size_t size, struct config_text *ret,
+                     struct config_error_list *errors)
 {
     *ret = (struct config_text){.text = malloc(size + 1)};
     if (!ret->text)
         return -ENOMEM;
     memcpy(ret->text, file, size);
     ret->text[size] = '\0';
-    struct scanner scanner = {.text = ret->text, .size = size, .line = 1, .result = ret, .errors = errors};
+    struct scanner scanner = {
+        .text = ret->text, .size = size, .line = 1, .result = ret, .errors = errors};
     const char *zero = memchr(file, '\0', size);
     if (zero) {
         advance(&scanner, (size_t)(zero - file));
@@ -431,7 +455,8 @@ int config_text_scan(const char *file, size_t size, struct config_text *ret, str
         return -EINVAL;
     }
     struct config_section_lines root = {.line = 1};
-    bool sound = scan_statements(&scanner, SECTION_ROOT, &root) && keep_lines(&scanner, SECTION_ROOT, &root);
+    bool sound =
+        scan_statements(&scanner, SECTION_ROOT, &root) && keep_lines(&scanner, SECTION_ROOT, &root);
     if (scanner.out_of_memory)
         return -ENOMEM;
     return sound ? 0 : -EINVAL;
@@ -445,17 +470,20 @@ void config_text_free(struct config_text *text)
     *text = (struct config_text){0};
 }
 
-static int given_line(enum config_section section, const struct config_section_lines *lines, const char *key)
+static int given_line(enum config_section section, const struct config_section_lines *lines,
+                      const char *key)
 {
     return lines->key_lines[config_find_key(section, key) - config_sections[section].keys];
 }
 
-bool config_key_is_given(enum config_section section, const struct config_section_lines *lines, const char *key)
+bool config_key_is_given(enum config_section section, const struct config_section_lines *lines,
+                         const char *key)
 {
     return given_line(section, lines, key) != 0;
 }
 
-int config_key_line(enum config_section section, const struct config_section_lines *lines, const char *key)
+int config_key_line(enum config_section section, const struct config_section_lines *lines,
+                    const char *key)
 {
     int line = given_line(section, lines, key);
     return line ? line : lines->line;

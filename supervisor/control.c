@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket: accepts clients (control_client.c) and keeps the receive rates that status shows. Made and closed
- * by main. It never waits for anybody: too many clients are refused, and when descriptors are short it pauses instead
- * of spinning. */
+/* The control socket: accepts clients (control_client.c) and keeps the receive rates that status
+ * shows. Made and closed by main. It never waits for anybody: too many clients are refused, and
+ * when descriptors are short it pauses instead of spinning. */
 #include "supervisor/control.h"
 
 #include <errno.h>
@@ -26,20 +26,23 @@ static void refuse(int fd)
 {
     char why[CONTROL_WHY_SIZE];
     size_t length = 0;
-    snprintf(why, sizeof why, "%d clients are connected already: close one and try again", CONTROL_CLIENTS_MAX);
+    snprintf(why, sizeof why, "%d clients are connected already: close one and try again",
+             CONTROL_CLIENTS_MAX);
     char *line = control_print_error(NULL, CONTROL_ERROR_BUSY, json_string(why), &length);
     if (line && send(fd, line, length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        log_debug("control: a client that was refused did not wait for the reason: %s", strerror(errno));
+        log_debug("control: a client that was refused did not wait for the reason: %s",
+                  strerror(errno));
     free(line);
     fd_close(&fd);
 }
 
-/* Out of descriptors or memory the listening socket stays readable: without a pause the loop would spin. */
+/* Out of descriptors or memory the listening socket stays readable: without a pause the loop would
+ * spin. */
 static void pause_accepting(struct control *control, int error)
 {
     if (!control->shortage_logged)
-        log_warning("control: cannot accept a client: %s. Trying again every %llu ms", strerror(error),
-                    ACCEPT_PAUSE_US / 1000);
+        log_warning("control: cannot accept a client: %s. Trying again every %llu ms",
+                    strerror(error), ACCEPT_PAUSE_US / 1000);
     control->shortage_logged = true;
     sd_event_source_set_enabled(control->accept_source, SD_EVENT_OFF);
     sd_event_source_set_time_relative(control->accept_pause, ACCEPT_PAUSE_US);
@@ -120,15 +123,16 @@ const struct receive_rate *control_rate(const struct control *control, size_t in
 static int watch(struct control *control)
 {
     sd_event *event = control->supervisor->event;
-    int error = sd_event_add_io(event, &control->accept_source, control->socket.fd, EPOLLIN, on_accept, control);
+    int error = sd_event_add_io(event, &control->accept_source, control->socket.fd, EPOLLIN,
+                                on_accept, control);
     if (error >= 0)
-        error = sd_event_add_time_relative(event, &control->accept_pause, CLOCK_MONOTONIC, 0, 0, on_pause_over,
-                                           control);
+        error = sd_event_add_time_relative(event, &control->accept_pause, CLOCK_MONOTONIC, 0, 0,
+                                           on_pause_over, control);
     if (error >= 0)
         error = sd_event_source_set_enabled(control->accept_pause, SD_EVENT_OFF);
     if (error >= 0)
-        error = sd_event_add_time_relative(event, &control->rate_timer, CLOCK_MONOTONIC, RATE_EVERY_US, 0,
-                                           on_rate_timer, control);
+        error = sd_event_add_time_relative(event, &control->rate_timer, CLOCK_MONOTONIC,
+                                           RATE_EVERY_US, 0, on_rate_timer, control);
     if (error < 0)
         return error;
     sd_event_source_set_priority(control->accept_source, CONTROL_PRIORITY);

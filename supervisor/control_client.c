@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* One client of the control socket: its bytes in, its answers out. Owned by control.c, driven by the event loop.
- * Nothing a client sends, doesn't send or doesn't read may block the supervisor, grow its memory beyond the limits in
- * control_client.h or keep other clients waiting longer than one turn. */
+/* One client of the control socket: its bytes in, its answers out. Owned by control.c, driven by
+ * the event loop. Nothing a client sends, doesn't send or doesn't read may block the supervisor,
+ * grow its memory beyond the limits in control_client.h or keep other clients waiting longer than
+ * one turn. */
 #include "supervisor/control_client.h"
 
 #include <assert.h>
@@ -30,8 +31,9 @@ struct control_client {
     char *queue; /* answers: [queue_start, queue_end) waits; NULL when nothing does */
     size_t queue_start, queue_end;
     json_t *awaited; /* id of the request that is answered later; nothing else is taken before */
-    bool ended;   /* it has sent everything it will send */
-    bool refused; /* it sent a line beyond the limit: the error goes out, what still comes in is thrown away */
+    bool ended;      /* it has sent everything it will send */
+    bool refused;    /* it sent a line beyond the limit: the error goes out, what still comes in is
+                        thrown away */
 };
 
 static size_t queued(const struct control_client *client)
@@ -41,7 +43,8 @@ static size_t queued(const struct control_client *client)
 
 static void client_log_dropped(const struct control_client *client, const char *why)
 {
-    log_notice("control: dropped the client with pid %d, uid %u: %s", (int)client->peer.pid, client->peer.uid, why);
+    log_notice("control: dropped the client with pid %d, uid %u: %s", (int)client->peer.pid,
+               client->peer.uid, why);
 }
 
 static void client_drop(struct control_client *client, const char *why)
@@ -77,7 +80,8 @@ void control_client_free(struct control_client *client)
 static int client_flush(struct control_client *client)
 {
     while (queued(client) > 0) {
-        ssize_t n = send(client->fd, client->queue + client->queue_start, queued(client), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = send(client->fd, client->queue + client->queue_start, queued(client),
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -94,8 +98,8 @@ static int client_flush(struct control_client *client)
     return 0;
 }
 
-/* What waits for this client is thrown away, and the loop will find its connection ended. It is not freed here: this
- * happens in the middle of another client's turn. */
+/* What waits for this client is thrown away, and the loop will find its connection ended. It is not
+ * freed here: this happens in the middle of another client's turn. */
 static void client_forfeit(struct control_client *client)
 {
     client_log_dropped(client, "it does not read its answers and the memory is needed for others");
@@ -108,14 +112,16 @@ static void client_forfeit(struct control_client *client)
     shutdown(client->fd, SHUT_RDWR); /* EPOLLHUP, which nobody can mask */
 }
 
-/* Make room for `length` more bytes in the sum of all queues, at the cost of whoever stalled longest. */
+/* Make room for `length` more bytes in the sum of all queues, at the cost of whoever stalled
+ * longest. */
 static bool make_room(const struct control_client *keep, size_t length)
 {
     struct control *control = keep->control;
     while (control->queued_total + length > CONTROL_QUEUED_TOTAL_MAX) {
         struct control_client *worst = NULL;
         for (struct control_client *other = control->clients; other; other = other->next)
-            if (other != keep && queued(other) > 0 && (!worst || other->progress.ns < worst->progress.ns))
+            if (other != keep && queued(other) > 0 &&
+                (!worst || other->progress.ns < worst->progress.ns))
                 worst = other;
         if (!worst)
             return false;
@@ -124,7 +130,8 @@ static bool make_room(const struct control_client *keep, size_t length)
     return true;
 }
 
-/* Takes the line. 0, -EPIPE when the client is gone, -ENOBUFS when it does not read what it asked for. */
+/* Takes the line. 0, -EPIPE when the client is gone, -ENOBUFS when it does not read what it asked
+ * for. */
 static int client_answer(struct control_client *client, char *line, size_t length)
 {
     if (!line)
@@ -159,7 +166,8 @@ static int client_answer(struct control_client *client, char *line, size_t lengt
 
 /* ---- requests in ---- */
 
-static int client_answer_error(struct control_client *client, const json_t *id, int code, json_t *message)
+static int client_answer_error(struct control_client *client, const json_t *id, int code,
+                               json_t *message)
 {
     size_t length = 0;
     char *line = control_print_error(id, code, message, &length);
@@ -190,8 +198,8 @@ static int client_request(struct control_client *client, const char *line, size_
         return result;
     }
     json_t *error = NULL;
-    json_t *answer = control_verb(client->control->supervisor, &client->peer, request.method, request.params, &code,
-                                  &error);
+    json_t *answer = control_verb(client->control->supervisor, &client->peer, request.method,
+                                  request.params, &code, &error);
     if (!request.id) { /* a notification gets no answer, not even an error */
         json_decref(answer);
         json_decref(error);
@@ -255,7 +263,8 @@ static int client_take_turn(struct control_client *client)
     const char *line;
     size_t length;
     for (int i = 0; i < CONTROL_TURN_REQUESTS && queued(client) < CONTROL_QUEUE_HIGH; i++) {
-        if (client->refused || client->awaited || !control_lines_next(&client->lines, &line, &length))
+        if (client->refused || client->awaited ||
+            !control_lines_next(&client->lines, &line, &length))
             return 0;
         int error = client_request(client, line, length);
         if (error < 0)
@@ -289,7 +298,8 @@ static void client_wait(struct control_client *client, int error)
         return;
     }
     if (error < 0) {
-        client_drop(client, error == -ENOBUFS ? "its answers do not fit into its queue" : strerror(-error));
+        client_drop(client,
+                    error == -ENOBUFS ? "its answers do not fit into its queue" : strerror(-error));
         return;
     }
     bool more = !client->refused && !client->awaited && control_lines_ready(&client->lines);
@@ -297,8 +307,9 @@ static void client_wait(struct control_client *client, int error)
         control_client_free(client);
         return;
     }
-    sd_event_source_set_enabled(client->turn, more && queued(client) < CONTROL_QUEUE_HIGH ? SD_EVENT_ONESHOT
-                                                                                          : SD_EVENT_OFF);
+    sd_event_source_set_enabled(client->turn, more && queued(client) < CONTROL_QUEUE_HIGH
+                                                  ? SD_EVENT_ONESHOT
+                                                  : SD_EVENT_OFF);
     sd_event_source_set_io_events(client->io, (wants_input(client) ? EPOLLIN : 0u) |
                                                   (queued(client) > 0 ? EPOLLOUT : 0u));
     client_arm_timer(client);
@@ -375,7 +386,8 @@ static int client_watch(struct control_client *client)
     if (error >= 0)
         error = sd_event_source_set_enabled(client->turn, SD_EVENT_OFF);
     if (error >= 0)
-        error = sd_event_add_time(event, &client->stall, CLOCK_MONOTONIC, 0, 100 * 1000, on_stall, client);
+        error = sd_event_add_time(event, &client->stall, CLOCK_MONOTONIC, 0, 100 * 1000, on_stall,
+                                  client);
     if (error >= 0)
         error = sd_event_source_set_enabled(client->stall, SD_EVENT_OFF);
     if (error < 0)
@@ -403,7 +415,9 @@ int control_client_new(struct control *control, int fd)
     control->clients = client;
     control->client_count++;
 
-    int error = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &client->peer, &size) < 0 ? -errno : client_watch(client);
+    int error = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &client->peer, &size) < 0
+                    ? -errno
+                    : client_watch(client);
     if (error < 0)
         control_client_free(client);
     return error < 0 ? error : 0;

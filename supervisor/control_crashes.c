@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Obituaries as JSON, for `crashes` and for the last death in `status`. Called by control_verbs.c and control_status.c.
- * Reads the supervisor's own copies only, never shared memory. */
+/* Obituaries as JSON, for `crashes` and for the last death in `status`. Called by control_verbs.c
+ * and control_status.c. Reads the supervisor's own copies only, never shared memory. */
 #include "supervisor/control_report.h"
 
 #include <inttypes.h>
@@ -11,7 +11,8 @@
 #include "common/control_protocol.h"
 #include "supervisor/supervisor.h"
 
-/* Of all channels together: a thousand channels' whole histories would keep the loop busy for too long. */
+/* Of all channels together: a thousand channels' whole histories would keep the loop busy for too
+ * long. */
 #define CRASHES_OF_ALL_MAX 256
 
 static const char *cause_name(enum death_cause cause)
@@ -51,7 +52,8 @@ static double seconds(uint64_t ns)
 
 static void set_number(json_t *object, const char *key, uint64_t value)
 {
-    json_object_set_new(object, key, json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value));
+    json_object_set_new(object, key,
+                        json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value));
 }
 
 /* What is said of every death, in short and in full. */
@@ -63,7 +65,8 @@ static json_t *death(const struct obituary *obituary, monotonic now)
     json_object_set_new(report, "cause", json_string(cause_name(obituary->cause)));
     json_object_set_new(report, "signal", signal_text(obituary->signal));
     json_object_set_new(report, "exit_status",
-                        obituary->exit_status < 0 ? json_null() : json_integer(obituary->exit_status));
+                        obituary->exit_status < 0 ? json_null()
+                                                  : json_integer(obituary->exit_status));
     set_number(report, "generation", obituary->generation);
     return report;
 }
@@ -75,9 +78,11 @@ static json_t *frames(const struct last_words *words)
     json_t *list = json_array();
     for (uint32_t i = 0; i < words->frame_count && i < LAST_WORDS_FRAMES; i++) {
         char name[LAST_WORDS_NAME + 1], address[24];
-        snprintf(name, sizeof name, "%.*s", (int)sizeof words->frame_names[i], words->frame_names[i]);
+        snprintf(name, sizeof name, "%.*s", (int)sizeof words->frame_names[i],
+                 words->frame_names[i]);
         snprintf(address, sizeof address, "0x%" PRIx64, words->frames[i]);
-        json_array_append_new(list, json_pack("{s:s, s:o}", "address", address, "name", control_text(name)));
+        json_array_append_new(
+            list, json_pack("{s:s, s:o}", "address", address, "name", control_text(name)));
     }
     return list;
 }
@@ -88,11 +93,14 @@ static void add_words(json_t *report, const struct last_words *words)
     snprintf(text, sizeof text, "%.*s", (int)sizeof words->text, words->text);
     snprintf(address, sizeof address, "0x%" PRIx64, words->address);
     json_object_set_new(report, "thread",
-                        words->thread < CHANNEL_THREAD_COUNT ? json_string(channel_thread_names[words->thread])
-                                                             : json_null());
+                        words->thread < CHANNEL_THREAD_COUNT
+                            ? json_string(channel_thread_names[words->thread])
+                            : json_null());
     /* A signal that was sent has no address but a sender. */
     json_object_set_new(report, "address", words->code > 0 ? json_string(address) : json_null());
-    json_object_set_new(report, "sent_by", words->code <= 0 && words->sender ? json_integer(words->sender) : json_null());
+    json_object_set_new(report, "sent_by",
+                        words->code <= 0 && words->sender ? json_integer(words->sender)
+                                                          : json_null());
     json_object_set_new(report, "text", control_text(text));
     json_object_set_new(report, "frames", frames(words));
 }
@@ -119,10 +127,12 @@ static json_t *crash(const struct channel *channel, const struct obituary *obitu
     json_object_set_new(report, "pid", json_integer(obituary->pid));
     json_object_set_new(report, "lived_s", json_real(seconds(obituary->lived_ns)));
     json_object_set_new(report, "hung_thread",
-                        obituary->hung_thread[0] ? control_text(obituary->hung_thread) : json_null());
+                        obituary->hung_thread[0] ? control_text(obituary->hung_thread)
+                                                 : json_null());
     json_object_set_new(report, "work", work(obituary));
     json_object_set_new(report, "takeover_ms",
-                        obituary->takeover_ns ? json_real((double)obituary->takeover_ns / 1e6) : json_null());
+                        obituary->takeover_ns ? json_real((double)obituary->takeover_ns / 1e6)
+                                              : json_null());
     set_number(report, "waited", obituary->waited);
     set_number(report, "kernel_dropped", obituary->kernel_dropped);
     if (obituary->has_words)
@@ -145,7 +155,8 @@ static const struct obituary *newest(const struct obituary_list *list, size_t n)
 
 json_t *control_report_last_death(const struct channel *channel)
 {
-    const struct obituary *last = kept(&channel->obituaries) ? newest(&channel->obituaries, 0) : NULL;
+    const struct obituary *last =
+        kept(&channel->obituaries) ? newest(&channel->obituaries, 0) : NULL;
     return last ? death(last, monotonic_now()) : json_null();
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the control socket tells about channels, as JSON (holdfastctl.1). Every call returns a new reference. */
+/* What the control socket tells about channels, as JSON (holdfastctl.1). Every call returns a new
+ * reference. */
 #ifndef HOLDFAST_SUPERVISOR_CONTROL_REPORT_H
 #define HOLDFAST_SUPERVISOR_CONTROL_REPORT_H
 

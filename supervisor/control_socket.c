@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket's path. Called by control.c at start and end. Never may the socket be open to more people than
- * the settings say, not even for an instant; never may a living daemon be displaced; never may a path that somebody
- * else made meanwhile be removed. */
+/* The control socket's path. Called by control.c at start and end. Never may the socket be open to
+ * more people than the settings say, not even for an instant; never may a living daemon be
+ * displaced; never may a path that somebody else made meanwhile be removed. */
 #include "supervisor/control_socket.h"
 
 #include <errno.h>
@@ -29,7 +29,8 @@ struct excuse { /* where an explanation goes */
     size_t size;
 };
 
-__attribute__((format(printf, 3, 4))) static int fail(const struct excuse *why, int error, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int fail(const struct excuse *why, int error,
+                                                      const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -38,7 +39,8 @@ __attribute__((format(printf, 3, 4))) static int fail(const struct excuse *why, 
     return -error;
 }
 
-/* Only the last folder: /run/holdfast on a fresh boot. A wrong path should fail, not grow a tree. */
+/* Only the last folder: /run/holdfast on a fresh boot. A wrong path should fail, not grow a tree.
+ */
 static int make_folder(const char *path, const struct excuse *why)
 {
     char folder[108];
@@ -48,7 +50,8 @@ static int make_folder(const char *path, const struct excuse *why)
         return 0;
     *slash = '\0';
     if (mkdir(folder, 0755) < 0 && errno != EEXIST)
-        return fail(why, errno, "cannot make the folder %s: %s. Make it, or change control { socket }", folder,
+        return fail(why, errno,
+                    "cannot make the folder %s: %s. Make it, or change control { socket }", folder,
                     strerror(errno));
     return 0;
 }
@@ -63,11 +66,13 @@ static int somebody_answers(const struct sockaddr_un *address)
     fd_close(&probe);
     if (error == ECONNREFUSED)
         return 0;
-    return error == 0 || error == EAGAIN ? 1 : -error; /* EAGAIN: its backlog is full, so it is alive */
+    return error == 0 || error == EAGAIN ? 1
+                                         : -error; /* EAGAIN: its backlog is full, so it is alive */
 }
 
-/* A child that was just being started when its supervisor was killed has the socket until it executes: ask again for a
- * while before a daemon is said to be alive. Nothing is served yet that could wait for us. */
+/* A child that was just being started when its supervisor was killed has the socket until it
+ * executes: ask again for a while before a daemon is said to be alive. Nothing is served yet that
+ * could wait for us. */
 static int somebody_keeps_answering(const struct sockaddr_un *address)
 {
     const struct timespec pause = {.tv_nsec = 10 * NS_PER_MS};
@@ -85,16 +90,20 @@ static int remove_stale(const struct sockaddr_un *address, const struct excuse *
     const char *path = address->sun_path;
     struct stat before, after;
     if (lstat(path, &before) < 0)
-        return errno == ENOENT ? 0 : fail(why, errno, "cannot look at %s: %s", path, strerror(errno));
+        return errno == ENOENT ? 0
+                               : fail(why, errno, "cannot look at %s: %s", path, strerror(errno));
     if (!S_ISSOCK(before.st_mode))
-        return fail(why, EEXIST, "%s exists and is no socket: move it away, or change control { socket }", path);
+        return fail(why, EEXIST,
+                    "%s exists and is no socket: move it away, or change control { socket }", path);
     int answers = somebody_keeps_answering(address);
     if (answers == 1)
         return fail(why, EADDRINUSE,
-                    "another holdfastd answers on %s: stop it first, or give this one its own control { socket }",
+                    "another holdfastd answers on %s: stop it first, or give this one its own "
+                    "control { socket }",
                     path);
     if (answers < 0)
-        return fail(why, -answers, "cannot find out whether %s is in use: %s", path, strerror(-answers));
+        return fail(why, -answers, "cannot find out whether %s is in use: %s", path,
+                    strerror(-answers));
     if (lstat(path, &after) < 0 || after.st_dev != before.st_dev || after.st_ino != before.st_ino)
         return fail(why, EADDRINUSE, "another holdfastd has just begun on %s", path);
     if (unlink(path) < 0 && errno != ENOENT)
@@ -108,8 +117,8 @@ static int find_group(const char *name, gid_t *ret, const struct excuse *why)
     struct group entry, *found = NULL;
     int error = getgrnam_r(name, &entry, buffer, sizeof buffer, &found);
     if (!found)
-        return fail(why, error ? error : ENOENT, "control { group }: there is no group '%s': make it with groupadd(8)",
-                    name);
+        return fail(why, error ? error : ENOENT,
+                    "control { group }: there is no group '%s': make it with groupadd(8)", name);
     *ret = found->gr_gid;
     return 0;
 }
@@ -124,8 +133,9 @@ static int open_to_group(const struct settings *settings, const struct excuse *w
         if (error < 0)
             return error;
         if (lchown(path, (uid_t)-1, group) < 0)
-            return fail(why, errno, "cannot give %s to group %s: %s. Run as root or as a member of that group", path,
-                        settings->control_group, strerror(errno));
+            return fail(why, errno,
+                        "cannot give %s to group %s: %s. Run as root or as a member of that group",
+                        path, settings->control_group, strerror(errno));
     }
     if (chmod(path, settings->control_mode) < 0)
         return fail(why, errno, "cannot set the mode of %s: %s", path, strerror(errno));
@@ -141,8 +151,9 @@ static int bind_and_listen(struct control_socket *sock, const struct excuse *why
     sock->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (sock->fd < 0)
         return fail(why, errno, "cannot make the control socket: %s", strerror(errno));
-    /* The path inherits the mode of the socket, less the umask (unix(7) doesn't say, bind in the kernel does): closed
-     * to everybody else from its first instant, without touching the process's umask. */
+    /* The path inherits the mode of the socket, less the umask (unix(7) doesn't say, bind in the
+     * kernel does): closed to everybody else from its first instant, without touching the process's
+     * umask. */
     if (fchmod(sock->fd, 0600) < 0)
         return fail(why, errno, "cannot protect the control socket: %s", strerror(errno));
     int result = bind(sock->fd, (struct sockaddr *)&address, sizeof address);
@@ -163,7 +174,8 @@ static int bind_and_listen(struct control_socket *sock, const struct excuse *why
     return 0;
 }
 
-int control_socket_open(const struct settings *settings, struct control_socket *ret, char *why, size_t why_size)
+int control_socket_open(const struct settings *settings, struct control_socket *ret, char *why,
+                        size_t why_size)
 {
     const struct excuse excuse = {why, why_size};
     *ret = (struct control_socket){.fd = -1};
@@ -183,7 +195,8 @@ int control_socket_open(const struct settings *settings, struct control_socket *
 void control_socket_close(struct control_socket *sock)
 {
     struct stat now;
-    if (sock->inode != 0 && lstat(sock->path, &now) == 0 && now.st_dev == sock->device && now.st_ino == sock->inode)
+    if (sock->inode != 0 && lstat(sock->path, &now) == 0 && now.st_dev == sock->device &&
+        now.st_ino == sock->inode)
         unlink(sock->path);
     sock->inode = 0;
     fd_close(&sock->fd);

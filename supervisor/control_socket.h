@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Where the control socket lies in the file system: claiming the path, its mode and group, and giving it back. */
+/* Where the control socket lies in the file system: claiming the path, its mode and group, and
+ * giving it back. */
 #ifndef HOLDFAST_SUPERVISOR_CONTROL_SOCKET_H
 #define HOLDFAST_SUPERVISOR_CONTROL_SOCKET_H
 
@@ -15,9 +16,11 @@ struct control_socket {
     ino_t inode;
 };
 
-/* Listen at settings->control_socket with its mode and group. Makes the path's last folder when it is missing, removes
- * a socket on which nobody answers. 0; -EADDRINUSE when a daemon lives there; or -errno. why says what to do. */
-int control_socket_open(const struct settings *settings, struct control_socket *ret, char *why, size_t why_size);
+/* Listen at settings->control_socket with its mode and group. Makes the path's last folder when it
+ * is missing, removes a socket on which nobody answers. 0; -EADDRINUSE when a daemon lives there;
+ * or -errno. why says what to do. */
+int control_socket_open(const struct settings *settings, struct control_socket *ret, char *why,
+                        size_t why_size);
 
 /* Close, and remove the path if it is still the one that was made. */
 void control_socket_close(struct control_socket *socket);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What `status` and `check` say, as JSON. Called by control_verbs.c. Values out of a channel page are whatever a worker
- * left there: they are read through channel_page_*(), bounded, and reported, never followed. */
+/* What `status` and `check` say, as JSON. Called by control_verbs.c. Values out of a channel page
+ * are whatever a worker left there: they are read through channel_page_*(), bounded, and reported,
+ * never followed. */
 #include "supervisor/control_report.h"
 
 #include <stdatomic.h>
@@ -31,7 +32,8 @@ static json_t *counters_json(const struct counters *counters, uint32_t restarts)
 {
     json_t *report = json_object();
     for (int i = 0; i < COUNTER_COUNT; i++)
-        set_number(report, counter_infos[i].name, i == COUNTER_restarts ? restarts : counters->value[i]);
+        set_number(report, counter_infos[i].name,
+                   i == COUNTER_restarts ? restarts : counters->value[i]);
     return report;
 }
 
@@ -45,7 +47,8 @@ static json_t *segmentation(const struct channel *channel, uint32_t index)
                                         [SEGMENTATION_REFUSED] = "refused"};
     if (!channel->hold.page)
         return json_null();
-    uint32_t state = atomic_load_explicit(&channel->hold.page->segmentation[index], memory_order_relaxed) >> 16;
+    uint32_t state =
+        atomic_load_explicit(&channel->hold.page->segmentation[index], memory_order_relaxed) >> 16;
     return state < sizeof names / sizeof names[0] ? json_string(names[state]) : json_null();
 }
 
@@ -59,8 +62,9 @@ static json_t *destination(const struct channel *channel, uint32_t index)
     socket_address_print(&spec->to, to, sizeof to);
     json_object_set_new(report, "name", json_string(spec->name));
     json_object_set_new(report, "to", json_string(to));
-    bool known = channel->hold.page && channel_page_read_destination(channel->hold.page, index,
-                                                                     index < channel->spec->relay_count, &progress);
+    bool known = channel->hold.page &&
+                 channel_page_read_destination(channel->hold.page, index,
+                                               index < channel->spec->relay_count, &progress);
     if (!known)
         progress = (struct destination_progress){0};
     set_number(report, "sent", progress.sent);
@@ -130,20 +134,23 @@ static json_t *log_report(const struct channel *channel)
     if (!channel->spec->record.enabled)
         return json_null();
     bool known = page && channel_page_read_commit(page, &commit);
-    /* Positions count for the segment they were written for: the worker may be one roll ahead of us. */
+    /* Positions count for the segment they were written for: the worker may be one roll ahead of
+     * us. */
     if (known && channel->hold.log >= 0 && commit.segment_id == grant->id)
         committed = at_most(commit.write_offset, grant->size);
     if (page && channel->hold.log >= 0 &&
         atomic_load_explicit(&page->durable_segment_id, memory_order_acquire) == grant->id)
-        durable = at_most(atomic_load_explicit(&page->durable_offset, memory_order_relaxed), committed);
+        durable =
+            at_most(atomic_load_explicit(&page->durable_offset, memory_order_relaxed), committed);
 
     json_t *report = json_object();
     json_object_set_new(report, "state", json_string(log_state_name(channel->log_state)));
     json_object_set_new(report, "segment", control_report_segment(channel));
     set_number(report, "committed_bytes", committed);
     set_number(report, "durable_bytes", durable);
-    set_number(report, "next_seq", known && commit.next_seq > channel->log_next_seq ? commit.next_seq
-                                                                                    : channel->log_next_seq);
+    set_number(report, "next_seq",
+               known && commit.next_seq > channel->log_next_seq ? commit.next_seq
+                                                                : channel->log_next_seq);
     const char *trouble = log_trouble(channel);
     json_object_set_new(report, "trouble", trouble[0] ? control_text(trouble) : json_null());
     return report;
@@ -174,7 +181,8 @@ static json_t *duration_or_null(double value)
     return value < 0 ? json_null() : json_real(value);
 }
 
-static void add_rate(json_t *report, const struct channel *channel, const struct receive_rate *rate, uint64_t pending)
+static void add_rate(json_t *report, const struct channel *channel, const struct receive_rate *rate,
+                     uint64_t pending)
 {
     static const struct receive_rate unknown;
     const struct channel_geometry *geometry = &channel->hold.geometry;
@@ -184,17 +192,20 @@ static void add_rate(json_t *report, const struct channel *channel, const struct
                            ? 1 - (double)pending / (double)geometry->descriptor_count
                            : 0;
     struct stall_room room = {.ring_bytes = (uint64_t)((double)geometry->data_capacity * free_part),
-                              .ring_datagrams = (uint64_t)((double)geometry->descriptor_count * free_part),
+                              .ring_datagrams =
+                                  (uint64_t)((double)geometry->descriptor_count * free_part),
                               .receive_buffer = channel->hold.receive_buffer};
     double ring = receive_rate_ring_lasts(known, &room);
     double buffer = receive_rate_buffer_lasts(known, &room);
     double tolerance = buffer;
     if (channel->spec->record.enabled)
-        tolerance = channel->spec->record.on_full == RECORD_ON_FULL_WAIT && ring >= 0 ? ring + buffer : ring;
+        tolerance = channel->spec->record.on_full == RECORD_ON_FULL_WAIT && ring >= 0
+                        ? ring + buffer
+                        : ring;
 
     json_object_set_new(report, "rate",
-                        rate ? json_pack("{s:f, s:f}", "datagrams_per_s", rate->datagrams_per_s, "bytes_per_s",
-                                         rate->bytes_per_s)
+                        rate ? json_pack("{s:f, s:f}", "datagrams_per_s", rate->datagrams_per_s,
+                                         "bytes_per_s", rate->bytes_per_s)
                              : json_null());
     json_object_set_new(report, "stall_tolerance_s", duration_or_null(tolerance));
     json_object_set_new(report, "ring_lasts_s", duration_or_null(ring));
@@ -217,11 +228,13 @@ static void add_identity(json_t *report, const struct channel *channel, monotoni
     socket_address_print(&channel->spec->listen, listen, sizeof listen);
     json_object_set_new(report, "name", json_string(channel->spec->name));
     json_object_set_new(report, "state", json_string(channel_state_names[channel->state]));
-    json_object_set_new(report, "state_since_s", json_real(seconds(monotonic_since(now, channel->state_since))));
+    json_object_set_new(report, "state_since_s",
+                        json_real(seconds(monotonic_since(now, channel->state_since))));
     json_object_set_new(report, "cause", control_text(channel->state_cause));
     json_object_set_new(report, "wanted", json_boolean(channel->wanted));
     json_object_set_new(report, "listen", json_string(listen));
-    json_object_set_new(report, "pid", channel->worker ? json_integer(channel->worker->pid) : json_null());
+    json_object_set_new(report, "pid",
+                        channel->worker ? json_integer(channel->worker->pid) : json_null());
     set_number(report, "generation", channel->generation);
     set_number(report, "restarts", channel->restarts);
     set_number(report, "deaths_in_a_row", channel->deaths_in_a_row);
@@ -242,8 +255,9 @@ static json_t *channel_report(struct supervisor *supervisor, size_t index, monot
     json_object_set_new(report, "counters_current", json_boolean(current));
     add_rate(report, channel, control_rate(supervisor->control, index), pending);
     json_object_set_new(report, "relays", destinations(channel, 0, channel->spec->relay_count));
-    json_object_set_new(report, "decimates",
-                        destinations(channel, channel->spec->relay_count, channel->spec->decimate_count));
+    json_object_set_new(
+        report, "decimates",
+        destinations(channel, channel->spec->relay_count, channel->spec->decimate_count));
     json_object_set_new(report, "log", log_report(channel));
     json_object_set_new(report, "ring", ring_report(channel, pending));
     return report;
@@ -256,19 +270,23 @@ json_t *control_report_status(struct supervisor *supervisor, const struct channe
     for (size_t i = 0; i < supervisor->channel_count; i++)
         if (!channel || supervisor->channels[i] == channel)
             json_array_append_new(channels, channel_report(supervisor, i, now));
-    return json_pack("{s:{s:i, s:s, s:f, s:b}, s:o}", "supervisor", "pid", (int)getpid(), "version", HOLDFAST_VERSION,
-                     "uptime_s", seconds(monotonic_since(now, supervisor->started)), "stopping",
+    return json_pack("{s:{s:i, s:s, s:f, s:b}, s:o}", "supervisor", "pid", (int)getpid(), "version",
+                     HOLDFAST_VERSION, "uptime_s",
+                     seconds(monotonic_since(now, supervisor->started)), "stopping",
                      (int)supervisor->stopping, "channels", channels);
 }
 
-static void add_problem(json_t *problems, const struct channel *channel, const char *kind, const char *cause)
+static void add_problem(json_t *problems, const struct channel *channel, const char *kind,
+                        const char *cause)
 {
-    json_array_append_new(problems, json_pack("{s:s, s:s, s:s, s:o}", "channel", channel->spec->name, "kind", kind,
-                                              "state", channel_state_names[channel->state], "cause",
-                                              control_text(cause)));
+    json_array_append_new(problems,
+                          json_pack("{s:s, s:s, s:s, s:o}", "channel", channel->spec->name, "kind",
+                                    kind, "state", channel_state_names[channel->state], "cause",
+                                    control_text(cause)));
 }
 
-/* A log in trouble is told but does not make the answer "no": the channel runs, and the relay loses nothing. */
+/* A log in trouble is told but does not make the answer "no": the channel runs, and the relay loses
+ * nothing. */
 json_t *control_report_check(struct supervisor *supervisor)
 {
     bool healthy = true;
@@ -279,7 +297,8 @@ json_t *control_report_check(struct supervisor *supervisor)
             healthy = false;
             add_problem(problems, channel, "not_running", channel->state_cause);
         }
-        if (log_trouble(channel)[0]) /* also while only the next segment can't be had: the current one fills up */
+        if (log_trouble(channel)[0]) /* also while only the next segment can't be had: the current
+                                        one fills up */
             add_problem(problems, channel, "degraded", log_trouble(channel));
     }
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The verbs of the control socket. Called by control_client.c with a method and parameters of a client that may say
- * anything; every verb that changes something is logged with who asked for it and what came of it. */
+/* The verbs of the control socket. Called by control_client.c with a method and parameters of a
+ * client that may say anything; every verb that changes something is logged with who asked for it
+ * and what came of it. */
 #include "supervisor/control.h"
 
 #include <stdio.h>
@@ -38,9 +39,10 @@ static void list_channels(const struct supervisor *supervisor, char *buffer, siz
     size_t used = 0;
     snprintf(buffer, size, "none");
     for (size_t i = 0; i < supervisor->channel_count && i <= NAMES_LISTED_MAX && used < size; i++) {
-        int n = i == NAMES_LISTED_MAX
-                    ? snprintf(buffer + used, size - used, " and %zu more", supervisor->channel_count - i)
-                    : snprintf(buffer + used, size - used, "%s%s", i ? ", " : "", supervisor->channels[i]->spec->name);
+        int n = i == NAMES_LISTED_MAX ? snprintf(buffer + used, size - used, " and %zu more",
+                                                 supervisor->channel_count - i)
+                                      : snprintf(buffer + used, size - used, "%s%s", i ? ", " : "",
+                                                 supervisor->channels[i]->spec->name);
         used += n > 0 ? (size_t)n : 0;
     }
 }
@@ -63,20 +65,24 @@ static bool find_channel(struct verb_call *call, const char *name)
 static bool take_channel(struct verb_call *call, const json_t *params)
 {
     const struct control_verb_info *info = &control_verb_infos[call->verb];
-    const json_t *name = json_is_array(params) ? json_array_get(params, 0) : json_object_get(params, "channel");
+    const json_t *name =
+        json_is_array(params) ? json_array_get(params, 0) : json_object_get(params, "channel");
     size_t given = json_is_array(params) ? json_array_size(params) : json_object_size(params);
     char message[128];
 
-    if (given > (info->arguments == NO_ARGUMENT ? 0u : 1u) || (given == 1 && !json_is_string(name))) {
+    if (given > (info->arguments == NO_ARGUMENT ? 0u : 1u) ||
+        (given == 1 && !json_is_string(name))) {
         snprintf(message, sizeof message, "%s takes %s", info->name,
-                 info->arguments == NO_ARGUMENT ? "no parameters" : "one parameter, \"channel\", which is a string");
+                 info->arguments == NO_ARGUMENT ? "no parameters"
+                                                : "one parameter, \"channel\", which is a string");
         fail(call, CONTROL_ERROR_PARAMS, message);
         return false;
     }
     if (given == 1)
         return find_channel(call, json_string_value(name));
     if (info->arguments == ONE_CHANNEL) {
-        snprintf(message, sizeof message, "%s needs a channel: {\"channel\": \"NAME\"}", info->name);
+        snprintf(message, sizeof message, "%s needs a channel: {\"channel\": \"NAME\"}",
+                 info->name);
         fail(call, CONTROL_ERROR_PARAMS, message);
         return false;
     }
@@ -107,16 +113,19 @@ static json_t *verb_crashes(struct verb_call *call)
 }
 
 /* The answer says what was there before, so that a client can wait for the change. */
-static json_t *change_channel(struct verb_call *call, int (*change)(struct channel *, const char **))
+static json_t *change_channel(struct verb_call *call,
+                              int (*change)(struct channel *, const char **))
 {
     struct channel *channel = call->channel;
     const char *why = "";
-    json_t *before = json_pack("{s:s, s:I, s:o}", "state", channel_state_names[channel->state], "generation",
-                               (json_int_t)channel->generation, "segment", control_report_segment(channel));
+    json_t *before =
+        json_pack("{s:s, s:I, s:o}", "state", channel_state_names[channel->state], "generation",
+                  (json_int_t)channel->generation, "segment", control_report_segment(channel));
     int error = change(channel, &why);
     if (error < 0) {
         char message[384];
-        snprintf(message, sizeof message, "%s: %s", channel->spec->name, why && why[0] ? why : strerror(-error));
+        snprintf(message, sizeof message, "%s: %s", channel->spec->name,
+                 why && why[0] ? why : strerror(-error));
         json_decref(before);
         return fail(call, CONTROL_ERROR_REFUSED, message);
     }
@@ -152,13 +161,14 @@ static json_t *verb_rotate(struct verb_call *call)
 static json_t *verb_shutdown(struct verb_call *call)
 {
     char cause[96];
-    snprintf(cause, sizeof cause, "shutdown asked for by pid %d, uid %u", (int)call->peer->pid, call->peer->uid);
+    snprintf(cause, sizeof cause, "shutdown asked for by pid %d, uid %u", (int)call->peer->pid,
+             call->peer->uid);
     supervisor_stop(call->supervisor, cause);
     return json_pack("{s:b}", "accepted", 1);
 }
 
-/* Answered when the program has been tried. The connection ends when it is executed: by that a client sees that it
- * happens. */
+/* Answered when the program has been tried. The connection ends when it is executed: by that a
+ * client sees that it happens. */
 static json_t *verb_upgrade(struct verb_call *call)
 {
     const char *why;
@@ -181,15 +191,16 @@ static json_t *(*const verbs[VERB_COUNT])(struct verb_call *) = {
 
 static void log_change(const struct verb_call *call, const json_t *params)
 {
-    const json_t *given = json_is_array(params) ? json_array_get(params, 0) : json_object_get(params, "channel");
+    const json_t *given =
+        json_is_array(params) ? json_array_get(params, 0) : json_object_get(params, "channel");
     char argument[CHANNEL_NAME_SIZE] = "", result[256] = "accepted";
     if (json_is_string(given))
         control_quote(json_string_value(given), argument, sizeof argument);
     if (call->error)
         control_quote(json_string_value(call->error), result, sizeof result);
-    log_notice("control: pid %d, uid %u, gid %u: %s%s%s: %s%s", (int)call->peer->pid, call->peer->uid, call->peer->gid,
-               control_verb_infos[call->verb].name, argument[0] ? " " : "", argument, call->error ? "refused: " : "",
-               result);
+    log_notice("control: pid %d, uid %u, gid %u: %s%s%s: %s%s", (int)call->peer->pid,
+               call->peer->uid, call->peer->gid, control_verb_infos[call->verb].name,
+               argument[0] ? " " : "", argument, call->error ? "refused: " : "", result);
 }
 
 static json_t *no_such_verb(struct verb_call *call, const char *method)
@@ -201,10 +212,11 @@ static json_t *no_such_verb(struct verb_call *call, const char *method)
     return fail(call, CONTROL_ERROR_METHOD, message);
 }
 
-json_t *control_verb(struct supervisor *supervisor, const struct ucred *peer, const char *method, const json_t *params,
-                     int *ret_code, json_t **ret_error)
+json_t *control_verb(struct supervisor *supervisor, const struct ucred *peer, const char *method,
+                     const json_t *params, int *ret_code, json_t **ret_error)
 {
-    struct verb_call call = {.supervisor = supervisor, .peer = peer, .verb = control_verb_find(method)};
+    struct verb_call call = {
+        .supervisor = supervisor, .peer = peer, .verb = control_verb_find(method)};
     json_t *result = NULL;
 
     if (call.verb == VERB_COUNT || !verbs[call.verb]) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Stores each channel's descriptors with the service manager and takes them back after this process's own death. The
- * store follows the hold: after a change, places that differ are removed and stored anew. Called by the state machine
- * and channel_log.c after whatever they did. Must never trust a restored descriptor by its name alone, and must give a
- * channel either a ring and log that fit together or none. */
+/* Stores each channel's descriptors with the service manager and takes them back after this
+ * process's own death. The store follows the hold: after a change, places that differ are removed
+ * and stored anew. Called by the state machine and channel_log.c after whatever they did. Must
+ * never trust a restored descriptor by its name alone, and must give a channel either a ring and
+ * log that fit together or none. */
 #include "supervisor/handover.h"
 
 #include <errno.h>
@@ -22,15 +23,15 @@
 #include "supervisor/notify.h"
 
 #define STORE_RETRY_NS (20 * NS_PER_MS)
-/* The manager gives all names back in one environment variable, which may hold 128 KiB (execve(2)): with more of them,
- * no supervisor could be started again. */
+/* The manager gives all names back in one environment variable, which may hold 128 KiB (execve(2)):
+ * with more of them, no supervisor could be started again. */
 #define STORE_NAMES_MAX 120000
-#define LAST_RETRIES   5 /* so often an orderly end waits for a manager that is busy */
+#define LAST_RETRIES    5 /* so often an orderly end waits for a manager that is busy */
 
 /* ---- storing ---- */
 
-/* What is behind a descriptor: numbers are used again, inodes that are open are not. Segments are known by their
- * grant, because asking a file system could block. */
+/* What is behind a descriptor: numbers are used again, inodes that are open are not. Segments are
+ * known by their grant, because asking a file system could block. */
 static uint64_t identity_of(const struct channel *channel, const char *name, int fd)
 {
     struct stat about;
@@ -50,7 +51,8 @@ static int remove_stored(const char *channel, const char *name)
     return notify_send(text, -1);
 }
 
-/* FDPOLL=0: the manager must not throw a descriptor out because it reports an error, as sockets do at times. */
+/* FDPOLL=0: the manager must not throw a descriptor out because it reports an error, as sockets do
+ * at times. */
 static int store(const char *channel, const char *name, int fd)
 {
     char text[128];
@@ -102,8 +104,10 @@ static bool has_room(struct channel *channel)
     size_t length = names_length(channel);
     if (supervisor->store_length + length > STORE_NAMES_MAX) {
         if (supervisor->store_length <= STORE_NAMES_MAX)
-            log_warning("channel %s and all that come after it: the service manager can't keep the descriptors of so "
-                        "many channels; if this supervisor dies, what waits in their sockets and rings is lost",
+            log_warning("channel %s and all that come after it: the service manager can't keep the "
+                        "descriptors of so "
+                        "many channels; if this supervisor dies, what waits in their sockets and "
+                        "rings is lost",
                         channel->spec->name);
         supervisor->store_length = STORE_NAMES_MAX + 1;
         channel->not_stored = true;
@@ -123,8 +127,10 @@ static int on_retry(sd_event_source *source, uint64_t time_us, void *userdata)
     supervisor->store_behind = false;
     for (size_t i = 0; i < supervisor->channel_count && !supervisor->store_behind; i++)
         handover_changed(supervisor->channels[i]);
-    if (supervisor->stopping && (!supervisor->store_behind || ++supervisor->store_patience >= LAST_RETRIES)) {
-        supervisor->store_behind = false; /* what stays in the store is found to be of no use at the next start */
+    if (supervisor->stopping &&
+        (!supervisor->store_behind || ++supervisor->store_patience >= LAST_RETRIES)) {
+        supervisor->store_behind =
+            false; /* what stays in the store is found to be of no use at the next start */
         supervisor_changed(supervisor);
     }
     return 0;
@@ -139,8 +145,8 @@ void handover_changed(struct channel *channel)
         int error = update_place(channel, place);
         if (error == -EAGAIN) {
             channel->supervisor->store_behind = true;
-            supervisor_arm(channel->supervisor, &channel->supervisor->store_timer, STORE_RETRY_NS, on_retry,
-                           channel->supervisor);
+            supervisor_arm(channel->supervisor, &channel->supervisor->store_timer, STORE_RETRY_NS,
+                           on_retry, channel->supervisor);
             return;
         }
     }
@@ -164,7 +170,8 @@ static bool read_segment_name(int fd, const char *channel, char ret_name[SEGMENT
     path[length] = '\0';
     const char *name = strrchr(path, '/');
     size_t prefix = strlen(channel);
-    if (!name || strlen(++name) >= SEGMENT_NAME_SIZE || strncmp(name, channel, prefix) != 0 || name[prefix] != '-')
+    if (!name || strlen(++name) >= SEGMENT_NAME_SIZE || strncmp(name, channel, prefix) != 0 ||
+        name[prefix] != '-')
         return false;
     size_t name_length = strlen(name), suffix = strlen(AVRO_LOG_OPEN_SUFFIX);
     if (name_length < suffix || strcmp(name + name_length - suffix, AVRO_LOG_OPEN_SUFFIX) != 0)
@@ -183,8 +190,10 @@ static ssize_t read_start(int fd, void *buffer, size_t size)
     return length;
 }
 
-/* Fill a grant from the file itself. A segment that nobody has begun has no header: it gets a new sync marker. */
-static bool restore_grant(const struct channel *channel, int fd, struct segment_grant *ret, bool *ret_begun)
+/* Fill a grant from the file itself. A segment that nobody has begun has no header: it gets a new
+ * sync marker. */
+static bool restore_grant(const struct channel *channel, int fd, struct segment_grant *ret,
+                          bool *ret_begun)
 {
     uint8_t header[AVRO_LOG_HEADER_MAX];
     char begun_name[SEGMENT_NAME_SIZE];
@@ -213,7 +222,8 @@ static bool restore_grant(const struct channel *channel, int fd, struct segment_
 
 static void let_go(const struct channel *channel, const char *what, int *fd)
 {
-    log_notice("channel %s: the %s of the supervisor before can't be continued (sealed, deleted, or not this channel's): "
+    log_notice("channel %s: the %s of the supervisor before can't be continued (sealed, deleted, "
+               "or not this channel's): "
                "a new one is made",
                channel->spec->name, what);
     fd_close(fd);
@@ -242,9 +252,10 @@ static void restore_ring(struct channel *channel)
 
     if (hold->ring < 0)
         return;
-    if (channel_page_check(hold->page, channel_page_descriptors(hold->page, &hold->geometry), &hold->geometry,
-                           channel->spec->name, &what) < 0) {
-        log_error("channel %s: the ring of the supervisor before can't be trusted: %s; a fresh one is made",
+    if (channel_page_check(hold->page, channel_page_descriptors(hold->page, &hold->geometry),
+                           &hold->geometry, channel->spec->name, &what) < 0) {
+        log_error("channel %s: the ring of the supervisor before can't be trusted: %s; a fresh one "
+                  "is made",
                   channel->spec->name, what);
         channel->ring_refused = true;
         return;
@@ -256,8 +267,8 @@ static void restore_ring(struct channel *channel)
     uint64_t generation = atomic_load_explicit(&hold->page->generation, memory_order_relaxed);
     if (generation > channel->supervisor->next_generation && generation < UINT32_MAX)
         channel->supervisor->next_generation = generation;
-    log_notice("channel %s: goes on with the ring of the supervisor before, at datagram %llu", channel->spec->name,
-               (unsigned long long)channel->seq_end);
+    log_notice("channel %s: goes on with the ring of the supervisor before, at datagram %llu",
+               channel->spec->name, (unsigned long long)channel->seq_end);
 }
 
 static bool restore_fd(struct supervisor *supervisor, const char *full_name, int fd)
@@ -272,13 +283,15 @@ static bool restore_fd(struct supervisor *supervisor, const char *full_name, int
     return channel && hold_adopt_fd(&channel->hold, channel->spec, dot + 1, fd) == 0;
 }
 
-/* A ring that is not continued may still have a worker of the supervisor before, which would go on with its segment. */
+/* A ring that is not continued may still have a worker of the supervisor before, which would go on
+ * with its segment. */
 static void evict_worker(const char *full_name, int fd)
 {
     const char *dot = strchr(full_name, '.');
     pid_t holder = dot && strcmp(dot, ".ring") == 0 ? claim_evict(fd) : 0;
     if (holder > 0)
-        log_warning("process %d, a worker of the supervisor before, still had %s: killed", (int)holder, full_name);
+        log_warning("process %d, a worker of the supervisor before, still had %s: killed",
+                    (int)holder, full_name);
 }
 
 /* What the manager keeps under names that are not used again. */
@@ -290,7 +303,8 @@ static void forget(const char *full_name)
         log_debug("the service manager is busy: it keeps %s", full_name);
 }
 
-/* Whatever comes of it: what the manager keeps at these places is replaced by the next handover_changed(). */
+/* Whatever comes of it: what the manager keeps at these places is replaced by the next
+ * handover_changed(). */
 static void note_stored(struct channel *channel)
 {
     bool room = has_room(channel);
@@ -305,7 +319,8 @@ static void note_stored(struct channel *channel)
 static void keep_stopped(struct supervisor *supervisor, const char *names)
 {
     char name[CHANNEL_NAME_SIZE];
-    for (size_t length; names && (length = strcspn(names, ":")) > 0; names += length + (names[length] == ':')) {
+    for (size_t length; names && (length = strcspn(names, ":")) > 0;
+         names += length + (names[length] == ':')) {
         if (length >= sizeof name)
             continue;
         memcpy(name, names, length);
@@ -340,7 +355,8 @@ void handover_restore(struct supervisor *supervisor)
         note_stored(channel);
         restore_ring(channel);
         restore_segments(channel);
-        if (channel->hold.ring < 0 && channel->hold.log >= 0) { /* a log can't be continued without its ring */
+        if (channel->hold.ring < 0 &&
+            channel->hold.log >= 0) { /* a log can't be continued without its ring */
             fd_close(&channel->hold.log);
             fd_close(&channel->hold.next);
             channel->log_begun = false;

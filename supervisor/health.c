@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Four times a second: does every running worker give signs of life? A thread that gives none is a hang: SIGABRT, so
- * that it leaves last words, and SIGKILL if it does not even die. Slow disks are not hangs: a thread that sleeps in the
- * kernel without interruption is waited for, because nothing can end it, not even SIGKILL. Beats are read from the
- * channel page, which is untrusted: a beat from the future counts as one of now. */
+/* Four times a second: does every running worker give signs of life? A thread that gives none is a
+ * hang: SIGABRT, so that it leaves last words, and SIGKILL if it does not even die. Slow disks are
+ * not hangs: a thread that sleeps in the kernel without interruption is waited for, because nothing
+ * can end it, not even SIGKILL. Beats are read from the channel page, which is untrusted: a beat
+ * from the future counts as one of now. */
 #include "supervisor/health.h"
 
 #include <fcntl.h>
@@ -17,19 +18,21 @@
 
 #define TICK_NS          (250 * NS_PER_MS)
 #define ABORT_GRACE_NS   (500 * NS_PER_MS)
-#define SILENT_GRACE_NS  NS_PER_S /* between closing fd 3 and the exit */
+#define SILENT_GRACE_NS  NS_PER_S          /* between closing fd 3 and the exit */
 #define SETTLE_NS        (100 * NS_PER_MS) /* a successor has by then taken what waited for it */
-#define LOOK_EVERY_TICKS 4 /* at the ledger: what is known of a ring that is scribbled over later */
-#define EXPIRE_EVERY_NS  (60 * NS_PER_S)
+#define LOOK_EVERY_TICKS 4 /* at the ledger: what is known of a ring that is scribbled over later  \
+                            */
+#define EXPIRE_EVERY_NS (60 * NS_PER_S)
 
 static uint32_t thread_id(const struct channel *channel, enum channel_thread thread)
 {
     return atomic_load_explicit(&channel->hold.page->beats[thread].thread_id, memory_order_relaxed);
 }
 
-/* The state letter of proc(5): 'D' sleeps without interruption, 'T' is stopped; '?' when there is no such thread in
- * this worker. The thread's number is the worker's word: only threads of its own process are looked at. Reading this
- * file takes no lock that a thread could hold while it waits for a disk. */
+/* The state letter of proc(5): 'D' sleeps without interruption, 'T' is stopped; '?' when there is
+ * no such thread in this worker. The thread's number is the worker's word: only threads of its own
+ * process are looked at. Reading this file takes no lock that a thread could hold while it waits
+ * for a disk. */
 static char task_state(const struct child *worker, uint32_t thread_id)
 {
     char path[64], text[512];
@@ -44,7 +47,8 @@ static char task_state(const struct child *worker, uint32_t thread_id)
     return end && end[1] == ' ' && end[2] ? end[2] : '?';
 }
 
-/* To the thread itself, so that the last words tell where it hangs. Not yet waited for, so the pid is no stranger's. */
+/* To the thread itself, so that the last words tell where it hangs. Not yet waited for, so the pid
+ * is no stranger's. */
 static void abort_thread(struct child *worker, uint32_t thread_id)
 {
     if (thread_id == 0 || thread_id > INT32_MAX ||
@@ -53,14 +57,15 @@ static void abort_thread(struct child *worker, uint32_t thread_id)
     child_kill(worker, SIGCONT); /* a stopped process would say nothing */
 }
 
-static void abort_for_hang(struct channel *channel, enum channel_thread thread, uint64_t silent_ns, monotonic now)
+static void abort_for_hang(struct channel *channel, enum channel_thread thread, uint64_t silent_ns,
+                           monotonic now)
 {
     struct child *worker = channel->worker;
     uint32_t id = thread_id(channel, thread);
     char state = task_state(worker, id);
-    log_error("channel %s: the %s of %s gave no sign of life for %.1f s%s; aborting it", channel->spec->name,
-              channel_thread_names[thread], child_describe(worker), (double)silent_ns / 1e9,
-              state == 'T' ? " (the process is stopped)" : "");
+    log_error("channel %s: the %s of %s gave no sign of life for %.1f s%s; aborting it",
+              channel->spec->name, channel_thread_names[thread], child_describe(worker),
+              (double)silent_ns / 1e9, state == 'T' ? " (the process is stopped)" : "");
     worker->aborted_for_hang = true;
     snprintf(worker->hung_thread, sizeof worker->hung_thread, "%s", channel_thread_names[thread]);
     worker->abort_sent = now;
@@ -71,23 +76,26 @@ static void note_disk(struct channel *channel, enum channel_thread thread, uint6
 {
     bool writes = thread == CHANNEL_THREAD_RECORDER || thread == CHANNEL_THREAD_SYNCER;
     if (!channel->disk_warned)
-        log_warning("channel %s: its %s has been waiting for the %s for %.1f s%s", channel->spec->name,
-                    channel_thread_names[thread], writes ? "disk" : "kernel", (double)silent_ns / 1e9,
-                    writes ? "; relaying goes on, the ring fills" : "");
+        log_warning("channel %s: its %s has been waiting for the %s for %.1f s%s",
+                    channel->spec->name, channel_thread_names[thread], writes ? "disk" : "kernel",
+                    (double)silent_ns / 1e9, writes ? "; relaying goes on, the ring fills" : "");
     channel->disk_warned = true;
 }
 
-/* The control thread beats for those that are parked: when it is silent too, it is the one that hangs. */
+/* The control thread beats for those that are parked: when it is silent too, it is the one that
+ * hangs. */
 static bool vouches(const struct channel *channel, monotonic now)
 {
-    uint64_t beat_ns = atomic_load_explicit(&channel->hold.page->beats[CHANNEL_THREAD_CONTROL].beat_ns,
-                                            memory_order_relaxed);
-    return monotonic_since(now, (monotonic){beat_ns}) + TICK_NS < channel->supervisor->settings->hang_timeout_ns;
+    uint64_t beat_ns = atomic_load_explicit(
+        &channel->hold.page->beats[CHANNEL_THREAD_CONTROL].beat_ns, memory_order_relaxed);
+    return monotonic_since(now, (monotonic){beat_ns}) + TICK_NS <
+           channel->supervisor->settings->hang_timeout_ns;
 }
 
-/* A thread that has been silent for too long, one that was at work before one that was parked; CHANNEL_THREAD_COUNT
- * when all is well. */
-static enum channel_thread find_silent(struct channel *channel, monotonic now, uint64_t *ret_silent_ns)
+/* A thread that has been silent for too long, one that was at work before one that was parked;
+ * CHANNEL_THREAD_COUNT when all is well. */
+static enum channel_thread find_silent(struct channel *channel, monotonic now,
+                                       uint64_t *ret_silent_ns)
 {
     uint64_t limit = channel->supervisor->settings->hang_timeout_ns;
     enum channel_thread parked = CHANNEL_THREAD_COUNT;
@@ -130,13 +138,15 @@ static void look_after_worker(struct channel *channel, monotonic now)
 
     if (worker->aborted_for_hang) {
         if (worker->abort_sent.ns && monotonic_since(now, worker->abort_sent) >= ABORT_GRACE_NS) {
-            log_error("channel %s: %s did not die of SIGABRT; killing it", channel->spec->name, child_describe(worker));
+            log_error("channel %s: %s did not die of SIGABRT; killing it", channel->spec->name,
+                      child_describe(worker));
             worker->abort_sent = (monotonic){0};
             child_kill(worker, SIGKILL);
         }
         return;
     }
-    if (worker->socket_closed.ns && monotonic_since(now, worker->socket_closed) >= SILENT_GRACE_NS) {
+    if (worker->socket_closed.ns &&
+        monotonic_since(now, worker->socket_closed) >= SILENT_GRACE_NS) {
         if (!worker->killed_for_silence) /* one that waits for a disk dies when the disk answers */
             log_error("channel %s: %s hung up but did not exit; killing it", channel->spec->name,
                       child_describe(worker));
@@ -160,9 +170,10 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
     (void)time_us;
 
     bool look = ++supervisor->ticks % LOOK_EVERY_TICKS == 0;
-    /* If this process itself was stopped (or the machine), so were the workers: give them time to beat. */
-    bool was_away =
-        monotonic_since(now, supervisor->last_tick) > TICK_NS + supervisor->settings->hang_timeout_ns / 2;
+    /* If this process itself was stopped (or the machine), so were the workers: give them time to
+     * beat. */
+    bool was_away = monotonic_since(now, supervisor->last_tick) >
+                    TICK_NS + supervisor->settings->hang_timeout_ns / 2;
     supervisor->last_tick = now;
     bool expire = monotonic_since(now, supervisor->last_expire) >= EXPIRE_EVERY_NS;
     if (expire)
@@ -171,7 +182,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         struct channel *channel = supervisor->channels[i];
         if (channel->worker && !was_away)
             look_after_worker(channel, now);
-        if (channel->state == CHANNEL_RUNNING && monotonic_since(now, channel->running_since) >= SETTLE_NS)
+        if (channel->state == CHANNEL_RUNNING &&
+            monotonic_since(now, channel->running_since) >= SETTLE_NS)
             channel_complete_obituary(channel);
         if (look && channel->state == CHANNEL_RUNNING)
             channel_read_counters(channel, &counters, &pending);
@@ -185,7 +197,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
 int health_start(struct supervisor *supervisor)
 {
     supervisor->last_tick = supervisor->last_expire = monotonic_now();
-    int error = sd_event_set_watchdog(supervisor->event, true); /* does nothing unless systemd asks for it */
+    int error = sd_event_set_watchdog(supervisor->event,
+                                      true); /* does nothing unless systemd asks for it */
     if (error < 0)
         log_warning("systemd's watchdog can't be served: %s", strerror(-error));
     return supervisor_arm(supervisor, &supervisor->health_timer, TICK_NS, on_tick, supervisor);

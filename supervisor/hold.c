@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Makes, keeps and closes what a channel's workers are lent: ring memory, and (hold_sockets.c) sockets. Called by the
- * channel's state machine. Must never trust what is in the ring: it only writes a fresh page before the first worker. */
+/* Makes, keeps and closes what a channel's workers are lent: ring memory, and (hold_sockets.c)
+ * sockets. Called by the channel's state machine. Must never trust what is in the ring: it only
+ * writes a fresh page before the first worker. */
 #include "supervisor/hold.h"
 
 #include <errno.h>
@@ -38,7 +39,8 @@ int hold_init(struct hold *hold, const struct channel_spec *spec)
 /* Page, batch and descriptors: what the ledger is read from. The data stays unmapped here. */
 static int map_page(struct hold *hold)
 {
-    void *page = mmap(NULL, hold->geometry.data_offset, PROT_READ | PROT_WRITE, MAP_SHARED, hold->ring, 0);
+    void *page =
+        mmap(NULL, hold->geometry.data_offset, PROT_READ | PROT_WRITE, MAP_SHARED, hold->ring, 0);
     if (page == MAP_FAILED)
         return -errno;
     hold->page = page;
@@ -77,10 +79,13 @@ uint32_t hold_untold_drops(const struct hold *hold, uint64_t told)
     if (!hold->drops_known || !read_drops(hold, &drops))
         return 0;
     uint32_t untold = drops - hold->drops_base - (uint32_t)told;
-    return untold > INT32_MAX ? 0 : untold; /* "negative": the ring has told more than there was; it is damaged */
+    return untold > INT32_MAX
+               ? 0
+               : untold; /* "negative": the ring has told more than there was; it is damaged */
 }
 
-/* Restored from a supervisor before this one: socket and ring have belonged together since the ring was made. */
+/* Restored from a supervisor before this one: socket and ring have belonged together since the ring
+ * was made. */
 static void adopt_drops(struct hold *hold)
 {
     if (!hold->page || hold->rx < 0)
@@ -101,7 +106,8 @@ void hold_drop_ring(struct hold *hold)
     hold->drops_known = false;
 }
 
-int hold_make_ring(struct hold *hold, const struct channel_spec *spec, uint64_t start_seq, char *why, size_t why_size)
+int hold_make_ring(struct hold *hold, const struct channel_spec *spec, uint64_t start_seq,
+                   char *why, size_t why_size)
 {
     char name[sizeof "holdfast:" + CHANNEL_NAME_SIZE];
     const char *step = "memfd_create";
@@ -127,7 +133,8 @@ int hold_make_ring(struct hold *hold, const struct channel_spec *spec, uint64_t 
         error = fcntl(hold->ring, F_ADD_SEALS, RING_SEALS) < 0 ? -errno : 0;
     }
     if (error < 0) {
-        snprintf(why, why_size, "can't make the ring memory of %llu bytes (%s): %s; is ring_size too large?",
+        snprintf(why, why_size,
+                 "can't make the ring memory of %llu bytes (%s): %s; is ring_size too large?",
                  (unsigned long long)hold->geometry.total_size, step, strerror(-error));
         hold_drop_ring(hold);
         return error;
@@ -182,7 +189,8 @@ static int destination_index(const struct hold *hold, const char *name)
     if ((!is_relay && strncmp(name, "dec.", 4) != 0) || name[4] < '0' || name[4] > '9')
         return -1;
     unsigned long number = strtoul(name + 4, &end, 10);
-    unsigned long limit = is_relay ? hold->relay_count : hold->destination_count - hold->relay_count;
+    unsigned long limit =
+        is_relay ? hold->relay_count : hold->destination_count - hold->relay_count;
     if (*end != '\0' || number >= limit)
         return -1;
     return (int)(is_relay ? number : number + hold->relay_count);
@@ -197,7 +205,8 @@ static bool is_socket_for(int fd, const union socket_address *address, bool as_p
 
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != SOCK_DGRAM)
         return false;
-    if ((as_peer ? getpeername(fd, &actual.any, &length) : getsockname(fd, &actual.any, &length)) < 0)
+    if ((as_peer ? getpeername(fd, &actual.any, &length) : getsockname(fd, &actual.any, &length)) <
+        0)
         return false;
     if (actual.family != address->family)
         return false;
@@ -224,7 +233,8 @@ static int *place_for(struct hold *hold, const struct channel_spec *spec, const 
 {
     int index = destination_index(hold, name);
     if (index >= 0)
-        return is_socket_for(fd, &spec->destinations[index].to, true) ? &hold->destinations[index] : NULL;
+        return is_socket_for(fd, &spec->destinations[index].to, true) ? &hold->destinations[index]
+                                                                      : NULL;
     if (strcmp(name, "rx") == 0)
         return is_socket_for(fd, &spec->listen, false) ? &hold->rx : NULL;
     if (strcmp(name, "ring") == 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Opens a channel's sockets: one bound for receiving, one connected per destination. Called when a channel opens and
- * opens again; what is open already stays as it is, with what the kernel has queued in it. Must never leave a socket
- * half configured: it is either as the settings say, or closed and the reason told. */
+/* Opens a channel's sockets: one bound for receiving, one connected per destination. Called when a
+ * channel opens and opens again; what is open already stays as it is, with what the kernel has
+ * queued in it. Must never leave a socket half configured: it is either as the settings say, or
+ * closed and the reason told. */
 #include "supervisor/hold.h"
 
 #include <errno.h>
@@ -47,7 +48,8 @@ static const char *advice(int error)
         return "no interface of this machine has this address: check it, or wait for the interface";
     case -EACCES:
     case -EPERM:
-        return "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE; is a firewall in the way?";
+        return "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE; is a firewall in the "
+               "way?";
     case -ENODEV:
         return "the interface does not exist: check its name with `ip link`";
     case -ENETUNREACH:
@@ -67,7 +69,8 @@ static const char *advice(int error)
 
 static int fail(struct attempt *attempt, int error, char *why, size_t why_size)
 {
-    snprintf(why, why_size, "can't %s (%s): %s; %s", attempt->what, attempt->step, strerror(-error), advice(error));
+    snprintf(why, why_size, "can't %s (%s): %s; %s", attempt->what, attempt->step, strerror(-error),
+             advice(error));
     fd_close(&attempt->fd);
     return error;
 }
@@ -93,14 +96,16 @@ static uint64_t receive_buffer_given(int fd)
     return (uint64_t)given / 2;
 }
 
-static void set_receive_buffer(struct attempt *attempt, struct hold *hold, const struct channel_spec *spec)
+static void set_receive_buffer(struct attempt *attempt, struct hold *hold,
+                               const struct channel_spec *spec)
 {
     int wanted = spec->receive_buffer > INT32_MAX / 2 ? INT32_MAX / 2 : (int)spec->receive_buffer;
     if (set_int(attempt, SOL_SOCKET, SO_RCVBUFFORCE, wanted, "SO_RCVBUFFORCE") < 0)
         set_int(attempt, SOL_SOCKET, SO_RCVBUF, wanted, "SO_RCVBUF");
     hold->receive_buffer = receive_buffer_given(attempt->fd);
     if (hold->receive_buffer < (uint64_t)wanted)
-        log_warning("channel %s: the kernel gave a receive buffer of %llu bytes instead of %d; bursts may be dropped. "
+        log_warning("channel %s: the kernel gave a receive buffer of %llu bytes instead of %d; "
+                    "bursts may be dropped. "
                     "Set `sysctl -w net.core.rmem_max=%d`, or give holdfastd CAP_NET_ADMIN",
                     spec->name, (unsigned long long)hold->receive_buffer, wanted, wanted);
 }
@@ -112,7 +117,8 @@ static int set_receive_options(struct attempt *attempt, const struct channel_spe
         error = set_int(attempt, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
     if (!error && attempt->is_v6)
         error = set_int(attempt, IPPROTO_IPV6, IPV6_V6ONLY, 1, "IPV6_V6ONLY");
-    /* Only what this socket joined, not what any program on this machine joined. Old kernels lack the IPv6 one. */
+    /* Only what this socket joined, not what any program on this machine joined. Old kernels lack
+     * the IPv6 one. */
     if (!error && !attempt->is_v6)
         error = set_int(attempt, IPPROTO_IP, IP_MULTICAST_ALL, 0, "IP_MULTICAST_ALL");
     if (!error && attempt->is_v6)
@@ -125,8 +131,9 @@ static int set_receive_options(struct attempt *attempt, const struct channel_spe
         error = set_int(attempt, IPPROTO_UDP, UDP_GRO, 1, "UDP_GRO");
     if (!error && spec->busy_poll_us > 0 &&
         set_int(attempt, SOL_SOCKET, SO_BUSY_POLL, (int)spec->busy_poll_us, "SO_BUSY_POLL") < 0)
-        log_warning("channel %s: busy_poll has no effect: %s; give holdfastd CAP_NET_ADMIN, or remove it", spec->name,
-                    strerror(errno));
+        log_warning(
+            "channel %s: busy_poll has no effect: %s; give holdfastd CAP_NET_ADMIN, or remove it",
+            spec->name, strerror(errno));
     return error;
 }
 
@@ -137,17 +144,22 @@ static int join_group(struct attempt *attempt, const struct channel_spec *spec, 
         struct group_req request = {.gr_interface = interface};
         memcpy(&request.gr_group, &spec->listen, socket_address_length(&spec->listen));
         attempt->step = "MCAST_JOIN_GROUP";
-        return setsockopt(attempt->fd, level, MCAST_JOIN_GROUP, &request, sizeof request) < 0 ? -errno : 0;
+        return setsockopt(attempt->fd, level, MCAST_JOIN_GROUP, &request, sizeof request) < 0
+                   ? -errno
+                   : 0;
     }
     struct group_source_req request = {.gsr_interface = interface};
     memcpy(&request.gsr_group, &spec->listen, socket_address_length(&spec->listen));
     memcpy(&request.gsr_source, &spec->source, socket_address_length(&spec->source));
     attempt->step = "MCAST_JOIN_SOURCE_GROUP";
-    return setsockopt(attempt->fd, level, MCAST_JOIN_SOURCE_GROUP, &request, sizeof request) < 0 ? -errno : 0;
+    return setsockopt(attempt->fd, level, MCAST_JOIN_SOURCE_GROUP, &request, sizeof request) < 0
+               ? -errno
+               : 0;
 }
 
 /* Blocking on purpose: the receiver waits in recvmmsg(2), nobody else ever reads from it. */
-static int open_receiver(struct hold *hold, const struct channel_spec *spec, char *why, size_t why_size)
+static int open_receiver(struct hold *hold, const struct channel_spec *spec, char *why,
+                         size_t why_size)
 {
     struct attempt attempt = {.fd = -1, .is_v6 = spec->listen.family == AF_INET6, .step = "socket"};
     char address[SOCKET_ADDRESS_TEXT_SIZE];
@@ -156,8 +168,8 @@ static int open_receiver(struct hold *hold, const struct channel_spec *spec, cha
     unsigned interface = 0;
 
     socket_address_print(&local, address, sizeof address);
-    snprintf(attempt.what, sizeof attempt.what, "listen on %s%s%s", address, spec->interface[0] ? " at " : "",
-             spec->interface);
+    snprintf(attempt.what, sizeof attempt.what, "listen on %s%s%s", address,
+             spec->interface[0] ? " at " : "", spec->interface);
     attempt.fd = socket(local.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int error = attempt.fd < 0 ? -errno : set_receive_options(&attempt, spec);
     if (!error)
@@ -179,21 +191,26 @@ static int open_receiver(struct hold *hold, const struct channel_spec *spec, cha
 
 /* ---- sending ---- */
 
-static int set_multicast_out(struct attempt *attempt, const struct destination_spec *to, unsigned interface)
+static int set_multicast_out(struct attempt *attempt, const struct destination_spec *to,
+                             unsigned interface)
 {
     int ttl = (int)to->ttl, loop = to->loop != 0;
     int error;
     if (attempt->is_v6) {
-        error = interface ? set_int(attempt, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)interface, "IPV6_MULTICAST_IF") : 0;
+        error = interface ? set_int(attempt, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)interface,
+                                    "IPV6_MULTICAST_IF")
+                          : 0;
         if (!error)
             error = set_int(attempt, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, ttl, "IPV6_MULTICAST_HOPS");
         if (!error)
-            error = set_int(attempt, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, loop, "IPV6_MULTICAST_LOOP");
+            error =
+                set_int(attempt, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, loop, "IPV6_MULTICAST_LOOP");
         return error;
     }
     struct ip_mreqn request = {.imr_ifindex = (int)interface};
     attempt->step = "IP_MULTICAST_IF";
-    if (interface && setsockopt(attempt->fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request) < 0)
+    if (interface &&
+        setsockopt(attempt->fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request) < 0)
         return -errno;
     error = set_int(attempt, IPPROTO_IP, IP_MULTICAST_TTL, ttl, "IP_MULTICAST_TTL");
     if (!error)
@@ -201,7 +218,8 @@ static int set_multicast_out(struct attempt *attempt, const struct destination_s
     return error;
 }
 
-static int open_destination(int *ret_fd, const struct destination_spec *to, char *why, size_t why_size)
+static int open_destination(int *ret_fd, const struct destination_spec *to, char *why,
+                            size_t why_size)
 {
     struct attempt attempt = {.fd = -1, .is_v6 = to->to.family == AF_INET6, .step = "socket"};
     char address[SOCKET_ADDRESS_TEXT_SIZE];
@@ -220,7 +238,8 @@ static int open_destination(int *ret_fd, const struct destination_spec *to, char
     if (!error) {
         if (set_int(&attempt, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_WANTED, "SO_SNDBUFFORCE") < 0)
             set_int(&attempt, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_WANTED, "SO_SNDBUF");
-        set_int(&attempt, SOL_SOCKET, SO_RCVBUF, 0, "SO_RCVBUF"); /* nobody reads here: keep no stranger's datagrams */
+        set_int(&attempt, SOL_SOCKET, SO_RCVBUF, 0,
+                "SO_RCVBUF"); /* nobody reads here: keep no stranger's datagrams */
         if (attempt.is_v6 && peer.v6.sin6_scope_id == 0)
             peer.v6.sin6_scope_id = interface;
         attempt.step = "connect";
@@ -232,13 +251,14 @@ static int open_destination(int *ret_fd, const struct destination_spec *to, char
     return 0;
 }
 
-int hold_open_sockets(struct hold *hold, const struct channel_spec *spec, char *why, size_t why_size)
+int hold_open_sockets(struct hold *hold, const struct channel_spec *spec, char *why,
+                      size_t why_size)
 {
     if (hold->rx < 0) {
         int error = open_receiver(hold, spec, why, why_size);
         if (error < 0)
             return error;
-        hold_begin_drops(hold); /* a new socket's counter begins anew */
+        hold_begin_drops(hold);             /* a new socket's counter begins anew */
     } else if (hold->receive_buffer == 0) { /* adopted from an earlier supervisor */
         hold->receive_buffer = receive_buffer_given(hold->rx);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One datagram per entry to journald's socket, "FIELD=value" lines. Called for what is worth searching by field. */
+/* One datagram per entry to journald's socket, "FIELD=value" lines. Called for what is worth
+ * searching by field. */
 #include "supervisor/journal.h"
 
 #include <stdarg.h>

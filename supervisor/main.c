@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* holdfastd: options, configuration, limits of the process; then supervisor_run(). Exit status: 0 clean, 1 runtime
- * failure, 2 usage or configuration error. */
+/* holdfastd: options, configuration, limits of the process; then supervisor_run(). Exit status: 0
+ * clean, 1 runtime failure, 2 usage or configuration error. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -26,27 +26,27 @@ struct options {
 
 static void print_usage(FILE *to)
 {
-    fprintf(to, "usage: holdfastd [--config FILE] [--check] [--print-config] [--version]\n"
-                "\n"
-                "  --config FILE    read FILE instead of " DEFAULT_CONFIG "\n"
-                "  --check          check the configuration and exit\n"
-                "  --print-config   print the configuration as understood, with all defaults, and exit\n"
-                "  --version        print the version and exit\n"
-                "  --help           print this and exit\n"
-                "\n"
-                "Exit status: 0 clean, 1 runtime failure, 2 usage or configuration error.\n"
-                "Manual: holdfastd(8), holdfast.conf(5)\n");
+    fprintf(
+        to,
+        "usage: holdfastd [--config FILE] [--check] [--print-config] [--version]\n"
+        "\n"
+        "  --config FILE    read FILE instead of " DEFAULT_CONFIG "\n"
+        "  --check          check the configuration and exit\n"
+        "  --print-config   print the configuration as understood, with all defaults, and exit\n"
+        "  --version        print the version and exit\n"
+        "  --help           print this and exit\n"
+        "\n"
+        "Exit status: 0 clean, 1 runtime failure, 2 usage or configuration error.\n"
+        "Manual: holdfastd(8), holdfast.conf(5)\n");
 }
 
 /* Returns -1 to go on, else the exit status. */
 static int parse_options(int argc, char **argv, struct options *ret)
 {
-    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
-                                          {"check", no_argument, NULL, 'k'},
-                                          {"print-config", no_argument, NULL, 'p'},
-                                          {"version", no_argument, NULL, 'v'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option known[] = {
+        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
+        {"print-config", no_argument, NULL, 'p'}, {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     int option;
     *ret = (struct options){.config = DEFAULT_CONFIG};
     while ((option = getopt_long(argc, argv, "c:h", known, NULL)) != -1) {
@@ -86,12 +86,14 @@ static struct settings *load(const char *path)
     int error = config_load(path, &settings, &errors);
     if (error < 0)
         fprintf(stderr, "%s%s", errors.text ? errors.text : "holdfastd: out of memory\n",
-                errors.text && errors.text[0] && errors.text[strlen(errors.text) - 1] != '\n' ? "\n" : "");
+                errors.text && errors.text[0] && errors.text[strlen(errors.text) - 1] != '\n' ? "\n"
+                                                                                              : "");
     config_errors_free(&errors);
     return error < 0 ? NULL : settings;
 }
 
-/* Descriptors 0, 1 and 2 must be something, or a socket of ours would be opened there and be logged into. */
+/* Descriptors 0, 1 and 2 must be something, or a socket of ours would be opened there and be logged
+ * into. */
 static void open_standard_fds(void)
 {
     int fd;
@@ -106,19 +108,23 @@ static void raise_fd_limit(const struct settings *settings)
 {
     struct rlimit limit;
     rlim_t needed = 64 + 3 * settings->spare_workers;
-    for (size_t i = 0; i < settings->channel_count; i++) /* rx, ring, log, next, worker's socket and pidfd, 2 spare */
+    for (size_t i = 0; i < settings->channel_count;
+         i++) /* rx, ring, log, next, worker's socket and pidfd, 2 spare */
         needed += 8 + channel_spec_destination_count(settings->channels[i]);
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < needed)
-        log_warning("this configuration needs about %llu open files, the limit is %llu; channels beyond it can't "
+        log_warning("this configuration needs about %llu open files, the limit is %llu; channels "
+                    "beyond it can't "
                     "open: set LimitNOFILE=%llu in the unit, or `ulimit -n`",
-                    (unsigned long long)needed, (unsigned long long)limit.rlim_cur, (unsigned long long)needed);
+                    (unsigned long long)needed, (unsigned long long)limit.rlim_cur,
+                    (unsigned long long)needed);
 }
 
-/* The worker is beside this very program (a build, a relocated install), else where it was installed. */
+/* The worker is beside this very program (a build, a relocated install), else where it was
+ * installed. */
 static int find_programs(struct program *program)
 {
     ssize_t length = readlink("/proc/self/exe", program->path, sizeof program->path - 1);
@@ -130,12 +136,13 @@ static int find_programs(struct program *program)
         if (access(program->worker_path, X_OK) == 0)
             return 0;
     }
-    snprintf(program->worker_path, sizeof program->worker_path, "%s/holdfast-worker", HOLDFAST_LIBEXECDIR);
+    snprintf(program->worker_path, sizeof program->worker_path, "%s/holdfast-worker",
+             HOLDFAST_LIBEXECDIR);
     return access(program->worker_path, X_OK) == 0 ? 0 : -errno;
 }
 
-/* Handled by the event loop, so blocked; children get their own mask. SIGPIPE: writing to a vanished peer is an error
- * code like any other. */
+/* Handled by the event loop, so blocked; children get their own mask. SIGPIPE: writing to a
+ * vanished peer is an error code like any other. */
 static void prepare_signals(void)
 {
     sigset_t handled;
@@ -156,7 +163,8 @@ static int run(struct settings *settings, char **arguments)
     program.arguments = arguments;
     int error = find_programs(&program);
     if (error < 0) {
-        log_error("can't find holdfast-worker, neither beside this program nor as %s: %s; is the installation complete?",
+        log_error("can't find holdfast-worker, neither beside this program nor as %s: %s; is the "
+                  "installation complete?",
                   program.worker_path, strerror(-error));
         settings_free(settings);
         return EXIT_FAILURE;

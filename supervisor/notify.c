@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Tells the service manager how things stand, in one sentence. Called after every change of a channel's state, which
- * may come by the thousand: counting is done in change_state(), composing the sentence waits a little. */
+/* Tells the service manager how things stand, in one sentence. Called after every change of a
+ * channel's state, which may come by the thousand: counting is done in change_state(), composing
+ * the sentence waits a little. */
 #include "supervisor/notify.h"
 
 #include <errno.h>
@@ -63,28 +64,33 @@ static void compose(const struct supervisor *supervisor, char *text, size_t size
                  supervisor->channel_count, supervisor->seal_count);
         return;
     }
-    int length = snprintf(text, size, "%zu of %zu channels running", running, supervisor->channel_count);
+    int length =
+        snprintf(text, size, "%zu of %zu channels running", running, supervisor->channel_count);
     if (stopped > 0)
         length += snprintf(text + length, size - (size_t)length, ", %zu stopped", stopped);
     const struct channel *troubled = find_troubled(supervisor);
     if (troubled)
-        snprintf(text + length, size - (size_t)length, "; %s: %s", troubled->spec->name, troubled->state_cause);
+        snprintf(text + length, size - (size_t)length, "; %s: %s", troubled->spec->name,
+                 troubled->state_cause);
 }
 
 static int on_status(sd_event_source *source, uint64_t time_us, void *userdata);
 
-/* Tell READY (once) and STATUS (when changed); what the manager can't take now is told a little later. */
+/* Tell READY (once) and STATUS (when changed); what the manager can't take now is told a little
+ * later. */
 static void tell(struct supervisor *supervisor)
 {
     char text[sizeof supervisor->status_text], message[sizeof text + 32];
-    bool ready = !supervisor->ready_notified && supervisor->unreported == 0 && !supervisor->stopping;
+    bool ready =
+        !supervisor->ready_notified && supervisor->unreported == 0 && !supervisor->stopping;
 
     compose(supervisor, text, sizeof text);
     if (!ready && strcmp(text, supervisor->status_text) == 0)
         return;
     snprintf(message, sizeof message, "%sSTATUS=%s", ready ? "READY=1\n" : "", text);
     if (notify_send(message, -1) == -EAGAIN) {
-        supervisor_arm(supervisor, &supervisor->status_timer, STATUS_DELAY_NS, on_status, supervisor);
+        supervisor_arm(supervisor, &supervisor->status_timer, STATUS_DELAY_NS, on_status,
+                       supervisor);
         return;
     }
     memcpy(supervisor->status_text, text, sizeof text);
@@ -111,7 +117,8 @@ void notify_changed(struct supervisor *supervisor)
     if (supervisor->status_timer)
         sd_event_source_get_enabled(supervisor->status_timer, &enabled);
     if (enabled == SD_EVENT_OFF)
-        supervisor_arm(supervisor, &supervisor->status_timer, STATUS_DELAY_NS, on_status, supervisor);
+        supervisor_arm(supervisor, &supervisor->status_timer, STATUS_DELAY_NS, on_status,
+                       supervisor);
 }
 
 void notify_stopping(struct supervisor *supervisor)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Turns a wait status and the last words in the channel page into an obituary: kept for `crashes`, logged once. Called
- * when a child has been waited for. The last words were written by a dying process: every number in them is bounded
- * and every text is ended before anybody looks at it. */
+/* Turns a wait status and the last words in the channel page into an obituary: kept for `crashes`,
+ * logged once. Called when a child has been waited for. The last words were written by a dying
+ * process: every number in them is bounded and every text is ended before anybody looks at it. */
 #include "supervisor/obituary.h"
 
 #include <stdarg.h>
@@ -15,9 +15,11 @@
 
 #define WORK_MAX 65536 /* datagrams; no consumer takes so many in one step */
 
-static const char *const cause_names[] = {
-    [DEATH_NONE] = "end", [DEATH_CRASH] = "crash", [DEATH_HANG] = "hang", [DEATH_KILLED] = "killed",
-    [DEATH_EXIT] = "unexpected exit"};
+static const char *const cause_names[] = {[DEATH_NONE] = "end",
+                                          [DEATH_CRASH] = "crash",
+                                          [DEATH_HANG] = "hang",
+                                          [DEATH_KILLED] = "killed",
+                                          [DEATH_EXIT] = "unexpected exit"};
 
 /* kill(2), tgkill(2) or sigqueue(3) by another process: no fault of the worker's own. */
 static bool was_sent(const struct obituary *obituary, const struct child *child)
@@ -27,7 +29,8 @@ static bool was_sent(const struct obituary *obituary, const struct child *child)
            words->sender != (uint32_t)child->pid;
 }
 
-static enum death_cause cause_of(const struct obituary *obituary, const struct child *child, const siginfo_t *end)
+static enum death_cause cause_of(const struct obituary *obituary, const struct child *child,
+                                 const siginfo_t *end)
 {
     if (child->aborted_for_hang)
         return DEATH_HANG;
@@ -79,9 +82,10 @@ static bool take_words(struct channel_page *page, uint64_t generation, struct la
 
 static void take_work(const struct channel_page *page, struct obituary *obituary)
 {
-    static const enum channel_thread thread_of[CONSUMER_COUNT] = {[CONSUMER_RELAY] = CHANNEL_THREAD_RECEIVER,
-                                                                  [CONSUMER_RECORD] = CHANNEL_THREAD_RECORDER,
-                                                                  [CONSUMER_DECIMATE] = CHANNEL_THREAD_DECIMATOR};
+    static const enum channel_thread thread_of[CONSUMER_COUNT] = {
+        [CONSUMER_RELAY] = CHANNEL_THREAD_RECEIVER,
+        [CONSUMER_RECORD] = CHANNEL_THREAD_RECORDER,
+        [CONSUMER_DECIMATE] = CHANNEL_THREAD_DECIMATOR};
     for (int i = 0; i < CONSUMER_COUNT; i++) {
         const struct thread_beat *beat = &page->beats[thread_of[i]];
         uint64_t first = atomic_load_explicit(&beat->work_first, memory_order_relaxed);
@@ -93,8 +97,8 @@ static void take_work(const struct channel_page *page, struct obituary *obituary
     }
 }
 
-struct obituary *obituary_write(struct obituary_list *list, struct channel_page *page, const struct child *child,
-                                const siginfo_t *end)
+struct obituary *obituary_write(struct obituary_list *list, struct channel_page *page,
+                                const struct child *child, const siginfo_t *end)
 {
     struct obituary **place = &list->entries[list->next % OBITUARIES_KEPT];
     struct obituary *obituary = calloc(1, sizeof *obituary);
@@ -183,7 +187,8 @@ static void describe_backtrace(const struct last_words *words, char *ret_text, s
     }
 }
 
-static void describe(const char *channel, const struct obituary *obituary, const char *backtrace, struct text *text)
+static void describe(const char *channel, const struct obituary *obituary, const char *backtrace,
+                     struct text *text)
 {
     const struct last_words *words = &obituary->words;
     static const char *const consumers[CONSUMER_COUNT] = {"relaying", "recording", "decimating"};
@@ -191,7 +196,8 @@ static void describe(const char *channel, const struct obituary *obituary, const
     append(text, "channel %s: worker %d (generation %llu) died: %s", channel, (int)obituary->pid,
            (unsigned long long)obituary->generation, cause_names[obituary->cause]);
     if (obituary->signal)
-        append(text, ", SIG%s", sigabbrev_np(obituary->signal) ? sigabbrev_np(obituary->signal) : "?");
+        append(text, ", SIG%s",
+               sigabbrev_np(obituary->signal) ? sigabbrev_np(obituary->signal) : "?");
     else
         append(text, ", status %d", obituary->exit_status);
     append(text, ", after %.3f s", (double)obituary->lived_ns / 1e9);
@@ -199,7 +205,8 @@ static void describe(const char *channel, const struct obituary *obituary, const
         append(text, "; its %s gave no sign of life", obituary->hung_thread);
     for (int i = 0; i < CONSUMER_COUNT; i++)
         if (obituary->work_first[i] < obituary->work_end[i])
-            append(text, "; %s %llu..%llu", consumers[i], (unsigned long long)obituary->work_first[i],
+            append(text, "; %s %llu..%llu", consumers[i],
+                   (unsigned long long)obituary->work_first[i],
                    (unsigned long long)obituary->work_end[i] - 1);
     if (!obituary->has_words)
         return;
@@ -231,7 +238,8 @@ void obituary_log(const char *channel, const struct obituary *obituary)
     journal_add(&entry, "HOLDFAST_CAUSE", "%s", cause_names[obituary->cause]);
     journal_add(&entry, "HOLDFAST_SIGNAL", "%d", obituary->signal);
     journal_add(&entry, "HOLDFAST_EXIT_STATUS", "%d", obituary->exit_status);
-    journal_add(&entry, "HOLDFAST_LIVED_MS", "%llu", (unsigned long long)(obituary->lived_ns / NS_PER_MS));
+    journal_add(&entry, "HOLDFAST_LIVED_MS", "%llu",
+                (unsigned long long)(obituary->lived_ns / NS_PER_MS));
     if (obituary->has_words) {
         journal_add(&entry, "HOLDFAST_THREAD", "%s", channel_thread_names[words->thread]);
         journal_add(&entry, "HOLDFAST_ADDRESS", "0x%llx", (unsigned long long)words->address);

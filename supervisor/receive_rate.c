@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Receive rates and how long a stall they leave room for. Called by the control socket's timer and by status; no clock
- * of its own, no memory but the struct it is given. */
+/* Receive rates and how long a stall they leave room for. Called by the control socket's timer and
+ * by status; no clock of its own, no memory but the struct it is given. */
 #include "supervisor/receive_rate.h"
 
 #define SAMPLE_APART_NS (200 * NS_PER_MS)
@@ -42,8 +42,8 @@ double receive_rate_buffer_lasts(const struct receive_rate *rate, const struct s
 {
     if (!rate->known || rate->datagrams_per_s <= 0)
         return -1;
-    /* socket(7): the kernel doubles what was asked for, and charges each datagram its whole buffer ("truesize"): the
-     * payload rounded up plus roughly 832 bytes of bookkeeping. */
+    /* socket(7): the kernel doubles what was asked for, and charges each datagram its whole buffer
+     * ("truesize"): the payload rounded up plus roughly 832 bytes of bookkeeping. */
     double payload = rate->bytes_per_s / rate->datagrams_per_s;
     if (payload > 65535) /* counters come from shared memory: no nonsense into the integer below */
         payload = 65535;

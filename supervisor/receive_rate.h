@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How fast a channel receives, from its counters read now and then, and what that means for a stall. Pure functions. */
+/* How fast a channel receives, from its counters read now and then, and what that means for a
+ * stall. Pure functions. */
 #ifndef HOLDFAST_SUPERVISOR_RECEIVE_RATE_H
 #define HOLDFAST_SUPERVISOR_RECEIVE_RATE_H
 
@@ -18,7 +19,8 @@ struct receive_rate {
     double bytes_per_s;
 };
 
-/* Take one more reading. Readings closer together than 200 ms are passed over: they would only show the jitter. */
+/* Take one more reading. Readings closer together than 200 ms are passed over: they would only show
+ * the jitter. */
 void receive_rate_sample(struct receive_rate *rate, const struct counters *counters, monotonic now);
 
 /* What there is to hold back datagrams while somebody stands still. */
@@ -28,11 +30,12 @@ struct stall_room {
     uint64_t receive_buffer; /* the socket's, bytes */
 };
 
-/* Seconds until the ring would overwrite what a reader that stands still has not read; negative without traffic. */
+/* Seconds until the ring would overwrite what a reader that stands still has not read; negative
+ * without traffic. */
 double receive_rate_ring_lasts(const struct receive_rate *rate, const struct stall_room *room);
 
-/* Seconds until the kernel's buffer is full when no worker receives; negative without traffic. An estimate: the
- * kernel accounts whole buffers, of which only a part is payload. */
+/* Seconds until the kernel's buffer is full when no worker receives; negative without traffic. An
+ * estimate: the kernel accounts whole buffers, of which only a part is payload. */
 double receive_rate_buffer_lasts(const struct receive_rate *rate, const struct stall_room *room);
 
 #endif

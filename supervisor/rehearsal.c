@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs the program at our own path with --check and keeps what it says. Called by upgrade.c. Must never wait for it:
- * it may hang, write without end, or not be a program at all. */
+/* Runs the program at our own path with --check and keeps what it says. Called by upgrade.c. Must
+ * never wait for it: it may hang, write without end, or not be a program at all. */
 #include "supervisor/rehearsal.h"
 
 #include <errno.h>
@@ -24,8 +24,10 @@ struct rehearsal {
     bool late;
 };
 
-/* Its arguments are ours, and one more. It must not speak to the service manager, nor take what is not for it. */
-static int spawn_with(const struct supervisor *supervisor, char **arguments, int output, pid_t *ret_pid)
+/* Its arguments are ours, and one more. It must not speak to the service manager, nor take what is
+ * not for it. */
+static int spawn_with(const struct supervisor *supervisor, char **arguments, int output,
+                      pid_t *ret_pid)
 {
     char *environment[] = {NULL};
     posix_spawn_file_actions_t actions;
@@ -40,8 +42,8 @@ static int spawn_with(const struct supervisor *supervisor, char **arguments, int
     if (!error)
         error = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
     if (!error)
-        error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                          POSIX_SPAWN_SETPGROUP);
+        error = posix_spawnattr_setflags(
+            &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     if (!error)
         error = posix_spawnattr_setsigmask(&attributes, &none);
     if (!error)
@@ -49,7 +51,8 @@ static int spawn_with(const struct supervisor *supervisor, char **arguments, int
     if (!error)
         error = posix_spawnattr_setpgroup(&attributes, 0);
     if (!error)
-        error = posix_spawn(ret_pid, supervisor->program_path, &actions, &attributes, arguments, environment);
+        error = posix_spawn(ret_pid, supervisor->program_path, &actions, &attributes, arguments,
+                            environment);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     return -error;
@@ -94,7 +97,8 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *use
     bool fit = end->si_code == CLD_EXITED && end->si_status == 0;
     snprintf(why, sizeof why, "%.200s --check %s%s%s; this one goes on", supervisor->program_path,
              rehearsal->late ? "did not end within 5 s" : how, line[0] ? ": " : "", line);
-    rehearsal->exit_source = sd_event_source_disable_unref(rehearsal->exit_source); /* it is reaped after this */
+    rehearsal->exit_source =
+        sd_event_source_disable_unref(rehearsal->exit_source); /* it is reaped after this */
     rehearsal_cancel(supervisor);
     done(supervisor, fit ? NULL : why);
     return 0;
@@ -140,15 +144,16 @@ int rehearsal_start(struct supervisor *supervisor, rehearsal_done done)
         error = spawn(supervisor, ends[1], &rehearsal->pid);
     fd_close(&ends[1]);
     if (!error) {
-        error = sd_event_add_child(supervisor->event, &rehearsal->exit_source, rehearsal->pid, WEXITED, on_exit_seen,
-                                   supervisor);
+        error = sd_event_add_child(supervisor->event, &rehearsal->exit_source, rehearsal->pid,
+                                   WEXITED, on_exit_seen, supervisor);
         if (error < 0) { /* nobody would wait for it */
             kill(rehearsal->pid, SIGKILL);
             waitpid(rehearsal->pid, NULL, WNOHANG);
         }
     }
     if (error >= 0)
-        error = supervisor_arm(supervisor, &rehearsal->timer, REHEARSAL_DEADLINE_NS, on_deadline, supervisor);
+        error = supervisor_arm(supervisor, &rehearsal->timer, REHEARSAL_DEADLINE_NS, on_deadline,
+                               supervisor);
     if (error < 0)
         rehearsal_cancel(supervisor);
     return error < 0 ? error : 0;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Decides when a child that died starts again; asked for channels' workers, spares and the archive alike. Pure: same
- * arguments, same answer. Must never answer "now" twice in a row without a healthy period between (no fork storm). */
+/* Decides when a child that died starts again; asked for channels' workers, spares and the archive
+ * alike. Pure: same arguments, same answer. Must never answer "now" twice in a row without a
+ * healthy period between (no fork storm). */
 #include "supervisor/restart_policy.h"
 
 #include <stdbool.h>
 
-/* The backoff step of the n-th delayed restart, n from 0: first, 2 x first, 4 x first, ... capped. */
+/* The backoff step of the n-th delayed restart, n from 0: first, 2 x first, 4 x first, ... capped.
+ */
 static uint64_t backoff_step(const struct restart_limits *limits, uint32_t doublings)
 {
     uint64_t step = limits->first_delay_ns;
@@ -15,12 +17,14 @@ static uint64_t backoff_step(const struct restart_limits *limits, uint32_t doubl
 }
 
 struct restart_decision restart_policy_decide(const struct restart_limits *limits,
-                                              const struct restart_history *history, monotonic now, uint32_t random)
+                                              const struct restart_history *history, monotonic now,
+                                              uint32_t random)
 {
     bool ran = history->started.ns != 0;
     bool healthy = ran && monotonic_since(now, history->started) >= limits->healthy_after_ns;
     uint32_t before = healthy ? 0 : history->deaths_in_a_row;
-    struct restart_decision decision = {.deaths_in_a_row = before < UINT32_MAX ? before + 1 : before};
+    struct restart_decision decision = {.deaths_in_a_row =
+                                            before < UINT32_MAX ? before + 1 : before};
 
     if (limits->give_up_after > 0 && decision.deaths_in_a_row >= limits->give_up_after) {
         decision.verdict = RESTART_GIVE_UP;

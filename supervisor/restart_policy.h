@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* When does a child that died start again? A pure function of its history, the cause and the time: no clock, no
- * state of its own, no side effects. */
+/* When does a child that died start again? A pure function of its history, the cause and the time:
+ * no clock, no state of its own, no side effects. */
 #ifndef HOLDFAST_SUPERVISOR_RESTART_POLICY_H
 #define HOLDFAST_SUPERVISOR_RESTART_POLICY_H
 
@@ -32,8 +32,10 @@ struct restart_decision {
     uint32_t deaths_in_a_row; /* to be kept for the next decision */
 };
 
-/* random: 32 random bits, for the jitter. history->deaths_in_a_row counts the deaths before this one. */
+/* random: 32 random bits, for the jitter. history->deaths_in_a_row counts the deaths before this
+ * one. */
 struct restart_decision restart_policy_decide(const struct restart_limits *limits,
-                                              const struct restart_history *history, monotonic now, uint32_t random);
+                                              const struct restart_history *history, monotonic now,
+                                              uint32_t random);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Spares: workers that are exec'ed already and wait to be told what they are. Taken when a worker or the archive is
- * needed, and replaced afterwards. Must never make processes faster than the restart policy allows. */
+/* Spares: workers that are exec'ed already and wait to be told what they are. Taken when a worker
+ * or the archive is needed, and replaced afterwards. Must never make processes faster than the
+ * restart policy allows. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,8 @@
 #include "common/log.h"
 #include "supervisor/supervisor.h"
 
-/* Starting a process takes a processor for a millisecond: the worker that was just assigned comes first. */
+/* Starting a process takes a processor for a millisecond: the worker that was just assigned comes
+ * first. */
 #define REFILL_AFTER_NS (5 * NS_PER_MS)
 
 static bool is_ending(const struct supervisor *supervisor)
@@ -26,7 +28,8 @@ static int on_refill(sd_event_source *source, uint64_t time_us, void *userdata)
             continue;
         int error = child_spawn(supervisor, CHILD_SPARE, &supervisor->spares[i]);
         if (error < 0) {
-            log_warning("can't start a spare worker: %s; trying again in a second", strerror(-error));
+            log_warning("can't start a spare worker: %s; trying again in a second",
+                        strerror(-error));
             supervisor_arm(supervisor, &supervisor->spare_timer, NS_PER_S, on_refill, supervisor);
             return 0;
         }
@@ -42,7 +45,8 @@ void supervisor_refill_spares(struct supervisor *supervisor)
     if (supervisor->spare_timer)
         sd_event_source_get_enabled(supervisor->spare_timer, &enabled);
     if (enabled == SD_EVENT_OFF) /* else it is coming, or waits after deaths */
-        supervisor_arm(supervisor, &supervisor->spare_timer, REFILL_AFTER_NS, on_refill, supervisor);
+        supervisor_arm(supervisor, &supervisor->spare_timer, REFILL_AFTER_NS, on_refill,
+                       supervisor);
 }
 
 struct child *supervisor_take_child(struct supervisor *supervisor, int *ret_error)
@@ -89,6 +93,7 @@ void supervisor_spare_ended(struct child *child, const siginfo_t *end)
     supervisor->spare_deaths_in_a_row = decision.deaths_in_a_row;
     uint64_t delay = decision.verdict == RESTART_NOW ? 0 : decision.delay_ns;
     child_describe_end(end, how, sizeof how);
-    log_warning("%s %s; another one follows in %.3g s", child_describe(child), how, (double)delay / 1e9);
+    log_warning("%s %s; another one follows in %.3g s", child_describe(child), how,
+                (double)delay / 1e9);
     supervisor_arm(supervisor, &supervisor->spare_timer, delay, on_refill, supervisor);
 }

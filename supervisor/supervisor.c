@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The supervisor as a whole: builds channels, archive and control socket, runs the event loop, and stops everything in
- * order. Called by main(). Must never block and never die of what a child, an operator or a disk does. */
+/* The supervisor as a whole: builds channels, archive and control socket, runs the event loop, and
+ * stops everything in order. Called by main(). Must never block and never die of what a child, an
+ * operator or a disk does. */
 #include "supervisor/supervisor.h"
 
 #include <errno.h>
@@ -18,8 +19,9 @@
 #include "supervisor/rehearsal.h"
 #include "supervisor/upgrade.h"
 
-#define STOP_DEADLINE_NS (10 * NS_PER_S)
-#define TIMER_ACCURACY_US 100 /* sd-event's default of 250 ms is for the idle; a takeover is not */
+#define STOP_DEADLINE_NS  (10 * NS_PER_S)
+#define TIMER_ACCURACY_US 100 /* sd-event's default of 250 ms is for the idle; a takeover is not   \
+                               */
 
 /* ---- small services ---- */
 
@@ -27,7 +29,8 @@ uint32_t supervisor_random(void)
 {
     uint32_t value = 0;
     if (getrandom(&value, sizeof value, GRND_NONBLOCK) != sizeof value)
-        value = (uint32_t)(monotonic_now().ns * 2654435761u); /* early at boot: jitter needs no more */
+        value =
+            (uint32_t)(monotonic_now().ns * 2654435761u); /* early at boot: jitter needs no more */
     return value;
 }
 
@@ -36,8 +39,8 @@ int supervisor_arm(struct supervisor *supervisor, sd_event_source **timer, uint6
 {
     uint64_t delay_us = delay_ns / NS_PER_US;
     if (!*timer)
-        return sd_event_add_time_relative(supervisor->event, timer, CLOCK_MONOTONIC, delay_us, TIMER_ACCURACY_US,
-                                          handler, userdata);
+        return sd_event_add_time_relative(supervisor->event, timer, CLOCK_MONOTONIC, delay_us,
+                                          TIMER_ACCURACY_US, handler, userdata);
     int error = sd_event_source_set_time_relative(*timer, delay_us);
     return error < 0 ? error : sd_event_source_set_enabled(*timer, SD_EVENT_ONESHOT);
 }
@@ -114,7 +117,8 @@ static void finish_if_done(struct supervisor *supervisor)
     archive_client_stop(supervisor);
     if ((supervisor->archive || supervisor->store_behind) && !supervisor->hurried)
         return;
-    sd_event_exit(supervisor->event, supervisor->left_unsealed || supervisor->seal_count > 0 ? 1 : 0);
+    sd_event_exit(supervisor->event,
+                  supervisor->left_unsealed || supervisor->seal_count > 0 ? 1 : 0);
 }
 
 /* Everything that still runs gets SIGKILL; what that leaves unsealed, the next start recovers. */
@@ -127,7 +131,8 @@ static void hurry(struct supervisor *supervisor, const char *cause)
             child_kill(supervisor->channels[i]->worker, SIGKILL);
     if (supervisor->state_counts[CHANNEL_STOPPED] < supervisor->channel_count)
         supervisor->left_unsealed = true;
-    sd_event_exit(supervisor->event, supervisor->left_unsealed || supervisor->seal_count > 0 ? 1 : 0);
+    sd_event_exit(supervisor->event,
+                  supervisor->left_unsealed || supervisor->seal_count > 0 ? 1 : 0);
 }
 
 static int on_stop_deadline(sd_event_source *source, uint64_t time_us, void *userdata)
@@ -150,7 +155,8 @@ void supervisor_stop(struct supervisor *supervisor, const char *cause)
     supervisor->upgrading = false;
     rehearsal_cancel(supervisor);
     notify_stopping(supervisor);
-    supervisor_arm(supervisor, &supervisor->stop_timer, STOP_DEADLINE_NS, on_stop_deadline, supervisor);
+    supervisor_arm(supervisor, &supervisor->stop_timer, STOP_DEADLINE_NS, on_stop_deadline,
+                   supervisor);
     for (size_t i = 0; i < supervisor->channel_count; i++)
         channel_handle(supervisor->channels[i], CHANNEL_EVENT_STOP, cause);
     supervisor_changed(supervisor);
@@ -165,11 +171,13 @@ void supervisor_changed(struct supervisor *supervisor)
         upgrade_progress(supervisor);
 }
 
-static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo *info,
+                          void *userdata)
 {
     char cause[64];
     (void)source;
-    snprintf(cause, sizeof cause, "SIG%s from process %u", sigabbrev_np((int)info->ssi_signo), info->ssi_pid);
+    snprintf(cause, sizeof cause, "SIG%s from process %u", sigabbrev_np((int)info->ssi_signo),
+             info->ssi_pid);
     supervisor_stop(userdata, cause);
     return 0;
 }
@@ -179,12 +187,14 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
     (void)source;
     (void)info;
     (void)userdata;
-    log_notice("SIGHUP: the configuration is read at start only; restart holdfastd to apply a changed one");
+    log_notice("SIGHUP: the configuration is read at start only; restart holdfastd to apply a "
+               "changed one");
     return 0;
 }
 
 /* As in other daemons that can: SIGUSR2 asks for an upgrade in place. */
-static int on_upgrade_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+static int on_upgrade_signal(sd_event_source *source, const struct signalfd_siginfo *info,
+                             void *userdata)
 {
     const char *why;
     (void)source;
@@ -204,7 +214,8 @@ static int make_channels(struct supervisor *supervisor)
     if (!supervisor->channels || !supervisor->channels_by_name)
         return -ENOMEM;
     for (size_t i = 0; i < count; i++) {
-        int error = channel_new(supervisor, supervisor->settings->channels[i], &supervisor->channels[i]);
+        int error =
+            channel_new(supervisor, supervisor->settings->channels[i], &supervisor->channels[i]);
         if (error < 0)
             return error;
         supervisor->channels_by_name[i] = supervisor->channels[i];
@@ -222,7 +233,8 @@ static int watch_signals(struct supervisor *supervisor)
     if (error >= 0)
         error = sd_event_add_signal(supervisor->event, NULL, SIGHUP, on_hangup, supervisor);
     if (error >= 0)
-        error = sd_event_add_signal(supervisor->event, NULL, SIGUSR2, on_upgrade_signal, supervisor);
+        error =
+            sd_event_add_signal(supervisor->event, NULL, SIGUSR2, on_upgrade_signal, supervisor);
     return error;
 }
 
@@ -249,7 +261,8 @@ static int prepare(struct supervisor *supervisor, char *why, size_t why_size)
     if (error >= 0) {
         handover_restore(supervisor);
         step = "spares";
-        supervisor->spares = calloc(supervisor->settings->spare_workers + 1, sizeof *supervisor->spares);
+        supervisor->spares =
+            calloc(supervisor->settings->spare_workers + 1, sizeof *supervisor->spares);
         supervisor->spare_count = supervisor->settings->spare_workers;
         error = supervisor->spares ? 0 : -ENOMEM;
     }
@@ -266,15 +279,17 @@ static int prepare(struct supervisor *supervisor, char *why, size_t why_size)
 
 static void start(struct supervisor *supervisor)
 {
-    log_notice("holdfastd %s: %zu channel%s, log_dir %s", HOLDFAST_VERSION, supervisor->channel_count,
-               supervisor->channel_count == 1 ? "" : "s", supervisor->settings->log_dir);
+    log_notice("holdfastd %s: %zu channel%s, log_dir %s", HOLDFAST_VERSION,
+               supervisor->channel_count, supervisor->channel_count == 1 ? "" : "s",
+               supervisor->settings->log_dir);
     if (records(supervisor))
         archive_client_start(supervisor);
     for (size_t i = 0; i < supervisor->channel_count; i++)
         if (supervisor->channels[i]->wanted)
             channel_handle(supervisor->channels[i], CHANNEL_EVENT_START, "start");
         else
-            channel_handle(supervisor->channels[i], CHANNEL_EVENT_STOP, "stopped before the upgrade");
+            channel_handle(supervisor->channels[i], CHANNEL_EVENT_STOP,
+                           "stopped before the upgrade");
     supervisor_refill_spares(supervisor);
 }
 
@@ -298,7 +313,8 @@ static void supervisor_free(struct supervisor *supervisor)
     free(supervisor);
 }
 
-int supervisor_run(struct settings *settings, const struct program *program, char *why, size_t why_size)
+int supervisor_run(struct settings *settings, const struct program *program, char *why,
+                   size_t why_size)
 {
     struct supervisor *supervisor = calloc(1, sizeof *supervisor);
     int status = 1;
@@ -325,7 +341,8 @@ int supervisor_run(struct settings *settings, const struct program *program, cha
             upgrade_execute(supervisor);
             status = 1;
         }
-        log_notice("ended%s", status == 0 ? "" : "; something was left unsealed, the next start recovers it");
+        log_notice("ended%s",
+                   status == 0 ? "" : "; something was left unsealed, the next start recovers it");
     }
     supervisor_free(supervisor);
     return status;

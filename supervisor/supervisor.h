@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The supervisor's whole: settings, channels, children, the archive, the control socket. Single-threaded, never blocks. */
+/* The supervisor's whole: settings, channels, children, the archive, the control socket.
+ * Single-threaded, never blocks. */
 #ifndef HOLDFAST_SUPERVISOR_SUPERVISOR_H
 #define HOLDFAST_SUPERVISOR_SUPERVISOR_H
 
@@ -52,15 +53,15 @@ struct supervisor {
     sd_event_source *status_timer;
     char status_text[256];
     sd_event_source *store_timer; /* handover.c */
-    size_t store_length;          /* handover.c: bytes of the names that the manager may have to give back */
-    bool store_behind;            /* the manager could not take everything yet */
+    size_t store_length; /* handover.c: bytes of the names that the manager may have to give back */
+    bool store_behind;   /* the manager could not take everything yet */
     uint32_t store_patience;
     /* shutdown */
     bool stopping;
     struct rehearsal *rehearsal; /* of an upgrade that may follow; NULL when there is none */
-    bool upgrading;       /* upgrade.c: channels park in OPENING, nothing is started */
-    bool hurried;         /* a second signal came */
-    bool left_unsealed;   /* a segment could not be sealed: the next start recovers it */
+    bool upgrading;              /* upgrade.c: channels park in OPENING, nothing is started */
+    bool hurried;                /* a second signal came */
+    bool left_unsealed;          /* a segment could not be sealed: the next start recovers it */
     sd_event_source *stop_timer;
     bool ready_notified;
 };
@@ -72,17 +73,20 @@ struct program {
     char **arguments;
 };
 
-/* Run until a signal or an operator ends it. The settings become the supervisor's. Returns the exit status; *why
- * holds the reason when it could not start. */
-int supervisor_run(struct settings *settings, const struct program *program, char *why, size_t why_size);
+/* Run until a signal or an operator ends it. The settings become the supervisor's. Returns the exit
+ * status; *why holds the reason when it could not start. */
+int supervisor_run(struct settings *settings, const struct program *program, char *why,
+                   size_t why_size);
 
 /* By name; NULL when there is none. */
 struct channel *supervisor_find_channel(struct supervisor *supervisor, const char *name);
 
-/* Begin an orderly stop: workers drain, segments are sealed, the loop ends. A second call hurries. */
+/* Begin an orderly stop: workers drain, segments are sealed, the loop ends. A second call hurries.
+ */
 void supervisor_stop(struct supervisor *supervisor, const char *cause);
 
-/* Whatever changed may complete READY, STATUS or the stop: called by channels after every change of state. */
+/* Whatever changed may complete READY, STATUS or the stop: called by channels after every change of
+ * state. */
 void supervisor_changed(struct supervisor *supervisor);
 
 /* spares.c: take a spare or spawn a child; replaces the spare. NULL with -errno in *ret_error. */
@@ -92,7 +96,8 @@ void supervisor_refill_spares(struct supervisor *supervisor);
 void supervisor_drop_spares(struct supervisor *supervisor);
 void supervisor_spare_ended(struct child *child, const siginfo_t *end);
 
-/* Set by upgrade.c for the program that it executes: the names of channels that stay stopped, each followed by ':'. */
+/* Set by upgrade.c for the program that it executes: the names of channels that stay stopped, each
+ * followed by ':'. */
 #define UPGRADE_VARIABLE "HOLDFAST_UPGRADE"
 
 /* child.c calls these two: one dispatcher for all kinds. */

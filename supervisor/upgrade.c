@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Upgrade in place. Workers are asked to leave their segments open and go; the archive finishes what it was asked;
- * then the program is executed again with every descriptor of the hold under its name. Datagrams wait in the sockets
- * meanwhile. Must never execute while a worker is alive: two would write the same ring. */
+/* Upgrade in place. Workers are asked to leave their segments open and go; the archive finishes
+ * what it was asked; then the program is executed again with every descriptor of the hold under its
+ * name. Datagrams wait in the sockets meanwhile. Must never execute while a worker is alive: two
+ * would write the same ring. */
 #include "supervisor/upgrade.h"
 
 #include <errno.h>
@@ -51,8 +52,8 @@ static bool collect(const struct supervisor *supervisor, struct inheritance_list
             if (fd < 0)
                 continue;
             ret->fds[ret->count++] = fd;
-            ret->length += (size_t)sprintf(ret->names + ret->length, "%s%s.%s", ret->length ? ":" : "",
-                                           channel->spec->name, name);
+            ret->length += (size_t)sprintf(ret->names + ret->length, "%s%s.%s",
+                                           ret->length ? ":" : "", channel->spec->name, name);
         }
     }
     return ret->length < NAMES_MAX;
@@ -71,7 +72,8 @@ static int on_deadline(sd_event_source *source, uint64_t time_us, void *userdata
     struct supervisor *supervisor = userdata;
     (void)source;
     (void)time_us;
-    log_warning("the upgrade waits no longer: killing what still runs; the successor takes over as after a death");
+    log_warning("the upgrade waits no longer: killing what still runs; the successor takes over as "
+                "after a death");
     for (size_t i = 0; i < supervisor->channel_count; i++)
         if (supervisor->channels[i]->worker)
             child_kill(supervisor->channels[i]->worker, SIGKILL);
@@ -83,9 +85,11 @@ static int on_deadline(sd_event_source *source, uint64_t time_us, void *userdata
 
 static void let_go(struct supervisor *supervisor)
 {
-    log_notice("upgrade: executing %s again as soon as the workers have let go", supervisor->program_path);
+    log_notice("upgrade: executing %s again as soon as the workers have let go",
+               supervisor->program_path);
     supervisor->upgrading = true;
-    supervisor_arm(supervisor, &supervisor->stop_timer, UPGRADE_DEADLINE_NS, on_deadline, supervisor);
+    supervisor_arm(supervisor, &supervisor->stop_timer, UPGRADE_DEADLINE_NS, on_deadline,
+                   supervisor);
     supervisor_drop_spares(supervisor);
     for (size_t i = 0; i < supervisor->channel_count; i++) {
         struct channel *channel = supervisor->channels[i];
@@ -109,7 +113,8 @@ int upgrade_begin(struct supervisor *supervisor, const char **ret_why)
     struct inheritance_list list;
     *ret_why = NULL;
     if (supervisor->stopping || supervisor->upgrading || supervisor->rehearsal)
-        *ret_why = supervisor->stopping ? "the supervisor is shutting down" : "an upgrade is under way";
+        *ret_why =
+            supervisor->stopping ? "the supervisor is shutting down" : "an upgrade is under way";
     else if (access(supervisor->program_path, X_OK) < 0)
         *ret_why = "the program is not where it was started from: install it first";
     else if (access(supervisor->worker_path, X_OK) < 0)
@@ -124,8 +129,9 @@ int upgrade_begin(struct supervisor *supervisor, const char **ret_why)
     }
     int error = rehearsal_start(supervisor, on_rehearsed);
     if (error < 0)
-        *ret_why = error == -ENOEXEC ? "the program can't be executed: it is damaged, or for another machine"
-                                     : "the program can't be executed, see the log";
+        *ret_why = error == -ENOEXEC
+                       ? "the program can't be executed: it is damaged, or for another machine"
+                       : "the program can't be executed, see the log";
     if (error < 0)
         log_error("upgrade: can't execute %s: %s", supervisor->program_path, strerror(-error));
     return error;
@@ -156,8 +162,9 @@ static char *list_stopped(const struct supervisor *supervisor)
     return list;
 }
 
-/* sd_listen_fds(3) wants them at 3 and following. First out of the way of each other, then into place; dup2 clears
- * CLOEXEC. Whatever of ours lay there is closed, which is why there is no way back from here. */
+/* sd_listen_fds(3) wants them at 3 and following. First out of the way of each other, then into
+ * place; dup2 clears CLOEXEC. Whatever of ours lay there is closed, which is why there is no way
+ * back from here. */
 static bool place_fds(struct inheritance_list *list)
 {
     int first_free = SD_LISTEN_FDS_START + (int)list->count;
@@ -178,7 +185,8 @@ static bool set_environment(const struct inheritance_list *list, const char *sto
     snprintf(number, sizeof number, "%zu", list->count);
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     return setenv("LISTEN_FDS", number, 1) == 0 && setenv("LISTEN_PID", pid, 1) == 0 &&
-           setenv("LISTEN_FDNAMES", list->names, 1) == 0 && setenv(UPGRADE_VARIABLE, stopped, 1) == 0;
+           setenv("LISTEN_FDNAMES", list->names, 1) == 0 &&
+           setenv(UPGRADE_VARIABLE, stopped, 1) == 0;
 }
 
 void upgrade_execute(struct supervisor *supervisor)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Receives the inheritance and checks that each fd is what its name says, before anything is done with it. */
+/* Receives the inheritance and checks that each fd is what its name says, before anything is done
+ * with it. */
 #include "worker/inherit.h"
 
 #include <errno.h>
@@ -32,7 +33,8 @@ static const char *check_fds(const struct inheritance *inheritance)
     struct stat ring;
     if (!is_datagram_socket(inheritance->rx))
         return "rx is not a datagram socket";
-    if (fstat(inheritance->ring, &ring) < 0 || (uint64_t)ring.st_size != inheritance->geometry.total_size)
+    if (fstat(inheritance->ring, &ring) < 0 ||
+        (uint64_t)ring.st_size != inheritance->geometry.total_size)
         return "the ring's size is not that of the settings";
     const struct message_assign *assign = &inheritance->assign;
     if (assign->has_log && !is_file_of(inheritance->log, assign->log.id, assign->log.size))
@@ -47,7 +49,8 @@ static const char *check_fds(const struct inheritance *inheritance)
 
 static int take(struct message *message, struct inheritance *ret)
 {
-    *ret = (struct inheritance){.generation = message->header.generation, .rx = -1, .ring = -1, .log = -1, .next = -1};
+    *ret = (struct inheritance){
+        .generation = message->header.generation, .rx = -1, .ring = -1, .log = -1, .next = -1};
     ret->assign = *message->assign;
     const struct channel_spec *spec = message_assign_spec(message->assign);
     if (!spec)

@@ -13,13 +13,13 @@ struct inheritance {
     struct channel_geometry geometry;
     int rx;
     int ring;
-    int log;  /* -1 when there is none */
-    int next; /* -1 when there is none */
+    int log;           /* -1 when there is none */
+    int next;          /* -1 when there is none */
     int *destinations; /* relays first, then decimates */
 };
 
-/* Wait for ASSIGN on fd 3. 1 = *ret is filled; 0 = the supervisor closed the connection; -errno. Messages that are
- * refused are logged and skipped. */
+/* Wait for ASSIGN on fd 3. 1 = *ret is filled; 0 = the supervisor closed the connection; -errno.
+ * Messages that are refused are logged and skipped. */
 int inherit_wait(struct inheritance *ret);
 
 #endif

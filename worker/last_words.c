@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Fatal signals: write the last words, then die of the same signal. Everything in the handler is async-signal-safe
- * (signal-safety(7)): it reads prepared tables, walks frame pointers inside this thread's stack, and writes memory
- * that the supervisor owns. Nothing here may allocate, lock or call into stdio. */
+/* Fatal signals: write the last words, then die of the same signal. Everything in the handler is
+ * async-signal-safe (signal-safety(7)): it reads prepared tables, walks frame pointers inside this
+ * thread's stack, and writes memory that the supervisor owns. Nothing here may allocate, lock or
+ * call into stdio. */
 #include "worker/last_words.h"
 
 #include <assert.h>
@@ -44,15 +45,17 @@ static void add_frame(struct last_words *words, uintptr_t address)
         return;
     uint64_t relative = symbols_find(address, &name);
     words->frames[words->frame_count] = relative ? relative : address;
-    copy_text(words->frame_names[words->frame_count], LAST_WORDS_NAME, relative ? name : "(library)");
+    copy_text(words->frame_names[words->frame_count], LAST_WORDS_NAME,
+              relative ? name : "(library)");
     words->frame_count++;
 }
 
-/* Frame records are {caller's frame, return address}; each lies higher in the stack than the one before. Code built
- * without frame pointers breaks the chain: then it simply ends. */
+/* Frame records are {caller's frame, return address}; each lies higher in the stack than the one
+ * before. Code built without frame pointers breaks the chain: then it simply ends. */
 static void walk_frames(struct last_words *words, uintptr_t frame)
 {
-    while (frame >= stack_low && frame + 2 * sizeof(uintptr_t) <= stack_high && frame % sizeof(uintptr_t) == 0) {
+    while (frame >= stack_low && frame + 2 * sizeof(uintptr_t) <= stack_high &&
+           frame % sizeof(uintptr_t) == 0) {
         const uintptr_t *record = (const uintptr_t *)frame;
         if (record[1] == 0)
             return;
@@ -74,7 +77,8 @@ static struct registers context_registers(const ucontext_t *context)
                               (uintptr_t)context->uc_mcontext.gregs[REG_RSP],
                               (uintptr_t)context->uc_mcontext.gregs[REG_RBP]};
 #elif defined(__aarch64__)
-    return (struct registers){context->uc_mcontext.pc, context->uc_mcontext.sp, context->uc_mcontext.regs[29]};
+    return (struct registers){context->uc_mcontext.pc, context->uc_mcontext.sp,
+                              context->uc_mcontext.regs[29]};
 #else
     (void)context;
     return (struct registers){0};
@@ -92,14 +96,16 @@ static bool follows_call(uintptr_t address)
 #endif
 }
 
-/* Died inside a library that was built without frame pointers: the frame register still belongs to the function of
- * ours that called it, and the walk would begin with that one's caller. What it called from lies on the stack below. */
+/* Died inside a library that was built without frame pointers: the frame register still belongs to
+ * the function of ours that called it, and the walk would begin with that one's caller. What it
+ * called from lies on the stack below. */
 static void add_caller(struct last_words *words, const struct registers *at)
 {
     const char *name;
     if (symbols_find(at->pc, &name) || at->stack % sizeof(uintptr_t) || at->stack < stack_low)
         return;
-    for (uintptr_t slot = at->stack; slot < at->frame && slot + sizeof slot <= stack_high; slot += sizeof slot) {
+    for (uintptr_t slot = at->stack; slot < at->frame && slot + sizeof slot <= stack_high;
+         slot += sizeof slot) {
         uintptr_t address = *(const uintptr_t *)slot;
         if (symbols_find(address, &name) && name[0] && follows_call(address)) {
             add_frame(words, address);
@@ -108,7 +114,8 @@ static void add_caller(struct last_words *words, const struct registers *at)
     }
 }
 
-/* Only the first dying thread speaks. Returns NULL when another one does, or when there is no page. */
+/* Only the first dying thread speaks. Returns NULL when another one does, or when there is no page.
+ */
 static struct last_words *begin_words(void)
 {
     uint32_t none = 0;
@@ -140,7 +147,8 @@ static void handle_fatal(int signal_number, siginfo_t *info, void *context)
     if (words) {
         words->signal = signal_number;
         words->code = info->si_code;
-        words->address = info->si_code > 0 ? (uintptr_t)info->si_addr : 0; /* <= 0: sent by somebody */
+        words->address =
+            info->si_code > 0 ? (uintptr_t)info->si_addr : 0; /* <= 0: sent by somebody */
         words->sender = info->si_code > 0 ? 0 : (uint32_t)info->si_pid;
         struct registers at = context_registers(context);
         add_frame(words, at.pc);
@@ -169,14 +177,16 @@ void __assert_fail(const char *assertion, const char *file, unsigned line, const
         do
             digits[--count] = (char)('0' + line % 10);
         while ((line /= 10) && count > 0);
-        const char *parts[] = {file, ":", digits + count, ": ", function, ": assertion failed: ", assertion};
+        const char *parts[] = {
+            file, ":", digits + count, ": ", function, ": assertion failed: ", assertion};
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
             copy_text(at, (size_t)(end - at), parts[i]);
             at += strnlen(at, (size_t)(end - at) - 1);
         }
         words->signal = 0;
         walk_frames(words, (uintptr_t)__builtin_frame_address(0));
-        ssize_t ignored = write(STDERR_FILENO, words->text, strnlen(words->text, sizeof words->text));
+        ssize_t ignored =
+            write(STDERR_FILENO, words->text, strnlen(words->text, sizeof words->text));
         ignored = write(STDERR_FILENO, "\n", 1) + ignored;
         (void)ignored; /* the text is safe in the page; stderr is a courtesy */
     }
@@ -216,8 +226,10 @@ void last_words_thread(enum channel_thread thread)
         }
         pthread_attr_destroy(&attributes);
     }
-    /* A stack that overflowed can't run a handler. The memory is the thread's for the process's life. */
-    void *memory = mmap(NULL, ALTERNATE_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    /* A stack that overflowed can't run a handler. The memory is the thread's for the process's
+     * life. */
+    void *memory = mmap(NULL, ALTERNATE_STACK_SIZE, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory != MAP_FAILED)
         sigaltstack(&(stack_t){.ss_sp = memory, .ss_size = ALTERNATE_STACK_SIZE}, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a worker says when a fatal signal hits it: written into the channel page, which outlives it. */
+/* What a worker says when a fatal signal hits it: written into the channel page, which outlives it.
+ */
 #ifndef HOLDFAST_WORKER_LAST_WORDS_H
 #define HOLDFAST_WORKER_LAST_WORDS_H
 
@@ -16,8 +17,9 @@ void last_words_open(struct channel_page *page, uint64_t generation);
 /* Once at the start of every thread: its role, its stack's bounds and an alternate signal stack. */
 void last_words_thread(enum channel_thread thread);
 
-/* Memory of a file that may be truncated or unreadable: while a guard is set, a SIGBUS inside [start, start + size)
- * of this thread jumps to it (sigsetjmp has returned 0 before; it then returns 1). NULL start ends the guard. */
+/* Memory of a file that may be truncated or unreadable: while a guard is set, a SIGBUS inside
+ * [start, start + size) of this thread jumps to it (sigsetjmp has returned 0 before; it then
+ * returns 1). NULL start ends the guard. */
 void last_words_guard(const void *start, size_t size, sigjmp_buf *jump);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* holdfast-worker: every isolated child of holdfastd. It waits on fd 3 to be told what it is, and then is that until
- * it ends. Not meant to be run by hand. */
+/* holdfast-worker: every isolated child of holdfastd. It waits on fd 3 to be told what it is, and
+ * then is that until it ends. Not meant to be run by hand. */
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -30,7 +30,8 @@ static bool is_message_socket(int fd)
 static void prepare(void)
 {
     const char *reason;
-    mallopt(M_ARENA_MAX, 1); /* its threads hardly allocate: an arena for each would cost memory, and time at takeover */
+    mallopt(M_ARENA_MAX, 1); /* its threads hardly allocate: an arena for each would cost memory,
+                                and time at takeover */
     symbols_load();
     last_words_prepare();
     ring_map_probe(&reason);
@@ -42,7 +43,8 @@ int main(void)
 
     log_open("worker");
     if (!is_message_socket(MESSAGE_FD)) {
-        fprintf(stderr, "holdfast-worker is started by holdfastd (see holdfastd(8)); it does nothing by itself\n");
+        fprintf(stderr, "holdfast-worker is started by holdfastd (see holdfastd(8)); it does "
+                        "nothing by itself\n");
         return 2;
     }
     if (fd_set_cloexec(MESSAGE_FD) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {

@@ -13,7 +13,8 @@
 void step_reached(struct channel_page *page, enum step step)
 {
     uint32_t wanted = atomic_load_explicit(&page->test_step, memory_order_relaxed);
-    if ((wanted & ~STEP_EXIT) != (uint32_t)step || !atomic_compare_exchange_strong(&page->test_step, &wanted, 0))
+    if ((wanted & ~STEP_EXIT) != (uint32_t)step ||
+        !atomic_compare_exchange_strong(&page->test_step, &wanted, 0))
         return;
     atomic_store(&page->test_stopped, step);
     if (wanted & STEP_EXIT)
@@ -37,7 +38,8 @@ static void misbehave(const char *how, size_t length)
         _exit(0);
     if (length >= 7 && strncmp(how, "assert-", 7) == 0)
         assert(!"a datagram asked for this");
-    *nowhere = 0; /* a real fault, not raise(): with an address, and this function's own program counter */
+    *nowhere =
+        0; /* a real fault, not raise(): with an address, and this function's own program counter */
 }
 
 void step_payload(enum consumer consumer, const uint8_t *payload, size_t length)

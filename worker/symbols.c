@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads the ELF symbol table of the running binary once, at start. Called by main; looked up by last_words. */
+/* Reads the ELF symbol table of the running binary once, at start. Called by main; looked up by
+ * last_words. */
 #include "worker/symbols.h"
 
 #include <elf.h>
@@ -58,10 +59,12 @@ static bool inside(uint64_t offset, uint64_t length, uint64_t size)
     return offset <= size && length <= size - offset;
 }
 
-static void take_symbols(const uint8_t *file, uint64_t size, const Elf64_Shdr *symbols, const Elf64_Shdr *strings)
+static void take_symbols(const uint8_t *file, uint64_t size, const Elf64_Shdr *symbols,
+                         const Elf64_Shdr *strings)
 {
-    if (!inside(symbols->sh_offset, symbols->sh_size, size) || !inside(strings->sh_offset, strings->sh_size, size) ||
-        strings->sh_size == 0 || file[strings->sh_offset + strings->sh_size - 1] != '\0')
+    if (!inside(symbols->sh_offset, symbols->sh_size, size) ||
+        !inside(strings->sh_offset, strings->sh_size, size) || strings->sh_size == 0 ||
+        file[strings->sh_offset + strings->sh_size - 1] != '\0')
         return;
     size_t count = symbols->sh_size / sizeof(Elf64_Sym);
     table.functions = calloc(count ? count : 1, sizeof *table.functions);
@@ -70,10 +73,12 @@ static void take_symbols(const uint8_t *file, uint64_t size, const Elf64_Shdr *s
     for (size_t i = 0; i < count; i++) {
         Elf64_Sym symbol;
         memcpy(&symbol, file + symbols->sh_offset + i * sizeof symbol, sizeof symbol);
-        if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_value == 0 || symbol.st_name >= strings->sh_size)
+        if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_value == 0 ||
+            symbol.st_name >= strings->sh_size)
             continue;
-        table.functions[table.count++] = (struct function){
-            symbol.st_value, symbol.st_size, (const char *)file + strings->sh_offset + symbol.st_name};
+        table.functions[table.count++] =
+            (struct function){symbol.st_value, symbol.st_size,
+                              (const char *)file + strings->sh_offset + symbol.st_name};
     }
     qsort(table.functions, table.count, sizeof *table.functions, compare_functions);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* This binary's own function names by address, prepared before they are needed: a dying process can then look them up
- * without a lock, an allocation or a system call. */
+/* This binary's own function names by address, prepared before they are needed: a dying process can
+ * then look them up without a lock, an allocation or a system call. */
 #ifndef HOLDFAST_WORKER_SYMBOLS_H
 #define HOLDFAST_WORKER_SYMBOLS_H
 
@@ -10,8 +10,8 @@
 /* Read the symbol table of /proc/self/exe (elf(5)). Without one, names are simply not known. */
 void symbols_load(void);
 
-/* The address relative to the binary's start, or 0 when it is not in the binary. *ret_name: the function or "". Safe
- * in a signal handler. */
+/* The address relative to the binary's start, or 0 when it is not in the binary. *ret_name: the
+ * function or "". Safe in a signal handler. */
 uint64_t symbols_find(uintptr_t address, const char **ret_name);
 
 #endif

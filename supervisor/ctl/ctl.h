@@ -10,7 +10,7 @@
 
 enum ctl_exit {
     CTL_OK = 0,
-    CTL_NO = 1,        /* the answer is no, or not healthy, or not yet */
+    CTL_NO = 1, /* the answer is no, or not healthy, or not yet */
     CTL_USAGE = 2,
     CTL_NO_DAEMON = 3, /* nobody can be asked */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Verbs that change one channel: ask, then follow the channel's status until what was asked for has come about. The
- * supervisor answers when it has accepted; it never keeps a client waiting for a worker. */
+/* Verbs that change one channel: ask, then follow the channel's status until what was asked for has
+ * come about. The supervisor answers when it has accepted; it never keeps a client waiting for a
+ * worker. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -25,13 +26,15 @@ static enum outcome judge_running(const json_t *before, const json_t *now, bool 
         return MISSED;
     if (strcmp(state, "RUNNING") != 0)
         return NOT_YET;
-    return !new_worker || ctl_count(now, "generation") > ctl_count(before, "generation") ? REACHED : NOT_YET;
+    return !new_worker || ctl_count(now, "generation") > ctl_count(before, "generation") ? REACHED
+                                                                                         : NOT_YET;
 }
 
 static enum outcome judge_rotated(const json_t *before, const json_t *now)
 {
     const char *segment = ctl_string(json_object_get(now, "log"), "segment");
-    return segment[0] != '\0' && strcmp(segment, ctl_string(before, "segment")) != 0 ? REACHED : NOT_YET;
+    return segment[0] != '\0' && strcmp(segment, ctl_string(before, "segment")) != 0 ? REACHED
+                                                                                     : NOT_YET;
 }
 
 /* before: as it was when the verb was accepted; now: the channel in status. */
@@ -45,7 +48,8 @@ static enum outcome judge(enum control_verb_id verb, const json_t *before, const
     case VERB_restart:
         return judge_running(before, now, true);
     case VERB_reset_failed: /* what an operator stopped stays stopped */
-        return strcmp(ctl_string(now, "state"), "STOPPED") == 0 ? REACHED : judge_running(before, now, false);
+        return strcmp(ctl_string(now, "state"), "STOPPED") == 0 ? REACHED
+                                                                : judge_running(before, now, false);
     default:
         return judge_running(before, now, false);
     }
@@ -60,41 +64,48 @@ static void say(const struct ctl_options *options, enum control_verb_id verb, co
     ctl_print_text(stdout, false, CTL_PLAIN, ctl_string(now, "name"));
     if (verb == VERB_rotate) {
         printf(": now writing ");
-        ctl_print_text(stdout, false, CTL_PLAIN, ctl_string(json_object_get(now, "log"), "segment"));
+        ctl_print_text(stdout, false, CTL_PLAIN,
+                       ctl_string(json_object_get(now, "log"), "segment"));
         putchar('\n');
         return;
     }
     printf(" is ");
-    ctl_print_text(stdout, options->colour, ctl_state_colour(ctl_string(now, "state")), ctl_string(now, "state"));
+    ctl_print_text(stdout, options->colour, ctl_state_colour(ctl_string(now, "state")),
+                   ctl_string(now, "state"));
     if (json_is_integer(json_object_get(now, "pid")))
         printf(" (worker %llu, generation %llu)", (unsigned long long)ctl_count(now, "pid"),
                (unsigned long long)ctl_count(now, "generation"));
     putchar('\n');
 }
 
-static int complain_not_reached(const struct ctl_options *options, enum control_verb_id verb, const json_t *now,
-                                enum outcome outcome)
+static int complain_not_reached(const struct ctl_options *options, enum control_verb_id verb,
+                                const json_t *now, enum outcome outcome)
 {
     char waited[CTL_TEXT_SIZE];
     const char *name = ctl_string(now, "name"), *cause = ctl_string(now, "cause");
     const char *trouble = ctl_string(json_object_get(now, "log"), "trouble");
     units_human_duration(options->timeout_ns, waited, sizeof waited);
     if (verb == VERB_rotate && trouble[0])
-        ctl_complain("%s: rotate was accepted, but no new segment could begin within %s: %s", name, waited, trouble);
+        ctl_complain("%s: rotate was accepted, but no new segment could begin within %s: %s", name,
+                     waited, trouble);
     else if (verb == VERB_rotate)
-        ctl_complain("%s: rotate was accepted, but no new segment has begun within %s: does it record anything? "
+        ctl_complain("%s: rotate was accepted, but no new segment has begun within %s: does it "
+                     "record anything? "
                      "'holdfastctl status %s' shows its log",
                      name, waited, name);
     else if (outcome == MISSED)
-        ctl_complain("%s: %s was accepted, but it is %s now: %s", name, control_verb_infos[verb].name,
-                     ctl_string(now, "state"), cause);
+        ctl_complain("%s: %s was accepted, but it is %s now: %s", name,
+                     control_verb_infos[verb].name, ctl_string(now, "state"), cause);
     else
-        ctl_complain("%s: %s was accepted, but it is still %s after %s: %s. 'holdfastctl status %s' shows more", name,
-                     control_verb_infos[verb].name, ctl_string(now, "state"), waited, cause, name);
+        ctl_complain("%s: %s was accepted, but it is still %s after %s: %s. 'holdfastctl status "
+                     "%s' shows more",
+                     name, control_verb_infos[verb].name, ctl_string(now, "state"), waited, cause,
+                     name);
     return CTL_NO;
 }
 
-static int follow(struct ctl_client *client, enum control_verb_id verb, const char *channel, const json_t *before)
+static int follow(struct ctl_client *client, enum control_verb_id verb, const char *channel,
+                  const json_t *before)
 {
     for (;;) {
         json_t *status = NULL;
@@ -115,7 +126,8 @@ static int follow(struct ctl_client *client, enum control_verb_id verb, const ch
     }
 }
 
-static void say_accepted(const struct ctl_options *options, enum control_verb_id verb, const json_t *answer)
+static void say_accepted(const struct ctl_options *options, enum control_verb_id verb,
+                         const json_t *answer)
 {
     if (options->json) {
         ctl_print_json(answer);
@@ -131,7 +143,8 @@ int ctl_change(const struct ctl_options *options, enum control_verb_id verb, con
     json_t *answer = NULL;
     int status = ctl_client_open(&client, options);
     if (status == CTL_OK)
-        status = ctl_client_call(&client, control_verb_infos[verb].name, ctl_channel_params(channel), &answer);
+        status = ctl_client_call(&client, control_verb_infos[verb].name,
+                                 ctl_channel_params(channel), &answer);
     if (status == CTL_OK && options->no_wait)
         say_accepted(options, verb, answer);
     else if (status == CTL_OK)

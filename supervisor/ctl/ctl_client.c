@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The connection to the supervisor. Called by every verb that asks it something. It never waits beyond the deadline,
- * and when nobody can be asked it says which socket was tried and what can be done. */
+/* The connection to the supervisor. Called by every verb that asks it something. It never waits
+ * beyond the deadline, and when nobody can be asked it says which socket was tried and what can be
+ * done. */
 #include "supervisor/ctl/ctl_client.h"
 
 #include <errno.h>
@@ -28,17 +29,20 @@ static int complain_denied(const char *path)
 {
     struct stat socket_stat;
     if (stat(path, &socket_stat) < 0) {
-        ctl_complain("permission denied: you may not enter the folder of %s. Run as root, or let its owner open it",
+        ctl_complain("permission denied: you may not enter the folder of %s. Run as root, or let "
+                     "its owner open it",
                      path);
         return CTL_NO_DAEMON;
     }
     const struct group *group = getgrgid(socket_stat.st_gid);
     if (group && (socket_stat.st_mode & S_IWGRP))
-        ctl_complain("permission denied on %s: its group '%s' may use it. Run as root, or join the group "
-                     "(usermod -aG %s YOU) and log in again",
-                     path, group->gr_name, group->gr_name);
+        ctl_complain(
+            "permission denied on %s: its group '%s' may use it. Run as root, or join the group "
+            "(usermod -aG %s YOU) and log in again",
+            path, group->gr_name, group->gr_name);
     else
-        ctl_complain("permission denied on %s: only its owner (uid %u) and root may use it. Run as root, or set "
+        ctl_complain("permission denied on %s: only its owner (uid %u) and root may use it. Run as "
+                     "root, or set "
                      "control { mode, group } in the configuration",
                      path, (unsigned)socket_stat.st_uid);
     return CTL_NO_DAEMON;
@@ -49,11 +53,13 @@ static int complain_unreachable(const char *path, int error)
     if (error == EACCES || error == EPERM)
         return complain_denied(path);
     if (error == ENOENT || error == ENOTDIR)
-        ctl_complain("no holdfastd at %s: there is no such socket. Start it (systemctl start holdfast), or name its "
+        ctl_complain("no holdfastd at %s: there is no such socket. Start it (systemctl start "
+                     "holdfast), or name its "
                      "socket with --socket or $%s",
                      path, CONTROL_SOCKET_VARIABLE);
     else if (error == ECONNREFUSED)
-        ctl_complain("no holdfastd at %s: it has ended and left its socket behind. Start it (systemctl start "
+        ctl_complain("no holdfastd at %s: it has ended and left its socket behind. Start it "
+                     "(systemctl start "
                      "holdfast), or name another socket with --socket or $%s",
                      path, CONTROL_SOCKET_VARIABLE);
     else if (error == EAGAIN)
@@ -70,7 +76,8 @@ int ctl_client_open(struct ctl_client *client, const struct ctl_options *options
     control_lines_init(&client->lines, CONTROL_ANSWER_MAX);
     ctl_client_rearm(client);
     if (strlen(options->socket) >= sizeof address.sun_path) {
-        ctl_complain("the socket's path is longer than %zu bytes: %s", sizeof address.sun_path - 1, options->socket);
+        ctl_complain("the socket's path is longer than %zu bytes: %s", sizeof address.sun_path - 1,
+                     options->socket);
         return CTL_USAGE;
     }
     strcpy(address.sun_path, options->socket);
@@ -111,7 +118,8 @@ static int complain_silence(const struct ctl_client *client)
 {
     char waited[32];
     units_human_duration(client->options->timeout_ns, waited, sizeof waited);
-    ctl_complain("holdfastd at %s has not answered for %s: is it stopped or very busy? --timeout waits longer",
+    ctl_complain("holdfastd at %s has not answered for %s: is it stopped or very busy? --timeout "
+                 "waits longer",
                  client->options->socket, waited);
     return CTL_NO_DAEMON;
 }
@@ -195,7 +203,8 @@ static int take_answer(const char *line, size_t length, json_t **ret_result)
     return status;
 }
 
-int ctl_client_call(struct ctl_client *client, const char *method, json_t *params, json_t **ret_result)
+int ctl_client_call(struct ctl_client *client, const char *method, json_t *params,
+                    json_t **ret_result)
 {
     size_t length = 0;
     const char *line = NULL;
@@ -228,7 +237,8 @@ json_t *ctl_channel_params(const char *channel)
     return channel ? json_pack("{s:o}", "channel", control_text(channel)) : NULL;
 }
 
-int ctl_ask(const struct ctl_options *options, const char *method, const char *channel, json_t **ret_result)
+int ctl_ask(const struct ctl_options *options, const char *method, const char *channel,
+            json_t **ret_result)
 {
     struct ctl_client client;
     int status = ctl_client_open(&client, options);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* holdfastctl's end of the control socket: one connection, requests one after the other, never waiting beyond a
- * deadline. Errors are printed here; what is returned is an exit status (ctl.h). */
+/* holdfastctl's end of the control socket: one connection, requests one after the other, never
+ * waiting beyond a deadline. Errors are printed here; what is returned is an exit status (ctl.h).
+ */
 #ifndef HOLDFAST_SUPERVISOR_CTL_CTL_CLIENT_H
 #define HOLDFAST_SUPERVISOR_CTL_CTL_CLIENT_H
 
@@ -25,16 +26,20 @@ void ctl_client_close(struct ctl_client *client);
 /* Begin the deadline anew. */
 void ctl_client_rearm(struct ctl_client *client);
 
-/* Ask. params are taken over, NULL for none. CTL_OK and *ret_result (a new reference), or an error was printed. */
-int ctl_client_call(struct ctl_client *client, const char *method, json_t *params, json_t **ret_result);
+/* Ask. params are taken over, NULL for none. CTL_OK and *ret_result (a new reference), or an error
+ * was printed. */
+int ctl_client_call(struct ctl_client *client, const char *method, json_t *params,
+                    json_t **ret_result);
 
-/* Wait until the supervisor closes the connection. CTL_OK, or CTL_NO at the deadline (nothing is printed). */
+/* Wait until the supervisor closes the connection. CTL_OK, or CTL_NO at the deadline (nothing is
+ * printed). */
 int ctl_client_wait_end(struct ctl_client *client);
 
 /* {"channel": name}, or NULL for NULL. */
 json_t *ctl_channel_params(const char *channel);
 
 /* Connect, ask once, close. */
-int ctl_ask(const struct ctl_options *options, const char *method, const char *channel, json_t **ret_result);
+int ctl_ask(const struct ctl_options *options, const char *method, const char *channel,
+            json_t **ret_result);
 
 #endif

@@ -64,8 +64,10 @@ static void print_takeover(FILE *to, const json_t *crash)
     }
     ctl_format_count(ctl_count(crash, "waited"), waited);
     ctl_format_count(ctl_count(crash, "kernel_dropped"), dropped);
-    fprintf(to, "  %-10s  after %.2f ms; %s datagrams waited meanwhile, %s were dropped by the kernel\n", "takeover",
-            json_number_value(takeover), waited, dropped);
+    fprintf(
+        to,
+        "  %-10s  after %.2f ms; %s datagrams waited meanwhile, %s were dropped by the kernel\n",
+        "takeover", json_number_value(takeover), waited, dropped);
 }
 
 static void print_frames(FILE *to, const json_t *frames)
@@ -101,8 +103,10 @@ static void print_crash(FILE *to, const json_t *crash, bool colour)
     print_field(to, "thread", ctl_string(crash, "thread"));
     print_field(to, "said", ctl_string(crash, "text"));
     print_field(to, "address", ctl_string(crash, "address"));
-    if (json_is_integer(sender) && json_integer_value(sender) != (json_int_t)ctl_count(crash, "pid"))
-        fprintf(to, "  %-10s  by process %llu\n", "sent", (unsigned long long)ctl_count(crash, "sent_by"));
+    if (json_is_integer(sender) &&
+        json_integer_value(sender) != (json_int_t)ctl_count(crash, "pid"))
+        fprintf(to, "  %-10s  by process %llu\n", "sent",
+                (unsigned long long)ctl_count(crash, "sent_by"));
     print_work(to, json_object_get(crash, "work"));
     print_takeover(to, crash);
     print_frames(to, json_object_get(crash, "frames"));
@@ -120,8 +124,10 @@ void ctl_report_crashes(FILE *to, const json_t *crashes, bool colour)
         print_crash(to, json_array_get(list, i), colour);
     }
     if (omitted)
-        fprintf(to, "\n%llu older ones are not shown: 'holdfastctl crashes CHANNEL' shows one channel's\n",
-                (unsigned long long)omitted);
+        fprintf(
+            to,
+            "\n%llu older ones are not shown: 'holdfastctl crashes CHANNEL' shows one channel's\n",
+            (unsigned long long)omitted);
 }
 
 int ctl_crashes(const struct ctl_options *options, const char *channel)

@@ -60,7 +60,8 @@ static int wait_for_end(struct ctl_client *client)
         return CTL_OK;
     }
     units_human_duration(client->options->timeout_ns, waited, sizeof waited);
-    ctl_complain("shutdown was accepted, but holdfastd still works on it after %s: 'holdfastctl status' shows which "
+    ctl_complain("shutdown was accepted, but holdfastd still works on it after %s: 'holdfastctl "
+                 "status' shows which "
                  "channels it waits for",
                  waited);
     return CTL_NO;
@@ -121,7 +122,8 @@ int ctl_upgrade(const struct ctl_options *options, const char *channel)
         if (ctl_client_wait_end(&client) == CTL_OK && wait_for_successor(&client)) {
             status = ask_who(options, NULL, "has taken over");
         } else {
-            ctl_complain("the upgrade was accepted, but the new holdfastd does not answer yet: see its log");
+            ctl_complain(
+                "the upgrade was accepted, but the new holdfastd does not answer yet: see its log");
             status = CTL_NO;
         }
     } else if (status == CTL_OK && options->json) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What verify and recover share: sequence numbers as ranges, files by name. A file with a gap at every second number
- * must not eat the memory, so the list is bounded and the counts are not. */
+/* What verify and recover share: sequence numbers as ranges, files by name. A file with a gap at
+ * every second number must not eat the memory, so the list is bounded and the counts are not. */
 #include "supervisor/ctl/ctl_log.h"
 
 #include <errno.h>
@@ -17,14 +17,16 @@
 int ctl_ranges_add(struct ctl_ranges *ranges, uint64_t first, uint64_t last)
 {
     ranges->numbers += last - first + 1;
-    if (ranges->kept > 0 && ranges->kept == ranges->ranges && ranges->list[ranges->kept - 1].last + 1 == first) {
+    if (ranges->kept > 0 && ranges->kept == ranges->ranges &&
+        ranges->list[ranges->kept - 1].last + 1 == first) {
         ranges->list[ranges->kept - 1].last = last;
         return 0;
     }
     ranges->ranges++;
     if (ranges->kept == CTL_RANGES_MAX)
         return 0;
-    if ((ranges->kept & (ranges->kept - 1)) == 0) { /* at every power of two: room for twice as many */
+    if ((ranges->kept & (ranges->kept - 1)) ==
+        0) { /* at every power of two: room for twice as many */
         size_t room = ranges->kept ? ranges->kept * 2 : 1;
         struct ctl_range *list = realloc(ranges->list, room * sizeof *list);
         if (!list)

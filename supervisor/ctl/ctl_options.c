@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* holdfastctl's options, help and the check of a verb's arguments. Called by main, once. Usage errors say what would
- * have been right. */
+/* holdfastctl's options, help and the check of a verb's arguments. Called by main, once. Usage
+ * errors say what would have been right. */
 #include "supervisor/ctl/ctl_options.h"
 
 #include <errno.h>
@@ -57,19 +57,21 @@ static void print_help(void)
         snprintf(usage, sizeof usage, "%s%s", info->name, arguments_text(info->arguments));
         printf("  %-22s %s\n", usage, info->help);
     }
-    printf("\n"
-           "  --socket PATH          the control socket; else $%s, else\n"
-           "                         %s\n"
-           "  --json                 print the result as one line of JSON\n"
-           "  --no-wait              return as soon as a command was accepted\n"
-           "  --timeout TIME         wait at most this long, for example 500ms, 30s, 2m; default 10s\n"
-           "  --watch                status: once a second, on a terminal\n"
-           "  -o FILE                recover: write here instead of beside the damaged file\n"
-           "  --help, --version\n"
-           "\n"
-           "Exit status: 0 yes, done; 1 no, not healthy, not reached; 2 wrong usage; 3 no holdfastd to ask.\n"
-           "Manual: holdfastctl(1)\n",
-           CONTROL_SOCKET_VARIABLE, CONTROL_SOCKET_DEFAULT);
+    printf(
+        "\n"
+        "  --socket PATH          the control socket; else $%s, else\n"
+        "                         %s\n"
+        "  --json                 print the result as one line of JSON\n"
+        "  --no-wait              return as soon as a command was accepted\n"
+        "  --timeout TIME         wait at most this long, for example 500ms, 30s, 2m; default 10s\n"
+        "  --watch                status: once a second, on a terminal\n"
+        "  -o FILE                recover: write here instead of beside the damaged file\n"
+        "  --help, --version\n"
+        "\n"
+        "Exit status: 0 yes, done; 1 no, not healthy, not reached; 2 wrong usage; 3 no holdfastd "
+        "to ask.\n"
+        "Manual: holdfastctl(1)\n",
+        CONTROL_SOCKET_VARIABLE, CONTROL_SOCKET_DEFAULT);
 }
 
 static int usage_error(void)
@@ -78,14 +80,23 @@ static int usage_error(void)
     return CTL_USAGE;
 }
 
-enum { OPTION_SOCKET = 256, OPTION_JSON, OPTION_NO_WAIT, OPTION_TIMEOUT, OPTION_WATCH, OPTION_HELP, OPTION_VERSION };
+enum {
+    OPTION_SOCKET = 256,
+    OPTION_JSON,
+    OPTION_NO_WAIT,
+    OPTION_TIMEOUT,
+    OPTION_WATCH,
+    OPTION_HELP,
+    OPTION_VERSION
+};
 
 static int take_timeout(struct ctl_options *options, const char *text)
 {
     if (units_parse_duration(text, &options->timeout_ns) == 0 && options->timeout_ns > 0 &&
         options->timeout_ns <= 24 * 3600 * NS_PER_S)
         return CTL_OK;
-    ctl_complain("--timeout %s: give a time with its unit, more than 0 and at most 1d, for example 500ms, 30s or 2m",
+    ctl_complain("--timeout %s: give a time with its unit, more than 0 and at most 1d, for example "
+                 "500ms, 30s or 2m",
                  text);
     return usage_error();
 }
@@ -94,10 +105,14 @@ static int take_timeout(struct ctl_options *options, const char *text)
 static int take_options(int argc, char **argv, const char *order, struct ctl_options *options)
 {
     static const struct option known[] = {
-        {"socket", required_argument, NULL, OPTION_SOCKET},   {"json", no_argument, NULL, OPTION_JSON},
-        {"no-wait", no_argument, NULL, OPTION_NO_WAIT},       {"timeout", required_argument, NULL, OPTION_TIMEOUT},
-        {"watch", no_argument, NULL, OPTION_WATCH},           {"help", no_argument, NULL, OPTION_HELP},
-        {"version", no_argument, NULL, OPTION_VERSION},       {0},
+        {"socket", required_argument, NULL, OPTION_SOCKET},
+        {"json", no_argument, NULL, OPTION_JSON},
+        {"no-wait", no_argument, NULL, OPTION_NO_WAIT},
+        {"timeout", required_argument, NULL, OPTION_TIMEOUT},
+        {"watch", no_argument, NULL, OPTION_WATCH},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {"version", no_argument, NULL, OPTION_VERSION},
+        {0},
     };
     int option, status = CTL_OK;
     optind = 0; /* begin anew: glibc's getopt is called for two parts of the line */
@@ -151,14 +166,16 @@ static int take_arguments(struct ctl_command *command, int argc, char **argv)
         return usage_error();
     }
     command->channel = argc > 0 ? argv[0] : NULL;
-    if (command->options.watch && (command->verb != VERB_status || command->options.json || !isatty(STDOUT_FILENO))) {
+    if (command->options.watch &&
+        (command->verb != VERB_status || command->options.json || !isatty(STDOUT_FILENO))) {
         ctl_complain("--watch is for status on a terminal, without --json");
         return usage_error();
     }
     return CTL_OK;
 }
 
-/* verify and recover have options of their own: of ours only these two are looked for behind the verb. */
+/* verify and recover have options of their own: of ours only these two are looked for behind the
+ * verb. */
 static int take_offline(struct ctl_command *command, int argc, char **argv)
 {
     bool only_files = false;
@@ -182,7 +199,8 @@ static void set_defaults(struct ctl_options *options)
     const char *from_environment = getenv(CONTROL_SOCKET_VARIABLE), *no_colour = getenv("NO_COLOR");
     const char *terminal = getenv("TERM");
     *options = (struct ctl_options){.timeout_ns = TIMEOUT_DEFAULT_NS};
-    options->socket = from_environment && from_environment[0] ? from_environment : CONTROL_SOCKET_DEFAULT;
+    options->socket =
+        from_environment && from_environment[0] ? from_environment : CONTROL_SOCKET_DEFAULT;
     /* https://no-color.org: present and not empty */
     options->colour = isatty(STDOUT_FILENO) && !(no_colour && no_colour[0]) &&
                       !(terminal && strcmp(terminal, "dumb") == 0);
@@ -207,7 +225,8 @@ int ctl_options_parse(int argc, char **argv, struct ctl_command *ret)
     argv += verb_at;
     if (control_verb_infos[ret->verb].effect == OFFLINE)
         return take_offline(ret, argc - 1, argv + 1);
-    /* Behind an online verb the same options are understood; getopt wants a name in front, the verb serves. */
+    /* Behind an online verb the same options are understood; getopt wants a name in front, the verb
+     * serves. */
     status = take_options(argc, argv, "", &ret->options);
     return status == CTL_OK ? take_arguments(ret, argc - optind, argv + optind) : status;
 }

@@ -14,8 +14,8 @@ struct ctl_command {
     char **argv;
 };
 
-/* CTL_OK: *ret says what to do. Else the exit status with everything printed, except -1: help or version was asked
- * for and printed. */
+/* CTL_OK: *ret says what to do. Else the exit status with everything printed, except -1: help or
+ * version was asked for and printed. */
 int ctl_options_parse(int argc, char **argv, struct ctl_command *ret);
 
 #endif

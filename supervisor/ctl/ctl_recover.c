@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* `holdfastctl recover FILE...`: a sound log file out of a damaged one. Called by main.c. The original is opened for
- * reading only, and no existing file is ever overwritten; an unfinished result never bears the result's name. */
+/* `holdfastctl recover FILE...`: a sound log file out of a damaged one. Called by main.c. The
+ * original is opened for reading only, and no existing file is ever overwritten; an unfinished
+ * result never bears the result's name. */
 #include "supervisor/ctl/ctl_log.h"
 
 #include <errno.h>
@@ -80,11 +81,12 @@ static int write_result(struct rescue *rescue, int from_fd, int to_fd)
 {
     char channel[CHANNEL_NAME_SIZE];
     const struct avro_log_visitor visitor = {rescue, NULL, take_gap, NULL};
-    const struct avro_log_copy copy = {.from_fd = from_fd,
-                                       .to_fd = to_fd,
-                                       .options = {.open = ctl_log_is_open(rescue->path), .seq_end = UINT64_MAX},
-                                       .channel = channel,
-                                       .visitor = &visitor};
+    const struct avro_log_copy copy = {
+        .from_fd = from_fd,
+        .to_fd = to_fd,
+        .options = {.open = ctl_log_is_open(rescue->path), .seq_end = UINT64_MAX},
+        .channel = channel,
+        .visitor = &visitor};
     name_channel(rescue->path, channel);
     int result = avro_log_copy(&copy, &rescue->summary);
     if (result < 0)
@@ -107,10 +109,12 @@ static void rescue_file(struct rescue *rescue)
     snprintf(partial, sizeof partial, "%s" PARTIAL_SUFFIX, rescue->result);
     int to_fd = -1;
     if (access(rescue->result, F_OK) == 0) {
-        fail(rescue, EEXIST, "the result exists already and is not overwritten: move it, or name another with -o");
+        fail(rescue, EEXIST,
+             "the result exists already and is not overwritten: move it, or name another with -o");
     } else if ((to_fd = open(partial, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0640)) < 0) {
-        fail(rescue, errno, errno == EEXIST ? "the partial result of another run is there: remove it"
-                                            : "the result can't be made: name another place with -o");
+        fail(rescue, errno,
+             errno == EEXIST ? "the partial result of another run is there: remove it"
+                             : "the result can't be made: name another place with -o");
     } else if (write_result(rescue, from_fd, to_fd) < 0) {
         unlink(partial);
     } else if (renameat2(AT_FDCWD, partial, AT_FDCWD, rescue->result, RENAME_NOREPLACE) < 0) {
@@ -126,16 +130,18 @@ static void print_rescue(const struct rescue *rescue)
     const struct avro_log_summary *summary = &rescue->summary;
     char records[32];
     if (rescue->error) {
-        fprintf(stderr, "holdfastctl: %s: %s (%s, %s)\n", rescue->path, rescue->what, rescue->result,
-                strerror(rescue->error));
+        fprintf(stderr, "holdfastctl: %s: %s (%s, %s)\n", rescue->path, rescue->what,
+                rescue->result, strerror(rescue->error));
         return;
     }
     units_human_count(summary->records, records, sizeof records);
-    printf("%s: %s records, seq %" PRIu64 "..%" PRIu64 ", written to %s\n", rescue->path, records, summary->first_seq,
-           summary->last_seq, rescue->result);
+    printf("%s: %s records, seq %" PRIu64 "..%" PRIu64 ", written to %s\n", rescue->path, records,
+           summary->first_seq, summary->last_seq, rescue->result);
     if (summary->faults > 0)
-        printf("  left out: what is damaged, in %" PRIu64 " place%s, the first at byte %" PRIu64 ": %s\n",
-               summary->faults, summary->faults > 1 ? "s" : "", summary->fault_offset, summary->fault_what);
+        printf("  left out: what is damaged, in %" PRIu64 " place%s, the first at byte %" PRIu64
+               ": %s\n",
+               summary->faults, summary->faults > 1 ? "s" : "", summary->fault_offset,
+               summary->fault_what);
     else
         printf("  nothing was left out: every block is sound\n");
     ctl_ranges_print(&rescue->gaps, "not in it");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Results of the control socket, printed for people. The JSON is what control_report.h of the supervisor makes; missing
- * members are shown as nothing, never followed blindly. */
+/* Results of the control socket, printed for people. The JSON is what control_report.h of the
+ * supervisor makes; missing members are shown as nothing, never followed blindly. */
 #ifndef HOLDFAST_SUPERVISOR_CTL_CTL_REPORT_H
 #define HOLDFAST_SUPERVISOR_CTL_CTL_REPORT_H
 

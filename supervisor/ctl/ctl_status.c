@@ -12,7 +12,7 @@
 
 enum { COLUMN_COUNT = 9 };
 static const struct ctl_column columns[COLUMN_COUNT] = {
-    {"CHANNEL", false}, {"STATE", false},   {"FOR", true},  {"RECEIVED", true}, {"RATE", true},
+    {"CHANNEL", false}, {"STATE", false},  {"FOR", true},  {"RECEIVED", true}, {"RATE", true},
     {"RECORDED", true}, {"PENDING", true}, {"LOST", true}, {"RESTARTS", true},
 };
 _Static_assert(COLUMN_COUNT <= CTL_COLUMNS_MAX, "the table has room");
@@ -88,7 +88,8 @@ static void print_trouble(FILE *to, const json_t *channel, bool colour)
 static bool is_in_trouble(const json_t *channel)
 {
     return ctl_string(json_object_get(channel, "log"), "trouble")[0] ||
-           (json_is_true(json_object_get(channel, "wanted")) && strcmp(ctl_string(channel, "state"), "RUNNING") != 0);
+           (json_is_true(json_object_get(channel, "wanted")) &&
+            strcmp(ctl_string(channel, "state"), "RUNNING") != 0);
 }
 
 static void print_supervisor(FILE *to, const json_t *supervisor)
@@ -146,12 +147,14 @@ void ctl_report_check(FILE *to, const json_t *check, bool colour)
 
 /* ---- the verb ---- */
 
-static void print_status(const struct ctl_options *options, const json_t *status, const char *channel)
+static void print_status(const struct ctl_options *options, const json_t *status,
+                         const char *channel)
 {
     if (options->json) {
         ctl_print_json(status);
     } else if (channel) {
-        ctl_report_channel(stdout, json_array_get(json_object_get(status, "channels"), 0), options->colour);
+        ctl_report_channel(stdout, json_array_get(json_object_get(status, "channels"), 0),
+                           options->colour);
     } else {
         ctl_report_status(stdout, status, options->colour);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* `status CHANNEL` for people: what it is, where its datagrams went, and every counter with its meaning. */
+/* `status CHANNEL` for people: what it is, where its datagrams went, and every counter with its
+ * meaning. */
 #include <stdio.h>
 #include <string.h>
 
@@ -29,7 +30,8 @@ static void print_state(FILE *to, const json_t *channel, bool colour)
         begin_line(to, "next start");
         fprintf(to, "in %s", text);
         if (ctl_count(channel, "deaths_in_a_row"))
-            fprintf(to, ", deaths in a row: %llu", (unsigned long long)ctl_count(channel, "deaths_in_a_row"));
+            fprintf(to, ", deaths in a row: %llu",
+                    (unsigned long long)ctl_count(channel, "deaths_in_a_row"));
         fputc('\n', to);
     }
 }
@@ -56,8 +58,8 @@ static void print_last_death(FILE *to, const json_t *channel)
     }
     ctl_format_seconds(ctl_number(death, "age_s"), age);
     ctl_report_end(to, death);
-    fprintf(to, ", generation %llu, %s ago ('holdfastctl crashes ", (unsigned long long)ctl_count(death, "generation"),
-            age);
+    fprintf(to, ", generation %llu, %s ago ('holdfastctl crashes ",
+            (unsigned long long)ctl_count(death, "generation"), age);
     ctl_print_text(to, false, CTL_PLAIN, ctl_string(channel, "name"));
     fputs("' shows more)\n", to);
 }
@@ -85,7 +87,9 @@ static void print_receiving(FILE *to, const json_t *channel)
     ctl_format_seconds(json_number_value(buffer_lasts), bytes);
     begin_line(to, "stall");
     if (json_is_object(json_object_get(channel, "log")))
-        fprintf(to, "at this rate the ring lasts %s without recording, the kernel buffer about %s without a worker\n",
+        fprintf(to,
+                "at this rate the ring lasts %s without recording, the kernel buffer about %s "
+                "without a worker\n",
                 count, bytes);
     else
         fprintf(to, "at this rate the kernel buffer lasts about %s without a worker\n", bytes);
@@ -124,8 +128,8 @@ static void print_log(FILE *to, const json_t *log, bool colour)
         ctl_format_bytes(ctl_number(log, "committed_bytes"), committed);
         ctl_format_bytes(ctl_number(log, "durable_bytes"), durable);
         begin_line(to, "");
-        fprintf(to, "%s written, %s of them on disk for certain, next seq %llu\n", committed, durable,
-                (unsigned long long)ctl_count(log, "next_seq"));
+        fprintf(to, "%s written, %s of them on disk for certain, next seq %llu\n", committed,
+                durable, (unsigned long long)ctl_count(log, "next_seq"));
     }
     if (trouble[0]) {
         begin_line(to, "");
@@ -167,10 +171,13 @@ static void add_destination(struct ctl_table *table, const json_t *destination)
 {
     char kind[CTL_TEXT_SIZE] = "every datagram", value[CTL_TEXT_SIZE];
     if (ctl_count(destination, "keep_every"))
-        snprintf(kind, sizeof kind, "1 of %llu", (unsigned long long)ctl_count(destination, "keep_every"));
+        snprintf(kind, sizeof kind, "1 of %llu",
+                 (unsigned long long)ctl_count(destination, "keep_every"));
     else if (ctl_count(destination, "max_rate"))
-        snprintf(kind, sizeof kind, "at most %llu/s", (unsigned long long)ctl_count(destination, "max_rate"));
-    else if (strcmp(ctl_string(destination, "segmentation"), "refused") == 0) /* its path refuses UDP_SEGMENT: slower */
+        snprintf(kind, sizeof kind, "at most %llu/s",
+                 (unsigned long long)ctl_count(destination, "max_rate"));
+    else if (strcmp(ctl_string(destination, "segmentation"), "refused") ==
+             0) /* its path refuses UDP_SEGMENT: slower */
         strcpy(kind, "every, one by one");
     ctl_table_add(table, CTL_PLAIN, ctl_string(destination, "name"));
     ctl_table_add(table, CTL_PLAIN, ctl_string(destination, "to"));
@@ -185,8 +192,9 @@ static void add_destination(struct ctl_table *table, const json_t *destination)
 
 static void print_destinations(FILE *to, const json_t *relays, const json_t *decimates, bool colour)
 {
-    static const struct ctl_column columns[] = {{"DESTINATION", false}, {"TO", false},     {"GETS", false},
-                                                {"SENT", true},         {"DROPPED", true}, {"REPEATED", true}};
+    static const struct ctl_column columns[] = {{"DESTINATION", false}, {"TO", false},
+                                                {"GETS", false},        {"SENT", true},
+                                                {"DROPPED", true},      {"REPEATED", true}};
     struct ctl_table table;
     if (json_array_size(relays) + json_array_size(decimates) == 0)
         return;
@@ -210,6 +218,7 @@ void ctl_report_channel(FILE *to, const json_t *channel, bool colour)
     print_receiving(to, channel);
     print_ring(to, json_object_get(channel, "ring"));
     print_log(to, json_object_get(channel, "log"), colour);
-    print_destinations(to, json_object_get(channel, "relays"), json_object_get(channel, "decimates"), colour);
+    print_destinations(to, json_object_get(channel, "relays"),
+                       json_object_get(channel, "decimates"), colour);
     print_counters(to, json_object_get(channel, "counters"), colour);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* How holdfastctl's output looks. Called by the verbs that print for people. What comes from the supervisor may quote a
- * worker's last words: nothing of it reaches the terminal as a control character. */
+/* How holdfastctl's output looks. Called by the verbs that print for people. What comes from the
+ * supervisor may quote a worker's last words: nothing of it reaches the terminal as a control
+ * character. */
 #include "supervisor/ctl/ctl_text.h"
 
 #include <assert.h>
@@ -111,7 +112,8 @@ void ctl_table_add(struct ctl_table *table, enum ctl_colour colour, const char *
     table->cells[table->cell_count++] = (struct ctl_cell){copy, colour};
 }
 
-static void print_cell(FILE *to, const struct ctl_column *column, const struct ctl_cell *cell, int width, bool colour)
+static void print_cell(FILE *to, const struct ctl_column *column, const struct ctl_cell *cell,
+                       int width, bool colour)
 {
     int padding = width - (int)strlen(cell->text);
     if (column->right)
@@ -121,8 +123,8 @@ static void print_cell(FILE *to, const struct ctl_column *column, const struct c
         fprintf(to, "%*s", padding, "");
 }
 
-static void print_row(const struct ctl_table *table, const struct ctl_cell *row, const int *widths, FILE *to,
-                      bool colour)
+static void print_row(const struct ctl_table *table, const struct ctl_cell *row, const int *widths,
+                      FILE *to, bool colour)
 {
     size_t last = table->column_count - 1;
     for (size_t i = 0; i < last; i++) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Text for people: aligned columns, ages, colour, and other people's strings made harmless for a terminal. */
+/* Text for people: aligned columns, ages, colour, and other people's strings made harmless for a
+ * terminal. */
 #ifndef HOLDFAST_SUPERVISOR_CTL_CTL_TEXT_H
 #define HOLDFAST_SUPERVISOR_CTL_CTL_TEXT_H
 
@@ -9,8 +10,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define CTL_TEXT_SIZE    64
-#define CTL_COLUMNS_MAX  10
+#define CTL_TEXT_SIZE   64
+#define CTL_COLUMNS_MAX 10
 
 enum ctl_colour {
     CTL_PLAIN,
@@ -34,7 +35,8 @@ const char *ctl_string(const json_t *object, const char *key);
 double ctl_number(const json_t *object, const char *key);
 uint64_t ctl_count(const json_t *object, const char *key);
 
-/* "12,345,678", "3 h 12 min", "31.4 MiB", "19,998/s" from numbers of any kind; never longer than CTL_TEXT_SIZE. */
+/* "12,345,678", "3 h 12 min", "31.4 MiB", "19,998/s" from numbers of any kind; never longer than
+ * CTL_TEXT_SIZE. */
 void ctl_format_count(uint64_t count, char text[CTL_TEXT_SIZE]);
 void ctl_format_seconds(double seconds, char text[CTL_TEXT_SIZE]);
 void ctl_format_bytes(double bytes, char text[CTL_TEXT_SIZE]);

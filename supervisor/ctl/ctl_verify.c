@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* `holdfastctl verify FILE...`: is every block and record of these log files sound, and what do they say about losses?
- * Called by main.c. Reads only. A loss that the log admits to is no fault; a byte that isn't as written is one. */
+/* `holdfastctl verify FILE...`: is every block and record of these log files sound, and what do
+ * they say about losses? Called by main.c. Reads only. A loss that the log admits to is no fault; a
+ * byte that isn't as written is one. */
 #include "supervisor/ctl/ctl_log.h"
 
 #include <errno.h>
@@ -23,7 +24,8 @@ struct verification {
     bool open;
     int error; /* the file could not be read: errno */
     struct avro_log_summary summary;
-    struct ctl_ranges gaps, quarantined, cut, dropped; /* dropped: before these numbers the kernel dropped some */
+    struct ctl_ranges gaps, quarantined, cut,
+        dropped;        /* dropped: before these numbers the kernel dropped some */
     bool follows;       /* the file before it is of the same channel */
     uint64_t gap_first; /* between that file and this one: [gap_first, gap_end) */
     uint64_t gap_end;
@@ -67,7 +69,8 @@ static void compare_with_previous(struct verification *file, const struct verifi
         strcmp(here->identity.channel, there->identity.channel) != 0)
         return;
     file->follows = true;
-    uint64_t first = here->identity.first_seq < here->first_seq ? here->identity.first_seq : here->first_seq;
+    uint64_t first =
+        here->identity.first_seq < here->first_seq ? here->identity.first_seq : here->first_seq;
     if (first > there->last_seq + 1) {
         file->gap_first = there->last_seq + 1;
         file->gap_end = first;
@@ -86,7 +89,8 @@ static void print_time(int64_t us, char text[TIME_TEXT_SIZE])
 {
     time_t seconds = (time_t)(us / 1000000);
     struct tm utc;
-    if (!gmtime_r(&seconds, &utc) || strftime(text, TIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
+    if (!gmtime_r(&seconds, &utc) ||
+        strftime(text, TIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
         snprintf(text, TIME_TEXT_SIZE, "?");
 }
 
@@ -97,17 +101,19 @@ static void print_verdict(const struct verification *file)
     units_human_count(summary->records, records, sizeof records);
     units_human_bytes(summary->payload_bytes, bytes, sizeof bytes);
     if (summary->faults > 0)
-        printf("%s: FAULT at byte %" PRIu64 ": %s", file->path, summary->fault_offset, summary->fault_what);
+        printf("%s: FAULT at byte %" PRIu64 ": %s", file->path, summary->fault_offset,
+               summary->fault_what);
     else
         printf("%s: ok%s", file->path, file->open ? ", still open" : "");
     if (summary->faults > 1)
         printf(" (and %" PRIu64 " more)", summary->faults - 1);
-    printf("%s%s%s records", summary->faults ? "; " : ", ", records, summary->faults ? " sound" : "");
+    printf("%s%s%s records", summary->faults ? "; " : ", ", records,
+           summary->faults ? " sound" : "");
     if (summary->records > 0) {
         print_time(summary->first_received_us, first);
         print_time(summary->last_received_us, last);
-        printf(", seq %" PRIu64 "..%" PRIu64 ", %s of payload, %s to %s", summary->first_seq, summary->last_seq, bytes,
-               first, last);
+        printf(", seq %" PRIu64 "..%" PRIu64 ", %s of payload, %s to %s", summary->first_seq,
+               summary->last_seq, bytes, first, last);
     }
     printf("\n");
 }
@@ -121,14 +127,16 @@ static void print_file(const struct verification *file)
     }
     print_verdict(file);
     if (file->gap_end > file->gap_first)
-        printf("  between the file before and this one: seq %" PRIu64 "..%" PRIu64 " in neither\n", file->gap_first,
-               file->gap_end - 1);
+        printf("  between the file before and this one: seq %" PRIu64 "..%" PRIu64 " in neither\n",
+               file->gap_first, file->gap_end - 1);
     if (file->overlaps)
         printf("  FAULT: it holds sequence numbers that are in the file before it too\n");
-    ctl_ranges_print(&file->gaps, file->summary.faults > 0 ? "missing, because not recorded or damaged"
-                                                           : "received but not recorded");
+    ctl_ranges_print(&file->gaps, file->summary.faults > 0
+                                      ? "missing, because not recorded or damaged"
+                                      : "received but not recorded");
     units_human_count(file->summary.lost_before, count, sizeof count);
-    snprintf(title, sizeof title, "dropped by the kernel: %s datagrams, just before this many records", count);
+    snprintf(title, sizeof title,
+             "dropped by the kernel: %s datagrams, just before this many records", count);
     ctl_ranges_print(&file->dropped, title);
     ctl_ranges_print(&file->quarantined, "quarantined");
     units_human_bytes(file->summary.cut_bytes, bytes, sizeof bytes);
@@ -151,8 +159,8 @@ static json_t *json_ranges(const struct ctl_ranges *ranges)
     for (size_t i = 0; i < ranges->kept; i++)
         json_array_append_new(list, json_pack("[I,I]", (json_int_t)ranges->list[i].first,
                                               (json_int_t)ranges->list[i].last));
-    return json_pack("{s:o,s:o,s:o}", "count", json_count(ranges->numbers), "range_count", json_count(ranges->ranges),
-                     "ranges", list);
+    return json_pack("{s:o,s:o,s:o}", "count", json_count(ranges->numbers), "range_count",
+                     json_count(ranges->ranges), "ranges", list);
 }
 
 static json_t *json_losses(const struct verification *file)
@@ -170,7 +178,8 @@ static json_t *json_losses(const struct verification *file)
 static json_t *json_file(const struct verification *file)
 {
     const struct avro_log_summary *summary = &file->summary;
-    json_t *object = json_pack("{s:s%,s:b}", "file", file->path, strlen(file->path), "ok", !is_faulty(file));
+    json_t *object =
+        json_pack("{s:s%,s:b}", "file", file->path, strlen(file->path), "ok", !is_faulty(file));
     if (!object) /* a path that is no UTF-8 */
         object = json_pack("{s:s,s:b}", "file", "?", "ok", !is_faulty(file));
     if (file->error) {
@@ -183,15 +192,19 @@ static json_t *json_file(const struct verification *file)
     json_object_set_new(object, "blocks", json_count(summary->blocks));
     json_object_set_new(object, "records", json_count(summary->records));
     json_object_set_new(object, "payload_bytes", json_count(summary->payload_bytes));
-    json_object_set_new(object, "first_seq", summary->records ? json_count(summary->first_seq) : json_null());
-    json_object_set_new(object, "last_seq", summary->records ? json_count(summary->last_seq) : json_null());
+    json_object_set_new(object, "first_seq",
+                        summary->records ? json_count(summary->first_seq) : json_null());
+    json_object_set_new(object, "last_seq",
+                        summary->records ? json_count(summary->last_seq) : json_null());
     json_object_set_new(object, "faults", json_count(summary->faults));
-    json_object_set_new(object, "first_fault", summary->faults == 0 ? json_null()
-                                                                    : json_pack("{s:I,s:s}", "offset",
-                                                                                (json_int_t)summary->fault_offset,
-                                                                                "what", summary->fault_what));
+    json_object_set_new(object, "first_fault",
+                        summary->faults == 0
+                            ? json_null()
+                            : json_pack("{s:I,s:s}", "offset", (json_int_t)summary->fault_offset,
+                                        "what", summary->fault_what));
     json_object_set_new(object, "losses", json_losses(file));
-    json_object_set_new(object, "missing_since_previous_file", json_count(file->gap_end - file->gap_first));
+    json_object_set_new(object, "missing_since_previous_file",
+                        json_count(file->gap_end - file->gap_first));
     json_object_set_new(object, "overlaps_previous_file", json_boolean(file->overlaps));
     return object;
 }
@@ -213,7 +226,8 @@ int ctl_verify(int argc, char **argv, bool json)
     bool all_ok = true;
 
     if (argc < 1) {
-        fprintf(stderr, "holdfastctl: verify needs the log files to look at: holdfastctl verify FILE...\n");
+        fprintf(stderr,
+                "holdfastctl: verify needs the log files to look at: holdfastctl verify FILE...\n");
         json_decref(files);
         return 2;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* holdfastctl: the operator's command. Takes the line apart and calls one verb; exit statuses are in ctl.h. */
+/* holdfastctl: the operator's command. Takes the line apart and calls one verb; exit statuses are
+ * in ctl.h. */
 #include <stdio.h>
 
 #include "supervisor/ctl/ctl.h"
@@ -8,8 +9,9 @@
 
 static int run_offline(const struct ctl_command *command)
 {
-    return command->verb == VERB_verify ? ctl_verify(command->argc, command->argv, command->options.json)
-                                        : ctl_recover(command->argc, command->argv, command->options.json);
+    return command->verb == VERB_verify
+               ? ctl_verify(command->argc, command->argv, command->options.json)
+               : ctl_recover(command->argc, command->argv, command->options.json);
 }
 
 static int run(const struct ctl_command *command)

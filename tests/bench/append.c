@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the append backends share: the records they write, their clock, their readers. Nothing here may cost a backend
- * more than another. */
+/* What the append backends share: the records they write, their clock, their readers. Nothing here
+ * may cost a backend more than another. */
 #include "tests/bench/append.h"
 
 #include <stdlib.h>
@@ -40,7 +40,8 @@ static void *reader_main(void *argument)
     return NULL;
 }
 
-void append_readers_start(struct append_job *job, void (*follow)(struct append_reader *reader), void *context)
+void append_readers_start(struct append_job *job, void (*follow)(struct append_reader *reader),
+                          void *context)
 {
     for (uint32_t i = 0; i < job->readers; i++) {
         readers[i] = (struct append_reader){

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* One record per datagram into a file, by different means; each means is one backend of bench_append.
+/* One record per datagram into a file, by different means; each means is one backend of
+ * bench_append.
  *
- * All of them store the same fields, the same CRC, and make what they wrote visible to readers every APPEND_STEP
- * records. None of them syncs: writeback is the kernel's in every one. */
+ * All of them store the same fields, the same CRC, and make what they wrote visible to readers
+ * every APPEND_STEP records. None of them syncs: writeback is the kernel's in every one. */
 #ifndef HOLDFAST_TESTS_BENCH_APPEND_H
 #define HOLDFAST_TESTS_BENCH_APPEND_H
 
@@ -41,15 +42,16 @@ struct append_backend {
     void (*run)(struct append_job *job);
 };
 
-extern const struct append_backend append_memcpy, append_map, append_map_ahead, append_avro, append_lmdb, append_sqlite;
+extern const struct append_backend append_memcpy, append_map, append_map_ahead, append_avro,
+    append_lmdb, append_sqlite;
 
 /* Once, before any backend runs. */
 void append_prepare(void);
 
 /* ---- for the backends ---- */
 
-/* The next datagram as a record: numbers that grow, one of many payloads, source and time as they come in practice.
- * Its CRC is left out. */
+/* The next datagram as a record: numbers that grow, one of many payloads, source and time as they
+ * come in practice. Its CRC is left out. */
 void append_fill(const struct append_job *job, uint64_t seq, struct avro_log_record *ret);
 
 /* Readers: `follow` runs in job->readers threads until job->done, and counts into *count. */
@@ -60,13 +62,15 @@ struct append_reader {
     void (*follow)(struct append_reader *reader);
     pthread_t thread;
 };
-void append_readers_start(struct append_job *job, void (*follow)(struct append_reader *reader), void *context);
+void append_readers_start(struct append_job *job, void (*follow)(struct append_reader *reader),
+                          void *context);
 /* Tell them to leave, and wait for them. */
 void append_readers_stop(struct append_job *job);
 /* A reader that has nothing to read now. */
 void append_reader_rest(void);
 
-/* The writer's clock: begin on the writer's thread when everything is prepared; ask every APPEND_STEP records. */
+/* The writer's clock: begin on the writer's thread when everything is prepared; ask every
+ * APPEND_STEP records. */
 void append_clock_begin(struct append_job *job);
 bool append_clock_over(const struct append_job *job);
 void append_clock_end(struct append_job *job);

@@ -21,11 +21,13 @@ static void fill(avro_value_t fields[FIELDS], const struct avro_log_record *reco
     check(avro_value_set_long(&fields[SEQ], record->seq));
     check(avro_value_set_long(&fields[RECEIVED_AT], record->received_at_us));
     check(avro_value_set_int(&fields[RECEIVED_NS], record->received_ns));
-    check(avro_value_set_string_len(&fields[SOURCE], (char *)(uintptr_t)record->source, record->source_length + 1));
+    check(avro_value_set_string_len(&fields[SOURCE], (char *)(uintptr_t)record->source,
+                                    record->source_length + 1));
     check(avro_value_set_int(&fields[LOST_BEFORE], record->lost_before));
     check(avro_value_set_int(&fields[CUT], record->cut));
     check(avro_value_set_int(&fields[FLAGS], record->flags));
-    check(avro_value_set_bytes(&fields[PAYLOAD], (uint8_t *)(uintptr_t)record->payload, record->payload_length));
+    check(avro_value_set_bytes(&fields[PAYLOAD], (uint8_t *)(uintptr_t)record->payload,
+                               record->payload_length));
     check(avro_value_set_fixed(&fields[CRC], &crc, sizeof crc));
 }
 
@@ -38,7 +40,8 @@ static void run(struct append_job *job)
     struct stat status;
 
     check(avro_schema_from_json_length(avro_log_schema, strlen(avro_log_schema), &schema));
-    check(avro_file_writer_create_with_codec(job->path, schema, &writer, "null", AVRO_LOG_BLOCK_SIZE));
+    check(avro_file_writer_create_with_codec(job->path, schema, &writer, "null",
+                                             AVRO_LOG_BLOCK_SIZE));
     avro_value_iface_t *interface = avro_generic_class_from_schema(schema);
     check(avro_generic_value_new(interface, &value));
     for (size_t i = 0; i < FIELDS; i++)

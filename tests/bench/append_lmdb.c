@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* LMDB, in its fastest way to append: MDB_APPEND with integer keys, a writable map, no sync, one transaction per
- * APPEND_STEP records. The value is the encoded record with its CRC. */
+/* LMDB, in its fastest way to append: MDB_APPEND with integer keys, a writable map, no sync, one
+ * transaction per APPEND_STEP records. The value is the encoded record with its CRC. */
 #include "tests/bench/append.h"
 #include "tests/bench/support.h"
 
@@ -86,7 +86,8 @@ static void run(struct append_job *job)
     check(mdb_env_set_mapsize(database.environment, job->size));
     check(mdb_env_set_maxreaders(database.environment, APPEND_READERS_MAX));
     check(mdb_env_open(database.environment, job->path,
-                       MDB_NOSUBDIR | MDB_NOSYNC | MDB_WRITEMAP | MDB_NOMETASYNC | MDB_NOTLS, 0600));
+                       MDB_NOSUBDIR | MDB_NOSYNC | MDB_WRITEMAP | MDB_NOMETASYNC | MDB_NOTLS,
+                       0600));
     check(mdb_txn_begin(database.environment, NULL, 0, &transaction));
     check(mdb_dbi_open(transaction, NULL, MDB_INTEGERKEY, &database.table));
     check(mdb_txn_commit(transaction));
@@ -103,7 +104,8 @@ static void run(struct append_job *job)
     mdb_env_close(database.environment);
 }
 
-const struct append_backend append_lmdb = {"lmdb", "LMDB, MDB_APPEND, writable map, no sync", true, run};
+const struct append_backend append_lmdb = {"lmdb", "LMDB, MDB_APPEND, writable map, no sync", true,
+                                           run};
 #else
 const struct append_backend append_lmdb = {"lmdb", "LMDB", true, NULL};
 #endif

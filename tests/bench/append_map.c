@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* holdfast's way to append (mapped file, Avro records encoded in place, one committed word), and the limit beside it:
- * memcpy of records of the same length into a populated map. Readers map the file themselves and follow the word. */
+/* holdfast's way to append (mapped file, Avro records encoded in place, one committed word), and
+ * the limit beside it: memcpy of records of the same length into a populated map. Readers map the
+ * file themselves and follow the word. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -11,9 +12,11 @@
 #include "tests/bench/append.h"
 #include "tests/bench/support.h"
 
-#define POPULATED_MOST (1ull << 30) /* where everything is populated first: before writeback throttles the populating */
-#define AHEAD          (8ull << 20) /* as far as the syncer looks ahead at full speed */
-#define CHUNK          (64ull << 20)
+#define POPULATED_MOST                                                                             \
+    (1ull                                                                                          \
+     << 30) /* where everything is populated first: before writeback throttles the populating */
+#define AHEAD (8ull << 20) /* as far as the syncer looks ahead at full speed */
+#define CHUNK (64ull << 20)
 
 struct map {
     struct append_job *job;
@@ -21,8 +24,8 @@ struct map {
     uint8_t *base;
     uint64_t size;
     struct avro_log_identity identity;
-    uint64_t header; /* bytes before the first block */
-    uint64_t record; /* memcpy only: bytes of one record */
+    uint64_t header;              /* bytes before the first block */
+    uint64_t record;              /* memcpy only: bytes of one record */
     _Atomic uint64_t committed;   /* bytes: readers may read so far */
     _Atomic uint64_t block_start; /* of the open block, as of `committed` */
 };
@@ -75,7 +78,8 @@ static void follow_bytes(struct append_reader *reader)
     for (;;) {
         bool last = atomic_load(&reader->job->done);
         uint64_t end = atomic_load_explicit(&map->committed, memory_order_acquire);
-        for (; at + map->record <= end && !(last && atomic_load(&reader->job->done)); at += map->record) {
+        for (; at + map->record <= end && !(last && atomic_load(&reader->job->done));
+             at += map->record) {
             memcpy(record, base + at, map->record);
             __asm__ volatile("" : : "r"(record) : "memory");
             ++*reader->count;
@@ -115,7 +119,8 @@ static void run_memcpy(struct append_job *job)
 /* ---- holdfast's log ---- */
 
 /* Records of one block between at and end. Returns where the last whole one ended. */
-static uint64_t read_records(struct append_reader *reader, const uint8_t *base, uint64_t at, uint64_t end)
+static uint64_t read_records(struct append_reader *reader, const uint8_t *base, uint64_t at,
+                             uint64_t end)
 {
     struct avro_log_record record;
     const char *what;
@@ -149,7 +154,8 @@ static void follow_log(struct append_reader *reader)
             continue;
         }
         int64_t size;
-        if (block > open || avro_log_read_long(base + block + AVRO_LOG_PADDED_SIZE, AVRO_LOG_PADDED_SIZE, &size) < 0)
+        if (block > open || avro_log_read_long(base + block + AVRO_LOG_PADDED_SIZE,
+                                               AVRO_LOG_PADDED_SIZE, &size) < 0)
             support_refuse("a reader found a damaged block");
         uint64_t sealed_end = block + AVRO_LOG_BLOCK_HEADER_SIZE + (uint64_t)size;
         read_records(reader, base, at, sealed_end);
@@ -258,6 +264,8 @@ static void run_map_ahead(struct append_job *job)
     map_close(&map, length);
 }
 
-const struct append_backend append_memcpy = {"memcpy", "memcpy into a populated map", true, run_memcpy};
+const struct append_backend append_memcpy = {"memcpy", "memcpy into a populated map", true,
+                                             run_memcpy};
 const struct append_backend append_map = {"map", "Avro log in a populated map", true, run_map};
-const struct append_backend append_map_ahead = {"map-ahead", "Avro log in a map populated ahead", true, run_map_ahead};
+const struct append_backend append_map_ahead = {"map-ahead", "Avro log in a map populated ahead",
+                                                true, run_map_ahead};

@@ -19,7 +19,8 @@ static sqlite3 *open_database(const struct append_job *job)
     sqlite3 *database = NULL;
     check(database, sqlite3_open(job->path, &database));
     sqlite3_busy_timeout(database, 5000);
-    check(database, sqlite3_exec(database, "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;", NULL, NULL, NULL));
+    check(database, sqlite3_exec(database, "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;", NULL,
+                                 NULL, NULL));
     return database;
 }
 
@@ -27,7 +28,8 @@ static void follow(struct append_reader *reader)
 {
     sqlite3 *database = open_database(reader->job);
     sqlite3_stmt *select;
-    static const char query[] = "SELECT seq, payload, crc32c FROM datagram WHERE seq >= ? ORDER BY seq";
+    static const char query[] =
+        "SELECT seq, payload, crc32c FROM datagram WHERE seq >= ? ORDER BY seq";
     check(database, sqlite3_prepare_v2(database, query, -1, &select, NULL));
     while (!atomic_load(&reader->job->done)) {
         sqlite3_bind_int64(select, 1, (sqlite3_int64)*reader->count);
@@ -36,7 +38,8 @@ static void follow(struct append_reader *reader)
             check(database, result);
             if (result != SQLITE_ROW)
                 break;
-            uint32_t crc = avro_log_crc32c(sqlite3_column_blob(select, 1), (size_t)sqlite3_column_bytes(select, 1));
+            uint32_t crc = avro_log_crc32c(sqlite3_column_blob(select, 1),
+                                           (size_t)sqlite3_column_bytes(select, 1));
             if ((uint32_t)sqlite3_column_int64(select, 2) != crc)
                 support_refuse("a reader found a record that is not sound");
             ++*reader->count;
@@ -70,14 +73,16 @@ static void run(struct append_job *job)
     struct stat status;
     sqlite3 *database = open_database(job);
     sqlite3_stmt *begin, *commit, *statement;
-    static const char table[] = "CREATE TABLE datagram (seq INTEGER PRIMARY KEY, received_at INTEGER,"
-                                " received_ns INTEGER, source TEXT, lost_before INTEGER, cut INTEGER, flags INTEGER,"
-                                " payload BLOB, crc32c INTEGER)";
+    static const char table[] =
+        "CREATE TABLE datagram (seq INTEGER PRIMARY KEY, received_at INTEGER,"
+        " received_ns INTEGER, source TEXT, lost_before INTEGER, cut INTEGER, flags INTEGER,"
+        " payload BLOB, crc32c INTEGER)";
     check(database, sqlite3_exec(database, table, NULL, NULL, NULL));
     check(database, sqlite3_prepare_v2(database, "BEGIN", -1, &begin, NULL));
     check(database, sqlite3_prepare_v2(database, "COMMIT", -1, &commit, NULL));
-    check(database, sqlite3_prepare_v2(database, "INSERT INTO datagram VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", -1,
-                                       &statement, NULL));
+    check(database,
+          sqlite3_prepare_v2(database, "INSERT INTO datagram VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                             -1, &statement, NULL));
     append_fill(job, 1000000, &record);
     uint64_t most = job->size / avro_log_record_size(&record);
 

@@ -7,8 +7,8 @@
 #include "tests/bench/append.h"
 #include "tests/bench/support.h"
 
-static const struct append_backend *const backends[] = {&append_memcpy, &append_map,  &append_map_ahead,
-                                                        &append_avro,   &append_lmdb, &append_sqlite};
+static const struct append_backend *const backends[] = {
+    &append_memcpy, &append_map, &append_map_ahead, &append_avro, &append_lmdb, &append_sqlite};
 
 static const struct append_backend *find_backend(const char *name)
 {
@@ -21,12 +21,16 @@ static const struct append_backend *find_backend(const char *name)
 int main(int argc, char **argv)
 {
     static struct append_job job;
-    const struct append_backend *backend = find_backend(support_option(argc, argv, "--backend", ""));
+    const struct append_backend *backend =
+        find_backend(support_option(argc, argv, "--backend", ""));
     job.path = support_option(argc, argv, "--path", NULL);
     job.size = support_size(support_option(argc, argv, "--size", "64M"));
-    job.payload = (uint32_t)support_number(support_option(argc, argv, "--payload", "256"), APPEND_PAYLOAD_MAX);
-    job.readers = (uint32_t)support_number(support_option(argc, argv, "--readers", "0"), APPEND_READERS_MAX);
-    job.deadline_ns = support_number(support_option(argc, argv, "--ms", "2000"), 600000) * NS_PER_MS;
+    job.payload = (uint32_t)support_number(support_option(argc, argv, "--payload", "256"),
+                                           APPEND_PAYLOAD_MAX);
+    job.readers =
+        (uint32_t)support_number(support_option(argc, argv, "--readers", "0"), APPEND_READERS_MAX);
+    job.deadline_ns =
+        support_number(support_option(argc, argv, "--ms", "2000"), 600000) * NS_PER_MS;
     job.writer_cpu = (int)support_number(support_option(argc, argv, "--cpu", "0"), 1023);
     if (!job.path || job.size < 1 << 20)
         support_refuse("--path FILE is needed, and a --size of at least 1M");

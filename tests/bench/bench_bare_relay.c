@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The limit: recvmmsg, cut into runs, send, nothing else. No record, no sequence numbers, no supervision; what a relay
- * on this kernel can't do without. Says "ready", ends on SIGTERM. */
+/* The limit: recvmmsg, cut into runs, send, nothing else. No record, no sequence numbers, no
+ * supervision; what a relay on this kernel can't do without. Says "ready", ends on SIGTERM. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

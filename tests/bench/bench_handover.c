@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What a hand-over costs: one SCM_RIGHTS message with 1 to 253 descriptors, and a real holdfast-worker from nothing,
- * or from a waiting spare, to READY. The floor beside it is a process that does nothing. Prints one line of JSON. */
+/* What a hand-over costs: one SCM_RIGHTS message with 1 to 253 descriptors, and a real
+ * holdfast-worker from nothing, or from a waiting spare, to READY. The floor beside it is a process
+ * that does nothing. Prints one line of JSON. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -30,8 +31,8 @@ static uint32_t sample_count;
 static void print_samples(const char *name, const char *between)
 {
     uint64_t p50 = support_percentile(samples, sample_count, 50);
-    printf("\"%s\": {\"count\": %" PRIu32 ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"min_ns\": %" PRIu64
-           ", \"max_ns\": %" PRIu64 "}%s",
+    printf("\"%s\": {\"count\": %" PRIu32 ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64
+           ", \"min_ns\": %" PRIu64 ", \"max_ns\": %" PRIu64 "}%s",
            name, sample_count, p50, support_percentile(samples, sample_count, 99), samples[0],
            samples[sample_count - 1], between);
 }
@@ -77,7 +78,8 @@ static struct message message;
 
 static void prepare_fds(const struct channel_spec *spec, struct worker *worker)
 {
-    union socket_address any = {.v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}};
+    union socket_address any = {
+        .v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}};
     struct channel_geometry geometry;
     worker->fds[0] = support_bind(&any, 1 << 20);
     worker->fds[1] = ring_memory_make(spec, &geometry);
@@ -116,8 +118,8 @@ static void assign_and_wait(struct worker *worker, const struct channel_spec *sp
     size_t spec_size = channel_spec_size(1);
     payload.assign.spec_size = (uint32_t)spec_size;
     memcpy(payload.tail, spec, spec_size);
-    support_check(message_send(worker->socket, MESSAGE_ASSIGN, 1, &payload, sizeof payload.assign + spec_size,
-                               worker->fds, 3),
+    support_check(message_send(worker->socket, MESSAGE_ASSIGN, 1, &payload,
+                               sizeof payload.assign + spec_size, worker->fds, 3),
                   "sending ASSIGN");
     int result = message_receive(worker->socket, TO_PARENT, &message, &what);
     if (result != 1 || message.header.type != MESSAGE_READY || message.ready->ring_refused)
@@ -169,7 +171,8 @@ static void measure_nothing(uint32_t repeats)
 int main(int argc, char **argv)
 {
     static const uint32_t batches[] = {1, 4, 16, 64, MESSAGE_FDS_MAX};
-    uint32_t repeats = (uint32_t)support_number(support_option(argc, argv, "--repeats", "100"), SAMPLES_MAX);
+    uint32_t repeats =
+        (uint32_t)support_number(support_option(argc, argv, "--repeats", "100"), SAMPLES_MAX);
     struct channel_spec *spec = calloc(1, channel_spec_size(1));
     if (!spec)
         support_fail("calloc");

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What the double mapping is worth: datagrams of one size through a ring mapped double or mirror, written as the
- * receiver does and copied out as the recorder does, on one thread. Prints one line of JSON.
+/* What the double mapping is worth: datagrams of one size through a ring mapped double or mirror,
+ * written as the receiver does and copied out as the recorder does, on one thread. Prints one line
+ * of JSON.
  *
- * Beside it: how many batches would have needed a second vector or call at the wrap without either mapping, how many
- * bytes the mirror copied, and what asking for the mapping costs, the first time and again. */
+ * Beside it: how many batches would have needed a second vector or call at the wrap without either
+ * mapping, how many bytes the mirror copied, and what asking for the mapping costs, the first time
+ * and again. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,13 +101,16 @@ static struct tally run(uint32_t size, uint64_t duration_ns)
 int main(int argc, char **argv)
 {
     const char *reason;
-    uint32_t size = (uint32_t)support_number(support_option(argc, argv, "--size", "800"), CHANNEL_DATAGRAM_MAX);
+    uint32_t size =
+        (uint32_t)support_number(support_option(argc, argv, "--size", "800"), CHANNEL_DATAGRAM_MAX);
     bool mirror = strcmp(support_option(argc, argv, "--mapping", "double"), "mirror") == 0;
     struct channel_spec spec = {.name = RING_MEMORY_CHANNEL,
                                 .max_datagram = size ? size : 1,
-                                .ring_size = support_size(support_option(argc, argv, "--ring", "1M")),
+                                .ring_size =
+                                    support_size(support_option(argc, argv, "--ring", "1M")),
                                 .mapping = mirror ? RING_MAPPING_MIRROR : RING_MAPPING_DOUBLE};
-    uint64_t duration = support_number(support_option(argc, argv, "--ms", "200"), 60000) * NS_PER_MS;
+    uint64_t duration =
+        support_number(support_option(argc, argv, "--ms", "200"), 60000) * NS_PER_MS;
     support_pin((int)support_number(support_option(argc, argv, "--cpu", "0"), 1023));
 
     uint64_t started = monotonic_now().ns;
@@ -123,9 +128,9 @@ int main(int argc, char **argv)
     ring_memory_open(&spec, &ring, &writer);
     uint64_t open_ns = monotonic_now().ns - started;
     struct tally tally = run(size, duration);
-    printf("{\"datagrams\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"ns\": %" PRIu64 ", \"crossing\": %" PRIu64
-           ", \"mirrored_bytes\": %" PRIu64 ", \"batches\": %" PRIu64 ", \"probe_ns\": %" PRIu64
-           ", \"probe_again_ns\": %.1f, \"open_ns\": %" PRIu64 "}\n",
+    printf("{\"datagrams\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"ns\": %" PRIu64
+           ", \"crossing\": %" PRIu64 ", \"mirrored_bytes\": %" PRIu64 ", \"batches\": %" PRIu64
+           ", \"probe_ns\": %" PRIu64 ", \"probe_again_ns\": %.1f, \"open_ns\": %" PRIu64 "}\n",
            tally.datagrams, tally.bytes, tally.ns, tally.crossing, tally.mirrored,
            tally.datagrams / ring.geometry.slot_count, probe_ns, again_ns, open_ns);
     ring_detach(&ring);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Kills relays and measures how long it takes until a datagram comes through again. For every line "PID LISTEN" on
- * stdin: makes sure that the relay works, sends SIGKILL, sends a probe every 100 us, and prints one line of JSON with
- * the time from the kill to the kernel's receipt of the first probe that was sent after it.
+/* Kills relays and measures how long it takes until a datagram comes through again. For every line
+ * "PID LISTEN" on stdin: makes sure that the relay works, sends SIGKILL, sends a probe every 100
+ * us, and prints one line of JSON with the time from the kill to the kernel's receipt of the first
+ * probe that was sent after it.
  *
- * The relay is idle when it is killed. A process that sleeps in the kernel dies before it returns from there, so
- * that a probe can only come through its successor. Must never kill anything but the pid it was told. */
+ * The relay is idle when it is killed. A process that sleeps in the kernel dies before it returns
+ * from there, so that a probe can only come through its successor. Must never kill anything but the
+ * pid it was told. */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -18,10 +20,10 @@
 
 #include "tests/bench/support.h"
 
-#define PROBE_NS  (100 * NS_PER_US)
-#define GIVE_UP   (8 * NS_PER_S)
-#define QUIET_NS  (30 * NS_PER_MS)
-#define PROBES    (GIVE_UP / PROBE_NS + 16)
+#define PROBE_NS (100 * NS_PER_US)
+#define GIVE_UP  (8 * NS_PER_S)
+#define QUIET_NS (30 * NS_PER_MS)
+#define PROBES   (GIVE_UP / PROBE_NS + 16)
 
 struct probe {
     uint64_t number;
@@ -37,7 +39,8 @@ static void send_probe(int out, uint64_t number)
 {
     struct probe probe = {.number = number, .round = round_number};
     /* Nobody listening is what this bench is about: the error is the probe's loss. */
-    if (send(out, &probe, sizeof probe, MSG_DONTWAIT) < 0 && errno != ECONNREFUSED && errno != EAGAIN)
+    if (send(out, &probe, sizeof probe, MSG_DONTWAIT) < 0 && errno != ECONNREFUSED &&
+        errno != EAGAIN)
         support_fail("send");
 }
 
@@ -48,12 +51,16 @@ static uint64_t take_probe(uint64_t until)
     _Alignas(struct cmsghdr) uint8_t control[64];
     for (;;) {
         struct iovec vector = {&probe, sizeof probe};
-        struct msghdr message = {
-            .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+        struct msghdr message = {.msg_iov = &vector,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control,
+                                 .msg_controllen = sizeof control};
         ssize_t length = recvmsg(sink, &message, MSG_DONTWAIT);
-        if (length == (ssize_t)sizeof probe && probe.round == round_number && probe.number < PROBES) {
+        if (length == (ssize_t)sizeof probe && probe.round == round_number &&
+            probe.number < PROBES) {
             struct timespec time = {0, 0};
-            for (struct cmsghdr *item = CMSG_FIRSTHDR(&message); item; item = CMSG_NXTHDR(&message, item))
+            for (struct cmsghdr *item = CMSG_FIRSTHDR(&message); item;
+                 item = CMSG_NXTHDR(&message, item))
                 if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_TIMESTAMPNS)
                     memcpy(&time, CMSG_DATA(item), sizeof time);
             arrived[probe.number] = true;
@@ -64,7 +71,8 @@ static uint64_t take_probe(uint64_t until)
         uint64_t now = monotonic_now().ns;
         if (now >= until)
             return 0;
-        struct timespec wait = {(time_t)((until - now) / NS_PER_S), (long)((until - now) % NS_PER_S)};
+        struct timespec wait = {(time_t)((until - now) / NS_PER_S),
+                                (long)((until - now) % NS_PER_S)};
         struct pollfd readable = {.fd = sink, .events = POLLIN};
         ppoll(&readable, 1, &wait, NULL);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Sends a bounded number of numbered datagrams at a steady rate, takes what comes out of the system under test, and
- * prints what arrived, how fast, and how late, as one line of JSON. Started by the relay benches, once per trial. */
+/* Sends a bounded number of numbered datagrams at a steady rate, takes what comes out of the system
+ * under test, and prints what arrived, how fast, and how late, as one line of JSON. Started by the
+ * relay benches, once per trial. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -20,11 +21,12 @@ static struct traffic traffic = {.count = 1000,
                                  .send_cpu = -1,
                                  .receive_cpu = -1};
 
-static const char usage[] =
-    "usage: bench_traffic --to ADDRESS:PORT... [--on ADDRESS:PORT...] [--also ADDRESS:PORT...] [--count N] [--rate N]\n"
-    "  [--size BYTES] [--segments N] [--tag N] [--idle-ms N] [--deadline-s N] [--coalesce-us N] [--latency 0|1]\n"
-    "  [--send-cpu N] [--receive-cpu N]\n"
-    "--on is measured, --also only counted and must come after all --on";
+static const char usage[] = "usage: bench_traffic --to ADDRESS:PORT... [--on ADDRESS:PORT...] "
+                            "[--also ADDRESS:PORT...] [--count N] [--rate N]\n"
+                            "  [--size BYTES] [--segments N] [--tag N] [--idle-ms N] [--deadline-s "
+                            "N] [--coalesce-us N] [--latency 0|1]\n"
+                            "  [--send-cpu N] [--receive-cpu N]\n"
+                            "--on is measured, --also only counted and must come after all --on";
 
 static void take_sink(const char *value, bool also)
 {
@@ -73,12 +75,13 @@ static void print_result(void)
 {
     double seconds = (double)traffic.send_ns / 1e9;
     uint64_t sent = atomic_load(&traffic.sent);
-    printf("{\"sent\": %" PRIu64 ", \"rate\": %.1f, \"received\": %" PRIu64 ", \"repeated\": %" PRIu64
-           ", \"strangers\": %" PRIu64 ", \"sink_dropped\": %" PRIu64 ", \"refused\": %" PRIu64 ", \"send_s\": %.6f, "
+    printf("{\"sent\": %" PRIu64 ", \"rate\": %.1f, \"received\": %" PRIu64
+           ", \"repeated\": %" PRIu64 ", \"strangers\": %" PRIu64 ", \"sink_dropped\": %" PRIu64
+           ", \"refused\": %" PRIu64 ", \"send_s\": %.6f, "
            "\"send_cpu_s\": %.6f, \"receive_cpu_s\": %.6f, \"also\": [",
-           sent, seconds > 0 ? (double)sent / seconds : 0, traffic.received, traffic.repeated, traffic.strangers,
-           traffic.dropped, traffic.refused, seconds, (double)traffic.send_cpu_ns / 1e9,
-           (double)traffic.receive_cpu_ns / 1e9);
+           sent, seconds > 0 ? (double)sent / seconds : 0, traffic.received, traffic.repeated,
+           traffic.strangers, traffic.dropped, traffic.refused, seconds,
+           (double)traffic.send_cpu_ns / 1e9, (double)traffic.receive_cpu_ns / 1e9);
     for (uint32_t i = 0; i < traffic.also_count; i++)
         printf("%s%" PRIu64, i ? ", " : "", traffic.also_received[i]);
     printf("], \"latency_max_ns\": %" PRIu64 ", \"latency\": ", traffic.histogram->highest);

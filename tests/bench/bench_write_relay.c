@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A relay that records through write(2) instead of a mapped file; everything else as in a channel worker: the same
- * ring, the same in-flight batch, the same encoder, a recorder thread and a thread for fdatasync. It exists to answer
- * one question: does the mapped file ever delay the relay? Says "ready", ends on SIGTERM. */
+/* A relay that records through write(2) instead of a mapped file; everything else as in a channel
+ * worker: the same ring, the same in-flight batch, the same encoder, a recorder thread and a thread
+ * for fdatasync. It exists to answer one question: does the mapped file ever delay the relay? Says
+ * "ready", ends on SIGTERM. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -22,7 +23,9 @@
 #define WARM_BYTES   (512 * 1024)
 #define STEP_RECORDS 256
 #define PAUSE_NS     (2 * NS_PER_MS)
-#define BLOCK_ROOM   (AVRO_LOG_BLOCK_SIZE + AVRO_LOG_RECORD_OVERHEAD + SOCKET_ADDRESS_TEXT_SIZE + CHANNEL_DATAGRAM_MAX)
+#define BLOCK_ROOM                                                                                 \
+    (AVRO_LOG_BLOCK_SIZE + AVRO_LOG_RECORD_OVERHEAD + SOCKET_ADDRESS_TEXT_SIZE +                   \
+     CHANNEL_DATAGRAM_MAX)
 
 static struct ring ring;
 static struct ring_writer writer;
@@ -95,7 +98,8 @@ static void *record(void *unused)
         }
         atomic_store_explicit(&recorder_cursor, next, memory_order_release);
         if (next == ring_published(&ring))
-            wakeup_wait(&recorder_wakeup, ticket, &ring.page->published, next + STEP_RECORDS, PAUSE_NS);
+            wakeup_wait(&recorder_wakeup, ticket, &ring.page->published, next + STEP_RECORDS,
+                        PAUSE_NS);
     }
     return NULL;
 }
@@ -134,7 +138,8 @@ static void receive(int in, int out)
             atomic_load_explicit(&recorder_cursor, memory_order_acquire) == writer.seq)
             ring_rewind(&writer);
         ring_reserve(&writer, batch);
-        int count = recvmmsg(in, inflight_arm(&writer, batch), batch, MSG_WAITFORONE | MSG_TRUNC, NULL);
+        int count =
+            recvmmsg(in, inflight_arm(&writer, batch), batch, MSG_WAITFORONE | MSG_TRUNC, NULL);
         if (count < 0 && errno != EINTR)
             support_fail("recvmmsg");
         if (count <= 0)
@@ -152,21 +157,23 @@ static void receive(int in, int out)
 
 int main(int argc, char **argv)
 {
-    struct channel_spec spec = {.name = RING_MEMORY_CHANNEL, .max_datagram = 2048, .ring_size = 32 << 20,
-                                .relay_count = 1};
+    struct channel_spec spec = {
+        .name = RING_MEMORY_CHANNEL, .max_datagram = 2048, .ring_size = 32 << 20, .relay_count = 1};
     union socket_address listen, to;
     pthread_t recorder, syncer;
     support_address(support_option(argc, argv, "--listen", ""), &listen);
     support_address(support_option(argc, argv, "--to", ""), &to);
     sync_ns = support_number(support_option(argc, argv, "--sync-ms", "1000"), 60000) * NS_PER_MS;
-    log_fd = open(support_option(argc, argv, "--file", ""), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    log_fd = open(support_option(argc, argv, "--file", ""),
+                  O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (log_fd < 0 || sync_ns == 0)
         support_fail("--file and --sync-ms");
     int in = support_bind(&listen, support_size(support_option(argc, argv, "--buffer", "4M")));
     int out = support_connect(&to);
     set_options(in);
     ring_memory_open(&spec, &ring, &writer);
-    if (pthread_create(&recorder, NULL, record, NULL) != 0 || pthread_create(&syncer, NULL, synchronise, NULL) != 0)
+    if (pthread_create(&recorder, NULL, record, NULL) != 0 ||
+        pthread_create(&syncer, NULL, synchronise, NULL) != 0)
         support_fail("pthread_create");
     puts("ready");
     fflush(stdout);

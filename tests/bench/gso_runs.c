@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The shortest way to send a batch: as few messages as equal lengths allow, one system call. Called per batch by the
- * bench's own relays, which are the limit that holdfast is held against: nothing here may cost more than it must. */
+/* The shortest way to send a batch: as few messages as equal lengths allow, one system call. Called
+ * per batch by the bench's own relays, which are the limit that holdfast is held against: nothing
+ * here may cost more than it must. */
 #include "tests/bench/gso_runs.h"
 
 #include <errno.h>
@@ -11,7 +12,8 @@
 #define RUN_BYTES_MAX   65507
 #define SEGMENT_CONTROL CMSG_SPACE(sizeof(uint16_t))
 
-/* How many datagrams from `vectors` on can leave as one message: equal lengths, the last may be shorter. */
+/* How many datagrams from `vectors` on can leave as one message: equal lengths, the last may be
+ * shorter. */
 static uint32_t run_length(const struct iovec *vectors, uint32_t count)
 {
     size_t length = vectors[0].iov_len, bytes = length;

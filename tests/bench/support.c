@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Small tools of the bench programs. Never used by holdfast itself, and never lets a bench go on after an error. */
+/* Small tools of the bench programs. Never used by holdfast itself, and never lets a bench go on
+ * after an error. */
 #include "tests/bench/support.h"
 
 #include <errno.h>
@@ -84,12 +85,14 @@ uint64_t support_thread_cpu_ns(void)
 void support_sleep_until(uint64_t monotonic_ns)
 {
     struct timespec until = {(time_t)(monotonic_ns / NS_PER_S), (long)(monotonic_ns % NS_PER_S)};
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL); /* early after a signal: the caller looks again */
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until,
+                    NULL); /* early after a signal: the caller looks again */
 }
 
 int support_bind(const union socket_address *address, uint64_t receive_buffer)
 {
-    int size = receive_buffer > CHANNEL_RECEIVE_BUFFER_MAX ? (int)CHANNEL_RECEIVE_BUFFER_MAX : (int)receive_buffer;
+    int size = receive_buffer > CHANNEL_RECEIVE_BUFFER_MAX ? (int)CHANNEL_RECEIVE_BUFFER_MAX
+                                                           : (int)receive_buffer;
     int fd = socket(address->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         support_fail("socket");

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The load of all relay benches: a paced sender and a sink in one process, so that both agree about what was sent.
+/* The load of all relay benches: a paced sender and a sink in one process, so that both agree about
+ * what was sent.
  *
- * A datagram begins with struct traffic_stamp; the rest is a fixed pattern. Numbers run from 0 to count - 1 over all
- * destinations together, so one bit per number tells loss and repetition exactly. */
+ * A datagram begins with struct traffic_stamp; the rest is a fixed pattern. Numbers run from 0 to
+ * count - 1 over all destinations together, so one bit per number tells loss and repetition
+ * exactly. */
 #ifndef HOLDFAST_TESTS_BENCH_TRAFFIC_H
 #define HOLDFAST_TESTS_BENCH_TRAFFIC_H
 
@@ -28,15 +30,16 @@ struct traffic_stamp {
 struct traffic {
     union socket_address to[TRAFFIC_DESTINATIONS_MAX];
     uint32_t to_count;
-    union socket_address on[TRAFFIC_SOCKETS_MAX]; /* measured ones first, then those that only count */
+    union socket_address
+        on[TRAFFIC_SOCKETS_MAX]; /* measured ones first, then those that only count */
     uint32_t on_count;
     uint32_t also_count;
     uint64_t count;
-    uint64_t rate;      /* datagrams per second over all destinations */
-    uint32_t size;      /* bytes of each */
-    uint32_t segments;  /* at most so many leave with one call (UDP_SEGMENT) */
+    uint64_t rate;     /* datagrams per second over all destinations */
+    uint32_t size;     /* bytes of each */
+    uint32_t segments; /* at most so many leave with one call (UDP_SEGMENT) */
     uint64_t tag;
-    uint64_t idle_ns;   /* the sink ends when nothing came for so long after the last send */
+    uint64_t idle_ns;     /* the sink ends when nothing came for so long after the last send */
     uint64_t deadline_ns; /* the whole run, from its start */
     uint64_t coalesce_ns; /* the sender never sleeps for less: 0 = on time rather than cheap */
     bool latency;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The sink: takes what the system under test relays, in coalesced runs where the kernel has them (UDP_GRO, udp(7)), and
- * ticks off every number. It looks twice per millisecond instead of being woken: the kernel's receive time is what
- * counts, and a wake-up per datagram would be paid by the system under test. */
+/* The sink: takes what the system under test relays, in coalesced runs where the kernel has them
+ * (UDP_GRO, udp(7)), and ticks off every number. It looks twice per millisecond instead of being
+ * woken: the kernel's receive time is what counts, and a wake-up per datagram would be paid by the
+ * system under test. */
 #include <errno.h>
 #include <netinet/udp.h>
 #include <poll.h>

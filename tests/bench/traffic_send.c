@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The sender: paced by the clock, runs of equal datagrams in one call (UDP_SEGMENT, udp(7)) so that it costs little
- * beside the system under test. Must never send more than `count` datagrams, nor faster than `rate`. */
+/* The sender: paced by the clock, runs of equal datagrams in one call (UDP_SEGMENT, udp(7)) so that
+ * it costs little beside the system under test. Must never send more than `count` datagrams, nor
+ * faster than `rate`. */
 #include <errno.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
@@ -73,7 +74,8 @@ static void send_run(struct sender *sender, uint64_t first, uint32_t count)
     }
     int socket = sender->sockets[first / sender->run % traffic->to_count];
     while (sendmsg(socket, &message, 0) < 0) {
-        /* An ICMP error about an earlier datagram is told in place of this one; a full queue clears by itself. */
+        /* An ICMP error about an earlier datagram is told in place of this one; a full queue clears
+         * by itself. */
         if (errno != ECONNREFUSED && errno != EAGAIN && errno != ENOBUFS && errno != EINTR)
             support_fail("sendmsg");
         traffic->refused++;
@@ -94,13 +96,15 @@ void *traffic_send(void *argument)
     while (sent < traffic->count) {
         uint64_t due = started + (uint64_t)((double)sent * ns_each);
         if (due > now) {
-            support_sleep_until(due > now + traffic->coalesce_ns ? due : now + traffic->coalesce_ns);
+            support_sleep_until(due > now + traffic->coalesce_ns ? due
+                                                                 : now + traffic->coalesce_ns);
             now = monotonic_now().ns;
             continue;
         }
         if (now - started > traffic->deadline_ns)
             break;
-        uint32_t count = traffic->count - sent < sender.run ? (uint32_t)(traffic->count - sent) : sender.run;
+        uint32_t count =
+            traffic->count - sent < sender.run ? (uint32_t)(traffic->count - sent) : sender.run;
         send_run(&sender, sent, count);
         sent += count;
         now = monotonic_now().ns;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Whatever bytes arrive as a spec or as the text of an address: they are refused, or they are within all limits and an
- * address prints to a text that reads back as the same address. */
+/* Whatever bytes arrive as a spec or as the text of an address: they are refused, or they are
+ * within all limits and an address prints to a text that reads back as the same address. */
 #include <stdlib.h>
 #include <string.h>
 

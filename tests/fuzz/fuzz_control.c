@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Fuzzes what the supervisor does with bytes of a client: lines out of a stream that arrives in pieces, requests out of
- * lines, and the answers made from them. The first byte decides how large the pieces are. */
+/* Fuzzes what the supervisor does with bytes of a client: lines out of a stream that arrives in
+ * pieces, requests out of lines, and the answers made from them. The first byte decides how large
+ * the pieces are. */
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -19,11 +20,13 @@ static void one_line(const char *line, size_t length)
     assert(length <= CONTROL_REQUEST_MAX);
     assert(memchr(line, '\n', length) == NULL);
     int code = control_request_parse(line, length, &request, why);
-    char *answer = code ? control_print_error(request.id, code, json_string(why), &answer_length)
-                        : control_print_result(request.id, control_text(request.method), &answer_length);
+    char *answer =
+        code ? control_print_error(request.id, code, json_string(why), &answer_length)
+             : control_print_result(request.id, control_text(request.method), &answer_length);
     assert(answer != NULL);
     assert(answer[answer_length - 1] == '\n' && memchr(answer, '\n', answer_length - 1) == NULL);
-    json_t *whole = json_loadb(answer, answer_length, 0, NULL); /* whatever came in, what goes out is JSON */
+    json_t *whole =
+        json_loadb(answer, answer_length, 0, NULL); /* whatever came in, what goes out is JSON */
     assert(whole != NULL);
     json_decref(whole);
     free(answer);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Arbitrary packets with arbitrary descriptors into message_receive(): it must refuse or accept, never read outside,
- * and never keep a descriptor. The first bytes choose the direction, the number of descriptors and whether the header
- * is repaired so that the payload's own checks are reached. */
+/* Arbitrary packets with arbitrary descriptors into message_receive(): it must refuse or accept,
+ * never read outside, and never keep a descriptor. The first bytes choose the direction, the number
+ * of descriptors and whether the header is repaired so that the payload's own checks are reached.
+ */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +62,8 @@ static void use(const struct message *message)
         const struct channel_spec *spec = message_assign_spec(message->assign);
         if (strlen(message->assign->log_dir) >= sizeof message->assign->log_dir)
             abort();
-        if (spec && channel_spec_size(channel_spec_destination_count(spec)) != message->assign->spec_size)
+        if (spec &&
+            channel_spec_size(channel_spec_destination_count(spec)) != message->assign->spec_size)
             abort();
         for (uint32_t i = 0; spec && i < channel_spec_destination_count(spec); i++)
             if (strlen(spec->destinations[i].name) >= CHANNEL_NAME_SIZE)
@@ -95,7 +97,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         use(&message);
         message_release(&message);
     }
-    /* Some slack: the fuzzer's own threads open files now and then. What stays behind adds up soon. */
+    /* Some slack: the fuzzer's own threads open files now and then. What stays behind adds up soon.
+     */
     if (lowest_fd() > lowest_free + 32)
         abort();
     return 0;

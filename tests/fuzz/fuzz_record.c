@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes as a record, as a varint and as a file header: nothing outside of them is read, and what is accepted is
- * encoded to bytes that are accepted again with the same values. */
+/* Any bytes as a record, as a varint and as a file header: nothing outside of them is read, and
+ * what is accepted is encoded to bytes that are accepted again with the same values. */
 #include "common/avro_log_format.h"
 
 #include <stdlib.h>
@@ -27,7 +27,8 @@ static void try_record(const uint8_t *data, size_t size)
     require((size_t)(end - copy) == avro_log_record_size(&record));
     require(avro_log_read_record(copy, (size_t)(end - copy), &again, &what) == end - copy);
     require(again.seq == record.seq && again.received_at_us == record.received_at_us &&
-            again.payload_length == record.payload_length && again.source_length == record.source_length);
+            again.payload_length == record.payload_length &&
+            again.source_length == record.source_length);
     free(copy);
 }
 

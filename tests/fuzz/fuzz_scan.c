@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Any damage to a log file. The input is a list of edits of a sound file (position, length, bytes); its first byte says
- * how the file is read. The scan must end, agree with itself, and pass on only records that the file did hold; a copy
- * of what is sound must be without fault and hold as many. */
+/* Any damage to a log file. The input is a list of edits of a sound file (position, length, bytes);
+ * its first byte says how the file is read. The scan must end, agree with itself, and pass on only
+ * records that the file did hold; a copy of what is sound must be without fault and hold as many.
+ */
 #include "common/avro_log_copy.h"
 
 #include <stdlib.h>
@@ -9,11 +10,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define FILE_SIZE  8192
-#define BLOCKS     5
-#define PER_BLOCK  6
-#define FIRST_SEQ  1000
-#define PAYLOAD(seq) ((uint8_t)((seq) * 37 + 11))
+#define FILE_SIZE    8192
+#define BLOCKS       5
+#define PER_BLOCK    6
+#define FIRST_SEQ    1000
+#define PAYLOAD(seq) ((uint8_t)((seq)*37 + 11))
 
 static void require(int truth)
 {
@@ -39,7 +40,8 @@ static uint8_t *put_record(uint8_t *to, int64_t seq)
 /* The last block is open. Returns where it ends. */
 static size_t make_file(uint8_t *bytes)
 {
-    struct avro_log_identity identity = {.channel = "fuzz", .first_seq = FIRST_SEQ, .sync = "0123456789abcde"};
+    struct avro_log_identity identity = {
+        .channel = "fuzz", .first_seq = FIRST_SEQ, .sync = "0123456789abcde"};
     uint8_t *at = bytes + avro_log_write_header(bytes, &identity);
     int64_t seq = FIRST_SEQ;
     for (int block = 0; block < BLOCKS; block++) {

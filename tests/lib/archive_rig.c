@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs the archive for tests as the supervisor does: a child with one end of a socketpair as fd 3. Every wait has a
- * deadline; a rig that is dropped by a failing test dies with its parent. */
+/* Runs the archive for tests as the supervisor does: a child with one end of a socketpair as fd 3.
+ * Every wait has a deadline; a rig that is dropped by a failing test dies with its parent. */
 #include "tests/lib/archive_rig.h"
 
 #include <check.h>
@@ -109,11 +109,13 @@ void archive_rig_end(struct archive_rig *rig)
     ck_assert_int_eq(status, 0);
 }
 
-void archive_rig_send(struct archive_rig *rig, enum message_type type, const void *payload, size_t size)
+void archive_rig_send(struct archive_rig *rig, enum message_type type, const void *payload,
+                      size_t size)
 {
     struct pollfd writable = {.fd = rig->socket, .events = POLLOUT};
     int result;
-    while ((result = message_send(rig->socket, type, GENERATION, payload, size, NULL, 0)) == -EAGAIN)
+    while ((result = message_send(rig->socket, type, GENERATION, payload, size, NULL, 0)) ==
+           -EAGAIN)
         ck_assert_int_eq(poll(&writable, 1, DEADLINE_MS), 1);
     ck_assert_int_eq(result, 0);
 }
@@ -123,7 +125,8 @@ struct message *archive_rig_receive(struct archive_rig *rig, enum message_type t
     static struct message message;
     const char *what;
     struct pollfd readable = {.fd = rig->socket, .events = POLLIN};
-    ck_assert_msg(poll(&readable, 1, DEADLINE_MS) == 1, "no answer: %s expected", message_name(type));
+    ck_assert_msg(poll(&readable, 1, DEADLINE_MS) == 1, "no answer: %s expected",
+                  message_name(type));
     int result = message_receive(rig->socket, TO_PARENT, &message, &what);
     ck_assert_msg(result == 1, "%d %s: %s expected", result, what, message_name(type));
     ck_assert_str_eq(message_name(message.header.type), message_name(type));
@@ -131,7 +134,8 @@ struct message *archive_rig_receive(struct archive_rig *rig, enum message_type t
     return &message;
 }
 
-struct segment_grant archive_rig_open(struct archive_rig *rig, const char *channel, uint64_t size, int *ret_fd)
+struct segment_grant archive_rig_open(struct archive_rig *rig, const char *channel, uint64_t size,
+                                      int *ret_fd)
 {
     struct message_open_segment request = {.size = size};
     snprintf(request.channel, sizeof request.channel, "%s", channel);
@@ -151,7 +155,8 @@ void archive_rig_begin(struct archive_rig *rig, const char *from, const char *to
     archive_rig_send(rig, MESSAGE_BEGIN_SEGMENT, &request, sizeof request);
 }
 
-struct message_sealed archive_rig_seal(struct archive_rig *rig, const char *name, uint64_t id, uint64_t length)
+struct message_sealed archive_rig_seal(struct archive_rig *rig, const char *name, uint64_t id,
+                                       uint64_t length)
 {
     struct message_seal request = {.channel = RIG_CHANNEL, .id = id, .length = length};
     snprintf(request.name, sizeof request.name, "%s", name);
@@ -159,9 +164,13 @@ struct message_sealed archive_rig_seal(struct archive_rig *rig, const char *name
     return *archive_rig_receive(rig, MESSAGE_SEALED)->sealed;
 }
 
-struct message_recovered archive_rig_recover(struct archive_rig *rig, const char *keep0, const char *keep1)
+struct message_recovered archive_rig_recover(struct archive_rig *rig, const char *keep0,
+                                             const char *keep1)
 {
-    struct message_recover request = {.channel = RIG_CHANNEL, .keep_count = keep1 ? 2 : keep0 ? 1 : 0};
+    struct message_recover request = {.channel = RIG_CHANNEL,
+                                      .keep_count = keep1   ? 2
+                                                    : keep0 ? 1
+                                                            : 0};
     snprintf(request.keep[0], sizeof request.keep[0], "%s", keep0 ? keep0 : "");
     snprintf(request.keep[1], sizeof request.keep[1], "%s", keep1 ? keep1 : "");
     archive_rig_send(rig, MESSAGE_RECOVER, &request, sizeof request);
@@ -232,8 +241,8 @@ static int check_record(void *context, const struct avro_log_found *found)
     return 0;
 }
 
-void archive_rig_check_sealed(const struct archive_rig *rig, const struct log_maker *maker, const char *name,
-                              uint64_t first_seq, uint64_t records)
+void archive_rig_check_sealed(const struct archive_rig *rig, const struct log_maker *maker,
+                              const char *name, uint64_t first_seq, uint64_t records)
 {
     const struct avro_log_scan_options sealed = {.open = false, .seq_end = UINT64_MAX};
     const struct avro_log_visitor visitor = {.context = (void *)maker, .record = check_record};
@@ -252,5 +261,6 @@ void archive_rig_check_sealed(const struct archive_rig *rig, const struct log_ma
 bool archive_rig_said(const struct archive_rig *rig, const char *text)
 {
     char said[64 * 1024];
-    return fd_read_small_file(AT_FDCWD, rig->log_path, said, sizeof said) > 0 && strstr(said, text) != NULL;
+    return fd_read_small_file(AT_FDCWD, rig->log_path, said, sizeof said) > 0 &&
+           strstr(said, text) != NULL;
 }

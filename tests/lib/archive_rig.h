@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A real archive in a process of its own, below a temporary folder, with the test in the supervisor's place. */
+/* A real archive in a process of its own, below a temporary folder, with the test in the
+ * supervisor's place. */
 #ifndef HOLDFAST_TESTS_LIB_ARCHIVE_RIG_H
 #define HOLDFAST_TESTS_LIB_ARCHIVE_RIG_H
 
@@ -12,15 +13,16 @@
 #define RIG_CHANNEL "engine"
 
 struct archive_rig {
-    char folder[64];      /* everything of this test */
-    char log_dir[128];    /* folder/log, not made yet */
-    char channel[192];    /* log_dir/engine */
-    char log_path[128];   /* what the archive says on stderr */
+    char folder[64];    /* everything of this test */
+    char log_dir[128];  /* folder/log, not made yet */
+    char channel[192];  /* log_dir/engine */
+    char log_path[128]; /* what the archive says on stderr */
     int socket;
     pid_t pid;
 };
 
-/* Make the folder and the socket; archive_rig_start() begins the process, so that messages may be queued before. */
+/* Make the folder and the socket; archive_rig_start() begins the process, so that messages may be
+ * queued before. */
 void archive_rig_prepare(struct archive_rig *rig);
 void archive_rig_start(struct archive_rig *rig);
 /* Kill it and begin another one on a new socket. */
@@ -30,16 +32,20 @@ void archive_rig_end(struct archive_rig *rig);
 /* Wait for the process with a deadline; returns the exit status, -1 if a signal ended it. */
 int archive_rig_wait(struct archive_rig *rig);
 
-void archive_rig_send(struct archive_rig *rig, enum message_type type, const void *payload, size_t size);
+void archive_rig_send(struct archive_rig *rig, enum message_type type, const void *payload,
+                      size_t size);
 /* The next answer, which must come within 10 s and be of this type. Valid until the next call. */
 struct message *archive_rig_receive(struct archive_rig *rig, enum message_type type);
 
 /* OPEN_SEGMENT and its answer; *ret_fd is the caller's. */
-struct segment_grant archive_rig_open(struct archive_rig *rig, const char *channel, uint64_t size, int *ret_fd);
+struct segment_grant archive_rig_open(struct archive_rig *rig, const char *channel, uint64_t size,
+                                      int *ret_fd);
 void archive_rig_begin(struct archive_rig *rig, const char *from, const char *to);
-struct message_sealed archive_rig_seal(struct archive_rig *rig, const char *name, uint64_t id, uint64_t length);
+struct message_sealed archive_rig_seal(struct archive_rig *rig, const char *name, uint64_t id,
+                                       uint64_t length);
 /* keep: up to two names, or NULL */
-struct message_recovered archive_rig_recover(struct archive_rig *rig, const char *keep0, const char *keep1);
+struct message_recovered archive_rig_recover(struct archive_rig *rig, const char *keep0,
+                                             const char *keep1);
 /* EXPIRE has no answer: returns when it has been served. */
 void archive_rig_expire(struct archive_rig *rig, const struct message_expire *limits);
 
@@ -51,8 +57,8 @@ int archive_rig_count(const struct archive_rig *rig, const char *suffix);
 long archive_rig_read(const struct archive_rig *rig, const char *name, uint8_t **ret_bytes);
 uint64_t archive_rig_inode(const struct archive_rig *rig, const char *name);
 /* Scan a sealed file there: it must be without fault, and every record genuine. */
-void archive_rig_check_sealed(const struct archive_rig *rig, const struct log_maker *maker, const char *name,
-                              uint64_t first_seq, uint64_t records);
+void archive_rig_check_sealed(const struct archive_rig *rig, const struct log_maker *maker,
+                              const char *name, uint64_t first_seq, uint64_t records);
 /* Does the archive's own log contain this text? */
 bool archive_rig_said(const struct archive_rig *rig, const char *text);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Writes a configuration into a file of its own, loads it, and compares what comes of it. For the tests of the
- * configuration; everything fails the running test when it is not as expected. */
+/* Writes a configuration into a file of its own, loads it, and compares what comes of it. For the
+ * tests of the configuration; everything fails the running test when it is not as expected. */
 #include "tests/lib/config_file.h"
 
 #include <check.h>
@@ -14,7 +14,8 @@ char config_path[512];
 void config_file_make(void)
 {
     const char *folder = getenv("TMPDIR");
-    snprintf(config_path, sizeof config_path, "%s/holdfast-config-XXXXXX", folder ? folder : "/tmp");
+    snprintf(config_path, sizeof config_path, "%s/holdfast-config-XXXXXX",
+             folder ? folder : "/tmp");
     int fd = mkstemp(config_path);
     ck_assert_int_ge(fd, 0);
     close(fd);
@@ -94,9 +95,10 @@ void config_expect_round_trip(const struct settings *settings)
     ck_assert_str_eq(first, second);
     ck_assert_uint_eq(settings->channel_count, again->channel_count);
     for (size_t i = 0; i < settings->channel_count; i++)
-        ck_assert_int_eq(memcmp(settings->channels[i], again->channels[i],
-                                channel_spec_size(channel_spec_destination_count(settings->channels[i]))),
-                         0);
+        ck_assert_int_eq(
+            memcmp(settings->channels[i], again->channels[i],
+                   channel_spec_size(channel_spec_destination_count(settings->channels[i]))),
+            0);
     free(first);
     free(second);
     settings_free(again);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A control socket to be tested against: control.c in a forked process. The process ends with its parent. */
+/* A control socket to be tested against: control.c in a forked process. The process ends with its
+ * parent. */
 #include "tests/lib/control_daemon.h"
 
 #include <arpa/inet.h>
@@ -64,16 +65,19 @@ void control_daemon_init(struct control_daemon *daemon)
 
 /* ---- the process ---- */
 
-static void make_supervisor(struct supervisor *supervisor, struct settings *settings, unsigned times)
+static void make_supervisor(struct supervisor *supervisor, struct settings *settings,
+                            unsigned times)
 {
     static struct channel channel;
     static struct channel *channels[CONTROL_DAEMON_TIMES_MAX];
-    static struct channel_spec spec = {.name = CONTROL_DAEMON_CHANNEL, .max_datagram = 2048, .ring_size = 1 << 20};
+    static struct channel_spec spec = {
+        .name = CONTROL_DAEMON_CHANNEL, .max_datagram = 2048, .ring_size = 1 << 20};
     spec.listen.v4.sin_family = AF_INET;
     spec.listen.v4.sin_port = htons(26000);
     spec.listen.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     char why[256];
-    if (hold_init(&channel.hold, &spec) < 0 || hold_make_ring(&channel.hold, &spec, 0, why, sizeof why) < 0)
+    if (hold_init(&channel.hold, &spec) < 0 ||
+        hold_make_ring(&channel.hold, &spec, 0, why, sizeof why) < 0)
         _exit(1);
     channel.spec = &spec;
     channel.supervisor = supervisor;
@@ -181,7 +185,8 @@ void control_daemon_stop(struct control_daemon *daemon)
     int status = end(daemon, SIGTERM);
     bool refused = daemon->result < 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM;
     if (status != 0 && !refused) { /* a sanitizer's report, for example */
-        fprintf(stderr, "the control daemon ended with wait status 0x%x; its log follows\n", (unsigned)status);
+        fprintf(stderr, "the control daemon ended with wait status 0x%x; its log follows\n",
+                (unsigned)status);
         char line[1024];
         FILE *log = fopen(daemon->log, "re");
         while (log && fgets(line, sizeof line, log))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The real control socket on a real event loop in a process of its own, around a supervisor that has one channel which
- * never starts; and a client that waits with a deadline. For the tests of the control socket. */
+/* The real control socket on a real event loop in a process of its own, around a supervisor that
+ * has one channel which never starts; and a client that waits with a deadline. For the tests of the
+ * control socket. */
 #ifndef HOLDFAST_TESTS_LIB_CONTROL_DAEMON_H
 #define HOLDFAST_TESTS_LIB_CONTROL_DAEMON_H
 
@@ -8,22 +9,23 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#define CONTROL_DAEMON_CHANNEL "engine"
+#define CONTROL_DAEMON_CHANNEL   "engine"
 #define CONTROL_DAEMON_TIMES_MAX 4000
 
 struct control_daemon {
-    char folder[64];      /* made, and removed at the end */
-    char socket[108];     /* folder/run/control.sock; the last folder is made by the daemon */
-    char log[108];        /* what it says on stderr */
-    mode_t mode;          /* 0660 */
-    rlim_t descriptors;   /* its RLIMIT_NOFILE; 0 = leave it */
-    unsigned times;       /* the channel appears so often in status: for large answers; 1 */
-    pid_t pid;            /* 0 = not running */
-    int result;           /* of control_open() */
+    char folder[64];    /* made, and removed at the end */
+    char socket[108];   /* folder/run/control.sock; the last folder is made by the daemon */
+    char log[108];      /* what it says on stderr */
+    mode_t mode;        /* 0660 */
+    rlim_t descriptors; /* its RLIMIT_NOFILE; 0 = leave it */
+    unsigned times;     /* the channel appears so often in status: for large answers; 1 */
+    pid_t pid;          /* 0 = not running */
+    int result;         /* of control_open() */
     char why[512];
 };
 
-/* For main(), around all tests: the folder that theirs are in. A test that fails doesn't come to its own clean-up. */
+/* For main(), around all tests: the folder that theirs are in. A test that fails doesn't come to
+ * its own clean-up. */
 void control_daemon_begin_all(void);
 void control_daemon_end_all(void);
 

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* The record that sender and sink keep of every datagram, and the payloads that the sender makes. Used by the test
- * tools only. A payload must follow from its id and size alone, so that a damaged one can't look right. */
+/* The record that sender and sink keep of every datagram, and the payloads that the sender makes.
+ * Used by the test tools only. A payload must follow from its id and size alone, so that a damaged
+ * one can't look right. */
 #include "tests/lib/datagram_file.h"
 
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
-void datagram_file_append(FILE *file, uint32_t socket_index, uint64_t time_ns, const void *payload, size_t length)
+void datagram_file_append(FILE *file, uint32_t socket_index, uint64_t time_ns, const void *payload,
+                          size_t length)
 {
     struct {
         uint32_t length;
         uint32_t socket_index;
         uint64_t time_ns;
     } head = {htole32((uint32_t)length), htole32(socket_index), htole64(time_ns)};
-    if (fwrite(&head, sizeof head, 1, file) != 1 || (length > 0 && fwrite(payload, length, 1, file) != 1)) {
+    if (fwrite(&head, sizeof head, 1, file) != 1 ||
+        (length > 0 && fwrite(payload, length, 1, file) != 1)) {
         perror("cannot write the record of datagrams");
         exit(1);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Makes log files for the tests of format, scan, archive and power cut. It shares the encoder with holdfast (which is
- * held against avro-c elsewhere), but the order of writes and the judgement of records are its own. */
+/* Makes log files for the tests of format, scan, archive and power cut. It shares the encoder with
+ * holdfast (which is held against avro-c elsewhere), but the order of writes and the judgement of
+ * records are its own. */
 #include "tests/lib/log_maker.h"
 
 #include <check.h>
@@ -31,7 +32,8 @@ uint64_t log_maker_seed(uint64_t otherwise)
     return seed;
 }
 
-void log_maker_record(uint64_t seed, size_t payload_max, uint64_t seq, uint8_t *buffer, struct avro_log_record *ret)
+void log_maker_record(uint64_t seed, size_t payload_max, uint64_t seq, uint8_t *buffer,
+                      struct avro_log_record *ret)
 {
     static const char *const sources[] = {"10.0.0.7:50123", "[fe80::1%eth0]:50123", "127.0.0.1:1",
                                           "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535"};
@@ -46,7 +48,8 @@ void log_maker_record(uint64_t seed, size_t payload_max, uint64_t seq, uint8_t *
                                     .received_at_us = 1760000000000000 + (int64_t)(seq * 37),
                                     .received_ns = (int32_t)(dice % 1000),
                                     .source = sources[dice >> 10 & 3],
-                                    .lost_before = (dice >> 12 & 15) ? 0 : (int32_t)(dice >> 16 & 0xffff),
+                                    .lost_before =
+                                        (dice >> 12 & 15) ? 0 : (int32_t)(dice >> 16 & 0xffff),
                                     .cut = (dice >> 32 & 15) ? 0 : (int32_t)(dice >> 36 & 0xff),
                                     .flags = (dice >> 44 & 31) == 0,
                                     .payload = buffer,
@@ -59,11 +62,12 @@ bool log_maker_is_genuine(const struct log_maker *maker, const struct avro_log_r
     static uint8_t buffer[PAYLOAD_MAX + 8];
     struct avro_log_record wanted;
     log_maker_record(maker->seed, maker->payload_max, (uint64_t)record->seq, buffer, &wanted);
-    return record->received_at_us == wanted.received_at_us && record->received_ns == wanted.received_ns &&
+    return record->received_at_us == wanted.received_at_us &&
+           record->received_ns == wanted.received_ns &&
            record->source_length == wanted.source_length &&
            memcmp(record->source, wanted.source, wanted.source_length) == 0 &&
-           record->lost_before == wanted.lost_before && record->cut == wanted.cut && record->flags == wanted.flags &&
-           record->payload_length == wanted.payload_length &&
+           record->lost_before == wanted.lost_before && record->cut == wanted.cut &&
+           record->flags == wanted.flags && record->payload_length == wanted.payload_length &&
            memcmp(record->payload, wanted.payload, wanted.payload_length) == 0;
 }
 
@@ -77,10 +81,12 @@ static void open_block(struct log_maker *maker, size_t at)
     maker->write_offset = at + AVRO_LOG_BLOCK_HEADER_SIZE;
 }
 
-void log_maker_begin(struct log_maker *maker, size_t size, const char *channel, uint64_t first_seq, uint64_t seed)
+void log_maker_begin(struct log_maker *maker, size_t size, const char *channel, uint64_t first_seq,
+                     uint64_t seed)
 {
     uint64_t state = seed;
-    *maker = (struct log_maker){.size = size, .next_seq = first_seq, .seed = seed, .payload_max = 300};
+    *maker =
+        (struct log_maker){.size = size, .next_seq = first_seq, .seed = seed, .payload_max = 300};
     maker->bytes = calloc(1, size);
     ck_assert_ptr_nonnull(maker->bytes);
     snprintf(maker->identity.channel, sizeof maker->identity.channel, "%s", channel);
@@ -143,7 +149,8 @@ void log_maker_folder(char ret_path[64])
 
 int log_maker_run(struct Suite *suite)
 {
-    snprintf(run_folder, sizeof run_folder, "%s/holdfast-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    snprintf(run_folder, sizeof run_folder, "%s/holdfast-XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     if (!mkdtemp(run_folder)) {
         perror(run_folder);
         return 1;

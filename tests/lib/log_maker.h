@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Log files for tests, in memory, written in exactly the order that avro_log_format.h demands, with records that prove
- * themselves: everything in a record follows from the maker's seed and its sequence number. */
+/* Log files for tests, in memory, written in exactly the order that avro_log_format.h demands, with
+ * records that prove themselves: everything in a record follows from the maker's seed and its
+ * sequence number. */
 #ifndef HOLDFAST_TESTS_LIB_LOG_MAKER_H
 #define HOLDFAST_TESTS_LIB_LOG_MAKER_H
 
@@ -29,7 +30,8 @@ struct log_maker {
 };
 
 /* Header and an empty open block. */
-void log_maker_begin(struct log_maker *maker, size_t size, const char *channel, uint64_t first_seq, uint64_t seed);
+void log_maker_begin(struct log_maker *maker, size_t size, const char *channel, uint64_t first_seq,
+                     uint64_t seed);
 void log_maker_free(struct log_maker *maker);
 /* Append record next_seq; false when it doesn't fit any more. */
 bool log_maker_append(struct log_maker *maker);
@@ -38,16 +40,19 @@ void log_maker_seal(struct log_maker *maker);
 /* Leave numbers out, as a recorder does that was lapped. */
 void log_maker_skip(struct log_maker *maker, uint64_t count);
 
-/* The record that belongs to this number; payload goes to buffer (payload_max bytes), source is static. */
-void log_maker_record(uint64_t seed, size_t payload_max, uint64_t seq, uint8_t *buffer, struct avro_log_record *ret);
+/* The record that belongs to this number; payload goes to buffer (payload_max bytes), source is
+ * static. */
+void log_maker_record(uint64_t seed, size_t payload_max, uint64_t seq, uint8_t *buffer,
+                      struct avro_log_record *ret);
 /* Is it exactly that record? */
 bool log_maker_is_genuine(const struct log_maker *maker, const struct avro_log_record *record);
 
-/* Run a suite with a temporary folder around it, so that a test which fails leaves nothing behind either. Returns the
- * exit status. */
+/* Run a suite with a temporary folder around it, so that a test which fails leaves nothing behind
+ * either. Returns the exit status. */
 struct Suite;
 int log_maker_run(struct Suite *suite);
-/* A temporary folder, in memory where the machine has a place for it; ended with log_maker_remove_folder(). */
+/* A temporary folder, in memory where the machine has a place for it; ended with
+ * log_maker_remove_folder(). */
 void log_maker_folder(char ret_path[64]);
 void log_maker_remove_folder(const char *path);
 /* Write a file below a folder; ends the test on failure. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Ring memory for unit tests, made the way the supervisor makes it. A failure here fails the test that asked. */
+/* Ring memory for unit tests, made the way the supervisor makes it. A failure here fails the test
+ * that asked. */
 #include "tests/lib/ring_fixture.h"
 
 #include <check.h>
@@ -22,9 +23,11 @@ void ring_fixture_make(struct ring_fixture *fixture, const struct ring_fixture_s
     fixture->memfd = memfd_create("ring-fixture", MFD_CLOEXEC);
     ck_assert_int_ge(fixture->memfd, 0);
     ck_assert_int_eq(ftruncate(fixture->memfd, (off_t)fixture->geometry.total_size), 0);
-    void *head = mmap(NULL, fixture->geometry.data_offset, PROT_READ | PROT_WRITE, MAP_SHARED, fixture->memfd, 0);
+    void *head = mmap(NULL, fixture->geometry.data_offset, PROT_READ | PROT_WRITE, MAP_SHARED,
+                      fixture->memfd, 0);
     ck_assert_ptr_ne(head, MAP_FAILED);
-    channel_page_init(head, &fixture->geometry, RING_FIXTURE_CHANNEL, settings->start_seq, settings->start_position);
+    channel_page_init(head, &fixture->geometry, RING_FIXTURE_CHANNEL, settings->start_seq,
+                      settings->start_position);
     munmap(head, fixture->geometry.data_offset);
 }
 
@@ -32,8 +35,8 @@ void ring_fixture_attach(struct ring_fixture *fixture, enum ring_mapping_wanted 
 {
     const char *what;
     ck_assert_int_eq(ring_attach(&fixture->ring, fixture->memfd, &fixture->geometry, mapping), 0);
-    int result = channel_page_check(fixture->ring.page, fixture->ring.descriptors, &fixture->geometry,
-                                    RING_FIXTURE_CHANNEL, &what);
+    int result = channel_page_check(fixture->ring.page, fixture->ring.descriptors,
+                                    &fixture->geometry, RING_FIXTURE_CHANNEL, &what);
     ck_assert_msg(result == 0, "the ring is refused: %s", what);
     ring_writer_open(&fixture->writer, &fixture->ring);
 }
@@ -52,7 +55,8 @@ void ring_fixture_close(struct ring_fixture *fixture)
 
 void ring_fixture_write(struct ring_writer *writer, const void *payload, uint32_t length)
 {
-    struct ring_entry entry = {.length = length, .time_ns = 1000000000ull + writer->seq, .origin = 4242ull << 16 | 4};
+    struct ring_entry entry = {
+        .length = length, .time_ns = 1000000000ull + writer->seq, .origin = 4242ull << 16 | 4};
     static const uint8_t localhost[] = {127, 0, 0, 1};
     memcpy(entry.address, localhost, sizeof localhost);
     ring_reserve(writer, 1);

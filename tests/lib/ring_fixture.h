@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A ring memfd as the supervisor makes it, for tests: geometry, fresh page, attach, and datagrams written by hand. */
+/* A ring memfd as the supervisor makes it, for tests: geometry, fresh page, attach, and datagrams
+ * written by hand. */
 #ifndef HOLDFAST_TESTS_LIB_RING_FIXTURE_H
 #define HOLDFAST_TESTS_LIB_RING_FIXTURE_H
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads log files with avro-c's own reader and writes their records flat to stdout, for tests/lib/oracle.py. It shares no
- * code with holdfast's reader on purpose: what it can read, any Avro program can. Per record, little endian: i64 seq,
- * i64 received_at, i32 received_ns, i32 lost_before, i32 cut, i32 flags, u32 crc32c, u32 source length, u32 payload
- * length, source, payload. */
+/* Reads log files with avro-c's own reader and writes their records flat to stdout, for
+ * tests/lib/oracle.py. It shares no code with holdfast's reader on purpose: what it can read, any
+ * Avro program can. Per record, little endian: i64 seq, i64 received_at, i32 received_ns, i32
+ * lost_before, i32 cut, i32 flags, u32 crc32c, u32 source length, u32 payload length, source,
+ * payload. */
 #include <avro.h>
 #include <endian.h>
 #include <stdint.h>
@@ -56,7 +57,8 @@ struct flat {
 
 static void dump_record(const avro_value_t *record)
 {
-    avro_value_t source = field(record, "source"), payload = field(record, "payload"), crc = field(record, "crc32c");
+    avro_value_t source = field(record, "source"), payload = field(record, "payload"),
+                 crc = field(record, "crc32c");
     const char *source_text;
     const void *payload_bytes, *crc_bytes;
     size_t source_size, payload_size, crc_size;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* A hand inside a channel's shared memory, for tests: `tool_page SUPERVISOR_PID CHANNEL COMMAND ...`.
+/* A hand inside a channel's shared memory, for tests: `tool_page SUPERVISOR_PID CHANNEL COMMAND
+ * ...`.
  *
  *   stop-at STEP          ask the next worker that passes this step (steps.def) to stop there
  *   exit-at STEP          ask it to exit with status 0 there
- *   wait-stopped STEP MS  exit 0 as soon as a worker has stopped there, 1 when MS milliseconds have passed
- *   steps                 print the names of all steps, one per line (PID and CHANNEL are not looked at)
- *   scribble SEED AREA N  write N random bytes at random places of AREA: page, batch, descriptors, data, all
- *   quarantined           print the page's counter
+ *   wait-stopped STEP MS  exit 0 as soon as a worker has stopped there, 1 when MS milliseconds have
+ * passed steps                 print the names of all steps, one per line (PID and CHANNEL are not
+ * looked at) scribble SEED AREA N  write N random bytes at random places of AREA: page, batch,
+ * descriptors, data, all quarantined           print the page's counter
  *
  * The memory is found among the supervisor's descriptors by its name, memfd:holdfast:CHANNEL. */
 #include <dirent.h>
@@ -120,7 +121,8 @@ static void scribble(uint8_t *memory, uint64_t size, uint64_t seed, const char *
 int main(int argc, char **argv)
 {
     if (argc < 4)
-        fail("usage: tool_page", "PID CHANNEL stop-at STEP | exit-at STEP | wait-stopped STEP MS | steps | scribble SEED AREA N");
+        fail("usage: tool_page", "PID CHANNEL stop-at STEP | exit-at STEP | wait-stopped STEP MS | "
+                                 "steps | scribble SEED AREA N");
     const char *command = argv[3];
     if (strcmp(command, "steps") == 0) {
         for (int step = 1; step < STEP_COUNT; step++)
@@ -145,7 +147,8 @@ int main(int argc, char **argv)
     } else if (strcmp(command, "wait-stopped") == 0 && argc == 6) {
         return wait_stopped(page, step_of(argv[4]), strtol(argv[5], NULL, 10));
     } else if (strcmp(command, "scribble") == 0 && argc == 7) {
-        scribble(memory, (uint64_t)status.st_size, strtoull(argv[4], NULL, 10), argv[5], strtol(argv[6], NULL, 10));
+        scribble(memory, (uint64_t)status.st_size, strtoull(argv[4], NULL, 10), argv[5],
+                 strtol(argv[6], NULL, 10));
     } else if (strcmp(command, "quarantined") == 0) {
         printf("%llu\n", (unsigned long long)atomic_load(&page->quarantined));
     } else {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Sends a bounded number of numbered datagrams at a steady rate and keeps a record of each one. Started by the system
- * tests and by scripts/run --demo. Must never send more than --count per destination, nor beyond this machine: a
- * multicast TTL above 1 can't be asked for. */
+/* Sends a bounded number of numbered datagrams at a steady rate and keeps a record of each one.
+ * Started by the system tests and by scripts/run --demo. Must never send more than --count per
+ * destination, nor beyond this machine: a multicast TTL above 1 can't be asked for. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
@@ -60,9 +60,11 @@ static _Noreturn void fail(const char *what)
 static _Noreturn void usage(const char *what)
 {
     fprintf(stderr,
-            "tool_sender: %s\nusage: tool_sender --to ADDRESS:PORT... [--count N] [--rate PER_SECOND] [--burst N]\n"
+            "tool_sender: %s\nusage: tool_sender --to ADDRESS:PORT... [--count N] [--rate "
+            "PER_SECOND] [--burst N]\n"
             "  [--sizes 0,1,64,...] [--tag N] [--interface NAME] [--record FILE] [--coalesced]\n"
-            "--coalesced hands each burst to the kernel in one piece; it wants one size. count and rate are per destination; rate 0 is as fast as it goes\n",
+            "--coalesced hands each burst to the kernel in one piece; it wants one size. count and "
+            "rate are per destination; rate 0 is as fast as it goes\n",
             what);
     exit(2);
 }
@@ -96,8 +98,7 @@ static void parse_arguments(int argc, char **argv)
         {"rate", required_argument, NULL, 'r'},   {"burst", required_argument, NULL, 'b'},
         {"sizes", required_argument, NULL, 's'},  {"tag", required_argument, NULL, 'g'},
         {"record", required_argument, NULL, 'f'}, {"interface", required_argument, NULL, 'i'},
-        {"coalesced", no_argument, NULL, 'o'},
-        {NULL, 0, NULL, 0},
+        {"coalesced", no_argument, NULL, 'o'},    {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -152,16 +153,20 @@ static void open_destination(struct destination *destination)
     if (destination->socket < 0)
         fail("socket");
     int segment = (int)sizes[0];
-    if (coalesced && setsockopt(destination->socket, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment))
+    if (coalesced &&
+        setsockopt(destination->socket, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment))
         fail("UDP_SEGMENT");
     if (!socket_address_is_multicast(&destination->to))
         return;
     struct ip_mreqn through = {.imr_ifindex = index};
     if (index == 0)
         usage("a multicast destination needs --interface");
-    if (v6 ? setsockopt(destination->socket, IPPROTO_IPV6, IPV6_MULTICAST_IF, &index, sizeof index) ||
-                 setsockopt(destination->socket, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &one, sizeof one)
-           : setsockopt(destination->socket, IPPROTO_IP, IP_MULTICAST_IF, &through, sizeof through) ||
+    if (v6 ? setsockopt(destination->socket, IPPROTO_IPV6, IPV6_MULTICAST_IF, &index,
+                        sizeof index) ||
+                 setsockopt(destination->socket, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &one,
+                            sizeof one)
+           : setsockopt(destination->socket, IPPROTO_IP, IP_MULTICAST_IF, &through,
+                        sizeof through) ||
                  setsockopt(destination->socket, IPPROTO_IP, IP_MULTICAST_TTL, &one, sizeof one))
         fail("multicast options");
 }
@@ -180,12 +185,14 @@ static void send_burst(uint32_t index, unsigned count)
     memset(messages, 0, sizeof messages);
     for (unsigned i = 0; i < count; i++) {
         uint64_t sequence = destination->sent + i;
-        vectors[i] = (struct iovec){payloads + (size_t)i * PAYLOAD_MAX, sizes[sequence % size_count]};
+        vectors[i] =
+            (struct iovec){payloads + (size_t)i * PAYLOAD_MAX, sizes[sequence % size_count]};
         datagram_fill(vectors[i].iov_base, vectors[i].iov_len, datagram_id(index, sequence));
-        messages[i].msg_hdr = (struct msghdr){.msg_name = &destination->to,
-                                              .msg_namelen = socket_address_length(&destination->to),
-                                              .msg_iov = &vectors[i],
-                                              .msg_iovlen = 1};
+        messages[i].msg_hdr =
+            (struct msghdr){.msg_name = &destination->to,
+                            .msg_namelen = socket_address_length(&destination->to),
+                            .msg_iov = &vectors[i],
+                            .msg_iovlen = 1};
     }
     uint64_t now = realtime_now_ns();
     unsigned message_count = count;
@@ -209,7 +216,8 @@ static uint64_t due(monotonic started)
 {
     if (rate == 0)
         return count_wanted;
-    uint64_t by_now = (uint64_t)((double)monotonic_since(monotonic_now(), started) * (double)rate / 1e9) + 1;
+    uint64_t by_now =
+        (uint64_t)((double)monotonic_since(monotonic_now(), started) * (double)rate / 1e9) + 1;
     return by_now < count_wanted ? by_now : count_wanted;
 }
 

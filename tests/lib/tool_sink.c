@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Receives on any number of UDP sockets and records every datagram; the end of the line for relays in the system tests.
- * Says "ready" when all sockets are bound, prints its counts as JSON for every line on stdin, and on SIGTERM drains,
- * prints once more and leaves. A datagram that the kernel dropped here must never go unnoticed: it would be blamed on
- * holdfast. */
+/* Receives on any number of UDP sockets and records every datagram; the end of the line for relays
+ * in the system tests. Says "ready" when all sockets are bound, prints its counts as JSON for every
+ * line on stdin, and on SIGTERM drains, prints once more and leaves. A datagram that the kernel
+ * dropped here must never go unnoticed: it would be blamed on holdfast. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -21,11 +21,11 @@
 #include "common/monotonic.h"
 #include "tests/lib/datagram_file.h"
 
-#define SOCKETS_MAX     1024
-#define BATCH           64
-#define PAYLOAD_MAX     65535
-#define RECEIVE_BUFFER  (64 << 20)
-#define CONTROL_SIZE    64
+#define SOCKETS_MAX    1024
+#define BATCH          64
+#define PAYLOAD_MAX    65535
+#define RECEIVE_BUFFER (64 << 20)
+#define CONTROL_SIZE   64
 
 static struct pollfd polled[SOCKETS_MAX + 1]; /* stdin is the last one */
 static uint64_t received[SOCKETS_MAX];
@@ -50,7 +50,10 @@ static _Noreturn void fail(const char *what)
 
 static _Noreturn void usage(const char *what)
 {
-    fprintf(stderr, "tool_sink: %s\nusage: tool_sink --record FILE [--interface NAME] --on ADDRESS:PORT...\n", what);
+    fprintf(
+        stderr,
+        "tool_sink: %s\nusage: tool_sink --record FILE [--interface NAME] --on ADDRESS:PORT...\n",
+        what);
     exit(2);
 }
 
@@ -63,8 +66,8 @@ static void join(int socket, const union socket_address *group)
         usage("a multicast group needs --interface before --on");
     if (group->family == AF_INET)
         setsockopt(socket, IPPROTO_IP, IP_MULTICAST_ALL, &zero, sizeof zero);
-    if (setsockopt(socket, group->family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, MCAST_JOIN_GROUP, &request,
-                   sizeof request) < 0)
+    if (setsockopt(socket, group->family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, MCAST_JOIN_GROUP,
+                   &request, sizeof request) < 0)
         fail("joining a multicast group");
 }
 
@@ -151,7 +154,8 @@ static void print_counts(void)
     fflush(record);
     printf("{\"sockets\": [");
     for (uint32_t i = 0; i < socket_count; i++)
-        printf("%s{\"received\": %" PRIu64 ", \"dropped\": %" PRIu32 "}", i ? ", " : "", received[i], dropped[i]);
+        printf("%s{\"received\": %" PRIu64 ", \"dropped\": %" PRIu32 "}", i ? ", " : "",
+               received[i], dropped[i]);
     printf("]}\n");
     fflush(stdout);
 }
@@ -176,7 +180,8 @@ int main(int argc, char **argv)
         fail("payloads");
     sigemptyset(&term);
     sigaddset(&term, SIGTERM);
-    sigprocmask(SIG_BLOCK, &term, &before); /* delivered inside ppoll only: never between the check and the wait */
+    sigprocmask(SIG_BLOCK, &term,
+                &before); /* delivered inside ppoll only: never between the check and the wait */
     sigaction(SIGTERM, &action, NULL);
     polled[socket_count] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
     puts("ready");

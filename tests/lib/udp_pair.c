@@ -37,7 +37,8 @@ void udp_pair_open(struct udp_pair *pair, const struct udp_pair_settings *settin
     ck_assert_int_eq(getsockname(pair->rx, &address.any, &size), 0);
     ck_assert_int_eq(connect(pair->tx, &address.any, size), 0);
     ck_assert_int_eq(getsockname(pair->tx, &address.any, &size), 0);
-    pair->tx_port = ntohs(settings->family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
+    pair->tx_port =
+        ntohs(settings->family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
 }
 
 void udp_pair_close(struct udp_pair *pair)
@@ -46,7 +47,8 @@ void udp_pair_close(struct udp_pair *pair)
     fd_close(&pair->tx);
 }
 
-void udp_pair_send(const struct udp_pair *pair, const void *payload, uint32_t length, uint16_t segment_size)
+void udp_pair_send(const struct udp_pair *pair, const void *payload, uint32_t length,
+                   uint16_t segment_size)
 {
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof segment_size)] = {0};
     struct iovec part = {(void *)payload, length};

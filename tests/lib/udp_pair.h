@@ -23,9 +23,11 @@ void udp_pair_open(struct udp_pair *pair, const struct udp_pair_settings *settin
 void udp_pair_close(struct udp_pair *pair);
 
 /* Send one datagram; with a segment size, a run of them (UDP_SEGMENT). */
-void udp_pair_send(const struct udp_pair *pair, const void *payload, uint32_t length, uint16_t segment_size);
+void udp_pair_send(const struct udp_pair *pair, const void *payload, uint32_t length,
+                   uint16_t segment_size);
 
-/* One round of the receiver: reserve, arm, receive what is there, publish. The number of datagrams published. */
+/* One round of the receiver: reserve, arm, receive what is there, publish. The number of datagrams
+ * published. */
 uint32_t udp_pair_receive(struct ring_writer *writer, int rx, uint32_t slots);
 
 #endif

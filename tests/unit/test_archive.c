@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A segment's life in the hands of the archive: opened, begun, sealed; each request repeated, also to a successor of a
- * killed archive. Then what it must refuse, what it says when it can't, in which order it works, what it removes when
- * limits say so, and how it ends. Recovery has a test of its own. */
+/* A segment's life in the hands of the archive: opened, begun, sealed; each request repeated, also
+ * to a successor of a killed archive. Then what it must refuse, what it says when it can't, in
+ * which order it works, what it removes when limits say so, and how it ends. Recovery has a test of
+ * its own. */
 #include "worker/archive/archive.h"
 
 #include <check.h>
@@ -37,7 +38,8 @@ static void teardown(void)
 }
 
 /* A log of `records` records with the segment's own sync marker, the last block sealed. */
-static void make_log(struct log_maker *maker, const struct segment_grant *grant, uint64_t first_seq, int records)
+static void make_log(struct log_maker *maker, const struct segment_grant *grant, uint64_t first_seq,
+                     int records)
 {
     log_maker_begin(maker, SEGMENT, RIG_CHANNEL, first_seq, SEED);
     memcpy(maker->identity.sync, grant->sync, sizeof grant->sync);
@@ -52,9 +54,11 @@ static void write_log(int fd, const struct log_maker *maker)
     ck_assert_int_eq(pwrite(fd, maker->bytes, maker->size, 0), (ssize_t)maker->size);
 }
 
-static void sealed_name(const struct log_maker *maker, char ret_open[SEGMENT_NAME_SIZE], char ret_name[SEGMENT_NAME_SIZE])
+static void sealed_name(const struct log_maker *maker, char ret_open[SEGMENT_NAME_SIZE],
+                        char ret_name[SEGMENT_NAME_SIZE])
 {
-    avro_log_segment_name(RIG_CHANNEL, maker->identity.first_seq, maker->identity.created_ns, ret_open);
+    avro_log_segment_name(RIG_CHANNEL, maker->identity.first_seq, maker->identity.created_ns,
+                          ret_open);
     folder_number_name(ret_open, AVRO_LOG_SUFFIX, 1, ret_name);
 }
 
@@ -122,7 +126,8 @@ START_TEST(test_requests_may_be_repeated)
     archive_rig_replace(&rig);
     archive_rig_begin(&rig, grant.name, open_name);
     for (int i = 0; i < 2; i++) {
-        struct message_sealed again = archive_rig_seal(&rig, open_name, grant.id, maker.block_start);
+        struct message_sealed again =
+            archive_rig_seal(&rig, open_name, grant.id, maker.block_start);
         ck_assert_int_eq(again.error, 0);
         ck_assert_str_eq(again.name, name);
         ck_assert_uint_eq(again.length, maker.block_start);
@@ -159,7 +164,8 @@ START_TEST(test_two_segments_of_one_name_both_stay)
         write_log(fd, &maker);
         sealed_name(&maker, open_name, name);
         archive_rig_begin(&rig, grant.name, open_name);
-        struct message_sealed sealed = archive_rig_seal(&rig, open_name, grant.id, maker.block_start);
+        struct message_sealed sealed =
+            archive_rig_seal(&rig, open_name, grant.id, maker.block_start);
         ck_assert_int_eq(sealed.error, 0);
         snprintf(second, sizeof second, "%s", sealed.name);
         fd_close(&fd);
@@ -171,7 +177,8 @@ START_TEST(test_two_segments_of_one_name_both_stay)
 }
 END_TEST
 
-/* A length that is no block's end comes from a worker that failed: what it committed stays, what lies behind goes. */
+/* A length that is no block's end comes from a worker that failed: what it committed stays, what
+ * lies behind goes. */
 START_TEST(test_seal_inside_a_block_keeps_what_was_committed)
 {
     struct log_maker maker;
@@ -234,8 +241,9 @@ END_TEST
 
 START_TEST(test_names_that_lead_elsewhere_are_refused)
 {
-    static const char *const names[] = {"../engine-x.avro.open", "engine-/../x.avro.open", "other-x.avro.open",
-                                        "engine-x.avro", "", "engine-.avro.open/"};
+    static const char *const names[] = {
+        "../engine-x.avro.open", "engine-/../x.avro.open", "other-x.avro.open", "engine-x.avro", "",
+        "engine-.avro.open/"};
     char victim[160], target[256];
     int fd;
     struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
@@ -278,8 +286,10 @@ static void expect_no_segment(uint64_t size, int error, const char *reason)
     struct message_open_segment request = {.channel = RIG_CHANNEL, .size = size};
     archive_rig_send(&rig, MESSAGE_OPEN_SEGMENT, &request, sizeof request);
     const struct message_segment *answer = archive_rig_receive(&rig, MESSAGE_SEGMENT)->segment;
-    ck_assert_msg(answer->error == error, "%s instead of %s", strerror(answer->error), strerror(error));
-    ck_assert_msg(strstr(answer->reason, reason) != NULL, "\"%s\" does not say \"%s\"", answer->reason, reason);
+    ck_assert_msg(answer->error == error, "%s instead of %s", strerror(answer->error),
+                  strerror(error));
+    ck_assert_msg(strstr(answer->reason, reason) != NULL, "\"%s\" does not say \"%s\"",
+                  answer->reason, reason);
 }
 
 START_TEST(test_a_file_in_place_of_the_folder)
@@ -322,7 +332,8 @@ END_TEST
 START_TEST(test_what_a_recorder_waits_for_comes_first)
 {
     const struct message_recover recover = {.channel = RIG_CHANNEL};
-    const struct message_seal seal = {.channel = "other", .name = "other-x.avro.open", .id = 1, .length = 1};
+    const struct message_seal seal = {
+        .channel = "other", .name = "other-x.avro.open", .id = 1, .length = 1};
     const struct message_open_segment here = {.channel = RIG_CHANNEL, .size = SEGMENT};
     const struct message_open_segment there = {.channel = "other", .size = SEGMENT};
     archive_rig_end(&rig);
@@ -367,7 +378,8 @@ START_TEST(test_nothing_is_leaked)
         archive_rig_seal(&rig, grant.name, grant.id + 1, 0);
         archive_rig_seal(&rig, grant.name, grant.id, 0);
         archive_rig_seal(&rig, "engine-none.avro.open", 1, 77);
-        archive_rig_expire(&rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_free_ppm = 1});
+        archive_rig_expire(&rig,
+                           &(struct message_expire){.channel = RIG_CHANNEL, .keep_free_ppm = 1});
         if (round == 0)
             before = count_descriptors(rig.pid);
     }
@@ -389,7 +401,8 @@ END_TEST
 /* ---- retention ---- */
 
 /* A sealed file of one record at a given number and age; its name says the age too. */
-static void add_sealed(const char *channel, uint64_t seq, uint64_t age_s, char ret_name[SEGMENT_NAME_SIZE])
+static void add_sealed(const char *channel, uint64_t seq, uint64_t age_s,
+                       char ret_name[SEGMENT_NAME_SIZE])
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], folder[200], path[400];
@@ -404,7 +417,8 @@ static void add_sealed(const char *channel, uint64_t seq, uint64_t age_s, char r
     mkdir(folder, 0755);
     log_maker_write(folder, ret_name, maker.bytes, 2000);
     snprintf(path, sizeof path, "%s/%s", folder, ret_name);
-    const struct timespec times[2] = {{.tv_sec = (time_t)(now_s - age_s)}, {.tv_sec = (time_t)(now_s - age_s)}};
+    const struct timespec times[2] = {{.tv_sec = (time_t)(now_s - age_s)},
+                                      {.tv_sec = (time_t)(now_s - age_s)}};
     ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
     log_maker_free(&maker);
 }
@@ -417,9 +431,12 @@ START_TEST(test_keep_at_most_removes_the_oldest)
         add_sealed(RIG_CHANNEL, i, 500 - i, names[i]);
     struct segment_grant open_one = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
     fd_close(&fd);
-    archive_rig_expire(&rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_at_most = 10000});
-    ck_assert_int_eq(archive_rig_count(&rig, ".avro"), 5); /* 5 times 2000: just enough, open ones don't count */
-    archive_rig_expire(&rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_at_most = 5000});
+    archive_rig_expire(&rig,
+                       &(struct message_expire){.channel = RIG_CHANNEL, .keep_at_most = 10000});
+    ck_assert_int_eq(archive_rig_count(&rig, ".avro"),
+                     5); /* 5 times 2000: just enough, open ones don't count */
+    archive_rig_expire(&rig,
+                       &(struct message_expire){.channel = RIG_CHANNEL, .keep_at_most = 5000});
     for (int i = 0; i < 5; i++)
         ck_assert_int_eq(archive_rig_has(&rig, names[i]), i >= 3);
     ck_assert(archive_rig_has(&rig, open_one.name));
@@ -432,9 +449,11 @@ START_TEST(test_keep_for_removes_what_is_too_old)
     char old[SEGMENT_NAME_SIZE], young[SEGMENT_NAME_SIZE];
     add_sealed(RIG_CHANNEL, 0, 7200, old);
     add_sealed(RIG_CHANNEL, 1, 1800, young);
-    archive_rig_expire(&rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_for_ns = 7300 * NS_PER_S});
+    archive_rig_expire(
+        &rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_for_ns = 7300 * NS_PER_S});
     ck_assert(archive_rig_has(&rig, old));
-    archive_rig_expire(&rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_for_ns = 3600 * NS_PER_S});
+    archive_rig_expire(
+        &rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_for_ns = 3600 * NS_PER_S});
     ck_assert(!archive_rig_has(&rig, old));
     ck_assert(archive_rig_has(&rig, young));
     ck_assert(archive_rig_said(&rig, "older than keep_for"));
@@ -454,7 +473,8 @@ START_TEST(test_keep_free_removes_the_oldest_of_all_that_have_it)
     archive_rig_expire(&rig, &(struct message_expire){.channel = "other", .keep_free_ppm = 1});
     archive_rig_expire(&rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_free_ppm = 1});
     ck_assert(archive_rig_has(&rig, mine)); /* a millionth is free */
-    archive_rig_expire(&rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_free_ppm = 1000000});
+    archive_rig_expire(&rig,
+                       &(struct message_expire){.channel = RIG_CHANNEL, .keep_free_ppm = 1000000});
     ck_assert(!archive_rig_has(&rig, mine));
     snprintf(path, sizeof path, "%s/other/%s", rig.log_dir, theirs);
     ck_assert_int_ne(access(path, F_OK), 0);
@@ -475,8 +495,8 @@ static void add(Suite *suite, const char *name, const TTest *const *tests, size_
     suite_add_tcase(suite, tcase);
 }
 
-#define ADD(suite, name, ...)                                                                                          \
-    add(suite, name, (const TTest *const[]){__VA_ARGS__},                                                              \
+#define ADD(suite, name, ...)                                                                      \
+    add(suite, name, (const TTest *const[]){__VA_ARGS__},                                          \
         sizeof((const TTest *const[]){__VA_ARGS__}) / sizeof(const TTest *))
 
 int main(void)
@@ -486,11 +506,13 @@ int main(void)
         test_requests_may_be_repeated, test_seal_of_an_unused_segment_removes_it,
         test_two_segments_of_one_name_both_stay, test_seal_inside_a_block_keeps_what_was_committed,
         test_seal_of_unknown_length_recovers, test_segments_that_nobody_got_are_removed);
-    ADD(suite, "refusals", test_names_that_lead_elsewhere_are_refused, test_missing_file_and_missing_folder_are_told,
-        test_a_file_in_place_of_the_folder, test_a_full_disk);
+    ADD(suite, "refusals", test_names_that_lead_elsewhere_are_refused,
+        test_missing_file_and_missing_folder_are_told, test_a_file_in_place_of_the_folder,
+        test_a_full_disk);
     ADD(suite, "order", test_what_a_recorder_waits_for_comes_first, test_nothing_is_leaked,
         test_stop_finishes_what_is_queued);
-    ADD(suite, "retention", test_keep_at_most_removes_the_oldest, test_keep_for_removes_what_is_too_old,
+    ADD(suite, "retention", test_keep_at_most_removes_the_oldest,
+        test_keep_for_removes_what_is_too_old,
         test_keep_free_removes_the_oldest_of_all_that_have_it);
     return log_maker_run(suite);
 }

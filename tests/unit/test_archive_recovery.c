@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What the archive makes of a channel's folder after a crash. First what a killed worker or daemon leaves: segments
- * never begun, begun, begun but not yet renamed, in use by somebody. Then what a damaged disk leaves: faults in the
- * middle, lost headers. Then recoveries that were interrupted themselves. Always: every sound record is in a sealed
- * file, none twice, and the next number is higher than all of them. */
+/* What the archive makes of a channel's folder after a crash. First what a killed worker or daemon
+ * leaves: segments never begun, begun, begun but not yet renamed, in use by somebody. Then what a
+ * damaged disk leaves: faults in the middle, lost headers. Then recoveries that were interrupted
+ * themselves. Always: every sound record is in a sealed file, none twice, and the next number is
+ * higher than all of them. */
 #include "worker/archive/archive.h"
 
 #include <check.h>
@@ -37,8 +38,8 @@ static void teardown(void)
 }
 
 /* blocks of 20 records, the last one left open; the names it has and will have */
-static void make_log(struct log_maker *maker, uint64_t first_seq, int blocks, char ret_open[SEGMENT_NAME_SIZE],
-                     char ret_sealed[SEGMENT_NAME_SIZE])
+static void make_log(struct log_maker *maker, uint64_t first_seq, int blocks,
+                     char ret_open[SEGMENT_NAME_SIZE], char ret_sealed[SEGMENT_NAME_SIZE])
 {
     log_maker_begin(maker, SEGMENT, RIG_CHANNEL, first_seq, SEED);
     for (int block = 0; block < blocks; block++) {
@@ -65,7 +66,8 @@ static void expect_recovered(uint32_t files, uint64_t next_seq)
 }
 
 /* A sealed file without fault, with at least and at most so many records. */
-static void check_sound(const struct log_maker *maker, const char *name, uint64_t least, uint64_t most)
+static void check_sound(const struct log_maker *maker, const char *name, uint64_t least,
+                        uint64_t most)
 {
     char path[512];
     struct avro_log_summary summary;
@@ -107,7 +109,8 @@ START_TEST(test_segment_without_records_is_removed)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd); /* prepared, never begun */
+    struct segment_grant grant =
+        archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd); /* prepared, never begun */
     fd_close(&fd);
     make_log(&maker, 5, 0, open_name, name); /* begun, nothing recorded */
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
@@ -123,7 +126,8 @@ START_TEST(test_begun_but_not_renamed_gets_its_name)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
     make_log(&maker, 42, 1, open_name, name);
-    log_maker_write(rig.channel, RIG_CHANNEL "-prepared-0123456789abcdef.avro.open", maker.bytes, maker.size);
+    log_maker_write(rig.channel, RIG_CHANNEL "-prepared-0123456789abcdef.avro.open", maker.bytes,
+                    maker.size);
     expect_recovered(1, 62);
     archive_rig_check_sealed(&rig, &maker, name, 42, 20);
     log_maker_free(&maker);
@@ -184,12 +188,14 @@ START_TEST(test_numbers_go_on_behind_the_newest_file)
         log_maker_free(&maker);
     }
     expect_recovered(0, 300);
-    log_maker_write(rig.channel, RIG_CHANNEL "-00000000000000000900-20260101T000000Z.avro", "rubbish", 7);
+    log_maker_write(rig.channel, RIG_CHANNEL "-00000000000000000900-20260101T000000Z.avro",
+                    "rubbish", 7);
     expect_recovered(0, 900); /* at least: it can't be read, but its numbers were given */
 }
 END_TEST
 
-/* A worker that died while it went over to the next segment: uncommitted records behind the old one's end. */
+/* A worker that died while it went over to the next segment: uncommitted records behind the old
+ * one's end. */
 START_TEST(test_records_of_the_next_segment_are_not_kept_twice)
 {
     struct log_maker first, second;
@@ -215,9 +221,10 @@ START_TEST(test_fault_in_the_middle_keeps_both_sides_and_the_original)
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
     uint8_t *bytes;
     make_log(&maker, 0, 5, open_name, name);
-    maker.bytes[maker.header_size] ^= 0xff;       /* the first block's header: its records are found one by one */
+    maker.bytes[maker.header_size] ^=
+        0xff; /* the first block's header: its records are found one by one */
     maker.bytes[maker.header_size + 2000] ^= 0xff; /* something inside the second or third one */
-    maker.bytes[maker.block_start - 1] ^= 0xff;   /* the last sync marker */
+    maker.bytes[maker.block_start - 1] ^= 0xff;    /* the last sync marker */
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     expect_recovered(1, 100);
     folder_number_name(open_name, DAMAGED_SUFFIX, 1, damaged);
@@ -237,7 +244,8 @@ START_TEST(test_damaged_tail_is_cut_off)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
     make_log(&maker, 0, 5, open_name, name);
-    maker.bytes[maker.block_start + AVRO_LOG_BLOCK_HEADER_SIZE + 12] ^= 1; /* the open block's first record */
+    maker.bytes[maker.block_start + AVRO_LOG_BLOCK_HEADER_SIZE + 12] ^=
+        1; /* the open block's first record */
     memset(maker.bytes + maker.write_offset, 0x5a, 1000);
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     expect_recovered(1, 80);
@@ -305,7 +313,8 @@ START_TEST(test_finished_copy_gets_its_name)
 }
 END_TEST
 
-/* In place: the sync marker is on the disk already, or the header too, or the file is cut off and not yet renamed. */
+/* In place: the sync marker is on the disk already, or the header too, or the file is cut off and
+ * not yet renamed. */
 START_TEST(test_interrupted_in_place)
 {
     struct log_maker maker;
@@ -315,12 +324,15 @@ START_TEST(test_interrupted_in_place)
     if (_i == 0)
         memcpy(maker.bytes + end, maker.identity.sync, AVRO_LOG_SYNC_SIZE);
     else if (_i == 1)
-        avro_log_write_block_header(maker.bytes + maker.block_start, 20, /* the header alone reached the disk */
+        avro_log_write_block_header(maker.bytes + maker.block_start,
+                                    20, /* the header alone reached the disk */
                                     end - maker.block_start - AVRO_LOG_BLOCK_HEADER_SIZE);
     else
         log_maker_seal(&maker);
     log_maker_write(rig.channel, open_name, maker.bytes,
-                    _i == 3 ? end + AVRO_LOG_SYNC_SIZE : _i == 4 ? end : maker.size);
+                    _i == 3   ? end + AVRO_LOG_SYNC_SIZE
+                    : _i == 4 ? end
+                              : maker.size);
     expect_recovered(1, 60);
     archive_rig_check_sealed(&rig, &maker, name, 0, 60);
     log_maker_free(&maker);

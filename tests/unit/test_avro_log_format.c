@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The log's bytes are Avro: whatever values a record has, avro-c's own encoder makes the same bytes of them, and its
- * file reader gets the same values back from a whole file. Then the other direction: our decoder takes back what was
- * written, refuses every truncation, every wrong byte, and every length that doesn't fit. */
+/* The log's bytes are Avro: whatever values a record has, avro-c's own encoder makes the same bytes
+ * of them, and its file reader gets the same values back from a whole file. Then the other
+ * direction: our decoder takes back what was written, refuses every truncation, every wrong byte,
+ * and every length that doesn't fit. */
 #include "common/avro_log_format.h"
 
 #include <avro.h>
@@ -65,8 +66,8 @@ static void set_field(avro_value_t *value, const char *name, avro_value_t *ret)
     ck_assert_int_eq(avro_value_get_by_name(value, name, ret, NULL), 0);
 }
 
-static size_t encode_with_avro_c(avro_value_t *value, const struct avro_log_record *record, const uint8_t crc[4],
-                                 uint8_t *to, size_t size)
+static size_t encode_with_avro_c(avro_value_t *value, const struct avro_log_record *record,
+                                 const uint8_t crc[4], uint8_t *to, size_t size)
 {
     avro_value_t field;
     char source[SOCKET_ADDRESS_TEXT_SIZE];
@@ -113,7 +114,8 @@ static void check_equal(const struct avro_log_record *got, const struct avro_log
 
 START_TEST(test_same_bytes_as_avro_c)
 {
-    static uint8_t ours[AVRO_LOG_RECORD_MAX], theirs[AVRO_LOG_RECORD_MAX], payload[CHANNEL_DATAGRAM_MAX];
+    static uint8_t ours[AVRO_LOG_RECORD_MAX], theirs[AVRO_LOG_RECORD_MAX],
+        payload[CHANNEL_DATAGRAM_MAX];
     char source[SOCKET_ADDRESS_TEXT_SIZE];
     struct avro_log_record record, got;
     avro_schema_t schema;
@@ -121,16 +123,20 @@ START_TEST(test_same_bytes_as_avro_c)
     const char *what;
 
     random_state = log_maker_seed(SEED);
-    ck_assert_int_eq(avro_schema_from_json_length(avro_log_schema, strlen(avro_log_schema), &schema), 0);
+    ck_assert_int_eq(
+        avro_schema_from_json_length(avro_log_schema, strlen(avro_log_schema), &schema), 0);
     avro_value_iface_t *class = avro_generic_class_from_schema(schema);
     ck_assert_int_eq(avro_generic_value_new(class, &value), 0);
     for (int round = 0; round < ROUNDS; round++) {
         any_record(&record, source, payload);
         size_t length = encode(&record, ours);
         ck_assert_uint_eq(length, avro_log_record_size(&record));
-        ck_assert_uint_le(length, AVRO_LOG_RECORD_OVERHEAD + record.source_length + record.payload_length);
-        size_t wanted = encode_with_avro_c(&value, &record, ours + length - 4, theirs, sizeof theirs);
-        ck_assert_msg(length == wanted && memcmp(ours, theirs, wanted) == 0, "round %d: not the bytes of avro-c", round);
+        ck_assert_uint_le(length,
+                          AVRO_LOG_RECORD_OVERHEAD + record.source_length + record.payload_length);
+        size_t wanted =
+            encode_with_avro_c(&value, &record, ours + length - 4, theirs, sizeof theirs);
+        ck_assert_msg(length == wanted && memcmp(ours, theirs, wanted) == 0,
+                      "round %d: not the bytes of avro-c", round);
         ck_assert_int_eq(avro_log_read_record(ours, length, &got, &what), (long)length);
         check_equal(&got, &record);
     }
@@ -172,9 +178,11 @@ static void check_avro_value(const struct log_maker *maker, avro_value_t *value,
     ck_assert_int_eq(avro_value_get_string(&field, &record.source, &size), 0);
     record.source_length = size - 1; /* avro-c counts the closing zero */
     set_field(value, "payload", &field);
-    ck_assert_int_eq(avro_value_get_bytes(&field, (const void **)&record.payload, &record.payload_length), 0);
+    ck_assert_int_eq(
+        avro_value_get_bytes(&field, (const void **)&record.payload, &record.payload_length), 0);
     ck_assert_int_eq(record.seq, seq);
-    ck_assert_msg(log_maker_is_genuine(maker, &record), "avro-c reads other values for record %lld", (long long)seq);
+    ck_assert_msg(log_maker_is_genuine(maker, &record), "avro-c reads other values for record %lld",
+                  (long long)seq);
 }
 
 START_TEST(test_a_whole_file_reads_the_same_in_avro_c)
@@ -215,7 +223,8 @@ END_TEST
 
 START_TEST(test_varints_have_both_forms)
 {
-    static const int64_t corners[] = {0, -1, 1, 63, 64, -64, -65, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN};
+    static const int64_t corners[] = {0,   -1,        1,         63,        64,       -64,
+                                      -65, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN};
     uint8_t bytes[16], header[AVRO_LOG_BLOCK_HEADER_SIZE];
     int64_t got;
     for (size_t i = 0; i < sizeof corners / sizeof *corners; i++) {
@@ -230,8 +239,9 @@ START_TEST(test_varints_have_both_forms)
         avro_log_write_block_header(header, padded[i], padded[i] / 2);
         ck_assert_int_eq(avro_log_read_long(header, sizeof header, &got), AVRO_LOG_PADDED_SIZE);
         ck_assert_int_eq(got, (int64_t)padded[i]);
-        ck_assert_int_eq(avro_log_read_long(header + AVRO_LOG_PADDED_SIZE, AVRO_LOG_PADDED_SIZE, &got),
-                         AVRO_LOG_PADDED_SIZE);
+        ck_assert_int_eq(
+            avro_log_read_long(header + AVRO_LOG_PADDED_SIZE, AVRO_LOG_PADDED_SIZE, &got),
+            AVRO_LOG_PADDED_SIZE);
         ck_assert_int_eq(got, (int64_t)(padded[i] / 2));
     }
     memset(bytes, 0xff, sizeof bytes); /* never ends; and a tenth byte with more than 64 bits */
@@ -253,7 +263,9 @@ static uint8_t *exact_copy(const uint8_t *bytes, size_t size)
 START_TEST(test_header_round_trip_and_every_truncation)
 {
     uint8_t header[AVRO_LOG_HEADER_MAX];
-    struct avro_log_identity identity = {.first_seq = INT64_MAX, .created_ns = 1760000000123456789ull}, got;
+    struct avro_log_identity identity = {.first_seq = INT64_MAX,
+                                         .created_ns = 1760000000123456789ull},
+                             got;
     const char *what;
     memset(identity.channel, 'x', CHANNEL_NAME_SIZE - 1);
     memset(identity.sync, 0xa5, sizeof identity.sync);

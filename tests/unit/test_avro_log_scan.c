@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What a reader finds in a log file. First sound files: sealed, still open, and in each state that a killed recorder or
- * its successor leaves. Then damage: every byte wrong, every truncation, lost pages, foreign bytes. Whatever the
- * damage, no record may come back that was not written, what lies in other blocks must come back, and a copy of what is
- * sound must be without fault. */
+/* What a reader finds in a log file. First sound files: sealed, still open, and in each state that
+ * a killed recorder or its successor leaves. Then damage: every byte wrong, every truncation, lost
+ * pages, foreign bytes. Whatever the damage, no record may come back that was not written, what
+ * lies in other blocks must come back, and a copy of what is sound must be without fault. */
 #include "common/avro_log_scan.h"
 
 #include <check.h>
@@ -16,10 +16,10 @@
 #include "common/avro_log_copy.h"
 #include "tests/lib/log_maker.h"
 
-#define SEED     4711
-#define SEQ_MAX  4096
-#define FIRST    100
-#define SMALL    (16 * 1024)
+#define SEED    4711
+#define SEQ_MAX 4096
+#define FIRST   100
+#define SMALL   (16 * 1024)
 
 static const struct avro_log_scan_options sealed = {.open = false, .seq_end = UINT64_MAX};
 static const struct avro_log_scan_options still_open = {.open = true, .seq_end = UINT64_MAX};
@@ -36,7 +36,8 @@ static int see_record(void *context, const struct avro_log_found *found)
 {
     struct reading *reading = context;
     uint64_t seq = (uint64_t)found->record.seq;
-    /* No ck_assert() where nothing is wrong: each one is a write to Check's pipe, and there are many records. */
+    /* No ck_assert() where nothing is wrong: each one is a write to Check's pipe, and there are
+     * many records. */
     if (seq >= SEQ_MAX || !log_maker_is_genuine(reading->maker, &found->record))
         ck_abort_msg("a wrong record %llu", (unsigned long long)seq);
     if (reading->seen[seq])
@@ -60,8 +61,8 @@ static int see_fault(void *context, uint64_t offset, const char *what)
     return 0;
 }
 
-static void scan_fd(int fd, const struct log_maker *maker, const struct avro_log_scan_options *options,
-                    struct reading *ret)
+static void scan_fd(int fd, const struct log_maker *maker,
+                    const struct avro_log_scan_options *options, struct reading *ret)
 {
     const struct avro_log_visitor visitor = {ret, see_record, see_gap, see_fault};
     memset(ret, 0, sizeof *ret);
@@ -71,8 +72,8 @@ static void scan_fd(int fd, const struct log_maker *maker, const struct avro_log
     ck_assert_uint_eq(ret->gap_numbers, ret->summary.missing);
 }
 
-static void scan_bytes(const struct log_maker *maker, size_t size, const struct avro_log_scan_options *options,
-                       struct reading *ret)
+static void scan_bytes(const struct log_maker *maker, size_t size,
+                       const struct avro_log_scan_options *options, struct reading *ret)
 {
     int fd = log_maker_memfd(maker->bytes, size);
     scan_fd(fd, maker, options, ret);
@@ -187,7 +188,8 @@ START_TEST(test_killed_between_sync_marker_and_header)
 }
 END_TEST
 
-/* Sealed, but not committed: the successor goes on at the committed offset, over the sync marker and the next header. */
+/* Sealed, but not committed: the successor goes on at the committed offset, over the sync marker
+ * and the next header. */
 START_TEST(test_successor_overwrites_an_uncommitted_seal)
 {
     struct log_maker maker, before;
@@ -221,7 +223,8 @@ START_TEST(test_half_a_record_at_the_end)
         half.bytes = malloc(maker.size);
         memcpy(half.bytes, maker.bytes, maker.size);
         memset(half.bytes + whole, 0, maker.write_offset - whole);
-        if (memcmp(half.bytes, maker.bytes, maker.size) != 0) { /* a record may end in a zero byte */
+        if (memcmp(half.bytes, maker.bytes, maker.size) !=
+            0) { /* a record may end in a zero byte */
             scan_bytes(&half, half.size, &still_open, &reading);
             ck_assert_uint_eq(reading.summary.faults, 0);
             ck_assert_uint_eq(reading.summary.records, 40);
@@ -232,8 +235,9 @@ START_TEST(test_half_a_record_at_the_end)
 }
 END_TEST
 
-/* Behind the committed end of an open block an older record may lie, and even begin in the right place. In a sealed
- * block, every record was meant: there a jump is a fault, but nothing is thrown away. */
+/* Behind the committed end of an open block an older record may lie, and even begin in the right
+ * place. In a sealed block, every record was meant: there a jump is a fault, but nothing is thrown
+ * away. */
 START_TEST(test_numbers_that_jump_inside_a_block)
 {
     struct log_maker maker;
@@ -271,7 +275,8 @@ START_TEST(test_limits_end_the_scan)
     ck_assert_uint_eq(reading.summary.last_block.count, 13);
     size_t committed = maker.write_offset;
     ck_assert(log_maker_append(&maker));
-    const struct avro_log_scan_options by_size = {.open = true, .seq_end = UINT64_MAX, .size_end = committed};
+    const struct avro_log_scan_options by_size = {
+        .open = true, .seq_end = UINT64_MAX, .size_end = committed};
     scan_bytes(&maker, maker.size, &by_size, &reading);
     ck_assert_uint_eq(reading.summary.records, 80);
     ck_assert_uint_eq(reading.summary.faults, 0);
@@ -289,7 +294,8 @@ START_TEST(test_last_seq_without_reading_all)
         ck_assert_int_eq(avro_log_last_seq(fd, &seq), 1);
         ck_assert_uint_eq(seq, maker.next_seq - 1);
         close(fd);
-        maker.bytes[maker.block_start - 30] ^= 1; /* the last record is damaged: the one before it is the last */
+        maker.bytes[maker.block_start - 30] ^=
+            1; /* the last record is damaged: the one before it is the last */
         fd = log_maker_memfd(maker.bytes, maker.block_start);
         ck_assert_int_eq(avro_log_last_seq(fd, &seq), 1);
         ck_assert_uint_eq(seq, maker.next_seq - 2);
@@ -327,8 +333,8 @@ END_TEST
 /* ---- damage ---- */
 
 /* Copy what is sound; the copy must be sealed, without fault, and hold the same records. */
-static void check_copy(const struct log_maker *maker, int fd, const struct avro_log_scan_options *options,
-                       const struct reading *original)
+static void check_copy(const struct log_maker *maker, int fd,
+                       const struct avro_log_scan_options *options, const struct reading *original)
 {
     static struct reading again;
     struct avro_log_summary summary;
@@ -338,14 +344,15 @@ static void check_copy(const struct log_maker *maker, int fd, const struct avro_
     ck_assert_uint_eq(summary.records, original->summary.records);
     if (summary.records > 0) {
         scan_fd(copy.to_fd, maker, &sealed, &again);
-        ck_assert_msg(again.summary.faults == 0, "the copy is damaged: %s", again.summary.fault_what);
+        ck_assert_msg(again.summary.faults == 0, "the copy is damaged: %s",
+                      again.summary.fault_what);
         ck_assert_mem_eq(again.seen, original->seen, sizeof again.seen);
     }
     close(copy.to_fd);
 }
 
-static void check_damaged(struct log_maker *maker, size_t size, const struct avro_log_scan_options *options,
-                          struct reading *ret)
+static void check_damaged(struct log_maker *maker, size_t size,
+                          const struct avro_log_scan_options *options, struct reading *ret)
 {
     int fd = log_maker_memfd(maker->bytes, size);
     scan_fd(fd, maker, options, ret);
@@ -381,7 +388,8 @@ START_TEST(test_every_byte_wrong)
         uint8_t flip = flips[_i];
         maker.bytes[at] ^= flip;
         check_damaged(&maker, maker.block_start, &sealed, &reading);
-        ck_assert_msg(at < maker.header_size || reading.summary.faults > 0, "byte %zu is wrong: not noticed", at);
+        ck_assert_msg(at < maker.header_size || reading.summary.faults > 0,
+                      "byte %zu is wrong: not noticed", at);
         for (int block = 0; block < BLOCKS; block++) {
             bool hit = at >= starts[block] && at < starts[block + 1];
             uint64_t first = FIRST + (uint64_t)block * PER_BLOCK;
@@ -425,7 +433,8 @@ START_TEST(test_every_truncation)
     find_blocks(&maker, starts);
     uint64_t best = 0;
     for (size_t size = 0; size < maker.block_start; size++) {
-        bool at_block = size == starts[0] || size == starts[1] || size == starts[2] || size == starts[3];
+        bool at_block =
+            size == starts[0] || size == starts[1] || size == starts[2] || size == starts[3];
         check_damaged(&maker, size, &sealed, &reading);
         ck_assert_msg((reading.summary.faults == 0) == at_block, "cut at %zu: %llu faults", size,
                       (unsigned long long)reading.summary.faults);
@@ -471,7 +480,8 @@ START_TEST(test_random_damage)
     for (int round = 0; round < 1500; round++) {
         size_t used = maker.write_offset;
         for (uint64_t hits = 1 + log_maker_random(&state) % 6; hits > 0; hits--) {
-            size_t at = log_maker_random(&state) % used, length = 1 + log_maker_random(&state) % 600;
+            size_t at = log_maker_random(&state) % used,
+                   length = 1 + log_maker_random(&state) % 600;
             size_t from = log_maker_random(&state) % used;
             length = length > used - at ? used - at : length;
             length = length > used - from ? used - from : length;

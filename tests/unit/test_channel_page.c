@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The page that generations share. Flips: a reader never sees a mixed slot while another thread flips. Check words:
- * any changed bit is noticed. The check before a takeover: each rule on its own (test_scribble.c is its violent half).
- * The ledger as status shows it. */
+/* The page that generations share. Flips: a reader never sees a mixed slot while another thread
+ * flips. Check words: any changed bit is noticed. The check before a takeover: each rule on its own
+ * (test_scribble.c is its violent half). The ledger as status shows it. */
 #include "common/channel_page.h"
 
 #include <check.h>
@@ -38,8 +38,8 @@ static void flip(struct channel_page *page, uint64_t n)
 {
     struct destination_progress counts[2] = {{n, n + 1, n + 2}, {n + 3, n + 4, n + 5}};
     channel_page_write_relay(page, &(struct relay_progress){n, n + 1, n + 2}, counts, 2);
-    channel_page_write_commit(page, &(struct commit_progress){n, n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7, n + 8,
-                                                              n + 9, n + 10});
+    channel_page_write_commit(page, &(struct commit_progress){n, n + 1, n + 2, n + 3, n + 4, n + 5,
+                                                              n + 6, n + 7, n + 8, n + 9, n + 10});
     channel_page_write_decimate(page, &(struct decimate_progress){n, n + 1}, counts, 2, 1);
 }
 
@@ -77,7 +77,8 @@ START_TEST(a_reader_never_sees_a_mixed_slot)
         struct decimate_progress decimate;
         struct destination_progress first, third;
         if (!channel_page_read_relay(page, &relay) || !channel_page_read_commit(page, &commit) ||
-            !channel_page_read_decimate(page, &decimate) || !channel_page_read_destination(page, 0, true, &first) ||
+            !channel_page_read_decimate(page, &decimate) ||
+            !channel_page_read_destination(page, 0, true, &first) ||
             !channel_page_read_destination(page, 2, false, &third))
             continue; /* it flipped at every try */
         read++;
@@ -99,7 +100,8 @@ START_TEST(a_reader_never_sees_a_mixed_slot)
 END_TEST
 
 /* Flip each bit of the words and see it noticed, every time. */
-static void every_bit_matters(_Atomic uint64_t *words, size_t size, bool (*is_sound)(const struct channel_page *page),
+static void every_bit_matters(_Atomic uint64_t *words, size_t size,
+                              bool (*is_sound)(const struct channel_page *page),
                               const struct channel_page *page)
 {
     ck_assert(is_sound(page));
@@ -144,13 +146,17 @@ START_TEST(every_bit_of_a_slot_is_covered)
     struct channel_page *page = fixture.ring.page;
     for (uint64_t n = 1; n <= 4; n++) { /* both slots of each pair */
         flip(page, n * 77);
-        uint64_t relay = atomic_load(&page->relay_version) & 1, commit = atomic_load(&page->commit_version) & 1;
+        uint64_t relay = atomic_load(&page->relay_version) & 1,
+                 commit = atomic_load(&page->commit_version) & 1;
         uint64_t decimate = atomic_load(&page->decimate_version) & 1;
-        every_bit_matters(&page->relay[relay].next_seq, sizeof page->relay[0], relay_is_sound, page);
-        every_bit_matters(&page->commit[commit].segment_id, sizeof page->commit[0], commit_is_sound, page);
-        every_bit_matters(&page->decimate[decimate].next_seq, sizeof page->decimate[0], decimate_is_sound, page);
-        every_bit_matters(&page->destinations[1][relay].sent, sizeof page->destinations[1][0], destination_is_sound,
+        every_bit_matters(&page->relay[relay].next_seq, sizeof page->relay[0], relay_is_sound,
                           page);
+        every_bit_matters(&page->commit[commit].segment_id, sizeof page->commit[0], commit_is_sound,
+                          page);
+        every_bit_matters(&page->decimate[decimate].next_seq, sizeof page->decimate[0],
+                          decimate_is_sound, page);
+        every_bit_matters(&page->destinations[1][relay].sent, sizeof page->destinations[1][0],
+                          destination_is_sound, page);
     }
     struct destination_progress progress;
     ck_assert(!channel_page_read_destination(page, CHANNEL_DESTINATIONS_MAX, true, &progress));
@@ -174,19 +180,19 @@ static void write_some(struct ring_writer *writer, uint32_t count)
 static const char *verdict(const struct ring_fixture *fixture, const char *channel)
 {
     const char *what;
-    int result =
-        channel_page_check(fixture->ring.page, fixture->ring.descriptors, &fixture->geometry, channel, &what);
+    int result = channel_page_check(fixture->ring.page, fixture->ring.descriptors,
+                                    &fixture->geometry, channel, &what);
     ck_assert_int_eq(result, *what ? -EBADMSG : 0);
     return what;
 }
 
-#define REFUSED_WITH(word, value, text)                                                                                \
-    do {                                                                                                               \
-        __typeof__(word) saved = (word);                                                                               \
-        (word) = (value);                                                                                              \
-        ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), text);                                               \
-        (word) = saved;                                                                                                \
-        ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "");                                                 \
+#define REFUSED_WITH(word, value, text)                                                            \
+    do {                                                                                           \
+        __typeof__(word) saved = (word);                                                           \
+        (word) = (value);                                                                          \
+        ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), text);                           \
+        (word) = saved;                                                                            \
+        ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "");                             \
     } while (0)
 
 START_TEST(each_rule_says_what_is_wrong)
@@ -197,7 +203,8 @@ START_TEST(each_rule_says_what_is_wrong)
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "");
     write_some(&fixture.writer, 5);
     struct inflight_batch *batch = fixture.ring.batch;
-    struct ring_descriptor *last = &fixture.ring.descriptors[1004 % fixture.geometry.descriptor_count];
+    struct ring_descriptor *last =
+        &fixture.ring.descriptors[1004 % fixture.geometry.descriptor_count];
 
     ck_assert_str_eq(verdict(&fixture, "engine2"), "it belongs to another channel");
     REFUSED_WITH(page->magic, 1, "no channel page (magic)");
@@ -210,9 +217,12 @@ START_TEST(each_rule_says_what_is_wrong)
     REFUSED_WITH(page->published, 1003, "the published position and the in-flight batch disagree");
     REFUSED_WITH(batch->count, 65, "the in-flight batch is longer than it can be");
     REFUSED_WITH(page->reserved_position, UINT64_MAX - 64, "the reserved position is impossible");
-    REFUSED_WITH(page->reserved_position, 1ull << 40, "the in-flight batch lies outside the reserved part of the ring");
-    REFUSED_WITH(batch->armed_position, 1ull << 40, "the in-flight batch lies outside the reserved part of the ring");
-    REFUSED_WITH(batch->armed_position, 0, "the in-flight batch lies outside the reserved part of the ring");
+    REFUSED_WITH(page->reserved_position, 1ull << 40,
+                 "the in-flight batch lies outside the reserved part of the ring");
+    REFUSED_WITH(batch->armed_position, 1ull << 40,
+                 "the in-flight batch lies outside the reserved part of the ring");
+    REFUSED_WITH(batch->armed_position, 0,
+                 "the in-flight batch lies outside the reserved part of the ring");
     REFUSED_WITH(page->relay[1].next_seq, 1001, "the relay's position is damaged");
     REFUSED_WITH(page->commit[1].next_seq, 1001, "the log's commit slot is damaged");
     REFUSED_WITH(page->decimate[1].next_seq, 1001, "the decimator's position is damaged");
@@ -222,7 +232,8 @@ START_TEST(each_rule_says_what_is_wrong)
     REFUSED_WITH(page->reserved_seq, 1004, "the reserved sequence number is impossible");
     REFUSED_WITH(page->reserved_seq, 1100, "the reserved sequence number is impossible");
     REFUSED_WITH(last->length_cut, 300ull << 32, "a datagram is longer than its slot");
-    REFUSED_WITH(last->position, 1ull << 40, "a datagram lies outside the reserved part of the ring");
+    REFUSED_WITH(last->position, 1ull << 40,
+                 "a datagram lies outside the reserved part of the ring");
     REFUSED_WITH(last->position, 640, "two datagrams overlap");
     REFUSED_WITH(last->origin, 5, "a datagram's source is neither IPv4 nor IPv6");
 
@@ -234,10 +245,13 @@ START_TEST(each_rule_says_what_is_wrong)
     channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = 1005}, none, 2, 1);
     channel_page_write_commit(page, &(struct commit_progress){.next_seq = 1005, .recorded = 4});
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "the log's commit slot is damaged");
-    channel_page_write_commit(page, &(struct commit_progress){.next_seq = 1005, .recorded = 4, .record_lost = 1});
+    channel_page_write_commit(
+        page, &(struct commit_progress){.next_seq = 1005, .recorded = 4, .record_lost = 1});
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "");
-    /* Nothing is pending, but the writer continues from the last datagram: it is still looked at. */
-    REFUSED_WITH(last->position, 1ull << 40, "a datagram lies outside the reserved part of the ring");
+    /* Nothing is pending, but the writer continues from the last datagram: it is still looked at.
+     */
+    REFUSED_WITH(last->position, 1ull << 40,
+                 "a datagram lies outside the reserved part of the ring");
     ring_fixture_close(&fixture);
 }
 END_TEST
@@ -257,7 +271,8 @@ START_TEST(the_ledger_adds_up)
                              (struct destination_progress[]){{9, 1, 0}, {7, 3, 4}}, 2);
     channel_page_write_decimate(page, &(struct decimate_progress){1010, 5},
                                 (struct destination_progress[]){{2, 6, 0}}, 2, 1);
-    channel_page_write_commit(page, &(struct commit_progress){.next_seq = 1008, .recorded = 7, .record_lost = 1});
+    channel_page_write_commit(
+        page, &(struct commit_progress){.next_seq = 1008, .recorded = 7, .record_lost = 1});
     ck_assert(channel_page_counters(page, &spec, &fixture.geometry, &counters, &pending));
     ck_assert_uint_eq(counters.value[COUNTER_received], 10);
     ck_assert_uint_eq(counters.value[COUNTER_received_bytes], bytes);
@@ -268,7 +283,8 @@ START_TEST(the_ledger_adds_up)
     ck_assert_uint_eq(counters.value[COUNTER_kernel_dropped], 3);
     ck_assert_uint_eq(counters.value[COUNTER_decimated], 2);
     ck_assert_uint_eq(counters.value[COUNTER_decimate_lost], 11);
-    ck_assert_uint_eq(counters.value[COUNTER_recorded] + counters.value[COUNTER_record_lost] + pending, 10);
+    ck_assert_uint_eq(
+        counters.value[COUNTER_recorded] + counters.value[COUNTER_record_lost] + pending, 10);
     atomic_store(&page->published, 999);
     ck_assert(!channel_page_counters(page, &spec, &fixture.geometry, &counters, &pending));
     ring_fixture_close(&fixture);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The story: an address is written as text, becomes a socket address and text again; names are safe to be file and
- * fd names; and a spec that arrives at a worker is believed only when every field is within its limits, whoever sent
- * it. */
+/* The story: an address is written as text, becomes a socket address and text again; names are safe
+ * to be file and fd names; and a spec that arrives at a worker is believed only when every field is
+ * within its limits, whoever sent it. */
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
@@ -28,7 +28,8 @@ START_TEST(addresses_are_read_and_printed)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         union socket_address address, again;
         char text[SOCKET_ADDRESS_TEXT_SIZE];
-        ck_assert_msg(socket_address_parse(texts[i][0], &address) == 0, "%s was refused", texts[i][0]);
+        ck_assert_msg(socket_address_parse(texts[i][0], &address) == 0, "%s was refused",
+                      texts[i][0]);
         ck_assert_uint_eq(socket_address_print(&address, text, sizeof text), strlen(texts[i][1]));
         ck_assert_str_eq(text, texts[i][1]);
         ck_assert_int_eq(socket_address_parse(text, &again), 0);
@@ -43,16 +44,38 @@ END_TEST
 START_TEST(texts_that_are_no_address_are_refused)
 {
     static const char *const texts[] = {
-        "",           ":",           "127.0.0.1",   "127.0.0.1:",    "127.0.0.1:0",     "127.0.0.1:65536",
-        "127.0.0.1:-1", "127.0.0.1: 1", "127.0.0.1:1 ", "127.0.0:1",  "1.2.3.4.5:1",     "01.2.3.4:1",
-        "localhost:1", "::1:26000",  "[::1]",       "[::1]:",        "[::1]26000",      "[::1:26000",
-        "[127.0.0.1]:1", "[]:1",     "[fe80::1%]:1", "[fe80::1%a/b]:1", "[fe80::1%a name that is far too long]:1",
-        "*:26000",    "127.0.0.1:1x", "127.0.0.1:99999999999999999999999",
+        "",
+        ":",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "127.0.0.1: 1",
+        "127.0.0.1:1 ",
+        "127.0.0:1",
+        "1.2.3.4.5:1",
+        "01.2.3.4:1",
+        "localhost:1",
+        "::1:26000",
+        "[::1]",
+        "[::1]:",
+        "[::1]26000",
+        "[::1:26000",
+        "[127.0.0.1]:1",
+        "[]:1",
+        "[fe80::1%]:1",
+        "[fe80::1%a/b]:1",
+        "[fe80::1%a name that is far too long]:1",
+        "*:26000",
+        "127.0.0.1:1x",
+        "127.0.0.1:99999999999999999999999",
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         union socket_address address;
         memset(&address, 0x55, sizeof address);
-        ck_assert_msg(socket_address_parse(texts[i], &address) == -EINVAL, "\"%s\" was taken", texts[i]);
+        ck_assert_msg(socket_address_parse(texts[i], &address) == -EINVAL, "\"%s\" was taken",
+                      texts[i]);
         ck_assert_uint_eq(address.family, 0x5555); /* a refusal leaves the result alone */
     }
     union socket_address address;
@@ -152,7 +175,16 @@ START_TEST(names_are_safe_as_file_names)
 {
     static const char *const good[] = {"a", "0", "engine", "GPS-2_b",
                                        "a2345678901234567890123456789012345678901234567"};
-    static const char *const bad[] = {"", "-a", "_a", ".", "..", "a/b", "a b", "a.b", "\xc3\xa4", "a\n",
+    static const char *const bad[] = {"",
+                                      "-a",
+                                      "_a",
+                                      ".",
+                                      "..",
+                                      "a/b",
+                                      "a b",
+                                      "a.b",
+                                      "\xc3\xa4",
+                                      "a\n",
                                       "a23456789012345678901234567890123456789012345678"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         ck_assert_msg(channel_name_is_valid(good[i]), "%s", good[i]);
@@ -163,8 +195,10 @@ END_TEST
 
 START_TEST(interface_names_are_what_the_kernel_takes)
 {
-    static const char *const good[] = {"lo", "eth0", "wlp0s20f3", "eth0.100", "br-lan", "fifteen-letters"};
-    static const char *const bad[] = {"", ".", "..", "a b", "a/b", "a:1", "a%b", "a\tb", "sixteen-letters-"};
+    static const char *const good[] = {"lo",       "eth0",   "wlp0s20f3",
+                                       "eth0.100", "br-lan", "fifteen-letters"};
+    static const char *const bad[] = {
+        "", ".", "..", "a b", "a/b", "a:1", "a%b", "a\tb", "sixteen-letters-"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         ck_assert_msg(interface_name_is_valid(good[i]), "%s", good[i]);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -231,12 +265,12 @@ START_TEST(a_spec_of_the_wrong_size_is_refused)
 END_TEST
 
 /* Change one field, expect its name, change it back. */
-#define EXPECT_FIELD(spec, field, value, expected)                            \
-    do {                                                                      \
-        __typeof__((spec)->field) before = (spec)->field;                     \
-        (spec)->field = (value);                                              \
-        expect_refusal((spec), channel_spec_size(2), (expected));             \
-        (spec)->field = before;                                               \
+#define EXPECT_FIELD(spec, field, value, expected)                                                 \
+    do {                                                                                           \
+        __typeof__((spec)->field) before = (spec)->field;                                          \
+        (spec)->field = (value);                                                                   \
+        expect_refusal((spec), channel_spec_size(2), (expected));                                  \
+        (spec)->field = before;                                                                    \
     } while (0)
 
 START_TEST(every_field_of_a_channel_is_checked)

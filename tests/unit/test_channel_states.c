@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The channel's state x event table as data: every pair has an action; the pairs that can't happen are exactly the ones
- * named here, with the reason; an operator's wish has an answer in every state. (What the actions do is shown with real
- * workers by the system tests.) */
+/* The channel's state x event table as data: every pair has an action; the pairs that can't happen
+ * are exactly the ones named here, with the reason; an operator's wish has an answer in every
+ * state. (What the actions do is shown with real workers by the system tests.) */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,8 @@
 
 static bool can_happen(enum channel_state state, enum channel_event event)
 {
-    bool has_worker = state == CHANNEL_STARTING || state == CHANNEL_RUNNING || state == CHANNEL_STOPPING;
+    bool has_worker =
+        state == CHANNEL_STARTING || state == CHANNEL_RUNNING || state == CHANNEL_STOPPING;
     switch (event) {
     case CHANNEL_EVENT_OPENED:
     case CHANNEL_EVENT_OPEN_FAILED:
@@ -18,7 +19,8 @@ static bool can_happen(enum channel_state state, enum channel_event event)
     case CHANNEL_EVENT_DIED:
         return has_worker; /* elsewhere there is none */
     case CHANNEL_EVENT_READY:
-        return state == CHANNEL_STARTING || state == CHANNEL_STOPPING; /* the latter when it crossed a STOP */
+        return state == CHANNEL_STARTING ||
+               state == CHANNEL_STOPPING; /* the latter when it crossed a STOP */
     case CHANNEL_EVENT_TIMER:
         return state == CHANNEL_OPENING || state == CHANNEL_STARTING || state == CHANNEL_STOPPING ||
                state == CHANNEL_BACKOFF; /* the states with a deadline */
@@ -31,10 +33,13 @@ START_TEST(every_pair_has_an_action_and_only_the_impossible_are_called_so)
 {
     for (int state = 0; state < CHANNEL_STATE_COUNT; state++) {
         for (int event = 0; event < CHANNEL_EVENT_COUNT; event++) {
-            const char *action = channel_action_name((enum channel_state)state, (enum channel_event)event);
-            ck_assert_msg(action != NULL, "%s has no answer to event %d", channel_state_names[state], event);
+            const char *action =
+                channel_action_name((enum channel_state)state, (enum channel_event)event);
+            ck_assert_msg(action != NULL, "%s has no answer to event %d",
+                          channel_state_names[state], event);
             bool impossible = strcmp(action, "impossible") == 0;
-            ck_assert_msg(impossible == !can_happen((enum channel_state)state, (enum channel_event)event),
+            ck_assert_msg(impossible ==
+                              !can_happen((enum channel_state)state, (enum channel_event)event),
                           "%s, event %d: %s", channel_state_names[state], event, action);
         }
     }
@@ -78,7 +83,8 @@ START_TEST(a_stop_is_answered_in_every_state)
     for (int state = 0; state < CHANNEL_STATE_COUNT; state++) {
         const char *action = channel_action_name((enum channel_state)state, CHANNEL_EVENT_STOP);
         bool stays = strcmp(action, "ignore") == 0;
-        ck_assert_msg(stays == (state == CHANNEL_STOPPED), "%s: %s", channel_state_names[state], action);
+        ck_assert_msg(stays == (state == CHANNEL_STOPPED), "%s: %s", channel_state_names[state],
+                      action);
     }
 }
 END_TEST

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The claim on a ring. The story: the first process has it, a second one has to wait; it is free as soon as its holder is
- * gone, however it went, also a stopped one that is evicted; sharing the descriptor shares no claim; nobody is killed
- * who does not have it. */
+/* The claim on a ring. The story: the first process has it, a second one has to wait; it is free as
+ * soon as its holder is gone, however it went, also a stopped one that is evicted; sharing the
+ * descriptor shares no claim; nobody is killed who does not have it. */
 #include <check.h>
 #include <errno.h>
 #include <poll.h>
@@ -25,7 +25,8 @@ static void setup(void)
     ck_assert_int_ge(memfd, 0);
 }
 
-/* A child that has the claim, and keeps it until it is killed or, with a lifetime, ends by itself. */
+/* A child that has the claim, and keeps it until it is killed or, with a lifetime, ends by itself.
+ */
 static pid_t start_holder(unsigned lifetime_ms)
 {
     int ready[2];

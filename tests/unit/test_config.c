@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The story: an operator writes a configuration that is right. It becomes settings, which print in a canonical form
- * that reads back the same; damage to the file never brings the reader down; and the files we ship are right. What is
- * wrong is in test_config_errors.c. */
+/* The story: an operator writes a configuration that is right. It becomes settings, which print in
+ * a canonical form that reads back the same; damage to the file never brings the reader down; and
+ * the files we ship are right. What is wrong is in test_config_errors.c. */
 #include <check.h>
 #include <errno.h>
 #include <jansson.h>
@@ -61,7 +61,8 @@ END_TEST
 static const char every_key[] =
     "log_dir = \"./da\\\"ta \\$x \\\\ \\x41\\x01\" spare_workers = 0 hang_timeout = \"500ms\"\n"
     "control { socket = './sock' mode = \"600\" group = telemetry }\n"
-    "restart { healthy_after = \"1m\" first_delay = \"20ms\" max_delay = \"5s\" give_up_after = 7 }\n"
+    "restart { healthy_after = \"1m\" first_delay = \"20ms\" max_delay = \"5s\" give_up_after = 7 "
+    "}\n"
     "channel \"engine\" {\n"
     "  listen = \"239.1.1.9:26000\" interface = \"lo\" source = \"10.0.0.7\"\n"
     "  receive_buffer = \"1M\" max_datagram = 65507 ring_size = \"524288\" mapping = \"mirror\"\n"
@@ -70,7 +71,8 @@ static const char every_key[] =
     "  decimate \"two\" { to = \"10.0.0.8:6000\" keep_every = 5 }\n"
     "  relay \"three\" { to = \"[ff02::1%lo]:6000\" }\n"
     "  decimate \"four\" { to = \"[::1]:6001\" max_rate = 50 }\n"
-    "  record { segment_size = \"1M\" segment_time = \"0\" sync = \"0\" keep_for = \"7d\" keep_at_most = \"50G\"\n"
+    "  record { segment_size = \"1M\" segment_time = \"0\" sync = \"0\" keep_for = \"7d\" "
+    "keep_at_most = \"50G\"\n"
     "           keep_free = \"2.5%\" on_full = \"wait\" }\n"
     "}\n"
     "channel gps { listen = [::1]:26010 relay out { to = 127.0.0.1:1 } }\n";
@@ -123,33 +125,45 @@ END_TEST
 
 START_TEST(what_lets_two_channels_live_side_by_side)
 {
-    settings_free(config_expect_settings( /* a plain chain */
-        "channel a { listen = 127.0.0.1:1 relay x { to = 127.0.0.1:2 } }\n"
-        "channel b { listen = 127.0.0.1:2 relay x { to = 127.0.0.1:3 } }\n"));
-    settings_free(config_expect_settings( /* a diamond is no loop */
-        "channel a { listen = 127.0.0.1:1 relay x { to = 127.0.0.1:2 } relay y { to = 127.0.0.1:3 } }\n"
-        "channel b { listen = 127.0.0.1:2 relay x { to = 127.0.0.1:4 } }\n"
-        "channel c { listen = 127.0.0.1:3 relay x { to = 127.0.0.1:4 } }\n"
-        "channel d { listen = 127.0.0.1:4 record { } }\n"));
-    settings_free(config_expect_settings( /* one group on two interfaces, from two sources, and beside another group */
-        "channel a { listen = 239.1.1.1:1 interface = eth0 record { } }\n"
-        "channel b { listen = 239.1.1.1:1 interface = eth1 source = 10.0.0.1 record { } }\n"
-        "channel c { listen = 239.1.1.1:1 interface = eth1 source = 10.0.0.2 record { } }\n"
-        "channel d { listen = 239.1.1.2:1 record { } }\n"
-        "channel e { listen = [::]:1 record { } }\n"));
-    settings_free(config_expect_settings( /* a group that this machine does not get back */
-        "channel a { listen = 239.1.1.1:1 relay x { to = 239.1.1.1:1 loop = false } }\n"));
-    settings_free(config_expect_settings( /* an interface that may come later */
-        "channel a { listen = 239.1.1.1:1 interface = later0 record { } }\n"));
+    settings_free(
+        config_expect_settings(/* a plain chain */
+                               "channel a { listen = 127.0.0.1:1 relay x { to = 127.0.0.1:2 } }\n"
+                               "channel b { listen = 127.0.0.1:2 relay x { to = 127.0.0.1:3 } "
+                               "}\n"));
+    settings_free(
+        config_expect_settings(/* a diamond is no loop */
+                               "channel a { listen = 127.0.0.1:1 relay x { to = 127.0.0.1:2 } "
+                               "relay y { to = 127.0.0.1:3 } }\n"
+                               "channel b { listen = 127.0.0.1:2 relay x { to = 127.0.0.1:4 } }\n"
+                               "channel c { listen = 127.0.0.1:3 relay x { to = 127.0.0.1:4 } }\n"
+                               "channel d { listen = 127.0.0.1:4 record { } }\n"));
+    settings_free(
+        config_expect_settings(/* one group on two interfaces, from two sources, and beside another
+                                  group */
+                               "channel a { listen = 239.1.1.1:1 interface = eth0 record { } }\n"
+                               "channel b { listen = 239.1.1.1:1 interface = eth1 source = "
+                               "10.0.0.1 record { } }\n"
+                               "channel c { listen = 239.1.1.1:1 interface = eth1 source = "
+                               "10.0.0.2 record { } }\n"
+                               "channel d { listen = 239.1.1.2:1 record { } }\n"
+                               "channel e { listen = [::]:1 record { } }\n"));
+    settings_free(config_expect_settings(/* a group that this machine does not get back */
+                                         "channel a { listen = 239.1.1.1:1 relay x { to = "
+                                         "239.1.1.1:1 loop = false } }\n"));
+    settings_free(config_expect_settings(/* an interface that may come later */
+                                         "channel a { listen = 239.1.1.1:1 interface = later0 "
+                                         "record { } }\n"));
 }
 END_TEST
 
 START_TEST(comments_and_line_ends_are_not_counted_twice)
 {
-    config_expect_errors("# one\n// two\n/* three\n   four */ /* still four */ spare_workers = x\r\n\n#\n" MINIMAL,
-                  "4: spare_workers = \"x\": not a whole number\n");
+    config_expect_errors(
+        "# one\n// two\n/* three\n   four */ /* still four */ spare_workers = x\r\n\n#\n" MINIMAL,
+        "4: spare_workers = \"x\": not a whole number\n");
     settings_free(config_expect_settings("log_dir = /a//b # no comment inside a word\r\n" MINIMAL));
-    settings_free(config_expect_settings("log_dir = \"/a # b // c /* d\"\n" MINIMAL "# no line end"));
+    settings_free(
+        config_expect_settings("log_dir = \"/a # b // c /* d\"\n" MINIMAL "# no line end"));
 }
 END_TEST
 
@@ -161,8 +175,9 @@ START_TEST(a_file_that_cannot_be_read_is_one_error)
     struct config_errors errors;
     ck_assert_int_eq(config_load("/nonexistent/holdfast.conf", &settings, &errors), -ENOENT);
     ck_assert_uint_eq(errors.count, 1);
-    ck_assert_str_eq(errors.text, "/nonexistent/holdfast.conf: cannot read the configuration: No such file or "
-                                  "directory: check the path, or name another file with --config\n");
+    ck_assert_str_eq(errors.text,
+                     "/nonexistent/holdfast.conf: cannot read the configuration: No such file or "
+                     "directory: check the path, or name another file with --config\n");
     config_errors_free(&errors);
     ck_assert_int_eq(config_load("/", &settings, &errors), -EISDIR);
     ck_assert_uint_eq(errors.count, 1);
@@ -177,14 +192,15 @@ START_TEST(a_zero_byte_is_no_text)
     char expected[640];
     config_file_write("# a\nlog_dir = \"x\0y\"\n", 20);
     ck_assert_int_eq(config_load(config_path, &settings, &errors), -EINVAL);
-    snprintf(expected, sizeof expected, "%s:2: a zero byte: this is not a text file\n", config_path);
+    snprintf(expected, sizeof expected, "%s:2: a zero byte: this is not a text file\n",
+             config_path);
     ck_assert_str_eq(errors.text, expected);
     config_errors_free(&errors);
 }
 END_TEST
 
-/* Cut a sound file at every byte, and turn every byte into another: it may be right or wrong, never a crash, and what
- * is taken goes round. */
+/* Cut a sound file at every byte, and turn every byte into another: it may be right or wrong, never
+ * a crash, and what is taken goes round. */
 START_TEST(no_damaged_file_brings_it_down)
 {
     static const char replacements[] = "\"{}=#/*\\x,\n";
@@ -232,7 +248,8 @@ START_TEST(the_shipped_configurations_are_right)
 }
 END_TEST
 
-/* The commented keys of holdfast.conf show the defaults: with the marks removed the file says the same. */
+/* The commented keys of holdfast.conf show the defaults: with the marks removed the file says the
+ * same. */
 START_TEST(the_shipped_configuration_shows_the_defaults)
 {
     static const char *const left_out[] = {"#max_rate = 50", NULL};

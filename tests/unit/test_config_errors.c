@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The story: an operator gets a configuration wrong. For every rule there is one message, with the line it is about and
- * compared to its last character; whatever else is wrong in the file is said at the same time. */
+/* The story: an operator gets a configuration wrong. For every rule there is one message, with the
+ * line it is about and compared to its last character; whatever else is wrong in the file is said
+ * at the same time. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,12 +37,12 @@ START_TEST(grammar)
         {"log_dir = + 3", "1: unexpected +: put values with special characters in quotes"},
         {"channel a { cpus = {1 2} }", "1: unexpected \"2\": expected , or }"},
         {"channel a { cpus = {=} }", "1: unexpected \"=\": expected a value or }"},
-        {"log_dir = \"${HOME}\"",
-         "1: environment variables are not substituted here: write the value itself, or \\$ for a dollar sign"},
-        {"log_dir = ${HOME}",
-         "1: environment variables are not substituted here: write the value itself, or \\$ for a dollar sign"},
-        {"log_dir = \"\\999\"\n",
-         "1: bad escape sequence '\\999': put values with special characters in quotes and write \\ as \\\\"},
+        {"log_dir = \"${HOME}\"", "1: environment variables are not substituted here: write the "
+                                  "value itself, or \\$ for a dollar sign"},
+        {"log_dir = ${HOME}", "1: environment variables are not substituted here: write the value "
+                              "itself, or \\$ for a dollar sign"},
+        {"log_dir = \"\\999\"\n", "1: bad escape sequence '\\999': put values with special "
+                                  "characters in quotes and write \\ as \\\\"},
     };
     EXPECT_ALL_WRONG(cases);
 }
@@ -50,35 +51,51 @@ END_TEST
 START_TEST(unknown_and_misplaced_keys)
 {
     static const struct wrong cases[] = {
-        {"foo = 1\n" MINIMAL "bar = {1, 2}\nbaz { x = 1 y { } }\nqux \"t\" { }\nquux \"v\" log_dir = ok\n",
-         "1: unknown key \"foo\": the file takes log_dir, spare_workers, hang_timeout, control, restart, channel\n"
-         "3: unknown key \"bar\": the file takes log_dir, spare_workers, hang_timeout, control, restart, channel\n"
-         "4: unknown key \"baz\": the file takes log_dir, spare_workers, hang_timeout, control, restart, channel\n"
-         "5: unknown key \"qux\": the file takes log_dir, spare_workers, hang_timeout, control, restart, channel\n"
-         "6: unknown key \"quux\": the file takes log_dir, spare_workers, hang_timeout, control, restart, channel\n"},
-        {"control { mod = 1 }\n" MINIMAL, "1: unknown key \"mod\": control takes socket, mode, group"},
-        {"restart { delay = 1 }\n" MINIMAL,
-         "1: unknown key \"delay\": restart takes healthy_after, first_delay, max_delay, give_up_after"},
+        {"foo = 1\n" MINIMAL
+         "bar = {1, 2}\nbaz { x = 1 y { } }\nqux \"t\" { }\nquux \"v\" log_dir = ok\n",
+         "1: unknown key \"foo\": the file takes log_dir, spare_workers, hang_timeout, control, "
+         "restart, channel\n"
+         "3: unknown key \"bar\": the file takes log_dir, spare_workers, hang_timeout, control, "
+         "restart, channel\n"
+         "4: unknown key \"baz\": the file takes log_dir, spare_workers, hang_timeout, control, "
+         "restart, channel\n"
+         "5: unknown key \"qux\": the file takes log_dir, spare_workers, hang_timeout, control, "
+         "restart, channel\n"
+         "6: unknown key \"quux\": the file takes log_dir, spare_workers, hang_timeout, control, "
+         "restart, channel\n"},
+        {"control { mod = 1 }\n" MINIMAL,
+         "1: unknown key \"mod\": control takes socket, mode, group"},
+        {"restart { delay = 1 }\n" MINIMAL, "1: unknown key \"delay\": restart takes "
+                                            "healthy_after, first_delay, max_delay, give_up_after"},
         {"channel a { listen = 1.2.3.4:5 ttl = 1 record { } }\n",
-         "1: unknown key \"ttl\": channel takes listen, interface, source, receive_buffer, max_datagram, ring_size, "
+         "1: unknown key \"ttl\": channel takes listen, interface, source, receive_buffer, "
+         "max_datagram, ring_size, "
          "mapping, receive_offload, busy_poll, cpus, realtime_priority, relay, decimate, record"},
         {"channel a { listen = 1.2.3.4:5\nrelay b { to = 1.2.3.4:6 keep_every = 2 } }\n",
          "2: unknown key \"keep_every\": relay takes to, interface, ttl, loop"},
-        {"channel a { listen = 1.2.3.4:5\ndecimate b { to = 1.2.3.4:6 keep_every = 2 rate = 1 } }\n",
+        {"channel a { listen = 1.2.3.4:5\ndecimate b { to = 1.2.3.4:6 keep_every = 2 rate = 1 } "
+         "}\n",
          "2: unknown key \"rate\": decimate takes to, interface, ttl, loop, keep_every, max_rate"},
         {"channel a { listen = 1.2.3.4:5\nrecord { size = 1 } }\n",
-         "2: unknown key \"size\": record takes segment_size, segment_time, sync, keep_for, keep_at_most, keep_free, "
+         "2: unknown key \"size\": record takes segment_size, segment_time, sync, keep_for, "
+         "keep_at_most, keep_free, "
          "on_full"},
-        {"control|mode = 1\n" MINIMAL, "1: unknown key \"control|mode\": the file takes log_dir, spare_workers, "
-                                       "hang_timeout, control, restart, channel"},
+        {"control|mode = 1\n" MINIMAL,
+         "1: unknown key \"control|mode\": the file takes log_dir, spare_workers, "
+         "hang_timeout, control, restart, channel"},
         {"include(\"/etc/passwd\")\n" MINIMAL,
          "1: include: functions such as include() are not offered: remove it"},
-        {"control = 1\n" MINIMAL, "1: control: this is a section, not a key: write { ... } behind it instead of ="},
-        {"log_dir { }\n" MINIMAL, "1: log_dir: this is a key, not a section: write = and a value behind it"},
+        {"control = 1\n" MINIMAL,
+         "1: control: this is a section, not a key: write { ... } behind it instead of ="},
+        {"log_dir { }\n" MINIMAL,
+         "1: log_dir: this is a key, not a section: write = and a value behind it"},
         {"log_dir \"/x\"\n" MINIMAL, "1: log_dir: = is missing between it and its value"},
-        {"log_dir = {\"/x\"}\n" MINIMAL, "1: log_dir: it takes one value, not a list: leave out the braces"},
-        {"log_dir += \"/x\"\n" MINIMAL, "1: log_dir: nothing can be appended: write = instead of +="},
-        {"control \"x\" { }\n" MINIMAL, "1: control: this section has no name: write { directly behind it"},
+        {"log_dir = {\"/x\"}\n" MINIMAL,
+         "1: log_dir: it takes one value, not a list: leave out the braces"},
+        {"log_dir += \"/x\"\n" MINIMAL,
+         "1: log_dir: nothing can be appended: write = instead of +="},
+        {"control \"x\" { }\n" MINIMAL,
+         "1: control: this section has no name: write { directly behind it"},
         {MINIMAL "channel { listen = 1.2.3.4:5 }\n",
          "2: channel: it needs a name: write one in quotes before the {"},
     };
@@ -89,22 +106,28 @@ END_TEST
 START_TEST(doubles)
 {
     static const struct wrong cases[] = {
-        {"log_dir = a\n\nlog_dir = b\n" MINIMAL, "3: log_dir is set twice, first in line 1: keep one of them"},
+        {"log_dir = a\n\nlog_dir = b\n" MINIMAL,
+         "3: log_dir is set twice, first in line 1: keep one of them"},
         {"channel a { listen = 1.2.3.4:5\ncpus = {1}\ncpus = {2} record { } }\n",
          "3: cpus is set twice, first in line 2: keep one of them"},
-        {"control { }\ncontrol { }\n" MINIMAL, "2: section control is there twice, first in line 1: join them"},
+        {"control { }\ncontrol { }\n" MINIMAL,
+         "2: section control is there twice, first in line 1: join them"},
         {"channel a { listen = 1.2.3.4:5\nrecord { }\nrecord { } }\n",
          "3: section record is there twice, first in line 2: join them"},
         {MINIMAL "channel 'a' { listen = 1.2.3.4:5 }\n",
          "2: channel \"a\" is there twice, first in line 1: rename one of them"},
-        {"channel a { listen = 1.2.3.4:5\nrelay b { to = 1.2.3.4:6 }\nrelay b { to = 1.2.3.4:7 } }\n",
+        {"channel a { listen = 1.2.3.4:5\nrelay b { to = 1.2.3.4:6 }\nrelay b { to = 1.2.3.4:7 } "
+         "}\n",
          "3: relay \"b\" is there twice, first in line 2: rename one of them"},
-        {"channel a { listen = 1.2.3.4:5\ndecimate b { to = 1.2.3.4:6 max_rate = 1 }\nrelay b { to = 1.2.3.4:7 } }\n",
-         "2: decimate \"b\": a relay of this channel has the same name, in line 3: rename one of them"},
+        {"channel a { listen = 1.2.3.4:5\ndecimate b { to = 1.2.3.4:6 max_rate = 1 }\nrelay b { to "
+         "= 1.2.3.4:7 } }\n",
+         "2: decimate \"b\": a relay of this channel has the same name, in line 3: rename one of "
+         "them"},
     };
     EXPECT_ALL_WRONG(cases);
-    settings_free(config_expect_settings("channel a { listen = 1.2.3.4:5 relay x { to = 1.2.3.4:1 } }\n"
-                                  "channel b { listen = 1.2.3.4:6 relay x { to = 1.2.3.4:1 } }\n"));
+    settings_free(
+        config_expect_settings("channel a { listen = 1.2.3.4:5 relay x { to = 1.2.3.4:1 } }\n"
+                               "channel b { listen = 1.2.3.4:6 relay x { to = 1.2.3.4:1 } }\n"));
 }
 END_TEST
 
@@ -117,24 +140,31 @@ START_TEST(values_of_the_daemon)
         {"spare_workers = 0x10\n" MINIMAL, "1: spare_workers = \"0x10\": not a whole number"},
         {"spare_workers = 99999999999999999999\n" MINIMAL,
          "1: spare_workers = \"99999999999999999999\": the number is too large"},
-        {"hang_timeout = 499ms\n" MINIMAL, "1: hang_timeout = \"499ms\": it must be between 500ms and 1h"},
-        {"hang_timeout = 2\n" MINIMAL,
-         "1: hang_timeout = \"2\": not a duration: write a whole number with us, ms, s, m, h or d behind it, like "
-         "\"10s\""},
+        {"hang_timeout = 499ms\n" MINIMAL,
+         "1: hang_timeout = \"499ms\": it must be between 500ms and 1h"},
+        {"hang_timeout = 2\n" MINIMAL, "1: hang_timeout = \"2\": not a duration: write a whole "
+                                       "number with us, ms, s, m, h or d behind it, like "
+                                       "\"10s\""},
         {"control { mode = 0888 }\n" MINIMAL,
          "1: mode = \"0888\": not a file mode: write three or four octal digits, like \"0660\""},
         {"control { mode = 7777 }\n" MINIMAL,
          "1: mode = \"7777\": not a file mode: it must be between 0000 and 0777"},
-        {"control { socket = \"/run/a23456789012345678901234567890123456789012345678901234567890123456789012345678901"
+        {"control { socket = "
+         "\"/run/a23456789012345678901234567890123456789012345678901234567890123456789012345678901"
          "2345678901234567890123\" }\n" MINIMAL,
-         "1: socket = \"/run/a234567890123456789012345678901234567890123456789012345678901234567890123456789012"
+         "1: socket = "
+         "\"/run/a234567890123456789012345678901234567890123456789012345678901234567890123456789012"
          "345678901234567890123\": it is longer than 107 bytes: choose a shorter one"},
-        {"restart { healthy_after = 0 }\n" MINIMAL, "1: healthy_after = \"0\": it must be between 1ms and 1d"},
+        {"restart { healthy_after = 0 }\n" MINIMAL,
+         "1: healthy_after = \"0\": it must be between 1ms and 1d"},
         {"restart {\nfirst_delay = 11s }\n" MINIMAL,
-         "2: first_delay = \"11s\" is longer than max_delay = \"10s\": lower one or raise the other"},
+         "2: first_delay = \"11s\" is longer than max_delay = \"10s\": lower one or raise the "
+         "other"},
         {"restart {\nmax_delay = 9ms }\n" MINIMAL,
-         "1: first_delay = \"10ms\" is longer than max_delay = \"9ms\": lower one or raise the other"},
-        {"restart { give_up_after = many }\n" MINIMAL, "1: give_up_after = \"many\": not a whole number"},
+         "1: first_delay = \"10ms\" is longer than max_delay = \"9ms\": lower one or raise the "
+         "other"},
+        {"restart { give_up_after = many }\n" MINIMAL,
+         "1: give_up_after = \"many\": not a whole number"},
     };
     EXPECT_ALL_WRONG(cases);
 }
@@ -146,56 +176,75 @@ START_TEST(values_of_a_channel)
 {
     static const struct wrong cases[] = {
         {"channel \"a b\" { listen = 1.2.3.4:5 record { } }",
-         "1: channel \"a b\": not a name: use 1 to 47 letters, digits, _ and -, beginning with a letter or digit"},
-        {"channel a {\n record { } }", "1: channel \"a\" has no listen: add listen = \"ADDRESS:PORT\""},
+         "1: channel \"a b\": not a name: use 1 to 47 letters, digits, _ and -, beginning with a "
+         "letter or digit"},
+        {"channel a {\n record { } }",
+         "1: channel \"a\" has no listen: add listen = \"ADDRESS:PORT\""},
         {"channel a { listen = localhost:1 record { } }",
-         "1: listen = \"localhost:1\": not an address with port: write 10.0.0.7:26000 or [::1]:26000; host names are "
+         "1: listen = \"localhost:1\": not an address with port: write 10.0.0.7:26000 or "
+         "[::1]:26000; host names are "
          "not looked up"},
         {"channel a { listen = \"[::ffff:1.2.3.4]:1\" record { } }",
          "1: listen = \"[::ffff:1.2.3.4]:1\": an IPv4 address in IPv6 form: write it as IPv4"},
         {"channel a { listen = \"[fe80::1%nosuch0]:1\" record { } }",
-         "1: listen = \"[fe80::1%nosuch0]:1\": there is no interface of the name after % now; `ip link` lists them"},
+         "1: listen = \"[fe80::1%nosuch0]:1\": there is no interface of the name after % now; `ip "
+         "link` lists them"},
         {CHANNEL("max_datagram = abc"), "3: max_datagram = \"abc\": not a whole number"},
         {CHANNEL("max_datagram = 0"), "3: max_datagram = \"0\": it must be between 1 and 65507"},
-        {CHANNEL("max_datagram = 65508"), "3: max_datagram = \"65508\": it must be between 1 and 65507"},
-        {CHANNEL("receive_buffer = 1X"),
-         "3: receive_buffer = \"1X\": not a size: write a whole number with K, M or G behind it, like \"32M\""},
-        {CHANNEL("receive_buffer = 1G"), "3: receive_buffer = \"1G\": it must be between 4K and 1023M"},
+        {CHANNEL("max_datagram = 65508"),
+         "3: max_datagram = \"65508\": it must be between 1 and 65507"},
+        {CHANNEL("receive_buffer = 1X"), "3: receive_buffer = \"1X\": not a size: write a whole "
+                                         "number with K, M or G behind it, like \"32M\""},
+        {CHANNEL("receive_buffer = 1G"),
+         "3: receive_buffer = \"1G\": it must be between 4K and 1023M"},
         {CHANNEL("ring_size = 63K"), "3: ring_size = \"63K\": it must be between 64K and 64G"},
         {CHANNEL("max_datagram = 65507\n ring_size = 511K"),
-         "4: ring_size = \"511K\": too small for eight datagrams of max_datagram: make it at least 512K"},
+         "4: ring_size = \"511K\": too small for eight datagrams of max_datagram: make it at least "
+         "512K"},
         {CHANNEL("receive_offload = on\n ring_size = 256K"),
-         "4: ring_size = \"256K\": too small for receive_offload, whose runs take 64K each: make it at least 512K"},
-        {CHANNEL("mapping = twice"), "3: mapping = \"twice\": choose one of \"auto\", \"double\", \"mirror\""},
+         "4: ring_size = \"256K\": too small for receive_offload, whose runs take 64K each: make "
+         "it at least 512K"},
+        {CHANNEL("mapping = twice"),
+         "3: mapping = \"twice\": choose one of \"auto\", \"double\", \"mirror\""},
         {CHANNEL("receive_offload = 1"), "3: receive_offload = \"1\": write true or false"},
         {CHANNEL("busy_poll = 11ms"), "3: busy_poll = \"11ms\": it must be between 0 and 10ms"},
         {CHANNEL("busy_poll = 1500ns"),
          "3: busy_poll = \"1500ns\": it must be a whole number of microseconds, like \"50us\""},
-        {CHANNEL("cpus = {1, x, 1024}"), "3: cpus = \"x\": not a CPU's number: write a list like {2, 3}\n"
-                                         "3: cpus = \"1024\": it must be between 0 and 1023"},
-        {CHANNEL("realtime_priority = 100"), "3: realtime_priority = \"100\": it must be between 0 and 99"},
+        {CHANNEL("cpus = {1, x, 1024}"),
+         "3: cpus = \"x\": not a CPU's number: write a list like {2, 3}\n"
+         "3: cpus = \"1024\": it must be between 0 and 1023"},
+        {CHANNEL("realtime_priority = 100"),
+         "3: realtime_priority = \"100\": it must be between 0 and 99"},
         {CHANNEL("interface = sixteen-letters-"),
-         "3: interface = \"sixteen-letters-\": no interface can have this name: 1 to 15 characters without space, /, : "
+         "3: interface = \"sixteen-letters-\": no interface can have this name: 1 to 15 characters "
+         "without space, /, : "
          "and %; `ip link` lists them"},
-        {CHANNEL("interface = lo"), "3: interface = \"lo\": 127.0.0.1:1 is no multicast group, only groups take an "
-                                    "interface: remove it"},
-        {CHANNEL("source = 1.2.3.4"), "3: source = \"1.2.3.4\": listen is no multicast group, only a group can be "
-                                      "joined by source: remove it"},
+        {CHANNEL("interface = lo"),
+         "3: interface = \"lo\": 127.0.0.1:1 is no multicast group, only groups take an "
+         "interface: remove it"},
+        {CHANNEL("source = 1.2.3.4"),
+         "3: source = \"1.2.3.4\": listen is no multicast group, only a group can be "
+         "joined by source: remove it"},
         {"channel a { listen = [ff05::1]:1\n source = 1.2.3.4 record { } }",
          "2: source = \"1.2.3.4\": listen is IPv6: give an address of the same kind"},
         {"channel a { listen = 239.1.1.1:1\n source = 239.1.1.2 record { } }",
          "2: source = \"239.1.1.2\": this is a group: give the sender's own address"},
         {"channel a { listen = 239.1.1.1:1\n source = 1.2.3.4:5 record { } }",
-         "2: source = \"1.2.3.4:5\": not an address: write 10.0.0.7 or fe80::1%eth0, without a port and no host name"},
+         "2: source = \"1.2.3.4:5\": not an address: write 10.0.0.7 or fe80::1%eth0, without a "
+         "port and no host name"},
         {"channel a { listen = [fe80::1]:1 record { } }",
-         "1: listen = \"[fe80::1]:1\": a link-local address needs to know its link: write %NAME of the interface "
+         "1: listen = \"[fe80::1]:1\": a link-local address needs to know its link: write %NAME of "
+         "the interface "
          "behind the address"},
         {"channel a { listen = [::1%lo]:1 record { } }",
-         "1: listen = \"[::1%lo]:1\": only link-local addresses take an interface after %: remove it"},
+         "1: listen = \"[::1%lo]:1\": only link-local addresses take an interface after %: remove "
+         "it"},
         {"channel a { listen = [ff02::1]:1 record { } }",
-         "1: listen = \"[ff02::1]:1\": a link-local address needs to know its link: add interface = \"NAME\""},
+         "1: listen = \"[ff02::1]:1\": a link-local address needs to know its link: add interface "
+         "= \"NAME\""},
         {"channel a { listen = [ff02::1%lo]:1\n interface = eth0 record { } }",
-         "2: interface = \"eth0\": listen = \"[ff02::1%lo]:1\" names another interface: keep one of them"},
+         "2: interface = \"eth0\": listen = \"[ff02::1%lo]:1\" names another interface: keep one "
+         "of them"},
         {"\nchannel a { listen = 1.2.3.4:5 }",
          "2: channel \"a\" does nothing with its data: add a relay, decimate or record section"},
     };
@@ -208,61 +257,75 @@ END_TEST
 START_TEST(values_of_a_record)
 {
     static const struct wrong cases[] = {
-        {RECORD("segment_size = 1023K"), "2: segment_size = \"1023K\": it must be between 1M and 1024G"},
-        {RECORD("segment_time = 999ms"), "2: segment_time = \"999ms\": it must be between 1s and 365d, or 0"},
+        {RECORD("segment_size = 1023K"),
+         "2: segment_size = \"1023K\": it must be between 1M and 1024G"},
+        {RECORD("segment_time = 999ms"),
+         "2: segment_time = \"999ms\": it must be between 1s and 365d, or 0"},
         {RECORD("sync = 1us"), "2: sync = \"1us\": it must be between 1ms and 1h, or 0"},
-        {RECORD("keep_for = 7"), "2: keep_for = \"7\": not a duration: write a whole number with us, ms, s, m, h or d "
-                                 "behind it, like \"10s\""},
+        {RECORD("keep_for = 7"),
+         "2: keep_for = \"7\": not a duration: write a whole number with us, ms, s, m, h or d "
+         "behind it, like \"10s\""},
         {RECORD("keep_for = 1ms"), "2: keep_for = \"1ms\": it must be between 1s and 36500d, or 0"},
-        {RECORD("keep_at_most = 511M"),
-         "2: keep_at_most = \"511M\": less than two segments of segment_size = \"256M\": keep more or make segments "
-         "smaller"},
-        {RECORD("keep_free = 5"), "2: keep_free = \"5\": not a percentage: write 0% to 100%, like \"5%\" or \"2.5%\""},
+        {RECORD("keep_at_most = 511M"), "2: keep_at_most = \"511M\": less than two segments of "
+                                        "segment_size = \"256M\": keep more or make segments "
+                                        "smaller"},
+        {RECORD("keep_free = 5"),
+         "2: keep_free = \"5\": not a percentage: write 0% to 100%, like \"5%\" or \"2.5%\""},
         {RECORD("keep_free = 101%"),
          "2: keep_free = \"101%\": not a percentage: write 0% to 100%, like \"5%\" or \"2.5%\""},
         {RECORD("on_full = stop"), "2: on_full = \"stop\": choose one of \"lap\", \"wait\""},
     };
     EXPECT_ALL_WRONG(cases);
-    settings_free(config_expect_settings(RECORD("keep_for = \"\" keep_at_most = \"\" keep_free = \"\"")));
+    settings_free(
+        config_expect_settings(RECORD("keep_for = \"\" keep_at_most = \"\" keep_free = \"\"")));
 }
 END_TEST
 
 #define RELAY(keys) "channel a { listen = 127.0.0.1:1\n relay b { " keys " } }\n"
-#define DECIMATE(keys) "channel a { listen = 127.0.0.1:1\n decimate b { to = 1.2.3.4:5\n " keys " } }\n"
+#define DECIMATE(keys)                                                                             \
+    "channel a { listen = 127.0.0.1:1\n decimate b { to = 1.2.3.4:5\n " keys " } }\n"
 
 START_TEST(values_of_a_destination)
 {
     static const struct wrong cases[] = {
         {RELAY(""), "2: relay \"b\" has no to: add to = \"ADDRESS:PORT\""},
-        {RELAY("to = 1.2.3.4"), "2: to = \"1.2.3.4\": not an address with port: write 10.0.0.7:26000 or [::1]:26000; "
-                                "host names are not looked up"},
+        {RELAY("to = 1.2.3.4"),
+         "2: to = \"1.2.3.4\": not an address with port: write 10.0.0.7:26000 or [::1]:26000; "
+         "host names are not looked up"},
         {"channel a { listen = 127.0.0.1:1\n relay \"-\" { to = 1.2.3.4:5 } }\n",
-         "2: relay \"-\": not a name: use 1 to 47 letters, digits, _ and -, beginning with a letter or digit"},
+         "2: relay \"-\": not a name: use 1 to 47 letters, digits, _ and -, beginning with a "
+         "letter or digit"},
         {RELAY("to = 239.1.1.1:5\n ttl = 256"), "3: ttl = \"256\": it must be between 0 and 255"},
         {RELAY("to = 239.1.1.1:5\n loop = maybe"), "3: loop = \"maybe\": write true or false"},
         {RELAY("to = 1.2.3.4:5\n interface = lo"),
-         "3: interface = \"lo\": 1.2.3.4:5 is no multicast group, only groups take an interface: remove it"},
-        {RELAY("to = [ff02::1]:5"),
-         "2: to = \"[ff02::1]:5\": a link-local address needs to know its link: add interface = \"NAME\""},
+         "3: interface = \"lo\": 1.2.3.4:5 is no multicast group, only groups take an interface: "
+         "remove it"},
+        {RELAY("to = [ff02::1]:5"), "2: to = \"[ff02::1]:5\": a link-local address needs to know "
+                                    "its link: add interface = \"NAME\""},
         {RELAY("to = 255.255.255.255:5"),
          "2: to: broadcast is not supported: send to a multicast group instead"},
-        {RELAY("to = 0.0.0.0:5"), "2: to: this address means \"any\" and nobody can be reached at it: name one"},
-        {RELAY("to = [::]:5"), "2: to: this address means \"any\" and nobody can be reached at it: name one"},
+        {RELAY("to = 0.0.0.0:5"),
+         "2: to: this address means \"any\" and nobody can be reached at it: name one"},
+        {RELAY("to = [::]:5"),
+         "2: to: this address means \"any\" and nobody can be reached at it: name one"},
         {DECIMATE(""), "2: decimate \"b\" has no rule: add keep_every = N or max_rate = N"},
         {DECIMATE("keep_every = 1 max_rate = 1"),
          "2: decimate \"b\" has both keep_every and max_rate: keep one of them"},
         {DECIMATE("keep_every = 0"), "3: keep_every = \"0\": it must be between 1 and 1000000000"},
         {DECIMATE("max_rate = 0"), "3: max_rate = \"0\": it must be between 1 and 1000000000"},
-        {"channel a { listen = 127.0.0.1:1\n relay b { to = 1.2.3.4:5 }\n relay c { to = 1.2.3.4:5 } }\n",
-         "3: to = \"1.2.3.4:5\": relay \"b\" of this channel goes to the same address: remove one of them"},
+        {"channel a { listen = 127.0.0.1:1\n relay b { to = 1.2.3.4:5 }\n relay c { to = 1.2.3.4:5 "
+         "} }\n",
+         "3: to = \"1.2.3.4:5\": relay \"b\" of this channel goes to the same address: remove one "
+         "of them"},
         {"channel a { listen = 127.0.0.1:1\n relay b { to = 239.1.1.1:5 interface = lo }\n"
          " decimate c { to = 239.1.1.1:5 max_rate = 1 } }\n",
-         "3: to = \"239.1.1.1:5\": relay \"b\" of this channel goes to the same address: remove one of them"},
+         "3: to = \"239.1.1.1:5\": relay \"b\" of this channel goes to the same address: remove "
+         "one of them"},
     };
     EXPECT_ALL_WRONG(cases);
     settings_free(config_expect_settings(
         "channel a { listen = 127.0.0.1:1 relay b { to = 239.1.1.1:5 interface = eth0 }\n"
-                                  " relay c { to = 239.1.1.1:5 interface = eth1 } }\n"));
+        " relay c { to = 239.1.1.1:5 interface = eth1 } }\n"));
 }
 END_TEST
 
@@ -270,22 +333,28 @@ START_TEST(two_channels_on_one_address)
 {
     static const struct wrong cases[] = {
         {MINIMAL "channel b { listen = 127.0.0.1:26000 record { } }\n",
-         "2: listen = \"127.0.0.1:26000\": channel \"a\" receives there too, see line 1: give one of them another port "
+         "2: listen = \"127.0.0.1:26000\": channel \"a\" receives there too, see line 1: give one "
+         "of them another port "
          "or address"},
         {MINIMAL "channel b {\n listen = 0.0.0.0:26000 record { } }\n",
-         "3: listen = \"0.0.0.0:26000\": channel \"a\" receives there too, see line 1: give one of them "
+         "3: listen = \"0.0.0.0:26000\": channel \"a\" receives there too, see line 1: give one of "
+         "them "
          "another port or "
          "address"},
-        {"channel a { listen = [::]:1 record { } }\nchannel b { listen = [ff05::1]:1 record { } }\n",
-         "2: listen = \"[ff05::1]:1\": channel \"a\" receives there too, see line 1: give one of them another port or "
+        {"channel a { listen = [::]:1 record { } }\nchannel b { listen = [ff05::1]:1 record { } "
+         "}\n",
+         "2: listen = \"[ff05::1]:1\": channel \"a\" receives there too, see line 1: give one of "
+         "them another port or "
          "address"},
         {"channel a { listen = 239.1.1.1:1 record { } }\n"
          "channel b { listen = 239.1.1.1:1 interface = lo record { } }\n",
-         "2: listen = \"239.1.1.1:1\": channel \"a\" receives there too, see line 1: give one of them another port or "
+         "2: listen = \"239.1.1.1:1\": channel \"a\" receives there too, see line 1: give one of "
+         "them another port or "
          "address"},
         {"channel a { listen = 239.1.1.1:1 source = 1.2.3.4 record { } }\n"
          "channel b { listen = 239.1.1.1:1 source = 1.2.3.4 record { } }\n",
-         "2: listen = \"239.1.1.1:1\": channel \"a\" receives there too, see line 1: give one of them another port or "
+         "2: listen = \"239.1.1.1:1\": channel \"a\" receives there too, see line 1: give one of "
+         "them another port or "
          "address"},
     };
     EXPECT_ALL_WRONG(cases);
@@ -296,22 +365,28 @@ START_TEST(loops)
 {
     static const struct wrong cases[] = {
         {"channel a { listen = 127.0.0.1:1\n relay x { to = 127.0.0.1:1 } }\n",
-         "2: to = \"127.0.0.1:1\": this is where channel \"a\" itself listens, it would receive what it sends: choose "
+         "2: to = \"127.0.0.1:1\": this is where channel \"a\" itself listens, it would receive "
+         "what it sends: choose "
          "another address"},
         {"channel a { listen = [::]:1\n decimate x { to = [::1]:1 max_rate = 1 } }\n",
-         "2: to = \"[::1]:1\": this is where channel \"a\" itself listens, it would receive what it sends: choose "
+         "2: to = \"[::1]:1\": this is where channel \"a\" itself listens, it would receive what "
+         "it sends: choose "
          "another address"},
         {"channel a { listen = 239.1.1.1:1\n relay x { to = 239.1.1.1:1 interface = lo } }\n",
-         "2: to = \"239.1.1.1:1\": this is where channel \"a\" itself listens, it would receive what it sends: choose "
+         "2: to = \"239.1.1.1:1\": this is where channel \"a\" itself listens, it would receive "
+         "what it sends: choose "
          "another address"},
         {"channel a { listen = 127.0.0.1:1\n relay x { to = 127.0.0.1:2 } }\n"
          "channel b { listen = 127.0.0.1:2\n relay x { to = 127.0.0.1:1 } }\n",
-         "4: to = \"127.0.0.1:1\": this closes a loop of channels, a -> b -> a: break it at one of them"},
+         "4: to = \"127.0.0.1:1\": this closes a loop of channels, a -> b -> a: break it at one of "
+         "them"},
         {"channel z { listen = 127.0.0.1:9\n relay x { to = 127.0.0.1:1 } }\n"
          "channel a { listen = 127.0.0.1:1\n relay x { to = 127.0.0.1:2 } }\n"
          "channel b { listen = 0.0.0.0:2\n relay x { to = 239.1.1.1:3 } }\n"
-         "channel c { listen = 239.1.1.1:3\n relay w { to = 1.2.3.4:5 }\n relay x { to = 127.0.0.1:1 } }\n",
-         "9: to = \"127.0.0.1:1\": this closes a loop of channels, a -> b -> c -> a: break it at one of them"},
+         "channel c { listen = 239.1.1.1:3\n relay w { to = 1.2.3.4:5 }\n relay x { to = "
+         "127.0.0.1:1 } }\n",
+         "9: to = \"127.0.0.1:1\": this closes a loop of channels, a -> b -> c -> a: break it at "
+         "one of them"},
     };
     EXPECT_ALL_WRONG(cases);
 }
@@ -332,10 +407,11 @@ START_TEST(more_destinations_than_one_message_can_carry)
     settings_free(config_expect_settings(most));
     fputs("decimate d { to = 1.2.3.4:1 max_rate = 1 }\n}\n", to);
     fclose(to);
-    config_expect_errors(text,
-                         "1: channel \"a\" has 241 relays and decimates: at most 240 are possible, let one of them "
-                         "go to "
-                        "a multicast group instead");
+    config_expect_errors(
+        text,
+        "1: channel \"a\" has 241 relays and decimates: at most 240 are possible, let one of them "
+        "go to "
+        "a multicast group instead");
     free(most);
     free(text);
 }
@@ -344,45 +420,49 @@ END_TEST
 /* A file with everything wrong gets every message, in the order of its lines. */
 START_TEST(all_errors_at_once)
 {
-    config_expect_errors("lgo_dir = x\n"
-                  "spare_workers = 65\n"
-                  "control { mode = 8 socket = \"\" }\n"
-                  "restart { first_delay = 1m }\n"
-                  "channel a {\n"
-                  "  listen = 127.0.0.1:1\n"
-                  "  max_datagram = abc\n"
-                  "  relay x { to = 127.0.0.1:1 ttl = 1000 tll = 1 }\n"
-                  "}\n"
-                  "channel \"b/c\" {\n"
-                  "  listen = 127.0.0.1:1 listen = 127.0.0.1:2\n"
-                  "}\n",
-                  "1: unknown key \"lgo_dir\": the file takes log_dir, spare_workers, hang_timeout, control, restart, "
-                  "channel\n"
-                  "2: spare_workers = \"65\": it must be between 0 and 64\n"
-                  "3: socket = \"\": it must not be empty\n"
-                  "3: mode = \"8\": not a file mode: write three or four octal digits, like \"0660\"\n"
-                  "4: first_delay = \"1m\" is longer than max_delay = \"10s\": lower one or raise the other\n"
-                  "7: max_datagram = \"abc\": not a whole number\n"
-                  "8: unknown key \"tll\": relay takes to, interface, ttl, loop\n"
-                  "8: ttl = \"1000\": it must be between 0 and 255\n"
-                  "8: to = \"127.0.0.1:1\": this is where channel \"a\" itself listens, it would receive "
-                  "what it sends: "
-                  "choose another address\n"
-                  "10: channel \"b/c\": not a name: use 1 to 47 letters, digits, _ and -, beginning with a letter or "
-                  "digit\n"
-                  "10: channel \"b/c\" does nothing with its data: add a relay, decimate or record section\n"
-                  "11: listen is set twice, first in line 11: keep one of them\n"
-                  "11: listen = \"127.0.0.1:1\": channel \"a\" receives there too, see line 6: give one "
-                  "of them another "
-                  "port or address\n");
+    config_expect_errors(
+        "lgo_dir = x\n"
+        "spare_workers = 65\n"
+        "control { mode = 8 socket = \"\" }\n"
+        "restart { first_delay = 1m }\n"
+        "channel a {\n"
+        "  listen = 127.0.0.1:1\n"
+        "  max_datagram = abc\n"
+        "  relay x { to = 127.0.0.1:1 ttl = 1000 tll = 1 }\n"
+        "}\n"
+        "channel \"b/c\" {\n"
+        "  listen = 127.0.0.1:1 listen = 127.0.0.1:2\n"
+        "}\n",
+        "1: unknown key \"lgo_dir\": the file takes log_dir, spare_workers, hang_timeout, control, "
+        "restart, "
+        "channel\n"
+        "2: spare_workers = \"65\": it must be between 0 and 64\n"
+        "3: socket = \"\": it must not be empty\n"
+        "3: mode = \"8\": not a file mode: write three or four octal digits, like \"0660\"\n"
+        "4: first_delay = \"1m\" is longer than max_delay = \"10s\": lower one or raise the other\n"
+        "7: max_datagram = \"abc\": not a whole number\n"
+        "8: unknown key \"tll\": relay takes to, interface, ttl, loop\n"
+        "8: ttl = \"1000\": it must be between 0 and 255\n"
+        "8: to = \"127.0.0.1:1\": this is where channel \"a\" itself listens, it would receive "
+        "what it sends: "
+        "choose another address\n"
+        "10: channel \"b/c\": not a name: use 1 to 47 letters, digits, _ and -, beginning with a "
+        "letter or "
+        "digit\n"
+        "10: channel \"b/c\" does nothing with its data: add a relay, decimate or record section\n"
+        "11: listen is set twice, first in line 11: keep one of them\n"
+        "11: listen = \"127.0.0.1:1\": channel \"a\" receives there too, see line 6: give one "
+        "of them another "
+        "port or address\n");
 }
 END_TEST
 
 START_TEST(an_error_stays_one_line_whatever_the_file_contains)
 {
     config_expect_errors("\"a\nb\x1b[31m\" = 1\n" MINIMAL,
-                  "1: unknown key \"a?b?[31m\": the file takes log_dir, spare_workers, hang_timeout, control, restart, "
-                  "channel\n");
+                         "1: unknown key \"a?b?[31m\": the file takes log_dir, spare_workers, "
+                         "hang_timeout, control, restart, "
+                         "channel\n");
 }
 END_TEST
 

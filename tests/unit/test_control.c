@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket under clients of every kind. The story: a well-behaved client gets its answers; a confused one
- * gets an error that helps; a broken or hostile one gets at most an error; and through all of it another client's ping
- * is answered within its deadline. Real sockets, the real control.c in a process of its own. */
+/* The control socket under clients of every kind. The story: a well-behaved client gets its
+ * answers; a confused one gets an error that helps; a broken or hostile one gets at most an error;
+ * and through all of it another client's ping is answered within its deadline. Real sockets, the
+ * real control.c in a process of its own. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -90,9 +91,11 @@ START_TEST(answers_carry_the_id_of_the_request)
     int fd = client();
     json_t *answer = ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":\"a \\u00fc\",\"method\":\"ping\"}\n");
     ck_assert_str_eq(json_string_value(json_object_get(answer, "id")), "a \xc3\xbc");
-    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(answer, "result"), "pid")), daemon_.pid);
+    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(answer, "result"), "pid")),
+                     daemon_.pid);
     json_decref(answer);
-    answer = ask(fd, "  {\"jsonrpc\": \"2.0\", \"method\": \"ping\", \"params\": [], \"id\": null}\r\n");
+    answer =
+        ask(fd, "  {\"jsonrpc\": \"2.0\", \"method\": \"ping\", \"params\": [], \"id\": null}\r\n");
     ck_assert(json_is_null(json_object_get(answer, "id")));
     json_decref(answer);
     answer = ask(fd, "\n \n{\"jsonrpc\":\"2.0\",\"id\":-7,\"method\":\"ping\",\"params\":{}}\n");
@@ -118,9 +121,10 @@ END_TEST
 START_TEST(status_and_check_tell_about_channels)
 {
     int fd = client();
-    json_t *answer =
-        ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":{\"channel\":\"engine\"}}\n");
-    json_t *channel = json_array_get(json_object_get(json_object_get(answer, "result"), "channels"), 0);
+    json_t *answer = ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":{"
+                             "\"channel\":\"engine\"}}\n");
+    json_t *channel =
+        json_array_get(json_object_get(json_object_get(answer, "result"), "channels"), 0);
     ck_assert_str_eq(json_string_value(json_object_get(channel, "name")), "engine");
     ck_assert_str_eq(json_string_value(json_object_get(channel, "state")), "STOPPED");
     ck_assert_str_eq(json_string_value(json_object_get(channel, "listen")), "127.0.0.1:26000");
@@ -128,10 +132,15 @@ START_TEST(status_and_check_tell_about_channels)
     ck_assert(json_is_null(json_object_get(channel, "log")));
     ck_assert(json_is_null(json_object_get(channel, "last_death")));
     ck_assert(json_is_null(json_object_get(channel, "stall_tolerance_s")));
-    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(channel, "counters"), "received")), 0);
-    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(channel, "ring"), "capacity_bytes")), 1 << 20);
+    ck_assert_int_eq(
+        json_integer_value(json_object_get(json_object_get(channel, "counters"), "received")), 0);
+    ck_assert_int_eq(
+        json_integer_value(json_object_get(json_object_get(channel, "ring"), "capacity_bytes")),
+        1 << 20);
     json_decref(answer);
-    answer = ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"check\"}\n"); /* it is not wanted: healthy */
+    answer = ask(
+        fd,
+        "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"check\"}\n"); /* it is not wanted: healthy */
     ck_assert(json_is_true(json_object_get(json_object_get(answer, "result"), "healthy")));
     json_decref(answer);
     answer = ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"crashes\"}\n");
@@ -154,7 +163,8 @@ END_TEST
 START_TEST(a_client_that_sends_its_end_still_gets_its_answers)
 {
     int fd = client();
-    ck_assert_int_eq(control_send_text(fd, PING PING "{\"jsonrpc\":"), 0); /* and half a line, which is nobody's */
+    ck_assert_int_eq(control_send_text(fd, PING PING "{\"jsonrpc\":"),
+                     0); /* and half a line, which is nobody's */
     shutdown(fd, SHUT_WR);
     json_decref(read_answer(fd));
     json_decref(read_answer(fd));
@@ -170,7 +180,8 @@ START_TEST(many_requests_in_one_write_are_answered_in_order)
     size_t length = 0;
     int fd = client();
     for (int i = 0; i < COUNT; i++)
-        length += (size_t)sprintf(requests + length, "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"ping\"}\n", i);
+        length += (size_t)sprintf(requests + length,
+                                  "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"ping\"}\n", i);
     ck_assert_int_eq(control_send(fd, requests, length), 0);
     expect_service();
     for (int i = 0; i < COUNT; i++) {
@@ -186,14 +197,15 @@ START_TEST(what_changes_something_is_logged_with_who_asked)
 {
     char log[4096] = "", expected[128];
     int fd = client();
-    expect_error(ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"stop\",\"params\":[\"no\\nsuch\"]}\n"),
-                 CONTROL_ERROR_PARAMS, "no channel 'no?such'; there are: engine");
+    expect_error(
+        ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"stop\",\"params\":[\"no\\nsuch\"]}\n"),
+        CONTROL_ERROR_PARAMS, "no channel 'no?such'; there are: engine");
     json_decref(ask(fd, PING));
     int file = open(daemon_.log, O_RDONLY | O_CLOEXEC);
     ck_assert_int_gt(read(file, log, sizeof log - 1), 0);
     close(file);
-    snprintf(expected, sizeof expected, "pid %d, uid %u, gid %u: stop no?such: refused: no channel", getpid(), getuid(),
-             getgid());
+    snprintf(expected, sizeof expected, "pid %d, uid %u, gid %u: stop no?such: refused: no channel",
+             getpid(), getuid(), getgid());
     ck_assert_msg(strstr(log, expected) != NULL, "'%s' is not in: %s", expected, log);
     ck_assert_ptr_null(strstr(log, "ping"));
     close(fd);
@@ -209,8 +221,10 @@ static const struct {
 } confused[] = {
     {"hello", CONTROL_ERROR_PARSE, "not JSON"},
     {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"", CONTROL_ERROR_PARSE, "not JSON"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}", CONTROL_ERROR_PARSE, "duplicate"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"p\xff\xfe\"}", CONTROL_ERROR_PARSE, "decode byte 0xff"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}", CONTROL_ERROR_PARSE,
+     "duplicate"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"p\xff\xfe\"}", CONTROL_ERROR_PARSE,
+     "decode byte 0xff"},
     {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"pi\\u0000ng\"}", CONTROL_ERROR_PARSE, "NUL"},
     {"{\"jsonrpc\":\"2.0\",\"id\":1e999,\"method\":\"ping\"}", CONTROL_ERROR_PARSE, "not JSON"},
     {"[]", CONTROL_ERROR_REQUEST, "batch"},
@@ -220,17 +234,22 @@ static const struct {
     {"{\"jsonrpc\":2.0,\"id\":1,\"method\":\"ping\"}", CONTROL_ERROR_REQUEST, "jsonrpc"},
     {"{\"jsonrpc\":\"2.0\",\"id\":1}", CONTROL_ERROR_REQUEST, "method"},
     {"{\"jsonrpc\":\"2.0\",\"id\":[],\"method\":\"ping\"}", CONTROL_ERROR_REQUEST, "id"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":7}", CONTROL_ERROR_REQUEST, "params"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"Ping\"}", CONTROL_ERROR_METHOD, "ping, status, check"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"verify\"}", CONTROL_ERROR_METHOD, "no verb 'verify'"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":[1]}", CONTROL_ERROR_PARAMS, "no parameters"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":{\"chanel\":\"engine\"}}", CONTROL_ERROR_PARAMS,
-     "channel"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":[\"engine\",\"b\"]}", CONTROL_ERROR_PARAMS,
-     "one parameter"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"restart\"}", CONTROL_ERROR_PARAMS, "needs a channel"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"crashes\",\"params\":[\"x\"]}", CONTROL_ERROR_PARAMS,
-     "no channel 'x'"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":7}", CONTROL_ERROR_REQUEST,
+     "params"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"Ping\"}", CONTROL_ERROR_METHOD,
+     "ping, status, check"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"verify\"}", CONTROL_ERROR_METHOD,
+     "no verb 'verify'"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":[1]}", CONTROL_ERROR_PARAMS,
+     "no parameters"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":{\"chanel\":\"engine\"}}",
+     CONTROL_ERROR_PARAMS, "channel"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":[\"engine\",\"b\"]}",
+     CONTROL_ERROR_PARAMS, "one parameter"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"restart\"}", CONTROL_ERROR_PARAMS,
+     "needs a channel"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"crashes\",\"params\":[\"x\"]}",
+     CONTROL_ERROR_PARAMS, "no channel 'x'"},
 };
 
 START_TEST(confused_requests_get_an_error_that_helps)
@@ -303,7 +322,8 @@ START_TEST(a_line_of_a_megabyte_is_refused_and_the_connection_closed)
     static char megabyte[1 << 20];
     memset(megabyte, 'x', sizeof megabyte);
     int fd = client();
-    ck_assert_int_eq(control_send(fd, megabyte, sizeof megabyte), 0); /* all of it is taken, so the error is seen */
+    ck_assert_int_eq(control_send(fd, megabyte, sizeof megabyte),
+                     0); /* all of it is taken, so the error is seen */
     expect_error(read_answer(fd), CONTROL_ERROR_REQUEST, "at most 65536 bytes");
     ck_assert_int_eq(control_wait_end(fd, 2000), 0);
     expect_service();
@@ -330,7 +350,8 @@ START_TEST(a_client_that_never_reads_is_dropped_and_disturbs_nobody)
     static const char request[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n";
     monotonic begun = monotonic_now();
     int fd = client();
-    while (send(fd, request, sizeof request - 1, MSG_NOSIGNAL) > 0) /* until nothing more is taken from it */
+    while (send(fd, request, sizeof request - 1, MSG_NOSIGNAL) >
+           0) /* until nothing more is taken from it */
         ;
     ck_assert_int_eq(errno, EAGAIN);
     expect_service();
@@ -356,11 +377,13 @@ START_TEST(large_answers_that_nobody_reads_cost_the_oldest_first)
     ck_assert_msg(control_daemon_start(&daemon_) == 0, "%s", daemon_.why);
     for (int i = 0; i < COUNT; i++) {
         struct pollfd begun = {.fd = fds[i] = client(), .events = POLLIN};
-        ck_assert_int_eq(control_send_text(fds[i], "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n"), 0);
+        ck_assert_int_eq(
+            control_send_text(fds[i], "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n"), 0);
         ck_assert_int_eq(poll(&begun, 1, 5000), 1); /* its answer has begun to arrive */
     }
     expect_service();
-    ck_assert_int_eq(control_read_line(fds[0], line, sizeof line), 0); /* dropped: its answer ends in the middle */
+    ck_assert_int_eq(control_read_line(fds[0], line, sizeof line),
+                     0); /* dropped: its answer ends in the middle */
     long length = control_read_line(fds[COUNT - 1], line, sizeof line);
     ck_assert_int_gt(length, 2 << 20);
     ck_assert_int_gt(COUNT * length, 64 << 20); /* or this test would show nothing */
@@ -419,7 +442,8 @@ START_TEST(without_descriptors_it_waits_and_does_not_spin)
         fds[i] = client();
     json_decref(ask(first, PING));
     unsigned long long used = control_daemon_cpu_ns(&daemon_);
-    nanosleep(&(struct timespec){.tv_nsec = 600 * 1000 * 1000}, NULL); /* time in which a spinning loop would show */
+    nanosleep(&(struct timespec){.tv_nsec = 600 * 1000 * 1000},
+              NULL); /* time in which a spinning loop would show */
     ck_assert_uint_lt(control_daemon_cpu_ns(&daemon_) - used, 200 * NS_PER_MS);
     json_decref(ask(first, PING));
     for (int i = 0; i < 24; i++)
@@ -459,7 +483,8 @@ int main(void)
     tcase_add_test(tests, a_client_that_sends_its_end_still_gets_its_answers);
     tcase_add_test(tests, many_requests_in_one_write_are_answered_in_order);
     tcase_add_test(tests, what_changes_something_is_logged_with_who_asked);
-    tcase_add_loop_test(tests, confused_requests_get_an_error_that_helps, 0, sizeof confused / sizeof confused[0]);
+    tcase_add_loop_test(tests, confused_requests_get_an_error_that_helps, 0,
+                        sizeof confused / sizeof confused[0]);
     tcase_add_test(tests, zero_bytes_are_an_error_and_no_more);
     tcase_add_test(tests, deep_nesting_is_an_error_and_no_more);
     tcase_add_test(tests, the_longest_line_is_taken_and_a_byte_more_is_not);

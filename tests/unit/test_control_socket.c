@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket's path. The story: a daemon makes its socket with exactly the mode that was asked for, whatever
- * the umask; it clears away what a dead daemon left, never displaces a living one, and at its end removes its own
- * socket and nobody else's. */
+/* The control socket's path. The story: a daemon makes its socket with exactly the mode that was
+ * asked for, whatever the umask; it clears away what a dead daemon left, never displaces a living
+ * one, and at its end removes its own socket and nobody else's. */
 #include <check.h>
 #include <errno.h>
 #include <grp.h>
@@ -47,8 +47,9 @@ static bool answers(void)
     if (fd < 0)
         return false;
     char line[512];
-    bool answered = control_send_text(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n") == 0 &&
-                    control_read_line(fd, line, sizeof line) > 0;
+    bool answered =
+        control_send_text(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n") == 0 &&
+        control_read_line(fd, line, sizeof line) > 0;
     close(fd);
     return answered;
 }
@@ -137,7 +138,8 @@ START_TEST(an_unknown_group_is_an_error_and_leaves_nothing_behind)
     struct settings settings = {.control_mode = 0660, .control_group = "no-such-group-here"};
     struct control_socket sock;
     char why[256] = "";
-    snprintf(settings.control_socket, sizeof settings.control_socket, "%s/control.sock", daemon_.folder);
+    snprintf(settings.control_socket, sizeof settings.control_socket, "%s/control.sock",
+             daemon_.folder);
     ck_assert_int_lt(control_socket_open(&settings, &sock, why, sizeof why), 0);
     ck_assert_ptr_nonnull(strstr(why, "no group 'no-such-group-here'"));
     ck_assert_int_eq(access(settings.control_socket, F_OK), -1);
@@ -159,7 +161,8 @@ START_TEST(the_group_is_as_set)
     ck_assert_ptr_nonnull(group);
     gid_t expected = group->gr_gid;
     snprintf(settings.control_group, sizeof settings.control_group, "%s", group->gr_name);
-    snprintf(settings.control_socket, sizeof settings.control_socket, "%s/control.sock", daemon_.folder);
+    snprintf(settings.control_socket, sizeof settings.control_socket, "%s/control.sock",
+             daemon_.folder);
     ck_assert_msg(control_socket_open(&settings, &sock, why, sizeof why) == 0, "%s", why);
     ck_assert_int_eq(lstat(settings.control_socket, &info), 0);
     ck_assert_uint_eq(info.st_gid, expected);

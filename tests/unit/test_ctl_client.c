@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* holdfastctl when things are not as they should be. The story: every way in which nobody can be asked ends with exit
- * status 3 and a sentence that says which socket and what to do; a supervisor that says no ends with 1; a wrong command
- * line with 2; and nothing of it takes longer than the timeout. */
+/* holdfastctl when things are not as they should be. The story: every way in which nobody can be
+ * asked ends with exit status 3 and a sentence that says which socket and what to do; a supervisor
+ * that says no ends with 1; a wrong command line with 2; and nothing of it takes longer than the
+ * timeout. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -124,7 +125,8 @@ static const struct {
     {"SSH-2.0-OpenSSH\r\n", "no holdfastd"},
     {"[]\n", "no holdfastd"},
     {"{\"jsonrpc\":\"2.0\",\"id\":1}\n", "no holdfastd"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32001,\"message\":\"512 clients\"}}\n", "512 clients"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32001,\"message\":\"512 clients\"}}\n",
+     "512 clients"},
 };
 
 START_TEST(a_peer_that_is_something_else)
@@ -136,7 +138,8 @@ START_TEST(a_peer_that_is_something_else)
         char request[512];
         int connection = accept(fd, NULL, NULL);
         const char *answer = strangers[_i].answer;
-        if (read(connection, request, sizeof request) <= 0 || write(connection, answer, strlen(answer)) < 0)
+        if (read(connection, request, sizeof request) <= 0 ||
+            write(connection, answer, strlen(answer)) < 0)
             _exit(1);
         _exit(0);
     }
@@ -229,7 +232,8 @@ static int run_parse(void *context)
         argv[argc++] = word;
     int status = ctl_options_parse(argc, argv, &parse->command);
     if (status == CTL_OK)
-        printf("%d:%s:%s", parse->command.argc, parse->command.argc > 0 ? parse->command.argv[0] : "",
+        printf("%d:%s:%s", parse->command.argc,
+               parse->command.argc > 0 ? parse->command.argv[0] : "",
                parse->command.argc > 1 ? parse->command.argv[1] : "");
     return status;
 }
@@ -251,7 +255,8 @@ START_TEST(options_are_understood_on_both_sides_of_the_verb)
     ck_assert_int_eq(capture(run_parse, &parse), CTL_OK);
     ck_assert_int_eq(parse.command.verb, VERB_status);
     ck_assert_str_eq(parse.command.channel, "engine");
-    ck_assert(parse.command.options.json && parse.command.options.no_wait && !parse.command.options.colour);
+    ck_assert(parse.command.options.json && parse.command.options.no_wait &&
+              !parse.command.options.colour);
     ck_assert_uint_eq(parse.command.options.timeout_ns, 30 * NS_PER_S);
     ck_assert_str_eq(parse.command.options.socket, "/from/environment");
     strcpy(parse.text, "reset-failed --socket /from/line engine");
@@ -275,10 +280,12 @@ int main(void)
     tcase_add_test(tests, a_socket_left_behind);
     tcase_add_test(tests, a_path_that_is_too_long);
     tcase_add_test(tests, a_peer_that_never_answers);
-    tcase_add_loop_test(tests, a_peer_that_is_something_else, 0, sizeof strangers / sizeof strangers[0]);
+    tcase_add_loop_test(tests, a_peer_that_is_something_else, 0,
+                        sizeof strangers / sizeof strangers[0]);
     tcase_add_test(tests, permission_denied_names_the_group);
     tcase_add_test(tests, a_living_daemon);
-    tcase_add_loop_test(tests, wrong_lines_say_what_would_be_right, 0, sizeof lines / sizeof lines[0]);
+    tcase_add_loop_test(tests, wrong_lines_say_what_would_be_right, 0,
+                        sizeof lines / sizeof lines[0]);
     tcase_add_test(tests, options_are_understood_on_both_sides_of_the_verb);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

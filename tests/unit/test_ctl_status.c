@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What holdfastctl prints for people, from fixed results. The story: a wall of channels with what needs attention
- * below it; one channel in detail; check; crashes; and a supervisor that tells nonsense, which may look odd but never
- * breaks a terminal or the program. */
+/* What holdfastctl prints for people, from fixed results. The story: a wall of channels with what
+ * needs attention below it; one channel in detail; check; crashes; and a supervisor that tells
+ * nonsense, which may look odd but never breaks a terminal or the program. */
 #include <check.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -13,30 +13,45 @@
 #include "supervisor/ctl/ctl_text.h"
 
 static const char status_json[] =
-    "{\"supervisor\":{\"pid\":4711,\"version\":\"0.1.0\",\"uptime_s\":11570.5,\"stopping\":false},\"channels\":["
-    "{\"name\":\"engine\",\"state\":\"RUNNING\",\"state_since_s\":11569.2,\"cause\":\"ready\",\"wanted\":true,"
-    "\"listen\":\"127.0.0.1:26000\",\"pid\":4720,\"generation\":7,\"restarts\":2,\"deaths_in_a_row\":0,"
-    "\"last_death\":{\"time\":1760000000.25,\"age_s\":190,\"cause\":\"crash\",\"signal\":\"SIGSEGV\","
+    "{\"supervisor\":{\"pid\":4711,\"version\":\"0.1.0\",\"uptime_s\":11570.5,\"stopping\":false},"
+    "\"channels\":["
+    "{\"name\":\"engine\",\"state\":\"RUNNING\",\"state_since_s\":11569.2,\"cause\":\"ready\","
+    "\"wanted\":true,"
+    "\"listen\":\"127.0.0.1:26000\",\"pid\":4720,\"generation\":7,\"restarts\":2,\"deaths_in_a_"
+    "row\":0,"
+    "\"last_death\":{\"time\":1760000000.25,\"age_s\":190,\"cause\":\"crash\",\"signal\":"
+    "\"SIGSEGV\","
     "\"exit_status\":null,\"generation\":6},\"next_start_ms\":null,"
-    "\"counters\":{\"received\":12345678,\"received_bytes\":9876542400,\"kernel_dropped\":0,\"truncated\":1,"
-    "\"relayed\":12345678,\"relay_dropped\":0,\"relay_repeated\":3,\"decimated\":2469135,\"decimate_lost\":0,"
-    "\"recorded\":12345600,\"record_lost\":0,\"quarantined\":0,\"restarts\":2},\"counters_current\":true,"
+    "\"counters\":{\"received\":12345678,\"received_bytes\":9876542400,\"kernel_dropped\":0,"
+    "\"truncated\":1,"
+    "\"relayed\":12345678,\"relay_dropped\":0,\"relay_repeated\":3,\"decimated\":2469135,"
+    "\"decimate_lost\":0,"
+    "\"recorded\":12345600,\"record_lost\":0,\"quarantined\":0,\"restarts\":2},\"counters_"
+    "current\":true,"
     "\"rate\":{\"datagrams_per_s\":19998.4,\"bytes_per_s\":15998720.0},\"stall_tolerance_s\":2.09,"
     "\"ring_lasts_s\":2.09,\"receive_buffer_lasts_s\":1.2,\"receive_buffer_bytes\":33554432,"
-    "\"relays\":[{\"name\":\"display\",\"to\":\"239.1.1.1:6000\",\"sent\":12345678,\"dropped\":0,\"repeated\":3}],"
-    "\"decimates\":[{\"name\":\"slow\",\"to\":\"239.1.1.2:6001\",\"sent\":2469135,\"dropped\":5,\"repeated\":0,"
+    "\"relays\":[{\"name\":\"display\",\"to\":\"239.1.1.1:6000\",\"sent\":12345678,\"dropped\":0,"
+    "\"repeated\":3}],"
+    "\"decimates\":[{\"name\":\"slow\",\"to\":\"239.1.1.2:6001\",\"sent\":2469135,\"dropped\":5,"
+    "\"repeated\":0,"
     "\"keep_every\":5}],"
-    "\"log\":{\"state\":\"open\",\"segment\":\"engine-00000000000000000000-20260117T120000Z.avro.open\","
-    "\"committed_bytes\":12897485,\"durable_bytes\":12582912,\"next_seq\":12345600,\"trouble\":null},"
+    "\"log\":{\"state\":\"open\",\"segment\":\"engine-00000000000000000000-20260117T120000Z.avro."
+    "open\","
+    "\"committed_bytes\":12897485,\"durable_bytes\":12582912,\"next_seq\":12345600,\"trouble\":"
+    "null},"
     "\"ring\":{\"mapping\":\"double\",\"reason\":\"\",\"capacity_bytes\":33554432,\"pending\":78}},"
-    "{\"name\":\"gps\",\"state\":\"BACKOFF\",\"state_since_s\":0.25,\"cause\":\"bind: Address already in use\","
-    "\"wanted\":true,\"listen\":\"[::1]:26001\",\"pid\":null,\"generation\":0,\"restarts\":0,\"deaths_in_a_row\":0,"
-    "\"last_death\":null,\"next_start_ms\":2300,\"counters\":{\"received\":0,\"kernel_dropped\":17},\"rate\":null,"
+    "{\"name\":\"gps\",\"state\":\"BACKOFF\",\"state_since_s\":0.25,\"cause\":\"bind: Address "
+    "already in use\","
+    "\"wanted\":true,\"listen\":\"[::1]:26001\",\"pid\":null,\"generation\":0,\"restarts\":0,"
+    "\"deaths_in_a_row\":0,"
+    "\"last_death\":null,\"next_start_ms\":2300,\"counters\":{\"received\":0,\"kernel_dropped\":17}"
+    ",\"rate\":null,"
     "\"stall_tolerance_s\":null,\"relays\":[],\"decimates\":[],\"log\":null,"
     "\"ring\":{\"mapping\":\"none\",\"reason\":\"\",\"capacity_bytes\":33554432,\"pending\":0}},"
     "{\"name\":\"old\",\"state\":\"STOPPED\",\"state_since_s\":65,\"cause\":\"an operator stopped "
     "it\",\"wanted\":false,"
-    "\"counters\":{},\"rate\":null,\"log\":{\"state\":\"trouble\",\"segment\":null,\"trouble\":\"No space left\"},"
+    "\"counters\":{},\"rate\":null,\"log\":{\"state\":\"trouble\",\"segment\":null,\"trouble\":"
+    "\"No space left\"},"
     "\"ring\":{}}]}";
 
 /* ---- a result in, text out ---- */
@@ -51,7 +66,8 @@ static char *render(void (*report)(FILE *, const json_t *, bool), const json_t *
     return text;
 }
 
-static void expect(void (*report)(FILE *, const json_t *, bool), json_t *result, bool colour, const char *expected)
+static void expect(void (*report)(FILE *, const json_t *, bool), json_t *result, bool colour,
+                   const char *expected)
 {
     ck_assert_ptr_nonnull(result);
     char *text = render(report, result, colour);
@@ -75,16 +91,17 @@ static json_t *channel(size_t index)
 
 START_TEST(wall_of_channels)
 {
-    expect(ctl_report_status, status(), false,
-           "holdfastd 0.1.0, pid 4711, up for 3 h 12 min\n"
-           "\n"
-           "CHANNEL  STATE           FOR    RECEIVED      RATE    RECORDED  PENDING  LOST  RESTARTS\n"
-           "engine   RUNNING  3 h 12 min  12,345,678  19,998/s  12,345,600       78     0         2\n"
-           "gps      BACKOFF      250 ms           0         -           -        0    17         0\n"
-           "old      STOPPED   1 min 5 s           0         -           0        0     0         0\n"
-           "\n"
-           "gps: BACKOFF, next start in 2.3 s: bind: Address already in use\n"
-           "old: not recording: No space left\n");
+    expect(
+        ctl_report_status, status(), false,
+        "holdfastd 0.1.0, pid 4711, up for 3 h 12 min\n"
+        "\n"
+        "CHANNEL  STATE           FOR    RECEIVED      RATE    RECORDED  PENDING  LOST  RESTARTS\n"
+        "engine   RUNNING  3 h 12 min  12,345,678  19,998/s  12,345,600       78     0         2\n"
+        "gps      BACKOFF      250 ms           0         -           -        0    17         0\n"
+        "old      STOPPED   1 min 5 s           0         -           0        0     0         0\n"
+        "\n"
+        "gps: BACKOFF, next start in 2.3 s: bind: Address already in use\n"
+        "old: not recording: No space left\n");
 }
 END_TEST
 
@@ -106,15 +123,18 @@ START_TEST(one_channel_in_detail)
            "engine\n"
            "  state         RUNNING for 3 h 12 min: ready\n"
            "  worker        pid 4720, generation 7, 2 restarts\n"
-           "  last death    crash, SIGSEGV, generation 6, 3 min 10 s ago ('holdfastctl crashes engine' shows more)\n"
+           "  last death    crash, SIGSEGV, generation 6, 3 min 10 s ago ('holdfastctl crashes "
+           "engine' shows more)\n"
            "  listens on    127.0.0.1:26000, kernel buffer 32.0 MiB\n"
            "  rate          19,998/s, 15.3 MiB/s\n"
-           "  stall         at this rate the ring lasts 2.0 s without recording, the kernel buffer about 1.2 s "
+           "  stall         at this rate the ring lasts 2.0 s without recording, the kernel buffer "
+           "about 1.2 s "
            "without a "
            "worker\n"
            "  ring          32.0 MiB, mapping double, 78 pending\n"
            "  log           engine-00000000000000000000-20260117T120000Z.avro.open\n"
-           "                12.3 MiB written, 12.0 MiB of them on disk for certain, next seq 12345600\n"
+           "                12.3 MiB written, 12.0 MiB of them on disk for certain, next seq "
+           "12345600\n"
            "\n"
            "  DESTINATION  TO              GETS                  SENT  DROPPED  REPEATED\n"
            "  display      239.1.1.1:6000  every datagram  12,345,678        0         3\n"
@@ -122,26 +142,36 @@ START_TEST(one_channel_in_detail)
            "\n"
            "  COUNTER                 VALUE  UNIT       MEANING\n"
            "  received           12,345,678  datagrams  taken from the socket and numbered\n"
-           "  received_bytes  9,876,542,400  bytes      payload bytes of the received datagrams, after cutting\n"
-           "  kernel_dropped              0  datagrams  dropped by the kernel before holdfast could take them (socket "
+           "  received_bytes  9,876,542,400  bytes      payload bytes of the received datagrams, "
+           "after cutting\n"
+           "  kernel_dropped              0  datagrams  dropped by the kernel before holdfast "
+           "could take them (socket "
            "buffer full)\n"
            "  truncated                   1  datagrams  received longer than max_datagram and cut\n"
-           "  relayed            12,345,678  datagrams  handed to the kernel on full-rate destinations, summed "
+           "  relayed            12,345,678  datagrams  handed to the kernel on full-rate "
+           "destinations, summed "
            "over them\n"
-           "  relay_dropped               0  datagrams  not accepted by the kernel on a full-rate destination, summed "
+           "  relay_dropped               0  datagrams  not accepted by the kernel on a full-rate "
+           "destination, summed "
            "over them\n"
-           "  relay_repeated              3  datagrams  possibly sent twice because a worker died between sending and "
+           "  relay_repeated              3  datagrams  possibly sent twice because a worker died "
+           "between sending and "
            "noting it\n"
-           "  decimated           2,469,135  datagrams  sent on decimated destinations, summed over them\n"
-           "  decimate_lost               0  datagrams  chosen or choosable for a decimated destination but "
+           "  decimated           2,469,135  datagrams  sent on decimated destinations, summed "
+           "over them\n"
+           "  decimate_lost               0  datagrams  chosen or choosable for a decimated "
+           "destination but "
            "overwritten "
            "or refused before\n"
            "  recorded           12,345,600  datagrams  committed to the log\n"
-           "  record_lost                 0  datagrams  received but overwritten in the ring before they could be "
+           "  record_lost                 0  datagrams  received but overwritten in the ring "
+           "before they could be "
            "recorded\n"
-           "  quarantined                 0  datagrams  recorded with the quarantine flag and not relayed, for killing "
+           "  quarantined                 0  datagrams  recorded with the quarantine flag and not "
+           "relayed, for killing "
            "workers\n"
-           "  restarts                    2  workers    started after another worker of the channel ended by itself\n");
+           "  restarts                    2  workers    started after another worker of the "
+           "channel ended by itself\n");
 }
 END_TEST
 
@@ -149,14 +179,15 @@ START_TEST(a_channel_that_waits_says_when_and_why)
 {
     json_t *gps = channel(1);
     char *text = render(ctl_report_channel, gps, false);
-    static const char expected[] = "gps\n"
-                                   "  state         BACKOFF for 250 ms: bind: Address already in use\n"
-                                   "  next start    in 2.3 s\n"
-                                   "  worker        none, 0 restarts\n"
-                                   "  last death    none\n"
-                                   "  listens on    [::1]:26001, kernel buffer 0 B\n"
-                                   "  ring          32.0 MiB, mapping none, 0 pending\n"
-                                   "  log           not recorded\n";
+    static const char expected[] =
+        "gps\n"
+        "  state         BACKOFF for 250 ms: bind: Address already in use\n"
+        "  next start    in 2.3 s\n"
+        "  worker        none, 0 restarts\n"
+        "  last death    none\n"
+        "  listens on    [::1]:26001, kernel buffer 0 B\n"
+        "  ring          32.0 MiB, mapping none, 0 pending\n"
+        "  log           not recorded\n";
     ck_assert_msg(strncmp(text, expected, strlen(expected)) == 0, "%s", text);
     free(text);
     json_decref(gps);
@@ -169,8 +200,10 @@ START_TEST(check_says_what_is_wrong)
            "healthy: every channel that should run is RUNNING\n");
     expect(ctl_report_check,
            json_loads("{\"healthy\":false,\"problems\":["
-                      "{\"channel\":\"gps\",\"kind\":\"not_running\",\"state\":\"BACKOFF\",\"cause\":\"bind failed\"},"
-                      "{\"channel\":\"old\",\"kind\":\"degraded\",\"state\":\"RUNNING\",\"cause\":\"disk full\"}]}",
+                      "{\"channel\":\"gps\",\"kind\":\"not_running\",\"state\":\"BACKOFF\","
+                      "\"cause\":\"bind failed\"},"
+                      "{\"channel\":\"old\",\"kind\":\"degraded\",\"state\":\"RUNNING\",\"cause\":"
+                      "\"disk full\"}]}",
                       0, NULL),
            false, "gps is BACKOFF: bind failed\nwarning: old is not recording: disk full\n");
 }
@@ -178,37 +211,44 @@ END_TEST
 
 START_TEST(crashes_tell_the_whole_story)
 {
-    expect(ctl_report_crashes, json_loads("{\"crashes\":[],\"omitted\":0}", 0, NULL), false, "no worker has died\n");
+    expect(ctl_report_crashes, json_loads("{\"crashes\":[],\"omitted\":0}", 0, NULL), false,
+           "no worker has died\n");
     setenv("TZ", "UTC", 1);
     tzset();
-    expect(ctl_report_crashes,
-           json_loads("{\"crashes\":[{\"time\":1760000000.25,\"age_s\":190,\"cause\":\"crash\",\"signal\":\"SIGABRT\","
-                      "\"exit_status\":null,\"generation\":6,\"channel\":\"engine\",\"pid\":99,\"lived_s\":61,"
-                      "\"hung_thread\":null,\"work\":{\"record\":{\"first\":100,\"end\":101}},\"takeover_ms\":0.31,"
-                      "\"waited\":12,\"kernel_dropped\":0,\"thread\":\"recorder\",\"address\":\"0x0\","
-                      "\"text\":\"a >= b\",\"frames\":[{\"address\":\"0x1a2b\",\"name\":\"recorder_commit\"},"
-                      "{\"address\":\"0x99\",\"name\":\"\"}]},"
-                      "{\"time\":1760000000,\"age_s\":191,\"cause\":\"exit\",\"signal\":null,\"exit_status\":3,"
-                      "\"generation\":5,\"channel\":\"gps\",\"pid\":98,\"lived_s\":0.5,\"hung_thread\":null,"
-                      "\"work\":{},"
-                      "\"takeover_ms\":null,\"waited\":0,\"kernel_dropped\":0}],\"omitted\":4}",
-                      0, NULL),
-           false,
-           "engine: crash, SIGABRT, pid 99, generation 6\n"
-           "  when        2025-10-09 08:53:20 +0000, 3 min 10 s ago; it had lived 1 min 1 s\n"
-           "  thread      recorder\n"
-           "  said        a >= b\n"
-           "  address     0x0\n"
-           "  in work     record was at seq 100\n"
-           "  takeover    after 0.31 ms; 12 datagrams waited meanwhile, 0 were dropped by the kernel\n"
-           "  frames      #0 0x1a2b recorder_commit\n"
-           "              #1 0x99\n"
-           "\n"
-           "gps: exit, status 3, pid 98, generation 5\n"
-           "  when        2025-10-09 08:53:20 +0000, 3 min 11 s ago; it had lived 500 ms\n"
-           "  takeover    no successor has taken over yet\n"
-           "\n"
-           "4 older ones are not shown: 'holdfastctl crashes CHANNEL' shows one channel's\n");
+    expect(
+        ctl_report_crashes,
+        json_loads(
+            "{\"crashes\":[{\"time\":1760000000.25,\"age_s\":190,\"cause\":\"crash\",\"signal\":"
+            "\"SIGABRT\","
+            "\"exit_status\":null,\"generation\":6,\"channel\":\"engine\",\"pid\":99,\"lived_s\":"
+            "61,"
+            "\"hung_thread\":null,\"work\":{\"record\":{\"first\":100,\"end\":101}},\"takeover_"
+            "ms\":0.31,"
+            "\"waited\":12,\"kernel_dropped\":0,\"thread\":\"recorder\",\"address\":\"0x0\","
+            "\"text\":\"a >= b\",\"frames\":[{\"address\":\"0x1a2b\",\"name\":\"recorder_commit\"},"
+            "{\"address\":\"0x99\",\"name\":\"\"}]},"
+            "{\"time\":1760000000,\"age_s\":191,\"cause\":\"exit\",\"signal\":null,\"exit_status\":"
+            "3,"
+            "\"generation\":5,\"channel\":\"gps\",\"pid\":98,\"lived_s\":0.5,\"hung_thread\":null,"
+            "\"work\":{},"
+            "\"takeover_ms\":null,\"waited\":0,\"kernel_dropped\":0}],\"omitted\":4}",
+            0, NULL),
+        false,
+        "engine: crash, SIGABRT, pid 99, generation 6\n"
+        "  when        2025-10-09 08:53:20 +0000, 3 min 10 s ago; it had lived 1 min 1 s\n"
+        "  thread      recorder\n"
+        "  said        a >= b\n"
+        "  address     0x0\n"
+        "  in work     record was at seq 100\n"
+        "  takeover    after 0.31 ms; 12 datagrams waited meanwhile, 0 were dropped by the kernel\n"
+        "  frames      #0 0x1a2b recorder_commit\n"
+        "              #1 0x99\n"
+        "\n"
+        "gps: exit, status 3, pid 98, generation 5\n"
+        "  when        2025-10-09 08:53:20 +0000, 3 min 11 s ago; it had lived 500 ms\n"
+        "  takeover    no successor has taken over yet\n"
+        "\n"
+        "4 older ones are not shown: 'holdfastctl crashes CHANNEL' shows one channel's\n");
 }
 END_TEST
 
@@ -218,19 +258,23 @@ static const char *const nonsense[] = {
     "[]",
     "null",
     "{\"supervisor\":[],\"channels\":[{},[],null,7]}",
-    "{\"supervisor\":{\"pid\":-1,\"uptime_s\":1e308},\"channels\":[{\"name\":\"\\u001b[2J\\u0007\",\"state\":7,"
-    "\"state_since_s\":-5,\"wanted\":true,\"cause\":\"a\\nb\",\"next_start_ms\":-9223372036854775808,"
+    "{\"supervisor\":{\"pid\":-1,\"uptime_s\":1e308},\"channels\":[{\"name\":\"\\u001b[2J\\u0007\","
+    "\"state\":7,"
+    "\"state_since_s\":-5,\"wanted\":true,\"cause\":\"a\\nb\",\"next_start_ms\":-"
+    "9223372036854775808,"
     "\"rate\":{\"datagrams_per_s\":1e300,\"bytes_per_s\":-1e300},\"counters\":{\"received\":-1,"
-    "\"kernel_dropped\":9223372036854775807,\"record_lost\":9223372036854775807},\"log\":{\"trouble\":\"\\u001b\"},"
+    "\"kernel_dropped\":9223372036854775807,\"record_lost\":9223372036854775807},\"log\":{"
+    "\"trouble\":\"\\u001b\"},"
     "\"last_death\":{\"age_s\":1e300},\"ring_lasts_s\":1e300,\"receive_buffer_lasts_s\":-1,"
-    "\"relays\":[{\"keep_every\":9223372036854775807}],\"frames\":[{}]}],\"crashes\":[{\"time\":1e300,"
+    "\"relays\":[{\"keep_every\":9223372036854775807}],\"frames\":[{}]}],\"crashes\":[{\"time\":"
+    "1e300,"
     "\"takeover_ms\":-1,\"work\":{\"relay\":{}},\"frames\":[7]}],\"problems\":[{}]}",
 };
 
 START_TEST(nonsense_never_reaches_the_terminal)
 {
-    static void (*const reports[])(FILE *, const json_t *, bool) = {ctl_report_status, ctl_report_channel,
-                                                                   ctl_report_check, ctl_report_crashes};
+    static void (*const reports[])(FILE *, const json_t *, bool) = {
+        ctl_report_status, ctl_report_channel, ctl_report_check, ctl_report_crashes};
     json_t *result = json_loads(nonsense[_i], JSON_DECODE_ANY, NULL);
     ck_assert_ptr_nonnull(result);
     for (size_t i = 0; i < sizeof reports / sizeof reports[0]; i++) {
@@ -256,7 +300,8 @@ int main(void)
     tcase_add_test(tests, a_channel_that_waits_says_when_and_why);
     tcase_add_test(tests, check_says_what_is_wrong);
     tcase_add_test(tests, crashes_tell_the_whole_story);
-    tcase_add_loop_test(tests, nonsense_never_reaches_the_terminal, 0, sizeof nonsense / sizeof nonsense[0]);
+    tcase_add_loop_test(tests, nonsense_never_reaches_the_terminal, 0,
+                        sizeof nonsense / sizeof nonsense[0]);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

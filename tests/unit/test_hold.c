@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The hold with real sockets and real memory: what it opens works over IPv4, IPv6 and multicast on lo; what it can't
- * open is told with what to do; what it makes is sealed; nothing is leaked; and its descriptors can be carried over to
- * another hold by name alone, but never under a false name. */
+/* The hold with real sockets and real memory: what it opens works over IPv4, IPv6 and multicast on
+ * lo; what it can't open is told with what to do; what it makes is sealed; nothing is leaked; and
+ * its descriptors can be carried over to another hold by name alone, but never under a false name.
+ */
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
@@ -63,7 +64,8 @@ static struct channel_spec *make_spec(const char *listen, uint32_t relays, uint3
     return spec;
 }
 
-static void set_destination(struct channel_spec *spec, uint32_t index, const char *to, const char *interface)
+static void set_destination(struct channel_spec *spec, uint32_t index, const char *to,
+                            const char *interface)
 {
     struct destination_spec *destination = &spec->destinations[index];
     snprintf(destination->name, sizeof destination->name, "to%u", index);
@@ -86,8 +88,8 @@ static void expect_text(int fd, const char *text)
     struct timeval limit = {.tv_sec = 5};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     ssize_t length = recv(fd, buffer, sizeof buffer, 0);
-    ck_assert_msg(length == (ssize_t)strlen(text) && memcmp(buffer, text, strlen(text)) == 0, "%zd: %s", length,
-                  strerror(errno));
+    ck_assert_msg(length == (ssize_t)strlen(text) && memcmp(buffer, text, strlen(text)) == 0,
+                  "%zd: %s", length, strerror(errno));
 }
 
 struct way {
@@ -130,7 +132,8 @@ START_TEST(datagrams_pass_from_a_destination_to_a_receiver)
 }
 END_TEST
 
-/* Linux sends no IPv6 multicast over lo (it has no multicast route there), so this looks at the membership itself. */
+/* Linux sends no IPv6 multicast over lo (it has no multicast route there), so this looks at the
+ * membership itself. */
 START_TEST(ipv6_groups_are_joined_at_their_interface)
 {
     static const char *const groups[] = {"[ff02::77:9%lo]", "[ff12::77:9]", "[ff15::77:9]"};
@@ -141,7 +144,8 @@ START_TEST(ipv6_groups_are_joined_at_their_interface)
     struct channel_spec *spec = make_spec(listen, 0, 0);
     strcpy(spec->interface, "lo");
     open_hold(&hold, spec);
-    ck_assert_int_gt((int)fd_read_small_file(AT_FDCWD, "/proc/net/igmp6", members, sizeof members), 0);
+    ck_assert_int_gt((int)fd_read_small_file(AT_FDCWD, "/proc/net/igmp6", members, sizeof members),
+                     0);
     const char *line = strstr(members, _i == 0   ? "ff020000000000000000000000770009"
                                        : _i == 1 ? "ff120000000000000000000000770009"
                                                  : "ff150000000000000000000000770009");
@@ -214,7 +218,8 @@ START_TEST(sockets_are_set_up_as_workers_need_them)
     open_hold(&hold, spec);
     ck_assert_int_eq(get_int(hold.rx, SOL_SOCKET, SO_TIMESTAMPNS), 1);
     ck_assert_int_eq(get_int(hold.rx, SOL_SOCKET, SO_RXQ_OVFL), 1);
-    ck_assert_int_eq(get_int(hold.rx, SOL_SOCKET, SO_REUSEADDR), 0); /* a second listener must be noticed */
+    ck_assert_int_eq(get_int(hold.rx, SOL_SOCKET, SO_REUSEADDR),
+                     0); /* a second listener must be noticed */
     ck_assert_int_eq(get_int(hold.rx, IPPROTO_UDP, 104 /* UDP_GRO */), 1);
     ck_assert_uint_ge(hold.receive_buffer, 1 << 16);
     ck_assert_int_eq(fcntl(hold.rx, F_GETFL) & O_NONBLOCK, 0);
@@ -278,12 +283,14 @@ START_TEST(a_ring_is_sealed_sized_and_sound)
     ck_assert_int_lt(ftruncate(hold.ring, 4096), 0);
     ck_assert_int_lt(ftruncate(hold.ring, about.st_size * 2), 0);
     ck_assert_int_lt(fcntl(hold.ring, F_ADD_SEALS, F_SEAL_WRITE), 0);
-    ck_assert_int_eq(channel_page_check(hold.page, channel_page_descriptors(hold.page, &hold.geometry), &hold.geometry,
-                                        "engine", &what),
+    ck_assert_int_eq(channel_page_check(hold.page,
+                                        channel_page_descriptors(hold.page, &hold.geometry),
+                                        &hold.geometry, "engine", &what),
                      0);
     ck_assert_uint_eq(atomic_load(&hold.page->published), 12345);
     int before = count_fds();
-    ck_assert_int_eq(hold_make_ring(&hold, spec, 7, why, sizeof why), 0); /* replaces the earlier one */
+    ck_assert_int_eq(hold_make_ring(&hold, spec, 7, why, sizeof why),
+                     0); /* replaces the earlier one */
     ck_assert_int_eq(count_fds(), before);
     ck_assert_uint_eq(atomic_load(&hold.page->published), 7);
     hold_close(&hold);
@@ -346,8 +353,8 @@ START_TEST(a_hold_is_restored_from_names_alone)
     hold_close(&hold);
     ck_assert_int_eq(hold_init(&restored, spec), 0);
     for (int i = 0; i < carried.count; i++)
-        ck_assert_msg(hold_adopt_fd(&restored, spec, carried.list[i].name, carried.list[i].fd) == 0, "%s",
-                      carried.list[i].name);
+        ck_assert_msg(hold_adopt_fd(&restored, spec, carried.list[i].name, carried.list[i].fd) == 0,
+                      "%s", carried.list[i].name);
     ck_assert_uint_eq(atomic_load(&restored.page->published), 99);
     ck_assert(!restored.ring_fresh);
     int rx = restored.rx;
@@ -371,14 +378,26 @@ START_TEST(a_descriptor_under_a_false_name_is_refused)
         const char *name;
         int fd;
     } lies[] = {
-        {"rx", hold.ring},           {"rx", hold.destinations[0]},    {"ring", hold.rx},
-        {"ring", hold.log},          {"out.0", hold.rx},              {"out.0", hold.destinations[1]},
-        {"out.2", hold.destinations[2]}, {"dec.0", hold.destinations[0]}, {"dec.1", hold.destinations[2]},
-        {"out.", hold.destinations[0]}, {"out.0x", hold.destinations[0]}, {"out.-1", hold.destinations[0]},
-        {"out.99999999999999999999", hold.destinations[0]}, {"log", hold.rx}, {"stored", hold.rx}, {"", hold.rx},
+        {"rx", hold.ring},
+        {"rx", hold.destinations[0]},
+        {"ring", hold.rx},
+        {"ring", hold.log},
+        {"out.0", hold.rx},
+        {"out.0", hold.destinations[1]},
+        {"out.2", hold.destinations[2]},
+        {"dec.0", hold.destinations[0]},
+        {"dec.1", hold.destinations[2]},
+        {"out.", hold.destinations[0]},
+        {"out.0x", hold.destinations[0]},
+        {"out.-1", hold.destinations[0]},
+        {"out.99999999999999999999", hold.destinations[0]},
+        {"log", hold.rx},
+        {"stored", hold.rx},
+        {"", hold.rx},
     };
     for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++)
-        ck_assert_msg(hold_adopt_fd(&other, spec, lies[i].name, lies[i].fd) == -EINVAL, "%s", lies[i].name);
+        ck_assert_msg(hold_adopt_fd(&other, spec, lies[i].name, lies[i].fd) == -EINVAL, "%s",
+                      lies[i].name);
     int twice = dup(hold.rx);
     ck_assert_int_eq(hold_adopt_fd(&other, spec, "rx", dup(hold.rx)), 0);
     ck_assert_int_eq(hold_adopt_fd(&other, spec, "rx", twice), -EINVAL);

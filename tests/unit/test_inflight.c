@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The receive path with real sockets: arm, recvmmsg(2), publish. Every length from 0 to beyond max_datagram, both
- * address families, kernel time, the kernel's drop counter to the datagram, and coalesced runs (UDP_GRO) taken apart
- * into the datagrams they were, also across the wrap. What a killed worker leaves is test_inflight_crash.c's story. */
+/* The receive path with real sockets: arm, recvmmsg(2), publish. Every length from 0 to beyond
+ * max_datagram, both address families, kernel time, the kernel's drop counter to the datagram, and
+ * coalesced runs (UDP_GRO) taken apart into the datagrams they were, also across the wrap. What a
+ * killed worker leaves is test_inflight_crash.c's story. */
 #include "common/inflight.h"
 
 #include <check.h>
@@ -20,21 +21,23 @@ static const enum ring_mapping_wanted mappings[] = {RING_MAPPING_DOUBLE, RING_MA
 
 static void open_ring(struct ring_fixture *fixture, int index, uint32_t offload)
 {
-    struct ring_fixture_settings settings = {
-        .ring_size = 65536, .max_datagram = MAX_DATAGRAM, .receive_offload = offload, .mapping = mappings[index]};
+    struct ring_fixture_settings settings = {.ring_size = 65536,
+                                             .max_datagram = MAX_DATAGRAM,
+                                             .receive_offload = offload,
+                                             .mapping = mappings[index]};
     ring_fixture_open(fixture, &settings);
 }
 
 /* The datagram `seq` holds the first `length` bytes of pattern `number`, from the pair's sender. */
-static struct ring_datagram expect(const struct ring_fixture *fixture, const struct udp_pair *pair, uint64_t seq,
-                                   uint64_t number, uint32_t length)
+static struct ring_datagram expect(const struct ring_fixture *fixture, const struct udp_pair *pair,
+                                   uint64_t seq, uint64_t number, uint32_t length)
 {
     struct ring_datagram datagram;
     if (!ring_peek(&fixture->ring, seq, &datagram))
         ck_abort_msg("datagram %llu is gone", (unsigned long long)seq);
     if (datagram.length != length || !ring_fixture_matches(datagram.data, number, length))
-        ck_abort_msg("datagram %llu: %u bytes, not the %u that were sent", (unsigned long long)seq, datagram.length,
-                     length);
+        ck_abort_msg("datagram %llu: %u bytes, not the %u that were sent", (unsigned long long)seq,
+                     datagram.length, length);
     if (datagram.port != pair->tx_port)
         ck_abort_msg("datagram %llu comes from port %u", (unsigned long long)seq, datagram.port);
     return datagram;
@@ -42,7 +45,8 @@ static struct ring_datagram expect(const struct ring_fixture *fixture, const str
 
 static void all_sizes(int index, int family)
 {
-    static const uint32_t sizes[] = {0, 1, 2, 63, 64, 65, 127, 128, 800, 999, 1000, 1001, 1024, 1025, 5000, 0, 60000};
+    static const uint32_t sizes[] = {0,   1,    2,    63,   64,   65,   127, 128,  800,
+                                     999, 1000, 1001, 1024, 1025, 5000, 0,   60000};
     static uint8_t payload[65536];
     const struct in6_addr in6_loopback = IN6ADDR_LOOPBACK_INIT;
     struct ring_fixture fixture;
@@ -63,8 +67,9 @@ static void all_sizes(int index, int family)
         for (uint32_t i = 0; i < count; i++) {
             uint32_t kept = sizes[i] < MAX_DATAGRAM ? sizes[i] : MAX_DATAGRAM;
             struct ring_datagram datagram = expect(&fixture, &pair, from + i, from + i, kept);
-            bool good = datagram.cut == sizes[i] - kept && datagram.lost_before == 0 && datagram.time_ns >= before &&
-                        datagram.time_ns <= realtime_now_ns() && datagram.family == (family == AF_INET6 ? 6 : 4) &&
+            bool good = datagram.cut == sizes[i] - kept && datagram.lost_before == 0 &&
+                        datagram.time_ns >= before && datagram.time_ns <= realtime_now_ns() &&
+                        datagram.family == (family == AF_INET6 ? 6 : 4) &&
                         (family == AF_INET || memcmp(datagram.address, &in6_loopback, 16) == 0);
             if (!good)
                 ck_abort_msg("size %u: cut %u, family %u", sizes[i], datagram.cut, datagram.family);
@@ -86,7 +91,8 @@ START_TEST(every_size_over_ipv6)
 }
 END_TEST
 
-/* The kernel drops on loopback while sendmsg(2) runs, so what is missing in front of each datagram is known exactly. */
+/* The kernel drops on loopback while sendmsg(2) runs, so what is missing in front of each datagram
+ * is known exactly. */
 START_TEST(the_kernels_drops_are_counted_to_the_datagram)
 {
     uint8_t payload[100];
@@ -110,8 +116,8 @@ START_TEST(the_kernels_drops_are_counted_to_the_datagram)
             ck_assert(ring_peek(&fixture.ring, seq, &datagram));
             memcpy(&id, datagram.data, sizeof id);
             if (datagram.lost_before != id - expected_id)
-                ck_abort_msg("%u lost before %llu, really %llu", datagram.lost_before, (unsigned long long)id,
-                             (unsigned long long)(id - expected_id));
+                ck_abort_msg("%u lost before %llu, really %llu", datagram.lost_before,
+                             (unsigned long long)id, (unsigned long long)(id - expected_id));
             lost += datagram.lost_before;
             expected_id = id + 1;
         }
@@ -146,19 +152,23 @@ START_TEST(nothing_there_publishes_nothing)
 END_TEST
 
 /* Send `length` bytes as a run of `segment` bytes each, and see them come out one by one. */
-static void check_run(struct ring_fixture *fixture, const struct udp_pair *pair, uint32_t length, uint16_t segment)
+static void check_run(struct ring_fixture *fixture, const struct udp_pair *pair, uint32_t length,
+                      uint16_t segment)
 {
     static uint8_t payload[65536];
     uint64_t seq = fixture->writer.seq;
     uint32_t count = (length + segment - 1) / segment;
     for (uint32_t i = 0; i < count; i++)
-        ring_fixture_fill(payload + i * segment, seq + i, i + 1 < count ? segment : length - i * segment);
+        ring_fixture_fill(payload + i * segment, seq + i,
+                          i + 1 < count ? segment : length - i * segment);
     udp_pair_send(pair, payload, length, segment);
     uint32_t published = 0;
-    for (uint32_t got; (got = udp_pair_receive(&fixture->writer, pair->rx, fixture->geometry.slot_count));)
+    for (uint32_t got;
+         (got = udp_pair_receive(&fixture->writer, pair->rx, fixture->geometry.slot_count));)
         published += got;
     if (published != count)
-        ck_abort_msg("%u bytes in segments of %u: %u datagrams, not %u", length, segment, published, count);
+        ck_abort_msg("%u bytes in segments of %u: %u datagrams, not %u", length, segment, published,
+                     count);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t sent = i + 1 < count ? segment : length - i * segment;
         uint32_t kept = sent < MAX_DATAGRAM ? sent : MAX_DATAGRAM;
@@ -174,7 +184,8 @@ START_TEST(coalesced_runs_come_apart)
     struct udp_pair pair;
     open_ring(&fixture, _i, 1);
     udp_pair_open(&pair, &(struct udp_pair_settings){.family = AF_INET, .offload = true});
-    for (int round = 0; round < 40; round++) { /* more than twice around the ring, at shifting offsets */
+    for (int round = 0; round < 40;
+         round++) { /* more than twice around the ring, at shifting offsets */
         check_run(&fixture, &pair, 100 * 10 + 37, 100);
         check_run(&fixture, &pair, 800 * 50, 800);
         check_run(&fixture, &pair, 1200 * 5 + 1, 1200); /* each of them longer than max_datagram */
@@ -187,7 +198,8 @@ START_TEST(coalesced_runs_come_apart)
 }
 END_TEST
 
-/* Since Linux 6.9 one UDP_SEGMENT call makes up to 128 datagrams, and on loopback they arrive as one run. */
+/* Since Linux 6.9 one UDP_SEGMENT call makes up to 128 datagrams, and on loopback they arrive as
+ * one run. */
 START_TEST(the_longest_run_is_complete)
 {
     struct ring_fixture fixture;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What a killed receiver leaves. A forked worker takes datagrams from a real socket and dies at a chosen step: with
- * space reserved, with the batch armed, with datagrams received and not published, in the middle of filling their
- * descriptors, and after publishing; a second worker, mapped the same way or another, then publishes exactly what the
- * first one had been given. At last a storm of SIGKILLs at random instants, judged by the ids in the payloads. */
+/* What a killed receiver leaves. A forked worker takes datagrams from a real socket and dies at a
+ * chosen step: with space reserved, with the batch armed, with datagrams received and not
+ * published, in the middle of filling their descriptors, and after publishing; a second worker,
+ * mapped the same way or another, then publishes exactly what the first one had been given. At last
+ * a storm of SIGKILLs at random instants, judged by the ids in the payloads. */
 #include "common/inflight.h"
 
 #include <check.h>
@@ -64,8 +65,8 @@ static bool attach_in_child(struct ring_fixture *fixture, enum ring_mapping_want
 {
     const char *what;
     if (ring_attach(&fixture->ring, fixture->memfd, &fixture->geometry, mapping) < 0 ||
-        channel_page_check(fixture->ring.page, fixture->ring.descriptors, &fixture->geometry, RING_FIXTURE_CHANNEL,
-                           &what) < 0)
+        channel_page_check(fixture->ring.page, fixture->ring.descriptors, &fixture->geometry,
+                           RING_FIXTURE_CHANNEL, &what) < 0)
         return false;
     ring_writer_open(&fixture->writer, &fixture->ring);
     return true;
@@ -99,7 +100,8 @@ static void worker_that_dies(struct crash *crash)
         _exit(4);
     if (crash->death == AFTER_RECEIVE)
         die();
-    if (crash->death == WHILE_FILLING) { /* the fifth descriptor of the batch can't be written: a real fault inside */
+    if (crash->death == WHILE_FILLING) { /* the fifth descriptor of the batch can't be written: a
+                                            real fault inside */
         signal(SIGSEGV, SIG_DFL);
         if (mprotect(fixture->ring.descriptors + 64, 4096, PROT_READ) < 0)
             _exit(5);
@@ -132,7 +134,8 @@ static void crash_and_recover(struct crash *crash)
     udp_pair_open(&crash->pair, &(struct udp_pair_settings){.family = AF_INET});
     send_ids(&crash->pair, 0, BEFORE);
     int status = run_child(crash);
-    ck_assert_msg(WIFSIGNALED(status), "the worker of death %d exited with %d", crash->death, WEXITSTATUS(status));
+    ck_assert_msg(WIFSIGNALED(status), "the worker of death %d exited with %d", crash->death,
+                  WEXITSTATUS(status));
     ck_assert_int_eq(WTERMSIG(status), crash->death == WHILE_FILLING ? SIGSEGV : SIGKILL);
 
     ring_fixture_attach(fixture, crash->mapping.second);
@@ -146,14 +149,17 @@ static void crash_and_recover(struct crash *crash)
     for (uint64_t id = crash->rewound ? BEFORE : 0; id < BEFORE + BATCH; id++) {
         struct ring_datagram datagram;
         if (!ring_peek(&fixture->ring, id, &datagram) || datagram.length != length_of(id) ||
-            !ring_fixture_matches(datagram.data, id, datagram.length) || datagram.port != crash->pair.tx_port)
-            ck_abort_msg("death %d: datagram %llu is not what was sent", crash->death, (unsigned long long)id);
+            !ring_fixture_matches(datagram.data, id, datagram.length) ||
+            datagram.port != crash->pair.tx_port)
+            ck_abort_msg("death %d: datagram %llu is not what was sent", crash->death,
+                         (unsigned long long)id);
     }
     udp_pair_close(&crash->pair);
     ring_fixture_close(fixture);
 }
 
-/* Where the ring must start so that slot `slot` of the batch lies across the wrap, `bytes` below it. */
+/* Where the ring must start so that slot `slot` of the batch lies across the wrap, `bytes` below
+ * it. */
 static uint64_t start_for(uint32_t slot, uint32_t bytes)
 {
     uint64_t used = 0;
@@ -179,7 +185,8 @@ END_TEST
 START_TEST(a_death_at_each_step_after_a_rewind)
 {
     for (size_t pair = 0; pair < MAPPING_PAIRS; pair++) {
-        struct crash crash = {.death = (enum death)_i, .mapping = mapping_pairs[pair], .rewound = true};
+        struct crash crash = {
+            .death = (enum death)_i, .mapping = mapping_pairs[pair], .rewound = true};
         crash_and_recover(&crash);
     }
 }
@@ -187,9 +194,9 @@ END_TEST
 
 /* ---- coalesced runs ---- */
 
-#define RUNS     2u
-#define RUN_OF   40u
-#define SEGMENT  150u
+#define RUNS    2u
+#define RUN_OF  40u
+#define SEGMENT 150u
 
 static void worker_that_dies_with_runs(struct crash *crash)
 {
@@ -243,9 +250,10 @@ END_TEST
 
 /* ---- the storm ---- */
 
-#define KILLS           400
-#define OUTSTANDING_MAX 2000 /* fits the socket's buffer however long a worker takes: the kernel never drops */
-#define IDS_MAX         4000000u
+#define KILLS 400
+#define OUTSTANDING_MAX                                                                            \
+    2000 /* fits the socket's buffer however long a worker takes: the kernel never drops */
+#define IDS_MAX 4000000u
 
 struct storm {
     struct ring_fixture fixture;
@@ -304,9 +312,11 @@ static void storm_read(struct storm *storm)
         if (!ring_peek(&storm->fixture.ring, storm->cursor, &datagram))
             ck_abort_msg("datagram %llu was lapped", (unsigned long long)storm->cursor);
         memcpy(&id, datagram.data, sizeof id);
-        if (datagram.lost_before || id >= IDS_MAX || datagram.length != 8 + length_of(id) % (MAX_DATAGRAM - 8))
-            ck_abort_msg("datagram %llu: id %llu, %u bytes, %u lost", (unsigned long long)storm->cursor,
-                         (unsigned long long)id, datagram.length, datagram.lost_before);
+        if (datagram.lost_before || id >= IDS_MAX ||
+            datagram.length != 8 + length_of(id) % (MAX_DATAGRAM - 8))
+            ck_abort_msg("datagram %llu: id %llu, %u bytes, %u lost",
+                         (unsigned long long)storm->cursor, (unsigned long long)id, datagram.length,
+                         datagram.lost_before);
         if (storm->seen[id]++)
             ck_abort_msg("id %llu came twice", (unsigned long long)id);
     }
@@ -315,13 +325,15 @@ static void storm_read(struct storm *storm)
 START_TEST(a_storm_of_kills_loses_nothing)
 {
     const enum ring_mapping_wanted mapping = _i ? RING_MAPPING_MIRROR : RING_MAPPING_DOUBLE;
-    struct ring_fixture_settings settings = {.ring_size = 4 << 20, .max_datagram = MAX_DATAGRAM, .mapping = mapping};
+    struct ring_fixture_settings settings = {
+        .ring_size = 4 << 20, .max_datagram = MAX_DATAGRAM, .mapping = mapping};
     static struct storm storm;
     pthread_t sender;
     uint64_t random = (uint64_t)_i + 1;
     int status;
     ring_fixture_open(&storm.fixture, &settings);
-    udp_pair_open(&storm.pair, &(struct udp_pair_settings){.family = AF_INET, .receive_buffer = 4 << 20});
+    udp_pair_open(&storm.pair,
+                  &(struct udp_pair_settings){.family = AF_INET, .receive_buffer = 4 << 20});
     storm.seen = calloc(IDS_MAX, 1);
     storm.rescues = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert(storm.seen && storm.rescues != MAP_FAILED);
@@ -332,11 +344,13 @@ START_TEST(a_storm_of_kills_loses_nothing)
         if (child == 0)
             storm_worker(&storm, kills == KILLS, mapping);
         if (kills < KILLS) {
-            struct timespec pause_until_kill = {.tv_nsec = (long)(ring_fixture_random(&random) % 3000000)};
+            struct timespec pause_until_kill = {.tv_nsec =
+                                                    (long)(ring_fixture_random(&random) % 3000000)};
             nanosleep(&pause_until_kill, NULL);
             kill(child, SIGKILL);
         }
-        if (waitpid(child, &status, 0) != child || (kills < KILLS ? !WIFSIGNALED(status) : status != 0))
+        if (waitpid(child, &status, 0) != child ||
+            (kills < KILLS ? !WIFSIGNALED(status) : status != 0))
             ck_abort_msg("worker %d ended with status %#x", kills, (unsigned)status);
         storm_read(&storm);
         if (kills == KILLS - 1) {
@@ -348,9 +362,11 @@ START_TEST(a_storm_of_kills_loses_nothing)
     for (uint64_t id = 0; id < sent; id++)
         lost += !storm.seen[id];
     ck_assert_uint_gt(sent, 1000);
-    ck_assert_msg(lost == 0, "%llu of %llu datagrams are lost", (unsigned long long)lost, (unsigned long long)sent);
+    ck_assert_msg(lost == 0, "%llu of %llu datagrams are lost", (unsigned long long)lost,
+                  (unsigned long long)sent);
     ck_assert_uint_eq(storm.cursor, sent);
-    ck_assert_uint_gt(atomic_load(storm.rescues), 0); /* else the storm never hit a batch and showed nothing */
+    ck_assert_uint_gt(atomic_load(storm.rescues),
+                      0); /* else the storm never hit a batch and showed nothing */
     free(storm.seen);
     munmap(storm.rescues, 4096);
     udp_pair_close(&storm.pair);

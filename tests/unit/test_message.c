@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Wire compatibility of the messages, over real socketpairs: what is exactly as declared arrives, with its descriptors
- * and close-on-exec; everything else (sizes, counts, versions, directions, texts without an end, lying settings,
- * surplus, missing or truncated descriptors) is refused by name, the connection stays usable, and after each case
- * /proc/self/fd holds as many entries as before. */
+/* Wire compatibility of the messages, over real socketpairs: what is exactly as declared arrives,
+ * with its descriptors and close-on-exec; everything else (sizes, counts, versions, directions,
+ * texts without an end, lying settings, surplus, missing or truncated descriptors) is refused by
+ * name, the connection stays usable, and after each case /proc/self/fd holds as many entries as
+ * before. */
 #include "common/message.h"
 
 #include <check.h>
@@ -38,7 +39,8 @@ static int count_fds(void)
 static void set_up(void)
 {
     int pair[2];
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair),
+                     0);
     ours = pair[0];
     theirs = pair[1];
     for (int i = 0; i < MESSAGE_FDS_MAX; i++)
@@ -121,7 +123,8 @@ static size_t make_assign(uint8_t *bytes, uint32_t relays, uint32_t decimates)
     spec->receive_buffer = 1 << 20;
     spec->ring_size = 32 << 20;
     spec->max_datagram = 2048;
-    spec->record = (struct record_spec){.enabled = 1, .segment_size = 256 << 20, .sync_ns = 1000000000};
+    spec->record =
+        (struct record_spec){.enabled = 1, .segment_size = 256 << 20, .sync_ns = 1000000000};
     spec->relay_count = relays;
     spec->decimate_count = decimates;
     for (uint32_t i = 0; i < relays + decimates; i++) {
@@ -144,7 +147,8 @@ static _Alignas(8) uint8_t assign_bytes[MESSAGE_SIZE_MAX];
 
 static void send_assign(size_t size, uint32_t fd_count)
 {
-    ck_assert_int_eq(message_send(theirs, MESSAGE_ASSIGN, 1, assign_bytes, size, spare_fds, fd_count), 0);
+    ck_assert_int_eq(
+        message_send(theirs, MESSAGE_ASSIGN, 1, assign_bytes, size, spare_fds, fd_count), 0);
 }
 
 START_TEST(the_largest_assign_fits)
@@ -225,7 +229,8 @@ END_TEST
 START_TEST(settings_that_lie_are_refused)
 {
     /* Counts that don't agree with the size, or are so large that sums and products wrap. */
-    static const uint32_t counts[] = {0, 1, 3, 240, 241, 1u << 16, 1u << 31, UINT32_MAX - 1, UINT32_MAX};
+    static const uint32_t counts[] = {0,         1, 3, 240, 241, 1u << 16, 1u << 31, UINT32_MAX - 1,
+                                      UINT32_MAX};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
             size_t size = make_assign(assign_bytes, 2, 1);
@@ -320,7 +325,8 @@ START_TEST(each_type_goes_its_way_with_its_size)
         size_t size;
         const char *name;
     } table[] = {
-#define MESSAGE(NAME, number, way, payload, fds) {number, way, sizeof(struct message_##payload), #NAME},
+#define MESSAGE(NAME, number, way, payload, fds)                                                   \
+    {number, way, sizeof(struct message_##payload), #NAME},
 #include "common/message.def"
 #undef MESSAGE
     };
@@ -333,7 +339,8 @@ START_TEST(each_type_goes_its_way_with_its_size)
             continue;
         uint32_t count = type == MESSAGE_SEGMENT ? 1 : 0;
         for (int way = TO_CHILD; way <= TO_PARENT; way++) {
-            ck_assert_int_eq(message_send(theirs, type, 1, zeros, table[i].size, spare_fds, count), 0);
+            ck_assert_int_eq(message_send(theirs, type, 1, zeros, table[i].size, spare_fds, count),
+                             0);
             if (!(table[i].direction & (unsigned)way)) {
                 refused_as((enum message_direction)way, "wrong direction");
                 continue;
@@ -341,9 +348,11 @@ START_TEST(each_type_goes_its_way_with_its_size)
             ck_assert_int_eq(receive((enum message_direction)way), 1);
             ck_assert_uint_eq(message.header.type, type);
             message_release(&message);
-            ck_assert_int_eq(message_send(theirs, type, 1, zeros, table[i].size + 8, spare_fds, count), 0);
+            ck_assert_int_eq(
+                message_send(theirs, type, 1, zeros, table[i].size + 8, spare_fds, count), 0);
             refused_as((enum message_direction)way, "wrong size");
-            ck_assert_int_eq(message_send(theirs, type, 1, zeros, table[i].size, spare_fds, count + 1), 0);
+            ck_assert_int_eq(
+                message_send(theirs, type, 1, zeros, table[i].size, spare_fds, count + 1), 0);
             refused_as((enum message_direction)way, "wrong number of file descriptors");
         }
     }
@@ -353,12 +362,15 @@ END_TEST
 START_TEST(a_segment_with_an_error_brings_no_descriptor)
 {
     struct message_segment segment = {.error = ENOSPC};
-    ck_assert_int_eq(message_send(theirs, MESSAGE_SEGMENT, 1, &segment, sizeof segment, spare_fds, 1), 0);
+    ck_assert_int_eq(
+        message_send(theirs, MESSAGE_SEGMENT, 1, &segment, sizeof segment, spare_fds, 1), 0);
     refused_as(TO_PARENT, "wrong number of file descriptors");
-    ck_assert_int_eq(message_send(theirs, MESSAGE_SEGMENT, 1, &segment, sizeof segment, NULL, 0), 0);
+    ck_assert_int_eq(message_send(theirs, MESSAGE_SEGMENT, 1, &segment, sizeof segment, NULL, 0),
+                     0);
     ck_assert_int_eq(receive(TO_PARENT), 1);
     segment.error = 0;
-    ck_assert_int_eq(message_send(theirs, MESSAGE_SEGMENT, 1, &segment, sizeof segment, NULL, 0), 0);
+    ck_assert_int_eq(message_send(theirs, MESSAGE_SEGMENT, 1, &segment, sizeof segment, NULL, 0),
+                     0);
     refused_as(TO_PARENT, "wrong number of file descriptors");
 }
 END_TEST
@@ -375,11 +387,13 @@ START_TEST(texts_end)
     struct message_recover recover;
     memset(&recover, 'x', sizeof recover);
     recover.keep_count = 2;
-    ck_assert_int_eq(message_send(theirs, MESSAGE_RECOVER, 1, &recover, sizeof recover, NULL, 0), 0);
+    ck_assert_int_eq(message_send(theirs, MESSAGE_RECOVER, 1, &recover, sizeof recover, NULL, 0),
+                     0);
     ck_assert_int_eq(receive(TO_CHILD), 1);
     ck_assert_uint_eq(strlen(message.recover->keep[1]), SEGMENT_NAME_SIZE - 1);
     recover.keep_count = 3;
-    ck_assert_int_eq(message_send(theirs, MESSAGE_RECOVER, 1, &recover, sizeof recover, NULL, 0), 0);
+    ck_assert_int_eq(message_send(theirs, MESSAGE_RECOVER, 1, &recover, sizeof recover, NULL, 0),
+                     0);
     refused_as(TO_CHILD, "more segments to keep than it has room for");
     size_t size = make_assign(assign_bytes, 0, 0);
     memset(ASSIGN->log.name, 'x', sizeof ASSIGN->log.name);
@@ -462,7 +476,8 @@ START_TEST(sending_never_blocks)
     size_t size = make_assign(assign_bytes, 200, 40);
     int flags = fcntl(theirs, F_GETFL), sent = 0, result;
     ck_assert_int_eq(fcntl(theirs, F_SETFL, flags & ~O_NONBLOCK), 0);
-    while ((result = message_send(theirs, MESSAGE_ASSIGN, 1, assign_bytes, size, spare_fds, 244)) == 0)
+    while ((result = message_send(theirs, MESSAGE_ASSIGN, 1, assign_bytes, size, spare_fds, 244)) ==
+           0)
         sent++;
     ck_assert_int_eq(result, -EAGAIN);
     for (; sent > 0; sent--) {
@@ -477,12 +492,20 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {
-        the_largest_assign_fits, an_assign_must_bring_its_descriptors, an_assign_that_lies_is_refused,
-        settings_that_lie_are_refused, headers_that_are_wrong, the_generation_is_in_the_header,
-        each_type_goes_its_way_with_its_size, a_segment_with_an_error_brings_no_descriptor, texts_end,
-        a_packet_that_is_too_long_is_refused, descriptors_that_do_not_fit_are_refused,
-        control_data_of_another_kind_is_refused, an_empty_packet_keeps_nothing, sending_never_blocks};
+    const TTest *const tests[] = {the_largest_assign_fits,
+                                  an_assign_must_bring_its_descriptors,
+                                  an_assign_that_lies_is_refused,
+                                  settings_that_lie_are_refused,
+                                  headers_that_are_wrong,
+                                  the_generation_is_in_the_header,
+                                  each_type_goes_its_way_with_its_size,
+                                  a_segment_with_an_error_brings_no_descriptor,
+                                  texts_end,
+                                  a_packet_that_is_too_long_is_refused,
+                                  descriptors_that_do_not_fit_are_refused,
+                                  control_data_of_another_kind_is_refused,
+                                  an_empty_packet_keeps_nothing,
+                                  sending_never_blocks};
     Suite *suite = suite_create("message");
     TCase *wire = tcase_create("wire");
     tcase_add_checked_fixture(wire, set_up, tear_down);

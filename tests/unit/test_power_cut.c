@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The power goes out. A small recorder writes a segment in the real order, syncs now and then, is killed and succeeded
- * now and then, and is cut off after any step. Of what it had written since the last sync each page, or each sector,
- * has reached the disk or not, in the newest or in an earlier state; what lies beyond may be lost, cut off or garbage.
- * The archive recovers each of these images. Every record that was synced must come back, no wrong one ever, in a file
- * that is sealed, without fault, and readable by avro-c. */
+/* The power goes out. A small recorder writes a segment in the real order, syncs now and then, is
+ * killed and succeeded now and then, and is cut off after any step. Of what it had written since
+ * the last sync each page, or each sector, has reached the disk or not, in the newest or in an
+ * earlier state; what lies beyond may be lost, cut off or garbage. The archive recovers each of
+ * these images. Every record that was synced must come back, no wrong one ever, in a file that is
+ * sealed, without fault, and readable by avro-c. */
 #include <avro.h>
 #include <check.h>
 #include <fcntl.h>
@@ -16,15 +17,16 @@
 #include "tests/lib/log_maker.h"
 #include "worker/archive/archive.h"
 
-#define IMAGES        10000
-#define IMAGES_PER    25 /* from one run of the recorder */
-#define AVRO_C_EVERY  20
-#define SEED          20260101
-#define SEGMENT       (96 * 1024)
-#define PAGE          4096
-#define SECTOR        512
-#define STATES        4 /* of the file between sync and cut: 0 is what was synced, the last one is the newest */
-#define CHANNEL       "engine"
+#define IMAGES       10000
+#define IMAGES_PER   25 /* from one run of the recorder */
+#define AVRO_C_EVERY 20
+#define SEED         20260101
+#define SEGMENT      (96 * 1024)
+#define PAGE         4096
+#define SECTOR       512
+#define STATES                                                                                     \
+    4 /* of the file between sync and cut: 0 is what was synced, the last one is the newest */
+#define CHANNEL "engine"
 
 struct cut {
     struct log_maker maker;
@@ -187,7 +189,8 @@ static int mark_record(void *context, const struct avro_log_found *found)
 {
     struct scanned *scanned = context;
     uint64_t seq = (uint64_t)found->record.seq, index = seq - scanned->maker->identity.first_seq;
-    /* No ck_assert() here: each one, passed or not, is a write to Check's pipe, and there are millions of records. */
+    /* No ck_assert() here: each one, passed or not, is a write to Check's pipe, and there are
+     * millions of records. */
     if (index >= sizeof scanned->seen || !log_maker_is_genuine(scanned->maker, &found->record))
         ck_abort_msg("a wrong record %llu came back", (unsigned long long)seq);
     scanned->seen[index] = true;
@@ -212,7 +215,8 @@ static void mark_durable(const struct cut *cut, struct scanned *durable)
     ck_assert_uint_eq(durable->records, cut->durable_records);
 }
 
-static void judge(const struct cut *cut, const struct scanned *durable, const char *path, bool with_avro_c)
+static void judge(const struct cut *cut, const struct scanned *durable, const char *path,
+                  bool with_avro_c)
 {
     static struct scanned result;
     const struct avro_log_scan_options sealed = {.open = false, .seq_end = UINT64_MAX};
@@ -228,18 +232,20 @@ static void judge(const struct cut *cut, const struct scanned *durable, const ch
     }
     ck_assert_int_eq(avro_log_scan(fd, &sealed, &visitor, &summary), 0);
     close(fd);
-    ck_assert_msg(summary.faults == 0, "the result is damaged at %llu: %s", (unsigned long long)summary.fault_offset,
-                  summary.fault_what);
+    ck_assert_msg(summary.faults == 0, "the result is damaged at %llu: %s",
+                  (unsigned long long)summary.fault_offset, summary.fault_what);
     for (size_t i = 0; i < sizeof result.seen; i++)
         if (durable->seen[i] && !result.seen[i])
-            ck_abort_msg("durable record %llu is lost", (unsigned long long)(cut->maker.identity.first_seq + i));
+            ck_abort_msg("durable record %llu is lost",
+                         (unsigned long long)(cut->maker.identity.first_seq + i));
     if (with_avro_c)
         ck_assert_uint_eq(count_with_avro_c(path), summary.records);
 }
 
 /* ---- all together ---- */
 
-static void recover_image(const struct cut *cut, const struct scanned *durable, const char *log_dir, bool with_avro_c)
+static void recover_image(const struct cut *cut, const struct scanned *durable, const char *log_dir,
+                          bool with_avro_c)
 {
     static uint8_t image[SEGMENT];
     const struct message_recover request = {.channel = CHANNEL};
@@ -248,7 +254,8 @@ static void recover_image(const struct cut *cut, const struct scanned *durable, 
 
     snprintf(folder, sizeof folder, "%s/" CHANNEL, log_dir);
     ck_assert_int_eq(mkdir(folder, 0755), 0);
-    avro_log_segment_name(CHANNEL, cut->maker.identity.first_seq, cut->maker.identity.created_ns, open_name);
+    avro_log_segment_name(CHANNEL, cut->maker.identity.first_seq, cut->maker.identity.created_ns,
+                          open_name);
     folder_number_name(open_name, AVRO_LOG_SUFFIX, 1, name);
     log_maker_write(folder, open_name, image, make_image(cut, image));
     recovery_run(log_dir, &request, &recovered);
@@ -267,7 +274,8 @@ START_TEST(test_every_torn_image_recovers)
     struct cut cut;
     random_state = log_maker_seed(SEED);
     log_maker_folder(log_dir);
-    int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC); /* the archive says a line or two for each image */
+    int quiet =
+        open("/dev/null", O_WRONLY | O_CLOEXEC); /* the archive says a line or two for each image */
     int errors = dup(STDERR_FILENO);
     dup2(quiet, STDERR_FILENO);
     uint64_t durable_records = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Receive rates and what a stall may last. The story: two readings make a rate; readings too close together, counters that
- * went back and channels without traffic make none; room divided by rate is time. */
+/* Receive rates and what a stall may last. The story: two readings make a rate; readings too close
+ * together, counters that went back and channels without traffic make none; room divided by rate is
+ * time. */
 #include <check.h>
 #include <stdint.h>
 
@@ -51,7 +52,8 @@ END_TEST
 START_TEST(room_divided_by_rate_is_time)
 {
     struct receive_rate rate = {0};
-    struct stall_room room = {.ring_bytes = 32 << 20, .ring_datagrams = 65536, .receive_buffer = 1344 * 10000};
+    struct stall_room room = {
+        .ring_bytes = 32 << 20, .ring_datagrams = 65536, .receive_buffer = 1344 * 10000};
     ck_assert_double_lt(receive_rate_ring_lasts(&rate, &room), 0); /* nothing is known */
     sample(&rate, 1000, 0, 0);
     sample(&rate, 2000, 0, 0);
@@ -59,7 +61,8 @@ START_TEST(room_divided_by_rate_is_time)
     ck_assert_double_lt(receive_rate_buffer_lasts(&rate, &room), 0);
     sample(&rate, 3000, 10000, 1000000); /* 100 bytes each: descriptors run out first */
     ck_assert_double_eq_tol(receive_rate_ring_lasts(&rate, &room), 6.5536, 1e-9);
-    ck_assert_double_eq_tol(receive_rate_buffer_lasts(&rate, &room), 2, 1e-9); /* 832 + 512 charged of twice the buffer */
+    ck_assert_double_eq_tol(receive_rate_buffer_lasts(&rate, &room), 2,
+                            1e-9);        /* 832 + 512 charged of twice the buffer */
     sample(&rate, 4000, 20000, 17777216); /* bytes run out first */
     ck_assert_double_eq_tol(receive_rate_ring_lasts(&rate, &room), 2, 1e-9);
 }
@@ -68,7 +71,8 @@ END_TEST
 START_TEST(damaged_counters_do_no_harm)
 {
     struct receive_rate rate = {0};
-    struct stall_room room = {.ring_bytes = UINT64_MAX, .ring_datagrams = UINT64_MAX, .receive_buffer = UINT64_MAX};
+    struct stall_room room = {
+        .ring_bytes = UINT64_MAX, .ring_datagrams = UINT64_MAX, .receive_buffer = UINT64_MAX};
     sample(&rate, 1000, 0, 0);
     sample(&rate, 2000, 1, UINT64_MAX);
     ck_assert_double_ge(receive_rate_ring_lasts(&rate, &room), 0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The datagram ring as its writer and readers see it: what goes in comes out under its number until it is lapped, and
- * never after. First one thread and every edge (fields, wraps, positions beyond 2^63, rewind, the wait condition), then
- * a writer at full speed with a reader that keeps up and one that is lapped on purpose, judged by content. */
+/* The datagram ring as its writer and readers see it: what goes in comes out under its number until
+ * it is lapped, and never after. First one thread and every edge (fields, wraps, positions beyond
+ * 2^63, rewind, the wait condition), then a writer at full speed with a reader that keeps up and
+ * one that is lapped on purpose, judged by content. */
 #include "common/ring.h"
 
 #include <check.h>
@@ -29,7 +30,8 @@ static const enum ring_mapping_wanted mappings[] = {RING_MAPPING_DOUBLE, RING_MA
 
 static struct ring_fixture_settings settings_for(int index)
 {
-    return (struct ring_fixture_settings){.ring_size = 8192, .max_datagram = MAX_DATAGRAM, .mapping = mappings[index]};
+    return (struct ring_fixture_settings){
+        .ring_size = 8192, .max_datagram = MAX_DATAGRAM, .mapping = mappings[index]};
 }
 
 /* Each number has its own length, 0 included. */
@@ -74,7 +76,8 @@ START_TEST(every_field_comes_back)
     union socket_address source;
     ring_fixture_open(&fixture, &settings);
     struct ring_writer *writer = &fixture.writer;
-    struct ring_entry entry = {.position = writer->position, .time_ns = 1234567890123456789ull, .length = 3};
+    struct ring_entry entry = {
+        .position = writer->position, .time_ns = 1234567890123456789ull, .length = 3};
     entry.cut = 70000;
     writer->drops = UINT32_MAX - 2;
     entry.drops = 2; /* the kernel's 32-bit counter went round */
@@ -134,7 +137,8 @@ static void check_all_readable(const struct ring *ring, uint64_t start)
         ck_abort_msg("only %llu datagrams are left", (unsigned long long)(published - seq));
     for (; seq < published; seq++)
         if (read_one(ring, seq) != 1)
-            ck_abort_msg("datagram %llu of %llu is wrong", (unsigned long long)seq, (unsigned long long)published);
+            ck_abort_msg("datagram %llu of %llu is wrong", (unsigned long long)seq,
+                         (unsigned long long)published);
 }
 
 START_TEST(what_is_not_lapped_is_whole)
@@ -164,7 +168,8 @@ START_TEST(positions_and_numbers_near_2_63)
         check_all_readable(&fixture.ring, start);
         uint64_t position = fixture.writer.position, seq = fixture.writer.seq;
         ring_detach(&fixture.ring);
-        ring_fixture_attach(&fixture, mappings[_i]); /* refuses what channel_page_check() finds wrong */
+        ring_fixture_attach(&fixture,
+                            mappings[_i]); /* refuses what channel_page_check() finds wrong */
         ck_assert_uint_eq(fixture.writer.position, position);
         ck_assert_uint_eq(fixture.writer.seq, seq);
         check_all_readable(&fixture.ring, start);
@@ -202,7 +207,8 @@ START_TEST(empty_datagrams_lap_by_number)
     for (uint64_t i = 0; i <= count; i++)
         ring_fixture_write(&fixture.writer, "", 0);
     ck_assert_uint_eq(fixture.writer.position, 0);
-    ck_assert(!ring_peek(&fixture.ring, 0, &datagram)); /* its descriptor belongs to number `count` now */
+    ck_assert(
+        !ring_peek(&fixture.ring, 0, &datagram)); /* its descriptor belongs to number `count` now */
     ck_assert(ring_peek(&fixture.ring, 1, &datagram));
     ck_assert(ring_peek(&fixture.ring, count, &datagram));
     ring_fixture_close(&fixture);
@@ -223,7 +229,8 @@ START_TEST(the_oldest_is_the_first_with_a_batch_of_slack)
             ck_abort_msg("%llu was called the oldest", (unsigned long long)oldest);
         /* Brute force: the first one that also survives the reservation of a full batch. */
         struct ring_writer later = fixture.writer;
-        uint64_t position = atomic_load(&ring->page->reserved_position), seq = atomic_load(&ring->page->reserved_seq);
+        uint64_t position = atomic_load(&ring->page->reserved_position),
+                 seq = atomic_load(&ring->page->reserved_seq);
         uint64_t slots = fixture.geometry.slot_count;
         atomic_store(&ring->page->reserved_position, position + slots * fixture.geometry.slot_size);
         atomic_store(&ring->page->reserved_seq, seq + slots);
@@ -233,7 +240,8 @@ START_TEST(the_oldest_is_the_first_with_a_batch_of_slack)
         atomic_store(&ring->page->reserved_position, position);
         atomic_store(&ring->page->reserved_seq, seq);
         if (oldest != first)
-            ck_abort_msg("oldest %llu, should be %llu", (unsigned long long)oldest, (unsigned long long)first);
+            ck_abort_msg("oldest %llu, should be %llu", (unsigned long long)oldest,
+                         (unsigned long long)first);
     }
     uint64_t oldest = ring_oldest(ring, 0), published = ring_published(ring);
     ck_assert_uint_eq(ring_oldest(ring, oldest + 3), oldest + 3);
@@ -257,7 +265,8 @@ START_TEST(waiting_is_asked_for_exactly_when_it_would_lap)
             first++;
         for (uint64_t keep = first; keep < fixture.writer.seq; keep++) {
             for (uint32_t slots = 1; slots <= fixture.geometry.slot_count; slots += 3) {
-                uint64_t position = atomic_load(&page->reserved_position), seq = atomic_load(&page->reserved_seq);
+                uint64_t position = atomic_load(&page->reserved_position),
+                         seq = atomic_load(&page->reserved_seq);
                 if (!ring_peek(&fixture.ring, keep, &datagram))
                     ck_abort_msg("%llu is gone already", (unsigned long long)keep);
                 bool would = ring_reserve_would_lap(&fixture.writer, slots, keep);
@@ -274,7 +283,8 @@ START_TEST(waiting_is_asked_for_exactly_when_it_would_lap)
     }
     ck_assert_int_gt(laps, 0);
     ck_assert_int_gt(spares, 0);
-    ck_assert(!ring_reserve_would_lap(&fixture.writer, 1, fixture.writer.seq)); /* nothing to keep */
+    ck_assert(
+        !ring_reserve_would_lap(&fixture.writer, 1, fixture.writer.seq)); /* nothing to keep */
     ring_fixture_close(&fixture);
 }
 END_TEST
@@ -307,7 +317,8 @@ START_TEST(a_reservation_dies_with_its_worker)
     ring_fixture_open(&fixture, &settings);
     write_many(&fixture.writer, 3);
     ring_rewind(&fixture.writer);
-    ring_reserve(&fixture.writer, fixture.geometry.slot_count); /* and here it is killed, before it arms a batch */
+    ring_reserve(&fixture.writer,
+                 fixture.geometry.slot_count); /* and here it is killed, before it arms a batch */
     ring_detach(&fixture.ring);
     ring_fixture_attach(&fixture, mappings[_i]);
     for (uint64_t i = 0; i < 3; i++)
@@ -325,7 +336,8 @@ START_TEST(a_memfd_that_is_too_short_is_refused)
     struct ring_fixture_settings settings = settings_for(_i);
     ring_fixture_make(&fixture, &settings);
     fixture.geometry.total_size += 4096;
-    ck_assert_int_eq(ring_attach(&fixture.ring, fixture.memfd, &fixture.geometry, mappings[_i]), -EBADMSG);
+    ck_assert_int_eq(ring_attach(&fixture.ring, fixture.memfd, &fixture.geometry, mappings[_i]),
+                     -EBADMSG);
     ring_fixture_close(&fixture);
 }
 END_TEST
@@ -334,7 +346,8 @@ END_TEST
 static bool is_populated(int pagemap, const void *address)
 {
     uint64_t word = 0;
-    ssize_t size = pread(pagemap, &word, sizeof word, (off_t)((uintptr_t)address / 4096 * sizeof word));
+    ssize_t size =
+        pread(pagemap, &word, sizeof word, (off_t)((uintptr_t)address / 4096 * sizeof word));
     return size == (ssize_t)sizeof word && word >> 63;
 }
 
@@ -345,7 +358,8 @@ static void check_populated(int pagemap, const uint8_t *from, const uint8_t *end
             ck_abort_msg("a page of the batch is not there yet");
 }
 
-/* A kernel may lose a datagram whose buffer it can't fault in for a process that is being killed. */
+/* A kernel may lose a datagram whose buffer it can't fault in for a process that is being killed.
+ */
 START_TEST(what_is_reserved_can_be_written_without_a_fault)
 {
     struct ring_fixture_settings settings = settings_for(_i);
@@ -355,7 +369,8 @@ START_TEST(what_is_reserved_can_be_written_without_a_fault)
     ck_assert_int_ge(pagemap, 0);
     for (int start = 0; start < 8; start++) {
         struct ring_fixture fixture;
-        settings.start_position = (uint64_t)start * 100 * 1024 / 64 * 64; /* a successor starts anywhere */
+        settings.start_position =
+            (uint64_t)start * 100 * 1024 / 64 * 64; /* a successor starts anywhere */
         ring_fixture_open(&fixture, &settings);
         const struct ring_map *data = &fixture.ring.data;
         uint32_t slots = fixture.geometry.slot_count, slot_size = fixture.geometry.slot_size;
@@ -365,7 +380,8 @@ START_TEST(what_is_reserved_can_be_written_without_a_fault)
             uint32_t count = 1 + (uint32_t)round * 7 % slots;
             ring_reserve(&fixture.writer, count);
             for (uint32_t slot = 0; slot < count; slot++) {
-                const uint8_t *at = ring_map_at(data, fixture.writer.position + (uint64_t)slot * slot_size);
+                const uint8_t *at =
+                    ring_map_at(data, fixture.writer.position + (uint64_t)slot * slot_size);
                 check_populated(pagemap, at, at + slot_size);
             }
             ring_publish(&fixture.writer, 0, fixture.writer.position + (uint64_t)count * slot_size);
@@ -382,11 +398,14 @@ END_TEST
 struct reader {
     struct ring *ring;
     bool slow;
-    uint64_t accepted, lapped, torn, caught; /* caught: the copy was overtaken and ring_intact() said so */
+    uint64_t accepted, lapped, torn,
+        caught; /* caught: the copy was overtaken and ring_intact() said so */
 };
 
-/* Copy in two halves and let the writer go round in between: what ring_intact() then accepts would be torn. */
-static bool copy_slowly(const struct reader *reader, const struct ring_datagram *datagram, uint8_t *copy)
+/* Copy in two halves and let the writer go round in between: what ring_intact() then accepts would
+ * be torn. */
+static bool copy_slowly(const struct reader *reader, const struct ring_datagram *datagram,
+                        uint8_t *copy)
 {
     const struct ring *ring = reader->ring;
     uint32_t half = datagram->length / 2;
@@ -423,7 +442,8 @@ static void *reader_main(void *argument)
             seq = next;
             continue;
         }
-        reader->torn += datagram.length != length_of(seq) || !ring_fixture_matches(copy, seq, datagram.length) ||
+        reader->torn += datagram.length != length_of(seq) ||
+                        !ring_fixture_matches(copy, seq, datagram.length) ||
                         datagram.time_ns != 1000000000ull + seq;
         reader->accepted++;
         seq++;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The ring's memory: any span of up to `tail` bytes is contiguous, also across the wrap, whether the pages are mapped
- * twice or the wrap is mirrored. A second, plain mapping of the same memfd is the witness of what really lies where.
- * Then the refusals: address space or descriptors run out, sizes can't be doubled, and the reason is kept. */
+/* The ring's memory: any span of up to `tail` bytes is contiguous, also across the wrap, whether
+ * the pages are mapped twice or the wrap is mirrored. A second, plain mapping of the same memfd is
+ * the witness of what really lies where. Then the refusals: address space or descriptors run out,
+ * sizes can't be doubled, and the reason is kept. */
 #include "common/ring_map.h"
 
 #include <check.h>
@@ -36,8 +37,10 @@ static uint8_t *witness_of(int memfd, uint64_t size)
 
 #define SPAN_MAX 300
 
-/* Write a span, tell the map, and see it in both views; in a mirror the tail must equal the front afterwards. */
-static void check_span(const struct ring_map *map, const uint8_t *witness, uint64_t position, uint32_t length)
+/* Write a span, tell the map, and see it in both views; in a mirror the tail must equal the front
+ * afterwards. */
+static void check_span(const struct ring_map *map, const uint8_t *witness, uint64_t position,
+                       uint32_t length)
 {
     static uint8_t got[SPAN_MAX];
     ring_fixture_fill(ring_map_at(map, position), position, length);
@@ -46,15 +49,18 @@ static void check_span(const struct ring_map *map, const uint8_t *witness, uint6
     uint64_t below = from + length <= map->capacity ? length : map->capacity - from;
     memcpy(got, witness + from, below);
     memcpy(got + below, witness, length - below);
-    /* One assertion per span: Check notes each of them down, and there are tens of thousands of spans. */
+    /* One assertion per span: Check notes each of them down, and there are tens of thousands of
+     * spans. */
     bool whole = ring_fixture_matches(got, position, length) &&
                  ring_fixture_matches(ring_map_at(map, position), position, length) &&
                  (map->doubled || memcmp(map->base, map->base + map->capacity, map->tail) == 0);
     if (!whole)
-        ck_abort_msg("%u bytes at %llu did not arrive as they were written", length, (unsigned long long)position);
+        ck_abort_msg("%u bytes at %llu did not arrive as they were written", length,
+                     (unsigned long long)position);
 }
 
-static void every_offset(enum ring_mapping_wanted wanted, uint64_t capacity, uint32_t tail, uint64_t base_position)
+static void every_offset(enum ring_mapping_wanted wanted, uint64_t capacity, uint32_t tail,
+                         uint64_t base_position)
 {
     static const uint32_t lengths[] = {1, 64, SPAN_MAX - 1, SPAN_MAX};
     uint64_t size = capacity + tail + PAGE;
@@ -65,7 +71,8 @@ static void every_offset(enum ring_mapping_wanted wanted, uint64_t capacity, uin
     ck_assert_int_eq(map.doubled, wanted != RING_MAPPING_MIRROR);
     for (uint64_t offset = 0; offset < capacity; offset++)
         for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
-            check_span(&map, witness, base_position + offset, lengths[i] < tail ? lengths[i] : tail);
+            check_span(&map, witness, base_position + offset,
+                       lengths[i] < tail ? lengths[i] : tail);
     ring_map_mirror(&map, 5, 0); /* an empty datagram changes nothing and is allowed anywhere */
     ring_map_close(&map);
     ck_assert_ptr_null(map.base);
@@ -110,7 +117,8 @@ START_TEST(mirror_of_any_number_of_bytes)
 {
     static const uint32_t capacities[] = {1, 2, 301, 1000, 4095, 4097, 10007};
     for (size_t i = 0; i < sizeof capacities / sizeof *capacities; i++)
-        every_offset(RING_MAPPING_MIRROR, capacities[i], capacities[i] < 300 ? capacities[i] : 300, 1ull << 33);
+        every_offset(RING_MAPPING_MIRROR, capacities[i], capacities[i] < 300 ? capacities[i] : 300,
+                     1ull << 33);
 }
 END_TEST
 
@@ -123,7 +131,8 @@ START_TEST(data_lies_behind_an_offset)
         struct ring_map map;
         memset(witness, 0, size);
         ck_assert_int_eq(
-            ring_map_open(memfd, 3 * PAGE, 2 * PAGE, PAGE, (enum ring_mapping_wanted)wanted, &map), 0);
+            ring_map_open(memfd, 3 * PAGE, 2 * PAGE, PAGE, (enum ring_mapping_wanted)wanted, &map),
+            0);
         check_span(&map, witness + 3 * PAGE, 2 * PAGE - 100, 300);
         for (uint64_t i = 0; i < 3 * PAGE; i++)
             ck_assert_int_eq(witness[i], 0);
@@ -144,7 +153,8 @@ START_TEST(opening_changes_nothing)
     memcpy(before, witness, size);
     for (int wanted = RING_MAPPING_AUTO; wanted <= RING_MAPPING_MIRROR; wanted++) {
         struct ring_map map;
-        ck_assert_int_eq(ring_map_open(memfd, 0, 4 * PAGE, PAGE, (enum ring_mapping_wanted)wanted, &map), 0);
+        ck_assert_int_eq(
+            ring_map_open(memfd, 0, 4 * PAGE, PAGE, (enum ring_mapping_wanted)wanted, &map), 0);
         ring_map_close(&map);
         ck_assert_int_eq(memcmp(witness, before, size), 0);
     }
@@ -300,7 +310,8 @@ START_TEST(the_probe_is_asked_once)
         uint64_t took = monotonic_since(monotonic_now(), start);
         best = took < best ? took : best;
     }
-    ck_assert_msg(best < 1000 * NS_PER_US, "asking again takes %llu ns", (unsigned long long)best / 1000);
+    ck_assert_msg(best < 1000 * NS_PER_US, "asking again takes %llu ns",
+                  (unsigned long long)best / 1000);
 }
 END_TEST
 

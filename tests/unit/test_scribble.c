@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Damaged shared memory. A ring with history, pending datagrams and a live in-flight batch is scribbled over at random
- * (bits, words that look plausible, ranges), in heap memory whose borders AddressSanitizer guards. The check must never
- * read outside; and whatever passes it is continued as a successor would: recover, read everything pending, receive
- * more, be checked again. One hundred thousand seeds for each of four places; a failing seed is printed. */
+/* Damaged shared memory. A ring with history, pending datagrams and a live in-flight batch is
+ * scribbled over at random (bits, words that look plausible, ranges), in heap memory whose borders
+ * AddressSanitizer guards. The check must never read outside; and whatever passes it is continued
+ * as a successor would: recover, read everything pending, receive more, be checked again. One
+ * hundred thousand seeds for each of four places; a failing seed is printed. */
 #include <check.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
@@ -43,7 +44,8 @@ static void deliver(struct mmsghdr *messages, struct ring *ring, uint32_t count,
     for (uint32_t i = 0; i < count; i++) {
         struct sockaddr_in source = {.sin_family = AF_INET, .sin_port = htons(4242)};
         _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))] = {0};
-        struct cmsghdr header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_UDP, .cmsg_type = UDP_GRO};
+        struct cmsghdr header = {
+            .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_UDP, .cmsg_type = UDP_GRO};
         int value = segment;
         memcpy(control, &header, sizeof header);
         memcpy(control + CMSG_LEN(0), &value, sizeof value);
@@ -56,12 +58,16 @@ static void deliver(struct mmsghdr *messages, struct ring *ring, uint32_t count,
 
 static void make_ring(struct damaged_ring *damaged, uint32_t offload)
 {
-    struct channel_spec spec = {
-        .ring_size = 8192, .max_datagram = 200, .receive_offload = offload, .relay_count = 2, .decimate_count = 1};
+    struct channel_spec spec = {.ring_size = 8192,
+                                .max_datagram = 200,
+                                .receive_offload = offload,
+                                .relay_count = 2,
+                                .decimate_count = 1};
     memset(damaged, 0, sizeof *damaged);
     channel_geometry_compute(&spec, &damaged->geometry);
     const struct channel_geometry *geometry = &damaged->geometry;
-    damaged->head_size = geometry->descriptor_offset + geometry->descriptor_count * sizeof(struct ring_descriptor);
+    damaged->head_size =
+        geometry->descriptor_offset + geometry->descriptor_count * sizeof(struct ring_descriptor);
     damaged->sound = page_aligned(damaged->head_size);
     damaged->head = page_aligned(damaged->head_size);
     struct ring *ring = &damaged->ring;
@@ -81,12 +87,13 @@ static uint32_t receive_some(struct ring_writer *writer, uint32_t count)
     struct ring *ring = writer->ring;
     uint32_t slots = count < ring->geometry.slot_count ? count : ring->geometry.slot_count;
     ring_reserve(writer, slots);
-    deliver(inflight_arm(writer, slots), ring, slots, ring->geometry.segments_per_slot > 1 ? 150 : 0);
+    deliver(inflight_arm(writer, slots), ring, slots,
+            ring->geometry.segments_per_slot > 1 ? 150 : 0);
     return inflight_publish(writer, slots);
 }
 
-/* Three times round the ring, readers at different places or all done, and a batch that was received and not
- * published. */
+/* Three times round the ring, readers at different places or all done, and a batch that was
+ * received and not published. */
 static void make_history(struct damaged_ring *damaged, bool pending)
 {
     struct ring *ring = &damaged->ring;
@@ -97,12 +104,16 @@ static void make_history(struct damaged_ring *damaged, bool pending)
     while (writer.position < 3 * damaged->geometry.data_capacity)
         receive_some(&writer, SLOTS);
     uint64_t done = pending ? writer.seq - 6 : writer.seq, some = pending ? 2 : 0;
-    channel_page_write_relay(ring->page, &(struct relay_progress){.next_seq = done + 2 * some}, counts, 2);
-    channel_page_write_commit(ring->page, &(struct commit_progress){.next_seq = done, .recorded = done - 1000});
-    channel_page_write_decimate(ring->page, &(struct decimate_progress){.next_seq = done + some}, counts, 2, 1);
+    channel_page_write_relay(ring->page, &(struct relay_progress){.next_seq = done + 2 * some},
+                             counts, 2);
+    channel_page_write_commit(ring->page,
+                              &(struct commit_progress){.next_seq = done, .recorded = done - 1000});
+    channel_page_write_decimate(ring->page, &(struct decimate_progress){.next_seq = done + some},
+                                counts, 2, 1);
     uint32_t slots = SLOTS < damaged->geometry.slot_count ? SLOTS : damaged->geometry.slot_count;
     ring_reserve(&writer, slots);
-    deliver(inflight_arm(&writer, slots), ring, slots - 1, damaged->geometry.segments_per_slot > 1 ? 150 : 0);
+    deliver(inflight_arm(&writer, slots), ring, slots - 1,
+            damaged->geometry.segments_per_slot > 1 ? 150 : 0);
     memcpy(damaged->sound, damaged->head, damaged->head_size);
 }
 
@@ -113,13 +124,15 @@ static void free_ring(struct damaged_ring *damaged)
     free(damaged->ring.data.base);
 }
 
-/* Where the scribbling of this seed goes: an offset into the head, and how many bytes may be hit. */
+/* Where the scribbling of this seed goes: an offset into the head, and how many bytes may be hit.
+ */
 static size_t place_of(const struct damaged_ring *damaged, enum place place, uint64_t *ret_size)
 {
     const struct channel_geometry *geometry = &damaged->geometry;
     switch (place) {
     case POSITIONS:
-        *ret_size = offsetof(struct channel_page, durable_segment_id) - offsetof(struct channel_page, start_seq);
+        *ret_size = offsetof(struct channel_page, durable_segment_id) -
+                    offsetof(struct channel_page, start_seq);
         return offsetof(struct channel_page, start_seq);
     case BATCH:
         *ret_size = sizeof(struct inflight_batch);
@@ -163,7 +176,8 @@ static void scribble(struct damaged_ring *damaged, enum place place, uint64_t se
     uint8_t *at = damaged->head + place_of(damaged, place, &size);
     uint64_t hits = 1 + ring_fixture_random(&random) % 4;
     for (uint64_t hit = 0; hit < hits; hit++) {
-        uint64_t how = ring_fixture_random(&random) % 8, offset = ring_fixture_random(&random) % size;
+        uint64_t how = ring_fixture_random(&random) % 8,
+                 offset = ring_fixture_random(&random) % size;
         uint64_t word = offset / 8 * 8, old;
         if (how == 0) {
             at[offset] ^= (uint8_t)(1 + ring_fixture_random(&random) % 255);
@@ -175,12 +189,14 @@ static void scribble(struct damaged_ring *damaged, enum place place, uint64_t se
             uint64_t length = 1 + ring_fixture_random(&random) % 300;
             uint8_t value = (uint8_t)ring_fixture_random(&random);
             for (uint64_t i = offset; i < size && i < offset + length; i++)
-                at[i] = ring_fixture_random(&random) % 2 ? value : (uint8_t)ring_fixture_random(&random);
+                at[i] = ring_fixture_random(&random) % 2 ? value
+                                                         : (uint8_t)ring_fixture_random(&random);
         }
     }
 }
 
-/* What recorder, relay and decimator do: read everything from `seq` on. Returns how many were whole. */
+/* What recorder, relay and decimator do: read everything from `seq` on. Returns how many were
+ * whole. */
 static uint64_t read_pending(const struct ring *ring, uint64_t seq)
 {
     static uint8_t copy[65536];
@@ -214,7 +230,8 @@ static const char *continue_it(struct damaged_ring *damaged)
     const char *what;
     uint64_t published = ring_published(ring);
 
-    if (!channel_page_read_relay(ring->page, &relay) || !channel_page_read_commit(ring->page, &commit) ||
+    if (!channel_page_read_relay(ring->page, &relay) ||
+        !channel_page_read_commit(ring->page, &commit) ||
         !channel_page_read_decimate(ring->page, &decimate))
         return "a slot that passed can't be read";
     ring_writer_open(&writer, ring);
@@ -234,7 +251,8 @@ static const char *continue_it(struct damaged_ring *damaged)
     ring_rewind(&writer);
     receive_some(&writer, 1);
     ring_set_flag(ring, writer.seq - 1, DATAGRAM_QUARANTINED);
-    if (channel_page_check(ring->page, ring->descriptors, &damaged->geometry, RING_FIXTURE_CHANNEL, &what) < 0)
+    if (channel_page_check(ring->page, ring->descriptors, &damaged->geometry, RING_FIXTURE_CHANNEL,
+                           &what) < 0)
         return what;
     return NULL;
 }
@@ -248,15 +266,16 @@ static void check_seed(struct damaged_ring *damaged, enum place place, uint64_t 
     memcpy(damaged->head, damaged->sound, damaged->head_size);
     scribble(damaged, place, seed);
     channel_page_counters(damaged->ring.page, &spec, &damaged->geometry, &counters, &pending);
-    if (channel_page_check(damaged->ring.page, damaged->ring.descriptors, &damaged->geometry, RING_FIXTURE_CHANNEL,
-                           &what) < 0) {
+    if (channel_page_check(damaged->ring.page, damaged->ring.descriptors, &damaged->geometry,
+                           RING_FIXTURE_CHANNEL, &what) < 0) {
         damaged->refused++;
         return;
     }
     damaged->passed++;
     what = continue_it(damaged);
     if (what)
-        ck_abort_msg("place %d, seed %llu: it passed, but then: %s", place, (unsigned long long)seed, what);
+        ck_abort_msg("place %d, seed %llu: it passed, but then: %s", place,
+                     (unsigned long long)seed, what);
 }
 
 static void scribble_over(enum place place, uint32_t offload, uint32_t seeds)
@@ -269,7 +288,8 @@ static void scribble_over(enum place place, uint32_t offload, uint32_t seeds)
                                      RING_FIXTURE_CHANNEL, &what) == 0,
                   "the sound ring is refused: %s", what);
     for (uint64_t seed = 0; seed < seeds; seed++) {
-        if (seed == seeds / 2) { /* the other half with every reader done: the writer still needs the last datagram */
+        if (seed == seeds / 2) { /* the other half with every reader done: the writer still needs
+                                    the last datagram */
             free_ring(&damaged);
             uint64_t counts[] = {damaged.refused, damaged.passed, damaged.recovered};
             make_ring(&damaged, offload);

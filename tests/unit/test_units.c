@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The story: an operator writes sizes, durations and percentages into the configuration and reads them in status.
- * What the parsers take is printed back in canonical form and means the same again; what they can't understand to the
- * last character is refused; and the texts for people stay right where a unit ends and the next begins. */
+/* The story: an operator writes sizes, durations and percentages into the configuration and reads
+ * them in status. What the parsers take is printed back in canonical form and means the same again;
+ * what they can't understand to the last character is refused; and the texts for people stay right
+ * where a unit ends and the next begins. */
 #include <check.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -37,9 +38,26 @@ END_TEST
 
 START_TEST(sizes_that_make_no_sense_are_refused)
 {
-    static const char *const texts[] = {"",    "K",   "-1",    "+1",    " 1",   "1 ",   "1 K",
-                                        "1.5G", "1k",  "1KB",   "1KK",   "0x10", "1T",   "abc",
-                                        "1\n", "G32", "\xff""1", "1\xff", "32MiB"};
+    static const char *const texts[] = {"",
+                                        "K",
+                                        "-1",
+                                        "+1",
+                                        " 1",
+                                        "1 ",
+                                        "1 K",
+                                        "1.5G",
+                                        "1k",
+                                        "1KB",
+                                        "1KK",
+                                        "0x10",
+                                        "1T",
+                                        "abc",
+                                        "1\n",
+                                        "G32",
+                                        "\xff"
+                                        "1",
+                                        "1\xff",
+                                        "32MiB"};
     uint64_t value = 7;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         ck_assert_msg(units_parse_size(texts[i], &value) == -EINVAL, "\"%s\" was taken", texts[i]);
@@ -77,10 +95,12 @@ END_TEST
 
 START_TEST(durations_that_make_no_sense_are_refused)
 {
-    static const char *const texts[] = {"", "5", "s", "-1s", "1.5s", "1 s", "1S", "1sec", "1w", "1s1", "m1"};
+    static const char *const texts[] = {"",   "5",    "s",  "-1s", "1.5s", "1 s",
+                                        "1S", "1sec", "1w", "1s1", "m1"};
     uint64_t value;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        ck_assert_msg(units_parse_duration(texts[i], &value) == -EINVAL, "\"%s\" was taken", texts[i]);
+        ck_assert_msg(units_parse_duration(texts[i], &value) == -EINVAL, "\"%s\" was taken",
+                      texts[i]);
     ck_assert_int_eq(units_parse_duration("213504d", &value), -ERANGE);
 }
 END_TEST
@@ -109,10 +129,12 @@ END_TEST
 
 START_TEST(percentages_that_make_no_sense_are_refused)
 {
-    static const char *const texts[] = {"", "5", "%", ".5%", "5.%", "5.00001%", "5 %", "-5%", "5%%", "5.5.5%"};
+    static const char *const texts[] = {"",         "5",   "%",   ".5%", "5.%",
+                                        "5.00001%", "5 %", "-5%", "5%%", "5.5.5%"};
     uint32_t value;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        ck_assert_msg(units_parse_percent(texts[i], &value) == -EINVAL, "\"%s\" was taken", texts[i]);
+        ck_assert_msg(units_parse_percent(texts[i], &value) == -EINVAL, "\"%s\" was taken",
+                      texts[i]);
     ck_assert_int_eq(units_parse_percent("101%", &value), -ERANGE);
     ck_assert_int_eq(units_parse_percent("100.0001%", &value), -ERANGE);
 }
@@ -144,7 +166,8 @@ struct human {
     const char *text;
 };
 
-static void expect_human(void (*print)(uint64_t, char *, size_t), const struct human *cases, size_t count)
+static void expect_human(void (*print)(uint64_t, char *, size_t), const struct human *cases,
+                         size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         char text[32];

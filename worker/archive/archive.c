@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The archive's loop: takes messages from fd 3, serves what recording waits for first, answers. Called by worker/main.c
- * once it has been told to be the archive. Keeps nothing that a successor would need: it may be killed at any instant,
- * and the supervisor then asks the next one again. */
+/* The archive's loop: takes messages from fd 3, serves what recording waits for first, answers.
+ * Called by worker/main.c once it has been told to be the archive. Keeps nothing that a successor
+ * would need: it may be killed at any instant, and the supervisor then asks the next one again. */
 #include "worker/archive/archive.h"
 
 #include <errno.h>
@@ -32,12 +32,12 @@ struct archive {
     const char *log_dir;
     struct request *queue; /* in the order of arrival */
     bool stopping;         /* STOP: finish what is queued */
-    bool gone;             /* the supervisor closed: leave at once, another archive may be at work already */
+    bool gone; /* the supervisor closed: leave at once, another archive may be at work already */
 };
 
 #define CHANNEL_FIRST(payload) (offsetof(struct message_##payload, channel) == 0)
-_Static_assert(CHANNEL_FIRST(recover) && CHANNEL_FIRST(open_segment) && CHANNEL_FIRST(begin_segment) &&
-                   CHANNEL_FIRST(seal) && CHANNEL_FIRST(expire),
+_Static_assert(CHANNEL_FIRST(recover) && CHANNEL_FIRST(open_segment) &&
+                   CHANNEL_FIRST(begin_segment) && CHANNEL_FIRST(seal) && CHANNEL_FIRST(expire),
                "every request begins with its channel");
 
 /* ---- the queue ---- */
@@ -53,7 +53,8 @@ static void enqueue(struct archive *archive, const struct message *message)
         return;
     }
     request->type = message->header.type;
-    request->urgent = request->type == MESSAGE_OPEN_SEGMENT || request->type == MESSAGE_BEGIN_SEGMENT;
+    request->urgent =
+        request->type == MESSAGE_OPEN_SEGMENT || request->type == MESSAGE_BEGIN_SEGMENT;
     memcpy(&request->recover, message->payload, message->header.payload_size);
     *end = request;
 }
@@ -72,7 +73,8 @@ static void take_message(struct archive *archive, const struct message *message)
         archive->stopping = true;
         break;
     default:
-        log_warning("ignored a message that is not for an archive: %s", message_name(message->header.type));
+        log_warning("ignored a message that is not for an archive: %s",
+                    message_name(message->header.type));
         break;
     }
 }
@@ -128,11 +130,13 @@ static struct request *take_next(struct archive *archive)
 
 /* ---- the work: what failed is in the answer, and the supervisor tells it ---- */
 
-static void answer(struct archive *archive, enum message_type type, const void *payload, size_t size, int *fd)
+static void answer(struct archive *archive, enum message_type type, const void *payload,
+                   size_t size, int *fd)
 {
     struct pollfd writable = {.fd = archive->socket, .events = POLLOUT};
     for (;;) {
-        int result = message_send(archive->socket, type, archive->generation, payload, size, fd, fd ? 1 : 0);
+        int result =
+            message_send(archive->socket, type, archive->generation, payload, size, fd, fd ? 1 : 0);
         if (result != -EAGAIN) {
             archive->gone |= result < 0;
             return;
@@ -187,7 +191,8 @@ static void serve(struct archive *archive, const struct request *request)
 
 int archive_run(const struct message_assign *assign, uint64_t generation)
 {
-    struct archive archive = {.socket = MESSAGE_FD, .generation = generation, .log_dir = assign->log_dir};
+    struct archive archive = {
+        .socket = MESSAGE_FD, .generation = generation, .log_dir = assign->log_dir};
     log_open("archive");
     while (!archive.gone && (archive.queue || !archive.stopping)) {
         receive(&archive, !archive.queue);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Names and folders below log_dir. Called by the rest of the archive. No name that came in a message may ever lead
- * outside the channel's own folder. */
+/* Names and folders below log_dir. Called by the rest of the archive. No name that came in a
+ * message may ever lead outside the channel's own folder. */
 #include "worker/archive/archive.h"
 
 #include <ctype.h>
@@ -21,7 +21,8 @@
 
 bool folder_channel_ok(const char *channel)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
     return isalnum((unsigned char)channel[0]) && strspn(channel, letters) == strlen(channel);
 }
 
@@ -53,7 +54,8 @@ bool folder_first_seq(const char *channel, const char *name, uint64_t *ret_seq)
     return errno == 0;
 }
 
-void folder_number_name(const char *open_name, const char *suffix, int n, char ret_name[SEGMENT_NAME_SIZE])
+void folder_number_name(const char *open_name, const char *suffix, int n,
+                        char ret_name[SEGMENT_NAME_SIZE])
 {
     char number[16] = "";
     int stem = (int)(strlen(open_name) - strlen(AVRO_LOG_OPEN_SUFFIX));
@@ -110,7 +112,8 @@ static int compare_names(const void *a, const void *b)
     return strcmp(((const struct folder_file *)a)->name, ((const struct folder_file *)b)->name);
 }
 
-static int add_file(struct folder_list *list, size_t *capacity, const char *name, const struct stat *status)
+static int add_file(struct folder_list *list, size_t *capacity, const char *name,
+                    const struct stat *status)
 {
     if (list->count == *capacity) {
         size_t wanted = *capacity ? *capacity * 2 : 64;
@@ -151,7 +154,8 @@ int folder_list(int folder, const char *channel, struct folder_list *ret)
         if (strncmp(entry->d_name, channel, length) != 0 || entry->d_name[length] != '-' ||
             strlen(entry->d_name) >= SEGMENT_NAME_SIZE)
             continue;
-        if (fstatat(folder, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode))
+        if (fstatat(folder, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(status.st_mode))
             result = add_file(ret, &capacity, entry->d_name, &status);
     }
     if (result == 0 && errno != 0)
@@ -169,7 +173,8 @@ void folder_list_free(struct folder_list *list)
     list->count = 0;
 }
 
-void folder_explain(const char *log_dir, const char *channel, int error, char reason[MESSAGE_REASON_SIZE])
+void folder_explain(const char *log_dir, const char *channel, int error,
+                    char reason[MESSAGE_REASON_SIZE])
 {
     const char *advice = "look at the folder and its file system";
     switch (error) {
@@ -201,5 +206,6 @@ void folder_explain(const char *log_dir, const char *channel, int error, char re
     default:
         break;
     }
-    snprintf(reason, MESSAGE_REASON_SIZE, "%.48s/%s: %s; %s", log_dir, channel, strerror(error), advice);
+    snprintf(reason, MESSAGE_REASON_SIZE, "%.48s/%s: %s; %s", log_dir, channel, strerror(error),
+             advice);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Finishes what a crash or a power cut left unfinished in a channel's folder. Called by archive.c for RECOVER, and for
- * a SEAL whose length nobody knows. Every sound record is kept and no other; a crash at any point of it leaves files
- * that the next recovery finishes. Must never touch a file that some process still has. */
+/* Finishes what a crash or a power cut left unfinished in a channel's folder. Called by archive.c
+ * for RECOVER, and for a SEAL whose length nobody knows. Every sound record is kept and no other; a
+ * crash at any point of it leaves files that the next recovery finishes. Must never touch a file
+ * that some process still has. */
 #include "worker/archive/archive.h"
 
 #include <errno.h>
@@ -19,8 +20,9 @@
 #include "common/log.h"
 #include "common/monotonic.h"
 
-#define HOLDER_PATIENCE_NS (2 * NS_PER_S) /* workers of a daemon that was killed notice and leave within this */
-#define HOLDER_POLL_NS     (20 * NS_PER_MS)
+#define HOLDER_PATIENCE_NS                                                                         \
+    (2 * NS_PER_S) /* workers of a daemon that was killed notice and leave within this */
+#define HOLDER_POLL_NS (20 * NS_PER_MS)
 
 /* ---- one file ---- */
 
@@ -61,7 +63,8 @@ static int set_aside(int folder, const char *channel, const char *name, const ch
 }
 
 /* The name that a file should have had when it was begun. */
-static void proper_open_name(const char *channel, const char *name, const struct avro_log_identity *identity,
+static void proper_open_name(const char *channel, const char *name,
+                             const struct avro_log_identity *identity,
                              char ret_name[SEGMENT_NAME_SIZE])
 {
     if (folder_is_prepared(channel, name))
@@ -81,10 +84,10 @@ static int pwrite_all(int fd, const void *bytes, size_t size, uint64_t offset)
     return (size_t)n == size ? 0 : -ENOSPC;
 }
 
-/* Everything sound lies in one piece: seal the last block, cut off what follows. In whatever order these writes reach
- * the disk, a scan finds the same records again. */
-static int finish_in_place(int folder, int fd, const char *name, const struct avro_log_summary *summary,
-                           struct recovery_outcome *ret)
+/* Everything sound lies in one piece: seal the last block, cut off what follows. In whatever order
+ * these writes reach the disk, a scan finds the same records again. */
+static int finish_in_place(int folder, int fd, const char *name,
+                           const struct avro_log_summary *summary, struct recovery_outcome *ret)
 {
     uint8_t header[AVRO_LOG_BLOCK_HEADER_SIZE];
     char open_name[SEGMENT_NAME_SIZE];
@@ -105,7 +108,8 @@ static int finish_in_place(int folder, int fd, const char *name, const struct av
 }
 
 /* Give a complete copy of sound records its name. */
-static int finish_mending(int folder, const char *channel, const char *mending, char ret_name[SEGMENT_NAME_SIZE])
+static int finish_mending(int folder, const char *channel, const char *mending,
+                          char ret_name[SEGMENT_NAME_SIZE])
 {
     uint8_t header[AVRO_LOG_HEADER_MAX];
     char stem_name[SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX], open_name[SEGMENT_NAME_SIZE];
@@ -124,8 +128,9 @@ static int finish_mending(int folder, const char *channel, const char *mending, 
     return folder_rename(folder, mending, open_name, AVRO_LOG_SUFFIX, ret_name);
 }
 
-/* Sound records follow a fault: copy them all into a new file, keep the original beside it. The copy is complete and
- * synced before the original loses its name, so a .mending without its .open is as good as done. */
+/* Sound records follow a fault: copy them all into a new file, keep the original beside it. The
+ * copy is complete and synced before the original loses its name, so a .mending without its .open
+ * is as good as done. */
 static int mend(int folder, int fd, const char *name, const struct avro_log_copy *copy_wanted,
                 struct recovery_outcome *ret)
 {
@@ -155,10 +160,12 @@ static int mend(int folder, int fd, const char *name, const struct avro_log_copy
     if (result == 0)
         result = finish_mending(folder, channel, mending, ret->name);
     if (result == 0)
-        log_warning("%s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound records are in %s, "
+        log_warning("%s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound "
+                    "records are in %s, "
                     "the original is kept as %s",
-                    channel, name, (unsigned long long)summary.faults, (unsigned long long)summary.fault_offset,
-                    summary.fault_what, (unsigned long long)summary.records, ret->name, damaged);
+                    channel, name, (unsigned long long)summary.faults,
+                    (unsigned long long)summary.fault_offset, summary.fault_what,
+                    (unsigned long long)summary.records, ret->name, damaged);
     return result;
 }
 
@@ -184,7 +191,8 @@ static int finish_scanned(int folder, int fd, const char *name, const struct avr
     ret->last_seq = summary.last_seq;
     if (summary.records_after_fault > 0 || !summary.has_header)
         return mend(folder, fd, name, copy, ret);
-    snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", channel); /* its folder's, for its name */
+    snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s",
+             channel); /* its folder's, for its name */
     result = finish_in_place(folder, fd, name, &summary, ret);
     if (result == 0)
         log_notice("%s: recovered %s: %llu records, up to number %llu", channel, ret->name,
@@ -192,8 +200,8 @@ static int finish_scanned(int folder, int fd, const char *name, const struct avr
     return result;
 }
 
-static int finish_file(int folder, const char *channel, const char *name, const struct avro_log_scan_options *options,
-                       struct recovery_outcome *ret)
+static int finish_file(int folder, const char *channel, const char *name,
+                       const struct avro_log_scan_options *options, struct recovery_outcome *ret)
 {
     const struct avro_log_copy copy = {.options = *options, .channel = channel};
     memset(ret, 0, sizeof *ret);
@@ -212,19 +220,24 @@ static uint64_t header_first_seq(int folder, const char *name)
     struct avro_log_identity identity;
     const char *what;
     long size = fd_read_small_file(folder, name, header, sizeof header);
-    if (size <= 0 || avro_log_read_header((const uint8_t *)header, (size_t)size, &identity, &what) < 0)
+    if (size <= 0 ||
+        avro_log_read_header((const uint8_t *)header, (size_t)size, &identity, &what) < 0)
         return UINT64_MAX;
     return identity.first_seq;
 }
 
-int recovery_finish(int folder, const char *channel, const char *name, uint64_t size_end, struct recovery_outcome *ret)
+int recovery_finish(int folder, const char *channel, const char *name, uint64_t size_end,
+                    struct recovery_outcome *ret)
 {
-    struct avro_log_scan_options options = {.open = true, .seq_end = UINT64_MAX, .size_end = size_end};
+    struct avro_log_scan_options options = {
+        .open = true, .seq_end = UINT64_MAX, .size_end = size_end};
     struct folder_list list;
     uint64_t first_seq = header_first_seq(folder, name), seq;
     int result = folder_list(folder, channel, &list);
-    for (size_t i = 0; result == 0 && i < list.count; i++) /* a segment bears its number once it is committed to */
-        if (folder_first_seq(channel, list.files[i].name, &seq) && seq > first_seq && seq < options.seq_end)
+    for (size_t i = 0; result == 0 && i < list.count;
+         i++) /* a segment bears its number once it is committed to */
+        if (folder_first_seq(channel, list.files[i].name, &seq) && seq > first_seq &&
+            seq < options.seq_end)
             options.seq_end = seq;
     folder_list_free(&list);
     return result < 0 ? result : finish_file(folder, channel, name, &options, ret);
@@ -267,7 +280,8 @@ static void raise_next_seq(struct recovery *recovery, uint64_t next_seq)
         recovery->next_seq = next_seq;
 }
 
-/* A recovery before this one was interrupted: its copy is complete if the original has lost its name already. */
+/* A recovery before this one was interrupted: its copy is complete if the original has lost its
+ * name already. */
 static int resume_mending(struct recovery *recovery)
 {
     const char *channel = recovery->request->channel;
@@ -276,10 +290,11 @@ static int resume_mending(struct recovery *recovery)
         char original[SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX], mended[SEGMENT_NAME_SIZE];
         if (!folder_has_suffix(name, MENDING_SUFFIX))
             continue;
-        snprintf(original, sizeof original, "%.*s" AVRO_LOG_OPEN_SUFFIX, (int)(strlen(name) - strlen(MENDING_SUFFIX)),
-                 name);
+        snprintf(original, sizeof original, "%.*s" AVRO_LOG_OPEN_SUFFIX,
+                 (int)(strlen(name) - strlen(MENDING_SUFFIX)), name);
         int result = is_listed(recovery, original)
-                         ? discard(recovery->folder, channel, name, "an unfinished copy; the original is still there")
+                         ? discard(recovery->folder, channel, name,
+                                   "an unfinished copy; the original is still there")
                          : finish_mending(recovery->folder, channel, name, mended);
         if (result < 0)
             return result;
@@ -293,15 +308,19 @@ static int newest_first(const void *a, const void *b)
     return left->first_seq < right->first_seq ? 1 : left->first_seq > right->first_seq ? -1 : 0;
 }
 
-/* Where the file after the one that begins at first_seq begins. A worker that died while it went over to a new segment
- * may have left records behind the old one's end that are in the new one too. */
-static uint64_t later_file(const struct recovery *recovery, uint64_t first_seq, uint64_t recovered_later)
+/* Where the file after the one that begins at first_seq begins. A worker that died while it went
+ * over to a new segment may have left records behind the old one's end that are in the new one too.
+ */
+static uint64_t later_file(const struct recovery *recovery, uint64_t first_seq,
+                           uint64_t recovered_later)
 {
-    uint64_t end = first_seq == UINT64_MAX ? UINT64_MAX : recovered_later, seq; /* unknown: it belongs nowhere */
+    uint64_t end = first_seq == UINT64_MAX ? UINT64_MAX : recovered_later,
+             seq; /* unknown: it belongs nowhere */
     for (size_t i = 0; i < recovery->list.count; i++) {
         const char *name = recovery->list.files[i].name;
         bool counts = folder_has_suffix(name, AVRO_LOG_SUFFIX) || is_kept(recovery, name);
-        if (counts && folder_first_seq(recovery->request->channel, name, &seq) && seq > first_seq && seq < end)
+        if (counts && folder_first_seq(recovery->request->channel, name, &seq) && seq > first_seq &&
+            seq < end)
             end = seq;
     }
     return end;
@@ -336,11 +355,13 @@ static int finish_open_files(struct recovery *recovery, struct open_file *files,
         int result = wait_for_holders(recovery, files[i].name);
         if (result == -EBUSY)
             snprintf(recovery->answer->reason, sizeof recovery->answer->reason,
-                     "%.80s is still open in a process of an earlier holdfastd: it must end first", files[i].name);
+                     "%.80s is still open in a process of an earlier holdfastd: it must end first",
+                     files[i].name);
         const struct avro_log_scan_options options = {
             .open = true, .seq_end = later_file(recovery, files[i].first_seq, recovered_later)};
         if (result == 0)
-            result = finish_file(recovery->folder, recovery->request->channel, files[i].name, &options, &outcome);
+            result = finish_file(recovery->folder, recovery->request->channel, files[i].name,
+                                 &options, &outcome);
         if (result < 0)
             return result;
         if (!outcome.has_records)
@@ -389,8 +410,9 @@ static int last_seq_of(const struct recovery *recovery, const char *name, uint64
     return result;
 }
 
-/* The number after the last recorded one: from the newest file that has a record, and from those in use. No number is
- * ever given twice, so even a file that can't be read counts with the number in its name. */
+/* The number after the last recorded one: from the newest file that has a record, and from those in
+ * use. No number is ever given twice, so even a file that can't be read counts with the number in
+ * its name. */
 static int find_next_seq(struct recovery *recovery)
 {
     bool found = false;
@@ -419,7 +441,8 @@ static int list_again(struct recovery *recovery)
     return folder_list(recovery->folder, recovery->request->channel, &recovery->list);
 }
 
-void recovery_run(const char *log_dir, const struct message_recover *request, struct message_recovered *ret)
+void recovery_run(const char *log_dir, const struct message_recover *request,
+                  struct message_recovered *ret)
 {
     struct recovery recovery = {.request = request, .answer = ret};
     memset(ret, 0, sizeof *ret);
@@ -440,7 +463,8 @@ void recovery_run(const char *log_dir, const struct message_recover *request, st
     if (recovery.folder >= 0)
         fd_close(&recovery.folder);
     ret->next_seq = recovery.next_seq;
-    if (result == 0 || (result == -ENOENT && recovery.next_seq == 0 && recovery.folder < 0 && ret->files == 0))
+    if (result == 0 ||
+        (result == -ENOENT && recovery.next_seq == 0 && recovery.folder < 0 && ret->files == 0))
         return; /* no folder yet: an empty log */
     ret->error = -result;
     if (!ret->reason[0])

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Removes the oldest sealed segments when a channel's limits say so. Called by archive.c for EXPIRE. Must never remove
- * an open segment, nor anything whose name it doesn't know; every removal is told in the log. */
+/* Removes the oldest sealed segments when a channel's limits say so. Called by archive.c for
+ * EXPIRE. Must never remove an open segment, nor anything whose name it doesn't know; every removal
+ * is told in the log. */
 #include "worker/archive/archive.h"
 
 #include <errno.h>
@@ -16,8 +17,9 @@
 #include "common/monotonic.h"
 #include "common/units.h"
 
-/* The channels whose oldest segments may go when the file system is short of space: those that said EXPIRE with
- * keep_free. A cache only: a new archive learns it again from the next round of EXPIRE. */
+/* The channels whose oldest segments may go when the file system is short of space: those that said
+ * EXPIRE with keep_free. A cache only: a new archive learns it again from the next round of EXPIRE.
+ */
 static struct {
     char (*names)[CHANNEL_NAME_SIZE];
     size_t count;
@@ -29,12 +31,14 @@ static bool is_sealed(const char *name)
     return folder_has_suffix(name, AVRO_LOG_SUFFIX) || folder_has_suffix(name, DAMAGED_SUFFIX);
 }
 
-static bool remove_file(int folder, const char *channel, const struct folder_file *file, const char *why)
+static bool remove_file(int folder, const char *channel, const struct folder_file *file,
+                        const char *why)
 {
     char size[32];
     if (unlinkat(folder, file->name, 0) < 0) {
         if (errno != ENOENT)
-            log_warning("%s: %s should go (%s) but can't be removed: %s", channel, file->name, why, strerror(errno));
+            log_warning("%s: %s should go (%s) but can't be removed: %s", channel, file->name, why,
+                        strerror(errno));
         return false;
     }
     units_human_bytes(file->size, size, sizeof size);
@@ -43,7 +47,8 @@ static bool remove_file(int folder, const char *channel, const struct folder_fil
 }
 
 /* Marks removed files by an empty name. */
-static void apply_channel_limits(int folder, const struct message_expire *limits, struct folder_list *list)
+static void apply_channel_limits(int folder, const struct message_expire *limits,
+                                 struct folder_list *list)
 {
     char why[64], limit[32];
     uint64_t total = 0, now_s = realtime_now_ns() / NS_PER_S;
@@ -57,7 +62,8 @@ static void apply_channel_limits(int folder, const struct message_expire *limits
         if (limits->keep_at_most && total > limits->keep_at_most) {
             units_print_size(limits->keep_at_most, limit, sizeof limit);
             snprintf(why, sizeof why, "more than keep_at_most = %s", limit);
-        } else if (limits->keep_for_ns && file->modified_s >= 0 && (uint64_t)file->modified_s < now_s &&
+        } else if (limits->keep_for_ns && file->modified_s >= 0 &&
+                   (uint64_t)file->modified_s < now_s &&
                    now_s - (uint64_t)file->modified_s > limits->keep_for_ns / NS_PER_S) {
             units_print_duration(limits->keep_for_ns, limit, sizeof limit);
             snprintf(why, sizeof why, "older than keep_for = %s", limit);
@@ -104,7 +110,8 @@ static int oldest_first(const void *a, const void *b)
     return strncmp(time_in_name(a), time_in_name(b), strlen("yyyymmddThhmmssZ"));
 }
 
-static size_t add_candidates(const char *log_dir, const char *channel, struct candidate **candidates, size_t count)
+static size_t add_candidates(const char *log_dir, const char *channel,
+                             struct candidate **candidates, size_t count)
 {
     struct folder_list list;
     uint64_t seq;
@@ -115,7 +122,8 @@ static size_t add_candidates(const char *log_dir, const char *channel, struct ca
         struct candidate *more = realloc(*candidates, (count + list.count) * sizeof *more);
         *candidates = more ? more : *candidates;
         for (size_t i = 0; more && i < list.count; i++)
-            if (is_sealed(list.files[i].name) && folder_first_seq(channel, list.files[i].name, &seq))
+            if (is_sealed(list.files[i].name) &&
+                folder_first_seq(channel, list.files[i].name, &seq))
                 more[count++] = (struct candidate){channel, list.files[i]};
     }
     folder_list_free(&list);
@@ -123,8 +131,8 @@ static size_t add_candidates(const char *log_dir, const char *channel, struct ca
     return count;
 }
 
-/* Space comes back late where somebody still has a removed file, so what has been removed counts as free: looking at
- * the file system again after each removal would remove everything. */
+/* Space comes back late where somebody still has a removed file, so what has been removed counts as
+ * free: looking at the file system again after each removal would remove everything. */
 static uint64_t remove_oldest(const char *log_dir, uint64_t needed, const char *why)
 {
     struct candidate *candidates = NULL;
@@ -150,7 +158,8 @@ static void apply_keep_free(const char *log_dir, const struct message_expire *li
     char percent[32], why[96];
     if (statvfs(log_dir, &space) < 0 || space.f_blocks == 0)
         return;
-    uint64_t blocks_wanted = (uint64_t)((unsigned __int128)space.f_blocks * limits->keep_free_ppm / 1000000);
+    uint64_t blocks_wanted =
+        (uint64_t)((unsigned __int128)space.f_blocks * limits->keep_free_ppm / 1000000);
     if (space.f_bavail >= blocks_wanted) {
         keep_free.exhausted = false;
         return;
@@ -160,7 +169,8 @@ static void apply_keep_free(const char *log_dir, const struct message_expire *li
     uint64_t needed = (blocks_wanted - space.f_bavail) * space.f_frsize;
     uint64_t freed = remove_oldest(log_dir, needed, why);
     if (freed < needed && !keep_free.exhausted)
-        log_warning("%s: %s, and no sealed segment is left to remove; free some space", log_dir, why);
+        log_warning("%s: %s, and no sealed segment is left to remove; free some space", log_dir,
+                    why);
     keep_free.exhausted = freed < needed;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A segment's life on disk: made and preallocated, begun, sealed. Called by archive.c for one message each; may block
- * on the disk. Must never truncate or rename a file that isn't the one meant: everything is checked by inode and by
- * content, and each step may be repeated after a crash in the middle. */
+/* A segment's life on disk: made and preallocated, begun, sealed. Called by archive.c for one
+ * message each; may block on the disk. Must never truncate or rename a file that isn't the one
+ * meant: everything is checked by inode and by content, and each step may be repeated after a crash
+ * in the middle. */
 #include "worker/archive/archive.h"
 
 #include <errno.h>
@@ -22,7 +23,8 @@
 
 /* ---- open ---- */
 
-/* Space that can't be taken away later: a write into a sparse map on a full disk would be SIGBUS. */
+/* Space that can't be taken away later: a write into a sparse map on a full disk would be SIGBUS.
+ */
 static int preallocate(int fd, uint64_t size)
 {
     static const uint8_t zeros[64 * 1024];
@@ -70,12 +72,14 @@ static void explain_open(const char *log_dir, const struct message_open_segment 
     units_human_bytes(request->size, wanted, sizeof wanted);
     units_human_bytes((uint64_t)space.f_bavail * space.f_frsize, left, sizeof left);
     snprintf(reason, MESSAGE_REASON_SIZE,
-             "%.40s: no space: %.15s wanted, %.15s free; free some, lower segment_size, or set keep_at_most", log_dir,
-             wanted, left);
+             "%.40s: no space: %.15s wanted, %.15s free; free some, lower segment_size, or set "
+             "keep_at_most",
+             log_dir, wanted, left);
 }
 
-/* An archive that was killed before it could hand a segment out leaves it behind: prepared, never begun, and in nobody's
- * hands, which the lock tells. One that was begun is for recovery, whoever had it. */
+/* An archive that was killed before it could hand a segment out leaves it behind: prepared, never
+ * begun, and in nobody's hands, which the lock tells. One that was begun is for recovery, whoever
+ * had it. */
 static void remove_orphans(int folder, const char *channel)
 {
     struct folder_list list;
@@ -87,8 +91,8 @@ static void remove_orphans(int folder, const char *channel)
         if (!folder_is_prepared(channel, name) || !folder_has_suffix(name, AVRO_LOG_OPEN_SUFFIX))
             continue;
         int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && pread(fd, &first, 1, 0) >= 0 && first == 0 &&
-            unlinkat(folder, name, 0) == 0)
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && pread(fd, &first, 1, 0) >= 0 &&
+            first == 0 && unlinkat(folder, name, 0) == 0)
             log_info("%s: removed %s, which was prepared and never handed out", channel, name);
         fd_close(&fd);
         first = 1;
@@ -96,7 +100,8 @@ static void remove_orphans(int folder, const char *channel)
     folder_list_free(&list);
 }
 
-static int make_segment(int folder, const struct message_open_segment *request, struct segment_grant *ret)
+static int make_segment(int folder, const struct message_open_segment *request,
+                        struct segment_grant *ret)
 {
     struct stat status = {0};
     if (request->size < AVRO_LOG_HEADER_MAX || request->size > INT64_MAX)
@@ -115,14 +120,15 @@ static int make_segment(int folder, const struct message_open_segment *request, 
         fd_close(&fd);
         return result;
     }
-    flock(fd, LOCK_EX | LOCK_NB); /* held by whoever gets the descriptor; a file system without locks does without */
+    flock(fd, LOCK_EX | LOCK_NB); /* held by whoever gets the descriptor; a file system without
+                                     locks does without */
     ret->id = status.st_ino;
     ret->size = request->size;
     return fd;
 }
 
-void segments_open(const char *log_dir, const struct message_open_segment *request, struct message_segment *ret,
-                   int *ret_fd)
+void segments_open(const char *log_dir, const struct message_open_segment *request,
+                   struct message_segment *ret, int *ret_fd)
 {
     memset(ret, 0, sizeof *ret);
     snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
@@ -147,8 +153,8 @@ int segments_begin(const char *log_dir, const struct message_begin_segment *requ
     if (!folder_channel_ok(request->channel) ||
         !folder_name_ok(request->channel, request->from, AVRO_LOG_OPEN_SUFFIX) ||
         !folder_name_ok(request->channel, request->to, AVRO_LOG_OPEN_SUFFIX)) {
-        log_error("%s: refused to rename \"%s\" to \"%s\": not names of this channel's segments", request->channel,
-                  request->from, request->to);
+        log_error("%s: refused to rename \"%s\" to \"%s\": not names of this channel's segments",
+                  request->channel, request->from, request->to);
         return -EINVAL;
     }
     int folder = folder_open(log_dir, request->channel, false);
@@ -161,14 +167,16 @@ int segments_begin(const char *log_dir, const struct message_begin_segment *requ
         result = -errno;
     fd_close(&folder);
     if (result < 0)
-        log_warning("%s: the segment %s could not be renamed to %s: %s; it keeps its name until it is sealed",
+        log_warning("%s: the segment %s could not be renamed to %s: %s; it keeps its name until it "
+                    "is sealed",
                     request->channel, request->from, request->to, strerror(-result));
     return result;
 }
 
 /* ---- seal ---- */
 
-/* Does a block, or the file header, end at length? A length may come from memory that a dead worker has left. */
+/* Does a block, or the file header, end at length? A length may come from memory that a dead worker
+ * has left. */
 static bool ends_soundly(int fd, uint64_t length)
 {
     uint8_t header[AVRO_LOG_HEADER_MAX], end[AVRO_LOG_SYNC_SIZE];
@@ -181,10 +189,13 @@ static bool ends_soundly(int fd, uint64_t length)
            memcmp(end, identity.sync, sizeof end) == 0;
 }
 
-static int recover_instead(int folder, const struct message_seal *request, struct message_sealed *ret)
+static int recover_instead(int folder, const struct message_seal *request,
+                           struct message_sealed *ret)
 {
     struct recovery_outcome outcome;
-    uint64_t size_end = request->length == UINT64_MAX ? 0 : request->length; /* what lies behind is in a later file */
+    uint64_t size_end = request->length == UINT64_MAX
+                            ? 0
+                            : request->length; /* what lies behind is in a later file */
     int result = recovery_finish(folder, request->channel, request->name, size_end, &outcome);
     if (result < 0)
         return result;
@@ -203,7 +214,8 @@ static int remove_empty(int folder, const struct message_seal *request, struct m
     return 0;
 }
 
-static int finish_segment(int folder, int fd, const struct message_seal *request, struct message_sealed *ret)
+static int finish_segment(int folder, int fd, const struct message_seal *request,
+                          struct message_sealed *ret)
 {
     struct stat status;
     if (fstat(fd, &status) < 0)
@@ -215,8 +227,8 @@ static int finish_segment(int folder, int fd, const struct message_seal *request
     if (request->length == UINT64_MAX)
         return recover_instead(folder, request, ret);
     if (request->length > (uint64_t)status.st_size || !ends_soundly(fd, request->length)) {
-        log_info("%s: %s has no sealed end at %llu bytes; recovering it up to there", request->channel, request->name,
-                 (unsigned long long)request->length);
+        log_info("%s: %s has no sealed end at %llu bytes; recovering it up to there",
+                 request->channel, request->name, (unsigned long long)request->length);
         return recover_instead(folder, request, ret);
     }
     if (ftruncate(fd, (off_t)request->length) < 0 || fsync(fd) < 0)
@@ -225,33 +237,38 @@ static int finish_segment(int folder, int fd, const struct message_seal *request
     return folder_rename(folder, request->name, request->name, AVRO_LOG_SUFFIX, ret->name);
 }
 
-/* The file isn't there under its open name: an archive before this one may have sealed it and died before answering. */
+/* The file isn't there under its open name: an archive before this one may have sealed it and died
+ * before answering. */
 static int find_sealed(int folder, const struct message_seal *request, struct message_sealed *ret)
 {
     struct stat status;
     for (int n = 1; n <= FOLDER_NUMBERS; n++) {
         folder_number_name(request->name, AVRO_LOG_SUFFIX, n, ret->name);
         if (fstatat(folder, ret->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-            (status.st_ino == request->id || request->length == UINT64_MAX)) { /* mending makes a new file */
+            (status.st_ino == request->id ||
+             request->length == UINT64_MAX)) { /* mending makes a new file */
             ret->length = (uint64_t)status.st_size;
             return 0;
         }
     }
-    if (request->length == 0 || request->length == UINT64_MAX) { /* nothing in it, and removed already */
+    if (request->length == 0 ||
+        request->length == UINT64_MAX) { /* nothing in it, and removed already */
         ret->name[0] = '\0';
         return 0;
     }
     return -ENOENT;
 }
 
-void segments_seal(const char *log_dir, const struct message_seal *request, struct message_sealed *ret)
+void segments_seal(const char *log_dir, const struct message_seal *request,
+                   struct message_sealed *ret)
 {
     memset(ret, 0, sizeof *ret);
     snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
     snprintf(ret->name, sizeof ret->name, "%s", request->name);
     ret->id = request->id;
     int folder = -1, fd = -1, result = -EINVAL;
-    if (folder_channel_ok(request->channel) && folder_name_ok(request->channel, request->name, AVRO_LOG_OPEN_SUFFIX))
+    if (folder_channel_ok(request->channel) &&
+        folder_name_ok(request->channel, request->name, AVRO_LOG_OPEN_SUFFIX))
         result = folder = folder_open(log_dir, request->channel, false);
     if (folder >= 0) {
         fd = openat(folder, request->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
@@ -267,11 +284,12 @@ void segments_seal(const char *log_dir, const struct message_seal *request, stru
     ret->error = -result;
     snprintf(ret->name, sizeof ret->name, "%s", request->name);
     if (result == -ENOENT)
-        snprintf(ret->reason, sizeof ret->reason, "it is not in %.48s/%s any more: somebody has moved or removed it",
-                 log_dir, request->channel);
-    else if (result == -ESTALE)
-        snprintf(ret->reason, sizeof ret->reason, "another file has its name in %.48s/%s; left alone", log_dir,
+        snprintf(ret->reason, sizeof ret->reason,
+                 "it is not in %.48s/%s any more: somebody has moved or removed it", log_dir,
                  request->channel);
+    else if (result == -ESTALE)
+        snprintf(ret->reason, sizeof ret->reason,
+                 "another file has its name in %.48s/%s; left alone", log_dir, request->channel);
     else
         folder_explain(log_dir, request->channel, -result, ret->reason);
 }

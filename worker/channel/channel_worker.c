@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The life of one generation: take over, start the threads, say READY, then be the control thread until the end. */
+/* The life of one generation: take over, start the threads, say READY, then be the control thread
+ * until the end. */
 #include "worker/channel/channel_worker.h"
 
 #include <errno.h>
@@ -35,7 +36,8 @@ void beat_disk(struct channel_worker *worker, enum channel_thread thread)
     beat(worker, thread, THREAD_DISK);
 }
 
-void beat_work(struct channel_worker *worker, enum channel_thread thread, uint64_t first, uint64_t end)
+void beat_work(struct channel_worker *worker, enum channel_thread thread, uint64_t first,
+               uint64_t end)
 {
     struct thread_beat *own = &worker->ring.page->beats[thread];
     atomic_store_explicit(&own->work_first, first, memory_order_relaxed);
@@ -53,10 +55,12 @@ static void apply_cpus(const struct channel_spec *spec)
     if (CPU_COUNT(&cpus) == 0 || sched_setaffinity(0, sizeof cpus, &cpus) == 0)
         return;
     if (errno == EINVAL)
-        log_warning("cpus: this machine, or holdfastd's cpuset, has none of them; the worker runs on any CPU. lscpu(1) "
+        log_warning("cpus: this machine, or holdfastd's cpuset, has none of them; the worker runs "
+                    "on any CPU. lscpu(1) "
                     "and AllowedCPUs= of the unit tell which there are");
     else
-        log_warning("cpus: %s; the worker runs on any CPU (see sched_setaffinity(2))", strerror(errno));
+        log_warning("cpus: %s; the worker runs on any CPU (see sched_setaffinity(2))",
+                    strerror(errno));
 }
 
 void schedule_behind(void)
@@ -73,14 +77,16 @@ static int start_thread(pthread_t *thread, void *(*run)(void *), struct channel_
     return -error;
 }
 
-/* Where the readers stand, before there are any: the receiver asks them before it starts over at the ring's front. */
+/* Where the readers stand, before there are any: the receiver asks them before it starts over at
+ * the ring's front. */
 static void note_cursors(struct channel_worker *worker)
 {
     struct commit_progress committed;
     struct decimate_progress decimated;
     if (worker->spec->record.enabled && channel_page_read_commit(worker->ring.page, &committed))
         atomic_store(&worker->recorder_cursor, committed.next_seq);
-    if (worker->spec->decimate_count > 0 && channel_page_read_decimate(worker->ring.page, &decimated))
+    if (worker->spec->decimate_count > 0 &&
+        channel_page_read_decimate(worker->ring.page, &decimated))
         atomic_store(&worker->decimator_cursor, decimated.next_seq);
 }
 
@@ -114,9 +120,11 @@ static void say_ready(struct channel_worker *worker, const char *refused)
                                   .ring_refused = refused != NULL,
                                   .mapping_double = worker->ring.data.doubled};
     strncpy(ready.reason, refused ? refused : worker->ring.data.reason, sizeof ready.reason - 1);
-    int result = message_send(MESSAGE_FD, MESSAGE_READY, worker->inheritance->generation, &ready, sizeof ready, NULL, 0);
+    int result = message_send(MESSAGE_FD, MESSAGE_READY, worker->inheritance->generation, &ready,
+                              sizeof ready, NULL, 0);
     if (result < 0)
-        log_error("telling the supervisor READY: %s", strerror(-result)); /* it has a deadline for that */
+        log_error("telling the supervisor READY: %s",
+                  strerror(-result)); /* it has a deadline for that */
 }
 
 int channel_worker_run(struct inheritance *inheritance)
@@ -151,7 +159,8 @@ int channel_worker_run(struct inheritance *inheritance)
     if (result == 0) {
         /* From READY on the supervisor watches: every thread beats before that. */
         beat_busy(worker, CHANNEL_THREAD_CONTROL);
-        atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_CONTROL].thread_id, (uint32_t)gettid());
+        atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_CONTROL].thread_id,
+                     (uint32_t)gettid());
         result = start_parts(worker);
     }
     if (result < 0) {

@@ -19,12 +19,13 @@ struct recorder;
 struct decimator;
 
 enum stop_phase { /* only ever grows */
-    STOP_NOT = 0,
-    STOP_RECEIVER = 1, /* the receiver drains its socket if asked to, and ends */
-    STOP_READERS = 2,  /* recorder and decimator work off what is published, and end */
+                  STOP_NOT = 0,
+                  STOP_RECEIVER = 1, /* the receiver drains its socket if asked to, and ends */
+                  STOP_READERS = 2, /* recorder and decimator work off what is published, and end */
 };
 
-/* How far a consumer may go in one step, after its predecessors died of what they read (poison datagrams). */
+/* How far a consumer may go in one step, after its predecessors died of what they read (poison
+ * datagrams). */
 struct caution {
     bool active;
     uint64_t until; /* one datagram at a time up to here */
@@ -42,11 +43,13 @@ struct channel_worker {
     _Atomic uint32_t stop_drains; /* the receiver empties the kernel's queue before it ends */
     _Atomic uint32_t stop_seals;
     _Atomic uint32_t receiver_done, recorder_done, decimator_done;
-    /* Datagrams before it were offered to the relays. Readers go no further: what kills the relay must not have been
-     * recorded as sound, or decimated, by the time that is known. */
+    /* Datagrams before it were offered to the relays. Readers go no further: what kills the relay
+     * must not have been recorded as sound, or decimated, by the time that is known. */
     _Atomic uint64_t relay_cursor;
-    _Atomic uint64_t recorder_cursor;  /* first datagram not yet committed; UINT64_MAX without a recorder */
-    _Atomic uint64_t decimator_cursor; /* first datagram not yet decided; UINT64_MAX without a decimator */
+    _Atomic uint64_t
+        recorder_cursor; /* first datagram not yet committed; UINT64_MAX without a recorder */
+    _Atomic uint64_t
+        decimator_cursor; /* first datagram not yet decided; UINT64_MAX without a decimator */
     struct wakeup recorder_wakeup;
     struct wakeup decimator_wakeup;
     struct wakeup space_wakeup; /* on_full = "wait": the receiver waits for the recorder */
@@ -61,8 +64,8 @@ struct channel_worker {
 /* channel_worker.c: the whole life of one generation; returns the exit status. */
 int channel_worker_run(struct inheritance *inheritance);
 
-/* takeover.c: attach to the ring, judge it, finish what the predecessor left. 0; -EBADMSG with *ret_what when the
- * ring can't be trusted; -errno. */
+/* takeover.c: attach to the ring, judge it, finish what the predecessor left. 0; -EBADMSG with
+ * *ret_what when the ring can't be trusted; -errno. */
 int takeover_attach(struct channel_worker *worker, const char **ret_what);
 
 /* receiver.c */
@@ -77,14 +80,16 @@ void *decimator_main(void *worker);
 /* control.c: the main thread. Returns the exit status. */
 int control_run(struct channel_worker *worker);
 
-/* Signs of life. busy: I am working. parked: I am about to wait in the kernel with nothing to do. disk: I am about to
- * do what may take as long as a disk does. */
+/* Signs of life. busy: I am working. parked: I am about to wait in the kernel with nothing to do.
+ * disk: I am about to do what may take as long as a disk does. */
 void beat_busy(struct channel_worker *worker, enum channel_thread thread);
 void beat_parked(struct channel_worker *worker, enum channel_thread thread);
 void beat_disk(struct channel_worker *worker, enum channel_thread thread);
-void beat_work(struct channel_worker *worker, enum channel_thread thread, uint64_t first, uint64_t end);
+void beat_work(struct channel_worker *worker, enum channel_thread thread, uint64_t first,
+               uint64_t end);
 
-/* For threads that work in bulk: they never take the processor from a thread that is at work, the receiver above all. */
+/* For threads that work in bulk: they never take the processor from a thread that is at work, the
+ * receiver above all. */
 void schedule_behind(void);
 
 static inline uint32_t stop_phase_of(struct channel_worker *worker)

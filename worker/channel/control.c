@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The control thread: fd 3, the other threads' reports, beats on behalf of those who sleep, and the orderly end. It
- * never waits for a disk or for a thread: what takes long is looked at again in the next round. */
+/* The control thread: fd 3, the other threads' reports, beats on behalf of those who sleep, and the
+ * orderly end. It never waits for a disk or for a thread: what takes long is looked at again in the
+ * next round. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -26,12 +27,13 @@ struct control {
 };
 
 /* false when the supervisor's queue is full: to be tried again. */
-static bool send_message(struct control *control, enum message_type type, const void *payload, size_t size)
+static bool send_message(struct control *control, enum message_type type, const void *payload,
+                         size_t size)
 {
     if (control->orphaned)
         return true;
-    int result =
-        message_send(MESSAGE_FD, type, control->worker->inheritance->generation, payload, size, NULL, 0);
+    int result = message_send(MESSAGE_FD, type, control->worker->inheritance->generation, payload,
+                              size, NULL, 0);
     if (result == -EAGAIN)
         return false;
     if (result < 0 && result != -EPIPE && result != -ECONNRESET)
@@ -69,7 +71,8 @@ static void handle_message(struct control *control)
         begin_stop(control, message->stop->seal != 0, message->stop->seal != 0);
         break;
     default:
-        log_warning("%s is not for a channel's worker; ignored", message_name(message->header.type));
+        log_warning("%s is not for a channel's worker; ignored",
+                    message_name(message->header.type));
         break;
     }
 }
@@ -104,12 +107,14 @@ static void send_reports(struct control *control)
     struct recorder_reports reports = recorder_see_reports(worker->recorder);
     struct recorder_reports sent = {0};
     while (sent.done_count < reports.done_count &&
-           send_message(control, MESSAGE_SEGMENT_DONE, &reports.done[sent.done_count], sizeof *reports.done)) {
+           send_message(control, MESSAGE_SEGMENT_DONE, &reports.done[sent.done_count],
+                        sizeof *reports.done)) {
         sent.done_count++;
         REACHED(worker->ring.page, roll_reported);
     }
     while (sent.failed_count < reports.failed_count &&
-           send_message(control, MESSAGE_LOG_FAILED, &reports.failed[sent.failed_count], sizeof *reports.failed))
+           send_message(control, MESSAGE_LOG_FAILED, &reports.failed[sent.failed_count],
+                        sizeof *reports.failed))
         sent.failed_count++;
     if (reports.wanted) {
         struct commit_progress committed;
@@ -122,8 +127,9 @@ static void send_reports(struct control *control)
         recorder_forget_reports(worker->recorder, &sent);
 }
 
-/* A thread that waits in the kernel with nothing to do doesn't wake up just to beat. A reader that is parked although
- * what it waits for is there is not vouched for: if its wake-up was lost, the supervisor shall see it. */
+/* A thread that waits in the kernel with nothing to do doesn't wake up just to beat. A reader that
+ * is parked although what it waits for is there is not vouched for: if its wake-up was lost, the
+ * supervisor shall see it. */
 static void beat_for_parked(struct channel_worker *worker)
 {
     struct channel_page *page = worker->ring.page;
@@ -145,7 +151,8 @@ static void beat_for_parked(struct channel_worker *worker)
 
 static void rouse_receiver(struct channel_worker *worker)
 {
-    /* It may be about to enter recvmmsg, where a flag is not seen: the signal is repeated until it has ended. */
+    /* It may be about to enter recvmmsg, where a flag is not seen: the signal is repeated until it
+     * has ended. */
     pthread_kill(worker->receiver_thread, SIGUSR1);
     wakeup_now(&worker->space_wakeup);
 }
@@ -168,7 +175,8 @@ static void say_bye(struct control *control)
 {
     struct commit_progress committed;
     struct message_bye bye = {.next_seq = ring_published(&control->worker->ring)};
-    if (control->worker->recorder && channel_page_read_commit(control->worker->ring.page, &committed)) {
+    if (control->worker->recorder &&
+        channel_page_read_commit(control->worker->ring.page, &committed)) {
         bye.segment_id = committed.segment_id;
         bye.committed_length = committed.block_records ? UINT64_MAX : committed.block_start;
         if (committed.next_seq == committed.segment_first_seq)
@@ -185,7 +193,8 @@ static void ignore_signal(int signal_number)
 int control_run(struct channel_worker *worker)
 {
     struct control control = {.worker = worker, .message = malloc(sizeof *control.message)};
-    struct sigaction interrupt = {.sa_handler = ignore_signal}; /* no SA_RESTART: that is its purpose */
+    struct sigaction interrupt = {.sa_handler =
+                                      ignore_signal}; /* no SA_RESTART: that is its purpose */
     if (!control.message) {
         log_error("no memory for messages");
         return 1;
@@ -199,7 +208,8 @@ int control_run(struct channel_worker *worker)
         send_reports(&control);
         uint32_t receiver_done = atomic_load(&worker->receiver_done);
         if (receiver_done == 2 && !control.stopping)
-            begin_stop(&control, false, false); /* its socket is broken: the next generation gets a new one */
+            begin_stop(&control, false,
+                       false); /* its socket is broken: the next generation gets a new one */
         if (control.stopping && stop_progress(worker))
             break;
         if (control.orphaned && monotonic_since(monotonic_now(), control.stop_began) > ORPHAN_NS)

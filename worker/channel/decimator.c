@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The decimator: a ring reader that picks datagrams for slow destinations. keep_every picks by sequence number, so a
- * restart doesn't shift its phase; max_rate picks the newest one whenever its interval has passed. Datagrams are copied
- * before they are sent: the ring may lap at any time. */
+/* The decimator: a ring reader that picks datagrams for slow destinations. keep_every picks by
+ * sequence number, so a restart doesn't shift its phase; max_rate picks the newest one whenever its
+ * interval has passed. Datagrams are copied before they are sent: the ring may lap at any time. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,8 @@
 #include "worker/channel/outlet.h"
 #include "worker/last_words.h"
 
-/* While several datagrams come out of one round, they are collected this long: one call sends them all. */
+/* While several datagrams come out of one round, they are collected this long: one call sends them
+ * all. */
 #define PAUSE_NS NS_PER_MS
 
 struct decimate_destination {
@@ -29,12 +30,14 @@ struct decimator {
     struct decimate_destination *destinations;
     struct destination_progress *counts;
     struct decimate_progress progress;
-    uint64_t round_most; /* sequence numbers per round: the densest destination fills one parcel with them */
+    uint64_t round_most; /* sequence numbers per round: the densest destination fills one parcel
+                            with them */
     struct parcel parcel;
     uint8_t *copies; /* PARCEL_MAX slots */
 };
 
-/* The first datagram at or after seq that this destination takes by count; UINT64_MAX when it goes by rate. */
+/* The first datagram at or after seq that this destination takes by count; UINT64_MAX when it goes
+ * by rate. */
 static uint64_t next_by_count(const struct decimate_destination *destination, uint64_t seq)
 {
     uint64_t every = destination->spec->keep_every;
@@ -54,10 +57,11 @@ static void count_repeats(struct channel_worker *worker)
     for (uint32_t i = 0; i < decimator->count; i++) {
         uint64_t first = next_by_count(&decimator->destinations[i], from);
         if (first < attempted)
-            decimator->counts[i].repeated += (attempted - 1 - first) / decimator->destinations[i].spec->keep_every + 1;
+            decimator->counts[i].repeated +=
+                (attempted - 1 - first) / decimator->destinations[i].spec->keep_every + 1;
     }
-    channel_page_write_decimate(worker->ring.page, &decimator->progress, decimator->counts, decimator->first_index,
-                                decimator->count);
+    channel_page_write_decimate(worker->ring.page, &decimator->progress, decimator->counts,
+                                decimator->first_index, decimator->count);
 }
 
 int decimator_open(struct channel_worker *worker)
@@ -75,7 +79,8 @@ int decimator_open(struct channel_worker *worker)
     decimator->copies = malloc((size_t)PARCEL_MAX * worker->ring.geometry.slot_size);
     if (!decimator->destinations || !decimator->counts || !decimator->copies)
         return -ENOMEM;
-    channel_page_read_decimate(page, &decimator->progress); /* sound: takeover_attach() has checked */
+    channel_page_read_decimate(page,
+                               &decimator->progress); /* sound: takeover_attach() has checked */
     uint64_t densest = UINT64_MAX / PARCEL_MAX;
     for (uint32_t i = 0; i < decimator->count; i++) {
         uint32_t index = decimator->first_index + i;
@@ -99,19 +104,22 @@ static void commit(struct channel_worker *worker, uint64_t next_seq)
 {
     struct decimator *decimator = worker->decimator;
     decimator->progress.next_seq = next_seq;
-    channel_page_write_decimate(worker->ring.page, &decimator->progress, decimator->counts, decimator->first_index,
-                                decimator->count);
+    channel_page_write_decimate(worker->ring.page, &decimator->progress, decimator->counts,
+                                decimator->first_index, decimator->count);
     REACHED(worker->ring.page, decimate_committed);
     atomic_store_explicit(&worker->decimator_cursor, next_seq, memory_order_release);
 }
 
-/* Copy one datagram out of the ring into the parcel. Lapped, or in quarantine and not to be decoded: counted as lost. */
+/* Copy one datagram out of the ring into the parcel. Lapped, or in quarantine and not to be
+ * decoded: counted as lost. */
 static void take(struct channel_worker *worker, uint64_t seq)
 {
     struct decimator *decimator = worker->decimator;
-    uint8_t *copy = decimator->copies + (size_t)decimator->parcel.count * worker->ring.geometry.slot_size;
+    uint8_t *copy =
+        decimator->copies + (size_t)decimator->parcel.count * worker->ring.geometry.slot_size;
     struct ring_datagram datagram;
-    bool there = ring_peek(&worker->ring, seq, &datagram) && !(datagram.flags & DATAGRAM_QUARANTINED);
+    bool there =
+        ring_peek(&worker->ring, seq, &datagram) && !(datagram.flags & DATAGRAM_QUARANTINED);
     if (there)
         ring_copy(copy, datagram.data, datagram.length);
     if (!there || !ring_intact(&worker->ring, &datagram)) {
@@ -129,17 +137,19 @@ static void send_parcel(struct channel_worker *worker, uint32_t index)
         return;
     parcel_cut(&decimator->parcel);
     decimator->destinations[index].outlet.impatient = false;
-    outlet_send(&decimator->destinations[index].outlet, &decimator->parcel, &decimator->counts[index]);
+    outlet_send(&decimator->destinations[index].outlet, &decimator->parcel,
+                &decimator->counts[index]);
     REACHED(worker->ring.page, decimate_sent);
 }
 
-/* Everything that goes by count in one round from where we are, at most to `published`. Returns the size of the
- * largest parcel. */
+/* Everything that goes by count in one round from where we are, at most to `published`. Returns the
+ * size of the largest parcel. */
 static uint32_t run_by_count(struct channel_worker *worker, uint64_t published)
 {
     struct decimator *decimator = worker->decimator;
     uint64_t from = decimator->progress.next_seq;
-    uint64_t to = published - from > decimator->round_most ? from + decimator->round_most : published;
+    uint64_t to =
+        published - from > decimator->round_most ? from + decimator->round_most : published;
     uint32_t largest = 0;
 
     to = caution_limit(&worker->caution[CONSUMER_DECIMATE], from, to);
@@ -162,8 +172,8 @@ static uint32_t run_by_count(struct channel_worker *worker, uint64_t published)
     return largest;
 }
 
-/* The newest datagram for every destination that is due. Returns nanoseconds until the next one is due and has
- * something unsent, 0 when none waits. */
+/* The newest datagram for every destination that is due. Returns nanoseconds until the next one is
+ * due and has something unsent, 0 when none waits. */
 static uint64_t run_by_rate(struct channel_worker *worker, uint64_t published)
 {
     struct decimator *decimator = worker->decimator;
@@ -190,8 +200,10 @@ static uint64_t run_by_rate(struct channel_worker *worker, uint64_t published)
     return wait;
 }
 
-/* Sleep until the next datagram that somebody wants, or until a rate is due. While many come, sleep by the clock. */
-static void wait_for_work(struct channel_worker *worker, uint32_t ticket, uint64_t rate_wait, bool flowing)
+/* Sleep until the next datagram that somebody wants, or until a rate is due. While many come, sleep
+ * by the clock. */
+static void wait_for_work(struct channel_worker *worker, uint32_t ticket, uint64_t rate_wait,
+                          bool flowing)
 {
     struct decimator *decimator = worker->decimator;
     uint64_t cursor = decimator->progress.next_seq;
@@ -226,7 +238,8 @@ void *decimator_main(void *argument)
         decimator->destinations[i].newest_sent = decimator->progress.next_seq;
     for (;;) {
         uint32_t ticket = wakeup_ticket(&worker->decimator_wakeup);
-        bool ending = stop_phase_of(worker) >= STOP_READERS; /* before the cursor: nothing comes after it */
+        bool ending =
+            stop_phase_of(worker) >= STOP_READERS; /* before the cursor: nothing comes after it */
         uint64_t published = relay_cursor_of(worker);
         uint32_t largest = run_by_count(worker, published);
         uint64_t rate_wait = run_by_rate(worker, published);
@@ -241,6 +254,7 @@ void *decimator_main(void *argument)
     atomic_store(&worker->decimator_done, 1);
     uint64_t one = 1;
     if (write(worker->control_event, &one, sizeof one) < 0)
-        log_error("waking the control thread: %s", strerror(errno)); /* it looks by itself every 200 ms */
+        log_error("waking the control thread: %s",
+                  strerror(errno)); /* it looks by itself every 200 ms */
     return NULL;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs of equal length go out as one message with UDP_SEGMENT (udp(7)); what can't be cut that way goes one by one with
- * sendmmsg(2). Called by receiver and decimator, each with outlets of its own. A destination that fails must never
- * delay the others by more than PATIENCE_MS per round. */
+/* Runs of equal length go out as one message with UDP_SEGMENT (udp(7)); what can't be cut that way
+ * goes one by one with sendmmsg(2). Called by receiver and decimator, each with outlets of its own.
+ * A destination that fails must never delay the others by more than PATIENCE_MS per round. */
 #include "worker/channel/outlet.h"
 
 #include <errno.h>
@@ -10,12 +10,16 @@
 
 #include "common/log.h"
 
-#define RUN_BYTES_MAX 65507 /* one UDP payload over IPv4, which is also what segmentation may carry at once */
-#define PATIENCE_MS   2     /* a full send queue may clear within this time; afterwards the round is dropped */
+#define RUN_BYTES_MAX                                                                              \
+    65507 /* one UDP payload over IPv4, which is also what segmentation may carry at once */
+#define PATIENCE_MS                                                                                \
+    2 /* a full send queue may clear within this time; afterwards the round is dropped */
 
-void outlet_open(struct outlet *outlet, int fd, const char *kind, const char *name, _Atomic uint32_t *state)
+void outlet_open(struct outlet *outlet, int fd, const char *kind, const char *name,
+                 _Atomic uint32_t *state)
 {
-    *outlet = (struct outlet){.fd = fd, .kind = kind, .name = name, .segmentation = true, .state = state};
+    *outlet =
+        (struct outlet){.fd = fd, .kind = kind, .name = name, .segmentation = true, .state = state};
     atomic_store(state, SEGMENTATION_UNTRIED << 16);
 }
 
@@ -64,15 +68,16 @@ static uint32_t prepare_runs(struct parcel *parcel)
 static uint32_t prepare_singles(struct parcel *parcel, uint32_t first)
 {
     for (uint32_t i = first; i < parcel->count; i++)
-        parcel->messages[i - first].msg_hdr = (struct msghdr){.msg_iov = &parcel->vectors[i], .msg_iovlen = 1};
+        parcel->messages[i - first].msg_hdr =
+            (struct msghdr){.msg_iov = &parcel->vectors[i], .msg_iovlen = 1};
     return parcel->count - first;
 }
 
 static void note_error(struct outlet *outlet, int error)
 {
     if (outlet->last_error != error)
-        log_warning("%s %s: %s; datagrams that it refuses are counted as dropped there", outlet->kind, outlet->name,
-                    strerror(error));
+        log_warning("%s %s: %s; datagrams that it refuses are counted as dropped there",
+                    outlet->kind, outlet->name, strerror(error));
     outlet->last_error = error;
 }
 
@@ -111,7 +116,8 @@ void outlet_send(struct outlet *outlet, struct parcel *parcel, struct destinatio
     bool retried = false;
 
     while (done < total) {
-        int sent = sendmmsg(outlet->fd, parcel->messages + done, total - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+        int sent = sendmmsg(outlet->fd, parcel->messages + done, total - done,
+                            MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent > 0) {
             for (int i = 0; i < sent; i++)
                 counts->sent += segmented ? parcel->runs[done + (uint32_t)i].count : 1;
@@ -135,6 +141,7 @@ void outlet_send(struct outlet *outlet, struct parcel *parcel, struct destinatio
             break;
         }
     }
-    if (segmented && atomic_load_explicit(outlet->state, memory_order_relaxed) == SEGMENTATION_UNTRIED << 16)
+    if (segmented &&
+        atomic_load_explicit(outlet->state, memory_order_relaxed) == SEGMENTATION_UNTRIED << 16)
         atomic_store(outlet->state, SEGMENTATION_USED << 16);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The receiver: takes datagrams from the socket into the ring, publishes them, relays them, wakes the readers. It
- * never touches anything that can wait for a disk, and only on_full = "wait" lets a reader hold it back. */
+/* The receiver: takes datagrams from the socket into the ring, publishes them, relays them, wakes
+ * the readers. It never touches anything that can wait for a disk, and only on_full = "wait" lets a
+ * reader hold it back. */
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -13,18 +14,21 @@
 #include "worker/channel/channel_worker.h"
 #include "worker/last_words.h"
 
-/* While readers keep up, a trickle stays in this much of the ring instead of sweeping through all of it. */
-#define WARM_BYTES (512 * 1024)
-#define RETRY_BYTES (64 * 1024)
-#define BATCH_LEAST 8
+/* While readers keep up, a trickle stays in this much of the ring instead of sweeping through all
+ * of it. */
+#define WARM_BYTES   (512 * 1024)
+#define RETRY_BYTES  (64 * 1024)
+#define BATCH_LEAST  8
 #define REFUSED_MOST 16
-/* A final drain ends at an empty queue; a sender that never pauses must not keep it going for ever. */
-#define DRAIN_NS (500 * NS_PER_MS)
+/* A final drain ends at an empty queue; a sender that never pauses must not keep it going for ever.
+ */
+#define DRAIN_NS          (500 * NS_PER_MS)
 #define WAIT_FOR_SPACE_NS (100 * NS_PER_MS)
 
 struct receiver {
     struct channel_worker *worker;
-    uint32_t batch; /* messages asked for: grows with the load, so that a trickle doesn't prepare 64 of them */
+    uint32_t batch; /* messages asked for: grows with the load, so that a trickle doesn't prepare 64
+                       of them */
     bool last_was_short; /* the socket was empty after the last batch */
     uint64_t rewind_at;  /* offset in the ring from where on to go back to its front */
     bool waiting_for_space;
@@ -38,8 +42,8 @@ static bool readers_caught_up(struct channel_worker *worker)
            atomic_load_explicit(&worker->decimator_cursor, memory_order_acquire) >= seq;
 }
 
-/* When the warm part is used up and the socket is empty: wait for the next datagram without a reservation. By then
- * the readers have caught up, and the writer can start over at the front. */
+/* When the warm part is used up and the socket is empty: wait for the next datagram without a
+ * reservation. By then the readers have caught up, and the writer can start over at the front. */
 static void stay_warm(struct receiver *receiver)
 {
     struct channel_worker *worker = receiver->worker;
@@ -78,11 +82,13 @@ static bool wait_for_space(struct receiver *receiver)
         if (stop_phase_of(worker) != STOP_NOT)
             return false;
         if (!receiver->waiting_for_space)
-            log_warning("the ring is full and on_full = \"wait\": the receiver waits for the recorder; the kernel's "
+            log_warning("the ring is full and on_full = \"wait\": the receiver waits for the "
+                        "recorder; the kernel's "
                         "buffer absorbs, then drops and counts");
         receiver->waiting_for_space = true;
         beat_parked(worker, CHANNEL_THREAD_RECEIVER);
-        wakeup_wait(&worker->space_wakeup, ticket, &worker->recorder_cursor, cursor + 1, WAIT_FOR_SPACE_NS);
+        wakeup_wait(&worker->space_wakeup, ticket, &worker->recorder_cursor, cursor + 1,
+                    WAIT_FOR_SPACE_NS);
         beat_busy(worker, CHANNEL_THREAD_RECEIVER);
     }
 }
@@ -99,14 +105,16 @@ static void adapt_batch(struct receiver *receiver, uint32_t delivered)
         receiver->batch = most;
 }
 
-/* The batch lies in shared memory: if it was damaged after it was armed, that is not the socket's fault, and the next
- * one is armed anew. */
+/* The batch lies in shared memory: if it was damaged after it was armed, that is not the socket's
+ * fault, and the next one is armed anew. */
 static bool is_damaged_batch(struct receiver *receiver, int error)
 {
-    return (error == EFAULT || error == EMSGSIZE || error == EINVAL) && ++receiver->refused < REFUSED_MOST;
+    return (error == EFAULT || error == EMSGSIZE || error == EINVAL) &&
+           ++receiver->refused < REFUSED_MOST;
 }
 
-/* One round. Returns the number of messages, 0 when interrupted or empty, -errno when the socket is broken. */
+/* One round. Returns the number of messages, 0 when interrupted or empty, -errno when the socket is
+ * broken. */
 static int receive_batch(struct receiver *receiver, int flags)
 {
     struct channel_worker *worker = receiver->worker;
@@ -117,11 +125,14 @@ static int receive_batch(struct receiver *receiver, int flags)
     struct mmsghdr *messages = inflight_arm(&worker->writer, receiver->batch);
     REACHED(page, receive_armed);
     beat_parked(worker, CHANNEL_THREAD_RECEIVER);
-    int count = recvmmsg(worker->inheritance->rx, messages, receiver->batch, flags | MSG_TRUNC, NULL);
+    int count =
+        recvmmsg(worker->inheritance->rx, messages, receiver->batch, flags | MSG_TRUNC, NULL);
     int error = errno;
     beat_busy(worker, CHANNEL_THREAD_RECEIVER);
     if (count <= 0)
-        return count == 0 || error == EINTR || error == EAGAIN || is_damaged_batch(receiver, error) ? 0 : -error;
+        return count == 0 || error == EINTR || error == EAGAIN || is_damaged_batch(receiver, error)
+                   ? 0
+                   : -error;
     receiver->refused = 0;
     REACHED(page, receive_received);
     inflight_publish(&worker->writer, (uint32_t)count);
@@ -140,13 +151,15 @@ static void drain(struct receiver *receiver)
     receiver->batch = receiver->worker->ring.geometry.slot_count;
     while (wait_for_space(receiver) && receive_batch(receiver, MSG_DONTWAIT) > 0)
         if (monotonic_since(monotonic_now(), start) > DRAIN_NS) {
-            log_notice("datagrams keep coming in while stopping; what comes now is left to the kernel");
+            log_notice(
+                "datagrams keep coming in while stopping; what comes now is left to the kernel");
             return;
         }
 }
 
-/* Where the kernel offers it (EEVDF, Linux 6.12), a short slice brings a woken receiver onto the processor before the
- * threads that work in bulk. It needs no privilege; older kernels ignore the value. */
+/* Where the kernel offers it (EEVDF, Linux 6.12), a short slice brings a woken receiver onto the
+ * processor before the threads that work in bulk. It needs no privilege; older kernels ignore the
+ * value. */
 static void ask_for_short_slices(void)
 {
     struct {
@@ -165,7 +178,8 @@ static void apply_priority(const struct channel_spec *spec)
     if (spec->realtime_priority > 0) {
         struct sched_param priority = {.sched_priority = (int)spec->realtime_priority};
         if (sched_setscheduler(0, SCHED_FIFO, &priority) < 0)
-            log_warning("realtime_priority = %u: %s; CAP_SYS_NICE or LimitRTPRIO= is needed; the receiver runs at "
+            log_warning("realtime_priority = %u: %s; CAP_SYS_NICE or LimitRTPRIO= is needed; the "
+                        "receiver runs at "
                         "normal priority",
                         spec->realtime_priority, strerror(errno));
     }
@@ -194,13 +208,15 @@ void *receiver_main(void *argument)
         result = receive_batch(&receiver, MSG_WAITFORONE);
     }
     if (result < 0)
-        log_error("receiving: %s; leaving, so that the supervisor can open the socket anew", strerror(-result));
+        log_error("receiving: %s; leaving, so that the supervisor can open the socket anew",
+                  strerror(-result));
     else if (atomic_load(&worker->stop_drains))
         drain(&receiver);
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECEIVER].state, THREAD_ABSENT);
     atomic_store(&worker->receiver_done, result < 0 ? 2 : 1);
     uint64_t one = 1;
     if (write(worker->control_event, &one, sizeof one) < 0)
-        log_error("waking the control thread: %s", strerror(errno)); /* it looks by itself every 200 ms */
+        log_error("waking the control thread: %s",
+                  strerror(errno)); /* it looks by itself every 200 ms */
     return NULL;
 }

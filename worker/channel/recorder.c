@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The recorder thread: reads the ring, appends to the segment, commits. Trouble with the file ends the segment, never
- * the worker: datagrams stay in the ring until there is a new one, and what is overwritten meanwhile is counted. */
+/* The recorder thread: reads the ring, appends to the segment, commits. Trouble with the file ends
+ * the segment, never the worker: datagrams stay in the ring until there is a new one, and what is
+ * overwritten meanwhile is counted. */
 #include "worker/channel/recorder.h"
 
 #include <assert.h>
@@ -13,12 +14,15 @@
 #include "common/log.h"
 #include "worker/last_words.h"
 
-#define STEP_RECORDS    256 /* at most, between two commits */
-#define BLOCK_TIME      NS_PER_S
-#define PAUSE_NS        (2 * NS_PER_MS)   /* while datagrams flow, they are collected this long */
-#define NO_SEGMENT_NS   (100 * NS_PER_MS) /* how often to look after lapping while there is nothing to write to */
+#define STEP_RECORDS 256 /* at most, between two commits */
+#define BLOCK_TIME   NS_PER_S
+#define PAUSE_NS     (2 * NS_PER_MS) /* while datagrams flow, they are collected this long */
+#define NO_SEGMENT_NS                                                                              \
+    (100 * NS_PER_MS) /* how often to look after lapping while there is nothing to write to */
+#define LONGEST_NAP_NS  (30 * NS_PER_S)
 #define WANTED_AGAIN_NS (2 * NS_PER_S)
-#define LAST_SEGMENT_NS (2 * NS_PER_S) /* a stop waits this long for a segment that is still needed */
+#define LAST_SEGMENT_NS                                                                            \
+    (2 * NS_PER_S) /* a stop waits this long for a segment that is still needed */
 
 void recorder_commit(struct recorder *recorder, const struct commit_progress *work)
 {
@@ -63,7 +67,8 @@ static void roll(struct recorder *recorder)
     recorder_report_done(recorder, &work);
 }
 
-/* Bytes of the current segment that were committed: what lies behind them is recorded again in the next one. */
+/* Bytes of the current segment that were committed: what lies behind them is recorded again in the
+ * next one. */
 static uint64_t committed_length(const struct recorder *recorder)
 {
     const struct commit_progress *committed = &recorder->committed;
@@ -77,9 +82,11 @@ static void fail_segment(struct recorder *recorder, int error, const char *what,
     uint64_t failed_id = recorder->current->grant.id;
 
     last_words_guard(NULL, 0, NULL);
-    log_error("recording to the current segment failed: %s (%s); relaying goes on, a new segment is asked for", what,
-              strerror(error));
-    /* For a successor that comes before the report was heard: it must not write there, see is_used_up(). */
+    log_error("recording to the current segment failed: %s (%s); relaying goes on, a new segment "
+              "is asked for",
+              what, strerror(error));
+    /* For a successor that comes before the report was heard: it must not write there, see
+     * is_used_up(). */
     if (work.segment_id) {
         work.finished_id = work.segment_id;
         work.finished_length = work.segment_id == failed_id ? length : work.write_offset;
@@ -103,7 +110,8 @@ static bool segment_has_records(const struct recorder *recorder)
     return recorder->committed.next_seq != recorder->committed.segment_first_seq;
 }
 
-/* Ask for the segment after this one in time: half full, half its time, or somebody wants to rotate. */
+/* Ask for the segment after this one in time: half full, half its time, or somebody wants to
+ * rotate. */
 static void ask_ahead(struct recorder *recorder)
 {
     const struct record_spec *record = &recorder->worker->spec->record;
@@ -122,14 +130,17 @@ static void ask_ahead(struct recorder *recorder)
 
 /* ---- records ---- */
 
-/* The ring has overwritten datagrams that were not recorded: count them, and go on after them in a new block. */
+/* The ring has overwritten datagrams that were not recorded: count them, and go on after them in a
+ * new block. */
 static void skip_lapped(struct recorder *recorder)
 {
     struct channel_worker *worker = recorder->worker;
     struct commit_progress work = recorder->committed;
     struct ring_datagram datagram;
-    /* Also with on_full = "wait": a ring that was lapped under "lap" may be continued with other settings. */
-    if (work.next_seq == relay_cursor_of(worker) || ring_peek(&worker->ring, work.next_seq, &datagram))
+    /* Also with on_full = "wait": a ring that was lapped under "lap" may be continued with other
+     * settings. */
+    if (work.next_seq == relay_cursor_of(worker) ||
+        ring_peek(&worker->ring, work.next_seq, &datagram))
         return; /* nothing is overwritten */
     uint64_t oldest = ring_oldest(&worker->ring, work.next_seq);
     uint64_t relayed = relay_cursor_of(worker);
@@ -149,12 +160,14 @@ static void ask_populate(struct recorder *recorder)
 {
     uint64_t populated = atomic_load_explicit(&recorder->current->populated, memory_order_relaxed);
     uint64_t ahead = atomic_load_explicit(&recorder->ahead, memory_order_relaxed);
-    if (recorder->committed.write_offset + ahead / 2 > populated && populated < recorder->current->grant.size &&
+    if (recorder->committed.write_offset + ahead / 2 > populated &&
+        populated < recorder->current->grant.size &&
         !atomic_exchange_explicit(&recorder->populate_asked, 1, memory_order_relaxed))
         wakeup_now(&recorder->syncer_wakeup);
 }
 
-/* Record what is published, up to a bounded number. Returns false when nothing could be done now. */
+/* Record what is published, up to a bounded number. Returns false when nothing could be done now.
+ */
 static bool record_step(struct recorder *recorder)
 {
     struct channel_worker *worker = recorder->worker;
@@ -214,7 +227,8 @@ static bool run_round(struct recorder *recorder)
         fail_segment(recorder, error, recorder->current->error_what, committed_length(recorder));
         return true;
     }
-    /* cppcheck-suppress nullPointerRedundantCheck ; there is one now; record_step() may give it up */
+    /* cppcheck-suppress nullPointerRedundantCheck ; there is one now; record_step() may give it up
+     */
     last_words_guard(recorder->current->map, recorder->current->grant.size, &recorder->jump);
     bool more = pending && record_step(recorder);
     if (!recorder->current)
@@ -225,13 +239,25 @@ static bool run_round(struct recorder *recorder)
         recorder_seal_block(recorder, &work);
     }
     ask_ahead(recorder);
-    if ((atomic_load(&recorder->rotate_wanted) || segment_is_old(recorder)) && segment_has_records(recorder)) {
+    if ((atomic_load(&recorder->rotate_wanted) || segment_is_old(recorder)) &&
+        segment_has_records(recorder)) {
         if (recorder_has_upcoming(recorder))
             roll(recorder);
     } else if (!segment_has_records(recorder)) {
         atomic_store(&recorder->rotate_wanted, 0); /* an empty segment is as new as can be */
     }
     return more;
+}
+
+/* How long until the segment is half its time old, or all of it: the wall clock may be set, so
+ * never very long. */
+static uint64_t next_age(const struct recorder *recorder)
+{
+    uint64_t time = recorder->worker->spec->record.segment_time_ns;
+    uint64_t now = realtime_now_ns(), created = recorder->committed.segment_created_ns;
+    uint64_t age = now > created ? now - created : 0;
+    uint64_t wait = age < time / 2 ? time / 2 - age : age < time ? time - age : NS_PER_S;
+    return wait < LONGEST_NAP_NS ? wait + NS_PER_MS : LONGEST_NAP_NS;
 }
 
 /* Nothing to do now: how long may this thread sleep, and what ends the sleep early? */
@@ -253,7 +279,7 @@ static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowi
         uint64_t age = monotonic_since(monotonic_now(), recorder->block_opened);
         timeout = age < BLOCK_TIME ? BLOCK_TIME - age : 1;
     } else if (recorder->current && record->segment_time_ns && segment_has_records(recorder)) {
-        timeout = NS_PER_S; /* look after the segment's age */
+        timeout = next_age(recorder);
     }
     if (atomic_load(&recorder->rotate_wanted) && timeout == 0)
         timeout = NO_SEGMENT_NS;
@@ -262,8 +288,8 @@ static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowi
     beat_busy(worker, CHANNEL_THREAD_RECORDER);
 }
 
-/* The last round: seal what is open. Datagrams that can't be recorded any more are lost when the channel ends, and
- * pending when another worker follows. */
+/* The last round: seal what is open. Datagrams that can't be recorded any more are lost when the
+ * channel ends, and pending when another worker follows. */
 static void finish(struct recorder *recorder)
 {
     struct commit_progress work = recorder->committed;
@@ -275,8 +301,9 @@ static void finish(struct recorder *recorder)
     }
     uint64_t published = ring_published(&recorder->worker->ring);
     if (work.next_seq != published) {
-        log_error("%llu datagrams could not be recorded before the stop; they are counted as record_lost",
-                  (unsigned long long)(published - work.next_seq));
+        log_error(
+            "%llu datagrams could not be recorded before the stop; they are counted as record_lost",
+            (unsigned long long)(published - work.next_seq));
         work.record_lost += published - work.next_seq;
         work.next_seq = published;
         recorder_commit(recorder, &work);
@@ -287,10 +314,12 @@ static void run(struct recorder *recorder)
 {
     struct channel_worker *worker = recorder->worker;
     monotonic ending_since = {0};
-    uint64_t slept_at = recorder->committed.next_seq; /* where the last sleep began: has anything come since? */
+    uint64_t slept_at =
+        recorder->committed.next_seq; /* where the last sleep began: has anything come since? */
     for (;;) {
         uint32_t ticket = wakeup_ticket(&worker->recorder_wakeup);
-        bool ending = stop_phase_of(worker) >= STOP_READERS; /* before `published`: nothing comes after it */
+        bool ending =
+            stop_phase_of(worker) >= STOP_READERS; /* before `published`: nothing comes after it */
         if (ending && ending_since.ns == 0)
             ending_since = monotonic_now();
         bool more = run_round(recorder);
@@ -317,9 +346,11 @@ void *recorder_main(void *argument)
     schedule_behind();
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECORDER].thread_id, (uint32_t)gettid());
     beat_busy(worker, CHANNEL_THREAD_RECORDER);
-    /* A fault in the file's memory comes back here; everything that counts is in recorder->committed. */
+    /* A fault in the file's memory comes back here; everything that counts is in
+     * recorder->committed. */
     if (sigsetjmp(recorder->jump, 0) != 0)
-        fail_segment(recorder, EIO, "the file's memory can't be written: disk error, or the file was truncated",
+        fail_segment(recorder, EIO,
+                     "the file's memory can't be written: disk error, or the file was truncated",
                      committed_length(recorder));
     run(recorder);
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECORDER].state, THREAD_ABSENT);
@@ -330,7 +361,8 @@ void *recorder_main(void *argument)
 
 /* ---- taking over ---- */
 
-/* Can the committed position be in this file? The slot is the predecessor's word; the file's header must agree. */
+/* Can the committed position be in this file? The slot is the predecessor's word; the file's header
+ * must agree. */
 static bool fits_segment(const struct recorder *recorder, const struct segment *segment)
 {
     const struct commit_progress *committed = &recorder->committed;
@@ -342,13 +374,16 @@ static bool fits_segment(const struct recorder *recorder, const struct segment *
         return false;
     long header_size = avro_log_read_header(header, (size_t)length, &identity, &what);
     return header_size > 0 && memcmp(identity.sync, segment->grant.sync, AVRO_LOG_SYNC_SIZE) == 0 &&
-           committed->block_start >= (uint64_t)header_size && committed->write_offset <= segment->grant.size &&
+           committed->block_start >= (uint64_t)header_size &&
+           committed->write_offset <= segment->grant.size &&
            committed->write_offset - committed->block_start >=
-               (committed->block_records ? AVRO_LOG_BLOCK_HEADER_SIZE + committed->block_records : 0);
+               (committed->block_records ? AVRO_LOG_BLOCK_HEADER_SIZE + committed->block_records
+                                         : 0);
 }
 
-/* Does an inherited segment that the slot does not name hold committed records? Its worker failed over it, or finished
- * it, and died before that was heard. One that was only just begun holds none: it is begun again. */
+/* Does an inherited segment that the slot does not name hold committed records? Its worker failed
+ * over it, or finished it, and died before that was heard. One that was only just begun holds none:
+ * it is begun again. */
 static bool is_used_up(const struct recorder *recorder, int fd)
 {
     struct avro_log_identity identity;
@@ -368,7 +403,8 @@ static void inherit_other(struct recorder *recorder, int *fd, const struct segme
         return;
     }
     recorder_report_failed(recorder, grant->id,
-                           grant->id == committed->finished_id ? committed->finished_length : UINT64_MAX,
+                           grant->id == committed->finished_id ? committed->finished_length
+                                                               : UINT64_MAX,
                            ESTALE, "the worker before gave it up");
     fd_close(fd);
 }
@@ -407,7 +443,8 @@ int recorder_open(struct channel_worker *worker)
         struct segment *segment = segment_open(fds[i], grants[i], &error);
         if (segment && fits_segment(recorder, segment)) {
             recorder->current = segment;
-            /* Said again in case the predecessor could not; the supervisor knows a repetition by its ids. */
+            /* Said again in case the predecessor could not; the supervisor knows a repetition by
+             * its ids. */
             recorder_report_done(recorder, &recorder->committed);
             continue;
         }

@@ -11,7 +11,8 @@
 #include "worker/channel/segment.h"
 
 #define UPCOMING_MAX 2
-#define REPORTS_MAX  4 /* more than can be rolled into before the control thread is asked for another segment */
+#define REPORTS_MAX                                                                                \
+    4 /* more than can be rolled into before the control thread is asked for another segment */
 #define SOURCES_CACHED 64
 
 /* What the control thread has to tell the supervisor. */
@@ -43,7 +44,7 @@ struct recorder {
     _Atomic uint32_t populate_asked;
     struct wakeup syncer_wakeup;
 
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock;    /* guards what follows */
     struct segment *current; /* only the recorder changes it */
     struct segment *upcoming[UPCOMING_MAX];
     struct recorder_reports reports;
@@ -54,7 +55,8 @@ int recorder_open(struct channel_worker *worker);
 void *recorder_main(void *worker);
 void *syncer_main(void *worker);
 
-/* recorder_mailbox.c. From the control thread: a further segment (takes *fd), and an operator's rotate. */
+/* recorder_mailbox.c. From the control thread: a further segment (takes *fd), and an operator's
+ * rotate. */
 void recorder_give(struct recorder *recorder, int *fd, const struct segment_grant *grant);
 void recorder_rotate(struct recorder *recorder);
 /* What is to be reported, in order, and what of it was sent: the rest is seen again. */
@@ -65,17 +67,20 @@ bool recorder_has_upcoming(struct recorder *recorder);
 struct segment *recorder_take_upcoming(struct recorder *recorder);
 void recorder_report_done(struct recorder *recorder, const struct commit_progress *work);
 void recorder_report_wanted(struct recorder *recorder);
-void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint64_t length, int error,
-                            const char *what);
+void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint64_t length,
+                            int error, const char *what);
 void recorder_tell_control(struct recorder *recorder);
 
-/* recorder_block.c: what is written into the segment. All return through the guard if the file fails. */
+/* recorder_block.c: what is written into the segment. All return through the guard if the file
+ * fails. */
 enum append_result { APPEND_DONE, APPEND_LAPPED, APPEND_FULL };
-enum append_result recorder_append(struct recorder *recorder, struct commit_progress *work, uint64_t seq);
+enum append_result recorder_append(struct recorder *recorder, struct commit_progress *work,
+                                   uint64_t seq);
 /* Seal the open block if it has records, and open the next one. */
 void recorder_seal_block(struct recorder *recorder, struct commit_progress *work);
 /* Start writing into a segment: file header, first block header. */
-void recorder_begin_segment(struct recorder *recorder, struct commit_progress *work, struct segment *segment);
+void recorder_begin_segment(struct recorder *recorder, struct commit_progress *work,
+                            struct segment *segment);
 void recorder_commit(struct recorder *recorder, const struct commit_progress *work);
 
 #endif

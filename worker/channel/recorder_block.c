@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Records and blocks: what the recorder writes into the mapped segment, and in which order. Nothing counts before the
- * commit slot has flipped: a successor starts at the committed offset and writes over whatever lies behind it.
- * See avro_log_format.h for the order inside a block, and holdfast-internals.7 for what each crash leaves. */
+/* Records and blocks: what the recorder writes into the mapped segment, and in which order. Nothing
+ * counts before the commit slot has flipped: a successor starts at the committed offset and writes
+ * over whatever lies behind it. See avro_log_format.h for the order inside a block, and
+ * holdfast-internals.7 for what each crash leaves. */
 #include <string.h>
 
 #include "worker/channel/recorder.h"
 
-static const struct source_text *source_of(struct recorder *recorder, const struct ring_datagram *datagram)
+static const struct source_text *source_of(struct recorder *recorder,
+                                           const struct ring_datagram *datagram)
 {
-    uint64_t origin = (uint64_t)datagram->scope << 32 | (uint64_t)datagram->port << 16 | datagram->family;
+    uint64_t origin =
+        (uint64_t)datagram->scope << 32 | (uint64_t)datagram->port << 16 | datagram->family;
     uint64_t mix = (datagram->address[0] ^ datagram->address[1] ^ origin) * 0x9e3779b97f4a7c15ull;
     struct source_text *entry = &recorder->sources[mix >> 58];
     _Static_assert(SOURCES_CACHED == 64, "the index is the top six bits");
@@ -30,7 +33,8 @@ static int32_t as_int(uint32_t value)
     return value > INT32_MAX ? INT32_MAX : (int32_t)value;
 }
 
-enum append_result recorder_append(struct recorder *recorder, struct commit_progress *work, uint64_t seq)
+enum append_result recorder_append(struct recorder *recorder, struct commit_progress *work,
+                                   uint64_t seq)
 {
     const struct ring *ring = &recorder->worker->ring;
     struct segment *segment = recorder->current;
@@ -72,7 +76,8 @@ enum append_result recorder_append(struct recorder *recorder, struct commit_prog
     return APPEND_DONE;
 }
 
-/* An open block's header says zero records. Without room for one, write_offset == block_start: the segment is full. */
+/* An open block's header says zero records. Without room for one, write_offset == block_start: the
+ * segment is full. */
 static void open_block(struct segment *segment, struct commit_progress *work, uint64_t at)
 {
     work->block_start = work->write_offset = at;
@@ -91,7 +96,8 @@ void recorder_seal_block(struct recorder *recorder, struct commit_progress *work
     uint64_t size = work->write_offset - work->block_start - AVRO_LOG_BLOCK_HEADER_SIZE;
     memcpy(segment->map + work->write_offset, segment->grant.sync, AVRO_LOG_SYNC_SIZE);
     REACHED(recorder->worker->ring.page, seal_synced);
-    /* The header last: a count that promises records must find them, and the sync marker, in place. */
+    /* The header last: a count that promises records must find them, and the sync marker, in place.
+     */
     atomic_thread_fence(memory_order_release);
     avro_log_write_block_header(segment->map + work->block_start, work->block_records, size);
     REACHED(recorder->worker->ring.page, seal_headed);
@@ -100,9 +106,11 @@ void recorder_seal_block(struct recorder *recorder, struct commit_progress *work
     REACHED(recorder->worker->ring.page, seal_committed);
 }
 
-void recorder_begin_segment(struct recorder *recorder, struct commit_progress *work, struct segment *segment)
+void recorder_begin_segment(struct recorder *recorder, struct commit_progress *work,
+                            struct segment *segment)
 {
-    struct avro_log_identity identity = {.first_seq = work->next_seq, .created_ns = realtime_now_ns()};
+    struct avro_log_identity identity = {.first_seq = work->next_seq,
+                                         .created_ns = realtime_now_ns()};
     memcpy(identity.channel, recorder->worker->spec->name, sizeof identity.channel);
     memcpy(identity.sync, segment->grant.sync, AVRO_LOG_SYNC_SIZE);
     size_t header = avro_log_write_header(segment->map, &identity);

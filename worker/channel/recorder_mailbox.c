@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Between the recorder and the control thread: segments that come, and reports that go. The lock is held for a few
- * instructions only, and never while anything touches a file. */
+/* Between the recorder and the control thread: segments that come, and reports that go. The lock is
+ * held for a few instructions only, and never while anything touches a file. */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
@@ -13,7 +13,8 @@ void recorder_tell_control(struct recorder *recorder)
 {
     uint64_t one = 1;
     if (write(recorder->worker->control_event, &one, sizeof one) < 0)
-        log_error("waking the control thread: %s", strerror(errno)); /* it looks by itself every round */
+        log_error("waking the control thread: %s",
+                  strerror(errno)); /* it looks by itself every round */
 }
 
 /* ---- segments that come ---- */
@@ -90,15 +91,16 @@ void recorder_report_wanted(struct recorder *recorder)
     recorder_tell_control(recorder);
 }
 
-void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint64_t length, int error,
-                            const char *what)
+void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint64_t length,
+                            int error, const char *what)
 {
     struct message_log_failed failed = {
         .segment_id = segment_id, .committed_length = length, .error = error};
     strncpy(failed.reason, what, MESSAGE_REASON_SIZE - 1);
     pthread_mutex_lock(&recorder->lock);
     struct recorder_reports *reports = &recorder->reports;
-    if (reports->failed_count == REPORTS_MAX) /* nobody listens: the newest one is about the segment that matters */
+    if (reports->failed_count ==
+        REPORTS_MAX) /* nobody listens: the newest one is about the segment that matters */
         reports->failed_count--;
     reports->failed[reports->failed_count++] = failed;
     pthread_mutex_unlock(&recorder->lock);
@@ -121,9 +123,12 @@ void recorder_forget_reports(struct recorder *recorder, const struct recorder_re
     if (sent->wanted)
         reports->wanted = false;
     reports->done_count -= sent->done_count;
-    memmove(reports->done, reports->done + sent->done_count, reports->done_count * sizeof *reports->done);
-    uint32_t failed = sent->failed_count < reports->failed_count ? sent->failed_count : reports->failed_count;
+    memmove(reports->done, reports->done + sent->done_count,
+            reports->done_count * sizeof *reports->done);
+    uint32_t failed =
+        sent->failed_count < reports->failed_count ? sent->failed_count : reports->failed_count;
     reports->failed_count -= failed;
-    memmove(reports->failed, reports->failed + failed, reports->failed_count * sizeof *reports->failed);
+    memmove(reports->failed, reports->failed + failed,
+            reports->failed_count * sizeof *reports->failed);
     pthread_mutex_unlock(&recorder->lock);
 }

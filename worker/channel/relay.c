@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The relay: offers what was just received to every full-rate destination, straight from ring memory, on the
- * receiver's thread. Its position and all its counters flip together, so that a successor knows where to go on. */
+/* The relay: offers what was just received to every full-rate destination, straight from ring
+ * memory, on the receiver's thread. Its position and all its counters flip together, so that a
+ * successor knows where to go on. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -16,8 +17,8 @@ struct relay {
     uint32_t quarantined; /* left out of it */
 };
 
-/* What the predecessor had begun to send and did not note as sent goes out again. Counted before it does: a successor
- * that dies over the same datagrams repeats them once more. */
+/* What the predecessor had begun to send and did not note as sent goes out again. Counted before it
+ * does: a successor that dies over the same datagrams repeats them once more. */
 static void count_repeats(struct channel_worker *worker)
 {
     struct relay *relay = worker->relay;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Maps a segment file that the archive has preallocated. The map is never longer than the file was at hand-over; if it
- * shrinks later, the recorder's guard catches the SIGBUS. */
+/* Maps a segment file that the archive has preallocated. The map is never longer than the file was
+ * at hand-over; if it shrinks later, the recorder's guard catches the SIGBUS. */
 #include "worker/channel/segment.h"
 
 #include <errno.h>
@@ -11,8 +11,10 @@
 
 #include "common/fd.h"
 
-#define STEP_BYTES     (128 * 1024)      /* one call: other threads of the same processor must not wait long */
-#define KEPT_BEHIND    (256 * 1024)      /* more than the open block, to whose header the recorder goes back */
+#define STEP_BYTES                                                                                 \
+    (128 * 1024) /* one call: other threads of the same processor must not wait long */
+#define KEPT_BEHIND                                                                                \
+    (256 * 1024) /* more than the open block, to whose header the recorder goes back */
 #define LET_GO_AT_ONCE (1024 * 1024)
 
 struct segment *segment_open(int *fd, const struct segment_grant *grant, int *ret_error)
@@ -88,13 +90,15 @@ static uint64_t page_of(uint64_t offset)
 void segment_populate(struct segment *segment, uint64_t offset, uint64_t ahead)
 {
     uint64_t from = atomic_load(&segment->populated);
-    uint64_t until = offset + ahead < segment->grant.size ? page_of(offset + ahead) : segment->grant.size;
+    uint64_t until =
+        offset + ahead < segment->grant.size ? page_of(offset + ahead) : segment->grant.size;
     if (from < page_of(offset))
         from = page_of(offset); /* what lies behind is not written any more */
     while (from < until) {
         uint64_t length = until - from < STEP_BYTES ? until - from : STEP_BYTES;
 #ifdef MADV_POPULATE_WRITE
-        /* An error means that the recorder will meet the fault itself, guarded; asking again would not help. */
+        /* An error means that the recorder will meet the fault itself, guarded; asking again would
+         * not help. */
         if (madvise(segment->map + from, length, MADV_POPULATE_WRITE) < 0 && errno == EINTR)
             continue;
 #endif
@@ -108,13 +112,16 @@ void segment_let_go(struct segment *segment, uint64_t offset)
     if (offset > segment->grant.size)
         return; /* read from shared memory; behind the map there is memory of others */
     uint64_t until = offset > KEPT_BEHIND ? page_of(offset - KEPT_BEHIND) : 0;
-    if (segment->let_go == 0 && until > LET_GO_AT_ONCE) /* taken over: this process has not touched what is behind */
+    if (segment->let_go == 0 &&
+        until > LET_GO_AT_ONCE) /* taken over: this process has not touched what is behind */
         segment->let_go = until - LET_GO_AT_ONCE;
     if (until < segment->let_go + LET_GO_AT_ONCE)
         return;
     for (; segment->let_go < until; segment->let_go += STEP_BYTES) {
-        uint64_t length = until - segment->let_go < STEP_BYTES ? until - segment->let_go : STEP_BYTES;
-        madvise(segment->map + segment->let_go, length, MADV_DONTNEED); /* the file keeps it; a failure costs memory only */
+        uint64_t length =
+            until - segment->let_go < STEP_BYTES ? until - segment->let_go : STEP_BYTES;
+        madvise(segment->map + segment->let_go, length,
+                MADV_DONTNEED); /* the file keeps it; a failure costs memory only */
     }
     segment->let_go = until;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A segment file as a worker has it: mapped, shared by recorder and syncer, gone when the last of them lets go. */
+/* A segment file as a worker has it: mapped, shared by recorder and syncer, gone when the last of
+ * them lets go. */
 #ifndef HOLDFAST_WORKER_CHANNEL_SEGMENT_H
 #define HOLDFAST_WORKER_CHANNEL_SEGMENT_H
 
@@ -14,9 +15,10 @@ struct segment {
     int fd;
     uint8_t *map;               /* grant.size bytes, preallocated on disk */
     _Atomic uint64_t populated; /* bytes from the start that are in this process's page tables */
-    uint64_t let_go;            /* the syncer's: bytes from the start that are not in the page tables any more */
-    _Atomic int32_t error;      /* not 0: the segment is not to be written any more, because ... */
-    const char *error_what;     /* ... of this; written before error */
+    uint64_t
+        let_go; /* the syncer's: bytes from the start that are not in the page tables any more */
+    _Atomic int32_t error;  /* not 0: the segment is not to be written any more, because ... */
+    const char *error_what; /* ... of this; written before error */
 };
 
 /* Takes over *fd. NULL with *ret_error = errno. One reference is the caller's. */
@@ -27,15 +29,16 @@ void segment_release(struct segment **segment);
 /* From any thread: the recorder shall let go of it. */
 void segment_fail(struct segment *segment, int error, const char *what);
 
-/* Is the file still what it was? Somebody may have deleted it, or cut it short. Fails the segment if so. */
+/* Is the file still what it was? Somebody may have deleted it, or cut it short. Fails the segment
+ * if so. */
 void segment_look(struct segment *segment);
 
-/* Bring the pages from `offset` to `offset + ahead` into the page tables, ready to be written without a fault, as far as
- * they are not there yet. May wait for a disk. */
+/* Bring the pages from `offset` to `offset + ahead` into the page tables, ready to be written
+ * without a fault, as far as they are not there yet. May wait for a disk. */
 void segment_populate(struct segment *segment, uint64_t offset, uint64_t ahead);
 
-/* Forget the pages well before `offset` (the file keeps them): a process that dies with few pages dies faster, and its
- * successor is there sooner. */
+/* Forget the pages well before `offset` (the file keeps them): a process that dies with few pages
+ * dies faster, and its successor is there sooner. */
 void segment_let_go(struct segment *segment, uint64_t offset);
 
 #endif

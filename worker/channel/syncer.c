@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The syncer: the thread of a recording worker that waits for disks, so that no other has to. It populates the
- * segment's pages ahead of the recorder, and every `sync` interval makes what is committed durable. */
+/* The syncer: the thread of a recording worker that waits for disks, so that no other has to. It
+ * populates the segment's pages ahead of the recorder, and every `sync` interval makes what is
+ * committed durable. */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,7 +22,8 @@ static struct segment *keep_current(struct recorder *recorder)
     return segment;
 }
 
-/* The recorder asks when half of what was populated is used up. Being asked again soon means: look further ahead. */
+/* The recorder asks when half of what was populated is used up. Being asked again soon means: look
+ * further ahead. */
 static void populate(struct recorder *recorder, struct segment *segment, monotonic *last_asked)
 {
     uint64_t ahead = atomic_load(&recorder->ahead);
@@ -41,7 +43,8 @@ static void populate(struct recorder *recorder, struct segment *segment, monoton
 }
 
 /* What the slot says now is on disk when fdatasync returns. */
-static void sync_segment(struct recorder *recorder, struct segment *segment, const struct commit_progress *committed)
+static void sync_segment(struct recorder *recorder, struct segment *segment,
+                         const struct commit_progress *committed)
 {
     struct channel_page *page = recorder->worker->ring.page;
     if (fdatasync(segment->fd) < 0) {
@@ -62,7 +65,8 @@ void *syncer_main(void *argument)
     struct recorder *recorder = worker->recorder;
     uint64_t interval = worker->spec->record.sync_ns;
     monotonic last_sync = monotonic_now(), last_asked = last_sync, last_look = last_sync;
-    struct commit_progress committed = {0}; /* from the page only: the recorder's own copy is the recorder's */
+    struct commit_progress committed = {
+        0}; /* from the page only: the recorder's own copy is the recorder's */
     uint64_t synced_id = 0, synced_offset = 0;
 
     last_words_thread(CHANNEL_THREAD_SYNCER);
@@ -72,7 +76,8 @@ void *syncer_main(void *argument)
         uint32_t ticket = wakeup_ticket(&recorder->syncer_wakeup);
         beat_disk(worker, CHANNEL_THREAD_SYNCER);
         struct segment *segment = keep_current(recorder);
-        uint64_t cursor = atomic_load(&worker->recorder_cursor); /* before looking: nothing after it is overlooked */
+        uint64_t cursor = atomic_load(
+            &worker->recorder_cursor); /* before looking: nothing after it is overlooked */
         bool dirty = false;
         if (segment) {
             populate(recorder, segment, &last_asked);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Taking over a channel: attach to the ring, decide whether it can be trusted, publish what the kernel had delivered
- * to the predecessor, and see whether a datagram is killing us. Runs before any other thread exists. */
+/* Taking over a channel: attach to the ring, decide whether it can be trusted, publish what the
+ * kernel had delivered to the predecessor, and see whether a datagram is killing us. Runs before
+ * any other thread exists. */
 #include <errno.h>
 #include <string.h>
 
@@ -10,13 +11,15 @@
 #include "worker/channel/channel_worker.h"
 #include "worker/last_words.h"
 
-/* Deaths at one place without progress before a consumer goes one datagram at a time; one more at a single datagram
- * puts that one in quarantine. Where nobody knows which thread it was, it takes more to be sure. */
+/* Deaths at one place without progress before a consumer goes one datagram at a time; one more at a
+ * single datagram puts that one in quarantine. Where nobody knows which thread it was, it takes
+ * more to be sure. */
 #define CAUTIOUS_AFTER 2
 
-/* Within the supervisor's deadline for READY. A worker of an earlier supervisor has been killed by then. */
+/* Within the supervisor's deadline for READY. A worker of an earlier supervisor has been killed by
+ * then. */
 #define CLAIM_PATIENCE_NS (3 * NS_PER_S)
-#define SURE_AFTER     6
+#define SURE_AFTER        6
 
 static const enum channel_thread thread_of[CONSUMER_COUNT] = {
     [CONSUMER_RELAY] = CHANNEL_THREAD_RECEIVER,
@@ -35,7 +38,8 @@ static void quarantine(struct channel_worker *worker, enum consumer consumer, ui
         return;
     ring_set_flag(&worker->ring, seq, DATAGRAM_QUARANTINED);
     atomic_fetch_add(&worker->ring.page->quarantined, 1);
-    log_warning("datagram %llu (%u bytes) killed the %s again and again; it is quarantined: recorded with its flag, "
+    log_warning("datagram %llu (%u bytes) killed the %s again and again; it is quarantined: "
+                "recorded with its flag, "
                 "not relayed, not decimated",
                 (unsigned long long)seq, datagram.length, consumer_names[consumer]);
 }
@@ -54,18 +58,21 @@ static uint64_t consumer_next(const struct channel_page *page, enum consumer con
                                          : decimate.next_seq;
 }
 
-/* Of its own fault, and of this consumer's thread as far as anybody knows. An exit says nothing about its thread. */
+/* Of its own fault, and of this consumer's thread as far as anybody knows. An exit says nothing
+ * about its thread. */
 static bool is_suspect(const struct channel_worker *worker, enum consumer consumer)
 {
     const struct message_assign *assign = &worker->inheritance->assign;
     bool own_fault = assign->last_death == DEATH_CRASH || assign->last_death == DEATH_HANG ||
                      assign->last_death == DEATH_EXIT;
-    return own_fault &&
-           (assign->last_thread >= CHANNEL_THREAD_COUNT || assign->last_thread == (uint32_t)thread_of[consumer]);
+    return own_fault && (assign->last_thread >= CHANNEL_THREAD_COUNT ||
+                         assign->last_thread == (uint32_t)thread_of[consumer]);
 }
 
-/* Did the predecessor die of its own fault while this consumer was at work, at the same place as before? */
-static void judge_consumer(struct channel_worker *worker, enum consumer consumer, uint64_t published)
+/* Did the predecessor die of its own fault while this consumer was at work, at the same place as
+ * before? */
+static void judge_consumer(struct channel_worker *worker, enum consumer consumer,
+                           uint64_t published)
 {
     struct channel_page *page = worker->ring.page;
     struct thread_beat *beat = &page->beats[thread_of[consumer]];
@@ -73,8 +80,10 @@ static void judge_consumer(struct channel_worker *worker, enum consumer consumer
     uint64_t first = atomic_load(&beat->work_first);
     uint64_t end = atomic_load(&beat->work_end);
 
-    if (is_suspect(worker, consumer) && first < end && end <= published && first >= page->start_seq) {
-        uint32_t deaths = atomic_load(&trouble->seq) == first ? atomic_load(&trouble->deaths) + 1 : 1;
+    if (is_suspect(worker, consumer) && first < end && end <= published &&
+        first >= page->start_seq) {
+        uint32_t deaths =
+            atomic_load(&trouble->seq) == first ? atomic_load(&trouble->deaths) + 1 : 1;
         uint64_t cautious_until = atomic_load(&trouble->seq_end);
         bool cautious = atomic_load(&trouble->cautious) == 1 && first < cautious_until;
         bool sure = worker->inheritance->assign.last_thread < CHANNEL_THREAD_COUNT
@@ -92,7 +101,8 @@ static void judge_consumer(struct channel_worker *worker, enum consumer consumer
         }
     }
     uint64_t until = atomic_load(&trouble->seq_end);
-    if (atomic_load(&trouble->cautious) == 1 && consumer_next(page, consumer) < until && until <= published) {
+    if (atomic_load(&trouble->cautious) == 1 && consumer_next(page, consumer) < until &&
+        until <= published) {
         worker->caution[consumer] = (struct caution){true, until};
         log_notice("%s goes one datagram at a time up to %llu", consumer_names[consumer],
                    (unsigned long long)worker->caution[consumer].until);
@@ -109,14 +119,15 @@ static void reset_beats(struct channel_page *page)
     }
 }
 
-/* From here on no other process writes this ring. The descriptor stays open as long as this process lives: closing it
- * would give up the claim. */
+/* From here on no other process writes this ring. The descriptor stays open as long as this process
+ * lives: closing it would give up the claim. */
 static int claim_ring(const struct inheritance *inheritance)
 {
     pid_t holder;
     int result = claim_take(inheritance->ring, CLAIM_PATIENCE_NS, &holder);
     if (result == -EBUSY)
-        log_error("another process (%d) works on the ring and does not end; end it, or look at what it waits for",
+        log_error("another process (%d) works on the ring and does not end; end it, or look at "
+                  "what it waits for",
                   (int)holder);
     return result;
 }
@@ -139,7 +150,8 @@ int takeover_attach(struct channel_worker *worker, const char **ret_what)
         return result;
     }
     struct channel_page *page = worker->ring.page;
-    result = channel_page_check(page, worker->ring.descriptors, &inheritance->geometry, worker->spec->name, ret_what);
+    result = channel_page_check(page, worker->ring.descriptors, &inheritance->geometry,
+                                worker->spec->name, ret_what);
     if (result < 0)
         return result;
     atomic_store(&page->generation, inheritance->generation);
@@ -148,7 +160,8 @@ int takeover_attach(struct channel_worker *worker, const char **ret_what)
     ring_writer_open(&worker->writer, &worker->ring);
     worker->recovered = inflight_recover(&worker->writer);
     if (worker->recovered)
-        log_info("took over %u datagrams that the kernel had given to the worker before", worker->recovered);
+        log_info("took over %u datagrams that the kernel had given to the worker before",
+                 worker->recovered);
     for (int consumer = 0; consumer < CONSUMER_COUNT; consumer++)
         judge_consumer(worker, (enum consumer)consumer, worker->writer.seq);
     reset_beats(page);

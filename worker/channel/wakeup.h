@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How a ring reader sleeps and is woken: only when it sleeps, and only when what it waits for is there. */
+/* How a ring reader sleeps and is woken: only when it sleeps, and only when what it waits for is
+ * there. */
 #ifndef HOLDFAST_WORKER_CHANNEL_WAKEUP_H
 #define HOLDFAST_WORKER_CHANNEL_WAKEUP_H
 
@@ -9,20 +10,22 @@
 #define WAKEUP_NEVER UINT64_MAX
 
 struct wakeup {
-    _Alignas(64) _Atomic uint64_t wake_at; /* sleep ends when this many datagrams are published; NEVER = awake */
-    _Atomic uint32_t ticket;               /* futex word, counts wake-ups */
+    _Alignas(64) _Atomic uint64_t
+        wake_at;             /* sleep ends when this many datagrams are published; NEVER = awake */
+    _Atomic uint32_t ticket; /* futex word, counts wake-ups */
 };
 
-/* To be taken before looking whether there is something to do: a wakeup_now() after it ends the next sleep at once. */
+/* To be taken before looking whether there is something to do: a wakeup_now() after it ends the
+ * next sleep at once. */
 static inline uint32_t wakeup_ticket(struct wakeup *wakeup)
 {
     return atomic_load_explicit(&wakeup->ticket, memory_order_acquire);
 }
 
-/* Sleep until `*published >= at`, a wakeup_now() since the ticket was taken, or timeout_ns (0 = no limit). May also
- * return for no reason. */
-void wakeup_wait(struct wakeup *wakeup, uint32_t ticket, const _Atomic uint64_t *published, uint64_t at,
-                 uint64_t timeout_ns);
+/* Sleep until `*published >= at`, a wakeup_now() since the ticket was taken, or timeout_ns (0 = no
+ * limit). May also return for no reason. */
+void wakeup_wait(struct wakeup *wakeup, uint32_t ticket, const _Atomic uint64_t *published,
+                 uint64_t at, uint64_t timeout_ns);
 
 /* The writer's side, after it stored `published`: wakes the reader if that is what it waits for. */
 void wakeup_published(struct wakeup *wakeup, uint64_t published);
