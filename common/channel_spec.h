@@ -11,11 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHANNEL_NAME_SIZE                                                                          \
-    48 /* with the closing zero; names are [A-Za-z0-9_-]+ and start with a letter or digit */
+/* With the closing zero; names are [A-Za-z0-9_-]+ and start with a letter or digit */
+#define CHANNEL_NAME_SIZE 48
 #define CHANNEL_DATAGRAM_MAX 65507 /* the largest UDP payload over IPv4 */
-#define CHANNEL_DESTINATIONS_MAX                                                                   \
-    240 /* relays and decimates together: SCM_RIGHTS takes 253 fds per message (unix(7)) */
+/* Relays and decimates together: SCM_RIGHTS takes 253 fds per message (unix(7)) */
+#define CHANNEL_DESTINATIONS_MAX 240
 #define CHANNEL_CPUS_MAX           1024
 #define CHANNEL_RECEIVE_BUFFER_MAX (1023ull << 20) /* the kernel doubles it and counts in an int   \
                                                     */

@@ -18,8 +18,8 @@
 
 #define LOG_DEADLINE_NS   (5 * NS_PER_S) /* then the relay starts without its log */
 #define READY_DEADLINE_NS (5 * NS_PER_S)
-#define STOP_DEADLINE_NS                                                                           \
-    (8 * NS_PER_S) /* for what is still to be written; within the shutdown's deadline */
+/* For what is still to be written; within the shutdown's deadline */
+#define STOP_DEADLINE_NS (8 * NS_PER_S)
 #define DRAINS_MAX 2
 
 const char *const channel_state_names[CHANNEL_STATE_COUNT] = {

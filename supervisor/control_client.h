@@ -22,8 +22,8 @@
 #define CONTROL_QUEUE_HIGH  (64u * 1024) /* bytes of answers waiting: no further request is taken  \
                                           */
 #define CONTROL_QUEUE_MAX (32u * 1024 * 1024) /* of one client */
-#define CONTROL_QUEUED_TOTAL_MAX                                                                   \
-    (64u * 1024 * 1024)                       /* of all: the one that stalled longest is dropped */
+/* Of all: the one that stalled longest is dropped */
+#define CONTROL_QUEUED_TOTAL_MAX (64u * 1024 * 1024)
 #define CONTROL_TURN_REQUESTS 16              /* requests of one client per turn of the loop ... */
 #define CONTROL_TURN_NS       (2 * NS_PER_MS) /* ... and time, whichever ends first */
 

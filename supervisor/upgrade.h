@@ -6,8 +6,8 @@
 
 #include "supervisor/supervisor.h"
 
-#define UPGRADE_EXIT                                                                               \
-    1000 /* sd_event_exit() code: the loop ends in order to execute the program again */
+/* sd_event_exit() code: the loop ends in order to execute the program again */
+#define UPGRADE_EXIT 1000
 
 /* See whether the program is fit, then let workers and archive end, then the loop. 0: who asked is
  * told by control_answer_upgrade(). -errno with *ret_why: nothing has happened. */

@@ -251,8 +251,8 @@ END_TEST
 /* ---- the storm ---- */
 
 #define KILLS 400
-#define OUTSTANDING_MAX                                                                            \
-    2000 /* fits the socket's buffer however long a worker takes: the kernel never drops */
+/* Fits the socket's buffer however long a worker takes: the kernel never drops */
+#define OUTSTANDING_MAX 2000
 #define IDS_MAX 4000000u
 
 struct storm {

@@ -24,8 +24,8 @@
 #define SEGMENT      (96 * 1024)
 #define PAGE         4096
 #define SECTOR       512
-#define STATES                                                                                     \
-    4 /* of the file between sync and cut: 0 is what was synced, the last one is the newest */
+/* Of the file between sync and cut: 0 is what was synced, the last one is the newest */
+#define STATES 4
 #define CHANNEL "engine"
 
 struct cut {

@@ -20,8 +20,8 @@
 #include "common/log.h"
 #include "common/monotonic.h"
 
-#define HOLDER_PATIENCE_NS                                                                         \
-    (2 * NS_PER_S) /* workers of a daemon that was killed notice and leave within this */
+/* Workers of a daemon that was killed notice and leave within this */
+#define HOLDER_PATIENCE_NS (2 * NS_PER_S)
 #define HOLDER_POLL_NS (20 * NS_PER_MS)
 
 /* ---- one file ---- */

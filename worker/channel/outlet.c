@@ -10,10 +10,10 @@
 
 #include "common/log.h"
 
-#define RUN_BYTES_MAX                                                                              \
-    65507 /* one UDP payload over IPv4, which is also what segmentation may carry at once */
-#define PATIENCE_MS                                                                                \
-    2 /* a full send queue may clear within this time; afterwards the round is dropped */
+/* One UDP payload over IPv4, which is also what segmentation may carry at once */
+#define RUN_BYTES_MAX 65507
+/* A full send queue may clear within this time; afterwards the round is dropped */
+#define PATIENCE_MS 2
 
 void outlet_open(struct outlet *outlet, int fd, const char *kind, const char *name,
                  _Atomic uint32_t *state)

@@ -17,12 +17,12 @@
 #define STEP_RECORDS 256 /* at most, between two commits */
 #define BLOCK_TIME   NS_PER_S
 #define PAUSE_NS     (2 * NS_PER_MS) /* while datagrams flow, they are collected this long */
-#define NO_SEGMENT_NS                                                                              \
-    (100 * NS_PER_MS) /* how often to look after lapping while there is nothing to write to */
+/* How often to look after lapping while there is nothing to write to */
+#define NO_SEGMENT_NS (100 * NS_PER_MS)
 #define LONGEST_NAP_NS  (30 * NS_PER_S)
 #define WANTED_AGAIN_NS (2 * NS_PER_S)
-#define LAST_SEGMENT_NS                                                                            \
-    (2 * NS_PER_S) /* a stop waits this long for a segment that is still needed */
+/* A stop waits this long for a segment that is still needed */
+#define LAST_SEGMENT_NS (2 * NS_PER_S)
 
 void recorder_commit(struct recorder *recorder, const struct commit_progress *work)
 {

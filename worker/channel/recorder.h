@@ -11,8 +11,8 @@
 #include "worker/channel/segment.h"
 
 #define UPCOMING_MAX 2
-#define REPORTS_MAX                                                                                \
-    4 /* more than can be rolled into before the control thread is asked for another segment */
+/* More than can be rolled into before the control thread is asked for another segment */
+#define REPORTS_MAX 4
 #define SOURCES_CACHED 64
 
 /* What the control thread has to tell the supervisor. */

@@ -11,10 +11,10 @@
 
 #include "common/fd.h"
 
-#define STEP_BYTES                                                                                 \
-    (128 * 1024) /* one call: other threads of the same processor must not wait long */
-#define KEPT_BEHIND                                                                                \
-    (256 * 1024) /* more than the open block, to whose header the recorder goes back */
+/* One call: other threads of the same processor must not wait long for its end. */
+#define STEP_BYTES     (32 * 1024)
+/* More than the open block, to whose header the recorder goes back. */
+#define KEPT_BEHIND    (256 * 1024)
 #define LET_GO_AT_ONCE (1024 * 1024)
 
 struct segment *segment_open(int *fd, const struct segment_grant *grant, int *ret_error)
