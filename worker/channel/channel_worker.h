@@ -79,6 +79,8 @@ int decimator_open(struct channel_worker *worker);
 void *decimator_main(void *worker);
 /* control.c: the main thread. Returns the exit status. */
 int control_run(struct channel_worker *worker);
+/* From any other thread: there is something for the control thread to look at. */
+void control_wake(struct channel_worker *worker);
 
 /* Signs of life. busy: I am working. parked: I am about to wait in the kernel with nothing to do.
  * disk: I am about to do what may take as long as a disk does. */

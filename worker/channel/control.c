@@ -185,6 +185,13 @@ static void say_bye(struct control *control)
     send_message(control, MESSAGE_BYE, &bye, sizeof bye);
 }
 
+void control_wake(struct channel_worker *worker)
+{
+    uint64_t one = 1;
+    if (write(worker->control_event, &one, sizeof one) < 0)
+        log_error("waking the control thread: %s", strerror(errno)); /* it looks every round */
+}
+
 static void ignore_signal(int signal_number)
 {
     (void)signal_number; /* it only interrupts a system call */

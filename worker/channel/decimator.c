@@ -252,9 +252,6 @@ void *decimator_main(void *argument)
     }
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_DECIMATOR].state, THREAD_ABSENT);
     atomic_store(&worker->decimator_done, 1);
-    uint64_t one = 1;
-    if (write(worker->control_event, &one, sizeof one) < 0)
-        log_error("waking the control thread: %s",
-                  strerror(errno)); /* it looks by itself every 200 ms */
+    control_wake(worker);
     return NULL;
 }

@@ -214,9 +214,6 @@ void *receiver_main(void *argument)
         drain(&receiver);
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECEIVER].state, THREAD_ABSENT);
     atomic_store(&worker->receiver_done, result < 0 ? 2 : 1);
-    uint64_t one = 1;
-    if (write(worker->control_event, &one, sizeof one) < 0)
-        log_error("waking the control thread: %s",
-                  strerror(errno)); /* it looks by itself every 200 ms */
+    control_wake(worker);
     return NULL;
 }

@@ -355,7 +355,7 @@ void *recorder_main(void *argument)
     run(recorder);
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECORDER].state, THREAD_ABSENT);
     atomic_store(&worker->recorder_done, 1);
-    recorder_tell_control(recorder);
+    control_wake(worker);
     return NULL;
 }
 

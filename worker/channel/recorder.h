@@ -69,7 +69,6 @@ void recorder_report_done(struct recorder *recorder, const struct commit_progres
 void recorder_report_wanted(struct recorder *recorder);
 void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint64_t length,
                             int error, const char *what);
-void recorder_tell_control(struct recorder *recorder);
 
 /* recorder_block.c: what is written into the segment. All return through the guard if the file
  * fails. */

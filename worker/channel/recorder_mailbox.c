@@ -9,14 +9,6 @@
 #include "common/log.h"
 #include "worker/channel/recorder.h"
 
-void recorder_tell_control(struct recorder *recorder)
-{
-    uint64_t one = 1;
-    if (write(recorder->worker->control_event, &one, sizeof one) < 0)
-        log_error("waking the control thread: %s",
-                  strerror(errno)); /* it looks by itself every round */
-}
-
 /* ---- segments that come ---- */
 
 struct segment *recorder_take_upcoming(struct recorder *recorder)
@@ -80,7 +72,7 @@ void recorder_report_done(struct recorder *recorder, const struct commit_progres
                                       .begun_first_seq = work->segment_first_seq,
                                       .begun_created_ns = work->segment_created_ns};
     pthread_mutex_unlock(&recorder->lock);
-    recorder_tell_control(recorder);
+    control_wake(recorder->worker);
 }
 
 void recorder_report_wanted(struct recorder *recorder)
@@ -88,7 +80,7 @@ void recorder_report_wanted(struct recorder *recorder)
     pthread_mutex_lock(&recorder->lock);
     recorder->reports.wanted = true;
     pthread_mutex_unlock(&recorder->lock);
-    recorder_tell_control(recorder);
+    control_wake(recorder->worker);
 }
 
 void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint64_t length,
@@ -104,7 +96,7 @@ void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint
         reports->failed_count--;
     reports->failed[reports->failed_count++] = failed;
     pthread_mutex_unlock(&recorder->lock);
-    recorder_tell_control(recorder);
+    control_wake(recorder->worker);
 }
 
 struct recorder_reports recorder_see_reports(struct recorder *recorder)
