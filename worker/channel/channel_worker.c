@@ -13,12 +13,20 @@
 
 #include "common/log.h"
 #include "worker/channel/recorder.h"
+#include "worker/last_words.h"
 
 static void beat(struct channel_worker *worker, enum channel_thread thread, enum thread_state state)
 {
     struct thread_beat *own = &worker->ring.page->beats[thread];
     atomic_store_explicit(&own->beat_ns, monotonic_now().ns, memory_order_relaxed);
     atomic_store_explicit(&own->state, state, memory_order_release);
+}
+
+void thread_begin(struct channel_worker *worker, enum channel_thread thread)
+{
+    last_words_thread(thread);
+    pthread_setname_np(pthread_self(), channel_thread_names[thread]); /* short enough, all of them */
+    atomic_store(&worker->ring.page->beats[thread].thread_id, (uint32_t)gettid());
 }
 
 void beat_busy(struct channel_worker *worker, enum channel_thread thread)

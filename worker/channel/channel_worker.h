@@ -82,6 +82,10 @@ int control_run(struct channel_worker *worker);
 /* From any other thread: there is something for the control thread to look at. */
 void control_wake(struct channel_worker *worker);
 
+/* First of all in every thread but the control thread: its last words, its id for the supervisor,
+ * its name for top(1) and gdb(1). */
+void thread_begin(struct channel_worker *worker, enum channel_thread thread);
+
 /* Signs of life. busy: I am working. parked: I am about to wait in the kernel with nothing to do.
  * disk: I am about to do what may take as long as a disk does. */
 void beat_busy(struct channel_worker *worker, enum channel_thread thread);

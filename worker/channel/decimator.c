@@ -10,7 +10,6 @@
 #include "common/log.h"
 #include "worker/channel/channel_worker.h"
 #include "worker/channel/outlet.h"
-#include "worker/last_words.h"
 
 /* While several datagrams come out of one round, they are collected this long: one call sends them
  * all. */
@@ -231,8 +230,7 @@ void *decimator_main(void *argument)
     struct channel_worker *worker = argument;
     struct decimator *decimator = worker->decimator;
 
-    last_words_thread(CHANNEL_THREAD_DECIMATOR);
-    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_DECIMATOR].thread_id, (uint32_t)gettid());
+    thread_begin(worker, CHANNEL_THREAD_DECIMATOR);
     beat_busy(worker, CHANNEL_THREAD_DECIMATOR);
     for (uint32_t i = 0; i < decimator->count; i++)
         decimator->destinations[i].newest_sent = decimator->progress.next_seq;

@@ -12,7 +12,6 @@
 #include "common/inflight.h"
 #include "common/log.h"
 #include "worker/channel/channel_worker.h"
-#include "worker/last_words.h"
 
 /* While readers keep up, a trickle stays in this much of the ring instead of sweeping through all
  * of it. */
@@ -193,8 +192,7 @@ void *receiver_main(void *argument)
 
     if (receiver.batch > worker->ring.geometry.slot_count)
         receiver.batch = worker->ring.geometry.slot_count;
-    last_words_thread(CHANNEL_THREAD_RECEIVER);
-    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECEIVER].thread_id, (uint32_t)gettid());
+    thread_begin(worker, CHANNEL_THREAD_RECEIVER);
     beat_busy(worker, CHANNEL_THREAD_RECEIVER);
     apply_priority(worker->spec);
     relay_run(worker); /* what the predecessor published and did not get to send */

@@ -16,7 +16,7 @@
 
 #define STEP_RECORDS 256 /* at most, between two commits */
 #define BLOCK_TIME   NS_PER_S
-#define PAUSE_NS     (2 * NS_PER_MS) /* while datagrams flow, they are collected this long */
+#define PAUSE_NS     (5 * NS_PER_MS) /* while datagrams flow, they are collected this long */
 /* How often to look after lapping while there is nothing to write to */
 #define NO_SEGMENT_NS (100 * NS_PER_MS)
 #define LONGEST_NAP_NS  (30 * NS_PER_S)
@@ -342,9 +342,8 @@ void *recorder_main(void *argument)
     struct channel_worker *worker = argument;
     struct recorder *recorder = worker->recorder;
 
-    last_words_thread(CHANNEL_THREAD_RECORDER);
+    thread_begin(worker, CHANNEL_THREAD_RECORDER);
     schedule_behind();
-    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECORDER].thread_id, (uint32_t)gettid());
     beat_busy(worker, CHANNEL_THREAD_RECORDER);
     /* A fault in the file's memory comes back here; everything that counts is in
      * recorder->committed. */

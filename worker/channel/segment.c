@@ -4,6 +4,9 @@
 #include "worker/channel/segment.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -11,10 +14,11 @@
 
 #include "common/fd.h"
 
-/* One call: other threads of the same processor must not wait long for its end. */
-#define STEP_BYTES     (32 * 1024)
-/* More than the open block, to whose header the recorder goes back. */
-#define KEPT_BEHIND    (256 * 1024)
+/* One call. The kernel does not let another thread onto the processor before its end, if it is built
+ * without preemption; so calls are short, and who waits goes first in between. */
+#define SHORT_STEP     (32 * 1024)
+#define CHEAP_STEP     (512 * 1024)
+#define KEPT_BEHIND    SEGMENT_OPEN_END
 #define LET_GO_AT_ONCE (1024 * 1024)
 
 struct segment *segment_open(int *fd, const struct segment_grant *grant, int *ret_error)
@@ -81,10 +85,45 @@ void segment_look(struct segment *segment)
         segment_fail(segment, ESTALE, "its file was cut short");
 }
 
+/* [from, until), a step at a time. Returns the end of what is done. */
+static uint64_t in_steps(struct segment *segment, uint64_t from, uint64_t until,
+                         bool (*step)(struct segment *segment, uint64_t from, uint64_t length))
+{
+    uint64_t most = segment->preference == SEGMENT_CHEAP ? CHEAP_STEP : SHORT_STEP;
+    while (from < until) {
+        uint64_t length = until - from < most ? until - from : most;
+        if (!step(segment, from, length))
+            return until; /* asking again would not help */
+        from += length;
+        sched_yield();
+    }
+    return from;
+}
+
 static uint64_t page_of(uint64_t offset)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     return offset / page * page;
+}
+
+void segment_prefer(struct segment *segment, enum segment_preference preference)
+{
+    if (segment->preference == preference)
+        return;
+    segment->preference = preference;
+    madvise(segment->map, segment->grant.size,
+            preference == SEGMENT_SHORT_CALLS ? MADV_RANDOM : MADV_NORMAL);
+}
+
+/* An error means that the recorder will meet the fault itself, guarded. */
+static bool populate_step(struct segment *segment, uint64_t from, uint64_t length)
+{
+#ifdef MADV_POPULATE_WRITE
+    while (madvise(segment->map + from, length, MADV_POPULATE_WRITE) < 0 && errno == EINTR)
+        continue;
+#endif
+    atomic_store(&segment->populated, from + length);
+    return true;
 }
 
 void segment_populate(struct segment *segment, uint64_t offset, uint64_t ahead)
@@ -94,17 +133,14 @@ void segment_populate(struct segment *segment, uint64_t offset, uint64_t ahead)
         offset + ahead < segment->grant.size ? page_of(offset + ahead) : segment->grant.size;
     if (from < page_of(offset))
         from = page_of(offset); /* what lies behind is not written any more */
-    while (from < until) {
-        uint64_t length = until - from < STEP_BYTES ? until - from : STEP_BYTES;
-#ifdef MADV_POPULATE_WRITE
-        /* An error means that the recorder will meet the fault itself, guarded; asking again would
-         * not help. */
-        if (madvise(segment->map + from, length, MADV_POPULATE_WRITE) < 0 && errno == EINTR)
-            continue;
-#endif
-        from += length;
-        atomic_store(&segment->populated, from);
-    }
+    if (from < until)
+        atomic_store(&segment->populated, in_steps(segment, from, until, populate_step));
+}
+
+static bool let_go_step(struct segment *segment, uint64_t from, uint64_t length)
+{
+    madvise(segment->map + from, length, MADV_DONTNEED); /* a failure costs memory only */
+    return true;
 }
 
 void segment_let_go(struct segment *segment, uint64_t offset)
@@ -117,11 +153,22 @@ void segment_let_go(struct segment *segment, uint64_t offset)
         segment->let_go = until - LET_GO_AT_ONCE;
     if (until < segment->let_go + LET_GO_AT_ONCE)
         return;
-    for (; segment->let_go < until; segment->let_go += STEP_BYTES) {
-        uint64_t length =
-            until - segment->let_go < STEP_BYTES ? until - segment->let_go : STEP_BYTES;
-        madvise(segment->map + segment->let_go, length,
-                MADV_DONTNEED); /* the file keeps it; a failure costs memory only */
-    }
-    segment->let_go = until;
+    segment->let_go = in_steps(segment, segment->let_go, until, let_go_step);
+}
+
+static bool write_back_step(struct segment *segment, uint64_t from, uint64_t length)
+{
+    /* What fails here fails again in fdatasync(2), which tells. */
+    return sync_file_range(segment->fd, (off64_t)from, (off64_t)length, SYNC_FILE_RANGE_WRITE) == 0;
+}
+
+void segment_write_back(struct segment *segment, uint64_t offset)
+{
+    if (offset > segment->grant.size)
+        return; /* read from shared memory */
+    if (segment->written_back == 0 && offset > LET_GO_AT_ONCE)
+        segment->written_back = page_of(offset - LET_GO_AT_ONCE);
+    in_steps(segment, segment->written_back, offset, write_back_step);
+    if (offset > segment->written_back + KEPT_BEHIND)
+        segment->written_back = page_of(offset - KEPT_BEHIND); /* what may be written once more */
 }

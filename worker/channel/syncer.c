@@ -8,11 +8,19 @@
 
 #include "common/log.h"
 #include "worker/channel/recorder.h"
-#include "worker/last_words.h"
 
 #define LOOK_EVERY  NS_PER_S /* whether the file is still there; a map does not tell */
 #define AHEAD_LEAST (64 * 1024)
 #define AHEAD_MOST  (4 * 1024 * 1024)
+
+struct syncer {
+    struct channel_worker *worker;
+    struct recorder *recorder;
+    uint64_t interval; /* 0 = when to write is the kernel's business */
+    monotonic last_sync, last_asked, last_look;
+    struct commit_progress committed; /* from the page: the recorder's own copy is the recorder's */
+    uint64_t synced_id, synced_offset;
+};
 
 static struct segment *keep_current(struct recorder *recorder)
 {
@@ -24,92 +32,116 @@ static struct segment *keep_current(struct recorder *recorder)
 
 /* The recorder asks when half of what was populated is used up. Being asked again soon means: look
  * further ahead. */
-static void populate(struct recorder *recorder, struct segment *segment, monotonic *last_asked)
+static void populate(struct syncer *syncer, struct segment *segment)
 {
-    uint64_t ahead = atomic_load(&recorder->ahead);
-    struct commit_progress committed;
-    if (!atomic_exchange(&recorder->populate_asked, 0))
+    uint64_t ahead = atomic_load(&syncer->recorder->ahead);
+    if (!atomic_exchange(&syncer->recorder->populate_asked, 0))
         return;
     monotonic now = monotonic_now();
-    if (monotonic_since(now, *last_asked) < 100 * NS_PER_MS && ahead < AHEAD_MOST)
+    uint64_t since = monotonic_since(now, syncer->last_asked);
+    if (since < 100 * NS_PER_MS && ahead < AHEAD_MOST)
         ahead *= 2;
-    else if (monotonic_since(now, *last_asked) > NS_PER_S && ahead > AHEAD_LEAST)
+    else if (since > NS_PER_S && ahead > AHEAD_LEAST)
         ahead /= 2;
-    *last_asked = now;
-    atomic_store(&recorder->ahead, ahead);
-    if (channel_page_read_commit(recorder->worker->ring.page, &committed) &&
-        committed.segment_id == segment->grant.id)
-        segment_populate(segment, committed.write_offset, ahead);
+    syncer->last_asked = now;
+    atomic_store(&syncer->recorder->ahead, ahead);
+    segment_prefer(segment, ahead < AHEAD_MOST ? SEGMENT_SHORT_CALLS : SEGMENT_CHEAP);
+    segment_populate(segment, syncer->committed.write_offset, ahead);
 }
 
 /* What the slot says now is on disk when fdatasync returns. */
-static void sync_segment(struct recorder *recorder, struct segment *segment,
-                         const struct commit_progress *committed)
+static void sync_segment(struct syncer *syncer, struct segment *segment)
 {
-    struct channel_page *page = recorder->worker->ring.page;
+    struct channel_page *page = syncer->worker->ring.page;
+    const struct commit_progress *committed = &syncer->committed;
+    segment_write_back(segment, committed->write_offset);
     if (fdatasync(segment->fd) < 0) {
         int error = errno;
         log_error("fdatasync: %s", strerror(error));
         segment_fail(segment, error, "fdatasync");
-        return;
+    } else {
+        /* Two words: a reader takes the offset only if the id is the same before and after. */
+        atomic_store(&page->durable_segment_id, 0);
+        atomic_store(&page->durable_offset, committed->write_offset);
+        atomic_store(&page->durable_segment_id, committed->segment_id);
     }
-    /* Two words: a reader takes the offset only if the id is the same before and after. */
-    atomic_store(&page->durable_segment_id, 0);
-    atomic_store(&page->durable_offset, committed->write_offset);
-    atomic_store(&page->durable_segment_id, committed->segment_id);
+    syncer->last_sync = monotonic_now();
+    syncer->synced_id = committed->segment_id;
+    syncer->synced_offset = committed->write_offset;
+}
+
+/* Returns whether something is committed that has yet to be made durable. */
+static bool attend(struct syncer *syncer, struct segment *segment)
+{
+    struct commit_progress *committed = &syncer->committed;
+    if (atomic_load(&segment->error) ||
+        !channel_page_read_commit(syncer->worker->ring.page, committed) ||
+        committed->segment_id != segment->grant.id)
+        return false;
+    populate(syncer, segment);
+    if (committed->write_offset > SEGMENT_OPEN_END)
+        segment_write_back(segment, committed->write_offset - SEGMENT_OPEN_END);
+    bool dirty = syncer->interval && (committed->segment_id != syncer->synced_id ||
+                                      committed->write_offset != syncer->synced_offset);
+    if (dirty && monotonic_since(monotonic_now(), syncer->last_sync) >= syncer->interval) {
+        sync_segment(syncer, segment);
+        dirty = false;
+    }
+    segment_let_go(segment, committed->write_offset);
+    return dirty;
+}
+
+static void look(struct syncer *syncer, struct segment *segment)
+{
+    if (monotonic_since(monotonic_now(), syncer->last_look) >= LOOK_EVERY) {
+        segment_look(segment);
+        syncer->last_look = monotonic_now();
+    }
+    if (atomic_load(&segment->error))
+        wakeup_now(&syncer->worker->recorder_wakeup);
+}
+
+/* Dirty: only the clock ends the sleep. Clean: the next commit starts the clock, after one more look
+ * at the file; then an idle channel sleeps. */
+static void wait_for_work(struct syncer *syncer, uint32_t ticket, uint64_t cursor, bool dirty)
+{
+    uint64_t interval = syncer->interval, timeout = LOOK_EVERY;
+    uint64_t age = monotonic_since(monotonic_now(), syncer->last_sync);
+    if (dirty)
+        timeout = age < interval ? interval - age : 1;
+    else if (interval && syncer->last_look.ns >= syncer->last_sync.ns)
+        timeout = 0;
+    beat_parked(syncer->worker, CHANNEL_THREAD_SYNCER);
+    wakeup_wait(&syncer->recorder->syncer_wakeup, ticket, &syncer->worker->recorder_cursor,
+                dirty || !interval ? WAKEUP_NEVER : cursor + 1, timeout);
 }
 
 void *syncer_main(void *argument)
 {
     struct channel_worker *worker = argument;
-    struct recorder *recorder = worker->recorder;
-    uint64_t interval = worker->spec->record.sync_ns;
-    monotonic last_sync = monotonic_now(), last_asked = last_sync, last_look = last_sync;
-    struct commit_progress committed = {
-        0}; /* from the page only: the recorder's own copy is the recorder's */
-    uint64_t synced_id = 0, synced_offset = 0;
+    monotonic now = monotonic_now();
+    struct syncer syncer = {.worker = worker,
+                            .recorder = worker->recorder,
+                            .interval = worker->spec->record.sync_ns,
+                            .last_sync = now,
+                            .last_asked = now,
+                            .last_look = now};
 
-    last_words_thread(CHANNEL_THREAD_SYNCER);
+    thread_begin(worker, CHANNEL_THREAD_SYNCER);
     schedule_behind();
-    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_SYNCER].thread_id, (uint32_t)gettid());
     while (!atomic_load(&worker->recorder_done)) {
-        uint32_t ticket = wakeup_ticket(&recorder->syncer_wakeup);
+        uint32_t ticket = wakeup_ticket(&syncer.recorder->syncer_wakeup);
         beat_disk(worker, CHANNEL_THREAD_SYNCER);
-        struct segment *segment = keep_current(recorder);
-        uint64_t cursor = atomic_load(
-            &worker->recorder_cursor); /* before looking: nothing after it is overlooked */
+        /* Before looking: nothing that comes after it is overlooked. */
+        uint64_t cursor = atomic_load(&worker->recorder_cursor);
+        struct segment *segment = keep_current(syncer.recorder);
         bool dirty = false;
         if (segment) {
-            populate(recorder, segment, &last_asked);
-            dirty = interval && !atomic_load(&segment->error) &&
-                    channel_page_read_commit(worker->ring.page, &committed) &&
-                    committed.segment_id == segment->grant.id &&
-                    (committed.segment_id != synced_id || committed.write_offset != synced_offset);
-            if (dirty && monotonic_since(monotonic_now(), last_sync) >= interval) {
-                sync_segment(recorder, segment, &committed);
-                last_sync = monotonic_now();
-                synced_id = committed.segment_id;
-                synced_offset = committed.write_offset;
-                dirty = false;
-            }
-            if (committed.segment_id == segment->grant.id)
-                segment_let_go(segment, committed.write_offset);
-            if (monotonic_since(monotonic_now(), last_look) >= LOOK_EVERY) {
-                segment_look(segment);
-                last_look = monotonic_now();
-            }
-            if (atomic_load(&segment->error))
-                wakeup_now(&worker->recorder_wakeup);
+            dirty = attend(&syncer, segment);
+            look(&syncer, segment);
         }
         segment_release(&segment);
-        uint64_t age = monotonic_since(monotonic_now(), last_sync);
-        /* One more look at the file after the last datagram; then an idle channel sleeps. */
-        bool looked = interval && last_look.ns >= last_sync.ns;
-        uint64_t timeout = dirty ? (age < interval ? interval - age : 1) : looked ? 0 : LOOK_EVERY;
-        beat_parked(worker, CHANNEL_THREAD_SYNCER);
-        /* Clean: the next commit starts the clock. Dirty: only the clock ends the sleep. */
-        wakeup_wait(&recorder->syncer_wakeup, ticket, &worker->recorder_cursor,
-                    dirty || !interval ? WAKEUP_NEVER : cursor + 1, timeout);
+        wait_for_work(&syncer, ticket, cursor, dirty);
     }
     atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_SYNCER].state, THREAD_ABSENT);
     return NULL;
