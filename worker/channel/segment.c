@@ -18,8 +18,37 @@
  * without preemption; so calls are short, and who waits goes first in between. */
 #define SHORT_STEP     (32 * 1024)
 #define CHEAP_STEP     (512 * 1024)
-#define KEPT_BEHIND    SEGMENT_OPEN_END
+/* More than the open block, to whose header the recorder goes back: pages before it are done. */
+#define OPEN_END       (256 * 1024)
 #define LET_GO_AT_ONCE (1024 * 1024)
+/* What one entry of the page tables can cover, if file and map are aligned alike */
+#define HUGE_PAGE      (2 * 1024 * 1024)
+
+/* The kernel keeps the file in large pages where it can. In a map that is not aligned as the file
+ * is, every small page of a large one costs a fault that goes through all of it. */
+static uint8_t *map_aligned(int fd, size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t room_size = (size + page - 1) / page * page + HUGE_PAGE;
+    uint8_t *room =
+        mmap(NULL, room_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
+        return room;
+    size_t before = HUGE_PAGE - (uintptr_t)room % HUGE_PAGE;
+    size_t behind = HUGE_PAGE - before;
+    uint8_t *map =
+        mmap(room + before, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (map == MAP_FAILED) {
+        int error = errno;
+        munmap(room, room_size);
+        errno = error;
+        return map;
+    }
+    munmap(room, before);
+    if (behind > 0)
+        munmap(room + room_size - behind, behind);
+    return map;
+}
 
 struct segment *segment_open(int *fd, const struct segment_grant *grant, int *ret_error)
 {
@@ -33,13 +62,14 @@ struct segment *segment_open(int *fd, const struct segment_grant *grant, int *re
         *ret_error = ESTALE; /* somebody cut or replaced the file since it was made */
         goto fail;
     }
-    segment->map = mmap(NULL, grant->size, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    segment->map = map_aligned(*fd, grant->size);
     if (segment->map == MAP_FAILED) {
         *ret_error = errno;
         goto fail;
     }
     segment->grant = *grant;
     segment->fd = fd_take(fd);
+    segment_prefer(segment, SEGMENT_SHORT_CALLS);
     atomic_store(&segment->references, 1);
     return segment;
 fail:
@@ -111,8 +141,9 @@ void segment_prefer(struct segment *segment, enum segment_preference preference)
     if (segment->preference == preference)
         return;
     segment->preference = preference;
-    madvise(segment->map, segment->grant.size,
-            preference == SEGMENT_SHORT_CALLS ? MADV_RANDOM : MADV_NORMAL);
+    bool cheap = preference == SEGMENT_CHEAP;
+    madvise(segment->map, segment->grant.size, cheap ? MADV_NORMAL : MADV_NOHUGEPAGE);
+    madvise(segment->map, segment->grant.size, cheap ? MADV_HUGEPAGE : MADV_RANDOM);
 }
 
 /* An error means that the recorder will meet the fault itself, guarded. */
@@ -147,7 +178,7 @@ void segment_let_go(struct segment *segment, uint64_t offset)
 {
     if (offset > segment->grant.size)
         return; /* read from shared memory; behind the map there is memory of others */
-    uint64_t until = offset > KEPT_BEHIND ? page_of(offset - KEPT_BEHIND) : 0;
+    uint64_t until = offset > OPEN_END ? page_of(offset - OPEN_END) : 0;
     if (segment->let_go == 0 &&
         until > LET_GO_AT_ONCE) /* taken over: this process has not touched what is behind */
         segment->let_go = until - LET_GO_AT_ONCE;
@@ -164,11 +195,21 @@ static bool write_back_step(struct segment *segment, uint64_t from, uint64_t len
 
 void segment_write_back(struct segment *segment, uint64_t offset)
 {
-    if (offset > segment->grant.size)
+    if (offset > segment->grant.size || offset < OPEN_END)
         return; /* read from shared memory */
-    if (segment->written_back == 0 && offset > LET_GO_AT_ONCE)
-        segment->written_back = page_of(offset - LET_GO_AT_ONCE);
-    in_steps(segment, segment->written_back, offset, write_back_step);
-    if (offset > segment->written_back + KEPT_BEHIND)
-        segment->written_back = page_of(offset - KEPT_BEHIND); /* what may be written once more */
+    /* A page that is written to afterwards is written to the disk again, as a whole. */
+    uint64_t until = page_of(offset - OPEN_END);
+    if (segment->preference == SEGMENT_CHEAP)
+        until = until / HUGE_PAGE * HUGE_PAGE;
+    if (segment->written_back == 0 && until > LET_GO_AT_ONCE)
+        segment->written_back = until - LET_GO_AT_ONCE;
+    if (until > segment->written_back)
+        segment->written_back = in_steps(segment, segment->written_back, until, write_back_step);
+}
+
+int segment_sync(struct segment *segment, uint64_t offset)
+{
+    if (offset <= segment->grant.size)
+        in_steps(segment, segment->written_back, offset, write_back_step);
+    return fdatasync(segment->fd) < 0 ? -errno : 0;
 }

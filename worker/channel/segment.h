@@ -9,13 +9,9 @@
 
 #include "common/message.h"
 
-/* More than the open block, to whose header the recorder goes back: pages before it are done. */
-#define SEGMENT_OPEN_END (256 * 1024)
-
-/* How pages are brought in and written. With the kernel's read-ahead it is cheapest per byte, but one
- * call clears as much memory as the device's read_ahead_kb says, and keeps the processor that long.
- */
-enum segment_preference { SEGMENT_CHEAP, SEGMENT_SHORT_CALLS };
+/* How pages are brought in and written. In large pages, ahead, is cheapest per byte; but one call
+ * clears megabytes, and keeps the processor that long. */
+enum segment_preference { SEGMENT_UNDECIDED, SEGMENT_SHORT_CALLS, SEGMENT_CHEAP };
 
 struct segment {
     _Atomic uint32_t references;
@@ -53,8 +49,11 @@ void segment_populate(struct segment *segment, uint64_t offset, uint64_t ahead);
  * dies faster, and its successor is there sooner. */
 void segment_let_go(struct segment *segment, uint64_t offset);
 
-/* Have what lies before `offset` written, without waiting for that, so that neither fdatasync nor
- * the kernel finds much to do at once: either would keep the processor that long. */
+/* Have what lies well before `offset` written, without waiting for that, so that neither
+ * segment_sync() nor the kernel finds much to do at once: either would keep the processor that long. */
 void segment_write_back(struct segment *segment, uint64_t offset);
+
+/* Make everything durable; up to `offset` there is something. 0 or -errno. May wait for a disk. */
+int segment_sync(struct segment *segment, uint64_t offset);
 
 #endif

@@ -12,12 +12,15 @@
 #define LOOK_EVERY  NS_PER_S /* whether the file is still there; a map does not tell */
 #define AHEAD_LEAST (64 * 1024)
 #define AHEAD_MOST  (4 * 1024 * 1024)
+#define BUSY_RATE   16e6
 
 struct syncer {
     struct channel_worker *worker;
     struct recorder *recorder;
     uint64_t interval; /* 0 = when to write is the kernel's business */
     monotonic last_sync, last_asked, last_look;
+    uint64_t asked_id, asked_offset;
+    enum segment_preference preference;
     struct commit_progress committed; /* from the page: the recorder's own copy is the recorder's */
     uint64_t synced_id, synced_offset;
 };
@@ -28,6 +31,25 @@ static struct segment *keep_current(struct recorder *recorder)
     struct segment *segment = segment_keep(recorder->current);
     pthread_mutex_unlock(&recorder->lock);
     return segment;
+}
+
+/* Below this many bytes per second no datagram shall wait for the syncer; above, it is the processor
+ * that is short. Twice as much to change over, so that it does not happen all the time. */
+static void choose(struct syncer *syncer, struct segment *segment, uint64_t since_ns)
+{
+    const struct commit_progress *committed = &syncer->committed;
+    if (syncer->asked_id == committed->segment_id &&
+        committed->write_offset > syncer->asked_offset && since_ns > 0) {
+        double rate = (double)(committed->write_offset - syncer->asked_offset) * NS_PER_S /
+                      (double)since_ns;
+        if (rate > 2 * BUSY_RATE)
+            syncer->preference = SEGMENT_CHEAP;
+        else if (rate < BUSY_RATE)
+            syncer->preference = SEGMENT_SHORT_CALLS;
+    }
+    syncer->asked_id = committed->segment_id;
+    syncer->asked_offset = committed->write_offset;
+    segment_prefer(segment, syncer->preference);
 }
 
 /* The recorder asks when half of what was populated is used up. Being asked again soon means: look
@@ -45,7 +67,7 @@ static void populate(struct syncer *syncer, struct segment *segment)
         ahead /= 2;
     syncer->last_asked = now;
     atomic_store(&syncer->recorder->ahead, ahead);
-    segment_prefer(segment, ahead < AHEAD_MOST ? SEGMENT_SHORT_CALLS : SEGMENT_CHEAP);
+    choose(syncer, segment, since);
     segment_populate(segment, syncer->committed.write_offset, ahead);
 }
 
@@ -54,11 +76,10 @@ static void sync_segment(struct syncer *syncer, struct segment *segment)
 {
     struct channel_page *page = syncer->worker->ring.page;
     const struct commit_progress *committed = &syncer->committed;
-    segment_write_back(segment, committed->write_offset);
-    if (fdatasync(segment->fd) < 0) {
-        int error = errno;
-        log_error("fdatasync: %s", strerror(error));
-        segment_fail(segment, error, "fdatasync");
+    int result = segment_sync(segment, committed->write_offset);
+    if (result < 0) {
+        log_error("fdatasync: %s", strerror(-result));
+        segment_fail(segment, -result, "fdatasync");
     } else {
         /* Two words: a reader takes the offset only if the id is the same before and after. */
         atomic_store(&page->durable_segment_id, 0);
@@ -79,8 +100,7 @@ static bool attend(struct syncer *syncer, struct segment *segment)
         committed->segment_id != segment->grant.id)
         return false;
     populate(syncer, segment);
-    if (committed->write_offset > SEGMENT_OPEN_END)
-        segment_write_back(segment, committed->write_offset - SEGMENT_OPEN_END);
+    segment_write_back(segment, committed->write_offset);
     bool dirty = syncer->interval && (committed->segment_id != syncer->synced_id ||
                                       committed->write_offset != syncer->synced_offset);
     if (dirty && monotonic_since(monotonic_now(), syncer->last_sync) >= syncer->interval) {
@@ -122,6 +142,7 @@ void *syncer_main(void *argument)
     monotonic now = monotonic_now();
     struct syncer syncer = {.worker = worker,
                             .recorder = worker->recorder,
+                            .preference = SEGMENT_SHORT_CALLS,
                             .interval = worker->spec->record.sync_ns,
                             .last_sync = now,
                             .last_asked = now,
