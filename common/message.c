@@ -85,6 +85,8 @@ static const char *check_assign(struct message_assign *assign, size_t payload_si
         return "wrong size";
     if ((assign->role == ROLE_CHANNEL) != (assign->spec_size != 0))
         return "role and settings disagree";
+    if (assign->role == ROLE_CHANNEL && (assign->beat_ms == 0 || assign->beat_ms > BEAT_MS_MAX))
+        return "signs of life that can't be";
     if (assign->has_log > 1 || assign->has_next > 1 ||
         (assign->role == ROLE_ARCHIVE && (assign->has_log || assign->has_next)))
         return "segments that can't be";

@@ -65,6 +65,8 @@ struct message_empty {
     uint64_t reserved;
 };
 
+#define BEAT_MS_MAX 1000
+
 struct message_assign {
     uint32_t role;       /* enum child_role */
     uint32_t last_death; /* enum death_cause */
@@ -75,7 +77,7 @@ struct message_assign {
         spec_size; /* 0 for the archive, else bytes of the channel_spec that follows this struct */
     uint32_t
         last_thread; /* the one that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
-    uint32_t reserved;
+    uint32_t beat_ms; /* every thread of a channel gives a sign of life at least so often */
     struct segment_grant log;
     struct segment_grant next;
     char log_dir[512]; /* archive only */

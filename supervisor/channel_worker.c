@@ -102,6 +102,14 @@ static uint32_t collect_fds(const struct hold *hold, int fds[MESSAGE_FDS_MAX])
     return count;
 }
 
+/* Several signs of life in the time after which their absence counts, but no needless ones: a
+ * thousand idle workers are to cost next to nothing. */
+static uint32_t beat_ms(const struct settings *settings)
+{
+    uint64_t beat = settings->hang_timeout_ns / 4 / NS_PER_MS;
+    return beat < BEAT_MS_MAX ? (uint32_t)beat : BEAT_MS_MAX;
+}
+
 static int send_assign(struct channel *channel)
 {
     const struct hold *hold = &channel->hold;
@@ -114,6 +122,7 @@ static int send_assign(struct channel *channel)
     assign->role = ROLE_CHANNEL;
     assign->last_death = channel->last_death_cause;
     assign->last_thread = channel->last_death_thread;
+    assign->beat_ms = beat_ms(channel->supervisor->settings);
     assign->fresh_ring = hold->ring_fresh;
     assign->has_log = hold->log >= 0;
     assign->has_next = hold->next >= 0;

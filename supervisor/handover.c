@@ -126,7 +126,8 @@ static int on_retry(sd_event_source *source, uint64_t time_us, void *userdata)
     (void)time_us;
     supervisor->store_behind = false;
     for (size_t i = 0; i < supervisor->channel_count && !supervisor->store_behind; i++)
-        handover_changed(supervisor->channels[i]);
+        if (supervisor->channels[i]->store_behind)
+            handover_changed(supervisor->channels[i]);
     if (supervisor->stopping &&
         (!supervisor->store_behind || ++supervisor->store_patience >= LAST_RETRIES)) {
         supervisor->store_behind =
@@ -141,10 +142,11 @@ void handover_changed(struct channel *channel)
     uint32_t count = hold_place_count(&channel->hold);
     if (!getenv("NOTIFY_SOCKET") || !has_room(channel))
         return;
+    channel->store_behind = false;
     for (uint32_t place = 0; place < count; place++) {
         int error = update_place(channel, place);
         if (error == -EAGAIN) {
-            channel->supervisor->store_behind = true;
+            channel->store_behind = channel->supervisor->store_behind = true;
             supervisor_arm(channel->supervisor, &channel->supervisor->store_timer, STORE_RETRY_NS,
                            on_retry, channel->supervisor);
             return;

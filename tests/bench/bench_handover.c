@@ -113,7 +113,7 @@ static void assign_and_wait(struct worker *worker, const struct channel_spec *sp
     struct {
         struct message_assign assign;
         uint8_t tail[sizeof(struct channel_spec) + sizeof(struct destination_spec)];
-    } payload = {.assign = {.role = ROLE_CHANNEL, .fresh_ring = 1}};
+    } payload = {.assign = {.role = ROLE_CHANNEL, .fresh_ring = 1, .beat_ms = 500}};
     const char *what = "";
     size_t spec_size = channel_spec_size(1);
     payload.assign.spec_size = (uint32_t)spec_size;

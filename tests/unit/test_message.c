@@ -115,8 +115,11 @@ static size_t make_assign(uint8_t *bytes, uint32_t relays, uint32_t decimates)
     struct message_assign *assign = (struct message_assign *)bytes;
     struct channel_spec *spec = (struct channel_spec *)(assign + 1);
     memset(bytes, 0, sizeof *assign + spec_size);
-    *assign = (struct message_assign){
-        .role = ROLE_CHANNEL, .has_log = 1, .has_next = 1, .spec_size = (uint32_t)spec_size};
+    *assign = (struct message_assign){.role = ROLE_CHANNEL,
+                                      .has_log = 1,
+                                      .has_next = 1,
+                                      .beat_ms = 500,
+                                      .spec_size = (uint32_t)spec_size};
     strcpy(spec->name, "engine");
     spec->listen.v4 = (struct sockaddr_in){
         .sin_family = AF_INET, .sin_port = htons(26000), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -206,6 +209,14 @@ START_TEST(an_assign_that_lies_is_refused)
     ASSIGN->spec_size = 0;
     send_assign(sizeof *ASSIGN, 7);
     refused_as(TO_CHILD, "role and settings disagree");
+
+    make_assign(assign_bytes, 2, 1);
+    ASSIGN->beat_ms = 0;
+    send_assign(size, 7);
+    refused_as(TO_CHILD, "signs of life that can't be");
+    ASSIGN->beat_ms = BEAT_MS_MAX + 1;
+    send_assign(size, 7);
+    refused_as(TO_CHILD, "signs of life that can't be");
 
     make_assign(assign_bytes, 2, 1);
     ASSIGN->role = 3;
