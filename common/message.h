@@ -76,7 +76,7 @@ struct message_assign {
     uint32_t
         spec_size; /* 0 for the archive, else bytes of the channel_spec that follows this struct */
     uint32_t
-        last_thread; /* the one that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
+        last_thread;  /* the one that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
     uint32_t beat_ms; /* every thread of a channel gives a sign of life at least so often */
     struct segment_grant log;
     struct segment_grant next;

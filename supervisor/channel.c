@@ -20,7 +20,7 @@
 #define READY_DEADLINE_NS (5 * NS_PER_S)
 /* For what is still to be written; within the shutdown's deadline */
 #define STOP_DEADLINE_NS (8 * NS_PER_S)
-#define DRAINS_MAX 2
+#define DRAINS_MAX       2
 
 const char *const channel_state_names[CHANNEL_STATE_COUNT] = {
     "DOWN", "OPENING", "STARTING", "RUNNING", "STOPPING", "BACKOFF", "FAILED", "STOPPED"};

@@ -96,9 +96,9 @@ struct channel {
     bool renumber;    /* the log goes on beyond this ring's numbers: OPENING makes a fresh one */
     bool disk_warned; /* THREAD_DISK was told once */
     uint64_t
-        *stored;     /* handover.c: what the manager keeps at each place of the hold; 0 = nothing */
+        *stored; /* handover.c: what the manager keeps at each place of the hold; 0 = nothing */
     bool store_behind; /* not all of it is there yet */
-    bool not_stored; /* the manager can't keep so many */
+    bool not_stored;   /* the manager can't keep so many */
     bool restored; /* with a ring from an earlier supervisor that had a log: their numbers agree */
     uint32_t drains; /* workers started only to drain, since the stop was asked for */
     /* recording */

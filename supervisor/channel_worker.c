@@ -322,6 +322,7 @@ static void note_quarantine(struct channel *channel)
 void channel_worker_ended(struct channel *channel, const siginfo_t *end)
 {
     struct child *worker = channel->worker;
+    struct obituary *obituary = NULL;
     char how[64], cause[200];
 
     child_describe_end(end, how, sizeof how);
@@ -342,16 +343,15 @@ void channel_worker_ended(struct channel *channel, const siginfo_t *end)
         channel->last_death_cause =
             DEATH_EXIT; /* no fault of its own, but the next one counts as a restart */
     } else {
-        struct obituary *obituary =
-            obituary_write(&channel->obituaries, channel->hold.page, worker, end);
+        obituary = obituary_write(&channel->obituaries, channel->hold.page, worker, end);
         channel->last_death_cause = obituary ? obituary->cause : DEATH_EXIT;
         if (obituary)
             channel->last_death_thread = obituary_thread(obituary);
         note_quarantine(channel);
         channel->drops_at_death = channel->last_seen.value[COUNTER_kernel_dropped];
-        if (obituary)
-            obituary_log(channel->spec->name, obituary);
     }
     channel->worker = NULL;
     channel_handle(channel, CHANNEL_EVENT_DIED, cause);
+    if (obituary) /* the successor first: datagrams wait for it */
+        obituary_log(channel->spec->name, obituary);
 }

@@ -19,9 +19,10 @@
 #include "supervisor/rehearsal.h"
 #include "supervisor/upgrade.h"
 
-#define STOP_DEADLINE_NS  (10 * NS_PER_S)
-#define TIMER_ACCURACY_US 100 /* sd-event's default of 250 ms is for the idle; a takeover is not   \
-                               */
+#define STOP_DEADLINE_NS (10 * NS_PER_S)
+#define TIMER_ACCURACY_US                                                                          \
+    100 /* sd-event's default of 250 ms is for the idle; a takeover is not                         \
+         */
 
 /* ---- small services ---- */
 

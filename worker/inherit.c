@@ -82,11 +82,11 @@ static int take(struct message *message, struct inheritance *ret)
 
 int inherit_wait(struct inheritance *ret)
 {
-    struct message *message = malloc(sizeof *message);
+    /* Once per process. Memory that was given back here would be unmapped while datagrams wait. */
+    static struct message only_one;
+    struct message *message = &only_one;
     const char *what;
     int result;
-    if (!message)
-        return -ENOMEM;
     for (;;) {
         result = message_receive(MESSAGE_FD, TO_CHILD, message, &what);
         if (result == -EBADMSG) {
@@ -110,6 +110,5 @@ int inherit_wait(struct inheritance *ret)
     }
     if (result == 1)
         message_release(message);
-    free(message);
     return result;
 }

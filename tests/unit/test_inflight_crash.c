@@ -253,7 +253,7 @@ END_TEST
 #define KILLS 400
 /* Fits the socket's buffer however long a worker takes: the kernel never drops */
 #define OUTSTANDING_MAX 2000
-#define IDS_MAX 4000000u
+#define IDS_MAX         4000000u
 
 struct storm {
     struct ring_fixture fixture;

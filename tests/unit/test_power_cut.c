@@ -25,7 +25,7 @@
 #define PAGE         4096
 #define SECTOR       512
 /* Of the file between sync and cut: 0 is what was synced, the last one is the newest */
-#define STATES 4
+#define STATES  4
 #define CHANNEL "engine"
 
 struct cut {

@@ -22,7 +22,7 @@
 
 /* Workers of a daemon that was killed notice and leave within this */
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)
-#define HOLDER_POLL_NS (20 * NS_PER_MS)
+#define HOLDER_POLL_NS     (20 * NS_PER_MS)
 
 /* ---- one file ---- */
 

@@ -25,7 +25,8 @@ static void beat(struct channel_worker *worker, enum channel_thread thread, enum
 void thread_begin(struct channel_worker *worker, enum channel_thread thread)
 {
     last_words_thread(thread);
-    pthread_setname_np(pthread_self(), channel_thread_names[thread]); /* short enough, all of them */
+    pthread_setname_np(pthread_self(),
+                       channel_thread_names[thread]); /* short enough, all of them */
     atomic_store(&worker->ring.page->beats[thread].thread_id, (uint32_t)gettid());
 }
 
@@ -107,6 +108,7 @@ static int start_parts(struct channel_worker *worker)
     int result = relay_open(worker);
     if (result == 0)
         result = start_thread(&worker->receiver_thread, receiver_main, worker);
+    sched_yield(); /* on one processor, the receiver would wait until this thread is done */
     if (result == 0 && worker->spec->decimate_count > 0) {
         result = decimator_open(worker);
         if (result == 0)

@@ -209,7 +209,8 @@ int control_run(struct channel_worker *worker)
     }
     sigaction(SIGUSR1, &interrupt, NULL);
     /* A round in time for the next beat, and no sooner than the kernel finds it convenient: idle
-     * workers wake up together, and the processor with them once. A courtesy: nothing depends on it. */
+     * workers wake up together, and the processor with them once. A courtesy: nothing depends on
+     * it. */
     uint32_t beat_ms = worker->inheritance->assign.beat_ms;
     int round_ms = (int)(beat_ms - beat_ms / 5);
     prctl(PR_SET_TIMERSLACK, (unsigned long)(beat_ms / 6 * NS_PER_MS), 0, 0, 0);

@@ -13,7 +13,7 @@
 #include "common/channel_page.h"
 
 /* Datagrams per parcel: also what the kernel cuts out of one message at most */
-#define PARCEL_MAX 64
+#define PARCEL_MAX      64
 #define SEGMENT_CONTROL CMSG_SPACE(sizeof(uint16_t))
 
 /* Datagrams that leave together, in order. Cut once into runs of equal length, sent to any number

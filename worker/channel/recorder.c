@@ -18,7 +18,7 @@
 #define BLOCK_TIME   NS_PER_S
 #define PAUSE_NS     (5 * NS_PER_MS) /* while datagrams flow, they are collected this long */
 /* How often to look after lapping while there is nothing to write to */
-#define NO_SEGMENT_NS (100 * NS_PER_MS)
+#define NO_SEGMENT_NS   (100 * NS_PER_MS)
 #define LONGEST_NAP_NS  (30 * NS_PER_S)
 #define WANTED_AGAIN_NS (2 * NS_PER_S)
 /* A stop waits this long for a segment that is still needed */

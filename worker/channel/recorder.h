@@ -12,7 +12,7 @@
 
 #define UPCOMING_MAX 2
 /* More than can be rolled into before the control thread is asked for another segment */
-#define REPORTS_MAX 4
+#define REPORTS_MAX    4
 #define SOURCES_CACHED 64
 
 /* What the control thread has to tell the supervisor. */

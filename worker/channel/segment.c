@@ -14,15 +14,15 @@
 
 #include "common/fd.h"
 
-/* One call. The kernel does not let another thread onto the processor before its end, if it is built
- * without preemption; so calls are short, and who waits goes first in between. */
-#define SHORT_STEP     (32 * 1024)
-#define CHEAP_STEP     (512 * 1024)
+/* One call. The kernel does not let another thread onto the processor before its end, if it is
+ * built without preemption; so calls are short, and who waits goes first in between. */
+#define SHORT_STEP (32 * 1024)
+#define CHEAP_STEP (512 * 1024)
 /* More than the open block, to whose header the recorder goes back: pages before it are done. */
 #define OPEN_END       (256 * 1024)
 #define LET_GO_AT_ONCE (1024 * 1024)
 /* What one entry of the page tables can cover, if file and map are aligned alike */
-#define HUGE_PAGE      (2 * 1024 * 1024)
+#define HUGE_PAGE (2 * 1024 * 1024)
 
 /* The kernel keeps the file in large pages where it can. In a map that is not aligned as the file
  * is, every small page of a large one costs a fault that goes through all of it. */
@@ -36,8 +36,7 @@ static uint8_t *map_aligned(int fd, size_t size)
         return room;
     size_t before = HUGE_PAGE - (uintptr_t)room % HUGE_PAGE;
     size_t behind = HUGE_PAGE - before;
-    uint8_t *map =
-        mmap(room + before, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+    uint8_t *map = mmap(room + before, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
     if (map == MAP_FAILED) {
         int error = errno;
         munmap(room, room_size);

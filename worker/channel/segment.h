@@ -22,7 +22,8 @@ struct segment {
     uint64_t
         let_go; /* the syncer's: bytes from the start that are not in the page tables any more */
     enum segment_preference preference; /* the syncer's */
-    uint64_t written_back;  /* the syncer's: bytes from the start that are on their way to the disk */
+    uint64_t
+        written_back; /* the syncer's: bytes from the start that are on their way to the disk */
     _Atomic int32_t error;  /* not 0: the segment is not to be written any more, because ... */
     const char *error_what; /* ... of this; written before error */
 };
@@ -50,7 +51,8 @@ void segment_populate(struct segment *segment, uint64_t offset, uint64_t ahead);
 void segment_let_go(struct segment *segment, uint64_t offset);
 
 /* Have what lies well before `offset` written, without waiting for that, so that neither
- * segment_sync() nor the kernel finds much to do at once: either would keep the processor that long. */
+ * segment_sync() nor the kernel finds much to do at once: either would keep the processor that
+ * long. */
 void segment_write_back(struct segment *segment, uint64_t offset);
 
 /* Make everything durable; up to `offset` there is something. 0 or -errno. May wait for a disk. */

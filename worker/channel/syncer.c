@@ -33,15 +33,16 @@ static struct segment *keep_current(struct recorder *recorder)
     return segment;
 }
 
-/* Below this many bytes per second no datagram shall wait for the syncer; above, it is the processor
- * that is short. Twice as much to change over, so that it does not happen all the time. */
+/* Below this many bytes per second no datagram shall wait for the syncer; above, it is the
+ * processor that is short. Twice as much to change over, so that it does not happen all the time.
+ */
 static void choose(struct syncer *syncer, struct segment *segment, uint64_t since_ns)
 {
     const struct commit_progress *committed = &syncer->committed;
     if (syncer->asked_id == committed->segment_id &&
         committed->write_offset > syncer->asked_offset && since_ns > 0) {
-        double rate = (double)(committed->write_offset - syncer->asked_offset) * NS_PER_S /
-                      (double)since_ns;
+        double rate =
+            (double)(committed->write_offset - syncer->asked_offset) * NS_PER_S / (double)since_ns;
         if (rate > 2 * BUSY_RATE)
             syncer->preference = SEGMENT_CHEAP;
         else if (rate < BUSY_RATE)
@@ -121,8 +122,8 @@ static void look(struct syncer *syncer, struct segment *segment)
         wakeup_now(&syncer->worker->recorder_wakeup);
 }
 
-/* Dirty: only the clock ends the sleep. Clean: the next commit starts the clock, after one more look
- * at the file; then an idle channel sleeps. */
+/* Dirty: only the clock ends the sleep. Clean: the next commit starts the clock, after one more
+ * look at the file; then an idle channel sleeps. */
 static void wait_for_work(struct syncer *syncer, uint32_t ticket, uint64_t cursor, bool dirty)
 {
     uint64_t interval = syncer->interval, timeout = LOOK_EVERY;
