@@ -17,15 +17,13 @@
 /* Relays and decimates together: SCM_RIGHTS takes 253 fds per message (unix(7)) */
 #define CHANNEL_DESTINATIONS_MAX 240
 #define CHANNEL_CPUS_MAX         1024
-#define CHANNEL_RECEIVE_BUFFER_MAX                                                                 \
-    (1023ull << 20) /* the kernel doubles it and counts in an int                                  \
-                     */
-#define CHANNEL_RING_SIZE_MIN    (64ull << 10)
-#define CHANNEL_RING_SIZE_MAX    (64ull << 30)
-#define CHANNEL_BUSY_POLL_MAX_US 10000
-#define CHANNEL_SEGMENT_SIZE_MIN                                                                   \
-    (1ull << 20) /* holds the header and several records of any size                               \
-                  */
+/* The kernel doubles it and counts in an int */
+#define CHANNEL_RECEIVE_BUFFER_MAX (1023ull << 20)
+#define CHANNEL_RING_SIZE_MIN      (64ull << 10)
+#define CHANNEL_RING_SIZE_MAX      (64ull << 30)
+#define CHANNEL_BUSY_POLL_MAX_US   10000
+/* Holds the header and several records of any size */
+#define CHANNEL_SEGMENT_SIZE_MIN (1ull << 20)
 #define CHANNEL_SEGMENT_SIZE_MAX (1ull << 40)
 #define CHANNEL_DECIMATE_MAX     1000000000ull /* keep_every, and max_rate per second */
 

@@ -19,10 +19,9 @@
 #define CONTROL_CLIENTS_MAX 512
 #define CONTROL_STALL_NS    (10 * NS_PER_S) /* without reading an answer that waits: dropped */
 #define CONTROL_LINGER_NS   (1 * NS_PER_S) /* for a client that is still sending what was refused */
-#define CONTROL_QUEUE_HIGH                                                                         \
-    (64u * 1024) /* bytes of answers waiting: no further request is taken                          \
-                  */
-#define CONTROL_QUEUE_MAX (32u * 1024 * 1024) /* of one client */
+/* Bytes of answers waiting: no further request is taken */
+#define CONTROL_QUEUE_HIGH (64u * 1024)
+#define CONTROL_QUEUE_MAX  (32u * 1024 * 1024) /* of one client */
 /* Of all: the one that stalled longest is dropped */
 #define CONTROL_QUEUED_TOTAL_MAX (64u * 1024 * 1024)
 #define CONTROL_TURN_REQUESTS    16 /* requests of one client per turn of the loop ... */

@@ -20,10 +20,9 @@
 #define ABORT_GRACE_NS  (500 * NS_PER_MS)
 #define SILENT_GRACE_NS NS_PER_S          /* between closing fd 3 and the exit */
 #define SETTLE_NS       (100 * NS_PER_MS) /* a successor has by then taken what waited for it */
-#define LOOK_EVERY_TICKS                                                                           \
-    4 /* at the ledger: what is known of a ring that is scribbled over later                       \
-       */
-#define EXPIRE_EVERY_NS (60 * NS_PER_S)
+/* At the ledger: what is known of a ring that is scribbled over later */
+#define LOOK_EVERY_TICKS 4
+#define EXPIRE_EVERY_NS  (60 * NS_PER_S)
 
 static uint32_t thread_id(const struct channel *channel, enum channel_thread thread)
 {

@@ -20,9 +20,8 @@
 #include "supervisor/upgrade.h"
 
 #define STOP_DEADLINE_NS (10 * NS_PER_S)
-#define TIMER_ACCURACY_US                                                                          \
-    100 /* sd-event's default of 250 ms is for the idle; a takeover is not                         \
-         */
+/* The default of sd-event, 250 ms, is for the idle; a takeover is not. */
+#define TIMER_ACCURACY_US 100
 
 /* ---- small services ---- */
 

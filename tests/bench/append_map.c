@@ -12,11 +12,10 @@
 #include "tests/bench/append.h"
 #include "tests/bench/support.h"
 
-#define POPULATED_MOST                                                                             \
-    (1ull                                                                                          \
-     << 30) /* where everything is populated first: before writeback throttles the populating */
-#define AHEAD (8ull << 20) /* as far as the syncer looks ahead at full speed */
-#define CHUNK (64ull << 20)
+/* Where everything is populated first: before writeback throttles the populating */
+#define POPULATED_MOST (1ull << 30)
+#define AHEAD          (8ull << 20) /* as far as the syncer looks ahead at full speed */
+#define CHUNK          (64ull << 20)
 
 struct map {
     struct append_job *job;

@@ -25,8 +25,7 @@ static void beat(struct channel_worker *worker, enum channel_thread thread, enum
 void thread_begin(struct channel_worker *worker, enum channel_thread thread)
 {
     last_words_thread(thread);
-    pthread_setname_np(pthread_self(),
-                       channel_thread_names[thread]); /* short enough, all of them */
+    pthread_setname_np(pthread_self(), channel_thread_names[thread]);
     atomic_store(&worker->ring.page->beats[thread].thread_id, (uint32_t)gettid());
 }
 
