@@ -17,13 +17,13 @@ struct segment {
     _Atomic uint32_t references;
     struct segment_grant grant;
     int fd;
-    uint8_t *map;               /* grant.size bytes, preallocated on disk */
-    _Atomic uint64_t populated; /* bytes from the start that are in this process's page tables */
-    uint64_t
-        let_go; /* the syncer's: bytes from the start that are not in the page tables any more */
+    uint8_t *map; /* grant.size bytes, preallocated on disk */
+    /* Bytes from the start that are in this process's page tables. */
+    _Atomic uint64_t populated;
+    /* The syncer's: bytes from the start that are not in the page tables any more, and bytes that
+     * are on their way to the disk. */
+    uint64_t let_go, written_back;
     enum segment_preference preference; /* the syncer's */
-    uint64_t
-        written_back; /* the syncer's: bytes from the start that are on their way to the disk */
     _Atomic int32_t error;  /* not 0: the segment is not to be written any more, because ... */
     const char *error_what; /* ... of this; written before error */
 };
