@@ -6,20 +6,21 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/fd.h"
 #include "tests/bench/append.h"
 #include "tests/bench/support.h"
+#include "worker/channel/segment.h"
 
 /* Where everything is populated first: before writeback throttles the populating */
 #define POPULATED_MOST (1ull << 30)
-#define AHEAD          (8ull << 20) /* as far as the syncer looks ahead at full speed */
-#define CHUNK          (64ull << 20)
+/* As far as the syncer looks ahead at full speed */
+#define AHEAD (4ull << 20)
 
 struct map {
     struct append_job *job;
-    int fd;
+    struct segment *segment; /* as a worker maps it */
     uint8_t *base;
     uint64_t size;
     struct avro_log_identity identity;
@@ -29,39 +30,30 @@ struct map {
     _Atomic uint64_t block_start; /* of the open block, as of `committed` */
 };
 
-static void populate(const struct map *map, uint64_t from, uint64_t until)
-{
-    if (until > map->size)
-        until = map->size;
-#ifdef MADV_POPULATE_WRITE
-    if (from < until && madvise(map->base + from, until - from, MADV_POPULATE_WRITE) == 0)
-        return;
-#endif
-    for (uint64_t at = from; at < until; at += 4096)
-        atomic_fetch_or((_Atomic uint8_t *)(map->base + at), 0);
-}
-
 static void map_open(struct map *map, struct append_job *job, bool populated)
 {
+    struct stat status;
+    int error;
     map->job = job;
     map->size = populated && job->size > POPULATED_MOST ? POPULATED_MOST : job->size;
-    map->fd = open(job->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (map->fd < 0 || fallocate(map->fd, 0, 0, (off_t)map->size) < 0)
+    int fd = open(job->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || fallocate(fd, 0, 0, (off_t)map->size) < 0 || fstat(fd, &status) < 0)
         support_fail(job->path);
-    map->base = mmap(NULL, map->size, PROT_READ | PROT_WRITE, MAP_SHARED, map->fd, 0);
-    if (map->base == MAP_FAILED)
-        support_fail("mmap");
-    for (uint64_t at = 0; populated && at < map->size; at += CHUNK)
-        populate(map, at, at + CHUNK);
+    struct segment_grant grant = {.id = status.st_ino, .size = map->size};
+    map->segment = segment_open(&fd, &grant, &error);
+    if (!map->segment)
+        support_refuse(strerror(error));
+    map->base = map->segment->map;
+    segment_prefer(map->segment, SEGMENT_CHEAP);
+    segment_populate(map->segment, 0, populated ? map->size : AHEAD);
 }
 
 static void map_close(struct map *map, uint64_t length)
 {
     map->job->bytes = length;
-    munmap(map->base, map->size);
-    if (ftruncate(map->fd, (off_t)length) < 0)
+    if (ftruncate(map->segment->fd, (off_t)length) < 0)
         support_fail("ftruncate");
-    fd_close(&map->fd);
+    segment_release(&map->segment);
 }
 
 /* ---- the limit ---- */
@@ -69,7 +61,7 @@ static void map_close(struct map *map, uint64_t length)
 static void follow_bytes(struct append_reader *reader)
 {
     struct map *map = reader->context;
-    uint8_t *base = mmap(NULL, map->size, PROT_READ, MAP_SHARED, map->fd, 0);
+    uint8_t *base = mmap(NULL, map->size, PROT_READ, MAP_SHARED, map->segment->fd, 0);
     uint64_t at = 0;
     uint8_t record[8192];
     if (base == MAP_FAILED)
@@ -138,7 +130,7 @@ static uint64_t read_records(struct append_reader *reader, const uint8_t *base, 
 static void follow_log(struct append_reader *reader)
 {
     struct map *map = reader->context;
-    uint8_t *base = mmap(NULL, map->size, PROT_READ, MAP_SHARED, map->fd, 0);
+    uint8_t *base = mmap(NULL, map->size, PROT_READ, MAP_SHARED, map->segment->fd, 0);
     uint64_t block = map->header, at = block + AVRO_LOG_BLOCK_HEADER_SIZE;
     if (base == MAP_FAILED)
         support_fail("mmap");
@@ -234,18 +226,16 @@ static void run_map(struct append_job *job)
     map_close(&map, run_log(&map));
 }
 
+/* As the syncer does when a channel is busy. */
 static void *populate_ahead(void *argument)
 {
     struct map *map = argument;
-    uint64_t populated = 0;
-    while (!atomic_load(&map->job->done) && populated < map->size) {
-        uint64_t until = atomic_load_explicit(&map->committed, memory_order_acquire) + AHEAD;
-        if (until >= populated + AHEAD / 4) {
-            populate(map, populated, until);
-            populated = until;
-        } else {
+    while (!atomic_load(&map->job->done) && map->segment->populated < map->size) {
+        uint64_t at = atomic_load_explicit(&map->committed, memory_order_acquire);
+        if (at + AHEAD / 2 >= map->segment->populated)
+            segment_populate(map->segment, at, AHEAD);
+        else
             append_reader_rest();
-        }
     }
     return NULL;
 }
@@ -255,7 +245,6 @@ static void run_map_ahead(struct append_job *job)
     static struct map map;
     pthread_t populater;
     map_open(&map, job, false);
-    populate(&map, 0, AHEAD);
     if (pthread_create(&populater, NULL, populate_ahead, &map) != 0)
         support_fail("pthread_create");
     uint64_t length = run_log(&map);
