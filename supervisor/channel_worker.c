@@ -106,7 +106,7 @@ static uint32_t collect_fds(const struct hold *hold, int fds[MESSAGE_FDS_MAX])
  * thousand idle workers are to cost next to nothing. */
 static uint32_t beat_ms(const struct settings *settings)
 {
-    uint64_t beat = settings->hang_timeout_ns / 4 / NS_PER_MS;
+    uint64_t beat = settings->hang_timeout_ns / 3 / NS_PER_MS;
     return beat < BEAT_MS_MAX ? (uint32_t)beat : BEAT_MS_MAX;
 }
 
