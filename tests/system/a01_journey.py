@@ -6,7 +6,7 @@ import time
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import core
+from lib.place import core, wait_until
 
 MAX = 2048
 SIZES = (0, 1, 64, 800, 1472, MAX, MAX + 1)
@@ -150,3 +150,39 @@ def test_max_rate_keeps_the_newest_and_no_more(place):
     order = {record.payload: record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))}
     numbers = [order[payload] for payload in caught]
     assert numbers == sorted(set(numbers)), "old datagrams after newer ones"
+
+
+def newest_after_bursts(place, coalesced, **settings):
+    """Bursts that fill the warm part of the ring several times over. Each time the stream falls silent, the newest
+    datagram must arrive, although the writer has gone back to the front in between."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, decimates={"slow": {"to": outlet, "max_rate": 20}},
+                                   receive_buffer="16M", **settings)).start()
+    count = 0
+    for burst in range(12):
+        sender = Sender(place, listen, 4000 + burst * 97, name=f"burst-{burst}", rate=40000, sizes=(800,), tag=burst,
+                        coalesced=coalesced)
+        count += sender.wait()["sent"]
+        newest = oracle.read_datagrams(sender.record)[0][-1]
+
+        def arrived(newest=newest):
+            sink.counts()  # writes its record too
+            caught = oracle.read_datagrams(sink.record)[0]
+            return caught and caught[-1] == newest
+        wait_until(arrived, 10, f"the newest datagram of burst {burst}")
+    daemon.wait_drained("engine", count)
+    daemon.stop()
+
+
+@core
+def test_the_newest_arrives_when_the_stream_falls_silent(place):
+    newest_after_bursts(place, False, record={})
+
+
+def test_the_newest_arrives_with_receive_offload_too(place):
+    newest_after_bursts(place, True, record={}, receive_offload=True)
+
+
+def test_the_newest_arrives_where_one_batch_needs_megabytes(place):
+    newest_after_bursts(place, False, max_datagram=60000)
