@@ -73,7 +73,7 @@ say = $(if $(V),,@echo "  $(1)  $(2)")
 
 objects = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
 COMMON_OBJ     := $(call objects,$(wildcard common/*.c))
-SUPERVISOR_OBJ := $(call objects,$(filter-out supervisor/main.c,$(wildcard supervisor/*.c)))
+SUPERVISOR_OBJ := $(call objects,$(filter-out supervisor/main.c supervisor/ctl/%,$(wildcard supervisor/*.c supervisor/*/*.c)))
 WORKER_OBJ     := $(call objects,$(filter-out worker/main.c,$(wildcard worker/*.c worker/*/*.c)))
 CTL_OBJ        := $(call objects,$(filter-out supervisor/ctl/main.c,$(wildcard supervisor/ctl/*.c)))
 
@@ -182,7 +182,7 @@ cov: ## line coverage of the tests, as text
 	lcov --quiet --remove $(BUILD)/cov/coverage.info '/usr/*' '*/tests/*' --output-file $(BUILD)/cov/coverage.info
 	lcov --list $(BUILD)/cov/coverage.info
 
-SOURCES = $(wildcard common/*.[ch] supervisor/*.[ch] supervisor/ctl/*.[ch] worker/*.[ch] worker/*/*.[ch])
+SOURCES = $(wildcard common/*.[ch] supervisor/*.[ch] supervisor/*/*.[ch] worker/*.[ch] worker/*/*.[ch])
 lint: ## clang-tidy, cppcheck, shellcheck, mandoc
 	scripts/lint
 

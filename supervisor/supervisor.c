@@ -11,11 +11,11 @@
 #include <sys/random.h>
 
 #include "common/log.h"
-#include "supervisor/archive_client.h"
-#include "supervisor/control.h"
-#include "supervisor/handover.h"
-#include "supervisor/health.h"
-#include "supervisor/notify.h"
+#include "supervisor/archive/archive_client.h"
+#include "supervisor/control/control.h"
+#include "supervisor/channel/channel_restore.h"
+#include "supervisor/tick.h"
+#include "supervisor/status_line.h"
 #include "supervisor/rehearsal.h"
 #include "supervisor/upgrade.h"
 

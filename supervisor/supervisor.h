@@ -10,9 +10,9 @@
 #include <systemd/sd-event.h>
 
 #include "common/monotonic.h"
-#include "supervisor/channel.h"
-#include "supervisor/child.h"
-#include "supervisor/config.h"
+#include "supervisor/channel/channel.h"
+#include "supervisor/child/child.h"
+#include "supervisor/config/config.h"
 
 struct control;      /* control.c */
 struct seal_request; /* archive_client.c */

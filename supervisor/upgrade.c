@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "supervisor/archive_client.h"
-#include "supervisor/control.h"
+#include "supervisor/archive/archive_client.h"
+#include "supervisor/control/control.h"
 #include "supervisor/rehearsal.h"
 
 #define UPGRADE_DEADLINE_NS (5 * NS_PER_S)

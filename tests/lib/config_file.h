@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-#include "supervisor/config.h"
+#include "supervisor/config/config.h"
 
 /* The smallest configuration that is right; one line. */
 #define MINIMAL "channel \"a\" { listen = \"127.0.0.1:26000\" record { } }\n"

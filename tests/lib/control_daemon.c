@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "common/channel_page.h"
-#include "supervisor/control.h"
+#include "supervisor/control/control.h"
 #include "supervisor/supervisor.h"
 
 #define DEADLINE_MS 5000

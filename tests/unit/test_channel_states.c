@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "supervisor/channel.h"
+#include "supervisor/channel/channel.h"
 
 static bool can_happen(enum channel_state state, enum channel_event event)
 {

@@ -13,8 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "supervisor/config.h"
-#include "supervisor/control_socket.h"
+#include "supervisor/config/config.h"
+#include "supervisor/control/control_socket.h"
 #include "tests/lib/control_daemon.h"
 
 static struct control_daemon daemon_;

@@ -17,7 +17,7 @@
 
 #include "common/fd.h"
 #include "common/log.h"
-#include "supervisor/hold.h"
+#include "supervisor/hold/hold.h"
 
 static int count_fds(void)
 {

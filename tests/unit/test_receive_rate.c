@@ -5,7 +5,7 @@
 #include <check.h>
 #include <stdint.h>
 
-#include "supervisor/receive_rate.h"
+#include "supervisor/policy/receive_rate.h"
 
 static struct counters counters(uint64_t received, uint64_t bytes)
 {

@@ -5,7 +5,7 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "supervisor/restart_policy.h"
+#include "supervisor/policy/restart_policy.h"
 
 #define MS    NS_PER_MS
 #define S     NS_PER_S

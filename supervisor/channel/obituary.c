@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* Turns a wait status and the last words in the channel page into an obituary: kept for `crashes`,
+ * logged once. Called when a child has been waited for. The last words were written by a dying
+ * process: every number in them is bounded and every text is ended before anybody looks at it. */
+#include "supervisor/channel/obituary.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "supervisor/child/child.h"
+#include "supervisor/system/journal.h"
+
+#define WORK_MAX 65536 /* datagrams; no consumer takes so many in one step */
+
+static const char *const cause_names[] = {[DEATH_NONE] = "end",
+                                          [DEATH_CRASH] = "crash",
+                                          [DEATH_HANG] = "hang",
+                                          [DEATH_KILLED] = "killed",
+                                          [DEATH_EXIT] = "unexpected exit"};
+
+/* kill(2), tgkill(2) or sigqueue(3) by another process: no fault of the worker's own. */
+static bool was_sent(const struct obituary *obituary, const struct child *child)
+{
+    const struct last_words *words = &obituary->words;
+    return obituary->has_words && words->signal == obituary->signal && words->code <= 0 &&
+           words->sender != (uint32_t)child->pid;
+}
+
+static enum death_cause cause_of(const struct obituary *obituary, const struct child *child,
+                                 const siginfo_t *end)
+{
+    if (child->aborted_for_hang)
+        return DEATH_HANG;
+    if (end->si_code == CLD_EXITED)
+        return DEATH_EXIT;
+    if (was_sent(obituary, child))
+        return DEATH_KILLED;
+    switch (end->si_status) {
+    case SIGKILL:
+    case SIGTERM:
+    case SIGINT:
+    case SIGHUP:
+    case SIGQUIT:
+    case SIGPIPE:
+    case SIGXCPU:
+        return DEATH_KILLED;
+    default:
+        return DEATH_CRASH;
+    }
+}
+
+static void make_printable(char *text, size_t size)
+{
+    text[size - 1] = '\0';
+    for (; *text; text++)
+        if (*text < ' ' || *text > '~')
+            *text = '?';
+}
+
+/* state: 1 = it died while writing them (what is there helps all the same), 2 = complete. */
+static bool take_words(struct channel_page *page, uint64_t generation, struct last_words *ret)
+{
+    uint32_t state = atomic_load_explicit(&page->last_words.state, memory_order_acquire);
+    if (state != 1 && state != 2)
+        return false;
+    memcpy(ret, &page->last_words, sizeof *ret);
+    atomic_store_explicit(&page->last_words.state, 0, memory_order_release);
+    if (ret->generation != generation)
+        return false;
+    if (ret->frame_count > LAST_WORDS_FRAMES)
+        ret->frame_count = LAST_WORDS_FRAMES;
+    if (ret->thread >= CHANNEL_THREAD_COUNT)
+        ret->thread = CHANNEL_THREAD_CONTROL;
+    for (uint32_t i = 0; i < LAST_WORDS_FRAMES; i++)
+        make_printable(ret->frame_names[i], sizeof ret->frame_names[i]);
+    make_printable(ret->text, sizeof ret->text);
+    return true;
+}
+
+static void take_work(const struct channel_page *page, struct obituary *obituary)
+{
+    static const enum channel_thread thread_of[CONSUMER_COUNT] = {
+        [CONSUMER_RELAY] = CHANNEL_THREAD_RECEIVER,
+        [CONSUMER_RECORD] = CHANNEL_THREAD_RECORDER,
+        [CONSUMER_DECIMATE] = CHANNEL_THREAD_DECIMATOR};
+    for (int i = 0; i < CONSUMER_COUNT; i++) {
+        const struct thread_beat *beat = &page->beats[thread_of[i]];
+        uint64_t first = atomic_load_explicit(&beat->work_first, memory_order_relaxed);
+        uint64_t work_end = atomic_load_explicit(&beat->work_end, memory_order_relaxed);
+        if (first >= work_end || work_end - first > WORK_MAX || work_end > INT64_MAX)
+            continue; /* none, or scribbled over */
+        obituary->work_first[i] = first;
+        obituary->work_end[i] = work_end;
+    }
+}
+
+struct obituary *obituary_write(struct obituary_list *list, struct channel_page *page,
+                                const struct child *child, const siginfo_t *end)
+{
+    struct obituary **place = &list->entries[list->next % OBITUARIES_KEPT];
+    struct obituary *obituary = calloc(1, sizeof *obituary);
+    if (!obituary)
+        return NULL;
+    free(*place);
+    *place = obituary;
+    list->next++;
+
+    obituary->generation = child->generation;
+    obituary->pid = child->pid;
+    obituary->time_ns = realtime_now_ns();
+    obituary->seen = monotonic_now();
+    obituary->lived_ns = monotonic_since(obituary->seen, child->assigned);
+    obituary->exit_status = end->si_code == CLD_EXITED ? end->si_status : -1;
+    obituary->signal = end->si_code == CLD_EXITED ? 0 : end->si_status;
+    memcpy(obituary->hung_thread, child->hung_thread, sizeof obituary->hung_thread);
+    if (page) {
+        obituary->has_words = take_words(page, child->generation, &obituary->words);
+        take_work(page, obituary);
+    }
+    obituary->cause = cause_of(obituary, child, end);
+    return obituary;
+}
+
+enum channel_thread obituary_thread(const struct obituary *obituary)
+{
+    if (obituary->cause == DEATH_CRASH && obituary->has_words)
+        return (enum channel_thread)obituary->words.thread;
+    for (int i = 0; obituary->cause == DEATH_HANG && i < CHANNEL_THREAD_COUNT; i++)
+        if (strcmp(obituary->hung_thread, channel_thread_names[i]) == 0)
+            return (enum channel_thread)i;
+    return CHANNEL_THREAD_COUNT;
+}
+
+struct obituary *obituary_newest(const struct obituary_list *list)
+{
+    return list->next ? list->entries[(list->next - 1) % OBITUARIES_KEPT] : NULL;
+}
+
+void obituary_note_takeover(struct obituary_list *list, monotonic now)
+{
+    for (uint64_t i = list->next; i > 0 && list->next - i < OBITUARIES_KEPT; i--) {
+        struct obituary *obituary = list->entries[(i - 1) % OBITUARIES_KEPT];
+        if (!obituary || obituary->takeover_ns)
+            return;
+        obituary->takeover_ns = monotonic_since(now, obituary->seen);
+    }
+}
+
+void obituary_list_free(struct obituary_list *list)
+{
+    for (size_t i = 0; i < OBITUARIES_KEPT; i++)
+        free(list->entries[i]);
+    *list = (struct obituary_list){0};
+}
+
+/* ---- telling it ---- */
+
+struct text {
+    char *at;
+    size_t left;
+};
+
+static void __attribute__((format(printf, 2, 3))) append(struct text *text, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text->at, text->left, format, arguments);
+    va_end(arguments);
+    size_t used = length < 0 ? 0 : (size_t)length < text->left ? (size_t)length : text->left - 1;
+    text->at += used;
+    text->left -= used;
+}
+
+static void describe_backtrace(const struct last_words *words, char *ret_text, size_t size)
+{
+    struct text text = {ret_text, size};
+    ret_text[0] = '\0';
+    for (uint32_t i = 0; i < words->frame_count; i++) {
+        append(&text, "%s", i ? " < " : "");
+        if (words->frame_names[i][0])
+            append(&text, "%s", words->frame_names[i]);
+        else
+            append(&text, "0x%llx", (unsigned long long)words->frames[i]);
+    }
+}
+
+static void describe(const char *channel, const struct obituary *obituary, const char *backtrace,
+                     struct text *text)
+{
+    const struct last_words *words = &obituary->words;
+    static const char *const consumers[CONSUMER_COUNT] = {"relaying", "recording", "decimating"};
+
+    append(text, "channel %s: worker %d (generation %llu) died: %s", channel, (int)obituary->pid,
+           (unsigned long long)obituary->generation, cause_names[obituary->cause]);
+    if (obituary->signal)
+        append(text, ", SIG%s",
+               sigabbrev_np(obituary->signal) ? sigabbrev_np(obituary->signal) : "?");
+    else
+        append(text, ", status %d", obituary->exit_status);
+    append(text, ", after %.3f s", (double)obituary->lived_ns / 1e9);
+    if (obituary->hung_thread[0])
+        append(text, "; its %s gave no sign of life", obituary->hung_thread);
+    for (int i = 0; i < CONSUMER_COUNT; i++)
+        if (obituary->work_first[i] < obituary->work_end[i])
+            append(text, "; %s %llu..%llu", consumers[i],
+                   (unsigned long long)obituary->work_first[i],
+                   (unsigned long long)obituary->work_end[i] - 1);
+    if (!obituary->has_words)
+        return;
+    append(text, "; thread %s", channel_thread_names[words->thread]);
+    if (words->code > 0)
+        append(text, ", address 0x%llx", (unsigned long long)words->address);
+    else if (obituary->cause == DEATH_KILLED)
+        append(text, ", signal sent by process %u", words->sender);
+    if (words->text[0])
+        append(text, "; %s", words->text);
+    if (backtrace[0])
+        append(text, "; %s", backtrace);
+}
+
+void obituary_log(const char *channel, const struct obituary *obituary)
+{
+    char message[900], backtrace[600];
+    struct text text = {message, sizeof message};
+    const struct last_words *words = &obituary->words;
+
+    describe_backtrace(words, backtrace, sizeof backtrace);
+    describe(channel, obituary, backtrace, &text);
+
+    struct journal_entry entry;
+    journal_begin(&entry, LOG_LEVEL_ERROR, message);
+    journal_add(&entry, "HOLDFAST_CHANNEL", "%s", channel);
+    journal_add(&entry, "HOLDFAST_GENERATION", "%llu", (unsigned long long)obituary->generation);
+    journal_add(&entry, "HOLDFAST_WORKER_PID", "%d", (int)obituary->pid);
+    journal_add(&entry, "HOLDFAST_CAUSE", "%s", cause_names[obituary->cause]);
+    journal_add(&entry, "HOLDFAST_SIGNAL", "%d", obituary->signal);
+    journal_add(&entry, "HOLDFAST_EXIT_STATUS", "%d", obituary->exit_status);
+    journal_add(&entry, "HOLDFAST_LIVED_MS", "%llu",
+                (unsigned long long)(obituary->lived_ns / NS_PER_MS));
+    if (obituary->has_words) {
+        journal_add(&entry, "HOLDFAST_THREAD", "%s", channel_thread_names[words->thread]);
+        journal_add(&entry, "HOLDFAST_ADDRESS", "0x%llx", (unsigned long long)words->address);
+        journal_add(&entry, "HOLDFAST_BACKTRACE", "%s", backtrace);
+        journal_add(&entry, "HOLDFAST_TEXT", "%s", words->text);
+    }
+    if (!journal_send(&entry))
+        log_error("%s", message);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* What is known about a worker's death: wait status, last words, and what the takeover cost. The
+ * last 32 per channel are kept and shown by `holdfastctl crashes`; each is logged once with
+ * structured journal fields. */
+#ifndef HOLDFAST_SUPERVISOR_CHANNEL_OBITUARY_H
+#define HOLDFAST_SUPERVISOR_CHANNEL_OBITUARY_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/channel_page.h"
+#include "common/message.h"
+#include "common/monotonic.h"
+
+#define OBITUARIES_KEPT 32
+
+struct obituary {
+    uint64_t generation;
+    pid_t pid;
+    uint64_t time_ns;  /* wall clock */
+    uint64_t lived_ns; /* since it was assigned */
+    enum death_cause cause;
+    int exit_status; /* -1 unless it exited */
+    int signal;      /* 0 unless a signal ended it */
+    char hung_thread[16];
+    bool has_words;
+    struct last_words words; /* a checked copy: texts terminated, counts bounded */
+    uint64_t work_first[CONSUMER_COUNT], work_end[CONSUMER_COUNT];
+    uint64_t takeover_ns;    /* death seen -> successor READY; 0 while not known */
+    uint64_t waited;         /* datagrams that the successor found waiting or in flight */
+    uint64_t kernel_dropped; /* by the kernel between the two */
+    monotonic seen;
+};
+
+struct obituary_list {
+    struct obituary
+        *entries[OBITUARIES_KEPT]; /* ring: oldest at next % OBITUARIES_KEPT once full */
+    uint64_t next;
+};
+
+struct child;
+
+/* Write the obituary of a child that was waited for; page is its ring's (NULL when there is none)
+ * and its last words are taken out of it. The list owns it. NULL when there is no memory. */
+struct obituary *obituary_write(struct obituary_list *list, struct channel_page *page,
+                                const struct child *child, const siginfo_t *end);
+/* The thread it died of; CHANNEL_THREAD_COUNT when that is not known. */
+enum channel_thread obituary_thread(const struct obituary *obituary);
+struct obituary *
+obituary_newest(const struct obituary_list *list); /* NULL when the list is empty */
+/* A successor is READY. It succeeds those too who died before they became so. */
+void obituary_note_takeover(struct obituary_list *list, monotonic now);
+void obituary_log(const char *channel, const struct obituary *obituary);
+void obituary_list_free(struct obituary_list *list);
+
+#endif

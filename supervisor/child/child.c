@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/* Child processes: spawn, talk, wait. The supervisor's other files own what a child is for
+ * (supervisor_child_message, supervisor_child_ended); this one owns its socket, its queue and its
+ * pid. Must never block, and never let a descriptor slip into a child that was not meant for it. */
+#include "supervisor/child/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/log.h"
+#include "supervisor/supervisor.h"
+
+#define QUEUE_MAX             16384 /* messages; a thousand channels' requests to a slow archive fit */
+#define MESSAGES_PER_DISPATCH 32    /* then the event loop looks after the others */
+
+extern char **environ;
+
+struct queued_message {
+    struct queued_message *next;
+    enum message_type type;
+    uint32_t fd_count;
+    size_t payload_size;
+    uint64_t generation;
+    int *fds;
+    uint8_t payload[];
+};
+
+const char *child_describe(const struct child *child)
+{
+    static char text[64];
+    switch (child->kind) {
+    case CHILD_SPARE:
+        snprintf(text, sizeof text, "spare %d", (int)child->pid);
+        break;
+    case CHILD_CHANNEL:
+        snprintf(text, sizeof text, "worker %d (generation %llu)", (int)child->pid,
+                 (unsigned long long)child->generation);
+        break;
+    case CHILD_ARCHIVE:
+        snprintf(text, sizeof text, "archive %d", (int)child->pid);
+        break;
+    }
+    return text;
+}
+
+void child_describe_end(const siginfo_t *end, char *ret_text, size_t size)
+{
+    if (end->si_code == CLD_EXITED) {
+        snprintf(ret_text, size, "exited with status %d", end->si_status);
+        return;
+    }
+    const char *name = sigabbrev_np(end->si_status);
+    snprintf(ret_text, size, "was killed by %s%s%s", name ? "SIG" : "signal ", name ? name : "?",
+             end->si_code == CLD_DUMPED ? " (core dumped)" : "");
+}
+
+/* ---- messages ---- */
+
+static void queued_free(struct queued_message *message)
+{
+    if (message->fds)
+        fd_close_all(message->fds, message->fd_count);
+    free(message->fds);
+    free(message);
+}
+
+static int queue_push(struct child *child, enum message_type type, const void *payload,
+                      size_t payload_size, const int *fds, uint32_t fd_count)
+{
+    if (child->queue_length >= QUEUE_MAX)
+        return -ENOBUFS;
+    struct queued_message *message = malloc(sizeof *message + payload_size);
+    if (!message)
+        return -ENOMEM;
+    *message = (struct queued_message){
+        .type = type, .payload_size = payload_size, .generation = child->generation};
+    memcpy(message->payload, payload, payload_size);
+    if (fd_count > 0) {
+        message->fds = calloc(fd_count, sizeof *message->fds);
+        if (!message->fds) {
+            queued_free(message);
+            return -ENOMEM;
+        }
+        for (; message->fd_count < fd_count; message->fd_count++) {
+            int copy = fcntl(fds[message->fd_count], F_DUPFD_CLOEXEC, 4);
+            if (copy < 0) {
+                int error = errno;
+                queued_free(message);
+                return -error;
+            }
+            message->fds[message->fd_count] = copy;
+        }
+    }
+    *child->queue_tail = message;
+    child->queue_tail = &message->next;
+    child->queue_length++;
+    if (child->socket_source)
+        sd_event_source_set_io_events(child->socket_source, EPOLLIN | EPOLLOUT);
+    return 0;
+}
+
+/* ETOOMANYREFS: too many descriptors are under way in all sockets together; they drain as children
+ * read. */
+static bool must_wait(int error)
+{
+    return error == -EAGAIN || error == -ETOOMANYREFS || error == -ENOBUFS;
+}
+
+static void queue_flush(struct child *child)
+{
+    while (child->queue) {
+        struct queued_message *message = child->queue;
+        int error =
+            message_send(child->socket, message->type, message->generation, message->payload,
+                         message->payload_size, message->fds, message->fd_count);
+        if (must_wait(error))
+            return;
+        if (error < 0 && error != -EPIPE && error != -ECONNRESET)
+            log_warning("%s: can't send %s: %s", child_describe(child), message_name(message->type),
+                        strerror(-error));
+        child->queue = message->next;
+        child->queue_length--;
+        queued_free(message);
+    }
+    child->queue_tail = &child->queue;
+    if (child->socket_source)
+        sd_event_source_set_io_events(child->socket_source, EPOLLIN);
+}
+
+int child_send(struct child *child, enum message_type type, const void *payload,
+               size_t payload_size, const int *fds, uint32_t fd_count)
+{
+    if (child->socket < 0 || child->socket_closed.ns)
+        return -EPIPE;
+    if (child->queue)
+        return queue_push(child, type, payload, payload_size, fds, fd_count);
+    int error =
+        message_send(child->socket, type, child->generation, payload, payload_size, fds, fd_count);
+    return must_wait(error) ? queue_push(child, type, payload, payload_size, fds, fd_count) : error;
+}
+
+static void stop_listening(struct child *child)
+{
+    child->socket_source = sd_event_source_disable_unref(child->socket_source);
+    if (!child->socket_closed.ns)
+        child->socket_closed = monotonic_now();
+}
+
+void child_violated(struct child *child, const char *what)
+{
+    log_error("%s broke the protocol: %s; killing it", child_describe(child), what);
+    stop_listening(child);
+    child_kill(child, SIGKILL);
+}
+
+/* Read what is there, at most `most` messages. */
+static void receive(struct child *child, int most)
+{
+    static struct message
+        message; /* large; there is one thread, and no handler below comes back here */
+
+    for (int i = 0; i < most && child->socket_source; i++) {
+        const char *what = "";
+        int result = message_receive(child->socket, TO_PARENT, &message, &what);
+        if (result == -EAGAIN)
+            return;
+        if (result == -EBADMSG) {
+            child_violated(child, what);
+            return;
+        }
+        if (result <= 0) {
+            stop_listening(
+                child); /* its end follows; health.c ends one that stays without listening */
+            return;
+        }
+        if (message.header.generation != child->generation)
+            log_debug("%s: dropped %s of generation %llu", child_describe(child),
+                      message_name(message.header.type),
+                      (unsigned long long)message.header.generation);
+        else
+            supervisor_child_message(child, &message);
+        message_release(&message);
+    }
+}
+
+static int on_socket(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+    struct child *child = userdata;
+    (void)source;
+    (void)fd;
+    if (events & EPOLLOUT)
+        queue_flush(child);
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        receive(child, MESSAGES_PER_DISPATCH);
+    return 0;
+}
+
+static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *userdata)
+{
+    struct child *child = userdata;
+    (void)source;
+    /* What it said before it died is still in the socket, and counts: a BYE, a SEGMENT_DONE. */
+    receive(child, 100000);
+    child->exit_source =
+        sd_event_source_disable_unref(child->exit_source); /* sd-event reaps after this handler */
+    supervisor_child_ended(child, end);
+    child_free(child);
+    return 0;
+}
+
+/* ---- processes ---- */
+
+/* What systemd told the supervisor is not for its children: they must not speak to it in our name.
+ */
+static bool is_private_variable(const char *entry)
+{
+    static const char *const names[] = {"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=",
+                                        "LISTEN_FDS=",    "LISTEN_PID=",    "LISTEN_FDNAMES="};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strncmp(entry, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+static char **child_environment(void)
+{
+    size_t count = 0, kept = 0;
+    while (environ[count])
+        count++;
+    char **copy = calloc(count + 1, sizeof *copy);
+    for (size_t i = 0; copy && i < count; i++)
+        if (!is_private_variable(environ[i]))
+            copy[kept++] = environ[i];
+    return copy;
+}
+
+static int spawn_process(const char *path, int socket, pid_t *ret_pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    char name[] = "holdfast-worker";
+    char *arguments[] = {name, NULL};
+    char **environment = child_environment();
+
+    if (!environment)
+        return -ENOMEM;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+    /* dup2 clears CLOEXEC, also (POSIX.1-2024, glibc 2.29) when the descriptor is 3 already.
+     * Everything else closes. */
+    int error = posix_spawn_file_actions_adddup2(&actions, socket, MESSAGE_FD);
+    /* A process group of its own: Ctrl-C on a terminal is meant for the supervisor, which stops its
+     * workers in order. */
+    if (!error)
+        error = posix_spawnattr_setflags(
+            &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    if (!error)
+        error = posix_spawnattr_setsigmask(&attributes, &none);
+    if (!error)
+        error = posix_spawnattr_setsigdefault(&attributes, &all);
+    if (!error)
+        error = posix_spawnattr_setpgroup(&attributes, 0);
+    if (!error)
+        error = posix_spawn(ret_pid, path, &actions, &attributes, arguments, environment);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    free(environment);
+    return -error;
+}
+
+int child_spawn(struct supervisor *supervisor, enum child_kind kind, struct child **ret)
+{
+    int pair[2] = {-1, -1};
+    struct child *child = calloc(1, sizeof *child);
+    if (!child)
+        return -ENOMEM;
+    child->supervisor = supervisor;
+    child->kind = kind;
+    child->socket = -1;
+    child->queue_tail = &child->queue;
+
+    int error = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
+    child->socket = pair[0];
+    if (!error)
+        error = fd_set_nonblocking(child->socket);
+    if (!error)
+        error = spawn_process(supervisor->worker_path, pair[1], &child->pid);
+    fd_close(&pair[1]);
+    if (!error) {
+        child->spawned = monotonic_now();
+        error = sd_event_add_child(supervisor->event, &child->exit_source, child->pid, WEXITED,
+                                   on_exit_seen, child);
+        if (error < 0) { /* nobody would wait for it */
+            kill(child->pid, SIGKILL);
+            waitpid(child->pid, NULL, WNOHANG);
+            child->pid = 0;
+        }
+    }
+    if (error >= 0)
+        error = sd_event_add_io(supervisor->event, &child->socket_source, child->socket, EPOLLIN,
+                                on_socket, child);
+    if (error < 0) {
+        child_free(child);
+        return error;
+    }
+    *ret = child;
+    return 0;
+}
+
+void child_kill(struct child *child, int signal)
+{
+    if (child->exit_source)
+        sd_event_source_send_child_signal(child->exit_source, signal, NULL, 0);
+}
+
+void child_free(struct child *child)
+{
+    if (!child)
+        return;
+    child_kill(child, SIGKILL);
+    sd_event_source_disable_unref(child->socket_source);
+    sd_event_source_disable_unref(child->exit_source);
+    while (child->queue) {
+        struct queued_message *message = child->queue;
+        child->queue = message->next;
+        queued_free(message);
+    }
+    fd_close(&child->socket);
+    free(child);
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/* Loads and prints the configuration. Called by the supervisor's main at start, for --check and for
+ * --print-config. Must never hand out settings that are not right in every respect: nothing behind
+ * it checks them again but workers, who then refuse to run. */
+#include "supervisor/config/config_parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+
+/* ---- errors ---- */
+
+struct config_error_entry {
+    int line;
+    size_t order;
+    char *text;
+};
+
+struct config_error_list {
+    struct config_error_entry *entries;
+    size_t count;
+    bool out_of_memory;
+};
+
+/* Texts may quote the file: whatever is in there, one error stays one line. */
+static void make_printable(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
+void config_error(struct config_error_list *errors, int line, const char *format, ...)
+{
+    va_list arguments;
+    char *text = NULL;
+    struct config_error_entry *grown =
+        realloc(errors->entries, (errors->count + 1) * sizeof *errors->entries);
+    if (grown)
+        errors->entries = grown;
+    va_start(arguments, format);
+    int length = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    if (!grown || length < 0) {
+        if (length >= 0)
+            free(text);
+        errors->out_of_memory = true;
+        return;
+    }
+    make_printable(text);
+    errors->entries[errors->count] = (struct config_error_entry){line, errors->count, text};
+    errors->count++;
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    const struct config_error_entry *left = a;
+    const struct config_error_entry *right = b;
+    if (left->line != right->line)
+        return left->line < right->line ? -1 : 1;
+    return left->order < right->order ? -1 : 1;
+}
+
+/* The list in the order of the file as one text. */
+static int join_errors(struct config_error_list *list, const char *path, struct config_errors *ret)
+{
+    size_t size = 0;
+    FILE *to = open_memstream(&ret->text, &size);
+    if (!to)
+        return -ENOMEM;
+    if (list->count > 0)
+        qsort(list->entries, list->count, sizeof *list->entries, compare_entries);
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->entries[i].line > 0)
+            fprintf(to, "%s:%d: %s\n", path, list->entries[i].line, list->entries[i].text);
+        else
+            fprintf(to, "%s: %s\n", path, list->entries[i].text);
+    }
+    ret->count = list->count;
+    return fclose(to) == 0 ? 0 : -ENOMEM;
+}
+
+static void error_list_free(struct config_error_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free(list->entries[i].text);
+    free(list->entries);
+}
+
+void config_errors_free(struct config_errors *errors)
+{
+    free(errors->text);
+    *errors = (struct config_errors){0};
+}
+
+/* ---- loading ---- */
+
+#define FILE_SIZE_MAX (64u << 20)
+
+static int read_open_file(int fd, char **ret_text, size_t *ret_size)
+{
+    char *text = NULL;
+    size_t size = 0, room = 0;
+    for (;;) {
+        if (size == room) {
+            room = room ? 2 * room : 16384;
+            char *grown = room <= FILE_SIZE_MAX ? realloc(text, room) : NULL;
+            if (!grown) {
+                free(text);
+                return room > FILE_SIZE_MAX ? -EFBIG : -ENOMEM;
+            }
+            text = grown;
+        }
+        ssize_t count = read(fd, text + size, room - size);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0) {
+            int error = errno;
+            free(text);
+            return -error;
+        }
+        if (count == 0)
+            break;
+        size += (size_t)count;
+    }
+    *ret_text = text;
+    *ret_size = size;
+    return 0;
+}
+
+static int read_file(const char *path, char **ret_text, size_t *ret_size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int result = read_open_file(fd, ret_text, ret_size);
+    fd_close(&fd);
+    return result;
+}
+
+static int load_text(const char *file, size_t size, struct settings **ret,
+                     struct config_error_list *errors)
+{
+    struct config_text text;
+    struct config_draft draft = {0};
+    int result = config_text_scan(file, size, &text, errors);
+    if (result == 0)
+        result = config_read(&text, &draft, errors);
+    if (result == 0)
+        config_check(&draft, errors);
+    if (result == 0 && (errors->count > 0 || errors->out_of_memory))
+        result = errors->out_of_memory ? -ENOMEM : -EINVAL;
+    free(draft.channels);
+    config_text_free(&text);
+    if (result < 0) {
+        settings_free(draft.settings);
+        return result;
+    }
+    *ret = draft.settings;
+    return 0;
+}
+
+int config_load(const char *path, struct settings **ret_settings, struct config_errors *ret_errors)
+{
+    struct config_error_list list = {0};
+    char *file = NULL;
+    size_t size = 0;
+    *ret_settings = NULL;
+    *ret_errors = (struct config_errors){0};
+
+    int result = read_file(path, &file, &size);
+    if (result < 0)
+        config_error(
+            &list, 0,
+            "cannot read the configuration: %s: check the path, or name another file with --config",
+            strerror(-result));
+    else
+        result = load_text(file, size, ret_settings, &list);
+    free(file);
+    if (result < 0 && list.count == 0)
+        config_error(&list, 0, "cannot read the configuration: %s", strerror(-result));
+    if (result < 0 && join_errors(&list, path, ret_errors) < 0)
+        result = -ENOMEM;
+    error_list_free(&list);
+    return result;
+}
+
+void settings_free(struct settings *settings)
+{
+    if (!settings)
+        return;
+    for (size_t i = 0; i < settings->channel_count; i++)
+        free(settings->channels[i]);
+    free(settings->channels);
+    free(settings);
+}
+
+/* ---- printing ---- */
+
+static void print_keys(FILE *to, enum config_section section, const void *base, const char *indent)
+{
+    const struct config_section_info *info = &config_sections[section];
+    for (size_t i = 0; i < info->key_count; i++) {
+        fprintf(to, "%s%s = ", indent, info->keys[i].name);
+        config_key_print(to, &info->keys[i], base);
+        putc('\n', to);
+    }
+}
+
+static void print_destination(FILE *to, const struct destination_spec *destination)
+{
+    bool relay = destination->kind == DESTINATION_RELAY;
+    fprintf(to, "\n    %s \"%s\" {\n", relay ? "relay" : "decimate", destination->name);
+    print_keys(to, SECTION_RELAY, destination, "        ");
+    /* Of these two only one may be written. */
+    if (!relay) {
+        const char *rule = destination->keep_every ? "keep_every" : "max_rate";
+        fprintf(to, "        %s = ", rule);
+        config_key_print(to, config_find_key(SECTION_DECIMATE, rule), destination);
+        putc('\n', to);
+    }
+    fputs("    }\n", to);
+}
+
+static void print_channel(FILE *to, const struct channel_spec *spec)
+{
+    fprintf(to, "\nchannel \"%s\" {\n", spec->name);
+    print_keys(to, SECTION_CHANNEL, spec, "    ");
+    for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++)
+        print_destination(to, &spec->destinations[i]);
+    if (spec->record.enabled) {
+        fputs("\n    record {\n", to);
+        print_keys(to, SECTION_RECORD, spec, "        ");
+        fputs("    }\n", to);
+    }
+    fputs("}\n", to);
+}
+
+void config_print(FILE *to, const struct settings *settings)
+{
+    print_keys(to, SECTION_ROOT, settings, "");
+    fputs("\ncontrol {\n", to);
+    print_keys(to, SECTION_CONTROL, settings, "    ");
+    fputs("}\n\nrestart {\n", to);
+    print_keys(to, SECTION_RESTART, settings, "    ");
+    fputs("}\n", to);
+    for (size_t i = 0; i < settings->channel_count; i++)
+        print_channel(to, settings->channels[i]);
+}

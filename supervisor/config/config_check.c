@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/* The rules that hold between values of one channel or of the whole file. Called once every value
+ * by itself is known to be right, or has been reported and replaced by its default. An address that
+ * could not be read has family 0 and is passed over. Who listens where and who feeds whom is in
+ * config_routes.c. */
+#include "supervisor/config/config_parts.h"
+
+#include <net/if.h>
+#include <string.h>
+
+#include "common/avro_log_format.h"
+#include "common/channel_page.h"
+#include "common/units.h"
+
+_Static_assert(CHANNEL_SEGMENT_SIZE_MIN >= 4 * (CHANNEL_DATAGRAM_MAX + SOCKET_ADDRESS_TEXT_SIZE +
+                                                AVRO_LOG_RECORD_OVERHEAD) +
+                                               AVRO_LOG_HEADER_MAX,
+               "the smallest segment holds its header and four records of any size");
+
+const struct config_section_lines *config_destination_lines(const struct config_channel *channel,
+                                                            uint32_t index)
+{
+    uint32_t relays = channel->spec->relay_count;
+    return index < relays ? &channel->relay_lines[index] : &channel->decimate_lines[index - relays];
+}
+
+int config_destination_key_line(const struct config_channel *channel, uint32_t index,
+                                const char *key)
+{
+    return config_key_line(index < channel->spec->relay_count ? SECTION_RELAY : SECTION_DECIMATE,
+                           config_destination_lines(channel, index), key);
+}
+
+const char *config_destination_kind(const struct destination_spec *destination)
+{
+    return destination->kind == DESTINATION_RELAY ? "relay" : "decimate";
+}
+
+/* ---- one address and the interface beside it ---- */
+
+static bool is_link_local(const union socket_address *address)
+{
+    if (address->family != AF_INET6)
+        return false;
+    const struct in6_addr *host = &address->v6.sin6_addr;
+    return IN6_IS_ADDR_LINKLOCAL(host) || IN6_IS_ADDR_MC_LINKLOCAL(host) ||
+           IN6_IS_ADDR_MC_NODELOCAL(host);
+}
+
+/* Does the %scope behind an IPv6 address say something else than the key interface? */
+static bool scope_contradicts(const union socket_address *address, const char *interface)
+{
+    char name[IF_NAMESIZE];
+    return address->family == AF_INET6 && address->v6.sin6_scope_id != 0 && interface[0] != '\0' &&
+           if_indextoname(address->v6.sin6_scope_id, name) && strcmp(name, interface) != 0;
+}
+
+struct endpoint {
+    const char *key; /* listen or to */
+    const union socket_address *address;
+    const char *interface;
+    int line;
+    int interface_line;
+};
+
+static void check_endpoint(const struct endpoint *endpoint, struct config_error_list *errors)
+{
+    char text[SOCKET_ADDRESS_TEXT_SIZE];
+    const union socket_address *address = endpoint->address;
+    bool multicast = socket_address_is_multicast(address);
+    bool named = endpoint->interface[0] != '\0';
+    if (address->family == AF_UNSPEC)
+        return;
+    socket_address_print(address, text, sizeof text);
+    if (named && !multicast)
+        config_error(errors, endpoint->interface_line,
+                     "interface = \"%s\": %s is no multicast group, only groups take an interface: "
+                     "remove it",
+                     endpoint->interface, text);
+    else if (scope_contradicts(address, endpoint->interface))
+        config_error(errors, endpoint->interface_line,
+                     "interface = \"%s\": %s = \"%s\" names another interface: keep one of them",
+                     endpoint->interface, endpoint->key, text);
+    else if (is_link_local(address) && address->v6.sin6_scope_id == 0 && !(multicast && named))
+        config_error(errors, endpoint->line,
+                     "%s = \"%s\": a link-local address needs to know its link: %s", endpoint->key,
+                     text,
+                     multicast ? "add interface = \"NAME\""
+                               : "write %NAME of the interface behind the address");
+    else if (address->family == AF_INET6 && address->v6.sin6_scope_id != 0 && !multicast &&
+             !is_link_local(address))
+        config_error(errors, endpoint->line,
+                     "%s = \"%s\": only link-local addresses take an interface after %%: remove it",
+                     endpoint->key, text);
+}
+
+/* ---- one channel ---- */
+
+static void check_source(const struct config_channel *channel, struct config_error_list *errors)
+{
+    const struct channel_spec *spec = channel->spec;
+    int line = config_key_line(SECTION_CHANNEL, channel->lines, "source");
+    char text[SOCKET_ADDRESS_TEXT_SIZE];
+    if (spec->source.family == AF_UNSPEC || spec->listen.family == AF_UNSPEC)
+        return;
+    socket_address_print_host(&spec->source, text, sizeof text);
+    if (!socket_address_is_multicast(&spec->listen))
+        config_error(errors, line,
+                     "source = \"%s\": listen is no multicast group, only a group can be joined by "
+                     "source: remove it",
+                     text);
+    else if (spec->source.family != spec->listen.family)
+        config_error(errors, line,
+                     "source = \"%s\": listen is %s: give an address of the same kind", text,
+                     spec->listen.family == AF_INET ? "IPv4" : "IPv6");
+    else if (socket_address_is_multicast(&spec->source))
+        config_error(errors, line,
+                     "source = \"%s\": this is a group: give the sender's own address", text);
+}
+
+static void check_ring(const struct config_channel *channel, struct config_error_list *errors)
+{
+    const struct channel_spec *spec = channel->spec;
+    struct channel_geometry geometry;
+    char have[32], need[32];
+    channel_geometry_compute(spec, &geometry);
+    if (spec->ring_size >= 8ull * geometry.slot_size)
+        return;
+    units_print_size(spec->ring_size, have, sizeof have);
+    units_print_size(8ull * geometry.slot_size, need, sizeof need);
+    config_error(errors, config_key_line(SECTION_CHANNEL, channel->lines, "ring_size"),
+                 "ring_size = \"%s\": too small for %s: make it at least %s", have,
+                 spec->receive_offload ? "receive_offload, whose runs take 64K each"
+                                       : "eight datagrams of max_datagram",
+                 need);
+}
+
+static void check_record(const struct config_channel *channel, struct config_error_list *errors)
+{
+    const struct record_spec *record = &channel->spec->record;
+    char keep[32], segment[32];
+    if (!record->enabled || record->keep_at_most == 0 ||
+        record->keep_at_most / 2 >= record->segment_size)
+        return;
+    units_print_size(record->keep_at_most, keep, sizeof keep);
+    units_print_size(record->segment_size, segment, sizeof segment);
+    config_error(errors, config_key_line(SECTION_RECORD, channel->record_lines, "keep_at_most"),
+                 "keep_at_most = \"%s\": less than two segments of segment_size = \"%s\": keep "
+                 "more or make segments "
+                 "smaller",
+                 keep, segment);
+}
+
+static void check_destination(const struct config_channel *channel, uint32_t index,
+                              struct config_error_list *errors)
+{
+    const struct destination_spec *destination = &channel->spec->destinations[index];
+    const struct config_section_lines *lines = config_destination_lines(channel, index);
+    const union socket_address *to = &destination->to;
+    int line = config_destination_key_line(channel, index, "to");
+    check_endpoint(&(struct endpoint){"to", to, destination->interface, line,
+                                      config_destination_key_line(channel, index, "interface")},
+                   errors);
+    if (to->family == AF_INET && to->v4.sin_addr.s_addr == INADDR_BROADCAST)
+        config_error(errors, line,
+                     "to: broadcast is not supported: send to a multicast group instead");
+    else if ((to->family == AF_INET && to->v4.sin_addr.s_addr == INADDR_ANY) ||
+             (to->family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&to->v6.sin6_addr)))
+        config_error(errors, line,
+                     "to: this address means \"any\" and nobody can be reached at it: name one");
+    if (destination->kind != DESTINATION_DECIMATE)
+        return;
+    /* By what was written, not by value: a wrong value has been reported already and counts as
+     * given. */
+    bool every = config_key_is_given(SECTION_DECIMATE, lines, "keep_every");
+    bool rate = config_key_is_given(SECTION_DECIMATE, lines, "max_rate");
+    if (every && rate)
+        config_error(errors, lines->line,
+                     "decimate \"%s\" has both keep_every and max_rate: keep one of them",
+                     destination->name);
+    else if (!every && !rate)
+        config_error(errors, lines->line,
+                     "decimate \"%s\" has no rule: add keep_every = N or max_rate = N",
+                     destination->name);
+}
+
+/* May datagrams for one also be datagrams for the other? */
+static bool same_target(const struct destination_spec *a, const struct destination_spec *b)
+{
+    if (a->to.family == AF_UNSPEC || !socket_address_equal(&a->to, &b->to))
+        return false;
+    return strcmp(a->interface, b->interface) == 0 || a->interface[0] == '\0' ||
+           b->interface[0] == '\0';
+}
+
+static void check_destination_pair(const struct config_channel *channel, uint32_t earlier,
+                                   uint32_t later, struct config_error_list *errors)
+{
+    const struct destination_spec *a = &channel->spec->destinations[earlier];
+    const struct destination_spec *b = &channel->spec->destinations[later];
+    if (a->kind != b->kind && strcmp(a->name, b->name) == 0)
+        config_error(
+            errors, config_destination_lines(channel, later)->line,
+            "%s \"%s\": a %s of this channel has the same name, in line %d: rename one of them",
+            config_destination_kind(b), b->name, config_destination_kind(a),
+            config_destination_lines(channel, earlier)->line);
+    if (same_target(a, b)) {
+        char text[SOCKET_ADDRESS_TEXT_SIZE];
+        socket_address_print(&b->to, text, sizeof text);
+        config_error(
+            errors, config_destination_key_line(channel, later, "to"),
+            "to = \"%s\": %s \"%s\" of this channel goes to the same address: remove one of them",
+            text, config_destination_kind(a), a->name);
+    }
+}
+
+static void check_channel(const struct config_channel *channel, struct config_error_list *errors)
+{
+    const struct channel_spec *spec = channel->spec;
+    uint32_t count = channel_spec_destination_count(spec);
+    check_endpoint(
+        &(struct endpoint){"listen", &spec->listen, spec->interface,
+                           config_key_line(SECTION_CHANNEL, channel->lines, "listen"),
+                           config_key_line(SECTION_CHANNEL, channel->lines, "interface")},
+        errors);
+    check_source(channel, errors);
+    check_ring(channel, errors);
+    check_record(channel, errors);
+    if (count == 0 && !spec->record.enabled)
+        config_error(
+            errors, channel->lines->line,
+            "channel \"%s\" does nothing with its data: add a relay, decimate or record section",
+            spec->name);
+    if (count > CHANNEL_DESTINATIONS_MAX) {
+        config_error(errors, channel->lines->line,
+                     "channel \"%s\" has %u relays and decimates: at most %d are possible, let one "
+                     "of them go to a "
+                     "multicast group instead",
+                     spec->name, count, CHANNEL_DESTINATIONS_MAX);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        check_destination(channel, i, errors);
+        for (uint32_t earlier = 0; earlier < i; earlier++)
+            check_destination_pair(channel, earlier, i, errors);
+    }
+}
+
+/* ---- the whole ---- */
+
+static void check_restart(const struct config_draft *draft, struct config_error_list *errors)
+{
+    const struct restart_limits *restart = &draft->settings->restart;
+    char first[32], most[32];
+    if (restart->first_delay_ns <= restart->max_delay_ns)
+        return;
+    units_print_duration(restart->first_delay_ns, first, sizeof first);
+    units_print_duration(restart->max_delay_ns, most, sizeof most);
+    /* The defaults are in order: one of the two was written, so the section is there. */
+    config_error(
+        errors,
+        config_key_line(SECTION_RESTART, draft->text->sections[SECTION_RESTART], "first_delay"),
+        "first_delay = \"%s\" is longer than max_delay = \"%s\": lower one or raise the other",
+        first, most);
+}
+
+void config_check(const struct config_draft *draft, struct config_error_list *errors)
+{
+    size_t count = draft->settings->channel_count;
+    if (count == 0)
+        config_error(errors, 1, "there is no channel: add at least one channel \"NAME\" { ... }");
+    check_restart(draft, errors);
+    for (size_t i = 0; i < count; i++)
+        check_channel(&draft->channels[i], errors);
+    config_check_routes(draft, errors);
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* The control socket's path. Called by control.c at start and end. Never may the socket be open to
+ * more people than the settings say, not even for an instant; never may a living daemon be
+ * displaced; never may a path that somebody else made meanwhile be removed. */
+#include "supervisor/control/control_socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/monotonic.h"
+#include "supervisor/config/config.h"
+
+#define LISTEN_BACKLOG 256
+#define ANSWERS_ASKED  30 /* times 10 ms */
+
+struct excuse { /* where an explanation goes */
+    char *text;
+    size_t size;
+};
+
+__attribute__((format(printf, 3, 4))) static int fail(const struct excuse *why, int error,
+                                                      const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why->text, why->size, format, arguments);
+    va_end(arguments);
+    return -error;
+}
+
+/* Only the last folder: /run/holdfast on a fresh boot. A wrong path should fail, not grow a tree.
+ */
+static int make_folder(const char *path, const struct excuse *why)
+{
+    char folder[108];
+    snprintf(folder, sizeof folder, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (!slash || slash == folder)
+        return 0;
+    *slash = '\0';
+    if (mkdir(folder, 0755) < 0 && errno != EEXIST)
+        return fail(why, errno,
+                    "cannot make the folder %s: %s. Make it, or change control { socket }", folder,
+                    strerror(errno));
+    return 0;
+}
+
+/* 1 = somebody listens there, 0 = a socket that nobody listens on, -errno = neither can be said. */
+static int somebody_answers(const struct sockaddr_un *address)
+{
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (probe < 0)
+        return -errno;
+    int error = connect(probe, (const struct sockaddr *)address, sizeof *address) < 0 ? errno : 0;
+    fd_close(&probe);
+    if (error == ECONNREFUSED)
+        return 0;
+    return error == 0 || error == EAGAIN ? 1
+                                         : -error; /* EAGAIN: its backlog is full, so it is alive */
+}
+
+/* A child that was just being started when its supervisor was killed has the socket until it
+ * executes: ask again for a while before a daemon is said to be alive. Nothing is served yet that
+ * could wait for us. */
+static int somebody_keeps_answering(const struct sockaddr_un *address)
+{
+    const struct timespec pause = {.tv_nsec = 10 * NS_PER_MS};
+    int answers = somebody_answers(address);
+    for (int i = 0; i < ANSWERS_ASKED && answers == 1; i++) {
+        nanosleep(&pause, NULL);
+        answers = somebody_answers(address);
+    }
+    return answers;
+}
+
+/* Called when bind found the path taken: remove it if it is what an ended daemon left. */
+static int remove_stale(const struct sockaddr_un *address, const struct excuse *why)
+{
+    const char *path = address->sun_path;
+    struct stat before, after;
+    if (lstat(path, &before) < 0)
+        return errno == ENOENT ? 0
+                               : fail(why, errno, "cannot look at %s: %s", path, strerror(errno));
+    if (!S_ISSOCK(before.st_mode))
+        return fail(why, EEXIST,
+                    "%s exists and is no socket: move it away, or change control { socket }", path);
+    int answers = somebody_keeps_answering(address);
+    if (answers == 1)
+        return fail(why, EADDRINUSE,
+                    "another holdfastd answers on %s: stop it first, or give this one its own "
+                    "control { socket }",
+                    path);
+    if (answers < 0)
+        return fail(why, -answers, "cannot find out whether %s is in use: %s", path,
+                    strerror(-answers));
+    if (lstat(path, &after) < 0 || after.st_dev != before.st_dev || after.st_ino != before.st_ino)
+        return fail(why, EADDRINUSE, "another holdfastd has just begun on %s", path);
+    if (unlink(path) < 0 && errno != ENOENT)
+        return fail(why, errno, "cannot remove the stale socket %s: %s", path, strerror(errno));
+    return 0;
+}
+
+static int find_group(const char *name, gid_t *ret, const struct excuse *why)
+{
+    char buffer[16384];
+    struct group entry, *found = NULL;
+    int error = getgrnam_r(name, &entry, buffer, sizeof buffer, &found);
+    if (!found)
+        return fail(why, error ? error : ENOENT,
+                    "control { group }: there is no group '%s': make it with groupadd(8)", name);
+    *ret = found->gr_gid;
+    return 0;
+}
+
+/* Group first: widening the mode before would let the wrong group in. */
+static int open_to_group(const struct settings *settings, const struct excuse *why)
+{
+    const char *path = settings->control_socket;
+    if (settings->control_group[0] != '\0') {
+        gid_t group = (gid_t)-1;
+        int error = find_group(settings->control_group, &group, why);
+        if (error < 0)
+            return error;
+        if (lchown(path, (uid_t)-1, group) < 0)
+            return fail(why, errno,
+                        "cannot give %s to group %s: %s. Run as root or as a member of that group",
+                        path, settings->control_group, strerror(errno));
+    }
+    if (chmod(path, settings->control_mode) < 0)
+        return fail(why, errno, "cannot set the mode of %s: %s", path, strerror(errno));
+    return 0;
+}
+
+static int bind_and_listen(struct control_socket *sock, const struct excuse *why)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat made;
+    memcpy(address.sun_path, sock->path, sizeof sock->path);
+
+    sock->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (sock->fd < 0)
+        return fail(why, errno, "cannot make the control socket: %s", strerror(errno));
+    /* The path inherits the mode of the socket, less the umask (unix(7) doesn't say, bind in the
+     * kernel does): closed to everybody else from its first instant, without touching the process's
+     * umask. */
+    if (fchmod(sock->fd, 0600) < 0)
+        return fail(why, errno, "cannot protect the control socket: %s", strerror(errno));
+    int result = bind(sock->fd, (struct sockaddr *)&address, sizeof address);
+    if (result < 0 && errno == EADDRINUSE) {
+        int error = remove_stale(&address, why);
+        if (error < 0)
+            return error;
+        result = bind(sock->fd, (struct sockaddr *)&address, sizeof address);
+    }
+    if (result < 0)
+        return fail(why, errno, "cannot make the socket %s: %s", sock->path, strerror(errno));
+    if (lstat(sock->path, &made) < 0)
+        return fail(why, errno, "the socket %s has gone: %s", sock->path, strerror(errno));
+    sock->device = made.st_dev;
+    sock->inode = made.st_ino;
+    if (listen(sock->fd, LISTEN_BACKLOG) < 0)
+        return fail(why, errno, "cannot listen on %s: %s", sock->path, strerror(errno));
+    return 0;
+}
+
+int control_socket_open(const struct settings *settings, struct control_socket *ret, char *why,
+                        size_t why_size)
+{
+    const struct excuse excuse = {why, why_size};
+    *ret = (struct control_socket){.fd = -1};
+    _Static_assert(sizeof ret->path == sizeof settings->control_socket, "the path fits");
+    snprintf(ret->path, sizeof ret->path, "%s", settings->control_socket);
+
+    int error = make_folder(ret->path, &excuse);
+    if (error == 0)
+        error = bind_and_listen(ret, &excuse);
+    if (error == 0)
+        error = open_to_group(settings, &excuse);
+    if (error < 0)
+        control_socket_close(ret);
+    return error;
+}
+
+void control_socket_close(struct control_socket *sock)
+{
+    struct stat now;
+    if (sock->inode != 0 && lstat(sock->path, &now) == 0 && now.st_dev == sock->device &&
+        now.st_ino == sock->inode)
+        unlink(sock->path);
+    sock->inode = 0;
+    fd_close(&sock->fd);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* Where the control socket lies in the file system: claiming the path, its mode and group, and
+ * giving it back. */
+#ifndef HOLDFAST_SUPERVISOR_CONTROL_CONTROL_SOCKET_H
+#define HOLDFAST_SUPERVISOR_CONTROL_CONTROL_SOCKET_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+struct settings;
+
+struct control_socket {
+    int fd; /* listening, nonblocking; -1 when closed */
+    char path[108];
+    dev_t device; /* of the path as we made it */
+    ino_t inode;
+};
+
+/* Listen at settings->control_socket with its mode and group. Makes the path's last folder when it
+ * is missing, removes a socket on which nobody answers. 0; -EADDRINUSE when a daemon lives there;
+ * or -errno. why says what to do. */
+int control_socket_open(const struct settings *settings, struct control_socket *ret, char *why,
+                        size_t why_size);
+
+/* Close, and remove the path if it is still the one that was made. */
+void control_socket_close(struct control_socket *socket);
+
+#endif

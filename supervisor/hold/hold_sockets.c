@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/* Opens a channel's sockets: one bound for receiving, one connected per destination. Called when a
+ * channel opens and opens again; what is open already stays as it is, with what the kernel has
+ * queued in it. Must never leave a socket half configured: it is either as the settings say, or
+ * closed and the reason told. */
+#include "supervisor/hold/hold.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/fd.h"
+#include "common/log.h"
+
+#ifndef UDP_GRO
+#define UDP_GRO 104 /* linux/udp.h, which can't be included beside netinet/udp.h */
+#endif
+#ifndef IPV6_MULTICAST_ALL
+#define IPV6_MULTICAST_ALL 29
+#endif
+
+#define SEND_BUFFER_WANTED (4 << 20)
+
+/* What is being done to which socket, so that an error can be told completely. */
+struct attempt {
+    int fd;
+    bool is_v6;
+    char what[160];   /* "listen on 239.1.1.1:6000" */
+    const char *step; /* "bind" */
+};
+
+static int set_int(struct attempt *attempt, int level, int option, int value, const char *step)
+{
+    attempt->step = step;
+    return setsockopt(attempt->fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+static const char *advice(int error)
+{
+    switch (error) {
+    case -EADDRINUSE:
+        return "another program uses this address: stop it, or choose another port";
+    case -EADDRNOTAVAIL:
+        return "no interface of this machine has this address: check it, or wait for the interface";
+    case -EACCES:
+    case -EPERM:
+        return "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE; is a firewall in the "
+               "way?";
+    case -ENODEV:
+        return "the interface does not exist: check its name with `ip link`";
+    case -ENETUNREACH:
+    case -EHOSTUNREACH:
+        return "no route leads there: check `ip route`, or name an interface";
+    case -EMFILE:
+    case -ENFILE:
+        return "too many open files: raise LimitNOFILE= or `ulimit -n`";
+    case -ENOBUFS:
+        return "too many multicast memberships: see the sysctl net.ipv4.igmp_max_memberships";
+    case -EAFNOSUPPORT:
+        return "this machine has no such address family: is IPv6 disabled?";
+    default:
+        return "see holdfast.conf(5)";
+    }
+}
+
+static int fail(struct attempt *attempt, int error, char *why, size_t why_size)
+{
+    snprintf(why, why_size, "can't %s (%s): %s; %s", attempt->what, attempt->step, strerror(-error),
+             advice(error));
+    fd_close(&attempt->fd);
+    return error;
+}
+
+static int interface_index(struct attempt *attempt, const char *name, unsigned *ret_index)
+{
+    attempt->step = "interface";
+    *ret_index = 0;
+    if (name[0] == '\0')
+        return 0;
+    *ret_index = if_nametoindex(name);
+    return *ret_index ? 0 : -ENODEV;
+}
+
+/* ---- receiving ---- */
+
+/* The kernel doubles what is asked for, to have room for its own bookkeeping. */
+static uint64_t receive_buffer_given(int fd)
+{
+    int given = 0;
+    socklen_t length = sizeof given;
+    getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &given, &length);
+    return (uint64_t)given / 2;
+}
+
+static void set_receive_buffer(struct attempt *attempt, struct hold *hold,
+                               const struct channel_spec *spec)
+{
+    int wanted = spec->receive_buffer > INT32_MAX / 2 ? INT32_MAX / 2 : (int)spec->receive_buffer;
+    if (set_int(attempt, SOL_SOCKET, SO_RCVBUFFORCE, wanted, "SO_RCVBUFFORCE") < 0)
+        set_int(attempt, SOL_SOCKET, SO_RCVBUF, wanted, "SO_RCVBUF");
+    hold->receive_buffer = receive_buffer_given(attempt->fd);
+    if (hold->receive_buffer < (uint64_t)wanted)
+        log_warning("channel %s: the kernel gave a receive buffer of %llu bytes instead of %d; "
+                    "bursts may be dropped. "
+                    "Set `sysctl -w net.core.rmem_max=%d`, or give holdfastd CAP_NET_ADMIN",
+                    spec->name, (unsigned long long)hold->receive_buffer, wanted, wanted);
+}
+
+static int set_receive_options(struct attempt *attempt, const struct channel_spec *spec)
+{
+    int error = 0;
+    if (socket_address_is_multicast(&spec->listen))
+        error = set_int(attempt, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
+    if (!error && attempt->is_v6)
+        error = set_int(attempt, IPPROTO_IPV6, IPV6_V6ONLY, 1, "IPV6_V6ONLY");
+    /* Only what this socket joined, not what any program on this machine joined. Old kernels lack
+     * the IPv6 one. */
+    if (!error && !attempt->is_v6)
+        error = set_int(attempt, IPPROTO_IP, IP_MULTICAST_ALL, 0, "IP_MULTICAST_ALL");
+    if (!error && attempt->is_v6)
+        set_int(attempt, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0, "IPV6_MULTICAST_ALL");
+    if (!error)
+        error = set_int(attempt, SOL_SOCKET, SO_TIMESTAMPNS, 1, "SO_TIMESTAMPNS");
+    if (!error)
+        error = set_int(attempt, SOL_SOCKET, SO_RXQ_OVFL, 1, "SO_RXQ_OVFL");
+    if (!error && spec->receive_offload)
+        error = set_int(attempt, IPPROTO_UDP, UDP_GRO, 1, "UDP_GRO");
+    if (!error && spec->busy_poll_us > 0 &&
+        set_int(attempt, SOL_SOCKET, SO_BUSY_POLL, (int)spec->busy_poll_us, "SO_BUSY_POLL") < 0)
+        log_warning(
+            "channel %s: busy_poll has no effect: %s; give holdfastd CAP_NET_ADMIN, or remove it",
+            spec->name, strerror(errno));
+    return error;
+}
+
+static int join_group(struct attempt *attempt, const struct channel_spec *spec, unsigned interface)
+{
+    int level = attempt->is_v6 ? IPPROTO_IPV6 : IPPROTO_IP;
+    if (spec->source.family == 0) {
+        struct group_req request = {.gr_interface = interface};
+        memcpy(&request.gr_group, &spec->listen, socket_address_length(&spec->listen));
+        attempt->step = "MCAST_JOIN_GROUP";
+        return setsockopt(attempt->fd, level, MCAST_JOIN_GROUP, &request, sizeof request) < 0
+                   ? -errno
+                   : 0;
+    }
+    struct group_source_req request = {.gsr_interface = interface};
+    memcpy(&request.gsr_group, &spec->listen, socket_address_length(&spec->listen));
+    memcpy(&request.gsr_source, &spec->source, socket_address_length(&spec->source));
+    attempt->step = "MCAST_JOIN_SOURCE_GROUP";
+    return setsockopt(attempt->fd, level, MCAST_JOIN_SOURCE_GROUP, &request, sizeof request) < 0
+               ? -errno
+               : 0;
+}
+
+/* Blocking on purpose: the receiver waits in recvmmsg(2), nobody else ever reads from it. */
+static int open_receiver(struct hold *hold, const struct channel_spec *spec, char *why,
+                         size_t why_size)
+{
+    struct attempt attempt = {.fd = -1, .is_v6 = spec->listen.family == AF_INET6, .step = "socket"};
+    char address[SOCKET_ADDRESS_TEXT_SIZE];
+    union socket_address local = spec->listen;
+    bool is_group = socket_address_is_multicast(&local);
+    unsigned interface = 0;
+
+    socket_address_print(&local, address, sizeof address);
+    snprintf(attempt.what, sizeof attempt.what, "listen on %s%s%s", address,
+             spec->interface[0] ? " at " : "", spec->interface);
+    attempt.fd = socket(local.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int error = attempt.fd < 0 ? -errno : set_receive_options(&attempt, spec);
+    if (!error)
+        error = interface_index(&attempt, spec->interface, &interface);
+    if (!error) {
+        set_receive_buffer(&attempt, hold, spec);
+        if (attempt.is_v6 && is_group && local.v6.sin6_scope_id == 0)
+            local.v6.sin6_scope_id = interface; /* link-local groups can't be bound without */
+        attempt.step = "bind";
+        error = bind(attempt.fd, &local.any, socket_address_length(&local)) < 0 ? -errno : 0;
+    }
+    if (!error && is_group)
+        error = join_group(&attempt, spec, interface ? interface : attempt.is_v6 ? local.v6.sin6_scope_id : 0);
+    if (error < 0)
+        return fail(&attempt, error, why, why_size);
+    hold->rx = attempt.fd;
+    return 0;
+}
+
+/* ---- sending ---- */
+
+static int set_multicast_out(struct attempt *attempt, const struct destination_spec *to,
+                             unsigned interface)
+{
+    int ttl = (int)to->ttl, loop = to->loop != 0;
+    int error;
+    if (attempt->is_v6) {
+        error = interface ? set_int(attempt, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)interface,
+                                    "IPV6_MULTICAST_IF")
+                          : 0;
+        if (!error)
+            error = set_int(attempt, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, ttl, "IPV6_MULTICAST_HOPS");
+        if (!error)
+            error =
+                set_int(attempt, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, loop, "IPV6_MULTICAST_LOOP");
+        return error;
+    }
+    struct ip_mreqn request = {.imr_ifindex = (int)interface};
+    attempt->step = "IP_MULTICAST_IF";
+    if (interface &&
+        setsockopt(attempt->fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request) < 0)
+        return -errno;
+    error = set_int(attempt, IPPROTO_IP, IP_MULTICAST_TTL, ttl, "IP_MULTICAST_TTL");
+    if (!error)
+        error = set_int(attempt, IPPROTO_IP, IP_MULTICAST_LOOP, loop, "IP_MULTICAST_LOOP");
+    return error;
+}
+
+static int open_destination(int *ret_fd, const struct destination_spec *to, char *why,
+                            size_t why_size)
+{
+    struct attempt attempt = {.fd = -1, .is_v6 = to->to.family == AF_INET6, .step = "socket"};
+    char address[SOCKET_ADDRESS_TEXT_SIZE];
+    union socket_address peer = to->to;
+    unsigned interface = 0;
+
+    socket_address_print(&peer, address, sizeof address);
+    snprintf(attempt.what, sizeof attempt.what, "send \"%s\" to %s%s%s", to->name, address,
+             to->interface[0] ? " at " : "", to->interface);
+    attempt.fd = socket(peer.family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error = attempt.fd < 0 ? -errno : interface_index(&attempt, to->interface, &interface);
+    if (!error && socket_address_is_multicast(&peer))
+        error = set_multicast_out(&attempt, to, interface);
+    if (!error && !attempt.is_v6)
+        error = set_int(&attempt, SOL_SOCKET, SO_BROADCAST, 1, "SO_BROADCAST");
+    if (!error) {
+        if (set_int(&attempt, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_WANTED, "SO_SNDBUFFORCE") < 0)
+            set_int(&attempt, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_WANTED, "SO_SNDBUF");
+        set_int(&attempt, SOL_SOCKET, SO_RCVBUF, 0,
+                "SO_RCVBUF"); /* nobody reads here: keep no stranger's datagrams */
+        if (attempt.is_v6 && peer.v6.sin6_scope_id == 0)
+            peer.v6.sin6_scope_id = interface;
+        attempt.step = "connect";
+        error = connect(attempt.fd, &peer.any, socket_address_length(&peer)) < 0 ? -errno : 0;
+    }
+    if (error < 0)
+        return fail(&attempt, error, why, why_size);
+    *ret_fd = attempt.fd;
+    return 0;
+}
+
+int hold_open_sockets(struct hold *hold, const struct channel_spec *spec, char *why,
+                      size_t why_size)
+{
+    if (hold->rx < 0) {
+        int error = open_receiver(hold, spec, why, why_size);
+        if (error < 0)
+            return error;
+        hold_begin_drops(hold);             /* a new socket's counter begins anew */
+    } else if (hold->receive_buffer == 0) { /* adopted from an earlier supervisor */
+        hold->receive_buffer = receive_buffer_given(hold->rx);
+    }
+    for (uint32_t i = 0; i < hold->destination_count; i++) {
+        if (hold->destinations[i] >= 0)
+            continue;
+        int error = open_destination(&hold->destinations[i], &spec->destinations[i], why, why_size);
+        if (error < 0)
+            return error;
+    }
+    return 0;
+}
+
+void hold_close_sockets(struct hold *hold)
+{
+    fd_close(&hold->rx);
+    fd_close_all(hold->destinations, hold->destination_count);
+}
