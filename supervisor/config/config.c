@@ -6,99 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/fd.h"
-
-/* ---- errors ---- */
-
-struct config_error_entry {
-    int line;
-    size_t order;
-    char *text;
-};
-
-struct config_error_list {
-    struct config_error_entry *entries;
-    size_t count;
-    bool out_of_memory;
-};
-
-/* Texts may quote the file: whatever is in there, one error stays one line. */
-static void make_printable(char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < ' ' || *text == 0x7f)
-            *text = '?';
-}
-
-void config_error(struct config_error_list *errors, int line, const char *format, ...)
-{
-    va_list arguments;
-    char *text = NULL;
-    struct config_error_entry *grown =
-        realloc(errors->entries, (errors->count + 1) * sizeof *errors->entries);
-    if (grown)
-        errors->entries = grown;
-    va_start(arguments, format);
-    int length = vasprintf(&text, format, arguments);
-    va_end(arguments);
-    if (!grown || length < 0) {
-        if (length >= 0)
-            free(text);
-        errors->out_of_memory = true;
-        return;
-    }
-    make_printable(text);
-    errors->entries[errors->count] = (struct config_error_entry){line, errors->count, text};
-    errors->count++;
-}
-
-static int compare_entries(const void *a, const void *b)
-{
-    const struct config_error_entry *left = a;
-    const struct config_error_entry *right = b;
-    if (left->line != right->line)
-        return left->line < right->line ? -1 : 1;
-    return left->order < right->order ? -1 : 1;
-}
-
-/* The list in the order of the file as one text. */
-static int join_errors(struct config_error_list *list, const char *path, struct config_errors *ret)
-{
-    size_t size = 0;
-    FILE *to = open_memstream(&ret->text, &size);
-    if (!to)
-        return -ENOMEM;
-    if (list->count > 0)
-        qsort(list->entries, list->count, sizeof *list->entries, compare_entries);
-    for (size_t i = 0; i < list->count; i++) {
-        if (list->entries[i].line > 0)
-            fprintf(to, "%s:%d: %s\n", path, list->entries[i].line, list->entries[i].text);
-        else
-            fprintf(to, "%s: %s\n", path, list->entries[i].text);
-    }
-    ret->count = list->count;
-    return fclose(to) == 0 ? 0 : -ENOMEM;
-}
-
-static void error_list_free(struct config_error_list *list)
-{
-    for (size_t i = 0; i < list->count; i++)
-        free(list->entries[i].text);
-    free(list->entries);
-}
-
-void config_errors_free(struct config_errors *errors)
-{
-    free(errors->text);
-    *errors = (struct config_errors){0};
-}
-
-/* ---- loading ---- */
 
 #define FILE_SIZE_MAX (64u << 20)
 
@@ -184,20 +96,10 @@ int config_load(const char *path, struct settings **ret_settings, struct config_
     free(file);
     if (result < 0 && list.count == 0)
         config_error(&list, 0, "cannot read the configuration: %s", strerror(-result));
-    if (result < 0 && join_errors(&list, path, ret_errors) < 0)
+    if (result < 0 && config_error_list_join(&list, path, ret_errors) < 0)
         result = -ENOMEM;
-    error_list_free(&list);
+    config_error_list_free(&list);
     return result;
-}
-
-void settings_free(struct settings *settings)
-{
-    if (!settings)
-        return;
-    for (size_t i = 0; i < settings->channel_count; i++)
-        free(settings->channels[i]);
-    free(settings->channels);
-    free(settings);
 }
 
 /* ---- printing ---- */

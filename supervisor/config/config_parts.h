@@ -83,13 +83,6 @@ int config_key_parse(const struct config_key *key, const char *text, void *base,
 void config_key_set_default(const struct config_key *key, void *base);
 void config_key_print(FILE *to, const struct config_key *key, const void *base);
 
-/* ---- config.c: the list of errors ---- */
-
-struct config_error_list;
-
-void config_error(struct config_error_list *errors, int line, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 /* ---- config_text.c ---- */
 
 /* One section as it stands in the file. */
