@@ -12,6 +12,10 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "supervisor/config/config.h"
+#include "supervisor/config/config_errors.h"
+#include "supervisor/config/config_print.h"
+#include "supervisor/config/settings.h"
 #include "supervisor/supervisor.h"
 
 #define DEFAULT_CONFIG HOLDFAST_SYSCONFDIR "/holdfast/holdfast.conf"

@@ -12,7 +12,7 @@
 #include "common/monotonic.h"
 #include "supervisor/channel/channel.h"
 #include "supervisor/child/child.h"
-#include "supervisor/config/config.h"
+#include "supervisor/config/settings.h"
 
 struct control;      /* control.c */
 struct seal_request; /* archive_client.c */

@@ -4,17 +4,11 @@
 #ifndef HOLDFAST_SUPERVISOR_CONFIG_CONFIG_H
 #define HOLDFAST_SUPERVISOR_CONFIG_CONFIG_H
 
-#include <stdio.h>
-
 #include "supervisor/config/config_errors.h"
 #include "supervisor/config/settings.h"
 
 /* Read and check the whole file. 0 and *ret_settings, or -EINVAL with every error found, or -errno
  * when the file can't be read (errors has one line then too). */
 int config_load(const char *path, struct settings **ret_settings, struct config_errors *ret_errors);
-
-/* Canonical form: every key, also those at their default. Reading it again gives the same settings
- * and the same text. */
-void config_print(FILE *to, const struct settings *settings);
 
 #endif

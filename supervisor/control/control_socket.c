@@ -19,7 +19,7 @@
 
 #include "common/fd.h"
 #include "common/monotonic.h"
-#include "supervisor/config/config.h"
+#include "supervisor/config/settings.h"
 
 #define LISTEN_BACKLOG 256
 #define ANSWERS_ASKED  30 /* times 10 ms */

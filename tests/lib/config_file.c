@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "supervisor/config/config_print.h"
+
 char config_path[512];
 
 void config_file_make(void)

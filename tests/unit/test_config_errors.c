@@ -3,6 +3,7 @@
  * line it is about and compared to its last character; whatever else is wrong in the file is said
  * at the same time. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "supervisor/config/config.h"
+#include "supervisor/config/settings.h"
 #include "supervisor/control/control_socket.h"
 #include "tests/lib/control_daemon.h"
 

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* Prints settings in canonical form, key by key as config_keys.c says. Called for --print-config.
+ * Must never print what a later reading would take differently. */
+#include "supervisor/config/config_print.h"
+
+#include "supervisor/config/config_parts.h"
+
+static void print_keys(FILE *to, enum config_section section, const void *base, const char *indent)
+{
+    const struct config_section_info *info = &config_sections[section];
+    for (size_t i = 0; i < info->key_count; i++) {
+        fprintf(to, "%s%s = ", indent, info->keys[i].name);
+        config_key_print(to, &info->keys[i], base);
+        putc('\n', to);
+    }
+}
+
+static void print_destination(FILE *to, const struct destination_spec *destination)
+{
+    bool relay = destination->kind == DESTINATION_RELAY;
+    fprintf(to, "\n    %s \"%s\" {\n", relay ? "relay" : "decimate", destination->name);
+    print_keys(to, SECTION_RELAY, destination, "        ");
+    /* Of these two only one may be written. */
+    if (!relay) {
+        const char *rule = destination->keep_every ? "keep_every" : "max_rate";
+        fprintf(to, "        %s = ", rule);
+        config_key_print(to, config_find_key(SECTION_DECIMATE, rule), destination);
+        putc('\n', to);
+    }
+    fputs("    }\n", to);
+}
+
+static void print_channel(FILE *to, const struct channel_spec *spec)
+{
+    fprintf(to, "\nchannel \"%s\" {\n", spec->name);
+    print_keys(to, SECTION_CHANNEL, spec, "    ");
+    for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++)
+        print_destination(to, &spec->destinations[i]);
+    if (spec->record.enabled) {
+        fputs("\n    record {\n", to);
+        print_keys(to, SECTION_RECORD, spec, "        ");
+        fputs("    }\n", to);
+    }
+    fputs("}\n", to);
+}
+
+void config_print(FILE *to, const struct settings *settings)
+{
+    print_keys(to, SECTION_ROOT, settings, "");
+    fputs("\ncontrol {\n", to);
+    print_keys(to, SECTION_CONTROL, settings, "    ");
+    fputs("}\n\nrestart {\n", to);
+    print_keys(to, SECTION_RESTART, settings, "    ");
+    fputs("}\n", to);
+    for (size_t i = 0; i < settings->channel_count; i++)
+        print_channel(to, settings->channels[i]);
+}
