@@ -1,8 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* Loads the configuration. Called by the supervisor's main at start, for --check and for
  * --print-config. Must never hand out settings that are not right in every respect: nothing behind
- * it checks them again but workers, who then refuse to run. */
-#include "supervisor/config/config_parts.h"
+ * it checks them again but workers, who then refuse to run.
+ *
+ * Each step adds to one list of errors and goes on, so that a user sees everything at once: */
+/* clang-format off */
+/*   config_text     the file    -> text without comments, unknown keys and duplicates,
+ *                                  and the line of every section and key
+ *   config_read     that text   -> libconfuse -> a draft of settings, value by value
+ *   config_check    that draft  -> the rules that need more than one value of a channel
+ *   config_routes   that draft  -> the rules that need more than one channel
+ */
+/* clang-format on */
+#include "supervisor/config/config.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +21,12 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "supervisor/config/config_check.h"
+#include "supervisor/config/config_draft.h"
+#include "supervisor/config/config_errors.h"
+#include "supervisor/config/config_read.h"
+#include "supervisor/config/config_text.h"
+#include "supervisor/config/settings.h"
 
 #define FILE_SIZE_MAX (64u << 20)
 

@@ -3,38 +3,22 @@
  * by itself is known to be right, or has been reported and replaced by its default. An address that
  * could not be read has family 0 and is passed over. Who listens where and who feeds whom is in
  * config_routes.c. */
-#include "supervisor/config/config_parts.h"
+#include "supervisor/config/config_check.h"
 
 #include <net/if.h>
 #include <string.h>
 
 #include "common/avro_log_format.h"
 #include "common/channel_page.h"
+#include "common/channel_spec.h"
 #include "common/units.h"
+#include "supervisor/config/config_routes.h"
+#include "supervisor/config/settings.h"
 
 _Static_assert(CHANNEL_SEGMENT_SIZE_MIN >= 4 * (CHANNEL_DATAGRAM_MAX + SOCKET_ADDRESS_TEXT_SIZE +
                                                 AVRO_LOG_RECORD_OVERHEAD) +
                                                AVRO_LOG_HEADER_MAX,
                "the smallest segment holds its header and four records of any size");
-
-const struct config_section_lines *config_destination_lines(const struct config_channel *channel,
-                                                            uint32_t index)
-{
-    uint32_t relays = channel->spec->relay_count;
-    return index < relays ? &channel->relay_lines[index] : &channel->decimate_lines[index - relays];
-}
-
-int config_destination_key_line(const struct config_channel *channel, uint32_t index,
-                                const char *key)
-{
-    return config_key_line(index < channel->spec->relay_count ? SECTION_RELAY : SECTION_DECIMATE,
-                           config_destination_lines(channel, index), key);
-}
-
-const char *config_destination_kind(const struct destination_spec *destination)
-{
-    return destination->kind == DESTINATION_RELAY ? "relay" : "decimate";
-}
 
 /* ---- one address and the interface beside it ---- */
 
@@ -272,5 +256,5 @@ void config_check(const struct config_draft *draft, struct config_error_list *er
     check_restart(draft, errors);
     for (size_t i = 0; i < count; i++)
         check_channel(&draft->channels[i], errors);
-    config_check_routes(draft, errors);
+    config_routes_check(draft, errors);
 }

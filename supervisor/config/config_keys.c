@@ -2,14 +2,16 @@
 /* The table of all configuration keys: type, default, limits and the struct member each one fills.
  * Reading, printing and the list of known keys in error messages come from it; holdfast.conf.5 says
  * the same to people. */
-#include "supervisor/config/config_parts.h"
+#include "supervisor/config/config_keys.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 
+#include "common/channel_spec.h"
 #include "common/monotonic.h"
 #include "common/units.h"
+#include "supervisor/config/settings.h"
 
 #define KIB                     (1ull << 10)
 #define MIB                     (1ull << 20)

@@ -3,7 +3,9 @@
  * Must never print what a later reading would take differently. */
 #include "supervisor/config/config_print.h"
 
-#include "supervisor/config/config_parts.h"
+#include "common/channel_spec.h"
+#include "supervisor/config/config_keys.h"
+#include "supervisor/config/settings.h"
 
 static void print_keys(FILE *to, enum config_section section, const void *base, const char *indent)
 {

@@ -3,13 +3,18 @@
  * config_keys.c says. Every value is a string to libconfuse: what a size or an address is, we know
  * better, and libconfuse would stop at the first wrong one. A value that is wrong leaves the
  * default behind, so that later checks don't complain about it again. */
-#include "supervisor/config/config_parts.h"
+#include "supervisor/config/config_read.h"
 
 #include <assert.h>
 #include <confuse.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/channel_spec.h"
+#include "supervisor/config/config_keys.h"
+#include "supervisor/config/settings.h"
 
 /* libconfuse's error callback has no argument of ours. */
 static struct config_error_list *parse_errors;

@@ -2,11 +2,15 @@
 /* Who listens where, and who feeds whom: no two channels may take the same datagrams, and none may
  * receive what it has sent itself, directly or through others. A loop of channels would multiply
  * one datagram without end. */
-#include "supervisor/config/config_parts.h"
+#include "supervisor/config/config_routes.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/channel_spec.h"
+#include "supervisor/config/settings.h"
 
 static in_port_t port_of(const union socket_address *address)
 {
@@ -99,8 +103,7 @@ static bool feeds(const struct destination_spec *destination, const struct chann
     return same_host(&destination->to, &channel->listen);
 }
 
-/* ---- loops: a depth-first search over channels; an edge back into the path walked closes one ----
- */
+/* ---- loops: a depth-first search over channels; an edge back into the path closes one ---- */
 
 enum visit {
     VISIT_NEW,
@@ -202,7 +205,7 @@ static void check_loops(const struct config_draft *draft, struct config_error_li
     free(search.path);
 }
 
-void config_check_routes(const struct config_draft *draft, struct config_error_list *errors)
+void config_routes_check(const struct config_draft *draft, struct config_error_list *errors)
 {
     check_listens(draft, errors);
     check_loops(draft, errors);

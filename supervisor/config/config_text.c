@@ -4,9 +4,10 @@
  * two equal keys win in silence, and (3.3) loses count of lines at comments. What is reported here
  * is blanked, never moved: no later line changes its number. Must never change what a sound file
  * means. */
-#include "supervisor/config/config_parts.h"
+#include "supervisor/config/config_text.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -468,23 +469,4 @@ void config_text_free(struct config_text *text)
     for (int i = 0; i < SECTION_COUNT; i++)
         free(text->sections[i]);
     *text = (struct config_text){0};
-}
-
-static int given_line(enum config_section section, const struct config_section_lines *lines,
-                      const char *key)
-{
-    return lines->key_lines[config_find_key(section, key) - config_sections[section].keys];
-}
-
-bool config_key_is_given(enum config_section section, const struct config_section_lines *lines,
-                         const char *key)
-{
-    return given_line(section, lines, key) != 0;
-}
-
-int config_key_line(enum config_section section, const struct config_section_lines *lines,
-                    const char *key)
-{
-    int line = given_line(section, lines, key);
-    return line ? line : lines->line;
 }
