@@ -5,6 +5,7 @@
 
 #include "common/channel_spec.h"
 #include "supervisor/config/config_keys.h"
+#include "supervisor/config/config_values.h"
 #include "supervisor/config/settings.h"
 
 static void print_keys(FILE *to, enum config_section section, const void *base, const char *indent)
@@ -12,7 +13,7 @@ static void print_keys(FILE *to, enum config_section section, const void *base, 
     const struct config_section_info *info = &config_sections[section];
     for (size_t i = 0; i < info->key_count; i++) {
         fprintf(to, "%s%s = ", indent, info->keys[i].name);
-        config_key_print(to, &info->keys[i], base);
+        config_value_print(to, &info->keys[i], base);
         putc('\n', to);
     }
 }
@@ -26,7 +27,7 @@ static void print_destination(FILE *to, const struct destination_spec *destinati
     if (!relay) {
         const char *rule = destination->keep_every ? "keep_every" : "max_rate";
         fprintf(to, "        %s = ", rule);
-        config_key_print(to, config_find_key(SECTION_DECIMATE, rule), destination);
+        config_value_print(to, config_find_key(SECTION_DECIMATE, rule), destination);
         putc('\n', to);
     }
     fputs("    }\n", to);

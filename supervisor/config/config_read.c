@@ -14,6 +14,7 @@
 
 #include "common/channel_spec.h"
 #include "supervisor/config/config_keys.h"
+#include "supervisor/config/config_values.h"
 #include "supervisor/config/settings.h"
 
 /* libconfuse's error callback has no argument of ours. */
@@ -79,7 +80,7 @@ static void read_key(struct reader *reader, cfg_t *cfg, const struct config_key 
     char why[CONFIG_WHY_SIZE];
     for (unsigned i = 0; i < cfg_size(cfg, key->name); i++) {
         const char *text = cfg_getnstr(cfg, key->name, i);
-        if (config_key_parse(key, text, base, why) < 0)
+        if (config_value_parse(key, text, base, why) < 0)
             config_error(reader->errors, line, "%s = \"%s\": %s", key->name, text, why);
     }
 }
@@ -87,7 +88,7 @@ static void read_key(struct reader *reader, cfg_t *cfg, const struct config_key 
 static void set_defaults(enum config_section section, void *base)
 {
     for (size_t i = 0; i < config_sections[section].key_count; i++)
-        config_key_set_default(&config_sections[section].keys[i], base);
+        config_value_set_default(&config_sections[section].keys[i], base);
 }
 
 static void read_keys(struct reader *reader, cfg_t *cfg, enum config_section section,
