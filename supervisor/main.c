@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* holdfastd: options, configuration, limits of the process; then supervisor_run(). Exit status: 0
+/* holdfastd: options, configuration, limits of the process; then daemon_run(). Exit status: 0
  * clean, 1 runtime failure, 2 usage or configuration error. */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,8 @@
 #include "supervisor/config/config_errors.h"
 #include "supervisor/config/config_print.h"
 #include "supervisor/config/settings.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/daemon.h"
+#include "supervisor/system/process.h"
 
 #define DEFAULT_CONFIG HOLDFAST_SYSCONFDIR "/holdfast/holdfast.conf"
 
@@ -175,7 +176,7 @@ static int run(struct settings *settings, char **arguments)
     }
     raise_fd_limit(settings);
     prepare_signals();
-    int status = supervisor_run(settings, &program, why, sizeof why);
+    int status = daemon_run(settings, &program, why, sizeof why);
     if (why[0])
         log_error("%s", why);
     return status;

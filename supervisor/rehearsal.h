@@ -4,16 +4,33 @@
 #ifndef HOLDFAST_SUPERVISOR_REHEARSAL_H
 #define HOLDFAST_SUPERVISOR_REHEARSAL_H
 
-#include "supervisor/supervisor.h"
+#include <systemd/sd-event.h>
+
+#include "supervisor/system/process.h"
+#include "supervisor/system/timer.h"
 
 /* why: NULL when the program is fit, else what is wrong with it. The rehearsal is over when this is
  * called. */
-typedef void (*rehearsal_done)(struct supervisor *supervisor, const char *why);
+typedef void (*rehearsal_done)(void *data, const char *why);
+
+/* All zero: none is under way. */
+struct rehearsal {
+    const struct program *program;
+    rehearsal_done done;
+    void *data;
+    pid_t pid;
+    int output; /* what it writes to its standard error; nonblocking */
+    sd_event_source *exit_source;
+    struct timer timer;
+    bool late;
+};
 
 /* 0: done will be called from the event loop. -errno: it can't even be tried. */
-int rehearsal_start(struct supervisor *supervisor, rehearsal_done done);
+int rehearsal_start(struct rehearsal *rehearsal, sd_event *event, const struct program *program,
+                    rehearsal_done done, void *data);
+bool rehearsal_is_under_way(const struct rehearsal *rehearsal);
 
 /* End one that is under way, without a word. Accepts that there is none. */
-void rehearsal_cancel(struct supervisor *supervisor);
+void rehearsal_cancel(struct rehearsal *rehearsal);
 
 #endif

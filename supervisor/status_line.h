@@ -3,17 +3,22 @@
 #ifndef HOLDFAST_SUPERVISOR_STATUS_LINE_H
 #define HOLDFAST_SUPERVISOR_STATUS_LINE_H
 
-#include "supervisor/supervisor.h"
+#include "supervisor/channel/channels.h"
 
-/* One message, with a descriptor or -1. Unlike sd_notify(3) this never blocks: a manager that is
- * busy is told later. 0; -EAGAIN: try again; -ENOTCONN: there is no service manager; other -errno.
- */
-int notify_send(const char *text, int fd);
+struct status_line {
+    const struct channels *channels;
+    struct timer timer;
+    char text[256]; /* as last told */
+    bool ready_told;
+};
+
+void status_line_init(struct status_line *line, const struct channels *channels);
 
 /* READY=1 as soon as every channel runs or has said why not; STATUS= soon, when its text has
  * changed. */
-void notify_changed(struct supervisor *supervisor);
-void notify_stopping(struct supervisor *supervisor);
-void notify_stop(struct supervisor *supervisor);
+void status_line_changed(struct status_line *line);
+/* The phase has become PHASE_STOPS. */
+void status_line_stopping(struct status_line *line);
+void status_line_stop(struct status_line *line);
 
 #endif

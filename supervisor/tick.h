@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* The regular look after everything: signs of life of workers, retention, systemd's watchdog. */
+/* The regular look after everything, four times a second. */
 #ifndef HOLDFAST_SUPERVISOR_TICK_H
 #define HOLDFAST_SUPERVISOR_TICK_H
 
-#include "supervisor/supervisor.h"
+#include "supervisor/channel/channels.h"
 
-int health_start(struct supervisor *supervisor);
-void health_stop(struct supervisor *supervisor);
+struct tick {
+    const struct channels *channels;
+    struct timer timer;
+    monotonic last;
+    uint64_t count;
+    monotonic last_expire;
+};
+
+/* 0 or -errno. */
+int tick_start(struct tick *tick, const struct channels *channels);
+void tick_stop(struct tick *tick);
 
 #endif

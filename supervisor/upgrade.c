@@ -14,12 +14,10 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "supervisor/archive/archive_client.h"
-#include "supervisor/control/control.h"
-#include "supervisor/rehearsal.h"
+#include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_restore.h"
 
 #define UPGRADE_DEADLINE_NS (5 * NS_PER_S)
-#define NAMES_MAX           120000 /* one environment variable holds 128 KiB (execve(2)) */
 
 /* What is handed over, in the order of the descriptors. */
 struct inheritance_list {
@@ -29,23 +27,23 @@ struct inheritance_list {
     size_t length;
 };
 
-static size_t count_places(const struct supervisor *supervisor)
+static size_t count_places(const struct channels *channels)
 {
     size_t count = 0;
-    for (size_t i = 0; i < supervisor->channel_count; i++)
-        count += hold_place_count(&supervisor->channels[i]->hold);
+    for (size_t i = 0; i < channels->count; i++)
+        count += hold_place_count(&channels->list[i]->hold);
     return count;
 }
 
-static bool collect(const struct supervisor *supervisor, struct inheritance_list *ret)
+static bool collect(const struct channels *channels, struct inheritance_list *ret)
 {
-    size_t most = count_places(supervisor);
+    size_t most = count_places(channels);
     *ret = (struct inheritance_list){.fds = calloc(most + 1, sizeof(int)),
                                      .names = calloc(most + 1, CHANNEL_NAME_SIZE + HOLD_NAME_SIZE)};
     if (!ret->fds || !ret->names)
         return false;
-    for (size_t i = 0; i < supervisor->channel_count; i++) {
-        const struct channel *channel = supervisor->channels[i];
+    for (size_t i = 0; i < channels->count; i++) {
+        const struct channel *channel = channels->list[i];
         for (uint32_t place = 0; place < hold_place_count(&channel->hold); place++) {
             char name[HOLD_NAME_SIZE];
             int fd = hold_place(&channel->hold, place, name);
@@ -56,7 +54,7 @@ static bool collect(const struct supervisor *supervisor, struct inheritance_list
                                            ret->length ? ":" : "", channel->spec->name, name);
         }
     }
-    return ret->length < NAMES_MAX;
+    return ret->length < STORE_NAMES_MAX;
 }
 
 static void release(struct inheritance_list *list)
@@ -69,96 +67,119 @@ static void release(struct inheritance_list *list)
 
 static int on_deadline(sd_event_source *source, uint64_t time_us, void *userdata)
 {
-    struct supervisor *supervisor = userdata;
+    struct upgrade *upgrade = userdata;
+    struct archive_client *archive = upgrade->channels->host->archive;
     (void)source;
     (void)time_us;
     log_warning("the upgrade waits no longer: killing what still runs; the successor takes over as "
                 "after a death");
-    for (size_t i = 0; i < supervisor->channel_count; i++)
-        if (supervisor->channels[i]->worker)
-            child_kill(supervisor->channels[i]->worker, SIGKILL);
-    archive_client_stop(supervisor);
-    if (supervisor->archive)
-        child_kill(supervisor->archive, SIGKILL);
+    channels_kill_workers(upgrade->channels);
+    archive_client_stop(archive);
+    if (archive->child)
+        child_kill(archive->child, SIGKILL);
     return 0;
 }
 
-static void let_go(struct supervisor *supervisor)
+static void let_go(struct upgrade *upgrade)
 {
+    const struct channels *channels = upgrade->channels;
+    struct channel_host *host = channels->host;
     log_notice("upgrade: executing %s again as soon as the workers have let go",
-               supervisor->program_path);
-    supervisor->upgrading = true;
-    supervisor_arm(supervisor, &supervisor->stop_timer, UPGRADE_DEADLINE_NS, on_deadline,
-                   supervisor);
-    supervisor_drop_spares(supervisor);
-    for (size_t i = 0; i < supervisor->channel_count; i++) {
-        struct channel *channel = supervisor->channels[i];
-        if (channel->state == CHANNEL_STARTING || channel->state == CHANNEL_RUNNING)
-            channel_handle(channel, CHANNEL_EVENT_RESTART, "upgrade");
+               upgrade->program->path);
+    host->phase = PHASE_PARKS;
+    timer_arm(&upgrade->deadline, host->event, UPGRADE_DEADLINE_NS, on_deadline, upgrade);
+    spares_close(host->spares);
+    spares_drop(host->spares);
+    for (size_t i = 0; i < channels->count; i++) {
+        struct channel *channel = channels->list[i];
+        if (channel->life.state == CHANNEL_STARTING || channel->life.state == CHANNEL_RUNNING)
+            channel_machine_handle(channel, CHANNEL_EVENT_RESTART, "upgrade");
     }
-    upgrade_progress(supervisor);
+    upgrade_progress(upgrade);
 }
 
-static void on_rehearsed(struct supervisor *supervisor, const char *why)
+static void on_rehearsed(void *data, const char *why)
 {
-    control_answer_upgrade(supervisor->control, why);
+    struct upgrade *upgrade = data;
+    upgrade->answer(upgrade->data, why);
     if (why)
         log_error("no upgrade: %s", why);
     else
-        let_go(supervisor);
+        let_go(upgrade);
 }
 
-int upgrade_begin(struct supervisor *supervisor, const char **ret_why)
+/* What stands in the way; NULL when nothing does. */
+static const char *find_obstacle(const struct upgrade *upgrade)
+{
+    enum phase phase = upgrade->channels->host->phase;
+    if (phase >= PHASE_STOPS)
+        return "the supervisor is shutting down";
+    if (phase == PHASE_PARKS || rehearsal_is_under_way(&upgrade->rehearsal))
+        return "an upgrade is under way";
+    if (access(upgrade->program->path, X_OK) < 0)
+        return "the program is not where it was started from: install it first";
+    if (access(upgrade->program->worker_path, X_OK) < 0)
+        return "holdfast-worker is not where it was: install it first";
+    return NULL;
+}
+
+int upgrade_begin(struct upgrade *upgrade, const char **ret_why)
 {
     struct inheritance_list list;
-    *ret_why = NULL;
-    if (supervisor->stopping || supervisor->upgrading || supervisor->rehearsal)
-        *ret_why =
-            supervisor->stopping ? "the supervisor is shutting down" : "an upgrade is under way";
-    else if (access(supervisor->program_path, X_OK) < 0)
-        *ret_why = "the program is not where it was started from: install it first";
-    else if (access(supervisor->worker_path, X_OK) < 0)
-        *ret_why = "holdfast-worker is not where it was: install it first";
+    *ret_why = find_obstacle(upgrade);
     if (*ret_why)
         return -EINVAL;
-    bool fits = collect(supervisor, &list);
+    bool fits = collect(upgrade->channels, &list);
     release(&list);
     if (!fits) {
         *ret_why = "there are too many channels to hand over: restart the service instead";
         return -E2BIG;
     }
-    int error = rehearsal_start(supervisor, on_rehearsed);
+    int error = rehearsal_start(&upgrade->rehearsal, upgrade->channels->host->event,
+                                upgrade->program, on_rehearsed, upgrade);
     if (error < 0)
         *ret_why = error == -ENOEXEC
                        ? "the program can't be executed: it is damaged, or for another machine"
                        : "the program can't be executed, see the log";
     if (error < 0)
-        log_error("upgrade: can't execute %s: %s", supervisor->program_path, strerror(-error));
+        log_error("upgrade: can't execute %s: %s", upgrade->program->path, strerror(-error));
     return error;
 }
 
-void upgrade_progress(struct supervisor *supervisor)
+void upgrade_progress(struct upgrade *upgrade)
 {
-    for (size_t i = 0; i < supervisor->channel_count; i++)
-        if (supervisor->channels[i]->worker)
-            return;
-    if (supervisor->seal_count > 0 && supervisor->archive && !supervisor->archive_told_to_stop)
+    const struct channels *channels = upgrade->channels;
+    struct archive_client *archive = channels->host->archive;
+    if (channels_any_worker(channels))
+        return;
+    if (archive->seal_count > 0 && archive->child && !archive->told_to_stop)
         return; /* its answers bring us here again */
-    archive_client_stop(supervisor);
-    if (!supervisor->archive)
-        sd_event_exit(supervisor->event, UPGRADE_EXIT);
+    archive_client_stop(archive);
+    if (!archive->child)
+        sd_event_exit(channels->host->event, UPGRADE_EXIT);
+}
+
+void upgrade_init(struct upgrade *upgrade, const struct program *program, struct channels *channels)
+{
+    *upgrade = (struct upgrade){.program = program, .channels = channels};
+}
+
+void upgrade_cancel(struct upgrade *upgrade)
+{
+    rehearsal_cancel(&upgrade->rehearsal);
+    timer_disarm(&upgrade->deadline);
 }
 
 /* ---- executing ---- */
 
 /* Channels that an operator has stopped stay stopped. */
-static char *list_stopped(const struct supervisor *supervisor)
+static char *list_stopped(const struct channels *channels)
 {
-    char *list = calloc(supervisor->channel_count + 1, CHANNEL_NAME_SIZE + 1);
+    char *list = calloc(channels->count + 1, CHANNEL_NAME_SIZE + 1);
     size_t length = 0;
-    for (size_t i = 0; list && i < supervisor->channel_count; i++)
-        if (!supervisor->channels[i]->wanted)
-            length += (size_t)sprintf(list + length, "%s:", supervisor->channels[i]->spec->name);
+    for (size_t i = 0; list && i < channels->count; i++)
+        if (!channels->list[i]->life.wanted)
+            length += (size_t)sprintf(list + length, "%s:", channels->list[i]->spec->name);
     return list;
 }
 
@@ -186,19 +207,20 @@ static bool set_environment(const struct inheritance_list *list, const char *sto
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     return setenv("LISTEN_FDS", number, 1) == 0 && setenv("LISTEN_PID", pid, 1) == 0 &&
            setenv("LISTEN_FDNAMES", list->names, 1) == 0 &&
-           setenv(UPGRADE_VARIABLE, stopped, 1) == 0;
+           setenv(CHANNEL_RESTORE_VARIABLE, stopped, 1) == 0;
 }
 
-void upgrade_execute(struct supervisor *supervisor)
+void upgrade_execute(const struct upgrade *upgrade)
 {
+    const struct program *program = upgrade->program;
     struct inheritance_list list;
-    char *stopped = list_stopped(supervisor);
-    bool complete = collect(supervisor, &list) && stopped;
+    char *stopped = list_stopped(upgrade->channels);
+    bool complete = collect(upgrade->channels, &list) && stopped;
     if (complete && set_environment(&list, stopped) && place_fds(&list))
-        execv(supervisor->program_path, supervisor->arguments);
+        execv(program->path, program->arguments);
     int error = complete ? errno : ENOMEM;
     release(&list);
     free(stopped);
     log_error("the upgrade failed: can't execute %s: %s; the next start recovers what was open",
-              supervisor->program_path, strerror(error));
+              program->path, strerror(error));
 }

@@ -1,22 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /* Upgrade in place: this process executes the (possibly new) program again and hands it the hold,
- * by the same names and the same restore path as after a death (handover.h). */
+ * by the same names and the same restore path as after a death (channel_restore.h). */
 #ifndef HOLDFAST_SUPERVISOR_UPGRADE_H
 #define HOLDFAST_SUPERVISOR_UPGRADE_H
 
-#include "supervisor/supervisor.h"
+#include "supervisor/channel/channels.h"
+#include "supervisor/rehearsal.h"
 
 /* sd_event_exit() code: the loop ends in order to execute the program again */
 #define UPGRADE_EXIT 1000
 
-/* See whether the program is fit, then let workers and archive end, then the loop. 0: who asked is
- * told by control_answer_upgrade(). -errno with *ret_why: nothing has happened. */
-int upgrade_begin(struct supervisor *supervisor, const char **ret_why);
+struct upgrade {
+    const struct program *program;
+    struct channels *channels;
+    struct rehearsal rehearsal;
+    struct timer deadline;
+    rehearsal_done answer; /* whoever waits for it: it begins now, or why not */
+    void *data;
+};
 
-/* Something has changed: is everybody gone? */
-void upgrade_progress(struct supervisor *supervisor);
+void upgrade_init(struct upgrade *upgrade, const struct program *program,
+                  struct channels *channels);
+
+/* See whether the program is fit, then let workers and archive end, then the loop. 0:
+ * upgrade->answer follows. -errno with *ret_why: nothing has happened. */
+int upgrade_begin(struct upgrade *upgrade, const char **ret_why);
+
+/* Something has changed while the phase is PHASE_PARKS: is everybody gone? */
+void upgrade_progress(struct upgrade *upgrade);
+
+/* There will be none: what was begun is forgotten. */
+void upgrade_cancel(struct upgrade *upgrade);
 
 /* Execute the program with the hold as its inheritance. Returns only if that failed. */
-void upgrade_execute(struct supervisor *supervisor);
+void upgrade_execute(const struct upgrade *upgrade);
 
 #endif

@@ -1,32 +1,65 @@
 /* SPDX-License-Identifier: MIT */
-/* The supervisor's side of the archive process: requests that outlive one archive, and its answers
- * handed to channels. Every request is idempotent: after the archive's death it is simply asked
- * again. */
+/* The supervisor's side of the archive process: requests that outlive one archive. It knows the
+ * names of channels, not channels; answers go to its owner. Every request is idempotent: after the
+ * archive's death it is simply asked again. */
 #ifndef HOLDFAST_SUPERVISOR_ARCHIVE_ARCHIVE_CLIENT_H
 #define HOLDFAST_SUPERVISOR_ARCHIVE_ARCHIVE_CLIENT_H
 
-#include "supervisor/supervisor.h"
+#include "common/channel_spec.h"
+#include "common/message.h"
+#include "supervisor/child/spares.h"
+
+struct seal_request;
+
+struct archive_owner {
+    /* RECOVERED or SEGMENT, for the channel that the message names. Takes the fds it wants. */
+    void (*answer)(void *data, const char *channel, struct message *message);
+    /* A SEAL was answered; sealed: there is a finished segment now. */
+    void (*sealed)(void *data, const char *channel, bool sealed);
+    /* A new archive runs: whatever else was asked of the one before is asked again. */
+    void (*back)(void *data);
+    void (*ended)(void *data);
+    void *data;
+};
+
+struct archive_client {
+    sd_event *event;
+    struct spares *spares;
+    const struct settings *settings;
+    struct archive_owner owner;
+    struct child *child; /* NULL while none runs */
+    struct restart restart;
+    struct timer timer;
+    struct seal_request *seals; /* asked for and not answered */
+    size_t seal_count;
+    bool told_to_stop;
+    bool left_unsealed; /* a segment could not be sealed: the next start recovers it */
+};
+
+void archive_client_init(struct archive_client *client, sd_event *event, struct spares *spares,
+                         const struct settings *settings, const struct archive_owner *owner);
 
 /* Start the archive; again after its death, by the restart policy. */
-void archive_client_start(struct supervisor *supervisor);
-void archive_client_handle(struct child *archive, struct message *message);
-void archive_client_ended(struct child *archive, const siginfo_t *end);
+void archive_client_start(struct archive_client *client);
 
-/* 0, or -errno: not asked; channels ask again when told that an archive is there
- * (channel_log_archive_back). */
-int archive_client_recover(struct channel *channel);
-int archive_client_open_segment(struct channel *channel);
-int archive_client_begin(struct channel *channel, const char *from, const char *to);
-void archive_client_expire(struct channel *channel);
+/* 0, or -errno: not asked; owners ask again when an archive is back. keep and keep_next: segments
+ * that are in use, NULL for none. */
+int archive_client_recover(struct archive_client *client, const char *channel,
+                           const struct segment_grant *keep, const struct segment_grant *keep_next);
+int archive_client_open_segment(struct archive_client *client, const char *channel, uint64_t size);
+int archive_client_begin(struct archive_client *client, const char *channel, const char *from,
+                         const char *to);
+/* Only asked when there is something to expire by, and the archive is not behind. */
+void archive_client_expire(struct archive_client *client, const char *channel,
+                           const struct record_spec *record);
 
 /* Seal a segment, now or when there is an archive again. began_as: the name it had before
- * BEGIN_SEGMENT ("" = it was not begun). Frees the caller of it for good: the answer is only
- * logged. */
-void archive_client_seal(struct channel *channel, const struct segment_grant *grant,
-                         const char *began_as, uint64_t length);
+ * BEGIN_SEGMENT ("" = it was not begun). Frees the caller of it for good. */
+void archive_client_seal(struct archive_client *client, const char *channel,
+                         const struct segment_grant *grant, const char *began_as, uint64_t length);
 
 /* Everything is sealed: let it end. */
-void archive_client_stop(struct supervisor *supervisor);
-void archive_client_free(struct supervisor *supervisor);
+void archive_client_stop(struct archive_client *client);
+void archive_client_free(struct archive_client *client);
 
 #endif

@@ -1,33 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /* A channel's state machine: a state x event table of actions, and one change_state() that does
- * what entering a state means. Fed by operators (verbs), the worker (channel_worker.c), the archive
- * (channel_log.c) and its own timer. Must never block, and must never leave a worker behind:
- * outside STARTING, RUNNING and STOPPING there is none. */
-#include "supervisor/channel/channel.h"
+ * what entering a state means. Fed by operators (channel_verbs.c), by the worker and the archive,
+ * whose messages are understood here, and by its own timer. Must never block, and must never leave
+ * a worker behind: outside STARTING, RUNNING and STOPPING there is none. */
+#include "supervisor/channel/channel_machine.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "common/fd.h"
 #include "common/log.h"
-#include "common/units.h"
-#include "supervisor/channel/channel_restore.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/channel/channel_deaths.h"
+#include "supervisor/channel/channel_ledger.h"
+#include "supervisor/channel/channel_lend.h"
+#include "supervisor/channel/channel_recording.h"
+#include "supervisor/channel/channel_ring.h"
+#include "supervisor/hold/hold_sockets.h"
+#include "supervisor/system/process.h"
 
-#define LOG_DEADLINE_NS   (5 * NS_PER_S) /* then the relay starts without its log */
-#define READY_DEADLINE_NS (5 * NS_PER_S)
+#define RECORDING_DEADLINE_NS (5 * NS_PER_S) /* then the relay starts without its log */
+#define READY_DEADLINE_NS     (5 * NS_PER_S)
 /* For what is still to be written; within the shutdown's deadline */
-#define STOP_DEADLINE_NS (8 * NS_PER_S)
-#define DRAINS_MAX       2
+#define WORKER_STOP_DEADLINE_NS (8 * NS_PER_S)
+#define DRAINS_MAX              2
 
-const char *const channel_state_names[CHANNEL_STATE_COUNT] = {
-    "DOWN", "OPENING", "STARTING", "RUNNING", "STOPPING", "BACKOFF", "FAILED", "STOPPED"};
 static const char *const event_names[CHANNEL_EVENT_COUNT] = {
     "START", "OPENED", "OPEN_FAILED", "READY", "DIED", "TIMER", "STOP", "RESTART", "RESET"};
 
 static void change_state(struct channel *channel, enum channel_state to, const char *cause);
+static void worker_message(struct child *child, struct message *message);
+static void worker_ended(struct child *child, const siginfo_t *end);
 
 /* ---- actions ---- */
 
@@ -40,23 +43,22 @@ static void ignore(struct channel *channel, const char *cause)
 static void impossible(struct channel *channel, const char *cause)
 {
     log_error("channel %s: an event that can't happen in %s (%s): ignored; please report it",
-              channel->spec->name, channel_state_names[channel->state], cause);
+              channel->spec->name, channel_state_names[channel->life.state], cause);
 }
 
 /* A new beginning: what was before doesn't count. */
 static void begin(struct channel *channel, const char *cause)
 {
-    channel->wanted = true;
-    channel->deaths_in_a_row = 0;
-    channel->open_failures = 0;
-    channel->drains = 0;
+    channel->life.wanted = true;
+    channel->life.worker.deaths_in_a_row = 0;
+    channel->life.opening.deaths_in_a_row = 0;
+    channel->life.drains = 0;
     change_state(channel, CHANNEL_OPENING, cause);
 }
 
-static void wait_before_start(struct channel *channel, const struct restart_decision *decision,
-                              const char *cause)
+static void wait_before_start(struct channel *channel, uint64_t delay_ns, const char *cause)
 {
-    channel->next_start = monotonic_add(monotonic_now(), decision->delay_ns);
+    channel->life.next_start = monotonic_add(monotonic_now(), delay_ns);
     change_state(channel, CHANNEL_BACKOFF, cause);
 }
 
@@ -64,29 +66,21 @@ static void wait_before_start(struct channel *channel, const struct restart_deci
  */
 static void retry_opening(struct channel *channel, const char *cause)
 {
-    struct restart_limits limits = channel->supervisor->settings->restart;
-    limits.give_up_after = 0;
-    struct restart_history history = {.deaths_in_a_row = channel->open_failures};
-    struct restart_decision decision =
-        restart_policy_decide(&limits, &history, monotonic_now(), supervisor_random());
-    channel->open_failures = decision.deaths_in_a_row;
-    wait_before_start(channel, &decision, cause);
+    uint64_t delay = restart_delay(&channel->life.opening, &channel->host->settings->restart);
+    wait_before_start(channel, delay, cause);
 }
 
 static void launch(struct channel *channel, const char *cause)
 {
     char why[256];
-    if (channel->supervisor->upgrading) { /* the supervisor after this one starts it */
-        if (channel->state != CHANNEL_OPENING)
+    if (channel->host->phase == PHASE_PARKS) { /* the supervisor after this one starts it */
+        if (channel->life.state != CHANNEL_OPENING)
             change_state(channel, CHANNEL_OPENING, cause);
         return;
     }
-    if (channel->hold.ring < 0) {
-        if (hold_make_ring(&channel->hold, channel->spec, channel->seq_end, why, sizeof why) < 0) {
-            retry_opening(channel, why);
-            return;
-        }
-        channel->ring_start_seq = channel->seq_end;
+    if (channel_ring_make(channel, why, sizeof why) < 0) {
+        retry_opening(channel, why);
+        return;
     }
     change_state(channel, CHANNEL_STARTING, cause);
 }
@@ -96,35 +90,31 @@ static void launch_without_log(struct channel *channel, const char *cause)
     (void)cause;
     log_warning("channel %s: no log within %llu s%s%s; relaying without it, recording begins when "
                 "the archive answers",
-                channel->spec->name, LOG_DEADLINE_NS / NS_PER_S,
-                channel->log_trouble[0] ? ": " : "", channel->log_trouble);
-    channel->log_waited = true;
+                channel->spec->name, RECORDING_DEADLINE_NS / NS_PER_S,
+                channel->recording.trouble[0] ? ": " : "", channel->recording.trouble);
+    channel->recording.waited = true;
     launch(channel, "started without its log");
 }
 
 static void run(struct channel *channel, const char *cause)
 {
-    channel->open_failures = 0;
-    channel->running_since = monotonic_now();
+    channel->life.opening.deaths_in_a_row = 0;
+    channel->life.worker.running_since = monotonic_now();
     change_state(channel, CHANNEL_RUNNING, cause);
-    if (channel->renumber && channel_log_settled(channel))
-        channel_handle(channel, CHANNEL_EVENT_RESTART, "the log goes on at a later number");
+    if (channel->recording.renumber && channel_recording_settled(channel))
+        channel_machine_handle(channel, CHANNEL_EVENT_RESTART, "the log goes on at a later number");
 }
 
 /* The worker is gone though nobody asked for it. */
 static void start_again(struct channel *channel, const char *cause)
 {
-    if (channel
-            ->ring_refused) { /* nobody's fault; a worker that refuses a fresh one counts as dead */
+    /* Nobody's fault; a worker that refuses a fresh one counts as dead. */
+    if (channel->lent.ring_refused) {
         change_state(channel, CHANNEL_OPENING, cause);
         return;
     }
-    struct restart_history history = {.deaths_in_a_row = channel->deaths_in_a_row,
-                                      .started = channel->running_since};
-    struct restart_decision decision = restart_policy_decide(
-        &channel->supervisor->settings->restart, &history, monotonic_now(), supervisor_random());
-    channel->deaths_in_a_row = decision.deaths_in_a_row;
-    channel->running_since = (monotonic){0};
+    struct restart_decision decision =
+        restart_decide(&channel->life.worker, &channel->host->settings->restart);
     switch (decision.verdict) {
     case RESTART_NOW:
         if (channel->hold.rx >= 0)
@@ -133,7 +123,7 @@ static void start_again(struct channel *channel, const char *cause)
             change_state(channel, CHANNEL_OPENING, cause);
         break;
     case RESTART_LATER:
-        wait_before_start(channel, &decision, cause);
+        wait_before_start(channel, decision.delay_ns, cause);
         break;
     case RESTART_GIVE_UP:
         change_state(channel, CHANNEL_FAILED, cause);
@@ -148,47 +138,47 @@ static void open_again(struct channel *channel, const char *cause)
 
 static void open_afresh(struct channel *channel, const char *cause)
 {
-    channel->deaths_in_a_row = 0;
-    channel->open_failures = 0;
+    channel->life.worker.deaths_in_a_row = 0;
+    channel->life.opening.deaths_in_a_row = 0;
     change_state(channel, CHANNEL_OPENING, cause);
 }
 
 static void forgive(struct channel *channel, const char *cause)
 {
     (void)cause;
-    channel->deaths_in_a_row = 0;
+    channel->life.worker.deaths_in_a_row = 0;
 }
 
 static void kill_late_starter(struct channel *channel, const char *cause)
 {
     (void)cause;
     log_error("channel %s: %s did not become READY within %llu s; killing it", channel->spec->name,
-              child_describe(channel->worker), READY_DEADLINE_NS / NS_PER_S);
-    channel->worker->aborted_for_hang = true;
-    snprintf(channel->worker->hung_thread, sizeof channel->worker->hung_thread, "start");
-    child_kill(channel->worker, SIGKILL);
+              child_describe(channel->lent.worker), READY_DEADLINE_NS / NS_PER_S);
+    channel->hang.aborted = true;
+    snprintf(channel->hang.thread, sizeof channel->hang.thread, "start");
+    child_kill(channel->lent.worker, SIGKILL);
 }
 
 static void kill_late_stopper(struct channel *channel, const char *cause)
 {
     (void)cause;
     log_error("channel %s: %s did not finish within %llu s; killing it", channel->spec->name,
-              child_describe(channel->worker), STOP_DEADLINE_NS / NS_PER_S);
-    channel->drains = DRAINS_MAX;
-    child_kill(channel->worker, SIGKILL);
+              child_describe(channel->lent.worker), WORKER_STOP_DEADLINE_NS / NS_PER_S);
+    channel->life.drains = DRAINS_MAX;
+    child_kill(channel->lent.worker, SIGKILL);
 }
 
 /* ---- stopping ---- */
 
 static void finish_stop(struct channel *channel, const char *cause)
 {
-    channel->restart_wanted = false;
-    channel->renumber = false;
-    channel->ring_refused = false;
-    channel->log_waited = false;
-    channel->restored = false;
-    channel_log_seal_all(channel);
-    channel_retire_ring(channel);
+    channel->life.restart_wanted = false;
+    channel->recording.renumber = false;
+    channel->lent.ring_refused = false;
+    channel->recording.waited = false;
+    channel->recording.restored = false;
+    channel_recording_seal_all(channel);
+    channel_ledger_retire_ring(channel);
     hold_close_sockets(&channel->hold);
     change_state(channel, CHANNEL_STOPPED, cause);
 }
@@ -197,15 +187,16 @@ static void finish_stop(struct channel *channel, const char *cause)
  * chance to. */
 static bool can_drain(const struct channel *channel)
 {
-    return channel->hold.ring >= 0 && !channel->hold.ring_fresh && !channel->ring_refused &&
-           channel->hold.rx >= 0 && channel->drains < DRAINS_MAX && !channel->supervisor->hurried;
+    return channel->hold.ring >= 0 && !channel->hold.ring_fresh && !channel->lent.ring_refused &&
+           channel->hold.rx >= 0 && channel->life.drains < DRAINS_MAX &&
+           channel->host->phase != PHASE_HURRIES;
 }
 
 static void stop_without_worker(struct channel *channel, const char *cause)
 {
-    channel->wanted = false;
-    if (channel->state != CHANNEL_FAILED && can_drain(channel)) {
-        channel->drains++;
+    channel->life.wanted = false;
+    if (channel->life.state != CHANNEL_FAILED && can_drain(channel)) {
+        channel->life.drains++;
         change_state(channel, CHANNEL_STARTING, cause);
         return;
     }
@@ -214,40 +205,40 @@ static void stop_without_worker(struct channel *channel, const char *cause)
 
 static void stop_worker(struct channel *channel, const char *cause)
 {
-    channel->wanted = false;
-    channel->drains = 0;
+    channel->life.wanted = false;
+    channel->life.drains = 0;
     change_state(channel, CHANNEL_STOPPING, cause);
 }
 
 static void restart_worker(struct channel *channel, const char *cause)
 {
-    channel->restart_wanted = true;
+    channel->life.restart_wanted = true;
     change_state(channel, CHANNEL_STOPPING, cause);
 }
 
 static void stay_stopped(struct channel *channel, const char *cause)
 {
     (void)cause;
-    channel->wanted = false;
-    channel->restart_wanted = false;
+    channel->life.wanted = false;
+    channel->life.restart_wanted = false;
 }
 
 static void start_after_stop(struct channel *channel, const char *cause)
 {
     (void)cause;
-    channel->wanted = true;
-    channel->restart_wanted = true;
+    channel->life.wanted = true;
+    channel->life.restart_wanted = true;
 }
 
 static void end_stop(struct channel *channel, const char *cause)
 {
-    if (!channel->bye_said &&
+    if (!channel->lent.bye_received &&
         can_drain(channel)) { /* it died over it: the next one finishes the work */
-        channel->drains++;
+        channel->life.drains++;
         launch(channel, cause);
-    } else if (channel->restart_wanted) {
-        if (channel->stop_seals)
-            channel_log_seal_all(channel);
+    } else if (channel->life.restart_wanted) {
+        if (channel->life.stop_seals)
+            channel_recording_seal_all(channel);
         begin(channel, cause);
     } else {
         finish_stop(channel, cause);
@@ -285,17 +276,18 @@ static const struct transition table[CHANNEL_STATE_COUNT][CHANNEL_EVENT_COUNT] =
 };
 /* clang-format on */
 
-const char *channel_action_name(enum channel_state state, enum channel_event event)
+const char *channel_machine_action(enum channel_state state, enum channel_event event)
 {
     return table[state][event].name;
 }
 
-void channel_handle(struct channel *channel, enum channel_event event, const char *cause)
+void channel_machine_handle(struct channel *channel, enum channel_event event, const char *cause)
 {
     log_debug("channel %s: %s in %s: %s (%s)", channel->spec->name, event_names[event],
-              channel_state_names[channel->state], table[channel->state][event].name, cause);
-    table[channel->state][event].act(channel, cause);
-    handover_changed(channel);
+              channel_state_names[channel->life.state], table[channel->life.state][event].name,
+              cause);
+    table[channel->life.state][event].act(channel, cause);
+    store_follow(&channel->stored);
 }
 
 /* ---- entering a state; what may raise the next event comes last ---- */
@@ -305,73 +297,51 @@ static int on_timer(sd_event_source *source, uint64_t time_us, void *userdata)
     struct channel *channel = userdata;
     (void)source;
     (void)time_us;
-    channel_handle(channel, CHANNEL_EVENT_TIMER, "its time has come");
+    channel_machine_handle(channel, CHANNEL_EVENT_TIMER, "its time has come");
     return 0;
 }
 
 static void arm(struct channel *channel, uint64_t delay_ns)
 {
-    if (supervisor_arm(channel->supervisor, &channel->timer, delay_ns, on_timer, channel) < 0)
+    if (timer_arm(&channel->life.timer, channel->host->event, delay_ns, on_timer, channel) < 0)
         log_error("channel %s: no memory for a timer", channel->spec->name);
 }
 
-/* A ring that was refused, or whose numbers the log has overtaken, makes room for a fresh one. The
- * latter only after an orderly end: a successor must first save what a dead worker had in flight.
- */
-static void replace_ring(struct channel *channel)
+static const char *opened(const struct channel *channel)
 {
-    if (channel->ring_refused) {
-        channel_log_seal_all(channel);
-        channel_retire_ring(channel);
-        channel->ring_refused = false;
-        channel->renumber = false;
-        channel->restored = false;
-        channel->log_recovered =
-            false; /* the archive tells which numbers are in the log, nobody else can */
-    } else if (channel->renumber && channel->bye_said) {
-        uint64_t given = channel->seq_end;
-        channel_retire_ring(channel);
-        given = (channel->seq_end > given ? channel->seq_end : given) - channel->ring_start_seq;
-        if (channel->log_next_seq > channel->ring_start_seq)
-            channel->seq_end = channel->log_next_seq + given;
-        log_notice("channel %s: %" PRIu64
-                   " datagrams were relayed before the log was recovered and are not in it; "
-                   "numbering goes on at %" PRIu64,
-                   channel->spec->name, given, channel->seq_end);
-        channel->renumber = false;
-    }
+    return channel->recording.state == RECORDING_TROUBLE ? "opened without its log" : "opened";
 }
 
 static void enter_opening(struct channel *channel)
 {
     char why[320];
-    channel->restart_wanted = false;
-    if (channel->supervisor->upgrading)
+    channel->life.restart_wanted = false;
+    if (channel->host->phase == PHASE_PARKS)
         return;
-    replace_ring(channel);
-    if (hold_open_sockets(&channel->hold, channel->spec, why, sizeof why) < 0) {
-        channel_handle(channel, CHANNEL_EVENT_OPEN_FAILED, why);
+    channel_ring_replace(channel);
+    if (hold_sockets_open(&channel->hold, channel->spec, why, sizeof why) < 0) {
+        channel_machine_handle(channel, CHANNEL_EVENT_OPEN_FAILED, why);
         return;
     }
-    channel_log_begin(channel);
-    if (channel->state != CHANNEL_OPENING)
-        return; /* an answer that was a failure at once has moved it on */
-    if (channel_log_settled(channel) || channel->log_waited)
-        channel_handle(channel, CHANNEL_EVENT_OPENED, "opened");
+    channel_recording_begin(channel);
+    if (channel_recording_settled(channel) || channel->recording.waited)
+        channel_machine_handle(channel, CHANNEL_EVENT_OPENED, opened(channel));
     else
-        arm(channel, LOG_DEADLINE_NS);
+        arm(channel, RECORDING_DEADLINE_NS);
 }
 
 static void enter_starting(struct channel *channel)
 {
+    const struct child_owner worker = {
+        .role = "worker", .message = worker_message, .ended = worker_ended, .data = channel};
     char why[256];
-    if (channel->wanted)
-        channel->restart_wanted = false;
-    if (channel_assign(channel, why, sizeof why) < 0) {
+    if (channel->life.wanted)
+        channel->life.restart_wanted = false;
+    if (channel_lend(channel, &worker, why, sizeof why) < 0) {
         log_error("channel %s: %s", channel->spec->name, why);
-        if (!channel->worker)
-            channel_handle(channel, CHANNEL_EVENT_DIED, why);
-    } else if (!channel->wanted) {
+        if (!channel->lent.worker)
+            channel_machine_handle(channel, CHANNEL_EVENT_DIED, why);
+    } else if (!channel->life.wanted) {
         change_state(channel, CHANNEL_STOPPING, "to drain what is left");
     } else {
         arm(channel, READY_DEADLINE_NS);
@@ -380,53 +350,36 @@ static void enter_starting(struct channel *channel)
 
 static void enter_stopping(struct channel *channel)
 {
-    struct message_stop stop = {.seal = channel->restart_wanted ? 0 : 1};
-    channel->stop_seals = stop.seal;
-    int error = child_send(channel->worker, MESSAGE_STOP, &stop, sizeof stop, NULL, 0);
+    struct message_stop stop = {.seal = channel->life.restart_wanted ? 0 : 1};
+    channel->life.stop_seals = stop.seal;
+    int error = child_send(channel->lent.worker, MESSAGE_STOP, &stop, sizeof stop, NULL, 0);
     if (error < 0 && error != -EPIPE)
-        child_kill(channel->worker, SIGTERM);
-    arm(channel, STOP_DEADLINE_NS);
+        child_kill(channel->lent.worker, SIGTERM);
+    arm(channel, WORKER_STOP_DEADLINE_NS);
 }
 
 static void enter_backoff(struct channel *channel)
 {
-    arm(channel, monotonic_since(channel->next_start, monotonic_now()));
-}
-
-static void log_change(const struct channel *channel, enum channel_state from)
-{
-    enum log_level level = channel->state == CHANNEL_FAILED    ? LOG_LEVEL_ERROR
-                           : channel->state == CHANNEL_BACKOFF ? LOG_LEVEL_WARNING
-                                                               : LOG_LEVEL_INFO;
-    char after[160] = "", delay[32];
-    units_human_duration(monotonic_since(channel->next_start, monotonic_now()), delay,
-                         sizeof delay);
-    if (channel->state == CHANNEL_BACKOFF)
-        snprintf(after, sizeof after, "; next start in %s", delay);
-    else if (channel->state == CHANNEL_FAILED)
-        snprintf(after, sizeof after, "; gave up: `holdfastctl reset-failed %s` tries again",
-                 channel->spec->name);
-    log_line(level, "channel %s: %s -> %s: %s%s", channel->spec->name, channel_state_names[from],
-             channel_state_names[channel->state], channel->state_cause, after);
+    arm(channel, monotonic_since(channel->life.next_start, monotonic_now()));
 }
 
 static void change_state(struct channel *channel, enum channel_state to, const char *cause)
 {
-    struct supervisor *supervisor = channel->supervisor;
-    enum channel_state from = channel->state;
+    struct channel_host *host = channel->host;
+    enum channel_state from = channel->life.state;
 
-    snprintf(channel->state_cause, sizeof channel->state_cause, "%s", cause);
-    channel->timer = sd_event_source_disable_unref(channel->timer);
-    channel->state = to;
-    channel->state_since = monotonic_now();
-    supervisor->state_counts[from]--;
-    supervisor->state_counts[to]++;
-    log_change(channel, from);
-    if (!channel->reported && (to == CHANNEL_RUNNING || to >= CHANNEL_BACKOFF)) {
-        channel->reported = true;
-        supervisor->unreported--;
+    snprintf(channel->life.cause, sizeof channel->life.cause, "%s", cause);
+    timer_disarm(&channel->life.timer);
+    channel->life.state = to;
+    channel->life.since = monotonic_now();
+    host->counts.in_state[from]--;
+    host->counts.in_state[to]++;
+    channel_log_change(channel, from);
+    if (!channel->life.reported && (to == CHANNEL_RUNNING || to >= CHANNEL_BACKOFF)) {
+        channel->life.reported = true;
+        host->counts.unreported--;
     }
-    supervisor_changed(supervisor);
+    host->changed(host->data);
     switch (to) {
     case CHANNEL_OPENING:
         enter_opening(channel);
@@ -445,37 +398,98 @@ static void change_state(struct channel *channel, enum channel_state to, const c
     }
 }
 
-/* ---- making one ---- */
+/* ---- what others say, as events ---- */
 
-int channel_new(struct supervisor *supervisor, struct channel_spec *spec, struct channel **ret)
+/* An answer may settle the recording: OPENING waits for that, and a worker whose numbers the log
+ * has overtaken gives way. */
+void channel_machine_archive_answered(struct channel *channel, struct message *message)
 {
-    struct channel *channel = calloc(1, sizeof *channel);
-    if (!channel)
-        return -ENOMEM;
-    channel->supervisor = supervisor;
-    channel->spec = spec;
-    channel->wanted = true;
-    channel->state_since = monotonic_now();
-    int error = hold_init(&channel->hold, spec);
-    if (error < 0) {
-        free(channel);
-        return error;
+    bool settled_before = channel_recording_settled(channel);
+    channel_recording_answer(channel, message);
+    if (!settled_before && channel_recording_settled(channel)) {
+        if (channel->life.state == CHANNEL_OPENING)
+            channel_machine_handle(channel, CHANNEL_EVENT_OPENED, opened(channel));
+        else if (channel_recording_restarts_worker(channel))
+            channel_machine_handle(channel, CHANNEL_EVENT_RESTART,
+                                   "the log goes on at a later number");
     }
-    supervisor->state_counts[CHANNEL_DOWN]++;
-    supervisor->unreported++;
-    *ret = channel;
-    return 0;
+    store_follow(&channel->stored);
 }
 
-void channel_free(struct channel *channel)
+static void worker_ready(struct channel *channel, const struct message_ready *ready)
 {
-    if (!channel)
+    struct child *worker = channel->lent.worker;
+    char cause[200];
+
+    if (channel->life.state == CHANNEL_STOPPING)
         return;
-    child_free(channel->worker);
-    sd_event_source_disable_unref(channel->timer);
-    sd_event_source_disable_unref(channel->log_timer);
-    obituary_list_free(&channel->obituaries);
-    free(channel->stored);
-    hold_close(&channel->hold);
-    free(channel);
+    if (channel->life.state != CHANNEL_STARTING) {
+        child_violated(worker, "READY twice");
+        return;
+    }
+    if (ready->ring_refused) {
+        if (channel->lent.ring_was_fresh) {
+            child_violated(worker, "it refused a fresh ring");
+            return;
+        }
+        log_error("channel %s: %s can't trust the ring: %s; a fresh one is made",
+                  channel->spec->name, child_describe(worker), ready->reason);
+        channel->lent.ring_refused = true;
+        child_kill(worker, SIGKILL);
+        return;
+    }
+    snprintf(channel->lent.ring_reason, sizeof channel->lent.ring_reason, "%s", ready->reason);
+    snprintf(cause, sizeof cause, "%s is ready", child_describe(worker));
+    if (channel->takeover.cause != DEATH_NONE)
+        channel_deaths_note_takeover(channel, ready);
+    channel->takeover.cause = DEATH_NONE;
+    channel_machine_handle(channel, CHANNEL_EVENT_READY, cause);
+}
+
+static void worker_message(struct child *child, struct message *message)
+{
+    struct channel *channel = child->owner.data;
+    switch (message->header.type) {
+    case MESSAGE_READY:
+        worker_ready(channel, message->ready);
+        break;
+    case MESSAGE_SEGMENT_WANTED:
+        channel_recording_wanted(channel);
+        break;
+    case MESSAGE_SEGMENT_DONE:
+        channel_recording_begun(channel, message->segment_done);
+        break;
+    case MESSAGE_LOG_FAILED:
+        channel_recording_failed(channel, message->log_failed);
+        break;
+    case MESSAGE_BYE:
+        channel->lent.bye_received = true;
+        channel->lent.bye = *message->bye;
+        break;
+    default:
+        child_violated(child, "a message that is not a worker's to send");
+        break;
+    }
+}
+
+/* It was waited for: ledger and obituary, then the event DIED. */
+static void worker_ended(struct child *child, const siginfo_t *end)
+{
+    struct channel *channel = child->owner.data;
+    char how[64], cause[200];
+
+    process_describe_end(end, how, sizeof how);
+    snprintf(cause, sizeof cause, "%s %s", child_describe(child), how);
+    channel_ledger_look(channel);
+    channel_deaths_complete(channel);
+    if (channel->lent.bye_received && channel->life.state != CHANNEL_STOPPING) {
+        log_error("channel %s: %s gave up its socket; a new one is opened", channel->spec->name,
+                  child_describe(child));
+        fd_close(&channel->hold.rx);
+    }
+    const struct obituary *obituary = channel_deaths_note(channel, end);
+    channel->lent.worker = NULL;
+    channel_machine_handle(channel, CHANNEL_EVENT_DIED, cause);
+    if (obituary) /* the successor first: datagrams wait for it */
+        obituary_log(channel->spec->name, obituary);
 }

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Stores each channel's descriptors with the service manager and takes them back after this
- * process's own death. The store follows the hold: after a change, places that differ are removed
- * and stored anew. Called by the state machine and channel_log.c after whatever they did. Must
- * never trust a restored descriptor by its name alone, and must give a channel either a ring and
- * log that fit together or none. */
+/* Gives channels back what a supervisor before this one held: descriptors from the service manager
+ * or from an upgrade, and what the ring and the segment files tell about themselves. Called once,
+ * before anything starts. Must never trust a restored descriptor by its name alone, and must give a
+ * channel either a ring and segments that fit together or none. */
 #include "supervisor/channel/channel_restore.h"
 
 #include <errno.h>
@@ -20,146 +19,7 @@
 #include "common/claim.h"
 #include "common/fd.h"
 #include "common/log.h"
-#include "supervisor/status_line.h"
-
-#define STORE_RETRY_NS (20 * NS_PER_MS)
-/* The manager gives all names back in one environment variable, which may hold 128 KiB (execve(2)):
- * with more of them, no supervisor could be started again. */
-#define STORE_NAMES_MAX 120000
-#define LAST_RETRIES    5 /* so often an orderly end waits for a manager that is busy */
-
-/* ---- storing ---- */
-
-/* What is behind a descriptor: numbers are used again, inodes that are open are not. Segments are
- * known by their grant, because asking a file system could block. */
-static uint64_t identity_of(const struct channel *channel, const char *name, int fd)
-{
-    struct stat about;
-    if (fd < 0)
-        return 0;
-    if (strcmp(name, "log") == 0)
-        return channel->hold.log_grant.id;
-    if (strcmp(name, "next") == 0)
-        return channel->hold.next_grant.id;
-    return fstat(fd, &about) == 0 ? about.st_ino : 0;
-}
-
-static int remove_stored(const char *channel, const char *name)
-{
-    char text[128];
-    snprintf(text, sizeof text, "FDSTOREREMOVE=1\nFDNAME=%s.%s", channel, name);
-    return notify_send(text, -1);
-}
-
-/* FDPOLL=0: the manager must not throw a descriptor out because it reports an error, as sockets do
- * at times. */
-static int store(const char *channel, const char *name, int fd)
-{
-    char text[128];
-    snprintf(text, sizeof text, "FDSTORE=1\nFDPOLL=0\nFDNAME=%s.%s", channel, name);
-    return notify_send(text, fd);
-}
-
-static int update_place(struct channel *channel, uint32_t place)
-{
-    char name[HOLD_NAME_SIZE];
-    int fd = hold_place(&channel->hold, place, name);
-    uint64_t identity = identity_of(channel, name, fd);
-    int error = 0;
-
-    if (channel->stored[place] == identity)
-        return 0;
-    if (channel->stored[place]) {
-        error = remove_stored(channel->spec->name, name);
-        if (error < 0)
-            return error;
-        channel->stored[place] = 0;
-    }
-    if (identity) {
-        error = store(channel->spec->name, name, fd);
-        if (error < 0)
-            return error;
-        channel->stored[place] = identity;
-    }
-    return 0;
-}
-
-static size_t names_length(const struct channel *channel)
-{
-    size_t length = 0;
-    for (uint32_t place = 0; place < hold_place_count(&channel->hold); place++) {
-        char name[HOLD_NAME_SIZE];
-        hold_place(&channel->hold, place, name);
-        length += strlen(channel->spec->name) + strlen(name) + 2;
-    }
-    return length;
-}
-
-/* Once for each channel: is there room in the store for what it holds? */
-static bool has_room(struct channel *channel)
-{
-    struct supervisor *supervisor = channel->supervisor;
-    if (channel->stored || channel->not_stored)
-        return channel->stored;
-    size_t length = names_length(channel);
-    if (supervisor->store_length + length > STORE_NAMES_MAX) {
-        if (supervisor->store_length <= STORE_NAMES_MAX)
-            log_warning("channel %s and all that come after it: the service manager can't keep the "
-                        "descriptors of so "
-                        "many channels; if this supervisor dies, what waits in their sockets and "
-                        "rings is lost",
-                        channel->spec->name);
-        supervisor->store_length = STORE_NAMES_MAX + 1;
-        channel->not_stored = true;
-        return false;
-    }
-    channel->stored = calloc(hold_place_count(&channel->hold), sizeof *channel->stored);
-    if (channel->stored)
-        supervisor->store_length += length;
-    return channel->stored;
-}
-
-static int on_retry(sd_event_source *source, uint64_t time_us, void *userdata)
-{
-    struct supervisor *supervisor = userdata;
-    (void)source;
-    (void)time_us;
-    supervisor->store_behind = false;
-    for (size_t i = 0; i < supervisor->channel_count && !supervisor->store_behind; i++)
-        if (supervisor->channels[i]->store_behind)
-            handover_changed(supervisor->channels[i]);
-    if (supervisor->stopping &&
-        (!supervisor->store_behind || ++supervisor->store_patience >= LAST_RETRIES)) {
-        supervisor->store_behind =
-            false; /* what stays in the store is found to be of no use at the next start */
-        supervisor_changed(supervisor);
-    }
-    return 0;
-}
-
-void handover_changed(struct channel *channel)
-{
-    uint32_t count = hold_place_count(&channel->hold);
-    if (!getenv("NOTIFY_SOCKET") || !has_room(channel))
-        return;
-    channel->store_behind = false;
-    for (uint32_t place = 0; place < count; place++) {
-        int error = update_place(channel, place);
-        if (error == -EAGAIN) {
-            channel->store_behind = channel->supervisor->store_behind = true;
-            supervisor_arm(channel->supervisor, &channel->supervisor->store_timer, STORE_RETRY_NS,
-                           on_retry, channel->supervisor);
-            return;
-        }
-    }
-}
-
-void handover_free(struct supervisor *supervisor)
-{
-    supervisor->store_timer = sd_event_source_disable_unref(supervisor->store_timer);
-}
-
-/* ---- restoring ---- */
+#include "supervisor/hold/hold_adopt.h"
 
 /* The name under which the archive knows the file; the kernel tells it without asking a disk. */
 static bool read_segment_name(int fd, const char *channel, char ret_name[SEGMENT_NAME_SIZE])
@@ -236,14 +96,16 @@ static void restore_segments(struct channel *channel)
 {
     struct hold *hold = &channel->hold;
     bool begun;
-    if (hold->log >= 0 && !restore_grant(channel, hold->log, &hold->log_grant, &channel->log_begun))
-        let_go(channel, "segment", &hold->log);
+    if (hold->segment >= 0 &&
+        !restore_grant(channel, hold->segment, &hold->segment_grant, &channel->recording.begun))
+        let_go(channel, "segment", &hold->segment);
     if (hold->next >= 0 && !restore_grant(channel, hold->next, &hold->next_grant, &begun))
         let_go(channel, "next segment", &hold->next);
-    if (hold->log >= 0 && hold->next >= 0 && hold->log_grant.id == hold->next_grant.id)
+    if (hold->segment >= 0 && hold->next >= 0 && hold->segment_grant.id == hold->next_grant.id)
         fd_close(&hold->next); /* it had just become the current one */
-    if (channel->log_begun)
-        snprintf(channel->log_began_as, sizeof channel->log_began_as, "%s", hold->log_grant.name);
+    if (channel->recording.begun)
+        snprintf(channel->recording.began_as, sizeof channel->recording.began_as, "%s",
+                 hold->segment_grant.name);
 }
 
 static void restore_ring(struct channel *channel)
@@ -259,21 +121,22 @@ static void restore_ring(struct channel *channel)
         log_error("channel %s: the ring of the supervisor before can't be trusted: %s; a fresh one "
                   "is made",
                   channel->spec->name, what);
-        channel->ring_refused = true;
+        channel->lent.ring_refused = true;
         return;
     }
-    channel->ring_start_seq = hold->page->start_seq;
-    channel->seq_end = atomic_load_explicit(&hold->page->published, memory_order_relaxed);
-    channel->restored = channel_page_read_commit(hold->page, &commit) && commit.recorded > 0;
-    channel->last_death_cause = getenv(UPGRADE_VARIABLE) ? DEATH_NONE : DEATH_KILLED;
+    channel->ledger.ring_start_seq = hold->page->start_seq;
+    channel->ledger.seq_end = atomic_load_explicit(&hold->page->published, memory_order_relaxed);
+    channel->recording.restored =
+        channel_page_read_commit(hold->page, &commit) && commit.recorded > 0;
+    channel->takeover.cause = getenv(CHANNEL_RESTORE_VARIABLE) ? DEATH_NONE : DEATH_KILLED;
     uint64_t generation = atomic_load_explicit(&hold->page->generation, memory_order_relaxed);
-    if (generation > channel->supervisor->next_generation && generation < UINT32_MAX)
-        channel->supervisor->next_generation = generation;
+    if (generation > channel->host->spares->last_generation && generation < UINT32_MAX)
+        channel->host->spares->last_generation = generation;
     log_notice("channel %s: goes on with the ring of the supervisor before, at datagram %llu",
-               channel->spec->name, (unsigned long long)channel->seq_end);
+               channel->spec->name, (unsigned long long)channel->ledger.seq_end);
 }
 
-static bool restore_fd(struct supervisor *supervisor, const char *full_name, int fd)
+static bool restore_fd(const struct channels *channels, const char *full_name, int fd)
 {
     char channel_name[CHANNEL_NAME_SIZE];
     const char *dot = strchr(full_name, '.'); /* channel names have none */
@@ -281,8 +144,8 @@ static bool restore_fd(struct supervisor *supervisor, const char *full_name, int
         return false;
     memcpy(channel_name, full_name, (size_t)(dot - full_name));
     channel_name[dot - full_name] = '\0';
-    struct channel *channel = supervisor_find_channel(supervisor, channel_name);
-    return channel && hold_adopt_fd(&channel->hold, channel->spec, dot + 1, fd) == 0;
+    struct channel *channel = channels_find(channels, channel_name);
+    return channel && hold_adopt(&channel->hold, channel->spec, dot + 1, fd) == 0;
 }
 
 /* A ring that is not continued may still have a worker of the supervisor before, which would go on
@@ -296,29 +159,8 @@ static void evict_worker(const char *full_name, int fd)
                     (int)holder, full_name);
 }
 
-/* What the manager keeps under names that are not used again. */
-static void forget(const char *full_name)
-{
-    char text[160];
-    snprintf(text, sizeof text, "FDSTOREREMOVE=1\nFDNAME=%s", full_name);
-    if (strlen(full_name) < 100 && notify_send(text, -1) == -EAGAIN)
-        log_debug("the service manager is busy: it keeps %s", full_name);
-}
-
-/* Whatever comes of it: what the manager keeps at these places is replaced by the next
- * handover_changed(). */
-static void note_stored(struct channel *channel)
-{
-    bool room = has_room(channel);
-    for (uint32_t place = 0; room && place < hold_place_count(&channel->hold); place++) {
-        char name[HOLD_NAME_SIZE];
-        if (hold_place(&channel->hold, place, name) >= 0)
-            channel->stored[place] = UINT64_MAX;
-    }
-}
-
 /* "engine:gps:" */
-static void keep_stopped(struct supervisor *supervisor, const char *names)
+static void keep_stopped(const struct channels *channels, const char *names)
 {
     char name[CHANNEL_NAME_SIZE];
     for (size_t length; names && (length = strcspn(names, ":")) > 0;
@@ -327,13 +169,13 @@ static void keep_stopped(struct supervisor *supervisor, const char *names)
             continue;
         memcpy(name, names, length);
         name[length] = '\0';
-        struct channel *channel = supervisor_find_channel(supervisor, name);
+        struct channel *channel = channels_find(channels, name);
         if (channel)
-            channel->wanted = false;
+            channel->life.wanted = false;
     }
 }
 
-void handover_restore(struct supervisor *supervisor)
+void channel_restore_all(const struct channels *channels)
 {
     char **names = NULL;
     int count = sd_listen_fds_with_names(1, &names);
@@ -341,31 +183,31 @@ void handover_restore(struct supervisor *supervisor)
 
     for (int i = 0; i < count; i++) {
         int fd = SD_LISTEN_FDS_START + i;
-        if (restore_fd(supervisor, names[i], fd)) {
+        if (restore_fd(channels, names[i], fd)) {
             restored++;
         } else {
             log_notice("%s of the supervisor before has no use here: closed", names[i]);
             evict_worker(names[i], fd);
             fd_close(&fd);
-            forget(names[i]);
+            store_forget(names[i]);
         }
     }
     if (count > 0)
         log_notice("restored %d of %d descriptors", restored, count);
-    for (size_t i = 0; i < supervisor->channel_count && restored > 0; i++) {
-        struct channel *channel = supervisor->channels[i];
-        note_stored(channel);
+    for (size_t i = 0; i < channels->count && restored > 0; i++) {
+        struct channel *channel = channels->list[i];
+        store_note_restored(&channel->stored);
         restore_ring(channel);
         restore_segments(channel);
         if (channel->hold.ring < 0 &&
-            channel->hold.log >= 0) { /* a log can't be continued without its ring */
-            fd_close(&channel->hold.log);
+            channel->hold.segment >= 0) { /* a log can't be continued without its ring */
+            fd_close(&channel->hold.segment);
             fd_close(&channel->hold.next);
-            channel->log_begun = false;
+            channel->recording.begun = false;
         }
     }
-    keep_stopped(supervisor, getenv(UPGRADE_VARIABLE));
-    unsetenv(UPGRADE_VARIABLE);
+    keep_stopped(channels, getenv(CHANNEL_RESTORE_VARIABLE));
+    unsetenv(CHANNEL_RESTORE_VARIABLE);
     for (int i = 0; i < count; i++)
         free(names[i]);
     free(names);

@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* The hold outlives the supervisor too: the service manager keeps a duplicate of every descriptor
- * (sd_notify(3), FDSTORE=1) under "<channel>.<place>", and gives them back at the next start
- * (sd_listen_fds_with_names(3)). */
+/* What an earlier supervisor held goes on. */
 #ifndef HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_RESTORE_H
 #define HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_RESTORE_H
 
-#include "supervisor/supervisor.h"
+#include "supervisor/channel/channels.h"
 
-/* Channels are made and not started: give them what an earlier supervisor held. */
-void handover_restore(struct supervisor *supervisor);
+/* Set for a program that is executed by an upgrade: the names of channels that stay stopped, each
+ * followed by ':'. */
+#define CHANNEL_RESTORE_VARIABLE "HOLDFAST_UPGRADE"
 
-/* A channel's hold may have changed: bring the manager's store up to date. Does nothing without a
- * manager. */
-void handover_changed(struct channel *channel);
-
-void handover_free(struct supervisor *supervisor);
+/* Channels are made and not started: give them what an earlier supervisor held
+ * (sd_listen_fds_with_names(3)). */
+void channel_restore_all(const struct channels *channels);
 
 #endif

@@ -2,77 +2,79 @@
 /* What an operator may ask of a channel, as events for its state machine. Called by the control
  * socket's verbs; what is refused is refused with a reason and what to do instead. Asking for what
  * is the case already is no error. */
+#include "supervisor/channel/channel_verbs.h"
+
 #include <errno.h>
 
-#include "supervisor/channel/channel.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_recording.h"
 
 static int refuse_while_stopping(const struct channel *channel, const char **ret_why)
 {
-    if (!channel->supervisor->stopping)
+    if (channel->host->phase < PHASE_STOPS)
         return 0;
     *ret_why = "the supervisor is shutting down";
     return -ESHUTDOWN;
 }
 
-int channel_start(struct channel *channel, const char **ret_why)
+int channel_verb_start(struct channel *channel, const char **ret_why)
 {
     if (refuse_while_stopping(channel, ret_why) < 0)
         return -ESHUTDOWN;
-    channel->wanted = true;
-    channel_handle(channel, CHANNEL_EVENT_START, "an operator started it");
+    channel->life.wanted = true;
+    channel_machine_handle(channel, CHANNEL_EVENT_START, "an operator started it");
     return 0;
 }
 
-int channel_stop(struct channel *channel, const char **ret_why)
+int channel_verb_stop(struct channel *channel, const char **ret_why)
 {
     if (refuse_while_stopping(channel, ret_why) < 0)
         return -ESHUTDOWN;
-    channel_handle(channel, CHANNEL_EVENT_STOP, "an operator stopped it");
+    channel_machine_handle(channel, CHANNEL_EVENT_STOP, "an operator stopped it");
     return 0;
 }
 
-int channel_restart(struct channel *channel, const char **ret_why)
+int channel_verb_restart(struct channel *channel, const char **ret_why)
 {
     if (refuse_while_stopping(channel, ret_why) < 0)
         return -ESHUTDOWN;
-    if (channel->state == CHANNEL_STOPPED ||
-        (channel->state == CHANNEL_STOPPING && !channel->wanted)) {
+    if (channel->life.state == CHANNEL_STOPPED ||
+        (channel->life.state == CHANNEL_STOPPING && !channel->life.wanted)) {
         *ret_why = "it is stopped: start it first";
         return -EINVAL;
     }
-    channel_handle(channel, CHANNEL_EVENT_RESTART, "an operator restarted it");
+    channel_machine_handle(channel, CHANNEL_EVENT_RESTART, "an operator restarted it");
     return 0;
 }
 
-int channel_reset_failed(struct channel *channel, const char **ret_why)
+int channel_verb_reset_failed(struct channel *channel, const char **ret_why)
 {
     if (refuse_while_stopping(channel, ret_why) < 0)
         return -ESHUTDOWN;
-    channel_handle(channel, CHANNEL_EVENT_RESET, "an operator reset its failures");
+    channel_machine_handle(channel, CHANNEL_EVENT_RESET, "an operator reset its failures");
     return 0;
 }
 
-int channel_rotate(struct channel *channel, const char **ret_why)
+int channel_verb_rotate(struct channel *channel, const char **ret_why)
 {
     if (refuse_while_stopping(channel, ret_why) < 0)
         return -ESHUTDOWN;
-    if (channel->log_state == LOG_NONE) {
+    if (channel->recording.state == RECORDING_NONE) {
         *ret_why = "it has no record section: there is no log to rotate";
         return -EINVAL;
     }
-    if (channel->state != CHANNEL_RUNNING) {
+    if (channel->life.state != CHANNEL_RUNNING) {
         *ret_why = "it is not running: start it first, or wait until it runs again";
         return -EAGAIN;
     }
-    if (channel->log_state != LOG_OPEN) {
+    if (channel->recording.state != RECORDING_OPEN) {
         *ret_why = "its log is in trouble (see status): a new segment is asked for anyway";
         return -EAGAIN;
     }
-    if (!channel->log_begun) {
+    if (!channel->recording.begun) {
         *ret_why =
             "nothing has been recorded in its current segment yet: there is nothing to finish";
         return -ENODATA;
     }
-    return channel_log_rotate(channel, ret_why);
+    return channel_recording_rotate(channel, ret_why);
 }

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "supervisor/child/child.h"
 #include "supervisor/system/journal.h"
 
 #define WORK_MAX 65536 /* datagrams; no consumer takes so many in one step */
@@ -22,23 +21,22 @@ static const char *const cause_names[] = {[DEATH_NONE] = "end",
                                           [DEATH_EXIT] = "unexpected exit"};
 
 /* kill(2), tgkill(2) or sigqueue(3) by another process: no fault of the worker's own. */
-static bool was_sent(const struct obituary *obituary, const struct child *child)
+static bool was_sent(const struct obituary *obituary)
 {
     const struct last_words *words = &obituary->words;
     return obituary->has_words && words->signal == obituary->signal && words->code <= 0 &&
-           words->sender != (uint32_t)child->pid;
+           words->sender != (uint32_t)obituary->pid;
 }
 
-static enum death_cause cause_of(const struct obituary *obituary, const struct child *child,
-                                 const siginfo_t *end)
+static enum death_cause cause_of(const struct obituary *obituary, const struct death *death)
 {
-    if (child->aborted_for_hang)
+    if (death->hung_thread)
         return DEATH_HANG;
-    if (end->si_code == CLD_EXITED)
+    if (death->end->si_code == CLD_EXITED)
         return DEATH_EXIT;
-    if (was_sent(obituary, child))
+    if (was_sent(obituary))
         return DEATH_KILLED;
-    switch (end->si_status) {
+    switch (death->end->si_status) {
     case SIGKILL:
     case SIGTERM:
     case SIGINT:
@@ -98,8 +96,9 @@ static void take_work(const struct channel_page *page, struct obituary *obituary
 }
 
 struct obituary *obituary_write(struct obituary_list *list, struct channel_page *page,
-                                const struct child *child, const siginfo_t *end)
+                                const struct death *death)
 {
+    bool exited = death->end->si_code == CLD_EXITED;
     struct obituary **place = &list->entries[list->next % OBITUARIES_KEPT];
     struct obituary *obituary = calloc(1, sizeof *obituary);
     if (!obituary)
@@ -108,19 +107,20 @@ struct obituary *obituary_write(struct obituary_list *list, struct channel_page 
     *place = obituary;
     list->next++;
 
-    obituary->generation = child->generation;
-    obituary->pid = child->pid;
+    obituary->generation = death->generation;
+    obituary->pid = death->pid;
     obituary->time_ns = realtime_now_ns();
     obituary->seen = monotonic_now();
-    obituary->lived_ns = monotonic_since(obituary->seen, child->assigned);
-    obituary->exit_status = end->si_code == CLD_EXITED ? end->si_status : -1;
-    obituary->signal = end->si_code == CLD_EXITED ? 0 : end->si_status;
-    memcpy(obituary->hung_thread, child->hung_thread, sizeof obituary->hung_thread);
+    obituary->lived_ns = monotonic_since(obituary->seen, death->assigned);
+    obituary->exit_status = exited ? death->end->si_status : -1;
+    obituary->signal = exited ? 0 : death->end->si_status;
+    if (death->hung_thread)
+        snprintf(obituary->hung_thread, sizeof obituary->hung_thread, "%s", death->hung_thread);
     if (page) {
-        obituary->has_words = take_words(page, child->generation, &obituary->words);
+        obituary->has_words = take_words(page, death->generation, &obituary->words);
         take_work(page, obituary);
     }
-    obituary->cause = cause_of(obituary, child, end);
+    obituary->cause = cause_of(obituary, death);
     return obituary;
 }
 

@@ -40,12 +40,19 @@ struct obituary_list {
     uint64_t next;
 };
 
-struct child;
+/* A worker that was waited for. */
+struct death {
+    uint64_t generation;
+    pid_t pid;
+    monotonic assigned;
+    const char *hung_thread; /* NULL unless it was ended because this thread hung */
+    const siginfo_t *end;
+};
 
-/* Write the obituary of a child that was waited for; page is its ring's (NULL when there is none)
- * and its last words are taken out of it. The list owns it. NULL when there is no memory. */
+/* Write its obituary; page is its ring's (NULL when there is none) and its last words are taken out
+ * of it. The list owns it. NULL when there is no memory. */
 struct obituary *obituary_write(struct obituary_list *list, struct channel_page *page,
-                                const struct child *child, const siginfo_t *end);
+                                const struct death *death);
 /* The thread it died of; CHANNEL_THREAD_COUNT when that is not known. */
 enum channel_thread obituary_thread(const struct obituary *obituary);
 struct obituary *

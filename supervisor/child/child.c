@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Child processes: spawn, talk, wait. The supervisor's other files own what a child is for
- * (supervisor_child_message, supervisor_child_ended); this one owns its socket, its queue and its
- * pid. Must never block, and never let a descriptor slip into a child that was not meant for it. */
+/* Child processes: spawn, talk, wait. What a child says and its end go to its owner (struct
+ * child_owner). Must never block, and never let a message of one generation reach the owner of
+ * another. */
 #include "supervisor/child/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,12 +15,10 @@
 
 #include "common/fd.h"
 #include "common/log.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/system/process.h"
 
 #define QUEUE_MAX             16384 /* messages; a thousand channels' requests to a slow archive fit */
 #define MESSAGES_PER_DISPATCH 32    /* then the event loop looks after the others */
-
-extern char **environ;
 
 struct queued_message {
     struct queued_message *next;
@@ -36,30 +33,11 @@ struct queued_message {
 const char *child_describe(const struct child *child)
 {
     static char text[64];
-    switch (child->kind) {
-    case CHILD_SPARE:
-        snprintf(text, sizeof text, "spare %d", (int)child->pid);
-        break;
-    case CHILD_CHANNEL:
-        snprintf(text, sizeof text, "worker %d (generation %llu)", (int)child->pid,
+    int length = snprintf(text, sizeof text, "%s %d", child->owner.role, (int)child->pid);
+    if (child->generation)
+        snprintf(text + length, sizeof text - (size_t)length, " (generation %llu)",
                  (unsigned long long)child->generation);
-        break;
-    case CHILD_ARCHIVE:
-        snprintf(text, sizeof text, "archive %d", (int)child->pid);
-        break;
-    }
     return text;
-}
-
-void child_describe_end(const siginfo_t *end, char *ret_text, size_t size)
-{
-    if (end->si_code == CLD_EXITED) {
-        snprintf(ret_text, size, "exited with status %d", end->si_status);
-        return;
-    }
-    const char *name = sigabbrev_np(end->si_status);
-    snprintf(ret_text, size, "was killed by %s%s%s", name ? "SIG" : "signal ", name ? name : "?",
-             end->si_code == CLD_DUMPED ? " (core dumped)" : "");
 }
 
 /* ---- messages ---- */
@@ -177,8 +155,7 @@ static void receive(struct child *child, int most)
             return;
         }
         if (result <= 0) {
-            stop_listening(
-                child); /* its end follows; health.c ends one that stays without listening */
+            stop_listening(child); /* its end follows; its owner ends one that stays silent */
             return;
         }
         if (message.header.generation != child->generation)
@@ -186,7 +163,7 @@ static void receive(struct child *child, int most)
                       message_name(message.header.type),
                       (unsigned long long)message.header.generation);
         else
-            supervisor_child_message(child, &message);
+            child->owner.message(child, &message);
         message_release(&message);
     }
 }
@@ -211,82 +188,39 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *use
     receive(child, 100000);
     child->exit_source =
         sd_event_source_disable_unref(child->exit_source); /* sd-event reaps after this handler */
-    supervisor_child_ended(child, end);
+    child->owner.ended(child, end);
     child_free(child);
     return 0;
 }
 
 /* ---- processes ---- */
 
-/* What systemd told the supervisor is not for its children: they must not speak to it in our name.
- */
-static bool is_private_variable(const char *entry)
+static int spawn_worker(const char *path, int socket, pid_t *ret_pid)
 {
-    static const char *const names[] = {"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=",
-                                        "LISTEN_FDS=",    "LISTEN_PID=",    "LISTEN_FDNAMES="};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strncmp(entry, names[i], strlen(names[i])) == 0)
-            return true;
-    return false;
-}
-
-static char **child_environment(void)
-{
-    size_t count = 0, kept = 0;
-    while (environ[count])
-        count++;
-    char **copy = calloc(count + 1, sizeof *copy);
-    for (size_t i = 0; copy && i < count; i++)
-        if (!is_private_variable(environ[i]))
-            copy[kept++] = environ[i];
-    return copy;
-}
-
-static int spawn_process(const char *path, int socket, pid_t *ret_pid)
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none, all;
     char name[] = "holdfast-worker";
     char *arguments[] = {name, NULL};
-    char **environment = child_environment();
-
+    const struct process_fd fds[] = {{socket, MESSAGE_FD}};
+    char **environment = process_child_environment();
     if (!environment)
         return -ENOMEM;
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
-    /* dup2 clears CLOEXEC, also (POSIX.1-2024, glibc 2.29) when the descriptor is 3 already.
-     * Everything else closes. */
-    int error = posix_spawn_file_actions_adddup2(&actions, socket, MESSAGE_FD);
-    /* A process group of its own: Ctrl-C on a terminal is meant for the supervisor, which stops its
-     * workers in order. */
-    if (!error)
-        error = posix_spawnattr_setflags(
-            &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-    if (!error)
-        error = posix_spawnattr_setsigmask(&attributes, &none);
-    if (!error)
-        error = posix_spawnattr_setsigdefault(&attributes, &all);
-    if (!error)
-        error = posix_spawnattr_setpgroup(&attributes, 0);
-    if (!error)
-        error = posix_spawn(ret_pid, path, &actions, &attributes, arguments, environment);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
+    struct process_plan plan = {.path = path,
+                                .arguments = arguments,
+                                .environment = environment,
+                                .fds = fds,
+                                .fd_count = 1};
+    int error = process_spawn(&plan, ret_pid);
     free(environment);
-    return -error;
+    return error;
 }
 
-int child_spawn(struct supervisor *supervisor, enum child_kind kind, struct child **ret)
+int child_spawn(sd_event *event, const char *path, const struct child_owner *owner,
+                struct child **ret)
 {
     int pair[2] = {-1, -1};
     struct child *child = calloc(1, sizeof *child);
     if (!child)
         return -ENOMEM;
-    child->supervisor = supervisor;
-    child->kind = kind;
+    child->owner = *owner;
     child->socket = -1;
     child->queue_tail = &child->queue;
 
@@ -295,12 +229,12 @@ int child_spawn(struct supervisor *supervisor, enum child_kind kind, struct chil
     if (!error)
         error = fd_set_nonblocking(child->socket);
     if (!error)
-        error = spawn_process(supervisor->worker_path, pair[1], &child->pid);
+        error = spawn_worker(path, pair[1], &child->pid);
     fd_close(&pair[1]);
     if (!error) {
         child->spawned = monotonic_now();
-        error = sd_event_add_child(supervisor->event, &child->exit_source, child->pid, WEXITED,
-                                   on_exit_seen, child);
+        error = sd_event_add_child(event, &child->exit_source, child->pid, WEXITED, on_exit_seen,
+                                   child);
         if (error < 0) { /* nobody would wait for it */
             kill(child->pid, SIGKILL);
             waitpid(child->pid, NULL, WNOHANG);
@@ -308,8 +242,8 @@ int child_spawn(struct supervisor *supervisor, enum child_kind kind, struct chil
         }
     }
     if (error >= 0)
-        error = sd_event_add_io(supervisor->event, &child->socket_source, child->socket, EPOLLIN,
-                                on_socket, child);
+        error =
+            sd_event_add_io(event, &child->socket_source, child->socket, EPOLLIN, on_socket, child);
     if (error < 0) {
         child_free(child);
         return error;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A child process: a spare, a channel's worker or the archive. One of these per process, from spawn
- * to wait. */
+/* A child process, from spawn to wait: its socket, its queue, its pid. What it is for, its owner
+ * knows. */
 #ifndef HOLDFAST_SUPERVISOR_CHILD_CHILD_H
 #define HOLDFAST_SUPERVISOR_CHILD_CHILD_H
 
@@ -13,21 +13,19 @@
 #include "common/message.h"
 #include "common/monotonic.h"
 
-struct supervisor;
-struct channel;
-
-enum child_kind {
-    CHILD_SPARE,
-    CHILD_CHANNEL,
-    CHILD_ARCHIVE,
-};
-
+struct child;
 struct queued_message; /* waits for room in the socket */
 
+/* Whoever has a use for it. data is child->owner.data. */
+struct child_owner {
+    const char *role; /* "spare", "worker", "archive": for log lines */
+    void (*message)(struct child *child, struct message *message); /* fds may be taken out of it */
+    void (*ended)(struct child *child, const siginfo_t *end); /* waited for; freed afterwards */
+    void *data;
+};
+
 struct child {
-    struct supervisor *supervisor;
-    enum child_kind kind;
-    struct channel *channel; /* CHILD_CHANNEL */
+    struct child_owner owner;
     pid_t pid;
     int socket;          /* our end of fd 3 */
     uint64_t generation; /* 0 for a spare; every assignment gets a number never used before */
@@ -38,17 +36,13 @@ struct child {
     struct queued_message *queue;
     struct queued_message **queue_tail;
     uint32_t queue_length;
-    bool said_bye;
-    bool aborted_for_hang; /* we sent SIGABRT: what follows is a hang's end */
-    char hung_thread[16];
-    monotonic abort_sent;
-    bool killed_for_silence;
     monotonic socket_closed; /* it closed fd 3, or broke the protocol; ns = 0: it did not */
 };
 
-/* Spawn holdfast-worker with its end of a socketpair as fd 3, watched by the event loop. 0 or
+/* Spawn the program at path with its end of a socketpair as fd 3, watched by the event loop. 0 or
  * -errno. */
-int child_spawn(struct supervisor *supervisor, enum child_kind kind, struct child **ret);
+int child_spawn(sd_event *event, const char *path, const struct child_owner *owner,
+                struct child **ret);
 
 /* Queue or send one message; fds are duplicated if it has to wait. Never blocks. 0 or -errno. */
 int child_send(struct child *child, enum message_type type, const void *payload,
@@ -60,12 +54,8 @@ void child_kill(struct child *child, int signal);
 /* It said what it must not say: log it and kill it. */
 void child_violated(struct child *child, const char *what);
 
-/* "worker 1234 (generation 5)", "spare 77", "archive 78": for log lines. Valid until the next call.
- */
+/* "worker 1234 (generation 5)", "spare 77": for log lines. Valid until the next call. */
 const char *child_describe(const struct child *child);
-
-/* "was killed by SIGSEGV", "exited with status 1": what waitid(2) said. */
-void child_describe_end(const siginfo_t *end, char *ret_text, size_t size);
 
 /* After it was waited for: close and forget. One that still runs is killed. */
 void child_free(struct child *child);

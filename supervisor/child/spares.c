@@ -1,99 +1,148 @@
 /* SPDX-License-Identifier: MIT */
-/* Spares: workers that are exec'ed already and wait to be told what they are. Taken when a worker
- * or the archive is needed, and replaced afterwards. Must never make processes faster than the
- * restart policy allows. */
+/* Keeps spares ready. They are taken when a worker or the archive is needed, and replaced
+ * afterwards. Must never make processes faster than the restart policy allows. */
+#include "supervisor/child/spares.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/system/process.h"
 
 /* Starting a process takes a processor for a millisecond: the worker that was just assigned comes
  * first. */
 #define REFILL_AFTER_NS (5 * NS_PER_MS)
 
-static bool is_ending(const struct supervisor *supervisor)
+static int on_refill(sd_event_source *source, uint64_t time_us, void *userdata);
+
+static void arm(struct spares *spares, uint64_t delay_ns)
 {
-    return supervisor->stopping || supervisor->upgrading;
+    timer_arm(&spares->timer, spares->event, delay_ns, on_refill, spares);
 }
+
+/* ---- what it owns ---- */
+
+static void spare_message(struct child *child, struct message *message)
+{
+    (void)message;
+    child_violated(child, "it speaks before it was assigned");
+}
+
+static void spare_ended(struct child *child, const siginfo_t *end)
+{
+    struct spares *spares = child->owner.data;
+    char how[64];
+
+    for (size_t i = 0; i < spares->count; i++)
+        if (spares->children[i] == child)
+            spares->children[i] = NULL;
+    if (spares->closed)
+        return;
+    spares->restart.running_since = child->spawned;
+    uint64_t delay = restart_delay(&spares->restart, spares->limits);
+    process_describe_end(end, how, sizeof how);
+    log_warning("%s %s; another one follows in %.3g s", child_describe(child), how,
+                (double)delay / 1e9);
+    arm(spares, delay);
+}
+
+static int spawn(struct spares *spares, struct child **ret)
+{
+    const struct child_owner owner = {
+        .role = "spare", .message = spare_message, .ended = spare_ended, .data = spares};
+    return child_spawn(spares->event, spares->program, &owner, ret);
+}
+
+/* ---- keeping their number ---- */
 
 static int on_refill(sd_event_source *source, uint64_t time_us, void *userdata)
 {
-    struct supervisor *supervisor = userdata;
+    struct spares *spares = userdata;
     (void)source;
     (void)time_us;
-    for (size_t i = 0; i < supervisor->spare_count && !is_ending(supervisor); i++) {
-        if (supervisor->spares[i])
+    for (size_t i = 0; i < spares->count && !spares->closed; i++) {
+        if (spares->children[i])
             continue;
-        int error = child_spawn(supervisor, CHILD_SPARE, &supervisor->spares[i]);
+        int error = spawn(spares, &spares->children[i]);
         if (error < 0) {
             log_warning("can't start a spare worker: %s; trying again in a second",
                         strerror(-error));
-            supervisor_arm(supervisor, &supervisor->spare_timer, NS_PER_S, on_refill, supervisor);
+            arm(spares, NS_PER_S);
             return 0;
         }
     }
     return 0;
 }
 
-void supervisor_refill_spares(struct supervisor *supervisor)
+void spares_refill(struct spares *spares)
 {
-    int enabled = SD_EVENT_OFF;
-    if (supervisor->spare_count == 0 || is_ending(supervisor))
+    if (spares->count == 0 || spares->closed)
         return;
-    if (supervisor->spare_timer)
-        sd_event_source_get_enabled(supervisor->spare_timer, &enabled);
-    if (enabled == SD_EVENT_OFF) /* else it is coming, or waits after deaths */
-        supervisor_arm(supervisor, &supervisor->spare_timer, REFILL_AFTER_NS, on_refill,
-                       supervisor);
+    if (!timer_is_armed(&spares->timer)) /* else it is coming, or waits after deaths */
+        arm(spares, REFILL_AFTER_NS);
 }
 
-struct child *supervisor_take_child(struct supervisor *supervisor, int *ret_error)
+static struct child *pick(struct spares *spares)
 {
-    struct child *child = NULL;
-    for (size_t i = 0; i < supervisor->spare_count; i++) {
-        child = supervisor->spares[i];
-        if (!child || child->socket_closed.ns) {
-            child = NULL;
+    for (size_t i = 0; i < spares->count; i++) {
+        struct child *child = spares->children[i];
+        if (!child || child->socket_closed.ns)
             continue;
-        }
-        supervisor->spares[i] = NULL;
-        supervisor_refill_spares(supervisor);
+        spares->children[i] = NULL;
+        spares_refill(spares);
         return child;
     }
-    *ret_error = child_spawn(supervisor, CHILD_SPARE, &child);
-    return *ret_error < 0 ? NULL : child;
+    return NULL;
 }
 
-void supervisor_drop_spares(struct supervisor *supervisor)
+struct child *spares_take(struct spares *spares, const struct child_owner *owner, int *ret_error)
 {
-    supervisor->spare_timer = sd_event_source_disable_unref(supervisor->spare_timer);
-    for (size_t i = 0; i < supervisor->spare_count; i++) {
-        child_free(supervisor->spares[i]);
-        supervisor->spares[i] = NULL;
+    struct child *child = pick(spares);
+    if (!child) {
+        *ret_error = spawn(spares, &child);
+        if (*ret_error < 0)
+            return NULL;
+    }
+    child->owner = *owner;
+    child->generation = ++spares->last_generation;
+    child->assigned = monotonic_now();
+    return child;
+}
+
+/* ---- life ---- */
+
+int spares_init(struct spares *spares, sd_event *event, const char *program,
+                const struct settings *settings)
+{
+    *spares = (struct spares){.event = event,
+                              .program = program,
+                              .limits = &settings->restart,
+                              .count = settings->spare_workers};
+    spares->children = calloc(spares->count + 1, sizeof(struct child *));
+    if (spares->children)
+        return 0;
+    spares->count = 0;
+    return -ENOMEM;
+}
+
+void spares_close(struct spares *spares)
+{
+    spares->closed = true;
+}
+
+void spares_drop(struct spares *spares)
+{
+    timer_disarm(&spares->timer);
+    for (size_t i = 0; i < spares->count; i++) {
+        child_free(spares->children[i]);
+        spares->children[i] = NULL;
     }
 }
 
-void supervisor_spare_ended(struct child *child, const siginfo_t *end)
+void spares_free(struct spares *spares)
 {
-    struct supervisor *supervisor = child->supervisor;
-    char how[64];
-
-    for (size_t i = 0; i < supervisor->spare_count; i++)
-        if (supervisor->spares[i] == child)
-            supervisor->spares[i] = NULL;
-    if (is_ending(supervisor))
-        return;
-    struct restart_limits limits = supervisor->settings->restart;
-    limits.give_up_after = 0;
-    struct restart_history history = {supervisor->spare_deaths_in_a_row, child->spawned};
-    struct restart_decision decision =
-        restart_policy_decide(&limits, &history, monotonic_now(), supervisor_random());
-    supervisor->spare_deaths_in_a_row = decision.deaths_in_a_row;
-    uint64_t delay = decision.verdict == RESTART_NOW ? 0 : decision.delay_ns;
-    child_describe_end(end, how, sizeof how);
-    log_warning("%s %s; another one follows in %.3g s", child_describe(child), how,
-                (double)delay / 1e9);
-    supervisor_arm(supervisor, &supervisor->spare_timer, delay, on_refill, supervisor);
+    spares_drop(spares);
+    free(spares->children);
+    *spares = (struct spares){0};
 }

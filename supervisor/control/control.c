@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket: accepts clients (control_client.c) and keeps the receive rates that status
- * shows. Made and closed by main. It never waits for anybody: too many clients are refused, and
- * when descriptors are short it pauses instead of spinning. */
+/* The control socket: accepts clients (control_client.c), which have their requests served by
+ * whoever opened it. Made and closed by the daemon. It never waits for anybody: too many clients
+ * are refused, and when descriptors are short it pauses instead of spinning. */
 #include "supervisor/control/control.h"
 
 #include <errno.h>
@@ -13,12 +13,18 @@
 
 #include "common/fd.h"
 #include "common/log.h"
-#include "supervisor/control/control_client.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/control/control_socket.h"
 
 #define ACCEPTS_PER_TURN 16
 #define ACCEPT_PAUSE_US  (250 * 1000ull)
-#define RATE_EVERY_US    (1000 * 1000ull)
+
+struct control {
+    struct control_socket socket;
+    sd_event_source *accept_source;
+    sd_event_source *accept_pause; /* fds are short: accepting waits */
+    struct control_clients clients;
+    bool shortage_logged;
+};
 
 /* ---- accepting ---- */
 
@@ -73,11 +79,11 @@ static int on_accept(sd_event_source *source, int listening, uint32_t events, vo
             pause_accepting(control, errno);
             break;
         }
-        if (control->client_count >= CONTROL_CLIENTS_MAX) {
+        if (control->clients.count >= CONTROL_CLIENTS_MAX) {
             refuse(fd);
             continue;
         }
-        int error = control_client_new(control, fd);
+        int error = control_client_new(&control->clients, fd);
         if (error < 0) {
             pause_accepting(control, -error);
             break;
@@ -87,42 +93,17 @@ static int on_accept(sd_event_source *source, int listening, uint32_t events, vo
     return 0;
 }
 
-/* ---- rates ---- */
-
-static int on_rate_timer(sd_event_source *source, uint64_t usec, void *userdata)
+void control_answer_upgrade(struct control *control, const char *why)
 {
-    struct control *control = userdata;
-    struct supervisor *supervisor = control->supervisor;
-    (void)usec;
-    if (control->rate_count != supervisor->channel_count) {
-        free(control->rates);
-        control->rates = calloc(supervisor->channel_count, sizeof *control->rates);
-        control->rate_count = control->rates ? supervisor->channel_count : 0;
-    }
-    monotonic now = monotonic_now();
-    for (size_t i = 0; i < control->rate_count; i++) {
-        struct counters counters;
-        uint64_t pending;
-        if (channel_read_counters(supervisor->channels[i], &counters, &pending))
-            receive_rate_sample(&control->rates[i], &counters, now);
-    }
-    sd_event_source_set_time_relative(source, RATE_EVERY_US);
-    sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-    return 0;
-}
-
-const struct receive_rate *control_rate(const struct control *control, size_t index)
-{
-    if (!control || index >= control->rate_count || !control->rates[index].known)
-        return NULL;
-    return &control->rates[index];
+    if (control)
+        control_clients_answer_waiting(&control->clients, why);
 }
 
 /* ---- life ---- */
 
 static int watch(struct control *control)
 {
-    sd_event *event = control->supervisor->event;
+    sd_event *event = control->clients.event;
     int error = sd_event_add_io(event, &control->accept_source, control->socket.fd, EPOLLIN,
                                 on_accept, control);
     if (error >= 0)
@@ -130,26 +111,24 @@ static int watch(struct control *control)
                                            on_pause_over, control);
     if (error >= 0)
         error = sd_event_source_set_enabled(control->accept_pause, SD_EVENT_OFF);
-    if (error >= 0)
-        error = sd_event_add_time_relative(event, &control->rate_timer, CLOCK_MONOTONIC,
-                                           RATE_EVERY_US, 0, on_rate_timer, control);
     if (error < 0)
         return error;
     sd_event_source_set_priority(control->accept_source, CONTROL_PRIORITY);
     sd_event_source_set_priority(control->accept_pause, CONTROL_PRIORITY);
-    sd_event_source_set_priority(control->rate_timer, CONTROL_PRIORITY);
     return 0;
 }
 
-int control_open(struct supervisor *supervisor, struct control **ret, char *why, size_t why_size)
+int control_open(const struct control_setup *setup, struct control **ret, char *why,
+                 size_t why_size)
 {
     struct control *control = calloc(1, sizeof *control);
     if (!control) {
         snprintf(why, why_size, "%s", strerror(ENOMEM));
         return -ENOMEM;
     }
-    control->supervisor = supervisor;
-    int error = control_socket_open(supervisor->settings, &control->socket, why, why_size);
+    control->clients =
+        (struct control_clients){.event = setup->event, .serve = setup->serve, .data = setup->data};
+    int error = control_socket_open(setup->settings, &control->socket, why, why_size);
     if (error == 0) {
         error = watch(control);
         if (error < 0)
@@ -171,9 +150,7 @@ void control_close(struct control *control)
     sd_event_source_disable_unref(control->accept_source);
     sd_event_source_disable_unref(control->accept_pause);
     control_socket_close(&control->socket);
-    while (control->clients)
-        control_client_free(control->clients);
-    sd_event_source_disable_unref(control->rate_timer);
-    free(control->rates);
+    while (control->clients.first)
+        control_client_free(control->clients.first);
     free(control);
 }

@@ -15,11 +15,9 @@
 
 #include "common/fd.h"
 #include "common/log.h"
-#include "supervisor/control/control.h"
-#include "supervisor/supervisor.h"
 
 struct control_client {
-    struct control *control;
+    struct control_clients *clients;
     struct control_client *previous, *next;
     int fd;
     struct ucred peer;
@@ -55,15 +53,15 @@ static void client_drop(struct control_client *client, const char *why)
 
 void control_client_free(struct control_client *client)
 {
-    struct control *control = client->control;
+    struct control_clients *clients = client->clients;
     if (client->previous)
         client->previous->next = client->next;
     else
-        control->clients = client->next;
+        clients->first = client->next;
     if (client->next)
         client->next->previous = client->previous;
-    control->client_count--;
-    control->queued_total -= queued(client);
+    clients->count--;
+    clients->queued_total -= queued(client);
     sd_event_source_disable_unref(client->io);
     sd_event_source_disable_unref(client->turn);
     sd_event_source_disable_unref(client->stall);
@@ -87,7 +85,7 @@ static int client_flush(struct control_client *client)
         if (n < 0)
             return errno == EAGAIN ? 0 : -errno;
         client->queue_start += (size_t)n;
-        client->control->queued_total -= (size_t)n;
+        client->clients->queued_total -= (size_t)n;
         client->progress = monotonic_now();
     }
     free(client->queue);
@@ -103,7 +101,7 @@ static int client_flush(struct control_client *client)
 static void client_forfeit(struct control_client *client)
 {
     client_log_dropped(client, "it does not read its answers and the memory is needed for others");
-    client->control->queued_total -= queued(client);
+    client->clients->queued_total -= queued(client);
     free(client->queue);
     client->queue = NULL;
     client->queue_start = client->queue_end = 0;
@@ -116,10 +114,10 @@ static void client_forfeit(struct control_client *client)
  * longest. */
 static bool make_room(const struct control_client *keep, size_t length)
 {
-    struct control *control = keep->control;
-    while (control->queued_total + length > CONTROL_QUEUED_TOTAL_MAX) {
+    const struct control_clients *clients = keep->clients;
+    while (clients->queued_total + length > CONTROL_QUEUED_TOTAL_MAX) {
         struct control_client *worst = NULL;
-        for (struct control_client *other = control->clients; other; other = other->next)
+        for (struct control_client *other = clients->first; other; other = other->next)
             if (other != keep && queued(other) > 0 &&
                 (!worst || other->progress.ns < worst->progress.ns))
                 worst = other;
@@ -160,7 +158,7 @@ static int client_answer(struct control_client *client, char *line, size_t lengt
         free(client->queue);
         client->queue = joined;
     }
-    client->control->queued_total += length;
+    client->clients->queued_total += length;
     return client_flush(client);
 }
 
@@ -198,8 +196,8 @@ static int client_request(struct control_client *client, const char *line, size_
         return result;
     }
     json_t *error = NULL;
-    json_t *answer = control_verb(client->control->supervisor, &client->peer, request.method,
-                                  request.params, &code, &error);
+    json_t *answer = client->clients->serve(client->clients->data, &client->peer, request.method,
+                                            request.params, &code, &error);
     if (!request.id) { /* a notification gets no answer, not even an error */
         json_decref(answer);
         json_decref(error);
@@ -355,10 +353,10 @@ static int on_stall(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
-void control_answer_upgrade(struct control *control, const char *why)
+void control_clients_answer_waiting(struct control_clients *clients, const char *why)
 {
     struct control_client *next = NULL;
-    for (struct control_client *client = control ? control->clients : NULL; client; client = next) {
+    for (struct control_client *client = clients->first; client; client = next) {
         json_t *id = client->awaited;
         size_t length = 0;
         next = client->next;
@@ -379,7 +377,7 @@ void control_answer_upgrade(struct control *control, const char *why)
 
 static int client_watch(struct control_client *client)
 {
-    sd_event *event = client->control->supervisor->event;
+    sd_event *event = client->clients->event;
     int error = sd_event_add_io(event, &client->io, client->fd, EPOLLIN, on_io, client);
     if (error >= 0)
         error = sd_event_add_defer(event, &client->turn, on_turn, client);
@@ -398,7 +396,7 @@ static int client_watch(struct control_client *client)
     return 0;
 }
 
-int control_client_new(struct control *control, int fd)
+int control_client_new(struct control_clients *clients, int fd)
 {
     struct control_client *client = calloc(1, sizeof *client);
     socklen_t size = sizeof client->peer;
@@ -406,14 +404,14 @@ int control_client_new(struct control *control, int fd)
         fd_close(&fd);
         return -ENOMEM;
     }
-    client->control = control;
+    client->clients = clients;
     client->fd = fd;
     control_lines_init(&client->lines, CONTROL_REQUEST_MAX);
-    client->next = control->clients;
+    client->next = clients->first;
     if (client->next)
         client->next->previous = client;
-    control->clients = client;
-    control->client_count++;
+    clients->first = client;
+    clients->count++;
 
     int error = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &client->peer, &size) < 0
                     ? -errno

@@ -3,15 +3,13 @@
 #ifndef HOLDFAST_SUPERVISOR_CONTROL_CONTROL_CLIENT_H
 #define HOLDFAST_SUPERVISOR_CONTROL_CONTROL_CLIENT_H
 
-#include <stdbool.h>
+#include <jansson.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <systemd/sd-event.h>
 
 #include "common/control_protocol.h"
 #include "common/monotonic.h"
-#include "supervisor/control/control_socket.h"
-#include "supervisor/policy/receive_rate.h"
 
 /* Behind everything else in the loop: a worker's death is served before any operator. */
 #define CONTROL_PRIORITY    (SD_EVENT_PRIORITY_NORMAL + 10)
@@ -29,26 +27,30 @@
 
 struct control_client;
 
-struct control {
-    struct supervisor *supervisor;
-    struct control_socket socket;
-    sd_event_source *accept_source;
-    sd_event_source *accept_pause; /* fds are short: accepting waits */
-    struct control_client *clients;
-    size_t client_count;
+/* What a connection's request is answered with. Returns a new reference: the result, or NULL with
+ * *ret_code (JSON-RPC error code) and *ret_error (new reference: the error's message as a JSON
+ * string), or NULL for both with CONTROL_LATER. peer is from SO_PEERCRED. */
+typedef json_t *(*control_serve)(void *data, const struct ucred *peer, const char *method,
+                                 const json_t *params, int *ret_code, json_t **ret_error);
+
+/* *ret_code of what is answered later: the connection takes no further request before. */
+#define CONTROL_LATER 1
+
+/* What all clients share. */
+struct control_clients {
+    sd_event *event;
+    control_serve serve;
+    void *data; /* serve's */
+    struct control_client *first;
+    size_t count;
     size_t queued_total;
-    bool shortage_logged;
-    /* how fast each of supervisor->channels receives, in their order */
-    struct receive_rate *rates;
-    size_t rate_count;
-    sd_event_source *rate_timer;
 };
 
 /* Take over a connected, nonblocking socket. 0 or -errno; the fd is closed on failure. */
-int control_client_new(struct control *control, int fd);
+int control_client_new(struct control_clients *clients, int fd);
 void control_client_free(struct control_client *client);
 
-/* NULL while nothing is known of the channel with this index. Accepts a NULL control. */
-const struct receive_rate *control_rate(const struct control *control, size_t index);
+/* Everybody whose request is answered later: it is accepted, or refused for this reason. */
+void control_clients_answer_waiting(struct control_clients *clients, const char *why);
 
 #endif

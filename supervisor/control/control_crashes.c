@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Obituaries as JSON, for `crashes` and for the last death in `status`. Called by control_verbs.c
  * and control_status.c. Reads the supervisor's own copies only, never shared memory. */
-#include "supervisor/control/control_report.h"
+#include "supervisor/control/control_crashes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "common/control_protocol.h"
-#include "supervisor/supervisor.h"
+#include "supervisor/control/control_json.h"
 
 /* Of all channels together: a thousand channels' whole histories would keep the loop busy for too
  * long. */
@@ -45,29 +45,19 @@ static json_t *signal_text(int signal)
     return json_string(name);
 }
 
-static double seconds(uint64_t ns)
-{
-    return (double)(ns / NS_PER_US) / 1e6;
-}
-
-static void set_number(json_t *object, const char *key, uint64_t value)
-{
-    json_object_set_new(object, key,
-                        json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value));
-}
-
 /* What is said of every death, in short and in full. */
 static json_t *death(const struct obituary *obituary, monotonic now)
 {
     json_t *report = json_object();
-    json_object_set_new(report, "time", json_real(seconds(obituary->time_ns)));
-    json_object_set_new(report, "age_s", json_real(seconds(monotonic_since(now, obituary->seen))));
+    json_object_set_new(report, "time", control_json_seconds(obituary->time_ns));
+    json_object_set_new(report, "age_s",
+                        control_json_seconds(monotonic_since(now, obituary->seen)));
     json_object_set_new(report, "cause", json_string(cause_name(obituary->cause)));
     json_object_set_new(report, "signal", signal_text(obituary->signal));
     json_object_set_new(report, "exit_status",
                         obituary->exit_status < 0 ? json_null()
                                                   : json_integer(obituary->exit_status));
-    set_number(report, "generation", obituary->generation);
+    control_json_set_number(report, "generation", obituary->generation);
     return report;
 }
 
@@ -113,8 +103,8 @@ static json_t *work(const struct obituary *obituary)
         if (obituary->work_first[i] == obituary->work_end[i])
             continue;
         json_t *range = json_object();
-        set_number(range, "first", obituary->work_first[i]);
-        set_number(range, "end", obituary->work_end[i]);
+        control_json_set_number(range, "first", obituary->work_first[i]);
+        control_json_set_number(range, "end", obituary->work_end[i]);
         json_object_set_new(report, names[i], range);
     }
     return report;
@@ -125,7 +115,7 @@ static json_t *crash(const struct channel *channel, const struct obituary *obitu
     json_t *report = death(obituary, now);
     json_object_set_new(report, "channel", json_string(channel->spec->name));
     json_object_set_new(report, "pid", json_integer(obituary->pid));
-    json_object_set_new(report, "lived_s", json_real(seconds(obituary->lived_ns)));
+    json_object_set_new(report, "lived_s", control_json_seconds(obituary->lived_ns));
     json_object_set_new(report, "hung_thread",
                         obituary->hung_thread[0] ? control_text(obituary->hung_thread)
                                                  : json_null());
@@ -133,8 +123,8 @@ static json_t *crash(const struct channel *channel, const struct obituary *obitu
     json_object_set_new(report, "takeover_ms",
                         obituary->takeover_ns ? json_real((double)obituary->takeover_ns / 1e6)
                                               : json_null());
-    set_number(report, "waited", obituary->waited);
-    set_number(report, "kernel_dropped", obituary->kernel_dropped);
+    control_json_set_number(report, "waited", obituary->waited);
+    control_json_set_number(report, "kernel_dropped", obituary->kernel_dropped);
     if (obituary->has_words)
         add_words(report, &obituary->words);
     return report;
@@ -153,7 +143,7 @@ static const struct obituary *newest(const struct obituary_list *list, size_t n)
     return list->entries[(list->next - 1 - n) % OBITUARIES_KEPT];
 }
 
-json_t *control_report_last_death(const struct channel *channel)
+json_t *control_crashes_last(const struct channel *channel)
 {
     const struct obituary *last =
         kept(&channel->obituaries) ? newest(&channel->obituaries, 0) : NULL;
@@ -183,15 +173,15 @@ static size_t collect(const struct channel *channel, struct entry *ret_entries)
     return count;
 }
 
-json_t *control_report_crashes(struct supervisor *supervisor, const struct channel *channel)
+json_t *control_crashes(const struct channels *channels, const struct channel *channel)
 {
-    size_t room = (channel ? 1 : supervisor->channel_count) * OBITUARIES_KEPT;
+    size_t room = (channel ? 1 : channels->count) * OBITUARIES_KEPT;
     struct entry *entries = calloc(room ? room : 1, sizeof *entries);
     if (!entries)
         return NULL;
     size_t count = channel ? collect(channel, entries) : 0;
-    for (size_t i = 0; !channel && i < supervisor->channel_count; i++)
-        count += collect(supervisor->channels[i], entries + count);
+    for (size_t i = 0; !channel && i < channels->count; i++)
+        count += collect(channels->list[i], entries + count);
     qsort(entries, count, sizeof *entries, newest_first);
 
     size_t shown = count < CRASHES_OF_ALL_MAX ? count : CRASHES_OF_ALL_MAX;

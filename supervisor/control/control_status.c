@@ -2,7 +2,7 @@
 /* What `status` and `check` say, as JSON. Called by control_verbs.c. Values out of a channel page
  * are whatever a worker left there: they are read through channel_page_*(), bounded, and reported,
  * never followed. */
-#include "supervisor/control/control_report.h"
+#include "supervisor/control/control_status.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -10,30 +10,16 @@
 #include <unistd.h>
 
 #include "common/control_protocol.h"
-#include "supervisor/control/control_client.h"
-#include "supervisor/supervisor.h"
-
-static double seconds(uint64_t ns)
-{
-    return (double)(ns / NS_PER_US) / 1e6;
-}
-
-static json_t *number(uint64_t value)
-{
-    return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
-}
-
-static void set_number(json_t *object, const char *key, uint64_t value)
-{
-    json_object_set_new(object, key, number(value));
-}
+#include "supervisor/channel/channel_ledger.h"
+#include "supervisor/control/control_crashes.h"
+#include "supervisor/control/control_json.h"
 
 static json_t *counters_json(const struct counters *counters, uint32_t restarts)
 {
     json_t *report = json_object();
     for (int i = 0; i < COUNTER_COUNT; i++)
-        set_number(report, counter_infos[i].name,
-                   i == COUNTER_restarts ? restarts : counters->value[i]);
+        control_json_set_number(report, counter_infos[i].name,
+                                i == COUNTER_restarts ? restarts : counters->value[i]);
     return report;
 }
 
@@ -67,15 +53,15 @@ static json_t *destination(const struct channel *channel, uint32_t index)
                                                index < channel->spec->relay_count, &progress);
     if (!known)
         progress = (struct destination_progress){0};
-    set_number(report, "sent", progress.sent);
-    set_number(report, "dropped", progress.dropped);
-    set_number(report, "repeated", progress.repeated);
+    control_json_set_number(report, "sent", progress.sent);
+    control_json_set_number(report, "dropped", progress.dropped);
+    control_json_set_number(report, "repeated", progress.repeated);
     if (index < channel->spec->relay_count)
         json_object_set_new(report, "segmentation", segmentation(channel, index));
     if (spec->keep_every)
-        set_number(report, "keep_every", spec->keep_every);
+        control_json_set_number(report, "keep_every", spec->keep_every);
     if (spec->max_rate)
-        set_number(report, "max_rate", spec->max_rate);
+        control_json_set_number(report, "max_rate", spec->max_rate);
     return report;
 }
 
@@ -89,26 +75,27 @@ static json_t *destinations(const struct channel *channel, uint32_t first, uint3
 
 /* ---- log ---- */
 
-static const char *log_state_name(enum channel_log_state state)
+static const char *recording_state_name(enum recording_state state)
 {
     switch (state) {
-    case LOG_NONE:
+    case RECORDING_NONE:
         return "none";
-    case LOG_RECOVERING:
+    case RECORDING_RECOVERING:
         return "recovering";
-    case LOG_OPENING:
+    case RECORDING_OPENING:
         return "opening";
-    case LOG_OPEN:
+    case RECORDING_OPEN:
         return "open";
-    case LOG_TROUBLE:
+    case RECORDING_TROUBLE:
         return "trouble";
     }
     return "unknown";
 }
 
-json_t *control_report_segment(const struct channel *channel)
+json_t *control_status_segment(const struct channel *channel)
 {
-    return channel->hold.log >= 0 ? control_text(channel->hold.log_grant.name) : json_null();
+    return channel->hold.segment >= 0 ? control_text(channel->hold.segment_grant.name)
+                                      : json_null();
 }
 
 static uint64_t at_most(uint64_t value, uint64_t limit)
@@ -117,17 +104,18 @@ static uint64_t at_most(uint64_t value, uint64_t limit)
 }
 
 /* What an operator should know about the log; "" when all is well. */
-static const char *log_trouble(const struct channel *channel)
+static const char *trouble_of(const struct channel *channel)
 {
-    if (channel->log_trouble[0])
-        return channel->log_trouble;
-    return channel->disk_warned ? "it waits for the disk; relaying goes on, the ring fills" : "";
+    if (channel->recording.trouble[0])
+        return channel->recording.trouble;
+    return channel->hang.disk_warned ? "it waits for the disk; relaying goes on, the ring fills"
+                                     : "";
 }
 
-static json_t *log_report(const struct channel *channel)
+static json_t *recording_report(const struct channel *channel)
 {
     const struct channel_page *page = channel->hold.page;
-    const struct segment_grant *grant = &channel->hold.log_grant;
+    const struct segment_grant *grant = &channel->hold.segment_grant;
     struct commit_progress commit = {0};
     uint64_t committed = 0, durable = 0;
 
@@ -136,22 +124,24 @@ static json_t *log_report(const struct channel *channel)
     bool known = page && channel_page_read_commit(page, &commit);
     /* Positions count for the segment they were written for: the worker may be one roll ahead of
      * us. */
-    if (known && channel->hold.log >= 0 && commit.segment_id == grant->id)
+    if (known && channel->hold.segment >= 0 && commit.segment_id == grant->id)
         committed = at_most(commit.write_offset, grant->size);
-    if (page && channel->hold.log >= 0 &&
+    if (page && channel->hold.segment >= 0 &&
         atomic_load_explicit(&page->durable_segment_id, memory_order_acquire) == grant->id)
         durable =
             at_most(atomic_load_explicit(&page->durable_offset, memory_order_relaxed), committed);
 
     json_t *report = json_object();
-    json_object_set_new(report, "state", json_string(log_state_name(channel->log_state)));
-    json_object_set_new(report, "segment", control_report_segment(channel));
-    set_number(report, "committed_bytes", committed);
-    set_number(report, "durable_bytes", durable);
-    set_number(report, "next_seq",
-               known && commit.next_seq > channel->log_next_seq ? commit.next_seq
-                                                                : channel->log_next_seq);
-    const char *trouble = log_trouble(channel);
+    json_object_set_new(report, "state",
+                        json_string(recording_state_name(channel->recording.state)));
+    json_object_set_new(report, "segment", control_status_segment(channel));
+    control_json_set_number(report, "committed_bytes", committed);
+    control_json_set_number(report, "durable_bytes", durable);
+    control_json_set_number(report, "next_seq",
+                            known && commit.next_seq > channel->recording.next_seq
+                                ? commit.next_seq
+                                : channel->recording.next_seq);
+    const char *trouble = trouble_of(channel);
     json_object_set_new(report, "trouble", trouble[0] ? control_text(trouble) : json_null());
     return report;
 }
@@ -168,9 +158,9 @@ static json_t *ring_report(const struct channel *channel, uint64_t pending)
 {
     json_t *report = json_object();
     json_object_set_new(report, "mapping", json_string(mapping_name(channel->hold.page)));
-    json_object_set_new(report, "reason", control_text(channel->ring_reason));
-    set_number(report, "capacity_bytes", channel->hold.geometry.data_capacity);
-    set_number(report, "pending", pending);
+    json_object_set_new(report, "reason", control_text(channel->lent.ring_reason));
+    control_json_set_number(report, "capacity_bytes", channel->hold.geometry.data_capacity);
+    control_json_set_number(report, "pending", pending);
     return report;
 }
 
@@ -181,12 +171,10 @@ static json_t *duration_or_null(double value)
     return value < 0 ? json_null() : json_real(value);
 }
 
-static void add_rate(json_t *report, const struct channel *channel, const struct receive_rate *rate,
-                     uint64_t pending)
+static void add_rate(json_t *report, const struct channel *channel, uint64_t pending)
 {
-    static const struct receive_rate unknown;
     const struct channel_geometry *geometry = &channel->hold.geometry;
-    const struct receive_rate *known = rate ? rate : &unknown;
+    const struct receive_rate *rate = &channel->ledger.rate;
     /* Pending datagrams take their part of the ring; their bytes are taken to be the same part. */
     double free_part = pending < geometry->descriptor_count
                            ? 1 - (double)pending / (double)geometry->descriptor_count
@@ -195,8 +183,8 @@ static void add_rate(json_t *report, const struct channel *channel, const struct
                               .ring_datagrams =
                                   (uint64_t)((double)geometry->descriptor_count * free_part),
                               .receive_buffer = channel->hold.receive_buffer};
-    double ring = receive_rate_ring_lasts(known, &room);
-    double buffer = receive_rate_buffer_lasts(known, &room);
+    double ring = receive_rate_ring_lasts(rate, &room);
+    double buffer = receive_rate_buffer_lasts(rate, &room);
     double tolerance = buffer;
     if (channel->spec->record.enabled)
         tolerance = channel->spec->record.on_full == RECORD_ON_FULL_WAIT && ring >= 0
@@ -204,22 +192,23 @@ static void add_rate(json_t *report, const struct channel *channel, const struct
                         : ring;
 
     json_object_set_new(report, "rate",
-                        rate ? json_pack("{s:f, s:f}", "datagrams_per_s", rate->datagrams_per_s,
-                                         "bytes_per_s", rate->bytes_per_s)
-                             : json_null());
+                        rate->known
+                            ? json_pack("{s:f, s:f}", "datagrams_per_s", rate->datagrams_per_s,
+                                        "bytes_per_s", rate->bytes_per_s)
+                            : json_null());
     json_object_set_new(report, "stall_tolerance_s", duration_or_null(tolerance));
     json_object_set_new(report, "ring_lasts_s", duration_or_null(ring));
     json_object_set_new(report, "receive_buffer_lasts_s", duration_or_null(buffer));
-    set_number(report, "receive_buffer_bytes", channel->hold.receive_buffer);
+    control_json_set_number(report, "receive_buffer_bytes", channel->hold.receive_buffer);
 }
 
 /* ---- a channel, all of them ---- */
 
 static json_t *next_start(const struct channel *channel, monotonic now)
 {
-    if (channel->state != CHANNEL_BACKOFF)
+    if (channel->life.state != CHANNEL_BACKOFF)
         return json_null();
-    return number(monotonic_since(channel->next_start, now) / NS_PER_MS);
+    return control_json_number(monotonic_since(channel->life.next_start, now) / NS_PER_MS);
 }
 
 static void add_identity(json_t *report, const struct channel *channel, monotonic now)
@@ -227,53 +216,53 @@ static void add_identity(json_t *report, const struct channel *channel, monotoni
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
     socket_address_print(&channel->spec->listen, listen, sizeof listen);
     json_object_set_new(report, "name", json_string(channel->spec->name));
-    json_object_set_new(report, "state", json_string(channel_state_names[channel->state]));
+    json_object_set_new(report, "state", json_string(channel_state_names[channel->life.state]));
     json_object_set_new(report, "state_since_s",
-                        json_real(seconds(monotonic_since(now, channel->state_since))));
-    json_object_set_new(report, "cause", control_text(channel->state_cause));
-    json_object_set_new(report, "wanted", json_boolean(channel->wanted));
+                        control_json_seconds(monotonic_since(now, channel->life.since)));
+    json_object_set_new(report, "cause", control_text(channel->life.cause));
+    json_object_set_new(report, "wanted", json_boolean(channel->life.wanted));
     json_object_set_new(report, "listen", json_string(listen));
     json_object_set_new(report, "pid",
-                        channel->worker ? json_integer(channel->worker->pid) : json_null());
-    set_number(report, "generation", channel->generation);
-    set_number(report, "restarts", channel->restarts);
-    set_number(report, "deaths_in_a_row", channel->deaths_in_a_row);
-    json_object_set_new(report, "last_death", control_report_last_death(channel));
+                        channel->lent.worker ? json_integer(channel->lent.worker->pid)
+                                             : json_null());
+    control_json_set_number(report, "generation", channel->lent.generation);
+    control_json_set_number(report, "restarts", channel->ledger.restarts);
+    control_json_set_number(report, "deaths_in_a_row", channel->life.worker.deaths_in_a_row);
+    json_object_set_new(report, "last_death", control_crashes_last(channel));
     json_object_set_new(report, "next_start_ms", next_start(channel, now));
 }
 
-static json_t *channel_report(struct supervisor *supervisor, size_t index, monotonic now)
+static json_t *channel_report(struct channel *channel, monotonic now)
 {
-    struct channel *channel = supervisor->channels[index];
     struct counters counters;
     uint64_t pending = 0;
     json_t *report = json_object();
 
-    bool current = channel_read_counters(channel, &counters, &pending);
+    bool current = channel_ledger_read(channel, &counters, &pending);
     add_identity(report, channel, now);
-    json_object_set_new(report, "counters", counters_json(&counters, channel->restarts));
+    json_object_set_new(report, "counters", counters_json(&counters, channel->ledger.restarts));
     json_object_set_new(report, "counters_current", json_boolean(current));
-    add_rate(report, channel, control_rate(supervisor->control, index), pending);
+    add_rate(report, channel, pending);
     json_object_set_new(report, "relays", destinations(channel, 0, channel->spec->relay_count));
     json_object_set_new(
         report, "decimates",
         destinations(channel, channel->spec->relay_count, channel->spec->decimate_count));
-    json_object_set_new(report, "log", log_report(channel));
+    json_object_set_new(report, "log", recording_report(channel));
     json_object_set_new(report, "ring", ring_report(channel, pending));
     return report;
 }
 
-json_t *control_report_status(struct supervisor *supervisor, const struct channel *channel)
+json_t *control_status(const struct supervisor *supervisor, const struct channel *channel)
 {
     monotonic now = monotonic_now();
     json_t *channels = json_array();
-    for (size_t i = 0; i < supervisor->channel_count; i++)
-        if (!channel || supervisor->channels[i] == channel)
-            json_array_append_new(channels, channel_report(supervisor, i, now));
-    return json_pack("{s:{s:i, s:s, s:f, s:b}, s:o}", "supervisor", "pid", (int)getpid(), "version",
+    for (size_t i = 0; i < supervisor->channels.count; i++)
+        if (!channel || supervisor->channels.list[i] == channel)
+            json_array_append_new(channels, channel_report(supervisor->channels.list[i], now));
+    return json_pack("{s:{s:i, s:s, s:o, s:b}, s:o}", "supervisor", "pid", (int)getpid(), "version",
                      HOLDFAST_VERSION, "uptime_s",
-                     seconds(monotonic_since(now, supervisor->started)), "stopping",
-                     (int)supervisor->stopping, "channels", channels);
+                     control_json_seconds(monotonic_since(now, supervisor->started)), "stopping",
+                     supervisor->host.phase >= PHASE_STOPS, "channels", channels);
 }
 
 static void add_problem(json_t *problems, const struct channel *channel, const char *kind,
@@ -281,25 +270,25 @@ static void add_problem(json_t *problems, const struct channel *channel, const c
 {
     json_array_append_new(problems,
                           json_pack("{s:s, s:s, s:s, s:o}", "channel", channel->spec->name, "kind",
-                                    kind, "state", channel_state_names[channel->state], "cause",
-                                    control_text(cause)));
+                                    kind, "state", channel_state_names[channel->life.state],
+                                    "cause", control_text(cause)));
 }
 
 /* A log in trouble is told but does not make the answer "no": the channel runs, and the relay loses
  * nothing. */
-json_t *control_report_check(struct supervisor *supervisor)
+json_t *control_status_check(const struct supervisor *supervisor)
 {
     bool healthy = true;
     json_t *problems = json_array();
-    for (size_t i = 0; i < supervisor->channel_count; i++) {
-        const struct channel *channel = supervisor->channels[i];
-        if (channel->wanted && channel->state != CHANNEL_RUNNING) {
+    for (size_t i = 0; i < supervisor->channels.count; i++) {
+        const struct channel *channel = supervisor->channels.list[i];
+        if (channel->life.wanted && channel->life.state != CHANNEL_RUNNING) {
             healthy = false;
-            add_problem(problems, channel, "not_running", channel->state_cause);
+            add_problem(problems, channel, "not_running", channel->life.cause);
         }
-        if (log_trouble(channel)[0]) /* also while only the next segment can't be had: the current
+        if (trouble_of(channel)[0]) /* also while only the next segment can't be had: the current
                                         one fills up */
-            add_problem(problems, channel, "degraded", log_trouble(channel));
+            add_problem(problems, channel, "degraded", trouble_of(channel));
     }
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);
 }

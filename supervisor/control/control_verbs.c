@@ -2,7 +2,7 @@
 /* The verbs of the control socket. Called by control_client.c with a method and parameters of a
  * client that may say anything; every verb that changes something is logged with who asked for it
  * and what came of it. */
-#include "supervisor/control/control.h"
+#include "supervisor/control/control_verbs.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -10,9 +10,10 @@
 
 #include "common/control_protocol.h"
 #include "common/log.h"
-#include "supervisor/control/control_report.h"
+#include "supervisor/channel/channel_verbs.h"
+#include "supervisor/control/control_crashes.h"
+#include "supervisor/control/control_status.h"
 #include "supervisor/supervisor.h"
-#include "supervisor/upgrade.h"
 
 #define NAMES_LISTED_MAX 20
 
@@ -34,15 +35,15 @@ static json_t *fail(struct verb_call *call, int code, const char *message)
 
 /* ---- parameters ---- */
 
-static void list_channels(const struct supervisor *supervisor, char *buffer, size_t size)
+static void list_channels(const struct channels *channels, char *buffer, size_t size)
 {
     size_t used = 0;
     snprintf(buffer, size, "none");
-    for (size_t i = 0; i < supervisor->channel_count && i <= NAMES_LISTED_MAX && used < size; i++) {
-        int n = i == NAMES_LISTED_MAX ? snprintf(buffer + used, size - used, " and %zu more",
-                                                 supervisor->channel_count - i)
-                                      : snprintf(buffer + used, size - used, "%s%s", i ? ", " : "",
-                                                 supervisor->channels[i]->spec->name);
+    for (size_t i = 0; i < channels->count && i <= NAMES_LISTED_MAX && used < size; i++) {
+        int n = i == NAMES_LISTED_MAX
+                    ? snprintf(buffer + used, size - used, " and %zu more", channels->count - i)
+                    : snprintf(buffer + used, size - used, "%s%s", i ? ", " : "",
+                               channels->list[i]->spec->name);
         used += n > 0 ? (size_t)n : 0;
     }
 }
@@ -51,11 +52,11 @@ static bool find_channel(struct verb_call *call, const char *name)
 {
     char quoted[CHANNEL_NAME_SIZE], names[NAMES_LISTED_MAX * (CHANNEL_NAME_SIZE + 2)],
         message[sizeof quoted + sizeof names + 64];
-    call->channel = supervisor_find_channel(call->supervisor, name);
+    call->channel = channels_find(&call->supervisor->channels, name);
     if (call->channel)
         return true;
     control_quote(name, quoted, sizeof quoted);
-    list_channels(call->supervisor, names, sizeof names);
+    list_channels(&call->supervisor->channels, names, sizeof names);
     snprintf(message, sizeof message, "no channel '%s'; there are: %s", quoted, names);
     fail(call, CONTROL_ERROR_PARAMS, message);
     return false;
@@ -99,17 +100,17 @@ static json_t *verb_ping(struct verb_call *call)
 
 static json_t *verb_status(struct verb_call *call)
 {
-    return control_report_status(call->supervisor, call->channel);
+    return control_status(call->supervisor, call->channel);
 }
 
 static json_t *verb_check(struct verb_call *call)
 {
-    return control_report_check(call->supervisor);
+    return control_status_check(call->supervisor);
 }
 
 static json_t *verb_crashes(struct verb_call *call)
 {
-    return control_report_crashes(call->supervisor, call->channel);
+    return control_crashes(&call->supervisor->channels, call->channel);
 }
 
 /* The answer says what was there before, so that a client can wait for the change. */
@@ -118,9 +119,9 @@ static json_t *change_channel(struct verb_call *call,
 {
     struct channel *channel = call->channel;
     const char *why = "";
-    json_t *before =
-        json_pack("{s:s, s:I, s:o}", "state", channel_state_names[channel->state], "generation",
-                  (json_int_t)channel->generation, "segment", control_report_segment(channel));
+    json_t *before = json_pack("{s:s, s:I, s:o}", "state", channel_state_names[channel->life.state],
+                               "generation", (json_int_t)channel->lent.generation, "segment",
+                               control_status_segment(channel));
     int error = change(channel, &why);
     if (error < 0) {
         char message[384];
@@ -130,32 +131,32 @@ static json_t *change_channel(struct verb_call *call,
         return fail(call, CONTROL_ERROR_REFUSED, message);
     }
     return json_pack("{s:b, s:s, s:s, s:o}", "accepted", 1, "channel", channel->spec->name, "state",
-                     channel_state_names[channel->state], "before", before);
+                     channel_state_names[channel->life.state], "before", before);
 }
 
 static json_t *verb_start(struct verb_call *call)
 {
-    return change_channel(call, channel_start);
+    return change_channel(call, channel_verb_start);
 }
 
 static json_t *verb_stop(struct verb_call *call)
 {
-    return change_channel(call, channel_stop);
+    return change_channel(call, channel_verb_stop);
 }
 
 static json_t *verb_restart(struct verb_call *call)
 {
-    return change_channel(call, channel_restart);
+    return change_channel(call, channel_verb_restart);
 }
 
 static json_t *verb_reset_failed(struct verb_call *call)
 {
-    return change_channel(call, channel_reset_failed);
+    return change_channel(call, channel_verb_reset_failed);
 }
 
 static json_t *verb_rotate(struct verb_call *call)
 {
-    return change_channel(call, channel_rotate);
+    return change_channel(call, channel_verb_rotate);
 }
 
 static json_t *verb_shutdown(struct verb_call *call)
@@ -172,7 +173,7 @@ static json_t *verb_shutdown(struct verb_call *call)
 static json_t *verb_upgrade(struct verb_call *call)
 {
     const char *why;
-    if (upgrade_begin(call->supervisor, &why) < 0)
+    if (upgrade_begin(&call->supervisor->upgrade, &why) < 0)
         return fail(call, CONTROL_ERROR_REFUSED, why);
     call->code = CONTROL_LATER;
     return NULL;
@@ -212,11 +213,10 @@ static json_t *no_such_verb(struct verb_call *call, const char *method)
     return fail(call, CONTROL_ERROR_METHOD, message);
 }
 
-json_t *control_verb(struct supervisor *supervisor, const struct ucred *peer, const char *method,
-                     const json_t *params, int *ret_code, json_t **ret_error)
+json_t *control_verb(void *data, const struct ucred *peer, const char *method, const json_t *params,
+                     int *ret_code, json_t **ret_error)
 {
-    struct verb_call call = {
-        .supervisor = supervisor, .peer = peer, .verb = control_verb_find(method)};
+    struct verb_call call = {.supervisor = data, .peer = peer, .verb = control_verb_find(method)};
     json_t *result = NULL;
 
     if (call.verb == VERB_COUNT || !verbs[call.verb]) {

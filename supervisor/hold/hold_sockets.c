@@ -3,7 +3,7 @@
  * channel opens and opens again; what is open already stays as it is, with what the kernel has
  * queued in it. Must never leave a socket half configured: it is either as the settings say, or
  * closed and the reason told. */
-#include "supervisor/hold/hold.h"
+#include "supervisor/hold/hold_sockets.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -15,6 +15,7 @@
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "supervisor/hold/hold_ring.h"
 
 #ifndef UDP_GRO
 #define UDP_GRO 104 /* linux/udp.h, which can't be included beside netinet/udp.h */
@@ -251,14 +252,14 @@ static int open_destination(int *ret_fd, const struct destination_spec *to, char
     return 0;
 }
 
-int hold_open_sockets(struct hold *hold, const struct channel_spec *spec, char *why,
+int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *why,
                       size_t why_size)
 {
     if (hold->rx < 0) {
         int error = open_receiver(hold, spec, why, why_size);
         if (error < 0)
             return error;
-        hold_begin_drops(hold);             /* a new socket's counter begins anew */
+        hold_ring_begin_drops(hold);        /* a new socket's counter begins anew */
     } else if (hold->receive_buffer == 0) { /* adopted from an earlier supervisor */
         hold->receive_buffer = receive_buffer_given(hold->rx);
     }
@@ -270,10 +271,4 @@ int hold_open_sockets(struct hold *hold, const struct channel_spec *spec, char *
             return error;
     }
     return 0;
-}
-
-void hold_close_sockets(struct hold *hold)
-{
-    fd_close(&hold->rx);
-    fd_close_all(hold->destinations, hold->destination_count);
 }

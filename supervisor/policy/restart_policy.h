@@ -16,7 +16,7 @@ struct restart_limits {
 };
 
 struct restart_history {
-    uint32_t deaths_in_a_row; /* since the last healthy period, this death included */
+    uint32_t deaths_in_a_row; /* since the last healthy period, before this one */
     monotonic started;        /* when the one that died became RUNNING; ns = 0: it never did */
 };
 
@@ -32,8 +32,7 @@ struct restart_decision {
     uint32_t deaths_in_a_row; /* to be kept for the next decision */
 };
 
-/* random: 32 random bits, for the jitter. history->deaths_in_a_row counts the deaths before this
- * one. */
+/* random: 32 random bits, for the jitter. */
 struct restart_decision restart_policy_decide(const struct restart_limits *limits,
                                               const struct restart_history *history, monotonic now,
                                               uint32_t random);

@@ -23,6 +23,8 @@
 
 #include "common/channel_page.h"
 #include "supervisor/control/control.h"
+#include "supervisor/control/control_verbs.h"
+#include "supervisor/hold/hold_ring.h"
 #include "supervisor/supervisor.h"
 
 #define DEADLINE_MS 5000
@@ -77,17 +79,16 @@ static void make_supervisor(struct supervisor *supervisor, struct settings *sett
     spec.listen.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     char why[256];
     if (hold_init(&channel.hold, &spec) < 0 ||
-        hold_make_ring(&channel.hold, &spec, 0, why, sizeof why) < 0)
+        hold_ring_make(&channel.hold, &spec, 0, why, sizeof why) < 0)
         _exit(1);
     channel.spec = &spec;
-    channel.supervisor = supervisor;
-    channel.state = CHANNEL_STOPPED;
-    channel.state_since = monotonic_now();
+    channel.host = &supervisor->host;
+    channel.life.state = CHANNEL_STOPPED;
+    channel.life.since = monotonic_now();
     supervisor->settings = settings;
     supervisor->started = monotonic_now();
-    supervisor->channels = channels;
-    supervisor->channels_by_name = channels;
-    supervisor->channel_count = times;
+    supervisor->channels = (struct channels){
+        .host = &supervisor->host, .list = channels, .by_name = channels, .count = times};
     for (unsigned i = 0; i < times; i++)
         channels[i] = &channel;
 }
@@ -135,14 +136,17 @@ static void run(const struct control_daemon *daemon, int report_to)
     settings.control_mode = daemon->mode;
     make_supervisor(&supervisor, &settings, daemon->times);
     watch_term(supervisor.event);
-    int result = control_open(&supervisor, &control, why, sizeof why);
-    supervisor.control = control;
+    const struct control_setup setup = {.event = supervisor.event,
+                                        .settings = &settings,
+                                        .serve = control_verb,
+                                        .data = &supervisor};
+    int result = control_open(&setup, &control, why, sizeof why);
     report(report_to, result, why);
     if (result == 0)
         sd_event_loop(supervisor.event);
     control_close(control);
     sd_event_unref(supervisor.event);
-    hold_close(&supervisor.channels[0]->hold);
+    hold_close(&supervisor.channels.list[0]->hold);
     exit(0); /* and not _exit: sanitizers look for leaks then */
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "supervisor/channel/channel.h"
+#include "supervisor/channel/channel_machine.h"
 
 static bool can_happen(enum channel_state state, enum channel_event event)
 {
@@ -34,7 +34,7 @@ START_TEST(every_pair_has_an_action_and_only_the_impossible_are_called_so)
     for (int state = 0; state < CHANNEL_STATE_COUNT; state++) {
         for (int event = 0; event < CHANNEL_EVENT_COUNT; event++) {
             const char *action =
-                channel_action_name((enum channel_state)state, (enum channel_event)event);
+                channel_machine_action((enum channel_state)state, (enum channel_event)event);
             ck_assert_msg(action != NULL, "%s has no answer to event %d",
                           channel_state_names[state], event);
             bool impossible = strcmp(action, "impossible") == 0;
@@ -74,14 +74,14 @@ static const struct expectation expectations[] = {
 START_TEST(the_answers_that_users_rely_on)
 {
     const struct expectation *expected = &expectations[_i];
-    ck_assert_str_eq(channel_action_name(expected->state, expected->event), expected->action);
+    ck_assert_str_eq(channel_machine_action(expected->state, expected->event), expected->action);
 }
 END_TEST
 
 START_TEST(a_stop_is_answered_in_every_state)
 {
     for (int state = 0; state < CHANNEL_STATE_COUNT; state++) {
-        const char *action = channel_action_name((enum channel_state)state, CHANNEL_EVENT_STOP);
+        const char *action = channel_machine_action((enum channel_state)state, CHANNEL_EVENT_STOP);
         bool stays = strcmp(action, "ignore") == 0;
         ck_assert_msg(stays == (state == CHANNEL_STOPPED), "%s: %s", channel_state_names[state],
                       action);

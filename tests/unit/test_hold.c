@@ -17,7 +17,9 @@
 
 #include "common/fd.h"
 #include "common/log.h"
-#include "supervisor/hold/hold.h"
+#include "supervisor/hold/hold_adopt.h"
+#include "supervisor/hold/hold_ring.h"
+#include "supervisor/hold/hold_sockets.h"
 
 static int count_fds(void)
 {
@@ -79,7 +81,7 @@ static void open_hold(struct hold *hold, const struct channel_spec *spec)
 {
     char why[320] = "";
     ck_assert_int_eq(hold_init(hold, spec), 0);
-    ck_assert_msg(hold_open_sockets(hold, spec, why, sizeof why) == 0, "%s", why);
+    ck_assert_msg(hold_sockets_open(hold, spec, why, sizeof why) == 0, "%s", why);
 }
 
 static void expect_text(int fd, const char *text)
@@ -244,22 +246,22 @@ START_TEST(what_can_not_be_opened_is_told_and_can_be_opened_later)
     set_destination(spec, 0, "127.0.0.1:40003", "");
     open_hold(&first, spec);
     ck_assert_int_eq(hold_init(&second, spec), 0);
-    ck_assert_int_eq(hold_open_sockets(&second, spec, why, sizeof why), -EADDRINUSE);
+    ck_assert_int_eq(hold_sockets_open(&second, spec, why, sizeof why), -EADDRINUSE);
     ck_assert_ptr_nonnull(strstr(why, listen));
     ck_assert_ptr_nonnull(strstr(why, "another program uses this address"));
     ck_assert_int_eq(second.rx, -1);
     hold_close(&first);
-    ck_assert_int_eq(hold_open_sockets(&second, spec, why, sizeof why), 0);
+    ck_assert_int_eq(hold_sockets_open(&second, spec, why, sizeof why), 0);
     hold_close(&second);
 
     strcpy(spec->destinations[0].interface, "nosuch0");
     ck_assert_int_eq(hold_init(&second, spec), 0);
-    ck_assert_int_eq(hold_open_sockets(&second, spec, why, sizeof why), -ENODEV);
+    ck_assert_int_eq(hold_sockets_open(&second, spec, why, sizeof why), -ENODEV);
     ck_assert_ptr_nonnull(strstr(why, "nosuch0"));
     int kept = second.rx; /* what is open already, with its queue, stays */
     ck_assert_int_ge(kept, 0);
     spec->destinations[0].interface[0] = '\0';
-    ck_assert_int_eq(hold_open_sockets(&second, spec, why, sizeof why), 0);
+    ck_assert_int_eq(hold_sockets_open(&second, spec, why, sizeof why), 0);
     ck_assert_int_eq(second.rx, kept);
     hold_close(&second);
     hold_close(&second); /* closing twice is closing once */
@@ -276,7 +278,7 @@ START_TEST(a_ring_is_sealed_sized_and_sound)
     struct stat about;
     struct channel_spec *spec = make_spec("127.0.0.1:40004", 0, 0);
     ck_assert_int_eq(hold_init(&hold, spec), 0);
-    ck_assert_int_eq(hold_make_ring(&hold, spec, 12345, why, sizeof why), 0);
+    ck_assert_int_eq(hold_ring_make(&hold, spec, 12345, why, sizeof why), 0);
     ck_assert(hold.ring_fresh);
     ck_assert_int_eq(fstat(hold.ring, &about), 0);
     ck_assert_uint_eq((uint64_t)about.st_size, hold.geometry.total_size);
@@ -289,7 +291,7 @@ START_TEST(a_ring_is_sealed_sized_and_sound)
                      0);
     ck_assert_uint_eq(atomic_load(&hold.page->published), 12345);
     int before = count_fds();
-    ck_assert_int_eq(hold_make_ring(&hold, spec, 7, why, sizeof why),
+    ck_assert_int_eq(hold_ring_make(&hold, spec, 7, why, sizeof why),
                      0); /* replaces the earlier one */
     ck_assert_int_eq(count_fds(), before);
     ck_assert_uint_eq(atomic_load(&hold.page->published), 7);
@@ -323,8 +325,8 @@ static void fill(struct hold *hold, struct channel_spec *spec)
 {
     char why[256];
     open_hold(hold, spec);
-    ck_assert_int_eq(hold_make_ring(hold, spec, 99, why, sizeof why), 0);
-    hold->log = memfd_create("log", MFD_CLOEXEC);
+    ck_assert_int_eq(hold_ring_make(hold, spec, 99, why, sizeof why), 0);
+    hold->segment = memfd_create("log", MFD_CLOEXEC);
     hold->next = memfd_create("next", MFD_CLOEXEC);
 }
 
@@ -353,13 +355,13 @@ START_TEST(a_hold_is_restored_from_names_alone)
     hold_close(&hold);
     ck_assert_int_eq(hold_init(&restored, spec), 0);
     for (int i = 0; i < carried.count; i++)
-        ck_assert_msg(hold_adopt_fd(&restored, spec, carried.list[i].name, carried.list[i].fd) == 0,
+        ck_assert_msg(hold_adopt(&restored, spec, carried.list[i].name, carried.list[i].fd) == 0,
                       "%s", carried.list[i].name);
     ck_assert_uint_eq(atomic_load(&restored.page->published), 99);
     ck_assert(!restored.ring_fresh);
     int rx = restored.rx;
     char why[256];
-    ck_assert_int_eq(hold_open_sockets(&restored, spec, why, sizeof why), 0);
+    ck_assert_int_eq(hold_sockets_open(&restored, spec, why, sizeof why), 0);
     ck_assert_int_eq(restored.rx, rx);
     ck_assert_uint_ge(restored.receive_buffer, 1 << 16);
     hold_close(&restored);
@@ -381,7 +383,7 @@ START_TEST(a_descriptor_under_a_false_name_is_refused)
         {"rx", hold.ring},
         {"rx", hold.destinations[0]},
         {"ring", hold.rx},
-        {"ring", hold.log},
+        {"ring", hold.segment},
         {"out.0", hold.rx},
         {"out.0", hold.destinations[1]},
         {"out.2", hold.destinations[2]},
@@ -396,16 +398,16 @@ START_TEST(a_descriptor_under_a_false_name_is_refused)
         {"", hold.rx},
     };
     for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++)
-        ck_assert_msg(hold_adopt_fd(&other, spec, lies[i].name, lies[i].fd) == -EINVAL, "%s",
+        ck_assert_msg(hold_adopt(&other, spec, lies[i].name, lies[i].fd) == -EINVAL, "%s",
                       lies[i].name);
     int twice = dup(hold.rx);
-    ck_assert_int_eq(hold_adopt_fd(&other, spec, "rx", dup(hold.rx)), 0);
-    ck_assert_int_eq(hold_adopt_fd(&other, spec, "rx", twice), -EINVAL);
+    ck_assert_int_eq(hold_adopt(&other, spec, "rx", dup(hold.rx)), 0);
+    ck_assert_int_eq(hold_adopt(&other, spec, "rx", twice), -EINVAL);
     close(twice);
     spec->ring_size *= 2; /* the configuration has changed: the ring no longer fits */
     struct hold changed;
     ck_assert_int_eq(hold_init(&changed, spec), 0);
-    ck_assert_int_eq(hold_adopt_fd(&changed, spec, "ring", hold.ring), -EINVAL);
+    ck_assert_int_eq(hold_adopt(&changed, spec, "ring", hold.ring), -EINVAL);
     hold_close(&changed);
     hold_close(&other);
     hold_close(&hold);

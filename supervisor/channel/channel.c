@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* Makes and frees channels. Called at the start and at the end; between them a channel belongs to
+ * its state machine. */
+#include "supervisor/channel/channel.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "common/units.h"
+
+const char *const channel_state_names[CHANNEL_STATE_COUNT] = {
+    "DOWN", "OPENING", "STARTING", "RUNNING", "STOPPING", "BACKOFF", "FAILED", "STOPPED"};
+
+void channel_log_change(const struct channel *channel, enum channel_state from)
+{
+    enum log_level level = channel->life.state == CHANNEL_FAILED    ? LOG_LEVEL_ERROR
+                           : channel->life.state == CHANNEL_BACKOFF ? LOG_LEVEL_WARNING
+                                                                    : LOG_LEVEL_INFO;
+    char after[160] = "", delay[32];
+    units_human_duration(monotonic_since(channel->life.next_start, monotonic_now()), delay,
+                         sizeof delay);
+    if (channel->life.state == CHANNEL_BACKOFF)
+        snprintf(after, sizeof after, "; next start in %s", delay);
+    else if (channel->life.state == CHANNEL_FAILED)
+        snprintf(after, sizeof after, "; gave up: `holdfastctl reset-failed %s` tries again",
+                 channel->spec->name);
+    log_line(level, "channel %s: %s -> %s: %s%s", channel->spec->name, channel_state_names[from],
+             channel_state_names[channel->life.state], channel->life.cause, after);
+}
+
+int channel_new(struct channel_host *host, struct channel_spec *spec, struct channel **ret)
+{
+    struct channel *channel = calloc(1, sizeof *channel);
+    if (!channel)
+        return -ENOMEM;
+    channel->host = host;
+    channel->spec = spec;
+    channel->life.wanted = true;
+    channel->life.since = monotonic_now();
+    int error = hold_init(&channel->hold, spec);
+    if (error < 0) {
+        free(channel);
+        return error;
+    }
+    store_add(host->store, &channel->stored, spec->name, &channel->hold);
+    host->counts.in_state[CHANNEL_DOWN]++;
+    host->counts.unreported++;
+    *ret = channel;
+    return 0;
+}
+
+void channel_free(struct channel *channel)
+{
+    if (!channel)
+        return;
+    child_free(channel->lent.worker);
+    timer_disarm(&channel->life.timer);
+    timer_disarm(&channel->recording.timer);
+    obituary_list_free(&channel->obituaries);
+    stored_free(&channel->stored);
+    hold_close(&channel->hold);
+    free(channel);
+}

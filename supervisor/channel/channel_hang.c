@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/* Does a running worker give signs of life? A thread that gives none is a hang: SIGABRT, so that it
+ * leaves last words, and SIGKILL if it does not even die. Slow disks are not hangs: a thread that
+ * sleeps in the kernel without interruption is waited for, because nothing can end it, not even
+ * SIGKILL. Called by the regular look. Beats are read from the channel page, which is untrusted: a
+ * beat from the future counts as one of now. */
+#include "supervisor/channel/channel_hang.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/log.h"
+
+#define ABORT_GRACE_NS  (500 * NS_PER_MS)
+#define SILENT_GRACE_NS NS_PER_S /* between closing fd 3 and the exit */
+
+static uint32_t thread_id(const struct channel *channel, enum channel_thread thread)
+{
+    return atomic_load_explicit(&channel->hold.page->beats[thread].thread_id, memory_order_relaxed);
+}
+
+/* The state letter of proc(5): 'D' sleeps without interruption, 'T' is stopped; '?' when there is
+ * no such thread in this worker. The thread's number is the worker's word: only threads of its own
+ * process are looked at. Reading this file takes no lock that a thread could hold while it waits
+ * for a disk. */
+static char task_state(const struct child *worker, uint32_t thread_id)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/task/%u/stat", (int)worker->pid, thread_id);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return '?';
+    ssize_t length = read(fd, text, sizeof text - 1);
+    fd_close(&fd);
+    text[length > 0 ? length : 0] = '\0';
+    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
+    return end && end[1] == ' ' && end[2] ? end[2] : '?';
+}
+
+/* To the thread itself, so that the last words tell where it hangs. Not yet waited for, so the pid
+ * is no stranger's. */
+static void abort_thread(struct child *worker, uint32_t thread_id)
+{
+    if (thread_id == 0 || thread_id > INT32_MAX ||
+        syscall(SYS_tgkill, worker->pid, (pid_t)thread_id, SIGABRT) < 0)
+        child_kill(worker, SIGABRT);
+    child_kill(worker, SIGCONT); /* a stopped process would say nothing */
+}
+
+static void abort_for_hang(struct channel *channel, enum channel_thread thread, uint64_t silent_ns,
+                           monotonic now)
+{
+    struct child *worker = channel->lent.worker;
+    uint32_t id = thread_id(channel, thread);
+    char state = task_state(worker, id);
+    log_error("channel %s: the %s of %s gave no sign of life for %.1f s%s; aborting it",
+              channel->spec->name, channel_thread_names[thread], child_describe(worker),
+              (double)silent_ns / 1e9, state == 'T' ? " (the process is stopped)" : "");
+    channel->hang.aborted = true;
+    snprintf(channel->hang.thread, sizeof channel->hang.thread, "%s", channel_thread_names[thread]);
+    channel->hang.abort_sent = now;
+    abort_thread(worker, id);
+}
+
+static void note_disk(struct channel *channel, enum channel_thread thread, uint64_t silent_ns)
+{
+    bool writes = thread == CHANNEL_THREAD_RECORDER || thread == CHANNEL_THREAD_SYNCER;
+    if (!channel->hang.disk_warned)
+        log_warning("channel %s: its %s has been waiting for the %s for %.1f s%s",
+                    channel->spec->name, channel_thread_names[thread], writes ? "disk" : "kernel",
+                    (double)silent_ns / 1e9, writes ? "; relaying goes on, the ring fills" : "");
+    channel->hang.disk_warned = true;
+}
+
+/* The control thread beats for those that are parked: when it is silent too, it is the one that
+ * hangs. */
+static bool vouches(const struct channel *channel, monotonic now)
+{
+    uint64_t beat_ns = atomic_load_explicit(
+        &channel->hold.page->beats[CHANNEL_THREAD_CONTROL].beat_ns, memory_order_relaxed);
+    return monotonic_since(now, (monotonic){beat_ns}) + CHANNEL_HANG_LOOK_NS <
+           channel->host->settings->hang_timeout_ns;
+}
+
+/* A thread that has been silent for too long, one that was at work before one that was parked;
+ * CHANNEL_THREAD_COUNT when all is well. */
+static enum channel_thread find_silent(struct channel *channel, monotonic now,
+                                       uint64_t *ret_silent_ns)
+{
+    uint64_t limit = channel->host->settings->hang_timeout_ns;
+    enum channel_thread parked = CHANNEL_THREAD_COUNT;
+    bool disk = false, control_waits = false;
+    for (int i = 0; i < CHANNEL_THREAD_COUNT; i++) {
+        const struct thread_beat *beat = &channel->hold.page->beats[i];
+        uint32_t state = atomic_load_explicit(&beat->state, memory_order_relaxed);
+        uint64_t beat_ns = atomic_load_explicit(&beat->beat_ns, memory_order_relaxed);
+        uint64_t silent = monotonic_since(now, (monotonic){beat_ns});
+        if (state == THREAD_ABSENT || beat_ns == 0 || silent <= limit)
+            continue;
+        if (state == THREAD_DISK ||
+            task_state(channel->lent.worker, thread_id(channel, i)) == 'D') {
+            disk = true;
+            control_waits |= i == CHANNEL_THREAD_CONTROL;
+            note_disk(channel, (enum channel_thread)i, silent);
+            continue;
+        }
+        if (state == THREAD_PARKED && parked != CHANNEL_THREAD_COUNT)
+            continue;
+        *ret_silent_ns = silent;
+        if (state != THREAD_PARKED) /* a state that does not exist is no excuse either */
+            return (enum channel_thread)i;
+        parked = (enum channel_thread)i;
+    }
+    if (parked != CHANNEL_THREAD_COUNT && control_waits)
+        return CHANNEL_THREAD_COUNT; /* nobody is there to beat for it */
+    if (parked != CHANNEL_THREAD_COUNT)
+        return vouches(channel, now) ? parked : CHANNEL_THREAD_CONTROL;
+    if (!disk && channel->hang.disk_warned) {
+        channel->hang.disk_warned = false;
+        log_notice("channel %s: the disk answers again", channel->spec->name);
+    }
+    return CHANNEL_THREAD_COUNT;
+}
+
+void channel_hang_look(struct channel *channel, monotonic now)
+{
+    struct child *worker = channel->lent.worker;
+    struct channel_hang *hang = &channel->hang;
+    uint64_t silent = 0;
+
+    if (hang->aborted) {
+        if (hang->abort_sent.ns && monotonic_since(now, hang->abort_sent) >= ABORT_GRACE_NS) {
+            log_error("channel %s: %s did not die of SIGABRT; killing it", channel->spec->name,
+                      child_describe(worker));
+            hang->abort_sent = (monotonic){0};
+            child_kill(worker, SIGKILL);
+        }
+        return;
+    }
+    if (worker->socket_closed.ns &&
+        monotonic_since(now, worker->socket_closed) >= SILENT_GRACE_NS) {
+        if (!hang->killed_for_silence) /* one that waits for a disk dies when the disk answers */
+            log_error("channel %s: %s hung up but did not exit; killing it", channel->spec->name,
+                      child_describe(worker));
+        hang->killed_for_silence = true;
+        child_kill(worker, SIGKILL);
+        return;
+    }
+    if (channel->life.state != CHANNEL_RUNNING || !channel->hold.page)
+        return;
+    enum channel_thread thread = find_silent(channel, now, &silent);
+    if (thread != CHANNEL_THREAD_COUNT)
+        abort_for_hang(channel, thread, silent, now);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* Workers that give no sign of life. */
+#ifndef HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_HANG_H
+#define HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_HANG_H
+
+#include "supervisor/channel/channel.h"
+
+/* So often this is called. */
+#define CHANNEL_HANG_LOOK_NS (250 * NS_PER_MS)
+
+/* The channel has a worker: abort it if it hangs, kill it if it should be gone. */
+void channel_hang_look(struct channel *channel, monotonic now);
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* Reads what workers count in their ring and keeps the sum of rings that are gone. Called by the
+ * state machine, by the regular look and for status. Must believe nothing that a worker left in the
+ * ring without a check: it may have died in the middle of writing it. */
+#include "supervisor/channel/channel_ledger.h"
+
+#include "common/inflight.h"
+#include "common/log.h"
+#include "supervisor/hold/hold_ring.h"
+
+static void counters_add(struct counters *to, const struct counters *what)
+{
+    for (int i = 0; i < COUNTER_COUNT; i++)
+        to->value[i] += what->value[i];
+}
+
+bool channel_ledger_look(struct channel *channel)
+{
+    struct channel_ledger *ledger = &channel->ledger;
+    struct counters now = {0};
+    uint64_t pending;
+    if (!channel->hold.page)
+        return true;
+    if (!channel_page_counters(channel->hold.page, channel->spec, &channel->hold.geometry, &now,
+                               &pending))
+        return false;
+    ledger->last_seen = now;
+    ledger->last_pending = pending;
+    uint64_t end = ledger->ring_start_seq + now.value[COUNTER_received];
+    if (end > ledger->seq_end && end <= INT64_MAX)
+        ledger->seq_end = end;
+    return true;
+}
+
+bool channel_ledger_read(struct channel *channel, struct counters *ret, uint64_t *ret_pending)
+{
+    const struct channel_ledger *ledger = &channel->ledger;
+    bool readable = channel_ledger_look(channel);
+    *ret = ledger->carried;
+    counters_add(ret, &ledger->last_seen);
+    ret->value[COUNTER_restarts] = ledger->restarts;
+    *ret_pending = ledger->last_pending;
+    return readable;
+}
+
+/* What the kernel had handed to the last worker when it died, and no successor will publish. */
+static void take_unpublished(struct channel *channel)
+{
+    if (!channel->hold.page)
+        return;
+    uint32_t count = inflight_unpublished(channel->hold.page, &channel->hold.geometry);
+    channel->ledger.last_seen.value[COUNTER_received] += count;
+    if (channel->spec->record.enabled)
+        channel->ledger.last_pending += count;
+}
+
+void channel_ledger_retire_ring(struct channel *channel)
+{
+    struct channel_ledger *ledger = &channel->ledger;
+    struct counters *last_seen = &ledger->last_seen;
+    struct commit_progress commit;
+    if (channel->hold.page && !channel->lent.ring_refused)
+        channel_ledger_look(channel);
+    /* A refused ring is believed only where a check word vouches for it. */
+    if (channel->hold.page && channel_page_read_commit(channel->hold.page, &commit) &&
+        commit.next_seq > ledger->seq_end && commit.next_seq <= INT64_MAX)
+        ledger->seq_end = commit.next_seq;
+    take_unpublished(channel);
+    if (ledger->last_pending > 0)
+        log_warning(
+            "channel %s: %llu datagrams were received but not recorded; counted as record_lost",
+            channel->spec->name, (unsigned long long)ledger->last_pending);
+    last_seen->value[COUNTER_record_lost] += ledger->last_pending;
+    last_seen->value[COUNTER_kernel_dropped] +=
+        hold_ring_untold_drops(&channel->hold, last_seen->value[COUNTER_kernel_dropped]);
+    counters_add(&ledger->carried, last_seen);
+    *last_seen = (struct counters){0};
+    ledger->last_pending = 0;
+    hold_drop_ring(&channel->hold);
+}

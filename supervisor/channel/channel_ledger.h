@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* A channel's counters over all rings that it has had. */
+#ifndef HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_LEDGER_H
+#define HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_LEDGER_H
+
+#include "supervisor/channel/channel.h"
+
+/* Bring last_seen up to date with the present ring. false when it can't be read: the last known
+ * values stay. */
+bool channel_ledger_look(struct channel *channel);
+
+/* The ledger now; false when the ring can't be read (the last known values are given then). */
+bool channel_ledger_read(struct channel *channel, struct counters *ret, uint64_t *ret_pending);
+
+/* Give up the ring: its counters are carried on, what was pending counts as lost. */
+void channel_ledger_retire_ring(struct channel *channel);
+
+#endif

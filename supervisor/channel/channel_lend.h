@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Lending a channel's hold to a worker. */
+#ifndef HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_LEND_H
+#define HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_LEND_H
+
+#include "supervisor/channel/channel.h"
+
+/* Hand the hold to a worker, whose messages and end go to this owner. 0; -errno with why: there is
+ * no worker, or (channel->lent.worker is set) its end will follow. */
+int channel_lend(struct channel *channel, const struct child_owner *owner, char *why,
+                 size_t why_size);
+
+#endif

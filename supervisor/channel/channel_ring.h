@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* A channel's rings, one after the other. */
+#ifndef HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_RING_H
+#define HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_RING_H
+
+#include "supervisor/channel/channel.h"
+
+/* A ring that was refused, or whose numbers the log has overtaken, makes room for a fresh one. The
+ * latter only after an orderly end: a successor must first save what a dead worker had in flight.
+ */
+void channel_ring_replace(struct channel *channel);
+
+/* Make a ring if there is none. 0, or -errno with why. */
+int channel_ring_make(struct channel *channel, char *why, size_t why_size);
+
+#endif

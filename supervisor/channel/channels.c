@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* The list of channels. Made at the start, in the order of the configuration, and sorted by name to
+ * be searched. Answers of the archive, which knows only names, find their channel here. */
+#include "supervisor/channel/channels.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_recording.h"
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct channel *const *first = a, *const *second = b;
+    return strcmp((*first)->spec->name, (*second)->spec->name);
+}
+
+static int compare_to_name(const void *name, const void *element)
+{
+    const struct channel *const *channel = element;
+    return strcmp(name, (*channel)->spec->name);
+}
+
+int channels_make(struct channels *channels, struct channel_host *host)
+{
+    size_t count = host->settings->channel_count;
+    *channels = (struct channels){.host = host,
+                                  .list = calloc(count + 1, sizeof(struct channel *)),
+                                  .by_name = calloc(count + 1, sizeof(struct channel *))};
+    if (!channels->list || !channels->by_name)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        int error = channel_new(host, host->settings->channels[i], &channels->list[i]);
+        if (error < 0)
+            return error;
+        channels->by_name[i] = channels->list[i];
+        channels->count++;
+    }
+    qsort(channels->by_name, count, sizeof(struct channel *), compare_names);
+    return 0;
+}
+
+void channels_free(struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++)
+        channel_free(channels->list[i]);
+    free(channels->list);
+    free(channels->by_name);
+    *channels = (struct channels){0};
+}
+
+struct channel *channels_find(const struct channels *channels, const char *name)
+{
+    struct channel **found = bsearch(name, channels->by_name, channels->count,
+                                     sizeof(struct channel *), compare_to_name);
+    return found ? *found : NULL;
+}
+
+bool channels_any_records(const struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++)
+        if (channels->list[i]->spec->record.enabled)
+            return true;
+    return false;
+}
+
+bool channels_any_worker(const struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++)
+        if (channels->list[i]->lent.worker)
+            return true;
+    return false;
+}
+
+bool channels_recording_quiet(const struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++)
+        if (!channel_recording_quiet(channels->list[i]))
+            return false;
+    return true;
+}
+
+void channels_kill_workers(const struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++)
+        if (channels->list[i]->lent.worker)
+            child_kill(channels->list[i]->lent.worker, SIGKILL);
+}
+
+/* ---- the archive's answers ---- */
+
+static struct channel *addressee(const struct channels *channels, const char *name)
+{
+    struct channel *channel = channels_find(channels, name);
+    if (!channel)
+        log_warning("archive: an answer for channel %s, which does not exist: ignored", name);
+    return channel;
+}
+
+static void answer(void *data, const char *name, struct message *message)
+{
+    struct channel *channel = addressee(data, name);
+    if (channel)
+        channel_machine_archive_answered(channel, message);
+}
+
+/* A finished segment may be one too many. */
+static void sealed(void *data, const char *name, bool finished)
+{
+    struct channel *channel = addressee(data, name);
+    if (!channel)
+        return;
+    struct channel_host *host = channel->host;
+    if (finished && host->phase < PHASE_STOPS)
+        archive_client_expire(host->archive, name, &channel->spec->record);
+    host->changed(host->data);
+}
+
+static void back(void *data)
+{
+    const struct channels *channels = data;
+    for (size_t i = 0; i < channels->count; i++)
+        channel_recording_archive_back(channels->list[i]);
+}
+
+static void ended(void *data)
+{
+    const struct channels *channels = data;
+    channels->host->changed(channels->host->data);
+}
+
+struct archive_owner channels_as_archive_owner(struct channels *channels)
+{
+    return (struct archive_owner){
+        .answer = answer, .sealed = sealed, .back = back, .ended = ended, .data = channels};
+}

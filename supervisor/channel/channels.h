@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* All channels: made once, found by name. */
+#ifndef HOLDFAST_SUPERVISOR_CHANNEL_CHANNELS_H
+#define HOLDFAST_SUPERVISOR_CHANNEL_CHANNELS_H
+
+#include "supervisor/channel/channel.h"
+
+struct channels {
+    struct channel_host *host;
+    struct channel **list; /* in the order of the configuration */
+    size_t count;
+    struct channel **by_name; /* sorted */
+};
+
+/* 0 or -ENOMEM; what was made by then is freed by channels_free(). */
+int channels_make(struct channels *channels, struct channel_host *host);
+void channels_free(struct channels *channels);
+
+/* By name; NULL when there is none. */
+struct channel *channels_find(const struct channels *channels, const char *name);
+
+bool channels_any_records(const struct channels *channels);
+bool channels_any_worker(const struct channels *channels);
+/* Nobody waits for an answer of the archive. */
+bool channels_recording_quiet(const struct channels *channels);
+/* SIGKILL for every worker. */
+void channels_kill_workers(const struct channels *channels);
+
+/* The archive's answers, each to the channel that it names. */
+struct archive_owner channels_as_archive_owner(struct channels *channels);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* Asks the restart policy with the present time and random jitter. Used for channels' workers,
+ * spares, the archive and sockets that can't be opened. */
+#include "supervisor/child/restart.h"
+
+#include <sys/random.h>
+
+static uint32_t random_bits(monotonic now)
+{
+    uint32_t value = 0;
+    if (getrandom(&value, sizeof value, GRND_NONBLOCK) != sizeof value)
+        value = (uint32_t)(now.ns * 2654435761u); /* early at boot: jitter needs no more */
+    return value;
+}
+
+struct restart_decision restart_decide(struct restart *restart, const struct restart_limits *limits)
+{
+    monotonic now = monotonic_now();
+    struct restart_history history = {.deaths_in_a_row = restart->deaths_in_a_row,
+                                      .started = restart->running_since};
+    struct restart_decision decision =
+        restart_policy_decide(limits, &history, now, random_bits(now));
+    restart->deaths_in_a_row = decision.deaths_in_a_row;
+    restart->running_since = (monotonic){0};
+    return decision;
+}
+
+uint64_t restart_delay(struct restart *restart, const struct restart_limits *limits)
+{
+    struct restart_limits patient = *limits;
+    patient.give_up_after = 0;
+    struct restart_decision decision = restart_decide(restart, &patient);
+    return decision.verdict == RESTART_NOW ? 0 : decision.delay_ns;
+}

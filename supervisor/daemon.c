@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/* Makes the supervisor's parts, hands each what it needs of the others, runs the event loop, and
+ * frees everything. Called by main(). Must never die of what a child, an operator or a disk does.
+ */
+#include "supervisor/daemon.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_restore.h"
+#include "supervisor/control/control.h"
+#include "supervisor/control/control_verbs.h"
+#include "supervisor/supervisor.h"
+#include "supervisor/system/manager.h"
+
+struct daemon {
+    struct supervisor supervisor;
+    struct control *control;
+};
+
+/* ---- signals ---- */
+
+static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo *info,
+                          void *userdata)
+{
+    struct daemon *daemon = userdata;
+    char cause[64];
+    (void)source;
+    snprintf(cause, sizeof cause, "SIG%s from process %u", sigabbrev_np((int)info->ssi_signo),
+             info->ssi_pid);
+    supervisor_stop(&daemon->supervisor, cause);
+    return 0;
+}
+
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+    (void)source;
+    (void)info;
+    (void)userdata;
+    log_notice("SIGHUP: the configuration is read at start only; restart holdfastd to apply a "
+               "changed one");
+    return 0;
+}
+
+/* As in other daemons that can: SIGUSR2 asks for an upgrade in place. */
+static int on_upgrade_signal(sd_event_source *source, const struct signalfd_siginfo *info,
+                             void *userdata)
+{
+    struct daemon *daemon = userdata;
+    const char *why;
+    (void)source;
+    (void)info;
+    if (upgrade_begin(&daemon->supervisor.upgrade, &why) < 0)
+        log_error("no upgrade: %s", why);
+    return 0;
+}
+
+static int watch_signals(struct daemon *daemon)
+{
+    sd_event *event = daemon->supervisor.event;
+    int error = sd_event_add_signal(event, NULL, SIGTERM, on_stop_signal, daemon);
+    if (error >= 0)
+        error = sd_event_add_signal(event, NULL, SIGINT, on_stop_signal, daemon);
+    if (error >= 0)
+        error = sd_event_add_signal(event, NULL, SIGHUP, on_hangup, daemon);
+    if (error >= 0)
+        error = sd_event_add_signal(event, NULL, SIGUSR2, on_upgrade_signal, daemon);
+    return error;
+}
+
+/* ---- the beginning ---- */
+
+static void answer_upgrade(void *data, const char *why)
+{
+    struct daemon *daemon = data;
+    control_answer_upgrade(daemon->control, why);
+}
+
+/* Who needs whom. */
+static int make_parts(struct supervisor *supervisor, const struct program *program)
+{
+    struct settings *settings = supervisor->settings;
+    sd_event *event = supervisor->event;
+    struct archive_owner archive_owner = channels_as_archive_owner(&supervisor->channels);
+
+    supervisor->host = (struct channel_host){.event = event,
+                                             .settings = settings,
+                                             .spares = &supervisor->spares,
+                                             .archive = &supervisor->archive,
+                                             .store = &supervisor->store,
+                                             .changed = supervisor_changed,
+                                             .data = supervisor};
+    store_init(&supervisor->store, event, supervisor_changed, supervisor);
+    archive_client_init(&supervisor->archive, event, &supervisor->spares, settings, &archive_owner);
+    upgrade_init(&supervisor->upgrade, program, &supervisor->channels);
+    status_line_init(&supervisor->status_line, &supervisor->channels);
+    int error = spares_init(&supervisor->spares, event, program->worker_path, settings);
+    return error < 0 ? error : channels_make(&supervisor->channels, &supervisor->host);
+}
+
+static int prepare(struct daemon *daemon, const struct program *program, char *why, size_t why_size)
+{
+    struct supervisor *supervisor = &daemon->supervisor;
+    const char *step = "the event loop";
+    int error = sd_event_default(&supervisor->event);
+    if (error >= 0) {
+        step = "signals";
+        error = watch_signals(daemon);
+    }
+    if (error >= 0) {
+        step = "channels and spares";
+        error = make_parts(supervisor, program);
+    }
+    if (error >= 0) {
+        supervisor->upgrade.answer = answer_upgrade;
+        supervisor->upgrade.data = daemon;
+        channel_restore_all(&supervisor->channels);
+        step = "health checks";
+        error = tick_start(&supervisor->tick, &supervisor->channels);
+    }
+    if (error < 0) {
+        snprintf(why, why_size, "can't set up %s: %s", step, strerror(-error));
+        return error;
+    }
+    error = manager_serve_watchdog(supervisor->event);
+    if (error < 0)
+        log_warning("systemd's watchdog can't be served: %s", strerror(-error));
+    struct control_setup setup = {.event = supervisor->event,
+                                  .settings = supervisor->settings,
+                                  .serve = control_verb,
+                                  .data = supervisor};
+    return control_open(&setup, &daemon->control, why, why_size);
+}
+
+static void start(struct supervisor *supervisor)
+{
+    const struct channels *channels = &supervisor->channels;
+    log_notice("holdfastd %s: %zu channel%s, log_dir %s", HOLDFAST_VERSION, channels->count,
+               channels->count == 1 ? "" : "s", supervisor->settings->log_dir);
+    if (channels_any_records(channels))
+        archive_client_start(&supervisor->archive);
+    for (size_t i = 0; i < channels->count; i++)
+        if (channels->list[i]->life.wanted)
+            channel_machine_handle(channels->list[i], CHANNEL_EVENT_START, "start");
+        else
+            channel_machine_handle(channels->list[i], CHANNEL_EVENT_STOP,
+                                   "stopped before the upgrade");
+    spares_refill(&supervisor->spares);
+}
+
+/* ---- the end ---- */
+
+static void daemon_free(struct daemon *daemon)
+{
+    struct supervisor *supervisor = &daemon->supervisor;
+    upgrade_cancel(&supervisor->upgrade);
+    control_close(daemon->control);
+    spares_free(&supervisor->spares);
+    channels_free(&supervisor->channels);
+    archive_client_free(&supervisor->archive);
+    tick_stop(&supervisor->tick);
+    status_line_stop(&supervisor->status_line);
+    store_free(&supervisor->store);
+    timer_disarm(&supervisor->stop_timer);
+    sd_event_unref(supervisor->event);
+    settings_free(supervisor->settings);
+    free(daemon);
+}
+
+int daemon_run(struct settings *settings, const struct program *program, char *why, size_t why_size)
+{
+    struct daemon *daemon = calloc(1, sizeof *daemon);
+    int status = 1;
+    if (!daemon) {
+        snprintf(why, why_size, "out of memory");
+        return 1;
+    }
+    why[0] = '\0';
+    struct supervisor *supervisor = &daemon->supervisor;
+    supervisor->settings = settings;
+    supervisor->started = monotonic_now();
+    if (prepare(daemon, program, why, why_size) >= 0) {
+        start(supervisor);
+        status = sd_event_loop(supervisor->event);
+        if (status < 0) {
+            snprintf(why, why_size, "the event loop failed: %s", strerror(-status));
+            status = 1;
+        }
+        if (status == UPGRADE_EXIT) {
+            control_close(daemon->control);
+            daemon->control = NULL;
+            upgrade_execute(&supervisor->upgrade);
+            status = 1;
+        }
+        log_notice("ended%s",
+                   status == 0 ? "" : "; something was left unsealed, the next start recovers it");
+    }
+    daemon_free(daemon);
+    return status;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* Takes descriptors that a supervisor before this one held. Called at the start, once for each.
+ * Must never trust a descriptor by its name alone. */
+#include "supervisor/hold/hold_adopt.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "common/fd.h"
+#include "supervisor/hold/hold_ring.h"
+
+static bool is_socket_for(int fd, const union socket_address *address, bool as_peer)
+{
+    union socket_address actual = {0};
+    socklen_t length = sizeof actual;
+    int type = 0;
+    socklen_t type_length = sizeof type;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != SOCK_DGRAM)
+        return false;
+    if ((as_peer ? getpeername(fd, &actual.any, &length) : getsockname(fd, &actual.any, &length)) <
+        0)
+        return false;
+    if (actual.family != address->family)
+        return false;
+    if (actual.family == AF_INET6 && address->v6.sin6_scope_id == 0)
+        actual.v6.sin6_scope_id = 0; /* the spec names the scope by its interface */
+    return socket_address_equal(&actual, address);
+}
+
+static bool is_file(int fd)
+{
+    struct stat about;
+    return fstat(fd, &about) == 0 && S_ISREG(about.st_mode) && about.st_ino != 0;
+}
+
+static bool deserves(const struct hold *hold, const struct channel_spec *spec, const int *place,
+                     int destination, int fd)
+{
+    if (destination >= 0)
+        return is_socket_for(fd, &spec->destinations[destination].to, true);
+    if (place == &hold->rx)
+        return is_socket_for(fd, &spec->listen, false);
+    if (place == &hold->ring)
+        return hold_ring_is_one(hold, fd);
+    return spec->record.enabled && is_file(fd);
+}
+
+int hold_adopt(struct hold *hold, const struct channel_spec *spec, const char *name, int fd)
+{
+    int destination;
+    int *place = hold_place_named(hold, name, &destination);
+    if (!place || *place >= 0 || !deserves(hold, spec, place, destination, fd))
+        return -EINVAL;
+    if (fd_set_cloexec(fd) < 0)
+        return -EINVAL;
+    *place = fd;
+    if (place == &hold->ring && hold_ring_map(hold) < 0) {
+        hold->ring = -1;
+        return -EINVAL;
+    }
+    hold_ring_adopt_drops(hold);
+    return 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* A channel's ring memory, and the count of what the kernel dropped in front of it. */
+#ifndef HOLDFAST_SUPERVISOR_HOLD_HOLD_RING_H
+#define HOLDFAST_SUPERVISOR_HOLD_HOLD_RING_H
+
+#include "supervisor/hold/hold.h"
+
+/* Make a fresh ring whose first datagram gets start_seq. Replaces an earlier one. 0, or -errno with
+ * why. */
+int hold_ring_make(struct hold *hold, const struct channel_spec *spec, uint64_t start_seq,
+                   char *why, size_t why_size);
+
+/* Is this descriptor a ring of this hold's size that nobody can shrink? */
+bool hold_ring_is_one(const struct hold *hold, int fd);
+/* hold->ring came from elsewhere: map its page. 0 or -errno. */
+int hold_ring_map(struct hold *hold);
+
+/* Datagrams that the kernel has dropped in front of this ring and not yet told with a datagram;
+ * `told` is the ring's kernel_dropped. 0 when it can't be known. */
+uint32_t hold_ring_untold_drops(const struct hold *hold, uint64_t told);
+/* A socket has come to this ring, or a ring to this socket: from here on drops count. */
+void hold_ring_begin_drops(struct hold *hold);
+/* Both come from a supervisor before this one: they have belonged together since the ring was made.
+ */
+void hold_ring_adopt_drops(struct hold *hold);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* A channel's sockets: one bound for receiving, one connected per destination. */
+#ifndef HOLDFAST_SUPERVISOR_HOLD_HOLD_SOCKETS_H
+#define HOLDFAST_SUPERVISOR_HOLD_HOLD_SOCKETS_H
+
+#include "supervisor/hold/hold.h"
+
+/* Open what is missing of rx and destinations. 0, or -errno with why set to what was attempted and
+ * what to do. */
+int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *why,
+                      size_t why_size);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* Programs: which ones there are, how one is started, and how its end reads. */
+#ifndef HOLDFAST_SUPERVISOR_SYSTEM_PROCESS_H
+#define HOLDFAST_SUPERVISOR_SYSTEM_PROCESS_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Where this program and its worker are, and how it was called. */
+struct program {
+    char path[4096];
+    char worker_path[4096];
+    char **arguments; /* main()'s */
+};
+
+/* A descriptor, and the number under which the new process has it. */
+struct process_fd {
+    int fd;
+    int as;
+};
+
+struct process_plan {
+    const char *path;
+    char *const *arguments;
+    char *const *environment;
+    const struct process_fd *fds; /* nothing else is inherited beyond 0, 1 and 2 */
+    uint32_t fd_count;
+};
+
+/* Start it with default signals, an empty mask and a process group of its own. 0 or -errno. */
+int process_spawn(const struct process_plan *plan, pid_t *ret_pid);
+
+/* Our environment without what systemd told this process alone. The caller frees the list, not its
+ * entries. NULL: no memory. */
+char **process_child_environment(void);
+
+/* "was killed by SIGSEGV", "exited with status 1": what waitid(2) said. */
+void process_describe_end(const siginfo_t *end, char *ret_text, size_t size);
+
+#endif
