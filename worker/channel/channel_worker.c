@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of one generation: take over, start the threads, say READY, then be the control thread
  * until the end. */
-#include "worker/channel/channel_worker.h"
+#include "worker/channel/channel_state.h"
 
 #include <errno.h>
 #include <sched.h>

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "worker/channel/channel_worker.h"
+#include "worker/channel/channel_state.h"
 #include "worker/channel/recorder.h"
 
 #define STOP_ROUND_MS 10

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "worker/channel/channel_worker.h"
+#include "worker/channel/channel_state.h"
 #include "worker/channel/outlet.h"
 
 /* While several datagrams come out of one round, they are collected this long: one call sends them

@@ -11,7 +11,7 @@
 
 #include "common/inflight.h"
 #include "common/log.h"
-#include "worker/channel/channel_worker.h"
+#include "worker/channel/channel_state.h"
 
 /* While readers keep up, datagrams stay in about this much of the ring instead of sweeping through
  * all of it: memory that is neither touched nor out of the cache. */

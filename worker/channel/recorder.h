@@ -7,7 +7,7 @@
 #include <setjmp.h>
 
 #include "common/avro_log_format.h"
-#include "worker/channel/channel_worker.h"
+#include "worker/channel/channel_state.h"
 #include "worker/channel/segment.h"
 
 #define UPCOMING_MAX 2

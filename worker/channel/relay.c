@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "worker/channel/channel_worker.h"
+#include "worker/channel/channel_state.h"
 #include "worker/channel/outlet.h"
 
 struct relay {

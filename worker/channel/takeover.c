@@ -8,7 +8,7 @@
 #include "common/claim.h"
 #include "common/inflight.h"
 #include "common/log.h"
-#include "worker/channel/channel_worker.h"
+#include "worker/channel/channel_state.h"
 #include "worker/last_words.h"
 
 /* Deaths at one place without progress before a consumer goes one datagram at a time; one more at a

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* One channel's worker: what its threads share. Each thread's own state is in its own file. */
-#ifndef HOLDFAST_WORKER_CHANNEL_CHANNEL_WORKER_H
-#define HOLDFAST_WORKER_CHANNEL_CHANNEL_WORKER_H
+#ifndef HOLDFAST_WORKER_CHANNEL_CHANNEL_STATE_H
+#define HOLDFAST_WORKER_CHANNEL_CHANNEL_STATE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
