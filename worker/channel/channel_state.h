@@ -31,7 +31,7 @@ struct caution {
     uint64_t until; /* one datagram at a time up to here */
 };
 
-struct channel_worker {
+struct channel_state {
     struct inheritance *inheritance;
     const struct channel_spec *spec;
     struct ring ring;
@@ -66,47 +66,47 @@ int channel_worker_run(struct inheritance *inheritance);
 
 /* takeover.c: attach to the ring, judge it, finish what the predecessor left. 0; -EBADMSG with
  * *ret_what when the ring can't be trusted; -errno. */
-int takeover_attach(struct channel_worker *worker, const char **ret_what);
+int takeover_attach(struct channel_state *channel, const char **ret_what);
 
 /* receiver.c */
-void *receiver_main(void *worker);
+void *receiver_main(void *channel);
 /* relay.c */
-int relay_open(struct channel_worker *worker);
+int relay_open(struct channel_state *channel);
 /* Offer every published datagram that was not offered yet to every full-rate destination. */
-void relay_run(struct channel_worker *worker);
+void relay_run(struct channel_state *channel);
 /* decimator.c */
-int decimator_open(struct channel_worker *worker);
-void *decimator_main(void *worker);
+int decimator_open(struct channel_state *channel);
+void *decimator_main(void *channel);
 /* control.c: the main thread. Returns the exit status. */
-int control_run(struct channel_worker *worker);
+int control_run(struct channel_state *channel);
 /* From any other thread: there is something for the control thread to look at. */
-void control_wake(struct channel_worker *worker);
+void control_wake(struct channel_state *channel);
 
 /* First of all in every thread but the control thread: its last words, its id for the supervisor,
  * its name for top(1) and gdb(1). */
-void thread_begin(struct channel_worker *worker, enum channel_thread thread);
+void thread_begin(struct channel_state *channel, enum channel_thread thread);
 
 /* Signs of life. busy: I am working. parked: I am about to wait in the kernel with nothing to do.
  * disk: I am about to do what may take as long as a disk does. */
-void beat_busy(struct channel_worker *worker, enum channel_thread thread);
-void beat_parked(struct channel_worker *worker, enum channel_thread thread);
-void beat_disk(struct channel_worker *worker, enum channel_thread thread);
-void beat_work(struct channel_worker *worker, enum channel_thread thread, uint64_t first,
+void beat_busy(struct channel_state *channel, enum channel_thread thread);
+void beat_parked(struct channel_state *channel, enum channel_thread thread);
+void beat_disk(struct channel_state *channel, enum channel_thread thread);
+void beat_work(struct channel_state *channel, enum channel_thread thread, uint64_t first,
                uint64_t end);
 
 /* For threads that work in bulk: they never take the processor from a thread that is at work, the
  * receiver above all. */
 void schedule_behind(void);
 
-static inline uint32_t stop_phase_of(struct channel_worker *worker)
+static inline uint32_t stop_phase_of(struct channel_state *channel)
 {
-    return atomic_load_explicit(&worker->stop_phase, memory_order_acquire);
+    return atomic_load_explicit(&channel->stop_phase, memory_order_acquire);
 }
 
 /* Datagrams before it are the readers' to take. */
-static inline uint64_t relay_cursor_of(struct channel_worker *worker)
+static inline uint64_t relay_cursor_of(struct channel_state *channel)
 {
-    return atomic_load_explicit(&worker->relay_cursor, memory_order_acquire);
+    return atomic_load_explicit(&channel->relay_cursor, memory_order_acquire);
 }
 
 /* The end of the step that a consumer may take from `from` to at most `to`. */

@@ -15,39 +15,39 @@
 #include "worker/channel/recorder.h"
 #include "worker/last_words.h"
 
-static void beat(struct channel_worker *worker, enum channel_thread thread, enum thread_state state)
+static void beat(struct channel_state *channel, enum channel_thread thread, enum thread_state state)
 {
-    struct thread_beat *own = &worker->ring.page->beats[thread];
+    struct thread_beat *own = &channel->ring.page->beats[thread];
     atomic_store_explicit(&own->beat_ns, monotonic_now().ns, memory_order_relaxed);
     atomic_store_explicit(&own->state, state, memory_order_release);
 }
 
-void thread_begin(struct channel_worker *worker, enum channel_thread thread)
+void thread_begin(struct channel_state *channel, enum channel_thread thread)
 {
     last_words_thread(thread);
     pthread_setname_np(pthread_self(), channel_thread_names[thread]);
-    atomic_store(&worker->ring.page->beats[thread].thread_id, (uint32_t)gettid());
+    atomic_store(&channel->ring.page->beats[thread].thread_id, (uint32_t)gettid());
 }
 
-void beat_busy(struct channel_worker *worker, enum channel_thread thread)
+void beat_busy(struct channel_state *channel, enum channel_thread thread)
 {
-    beat(worker, thread, THREAD_BUSY);
+    beat(channel, thread, THREAD_BUSY);
 }
 
-void beat_parked(struct channel_worker *worker, enum channel_thread thread)
+void beat_parked(struct channel_state *channel, enum channel_thread thread)
 {
-    beat(worker, thread, THREAD_PARKED);
+    beat(channel, thread, THREAD_PARKED);
 }
 
-void beat_disk(struct channel_worker *worker, enum channel_thread thread)
+void beat_disk(struct channel_state *channel, enum channel_thread thread)
 {
-    beat(worker, thread, THREAD_DISK);
+    beat(channel, thread, THREAD_DISK);
 }
 
-void beat_work(struct channel_worker *worker, enum channel_thread thread, uint64_t first,
+void beat_work(struct channel_state *channel, enum channel_thread thread, uint64_t first,
                uint64_t end)
 {
-    struct thread_beat *own = &worker->ring.page->beats[thread];
+    struct thread_beat *own = &channel->ring.page->beats[thread];
     atomic_store_explicit(&own->work_first, first, memory_order_relaxed);
     atomic_store_explicit(&own->work_end, end, memory_order_release);
 }
@@ -77,9 +77,9 @@ void schedule_behind(void)
     sched_setscheduler(0, SCHED_BATCH, &none); /* a courtesy: nothing depends on it */
 }
 
-static int start_thread(pthread_t *thread, void *(*run)(void *), struct channel_worker *worker)
+static int start_thread(pthread_t *thread, void *(*run)(void *), struct channel_state *channel)
 {
-    int error = pthread_create(thread, NULL, run, worker);
+    int error = pthread_create(thread, NULL, run, channel);
     if (error)
         log_error("starting a thread: %s", strerror(error));
     return -error;
@@ -87,49 +87,49 @@ static int start_thread(pthread_t *thread, void *(*run)(void *), struct channel_
 
 /* Where the readers stand, before there are any: the receiver asks them before it starts over at
  * the ring's front. */
-static void note_cursors(struct channel_worker *worker)
+static void note_cursors(struct channel_state *channel)
 {
     struct commit_progress committed;
     struct decimate_progress decimated;
-    if (worker->spec->record.enabled && channel_page_read_commit(worker->ring.page, &committed))
-        atomic_store(&worker->recorder_cursor, committed.next_seq);
-    if (worker->spec->decimate_count > 0 &&
-        channel_page_read_decimate(worker->ring.page, &decimated))
-        atomic_store(&worker->decimator_cursor, decimated.next_seq);
+    if (channel->spec->record.enabled && channel_page_read_commit(channel->ring.page, &committed))
+        atomic_store(&channel->recorder_cursor, committed.next_seq);
+    if (channel->spec->decimate_count > 0 &&
+        channel_page_read_decimate(channel->ring.page, &decimated))
+        atomic_store(&channel->decimator_cursor, decimated.next_seq);
 }
 
 /* The relay first: datagrams wait for it. Recorder and decimator find theirs in the ring. */
-static int start_parts(struct channel_worker *worker)
+static int start_parts(struct channel_state *channel)
 {
-    note_cursors(worker);
-    atomic_store(&worker->recorder_done, !worker->spec->record.enabled);
-    atomic_store(&worker->decimator_done, worker->spec->decimate_count == 0);
-    int result = relay_open(worker);
+    note_cursors(channel);
+    atomic_store(&channel->recorder_done, !channel->spec->record.enabled);
+    atomic_store(&channel->decimator_done, channel->spec->decimate_count == 0);
+    int result = relay_open(channel);
     if (result == 0)
-        result = start_thread(&worker->receiver_thread, receiver_main, worker);
+        result = start_thread(&channel->receiver_thread, receiver_main, channel);
     sched_yield(); /* on one processor, the receiver would wait until this thread is done */
-    if (result == 0 && worker->spec->decimate_count > 0) {
-        result = decimator_open(worker);
+    if (result == 0 && channel->spec->decimate_count > 0) {
+        result = decimator_open(channel);
         if (result == 0)
-            result = start_thread(&worker->decimator_thread, decimator_main, worker);
+            result = start_thread(&channel->decimator_thread, decimator_main, channel);
     }
-    if (result == 0 && worker->spec->record.enabled) {
-        result = recorder_open(worker);
+    if (result == 0 && channel->spec->record.enabled) {
+        result = recorder_open(channel);
         if (result == 0)
-            result = start_thread(&worker->recorder_thread, recorder_main, worker);
+            result = start_thread(&channel->recorder_thread, recorder_main, channel);
         if (result == 0)
-            result = start_thread(&worker->syncer_thread, syncer_main, worker);
+            result = start_thread(&channel->syncer_thread, syncer_main, channel);
     }
     return result;
 }
 
-static void say_ready(struct channel_worker *worker, const char *refused)
+static void say_ready(struct channel_state *channel, const char *refused)
 {
-    struct message_ready ready = {.recovered = worker->recovered,
+    struct message_ready ready = {.recovered = channel->recovered,
                                   .ring_refused = refused != NULL,
-                                  .mapping_double = worker->ring.data.doubled};
-    strncpy(ready.reason, refused ? refused : worker->ring.data.reason, sizeof ready.reason - 1);
-    int result = message_send(MESSAGE_FD, MESSAGE_READY, worker->inheritance->generation, &ready,
+                                  .mapping_double = channel->ring.data.doubled};
+    strncpy(ready.reason, refused ? refused : channel->ring.data.reason, sizeof ready.reason - 1);
+    int result = message_send(MESSAGE_FD, MESSAGE_READY, channel->inheritance->generation, &ready,
                               sizeof ready, NULL, 0);
     if (result < 0)
         log_error("telling the supervisor READY: %s",
@@ -138,44 +138,44 @@ static void say_ready(struct channel_worker *worker, const char *refused)
 
 int channel_worker_run(struct inheritance *inheritance)
 {
-    static struct channel_worker only_one; /* its threads use it as long as the process lives */
-    struct channel_worker *worker = &only_one;
+    static struct channel_state only_one; /* its threads use it as long as the process lives */
+    struct channel_state *channel = &only_one;
     char who[CHANNEL_NAME_SIZE + 16] = "channel ";
     const char *what;
 
     strcat(who, inheritance->spec->name);
     log_open(who);
-    worker->inheritance = inheritance;
-    worker->spec = inheritance->spec;
-    atomic_store(&worker->recorder_cursor, UINT64_MAX);
-    atomic_store(&worker->decimator_cursor, UINT64_MAX);
-    atomic_store(&worker->recorder_wakeup.wake_at, WAKEUP_NEVER);
-    atomic_store(&worker->decimator_wakeup.wake_at, WAKEUP_NEVER);
-    atomic_store(&worker->space_wakeup.wake_at, WAKEUP_NEVER);
-    worker->control_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (worker->control_event < 0) {
+    channel->inheritance = inheritance;
+    channel->spec = inheritance->spec;
+    atomic_store(&channel->recorder_cursor, UINT64_MAX);
+    atomic_store(&channel->decimator_cursor, UINT64_MAX);
+    atomic_store(&channel->recorder_wakeup.wake_at, WAKEUP_NEVER);
+    atomic_store(&channel->decimator_wakeup.wake_at, WAKEUP_NEVER);
+    atomic_store(&channel->space_wakeup.wake_at, WAKEUP_NEVER);
+    channel->control_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (channel->control_event < 0) {
         log_error("eventfd: %s", strerror(errno));
         return 1;
     }
-    apply_cpus(worker->spec);
+    apply_cpus(channel->spec);
 
-    int result = takeover_attach(worker, &what);
+    int result = takeover_attach(channel, &what);
     if (result == -EBADMSG) {
         log_error("the ring can't be trusted: %s; a fresh one is needed", what);
-        say_ready(worker, what);
+        say_ready(channel, what);
         return 0;
     }
     if (result == 0) {
         /* From READY on the supervisor watches: every thread beats before that. */
-        beat_busy(worker, CHANNEL_THREAD_CONTROL);
-        atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_CONTROL].thread_id,
+        beat_busy(channel, CHANNEL_THREAD_CONTROL);
+        atomic_store(&channel->ring.page->beats[CHANNEL_THREAD_CONTROL].thread_id,
                      (uint32_t)gettid());
-        result = start_parts(worker);
+        result = start_parts(channel);
     }
     if (result < 0) {
         log_error("can't start: %s", strerror(-result));
         return 1;
     }
-    say_ready(worker, NULL);
-    return control_run(worker);
+    say_ready(channel, NULL);
+    return control_run(channel);
 }

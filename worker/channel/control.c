@@ -19,7 +19,7 @@
 #define ORPHAN_NS (10 * NS_PER_S)
 
 struct control {
-    struct channel_worker *worker;
+    struct channel_state *channel;
     struct message *message;
     bool stopping;
     bool orphaned; /* the supervisor is gone */
@@ -32,7 +32,7 @@ static bool send_message(struct control *control, enum message_type type, const 
 {
     if (control->orphaned)
         return true;
-    int result = message_send(MESSAGE_FD, type, control->worker->inheritance->generation, payload,
+    int result = message_send(MESSAGE_FD, type, control->channel->inheritance->generation, payload,
                               size, NULL, 0);
     if (result == -EAGAIN)
         return false;
@@ -43,29 +43,29 @@ static bool send_message(struct control *control, enum message_type type, const 
 
 static void begin_stop(struct control *control, bool drain, bool seal)
 {
-    struct channel_worker *worker = control->worker;
+    struct channel_state *channel = control->channel;
     if (control->stopping)
         return;
     control->stopping = true;
     prctl(PR_SET_TIMERSLACK, 0ul, 0, 0, 0); /* as it was: the short rounds are meant to be short */
     control->stop_began = monotonic_now();
-    atomic_store(&worker->stop_drains, drain);
-    atomic_store(&worker->stop_seals, seal);
-    atomic_store_explicit(&worker->stop_phase, STOP_RECEIVER, memory_order_release);
+    atomic_store(&channel->stop_drains, drain);
+    atomic_store(&channel->stop_seals, seal);
+    atomic_store_explicit(&channel->stop_phase, STOP_RECEIVER, memory_order_release);
 }
 
 static void handle_message(struct control *control)
 {
-    struct channel_worker *worker = control->worker;
+    struct channel_state *channel = control->channel;
     struct message *message = control->message;
     switch (message->header.type) {
     case MESSAGE_SEGMENT:
-        if (worker->recorder && message->segment->error == 0)
-            recorder_give(worker->recorder, &message->fds[0], &message->segment->grant);
+        if (channel->recorder && message->segment->error == 0)
+            recorder_give(channel->recorder, &message->fds[0], &message->segment->grant);
         break;
     case MESSAGE_ROTATE:
-        if (worker->recorder)
-            recorder_rotate(worker->recorder);
+        if (channel->recorder)
+            recorder_rotate(channel->recorder);
         break;
     case MESSAGE_STOP:
         /* When the next worker takes over at once, what the kernel has queued is left to it. */
@@ -93,7 +93,7 @@ static void read_messages(struct control *control)
             control->orphaned = true;
             begin_stop(control, false, true);
         } else {
-            if (control->message->header.generation == control->worker->inheritance->generation)
+            if (control->message->header.generation == control->channel->inheritance->generation)
                 handle_message(control);
             message_release(control->message);
         }
@@ -102,16 +102,16 @@ static void read_messages(struct control *control)
 
 static void send_reports(struct control *control)
 {
-    struct channel_worker *worker = control->worker;
-    if (!worker->recorder)
+    struct channel_state *channel = control->channel;
+    if (!channel->recorder)
         return;
-    struct recorder_reports reports = recorder_see_reports(worker->recorder);
+    struct recorder_reports reports = recorder_see_reports(channel->recorder);
     struct recorder_reports sent = {0};
     while (sent.done_count < reports.done_count &&
            send_message(control, MESSAGE_SEGMENT_DONE, &reports.done[sent.done_count],
                         sizeof *reports.done)) {
         sent.done_count++;
-        REACHED(worker->ring.page, roll_reported);
+        REACHED(channel->ring.page, roll_reported);
     }
     while (sent.failed_count < reports.failed_count &&
            send_message(control, MESSAGE_LOG_FAILED, &reports.failed[sent.failed_count],
@@ -120,25 +120,25 @@ static void send_reports(struct control *control)
     if (reports.wanted) {
         struct commit_progress committed;
         struct message_segment_wanted wanted = {0};
-        if (channel_page_read_commit(worker->ring.page, &committed))
+        if (channel_page_read_commit(channel->ring.page, &committed))
             wanted.current_id = committed.segment_id;
         sent.wanted = send_message(control, MESSAGE_SEGMENT_WANTED, &wanted, sizeof wanted);
     }
     if (sent.done_count || sent.failed_count || sent.wanted)
-        recorder_forget_reports(worker->recorder, &sent);
+        recorder_forget_reports(channel->recorder, &sent);
 }
 
 /* A thread that waits in the kernel with nothing to do doesn't wake up just to beat. A reader that
  * is parked although what it waits for is there is not vouched for: if its wake-up was lost, the
  * supervisor shall see it. */
-static void beat_for_parked(struct channel_worker *worker)
+static void beat_for_parked(struct channel_state *channel)
 {
-    struct channel_page *page = worker->ring.page;
+    struct channel_page *page = channel->ring.page;
     const struct wakeup *wakeups[CHANNEL_THREAD_COUNT] = {
-        [CHANNEL_THREAD_RECORDER] = &worker->recorder_wakeup,
-        [CHANNEL_THREAD_DECIMATOR] = &worker->decimator_wakeup,
+        [CHANNEL_THREAD_RECORDER] = &channel->recorder_wakeup,
+        [CHANNEL_THREAD_DECIMATOR] = &channel->decimator_wakeup,
     };
-    uint64_t published = relay_cursor_of(worker);
+    uint64_t published = relay_cursor_of(channel);
     monotonic now = monotonic_now();
     for (int thread = 0; thread < CHANNEL_THREAD_COUNT; thread++) {
         struct thread_beat *beat = &page->beats[thread];
@@ -150,34 +150,34 @@ static void beat_for_parked(struct channel_worker *worker)
     }
 }
 
-static void rouse_receiver(struct channel_worker *worker)
+static void rouse_receiver(struct channel_state *channel)
 {
     /* It may be about to enter recvmmsg, where a flag is not seen: the signal is repeated until it
      * has ended. */
-    pthread_kill(worker->receiver_thread, SIGUSR1);
-    wakeup_now(&worker->space_wakeup);
+    pthread_kill(channel->receiver_thread, SIGUSR1);
+    wakeup_now(&channel->space_wakeup);
 }
 
 /* One look at the stop. Returns true when every thread that has anything to save has ended. */
-static bool stop_progress(struct channel_worker *worker)
+static bool stop_progress(struct channel_state *channel)
 {
-    if (!atomic_load(&worker->receiver_done)) {
-        rouse_receiver(worker);
+    if (!atomic_load(&channel->receiver_done)) {
+        rouse_receiver(channel);
         return false;
     }
-    if (stop_phase_of(worker) < STOP_READERS)
-        atomic_store_explicit(&worker->stop_phase, STOP_READERS, memory_order_release);
-    wakeup_now(&worker->recorder_wakeup);
-    wakeup_now(&worker->decimator_wakeup);
-    return atomic_load(&worker->recorder_done) && atomic_load(&worker->decimator_done);
+    if (stop_phase_of(channel) < STOP_READERS)
+        atomic_store_explicit(&channel->stop_phase, STOP_READERS, memory_order_release);
+    wakeup_now(&channel->recorder_wakeup);
+    wakeup_now(&channel->decimator_wakeup);
+    return atomic_load(&channel->recorder_done) && atomic_load(&channel->decimator_done);
 }
 
 static void say_bye(struct control *control)
 {
     struct commit_progress committed;
-    struct message_bye bye = {.next_seq = ring_published(&control->worker->ring)};
-    if (control->worker->recorder &&
-        channel_page_read_commit(control->worker->ring.page, &committed)) {
+    struct message_bye bye = {.next_seq = ring_published(&control->channel->ring)};
+    if (control->channel->recorder &&
+        channel_page_read_commit(control->channel->ring.page, &committed)) {
         bye.segment_id = committed.segment_id;
         bye.committed_length = committed.block_records ? UINT64_MAX : committed.block_start;
         if (committed.next_seq == committed.segment_first_seq)
@@ -186,10 +186,10 @@ static void say_bye(struct control *control)
     send_message(control, MESSAGE_BYE, &bye, sizeof bye);
 }
 
-void control_wake(struct channel_worker *worker)
+void control_wake(struct channel_state *channel)
 {
     uint64_t one = 1;
-    if (write(worker->control_event, &one, sizeof one) < 0)
+    if (write(channel->control_event, &one, sizeof one) < 0)
         log_error("waking the control thread: %s", strerror(errno)); /* it looks every round */
 }
 
@@ -198,9 +198,9 @@ static void ignore_signal(int signal_number)
     (void)signal_number; /* it only interrupts a system call */
 }
 
-int control_run(struct channel_worker *worker)
+int control_run(struct channel_state *channel)
 {
-    struct control control = {.worker = worker, .message = malloc(sizeof *control.message)};
+    struct control control = {.channel = channel, .message = malloc(sizeof *control.message)};
     struct sigaction interrupt = {.sa_handler =
                                       ignore_signal}; /* no SA_RESTART: that is its purpose */
     if (!control.message) {
@@ -211,36 +211,36 @@ int control_run(struct channel_worker *worker)
     /* A round in time for the next beat, and no sooner than the kernel finds it convenient: idle
      * workers wake up together, and the processor with them once. A courtesy: nothing depends on
      * it. */
-    uint32_t beat_ms = worker->inheritance->assign.beat_ms;
+    uint32_t beat_ms = channel->inheritance->assign.beat_ms;
     int round_ms = (int)(beat_ms - beat_ms / 5);
     prctl(PR_SET_TIMERSLACK, (unsigned long)(beat_ms / 6 * NS_PER_MS), 0, 0, 0);
     for (bool message_waits = false;;) {
-        beat_busy(worker, CHANNEL_THREAD_CONTROL);
-        beat_for_parked(worker);
+        beat_busy(channel, CHANNEL_THREAD_CONTROL);
+        beat_for_parked(channel);
         if (message_waits)
             read_messages(&control);
         send_reports(&control);
-        uint32_t receiver_done = atomic_load(&worker->receiver_done);
+        uint32_t receiver_done = atomic_load(&channel->receiver_done);
         if (receiver_done == 2 && !control.stopping)
             begin_stop(&control, false,
                        false); /* its socket is broken: the next generation gets a new one */
-        if (control.stopping && stop_progress(worker))
+        if (control.stopping && stop_progress(channel))
             break;
         if (control.orphaned && monotonic_since(monotonic_now(), control.stop_began) > ORPHAN_NS)
             break;
         struct pollfd fds[] = {{.fd = control.orphaned ? -1 : MESSAGE_FD, .events = POLLIN},
-                               {.fd = worker->control_event, .events = POLLIN}};
-        beat_parked(worker, CHANNEL_THREAD_CONTROL);
+                               {.fd = channel->control_event, .events = POLLIN}};
+        beat_parked(channel, CHANNEL_THREAD_CONTROL);
         int events = poll(fds, 2, control.stopping ? STOP_ROUND_MS : round_ms);
         message_waits = events > 0 && fds[0].revents;
         if (events > 0 && fds[1].revents) {
             uint64_t count;
-            ssize_t ignored = read(worker->control_event, &count, sizeof count);
+            ssize_t ignored = read(channel->control_event, &count, sizeof count);
             (void)ignored; /* nonblocking; the reports themselves say what there is */
         }
     }
     send_reports(&control);
     say_bye(&control);
     free(control.message);
-    return atomic_load(&worker->receiver_done) == 2 ? 1 : 0;
+    return atomic_load(&channel->receiver_done) == 2 ? 1 : 0;
 }

@@ -46,11 +46,11 @@ static uint64_t next_by_count(const struct decimate_destination *destination, ui
 }
 
 /* Like the relay's: what may have been sent already is counted before it is sent again. */
-static void count_repeats(struct channel_worker *worker)
+static void count_repeats(struct channel_state *channel)
 {
-    struct decimator *decimator = worker->decimator;
+    struct decimator *decimator = channel->decimator;
     uint64_t from = decimator->progress.next_seq;
-    uint64_t attempted = atomic_load(&worker->ring.page->decimate_attempted);
+    uint64_t attempted = atomic_load(&channel->ring.page->decimate_attempted);
     if (attempted <= from)
         return;
     for (uint32_t i = 0; i < decimator->count; i++) {
@@ -59,23 +59,23 @@ static void count_repeats(struct channel_worker *worker)
             decimator->counts[i].repeated +=
                 (attempted - 1 - first) / decimator->destinations[i].spec->keep_every + 1;
     }
-    channel_page_write_decimate(worker->ring.page, &decimator->progress, decimator->counts,
+    channel_page_write_decimate(channel->ring.page, &decimator->progress, decimator->counts,
                                 decimator->first_index, decimator->count);
 }
 
-int decimator_open(struct channel_worker *worker)
+int decimator_open(struct channel_state *channel)
 {
-    const struct channel_spec *spec = worker->spec;
-    struct channel_page *page = worker->ring.page;
+    const struct channel_spec *spec = channel->spec;
+    struct channel_page *page = channel->ring.page;
     struct decimator *decimator = calloc(1, sizeof *decimator);
     if (!decimator)
         return -ENOMEM;
-    worker->decimator = decimator;
+    channel->decimator = decimator;
     decimator->count = spec->decimate_count;
     decimator->first_index = spec->relay_count;
     decimator->destinations = calloc(decimator->count, sizeof *decimator->destinations);
     decimator->counts = calloc(decimator->count, sizeof *decimator->counts);
-    decimator->copies = malloc((size_t)PARCEL_MAX * worker->ring.geometry.slot_size);
+    decimator->copies = malloc((size_t)PARCEL_MAX * channel->ring.geometry.slot_size);
     if (!decimator->destinations || !decimator->counts || !decimator->copies)
         return -ENOMEM;
     channel_page_read_decimate(page,
@@ -85,7 +85,7 @@ int decimator_open(struct channel_worker *worker)
         uint32_t index = decimator->first_index + i;
         struct decimate_destination *destination = &decimator->destinations[i];
         destination->spec = &spec->destinations[index];
-        outlet_open(&destination->outlet, worker->inheritance->destinations[index], "decimate",
+        outlet_open(&destination->outlet, channel->inheritance->destinations[index], "decimate",
                     destination->spec->name, &page->segmentation[index]);
         if (destination->spec->max_rate)
             destination->interval_ns = NS_PER_S / destination->spec->max_rate;
@@ -94,34 +94,34 @@ int decimator_open(struct channel_worker *worker)
         channel_page_read_destination(page, index, false, &decimator->counts[i]);
     }
     decimator->round_most = densest * PARCEL_MAX;
-    count_repeats(worker);
-    atomic_store(&worker->decimator_cursor, decimator->progress.next_seq);
+    count_repeats(channel);
+    atomic_store(&channel->decimator_cursor, decimator->progress.next_seq);
     return 0;
 }
 
-static void commit(struct channel_worker *worker, uint64_t next_seq)
+static void commit(struct channel_state *channel, uint64_t next_seq)
 {
-    struct decimator *decimator = worker->decimator;
+    struct decimator *decimator = channel->decimator;
     decimator->progress.next_seq = next_seq;
-    channel_page_write_decimate(worker->ring.page, &decimator->progress, decimator->counts,
+    channel_page_write_decimate(channel->ring.page, &decimator->progress, decimator->counts,
                                 decimator->first_index, decimator->count);
-    REACHED(worker->ring.page, decimate_committed);
-    atomic_store_explicit(&worker->decimator_cursor, next_seq, memory_order_release);
+    REACHED(channel->ring.page, decimate_committed);
+    atomic_store_explicit(&channel->decimator_cursor, next_seq, memory_order_release);
 }
 
 /* Copy one datagram out of the ring into the parcel. Lapped, or in quarantine and not to be
  * decoded: counted as lost. */
-static void take(struct channel_worker *worker, uint64_t seq)
+static void take(struct channel_state *channel, uint64_t seq)
 {
-    struct decimator *decimator = worker->decimator;
+    struct decimator *decimator = channel->decimator;
     uint8_t *copy =
-        decimator->copies + (size_t)decimator->parcel.count * worker->ring.geometry.slot_size;
+        decimator->copies + (size_t)decimator->parcel.count * channel->ring.geometry.slot_size;
     struct ring_datagram datagram;
     bool there =
-        ring_peek(&worker->ring, seq, &datagram) && !(datagram.flags & DATAGRAM_QUARANTINED);
+        ring_peek(&channel->ring, seq, &datagram) && !(datagram.flags & DATAGRAM_QUARANTINED);
     if (there)
         ring_copy(copy, datagram.data, datagram.length);
-    if (!there || !ring_intact(&worker->ring, &datagram)) {
+    if (!there || !ring_intact(&channel->ring, &datagram)) {
         decimator->progress.lost++;
         return;
     }
@@ -129,67 +129,67 @@ static void take(struct channel_worker *worker, uint64_t seq)
     parcel_add(&decimator->parcel, copy, datagram.length);
 }
 
-static void send_parcel(struct channel_worker *worker, uint32_t index)
+static void send_parcel(struct channel_state *channel, uint32_t index)
 {
-    struct decimator *decimator = worker->decimator;
+    struct decimator *decimator = channel->decimator;
     if (decimator->parcel.count == 0)
         return;
     parcel_cut(&decimator->parcel);
     decimator->destinations[index].outlet.impatient = false;
     outlet_send(&decimator->destinations[index].outlet, &decimator->parcel,
                 &decimator->counts[index]);
-    REACHED(worker->ring.page, decimate_sent);
+    REACHED(channel->ring.page, decimate_sent);
 }
 
 /* Everything that goes by count in one round from where we are, at most to `published`. Returns the
  * size of the largest parcel. */
-static uint32_t run_by_count(struct channel_worker *worker, uint64_t published)
+static uint32_t run_by_count(struct channel_state *channel, uint64_t published)
 {
-    struct decimator *decimator = worker->decimator;
+    struct decimator *decimator = channel->decimator;
     uint64_t from = decimator->progress.next_seq;
     uint64_t to =
         published - from > decimator->round_most ? from + decimator->round_most : published;
     uint32_t largest = 0;
 
-    to = caution_limit(&worker->caution[CONSUMER_DECIMATE], from, to);
+    to = caution_limit(&channel->caution[CONSUMER_DECIMATE], from, to);
     if (from == to)
         return 0;
-    atomic_store_explicit(&worker->ring.page->decimate_attempted, to, memory_order_release);
-    REACHED(worker->ring.page, decimate_attempted);
-    beat_work(worker, CHANNEL_THREAD_DECIMATOR, from, to);
+    atomic_store_explicit(&channel->ring.page->decimate_attempted, to, memory_order_release);
+    REACHED(channel->ring.page, decimate_attempted);
+    beat_work(channel, CHANNEL_THREAD_DECIMATOR, from, to);
     for (uint32_t i = 0; i < decimator->count; i++) {
         decimator->parcel.count = 0;
         for (uint64_t seq = next_by_count(&decimator->destinations[i], from); seq < to;
              seq += decimator->destinations[i].spec->keep_every)
-            take(worker, seq);
+            take(channel, seq);
         if (decimator->parcel.count > largest)
             largest = decimator->parcel.count;
-        send_parcel(worker, i);
+        send_parcel(channel, i);
     }
-    commit(worker, to);
-    beat_work(worker, CHANNEL_THREAD_DECIMATOR, 0, 0);
+    commit(channel, to);
+    beat_work(channel, CHANNEL_THREAD_DECIMATOR, 0, 0);
     return largest;
 }
 
 /* The newest datagram for every destination that is due. Returns nanoseconds until the next one is
  * due and has something unsent, 0 when none waits. */
-static uint64_t run_by_rate(struct channel_worker *worker, uint64_t published)
+static uint64_t run_by_rate(struct channel_state *channel, uint64_t published)
 {
-    struct decimator *decimator = worker->decimator;
+    struct decimator *decimator = channel->decimator;
     monotonic now = monotonic_now();
     uint64_t wait = 0;
     for (uint32_t i = 0; i < decimator->count; i++) {
         struct decimate_destination *destination = &decimator->destinations[i];
         if (!destination->interval_ns || destination->newest_sent >= published ||
-            published == worker->ring.page->start_seq)
+            published == channel->ring.page->start_seq)
             continue;
         if (now.ns >= destination->due.ns) {
-            beat_work(worker, CHANNEL_THREAD_DECIMATOR, published - 1, published);
+            beat_work(channel, CHANNEL_THREAD_DECIMATOR, published - 1, published);
             decimator->parcel.count = 0;
-            take(worker, published - 1);
-            send_parcel(worker, i);
-            commit(worker, decimator->progress.next_seq);
-            beat_work(worker, CHANNEL_THREAD_DECIMATOR, 0, 0);
+            take(channel, published - 1);
+            send_parcel(channel, i);
+            commit(channel, decimator->progress.next_seq);
+            beat_work(channel, CHANNEL_THREAD_DECIMATOR, 0, 0);
             destination->newest_sent = published;
             destination->due = monotonic_add(now, destination->interval_ns);
         } else if (wait == 0 || destination->due.ns - now.ns < wait) {
@@ -201,10 +201,10 @@ static uint64_t run_by_rate(struct channel_worker *worker, uint64_t published)
 
 /* Sleep until the next datagram that somebody wants, or until a rate is due. While many come, sleep
  * by the clock. */
-static void wait_for_work(struct channel_worker *worker, uint32_t ticket, uint64_t rate_wait,
+static void wait_for_work(struct channel_state *channel, uint32_t ticket, uint64_t rate_wait,
                           bool flowing)
 {
-    struct decimator *decimator = worker->decimator;
+    struct decimator *decimator = channel->decimator;
     uint64_t cursor = decimator->progress.next_seq;
     uint64_t wake_at = WAKEUP_NEVER;
     uint64_t timeout = rate_wait;
@@ -220,36 +220,36 @@ static void wait_for_work(struct channel_worker *worker, uint32_t ticket, uint64
         if (timeout == 0 || timeout > PAUSE_NS)
             timeout = PAUSE_NS;
     }
-    beat_parked(worker, CHANNEL_THREAD_DECIMATOR);
-    wakeup_wait(&worker->decimator_wakeup, ticket, &worker->relay_cursor, wake_at, timeout);
-    beat_busy(worker, CHANNEL_THREAD_DECIMATOR);
+    beat_parked(channel, CHANNEL_THREAD_DECIMATOR);
+    wakeup_wait(&channel->decimator_wakeup, ticket, &channel->relay_cursor, wake_at, timeout);
+    beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
 }
 
 void *decimator_main(void *argument)
 {
-    struct channel_worker *worker = argument;
-    struct decimator *decimator = worker->decimator;
+    struct channel_state *channel = argument;
+    struct decimator *decimator = channel->decimator;
 
-    thread_begin(worker, CHANNEL_THREAD_DECIMATOR);
-    beat_busy(worker, CHANNEL_THREAD_DECIMATOR);
+    thread_begin(channel, CHANNEL_THREAD_DECIMATOR);
+    beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
     for (uint32_t i = 0; i < decimator->count; i++)
         decimator->destinations[i].newest_sent = decimator->progress.next_seq;
     for (;;) {
-        uint32_t ticket = wakeup_ticket(&worker->decimator_wakeup);
+        uint32_t ticket = wakeup_ticket(&channel->decimator_wakeup);
         bool ending =
-            stop_phase_of(worker) >= STOP_READERS; /* before the cursor: nothing comes after it */
-        uint64_t published = relay_cursor_of(worker);
-        uint32_t largest = run_by_count(worker, published);
-        uint64_t rate_wait = run_by_rate(worker, published);
-        beat_busy(worker, CHANNEL_THREAD_DECIMATOR);
+            stop_phase_of(channel) >= STOP_READERS; /* before the cursor: nothing comes after it */
+        uint64_t published = relay_cursor_of(channel);
+        uint32_t largest = run_by_count(channel, published);
+        uint64_t rate_wait = run_by_rate(channel, published);
+        beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
         if (decimator->progress.next_seq != published)
             continue;
         if (ending)
             break;
-        wait_for_work(worker, ticket, rate_wait, largest > 1);
+        wait_for_work(channel, ticket, rate_wait, largest > 1);
     }
-    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_DECIMATOR].state, THREAD_ABSENT);
-    atomic_store(&worker->decimator_done, 1);
-    control_wake(worker);
+    atomic_store(&channel->ring.page->beats[CHANNEL_THREAD_DECIMATOR].state, THREAD_ABSENT);
+    atomic_store(&channel->decimator_done, 1);
+    control_wake(channel);
     return NULL;
 }

@@ -25,7 +25,7 @@
 #define WAIT_FOR_SPACE_NS (100 * NS_PER_MS)
 
 struct receiver {
-    struct channel_worker *worker;
+    struct channel_state *channel;
     uint32_t batch; /* messages asked for: grows with the load, so that a trickle doesn't prepare 64
                        of them */
     bool last_was_short; /* the socket was empty after the last batch */
@@ -34,11 +34,11 @@ struct receiver {
     uint32_t refused; /* batches in a row that the kernel found unusable */
 };
 
-static bool readers_caught_up(struct channel_worker *worker)
+static bool readers_caught_up(struct channel_state *channel)
 {
-    uint64_t seq = worker->writer.seq;
-    return atomic_load_explicit(&worker->recorder_cursor, memory_order_acquire) >= seq &&
-           atomic_load_explicit(&worker->decimator_cursor, memory_order_acquire) >= seq;
+    uint64_t seq = channel->writer.seq;
+    return atomic_load_explicit(&channel->recorder_cursor, memory_order_acquire) >= seq &&
+           atomic_load_explicit(&channel->decimator_cursor, memory_order_acquire) >= seq;
 }
 
 /* When the warm part is used up: wait for the next datagram without a reservation. By then the
@@ -46,27 +46,27 @@ static bool readers_caught_up(struct channel_worker *worker)
  * processor's cache. */
 static void stay_warm(struct receiver *receiver)
 {
-    struct channel_worker *worker = receiver->worker;
-    uint64_t offset = ring_writer_offset(&worker->writer);
+    struct channel_state *channel = receiver->channel;
+    uint64_t offset = ring_writer_offset(&channel->writer);
     if (offset < WARM_BYTES)
         receiver->rewind_at = WARM_BYTES;
     /* A full batch does not tell whether the socket is empty: under load ask half as often. And the
      * newest datagram stays out of the next reservation's way: a decimated destination that goes by
      * rate may still want it. */
-    uint64_t reserved = (receiver->batch + 1ull) * worker->ring.geometry.slot_size;
+    uint64_t reserved = (receiver->batch + 1ull) * channel->ring.geometry.slot_size;
     if (offset < receiver->rewind_at + (receiver->last_was_short ? 0 : WARM_BYTES) ||
         offset < reserved)
         return;
-    if (!readers_caught_up(worker)) {
-        struct pollfd readable = {.fd = worker->inheritance->rx, .events = POLLIN};
-        wakeup_now(&worker->recorder_wakeup);
-        wakeup_now(&worker->decimator_wakeup);
-        beat_parked(worker, CHANNEL_THREAD_RECEIVER);
+    if (!readers_caught_up(channel)) {
+        struct pollfd readable = {.fd = channel->inheritance->rx, .events = POLLIN};
+        wakeup_now(&channel->recorder_wakeup);
+        wakeup_now(&channel->decimator_wakeup);
+        beat_parked(channel, CHANNEL_THREAD_RECEIVER);
         poll(&readable, 1, -1);
-        beat_busy(worker, CHANNEL_THREAD_RECEIVER);
+        beat_busy(channel, CHANNEL_THREAD_RECEIVER);
     }
-    if (readers_caught_up(worker))
-        ring_rewind(&worker->writer);
+    if (readers_caught_up(channel))
+        ring_rewind(&channel->writer);
     else
         receiver->rewind_at = offset + RETRY_BYTES;
 }
@@ -74,33 +74,33 @@ static void stay_warm(struct receiver *receiver)
 /* on_full = "wait": false when there is no room and the worker is about to stop. */
 static bool wait_for_space(struct receiver *receiver)
 {
-    struct channel_worker *worker = receiver->worker;
-    if (!worker->spec->record.enabled || worker->spec->record.on_full != RECORD_ON_FULL_WAIT)
+    struct channel_state *channel = receiver->channel;
+    if (!channel->spec->record.enabled || channel->spec->record.on_full != RECORD_ON_FULL_WAIT)
         return true;
     for (;;) {
-        uint32_t ticket = wakeup_ticket(&worker->space_wakeup);
-        uint64_t cursor = atomic_load_explicit(&worker->recorder_cursor, memory_order_acquire);
-        if (!ring_reserve_would_lap(&worker->writer, receiver->batch, cursor)) {
+        uint32_t ticket = wakeup_ticket(&channel->space_wakeup);
+        uint64_t cursor = atomic_load_explicit(&channel->recorder_cursor, memory_order_acquire);
+        if (!ring_reserve_would_lap(&channel->writer, receiver->batch, cursor)) {
             receiver->waiting_for_space = false;
             return true;
         }
-        if (stop_phase_of(worker) != STOP_NOT)
+        if (stop_phase_of(channel) != STOP_NOT)
             return false;
         if (!receiver->waiting_for_space)
             log_warning("the ring is full and on_full = \"wait\": the receiver waits for the "
                         "recorder; the kernel's "
                         "buffer absorbs, then drops and counts");
         receiver->waiting_for_space = true;
-        beat_parked(worker, CHANNEL_THREAD_RECEIVER);
-        wakeup_wait(&worker->space_wakeup, ticket, &worker->recorder_cursor, cursor + 1,
+        beat_parked(channel, CHANNEL_THREAD_RECEIVER);
+        wakeup_wait(&channel->space_wakeup, ticket, &channel->recorder_cursor, cursor + 1,
                     WAIT_FOR_SPACE_NS);
-        beat_busy(worker, CHANNEL_THREAD_RECEIVER);
+        beat_busy(channel, CHANNEL_THREAD_RECEIVER);
     }
 }
 
 static void adapt_batch(struct receiver *receiver, uint32_t delivered)
 {
-    uint32_t most = receiver->worker->ring.geometry.slot_count;
+    uint32_t most = receiver->channel->ring.geometry.slot_count;
     receiver->last_was_short = delivered < receiver->batch;
     if (delivered == receiver->batch)
         receiver->batch = receiver->batch * 2 < most ? receiver->batch * 2 : most;
@@ -122,29 +122,29 @@ static bool is_damaged_batch(struct receiver *receiver, int error)
  * broken. */
 static int receive_batch(struct receiver *receiver, int flags)
 {
-    struct channel_worker *worker = receiver->worker;
-    struct channel_page *page = worker->ring.page;
+    struct channel_state *channel = receiver->channel;
+    struct channel_page *page = channel->ring.page;
 
-    ring_reserve(&worker->writer, receiver->batch);
+    ring_reserve(&channel->writer, receiver->batch);
     REACHED(page, receive_reserved);
-    struct mmsghdr *messages = inflight_arm(&worker->writer, receiver->batch);
+    struct mmsghdr *messages = inflight_arm(&channel->writer, receiver->batch);
     REACHED(page, receive_armed);
-    beat_parked(worker, CHANNEL_THREAD_RECEIVER);
+    beat_parked(channel, CHANNEL_THREAD_RECEIVER);
     int count =
-        recvmmsg(worker->inheritance->rx, messages, receiver->batch, flags | MSG_TRUNC, NULL);
+        recvmmsg(channel->inheritance->rx, messages, receiver->batch, flags | MSG_TRUNC, NULL);
     int error = errno;
-    beat_busy(worker, CHANNEL_THREAD_RECEIVER);
+    beat_busy(channel, CHANNEL_THREAD_RECEIVER);
     if (count <= 0)
         return count == 0 || error == EINTR || error == EAGAIN || is_damaged_batch(receiver, error)
                    ? 0
                    : -error;
     receiver->refused = 0;
     REACHED(page, receive_received);
-    inflight_publish(&worker->writer, (uint32_t)count);
+    inflight_publish(&channel->writer, (uint32_t)count);
     REACHED(page, receive_published);
-    relay_run(worker);
-    wakeup_published(&worker->recorder_wakeup, worker->writer.seq);
-    wakeup_published(&worker->decimator_wakeup, worker->writer.seq);
+    relay_run(channel);
+    wakeup_published(&channel->recorder_wakeup, channel->writer.seq);
+    wakeup_published(&channel->decimator_wakeup, channel->writer.seq);
     adapt_batch(receiver, (uint32_t)count);
     return count;
 }
@@ -153,7 +153,7 @@ static int receive_batch(struct receiver *receiver, int flags)
 static void drain(struct receiver *receiver)
 {
     monotonic start = monotonic_now();
-    receiver->batch = receiver->worker->ring.geometry.slot_count;
+    receiver->batch = receiver->channel->ring.geometry.slot_count;
     while (wait_for_space(receiver) && receive_batch(receiver, MSG_DONTWAIT) > 0)
         if (monotonic_since(monotonic_now(), start) > DRAIN_NS) {
             log_notice(
@@ -192,20 +192,20 @@ static void apply_priority(const struct channel_spec *spec)
 
 void *receiver_main(void *argument)
 {
-    struct channel_worker *worker = argument;
-    struct receiver receiver = {.worker = worker, .batch = BATCH_LEAST, .rewind_at = WARM_BYTES};
+    struct channel_state *channel = argument;
+    struct receiver receiver = {.channel = channel, .batch = BATCH_LEAST, .rewind_at = WARM_BYTES};
     int result = 0;
 
-    if (receiver.batch > worker->ring.geometry.slot_count)
-        receiver.batch = worker->ring.geometry.slot_count;
-    thread_begin(worker, CHANNEL_THREAD_RECEIVER);
-    beat_busy(worker, CHANNEL_THREAD_RECEIVER);
-    apply_priority(worker->spec);
-    relay_run(worker); /* what the predecessor published and did not get to send */
-    wakeup_published(&worker->recorder_wakeup, worker->writer.seq);
-    wakeup_published(&worker->decimator_wakeup, worker->writer.seq);
+    if (receiver.batch > channel->ring.geometry.slot_count)
+        receiver.batch = channel->ring.geometry.slot_count;
+    thread_begin(channel, CHANNEL_THREAD_RECEIVER);
+    beat_busy(channel, CHANNEL_THREAD_RECEIVER);
+    apply_priority(channel->spec);
+    relay_run(channel); /* what the predecessor published and did not get to send */
+    wakeup_published(&channel->recorder_wakeup, channel->writer.seq);
+    wakeup_published(&channel->decimator_wakeup, channel->writer.seq);
 
-    while (stop_phase_of(worker) == STOP_NOT && result >= 0) {
+    while (stop_phase_of(channel) == STOP_NOT && result >= 0) {
         stay_warm(&receiver);
         if (!wait_for_space(&receiver))
             break;
@@ -214,10 +214,10 @@ void *receiver_main(void *argument)
     if (result < 0)
         log_error("receiving: %s; leaving, so that the supervisor can open the socket anew",
                   strerror(-result));
-    else if (atomic_load(&worker->stop_drains))
+    else if (atomic_load(&channel->stop_drains))
         drain(&receiver);
-    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECEIVER].state, THREAD_ABSENT);
-    atomic_store(&worker->receiver_done, result < 0 ? 2 : 1);
-    control_wake(worker);
+    atomic_store(&channel->ring.page->beats[CHANNEL_THREAD_RECEIVER].state, THREAD_ABSENT);
+    atomic_store(&channel->receiver_done, result < 0 ? 2 : 1);
+    control_wake(channel);
     return NULL;
 }

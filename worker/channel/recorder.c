@@ -26,11 +26,11 @@
 
 void recorder_commit(struct recorder *recorder, const struct commit_progress *work)
 {
-    struct channel_worker *worker = recorder->worker;
-    channel_page_write_commit(worker->ring.page, work);
+    struct channel_state *channel = recorder->channel;
+    channel_page_write_commit(channel->ring.page, work);
     recorder->committed = *work;
-    atomic_store_explicit(&worker->recorder_cursor, work->next_seq, memory_order_release);
-    wakeup_published(&worker->space_wakeup, work->next_seq);
+    atomic_store_explicit(&channel->recorder_cursor, work->next_seq, memory_order_release);
+    wakeup_published(&channel->space_wakeup, work->next_seq);
     wakeup_published(&recorder->syncer_wakeup, work->next_seq);
 }
 
@@ -48,7 +48,7 @@ static void set_current(struct recorder *recorder, struct segment *segment)
 /* End the current segment, if there is one, and begin the upcoming one, which must be there. */
 static void roll(struct recorder *recorder)
 {
-    struct channel_page *page = recorder->worker->ring.page;
+    struct channel_page *page = recorder->channel->ring.page;
     struct commit_progress work = recorder->committed;
     if (recorder->current) { /* else fail_segment() has noted what went before */
         recorder_seal_block(recorder, &work);
@@ -93,14 +93,14 @@ static void fail_segment(struct recorder *recorder, int error, const char *what,
     }
     work.segment_id = work.block_start = work.write_offset = work.block_records = 0;
     recorder_commit(recorder, &work);
-    REACHED(recorder->worker->ring.page, fail_committed);
+    REACHED(recorder->channel->ring.page, fail_committed);
     set_current(recorder, NULL);
     recorder_report_failed(recorder, failed_id, length, error, what);
 }
 
 static bool segment_is_old(const struct recorder *recorder)
 {
-    const struct record_spec *record = &recorder->worker->spec->record;
+    const struct record_spec *record = &recorder->channel->spec->record;
     return record->segment_time_ns &&
            realtime_now_ns() >= recorder->committed.segment_created_ns + record->segment_time_ns;
 }
@@ -114,7 +114,7 @@ static bool segment_has_records(const struct recorder *recorder)
  * rotate. */
 static void ask_ahead(struct recorder *recorder)
 {
-    const struct record_spec *record = &recorder->worker->spec->record;
+    const struct record_spec *record = &recorder->channel->spec->record;
     const struct commit_progress *committed = &recorder->committed;
     monotonic now = monotonic_now();
     bool due = atomic_load(&recorder->rotate_wanted) ||
@@ -134,16 +134,16 @@ static void ask_ahead(struct recorder *recorder)
  * new block. */
 static void skip_lapped(struct recorder *recorder)
 {
-    struct channel_worker *worker = recorder->worker;
+    struct channel_state *channel = recorder->channel;
     struct commit_progress work = recorder->committed;
     struct ring_datagram datagram;
     /* Also with on_full = "wait": a ring that was lapped under "lap" may be continued with other
      * settings. */
-    if (work.next_seq == relay_cursor_of(worker) ||
-        ring_peek(&worker->ring, work.next_seq, &datagram))
+    if (work.next_seq == relay_cursor_of(channel) ||
+        ring_peek(&channel->ring, work.next_seq, &datagram))
         return; /* nothing is overwritten */
-    uint64_t oldest = ring_oldest(&worker->ring, work.next_seq);
-    uint64_t relayed = relay_cursor_of(worker);
+    uint64_t oldest = ring_oldest(&channel->ring, work.next_seq);
+    uint64_t relayed = relay_cursor_of(channel);
     if (oldest > relayed)
         oldest = relayed; /* what comes after it is not ours yet */
     if (oldest == work.next_seq)
@@ -152,7 +152,7 @@ static void skip_lapped(struct recorder *recorder)
         recorder_seal_block(recorder, &work);
     work.record_lost += oldest - work.next_seq;
     work.next_seq = oldest;
-    REACHED(worker->ring.page, lap_skipped);
+    REACHED(channel->ring.page, lap_skipped);
     recorder_commit(recorder, &work);
 }
 
@@ -170,16 +170,16 @@ static void ask_populate(struct recorder *recorder)
  */
 static bool record_step(struct recorder *recorder)
 {
-    struct channel_worker *worker = recorder->worker;
+    struct channel_state *channel = recorder->channel;
     struct commit_progress work = recorder->committed;
     uint64_t from = work.next_seq;
-    uint64_t to = relay_cursor_of(worker);
+    uint64_t to = relay_cursor_of(channel);
     enum append_result result = APPEND_DONE;
 
     if (to - from > STEP_RECORDS)
         to = from + STEP_RECORDS;
-    to = caution_limit(&worker->caution[CONSUMER_RECORD], from, to);
-    beat_work(worker, CHANNEL_THREAD_RECORDER, from, to);
+    to = caution_limit(&channel->caution[CONSUMER_RECORD], from, to);
+    beat_work(channel, CHANNEL_THREAD_RECORDER, from, to);
     for (uint64_t seq = from; seq < to; seq++) {
         result = recorder_append(recorder, &work, seq);
         if (result != APPEND_DONE)
@@ -188,11 +188,11 @@ static bool record_step(struct recorder *recorder)
             recorder_seal_block(recorder, &work);
     }
     if (work.next_seq != recorder->committed.next_seq) {
-        REACHED(worker->ring.page, record_encoded);
+        REACHED(channel->ring.page, record_encoded);
         recorder_commit(recorder, &work);
-        REACHED(worker->ring.page, record_committed);
+        REACHED(channel->ring.page, record_committed);
     }
-    beat_work(worker, CHANNEL_THREAD_RECORDER, 0, 0);
+    beat_work(channel, CHANNEL_THREAD_RECORDER, 0, 0);
     if (result == APPEND_LAPPED)
         skip_lapped(recorder);
     if (result != APPEND_FULL) {
@@ -211,8 +211,8 @@ static bool record_step(struct recorder *recorder)
 /* One round under the guard. Returns whether there is more to do at once. */
 static bool run_round(struct recorder *recorder)
 {
-    struct channel_worker *worker = recorder->worker;
-    bool pending = relay_cursor_of(worker) != recorder->committed.next_seq;
+    struct channel_state *channel = recorder->channel;
+    bool pending = relay_cursor_of(channel) != recorder->committed.next_seq;
 
     if (!recorder->current) {
         if (pending)
@@ -253,7 +253,7 @@ static bool run_round(struct recorder *recorder)
  * never very long. */
 static uint64_t next_age(const struct recorder *recorder)
 {
-    uint64_t time = recorder->worker->spec->record.segment_time_ns;
+    uint64_t time = recorder->channel->spec->record.segment_time_ns;
     uint64_t now = realtime_now_ns(), created = recorder->committed.segment_created_ns;
     uint64_t age = now > created ? now - created : 0;
     uint64_t wait = age < time / 2 ? time / 2 - age : age < time ? time - age : NS_PER_S;
@@ -263,13 +263,13 @@ static uint64_t next_age(const struct recorder *recorder)
 /* Nothing to do now: how long may this thread sleep, and what ends the sleep early? */
 static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowing)
 {
-    struct channel_worker *worker = recorder->worker;
-    const struct record_spec *record = &worker->spec->record;
+    struct channel_state *channel = recorder->channel;
+    const struct record_spec *record = &channel->spec->record;
     uint64_t cursor = recorder->committed.next_seq;
-    uint64_t slots = worker->ring.geometry.data_capacity / worker->ring.geometry.slot_size;
+    uint64_t slots = channel->ring.geometry.data_capacity / channel->ring.geometry.slot_size;
     uint64_t timeout = 0, wake_at = cursor + 1;
 
-    if (relay_cursor_of(worker) != cursor) { /* datagrams, but no segment with room */
+    if (relay_cursor_of(channel) != cursor) { /* datagrams, but no segment with room */
         timeout = NO_SEGMENT_NS;
         wake_at = WAKEUP_NEVER;
     } else if (flowing) {
@@ -283,9 +283,9 @@ static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowi
     }
     if (atomic_load(&recorder->rotate_wanted) && timeout == 0)
         timeout = NO_SEGMENT_NS;
-    beat_parked(worker, CHANNEL_THREAD_RECORDER);
-    wakeup_wait(&worker->recorder_wakeup, ticket, &worker->relay_cursor, wake_at, timeout);
-    beat_busy(worker, CHANNEL_THREAD_RECORDER);
+    beat_parked(channel, CHANNEL_THREAD_RECORDER);
+    wakeup_wait(&channel->recorder_wakeup, ticket, &channel->relay_cursor, wake_at, timeout);
+    beat_busy(channel, CHANNEL_THREAD_RECORDER);
 }
 
 /* The last round: seal what is open. Datagrams that can't be recorded any more are lost when the
@@ -293,13 +293,13 @@ static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowi
 static void finish(struct recorder *recorder)
 {
     struct commit_progress work = recorder->committed;
-    if (!atomic_load(&recorder->worker->stop_seals))
+    if (!atomic_load(&recorder->channel->stop_seals))
         return;
     if (recorder->current) {
         last_words_guard(recorder->current->map, recorder->current->grant.size, &recorder->jump);
         recorder_seal_block(recorder, &work);
     }
-    uint64_t published = ring_published(&recorder->worker->ring);
+    uint64_t published = ring_published(&recorder->channel->ring);
     if (work.next_seq != published) {
         log_error(
             "%llu datagrams could not be recorded before the stop; they are counted as record_lost",
@@ -312,22 +312,22 @@ static void finish(struct recorder *recorder)
 
 static void run(struct recorder *recorder)
 {
-    struct channel_worker *worker = recorder->worker;
+    struct channel_state *channel = recorder->channel;
     monotonic ending_since = {0};
     uint64_t slept_at =
         recorder->committed.next_seq; /* where the last sleep began: has anything come since? */
     for (;;) {
-        uint32_t ticket = wakeup_ticket(&worker->recorder_wakeup);
+        uint32_t ticket = wakeup_ticket(&channel->recorder_wakeup);
         bool ending =
-            stop_phase_of(worker) >= STOP_READERS; /* before `published`: nothing comes after it */
+            stop_phase_of(channel) >= STOP_READERS; /* before `published`: nothing comes after it */
         if (ending && ending_since.ns == 0)
             ending_since = monotonic_now();
         bool more = run_round(recorder);
-        beat_busy(worker, CHANNEL_THREAD_RECORDER);
+        beat_busy(channel, CHANNEL_THREAD_RECORDER);
         if (more)
             continue;
-        if (ending && (!atomic_load(&worker->stop_seals) || /* another worker follows */
-                       recorder->committed.next_seq == relay_cursor_of(worker) ||
+        if (ending && (!atomic_load(&channel->stop_seals) || /* another worker follows */
+                       recorder->committed.next_seq == relay_cursor_of(channel) ||
                        monotonic_since(monotonic_now(), ending_since) > LAST_SEGMENT_NS))
             break;
         wait_for_work(recorder, ticket, recorder->committed.next_seq != slept_at);
@@ -339,12 +339,12 @@ static void run(struct recorder *recorder)
 
 void *recorder_main(void *argument)
 {
-    struct channel_worker *worker = argument;
-    struct recorder *recorder = worker->recorder;
+    struct channel_state *channel = argument;
+    struct recorder *recorder = channel->recorder;
 
-    thread_begin(worker, CHANNEL_THREAD_RECORDER);
+    thread_begin(channel, CHANNEL_THREAD_RECORDER);
     schedule_behind();
-    beat_busy(worker, CHANNEL_THREAD_RECORDER);
+    beat_busy(channel, CHANNEL_THREAD_RECORDER);
     /* A fault in the file's memory comes back here; everything that counts is in
      * recorder->committed. */
     if (sigsetjmp(recorder->jump, 0) != 0)
@@ -352,9 +352,9 @@ void *recorder_main(void *argument)
                      "the file's memory can't be written: disk error, or the file was truncated",
                      committed_length(recorder));
     run(recorder);
-    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_RECORDER].state, THREAD_ABSENT);
-    atomic_store(&worker->recorder_done, 1);
-    control_wake(worker);
+    atomic_store(&channel->ring.page->beats[CHANNEL_THREAD_RECORDER].state, THREAD_ABSENT);
+    atomic_store(&channel->recorder_done, 1);
+    control_wake(channel);
     return NULL;
 }
 
@@ -408,22 +408,22 @@ static void inherit_other(struct recorder *recorder, int *fd, const struct segme
     fd_close(fd);
 }
 
-int recorder_open(struct channel_worker *worker)
+int recorder_open(struct channel_state *channel)
 {
-    struct inheritance *inheritance = worker->inheritance;
+    struct inheritance *inheritance = channel->inheritance;
     struct recorder *recorder = aligned_alloc(_Alignof(struct recorder), sizeof *recorder);
     int error;
     if (!recorder)
         return -ENOMEM;
     memset(recorder, 0, sizeof *recorder);
-    worker->recorder = recorder;
-    recorder->worker = worker;
+    channel->recorder = recorder;
+    recorder->channel = channel;
     pthread_mutex_init(&recorder->lock, NULL);
     atomic_store(&recorder->ahead, 64 * 1024);
     atomic_store(&recorder->syncer_wakeup.wake_at, WAKEUP_NEVER);
     recorder->block_opened = monotonic_now();
-    channel_page_read_commit(worker->ring.page, &recorder->committed);
-    atomic_store(&worker->recorder_cursor, recorder->committed.next_seq);
+    channel_page_read_commit(channel->ring.page, &recorder->committed);
+    atomic_store(&channel->recorder_cursor, recorder->committed.next_seq);
 
     int *fds[] = {&inheritance->log, &inheritance->next};
     const struct segment_grant *grants[] = {&inheritance->assign.log, &inheritance->assign.next};

@@ -33,7 +33,7 @@ struct source_text {
 };
 
 struct recorder {
-    struct channel_worker *worker;
+    struct channel_state *channel;
     struct commit_progress committed; /* what the slot says; the recorder thread's */
     monotonic block_opened;           /* first record of the open block */
     monotonic wanted_at;
@@ -51,9 +51,9 @@ struct recorder {
 };
 
 /* Take over the inherited segments and the commit slot. 0 or -errno. */
-int recorder_open(struct channel_worker *worker);
-void *recorder_main(void *worker);
-void *syncer_main(void *worker);
+int recorder_open(struct channel_state *channel);
+void *recorder_main(void *channel);
+void *syncer_main(void *channel);
 
 /* recorder_mailbox.c. From the control thread: a further segment (takes *fd), and an operator's
  * rotate. */

@@ -36,7 +36,7 @@ static int32_t as_int(uint32_t value)
 enum append_result recorder_append(struct recorder *recorder, struct commit_progress *work,
                                    uint64_t seq)
 {
-    const struct ring *ring = &recorder->worker->ring;
+    const struct ring *ring = &recorder->channel->ring;
     struct segment *segment = recorder->current;
     struct ring_datagram datagram;
 
@@ -95,15 +95,15 @@ void recorder_seal_block(struct recorder *recorder, struct commit_progress *work
         return;
     uint64_t size = work->write_offset - work->block_start - AVRO_LOG_BLOCK_HEADER_SIZE;
     memcpy(segment->map + work->write_offset, segment->grant.sync, AVRO_LOG_SYNC_SIZE);
-    REACHED(recorder->worker->ring.page, seal_synced);
+    REACHED(recorder->channel->ring.page, seal_synced);
     /* The header last: a count that promises records must find them, and the sync marker, in place.
      */
     atomic_thread_fence(memory_order_release);
     avro_log_write_block_header(segment->map + work->block_start, work->block_records, size);
-    REACHED(recorder->worker->ring.page, seal_headed);
+    REACHED(recorder->channel->ring.page, seal_headed);
     open_block(segment, work, work->write_offset + AVRO_LOG_SYNC_SIZE);
     recorder_commit(recorder, work);
-    REACHED(recorder->worker->ring.page, seal_committed);
+    REACHED(recorder->channel->ring.page, seal_committed);
 }
 
 void recorder_begin_segment(struct recorder *recorder, struct commit_progress *work,
@@ -111,10 +111,10 @@ void recorder_begin_segment(struct recorder *recorder, struct commit_progress *w
 {
     struct avro_log_identity identity = {.first_seq = work->next_seq,
                                          .created_ns = realtime_now_ns()};
-    memcpy(identity.channel, recorder->worker->spec->name, sizeof identity.channel);
+    memcpy(identity.channel, recorder->channel->spec->name, sizeof identity.channel);
     memcpy(identity.sync, segment->grant.sync, AVRO_LOG_SYNC_SIZE);
     size_t header = avro_log_write_header(segment->map, &identity);
-    REACHED(recorder->worker->ring.page, roll_headed);
+    REACHED(recorder->channel->ring.page, roll_headed);
     work->segment_id = segment->grant.id;
     work->segment_first_seq = identity.first_seq;
     work->segment_created_ns = identity.created_ns;

@@ -49,13 +49,13 @@ void recorder_give(struct recorder *recorder, int *fd, const struct segment_gran
         return;
     }
     push_upcoming(recorder, segment);
-    wakeup_now(&recorder->worker->recorder_wakeup);
+    wakeup_now(&recorder->channel->recorder_wakeup);
 }
 
 void recorder_rotate(struct recorder *recorder)
 {
     atomic_store(&recorder->rotate_wanted, 1);
-    wakeup_now(&recorder->worker->recorder_wakeup);
+    wakeup_now(&recorder->channel->recorder_wakeup);
 }
 
 /* ---- reports that go ---- */
@@ -72,7 +72,7 @@ void recorder_report_done(struct recorder *recorder, const struct commit_progres
                                       .begun_first_seq = work->segment_first_seq,
                                       .begun_created_ns = work->segment_created_ns};
     pthread_mutex_unlock(&recorder->lock);
-    control_wake(recorder->worker);
+    control_wake(recorder->channel);
 }
 
 void recorder_report_wanted(struct recorder *recorder)
@@ -80,7 +80,7 @@ void recorder_report_wanted(struct recorder *recorder)
     pthread_mutex_lock(&recorder->lock);
     recorder->reports.wanted = true;
     pthread_mutex_unlock(&recorder->lock);
-    control_wake(recorder->worker);
+    control_wake(recorder->channel);
 }
 
 void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint64_t length,
@@ -96,7 +96,7 @@ void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint
         reports->failed_count--;
     reports->failed[reports->failed_count++] = failed;
     pthread_mutex_unlock(&recorder->lock);
-    control_wake(recorder->worker);
+    control_wake(recorder->channel);
 }
 
 struct recorder_reports recorder_see_reports(struct recorder *recorder)

@@ -19,25 +19,25 @@ struct relay {
 
 /* What the predecessor had begun to send and did not note as sent goes out again. Counted before it
  * does: a successor that dies over the same datagrams repeats them once more. */
-static void count_repeats(struct channel_worker *worker)
+static void count_repeats(struct channel_state *channel)
 {
-    struct relay *relay = worker->relay;
-    uint64_t attempted = atomic_load(&worker->ring.page->relay_attempted);
+    struct relay *relay = channel->relay;
+    uint64_t attempted = atomic_load(&channel->ring.page->relay_attempted);
     if (attempted <= relay->progress.next_seq)
         return;
     for (uint32_t i = 0; i < relay->count; i++)
         relay->counts[i].repeated += attempted - relay->progress.next_seq;
-    channel_page_write_relay(worker->ring.page, &relay->progress, relay->counts, relay->count);
+    channel_page_write_relay(channel->ring.page, &relay->progress, relay->counts, relay->count);
 }
 
-int relay_open(struct channel_worker *worker)
+int relay_open(struct channel_state *channel)
 {
-    struct channel_page *page = worker->ring.page;
-    uint32_t count = worker->spec->relay_count;
+    struct channel_page *page = channel->ring.page;
+    uint32_t count = channel->spec->relay_count;
     struct relay *relay = calloc(1, sizeof *relay);
     if (!relay)
         return -ENOMEM;
-    worker->relay = relay;
+    channel->relay = relay;
     relay->count = count;
     relay->outlets = calloc(count + 1, sizeof *relay->outlets);
     relay->counts = calloc(count + 1, sizeof *relay->counts);
@@ -45,23 +45,23 @@ int relay_open(struct channel_worker *worker)
         return -ENOMEM;
     channel_page_read_relay(page, &relay->progress); /* sound: takeover_attach() has checked */
     for (uint32_t i = 0; i < count; i++) {
-        outlet_open(&relay->outlets[i], worker->inheritance->destinations[i], "relay",
-                    worker->spec->destinations[i].name, &page->segmentation[i]);
+        outlet_open(&relay->outlets[i], channel->inheritance->destinations[i], "relay",
+                    channel->spec->destinations[i].name, &page->segmentation[i]);
         channel_page_read_destination(page, i, true, &relay->counts[i]);
     }
-    count_repeats(worker);
-    atomic_store(&worker->relay_cursor, relay->progress.next_seq);
+    count_repeats(channel);
+    atomic_store(&channel->relay_cursor, relay->progress.next_seq);
     return 0;
 }
 
 /* Gather [from, to) into the parcel; what is in quarantine stays out. */
-static void gather(struct channel_worker *worker, uint64_t from, uint64_t to)
+static void gather(struct channel_state *channel, uint64_t from, uint64_t to)
 {
-    struct relay *relay = worker->relay;
+    struct relay *relay = channel->relay;
     struct ring_datagram datagram;
     relay->parcel.count = relay->quarantined = 0;
     for (uint64_t seq = from; seq < to; seq++) {
-        ring_peek(&worker->ring, seq, &datagram); /* nobody can overwrite but this thread */
+        ring_peek(&channel->ring, seq, &datagram); /* nobody can overwrite but this thread */
         relay->progress.truncated += datagram.cut > 0;
         relay->progress.kernel_dropped += datagram.lost_before;
         if (datagram.flags & DATAGRAM_QUARANTINED) {
@@ -74,23 +74,23 @@ static void gather(struct channel_worker *worker, uint64_t from, uint64_t to)
     parcel_cut(&relay->parcel);
 }
 
-void relay_run(struct channel_worker *worker)
+void relay_run(struct channel_state *channel)
 {
-    struct relay *relay = worker->relay;
-    struct channel_page *page = worker->ring.page;
-    uint64_t end = worker->writer.seq;
+    struct relay *relay = channel->relay;
+    struct channel_page *page = channel->ring.page;
+    uint64_t end = channel->writer.seq;
 
     for (uint32_t i = 0; i < relay->count; i++)
         relay->outlets[i].impatient = false;
     while (relay->progress.next_seq < end) {
         uint64_t from = relay->progress.next_seq;
         uint64_t to = end - from > PARCEL_MAX ? from + PARCEL_MAX : end;
-        to = caution_limit(&worker->caution[CONSUMER_RELAY], from, to);
+        to = caution_limit(&channel->caution[CONSUMER_RELAY], from, to);
 
         atomic_store_explicit(&page->relay_attempted, to, memory_order_release);
         REACHED(page, relay_attempted);
-        beat_work(worker, CHANNEL_THREAD_RECEIVER, from, to);
-        gather(worker, from, to);
+        beat_work(channel, CHANNEL_THREAD_RECEIVER, from, to);
+        gather(channel, from, to);
         for (uint32_t i = 0; i < relay->count; i++) {
             relay->counts[i].dropped += relay->quarantined;
             outlet_send(&relay->outlets[i], &relay->parcel, &relay->counts[i]);
@@ -98,8 +98,8 @@ void relay_run(struct channel_worker *worker)
         REACHED(page, relay_sent);
         relay->progress.next_seq = to;
         channel_page_write_relay(page, &relay->progress, relay->counts, relay->count);
-        atomic_store_explicit(&worker->relay_cursor, to, memory_order_release);
+        atomic_store_explicit(&channel->relay_cursor, to, memory_order_release);
         REACHED(page, relay_committed);
     }
-    beat_work(worker, CHANNEL_THREAD_RECEIVER, 0, 0);
+    beat_work(channel, CHANNEL_THREAD_RECEIVER, 0, 0);
 }

@@ -15,7 +15,7 @@
 #define BUSY_RATE   16e6
 
 struct syncer {
-    struct channel_worker *worker;
+    struct channel_state *channel;
     struct recorder *recorder;
     uint64_t interval; /* 0 = when to write is the kernel's business */
     monotonic last_sync, last_asked, last_look;
@@ -75,7 +75,7 @@ static void populate(struct syncer *syncer, struct segment *segment)
 /* What the slot says now is on disk when fdatasync returns. */
 static void sync_segment(struct syncer *syncer, struct segment *segment)
 {
-    struct channel_page *page = syncer->worker->ring.page;
+    struct channel_page *page = syncer->channel->ring.page;
     const struct commit_progress *committed = &syncer->committed;
     int result = segment_sync(segment, committed->write_offset);
     if (result < 0) {
@@ -97,7 +97,7 @@ static bool attend(struct syncer *syncer, struct segment *segment)
 {
     struct commit_progress *committed = &syncer->committed;
     if (atomic_load(&segment->error) ||
-        !channel_page_read_commit(syncer->worker->ring.page, committed) ||
+        !channel_page_read_commit(syncer->channel->ring.page, committed) ||
         committed->segment_id != segment->grant.id)
         return false;
     populate(syncer, segment);
@@ -119,7 +119,7 @@ static void look(struct syncer *syncer, struct segment *segment)
         syncer->last_look = monotonic_now();
     }
     if (atomic_load(&segment->error))
-        wakeup_now(&syncer->worker->recorder_wakeup);
+        wakeup_now(&syncer->channel->recorder_wakeup);
 }
 
 /* Dirty: only the clock ends the sleep. Clean: the next commit starts the clock, after one more
@@ -132,30 +132,30 @@ static void wait_for_work(struct syncer *syncer, uint32_t ticket, uint64_t curso
         timeout = age < interval ? interval - age : 1;
     else if (interval && syncer->last_look.ns >= syncer->last_sync.ns)
         timeout = 0;
-    beat_parked(syncer->worker, CHANNEL_THREAD_SYNCER);
-    wakeup_wait(&syncer->recorder->syncer_wakeup, ticket, &syncer->worker->recorder_cursor,
+    beat_parked(syncer->channel, CHANNEL_THREAD_SYNCER);
+    wakeup_wait(&syncer->recorder->syncer_wakeup, ticket, &syncer->channel->recorder_cursor,
                 dirty || !interval ? WAKEUP_NEVER : cursor + 1, timeout);
 }
 
 void *syncer_main(void *argument)
 {
-    struct channel_worker *worker = argument;
+    struct channel_state *channel = argument;
     monotonic now = monotonic_now();
-    struct syncer syncer = {.worker = worker,
-                            .recorder = worker->recorder,
+    struct syncer syncer = {.channel = channel,
+                            .recorder = channel->recorder,
                             .preference = SEGMENT_SHORT_CALLS,
-                            .interval = worker->spec->record.sync_ns,
+                            .interval = channel->spec->record.sync_ns,
                             .last_sync = now,
                             .last_asked = now,
                             .last_look = now};
 
-    thread_begin(worker, CHANNEL_THREAD_SYNCER);
+    thread_begin(channel, CHANNEL_THREAD_SYNCER);
     schedule_behind();
-    while (!atomic_load(&worker->recorder_done)) {
+    while (!atomic_load(&channel->recorder_done)) {
         uint32_t ticket = wakeup_ticket(&syncer.recorder->syncer_wakeup);
-        beat_disk(worker, CHANNEL_THREAD_SYNCER);
+        beat_disk(channel, CHANNEL_THREAD_SYNCER);
         /* Before looking: nothing that comes after it is overlooked. */
-        uint64_t cursor = atomic_load(&worker->recorder_cursor);
+        uint64_t cursor = atomic_load(&channel->recorder_cursor);
         struct segment *segment = keep_current(syncer.recorder);
         bool dirty = false;
         if (segment) {
@@ -165,6 +165,6 @@ void *syncer_main(void *argument)
         segment_release(&segment);
         wait_for_work(&syncer, ticket, cursor, dirty);
     }
-    atomic_store(&worker->ring.page->beats[CHANNEL_THREAD_SYNCER].state, THREAD_ABSENT);
+    atomic_store(&channel->ring.page->beats[CHANNEL_THREAD_SYNCER].state, THREAD_ABSENT);
     return NULL;
 }

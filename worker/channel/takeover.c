@@ -29,15 +29,15 @@ static const enum channel_thread thread_of[CONSUMER_COUNT] = {
 
 static const char *const consumer_names[CONSUMER_COUNT] = {"relay", "recorder", "decimator"};
 
-static void quarantine(struct channel_worker *worker, enum consumer consumer, uint64_t seq)
+static void quarantine(struct channel_state *channel, enum consumer consumer, uint64_t seq)
 {
     struct ring_datagram datagram;
-    if (!ring_peek(&worker->ring, seq, &datagram))
+    if (!ring_peek(&channel->ring, seq, &datagram))
         return; /* overwritten: it can't hurt any more */
     if (datagram.flags & DATAGRAM_QUARANTINED)
         return;
-    ring_set_flag(&worker->ring, seq, DATAGRAM_QUARANTINED);
-    atomic_fetch_add(&worker->ring.page->quarantined, 1);
+    ring_set_flag(&channel->ring, seq, DATAGRAM_QUARANTINED);
+    atomic_fetch_add(&channel->ring.page->quarantined, 1);
     log_warning("datagram %llu (%u bytes) killed the %s again and again; it is quarantined: "
                 "recorded with its flag, "
                 "not relayed, not decimated",
@@ -60,9 +60,9 @@ static uint64_t consumer_next(const struct channel_page *page, enum consumer con
 
 /* Of its own fault, and of this consumer's thread as far as anybody knows. An exit says nothing
  * about its thread. */
-static bool is_suspect(const struct channel_worker *worker, enum consumer consumer)
+static bool is_suspect(const struct channel_state *channel, enum consumer consumer)
 {
-    const struct message_assign *assign = &worker->inheritance->assign;
+    const struct message_assign *assign = &channel->inheritance->assign;
     bool own_fault = assign->last_death == DEATH_CRASH || assign->last_death == DEATH_HANG ||
                      assign->last_death == DEATH_EXIT;
     return own_fault && (assign->last_thread >= CHANNEL_THREAD_COUNT ||
@@ -71,26 +71,26 @@ static bool is_suspect(const struct channel_worker *worker, enum consumer consum
 
 /* Did the predecessor die of its own fault while this consumer was at work, at the same place as
  * before? */
-static void judge_consumer(struct channel_worker *worker, enum consumer consumer,
+static void judge_consumer(struct channel_state *channel, enum consumer consumer,
                            uint64_t published)
 {
-    struct channel_page *page = worker->ring.page;
+    struct channel_page *page = channel->ring.page;
     struct thread_beat *beat = &page->beats[thread_of[consumer]];
     struct consumer_trouble *trouble = &page->trouble[consumer];
     uint64_t first = atomic_load(&beat->work_first);
     uint64_t end = atomic_load(&beat->work_end);
 
-    if (is_suspect(worker, consumer) && first < end && end <= published &&
+    if (is_suspect(channel, consumer) && first < end && end <= published &&
         first >= page->start_seq) {
         uint32_t deaths =
             atomic_load(&trouble->seq) == first ? atomic_load(&trouble->deaths) + 1 : 1;
         uint64_t cautious_until = atomic_load(&trouble->seq_end);
         bool cautious = atomic_load(&trouble->cautious) == 1 && first < cautious_until;
-        bool sure = worker->inheritance->assign.last_thread < CHANNEL_THREAD_COUNT
+        bool sure = channel->inheritance->assign.last_thread < CHANNEL_THREAD_COUNT
                         ? cautious || deaths > CAUTIOUS_AFTER
                         : deaths > SURE_AFTER;
         if (end == first + 1 && sure) {
-            quarantine(worker, consumer, first);
+            quarantine(channel, consumer, first);
             deaths = 0;
         }
         atomic_store(&trouble->seq, first);
@@ -103,9 +103,9 @@ static void judge_consumer(struct channel_worker *worker, enum consumer consumer
     uint64_t until = atomic_load(&trouble->seq_end);
     if (atomic_load(&trouble->cautious) == 1 && consumer_next(page, consumer) < until &&
         until <= published) {
-        worker->caution[consumer] = (struct caution){true, until};
+        channel->caution[consumer] = (struct caution){true, until};
         log_notice("%s goes one datagram at a time up to %llu", consumer_names[consumer],
-                   (unsigned long long)worker->caution[consumer].until);
+                   (unsigned long long)channel->caution[consumer].until);
     }
 }
 
@@ -132,38 +132,38 @@ static int claim_ring(const struct inheritance *inheritance)
     return result;
 }
 
-int takeover_attach(struct channel_worker *worker, const char **ret_what)
+int takeover_attach(struct channel_state *channel, const char **ret_what)
 {
-    struct inheritance *inheritance = worker->inheritance;
+    struct inheritance *inheritance = channel->inheritance;
     int result = claim_ring(inheritance);
     if (result < 0)
         return result;
-    result = ring_attach(&worker->ring, inheritance->ring, &inheritance->geometry,
-                         (enum ring_mapping_wanted)worker->spec->mapping);
+    result = ring_attach(&channel->ring, inheritance->ring, &inheritance->geometry,
+                         (enum ring_mapping_wanted)channel->spec->mapping);
     if (result < 0) {
         *ret_what = "the ring can't be mapped";
         if (result == -ENOTSUP)
             log_error("mapping = \"double\" is configured, but: %s; use \"auto\" or \"mirror\"",
-                      worker->ring.data.reason);
+                      channel->ring.data.reason);
         else
             log_error("mapping the ring: %s", strerror(-result));
         return result;
     }
-    struct channel_page *page = worker->ring.page;
-    result = channel_page_check(page, worker->ring.descriptors, &inheritance->geometry,
-                                worker->spec->name, ret_what);
+    struct channel_page *page = channel->ring.page;
+    result = channel_page_check(page, channel->ring.descriptors, &inheritance->geometry,
+                                channel->spec->name, ret_what);
     if (result < 0)
         return result;
     atomic_store(&page->generation, inheritance->generation);
     last_words_open(page, inheritance->generation);
 
-    ring_writer_open(&worker->writer, &worker->ring);
-    worker->recovered = inflight_recover(&worker->writer);
-    if (worker->recovered)
+    ring_writer_open(&channel->writer, &channel->ring);
+    channel->recovered = inflight_recover(&channel->writer);
+    if (channel->recovered)
         log_info("took over %u datagrams that the kernel had given to the worker before",
-                 worker->recovered);
+                 channel->recovered);
     for (int consumer = 0; consumer < CONSUMER_COUNT; consumer++)
-        judge_consumer(worker, (enum consumer)consumer, worker->writer.seq);
+        judge_consumer(channel, (enum consumer)consumer, channel->writer.seq);
     reset_beats(page);
     return 0;
 }
