@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
 

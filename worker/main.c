@@ -14,7 +14,7 @@
 #include "common/log.h"
 #include "common/ring_map.h"
 #include "worker/archive/archive.h"
-#include "worker/channel/channel_state.h"
+#include "worker/channel/channel_worker.h"
 #include "worker/inherit.h"
 #include "worker/last_words.h"
 #include "worker/symbols.h"

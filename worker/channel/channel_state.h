@@ -5,15 +5,14 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
+#include <stdint.h>
 
-#include "common/monotonic.h"
 #include "common/ring.h"
+#include "worker/channel/attention.h"
+#include "worker/channel/caution.h"
 #include "worker/channel/wakeup.h"
 #include "worker/inherit.h"
-#include "worker/step.h"
 
-struct segment;
 struct relay;
 struct recorder;
 struct decimator;
@@ -22,13 +21,6 @@ enum stop_phase { /* only ever grows */
                   STOP_NOT = 0,
                   STOP_RECEIVER = 1, /* the receiver drains its socket if asked to, and ends */
                   STOP_READERS = 2, /* recorder and decimator work off what is published, and end */
-};
-
-/* How far a consumer may go in one step, after its predecessors died of what they read (poison
- * datagrams). */
-struct caution {
-    bool active;
-    uint64_t until; /* one datagram at a time up to here */
 };
 
 struct channel_state {
@@ -54,65 +46,25 @@ struct channel_state {
     struct wakeup decimator_wakeup;
     struct wakeup space_wakeup; /* on_full = "wait": the receiver waits for the recorder */
 
-    int control_event; /* eventfd: a thread has something for the control thread */
+    struct attention attention; /* the control thread's */
     struct relay *relay;
     struct recorder *recorder;
     struct decimator *decimator;
     pthread_t receiver_thread, recorder_thread, decimator_thread, syncer_thread;
 };
 
-/* channel_worker.c: the whole life of one generation; returns the exit status. */
-int channel_worker_run(struct inheritance *inheritance);
+/* Before there is a ring and any other thread. `inheritance` must outlive it. 0 or -errno. */
+int channel_state_open(struct channel_state *channel, struct inheritance *inheritance);
 
-/* takeover.c: attach to the ring, judge it, finish what the predecessor left. 0; -EBADMSG with
- * *ret_what when the ring can't be trusted; -errno. */
-int takeover_attach(struct channel_state *channel, const char **ret_what);
-
-/* receiver.c */
-void *receiver_main(void *channel);
-/* relay.c */
-int relay_open(struct channel_state *channel);
-/* Offer every published datagram that was not offered yet to every full-rate destination. */
-void relay_run(struct channel_state *channel);
-/* decimator.c */
-int decimator_open(struct channel_state *channel);
-void *decimator_main(void *channel);
-/* control.c: the main thread. Returns the exit status. */
-int control_run(struct channel_state *channel);
-/* From any other thread: there is something for the control thread to look at. */
-void control_wake(struct channel_state *channel);
-
-/* First of all in every thread but the control thread: its last words, its id for the supervisor,
- * its name for top(1) and gdb(1). */
-void thread_begin(struct channel_state *channel, enum channel_thread thread);
-
-/* Signs of life. busy: I am working. parked: I am about to wait in the kernel with nothing to do.
- * disk: I am about to do what may take as long as a disk does. */
-void beat_busy(struct channel_state *channel, enum channel_thread thread);
-void beat_parked(struct channel_state *channel, enum channel_thread thread);
-void beat_disk(struct channel_state *channel, enum channel_thread thread);
-void beat_work(struct channel_state *channel, enum channel_thread thread, uint64_t first,
-               uint64_t end);
-
-/* For threads that work in bulk: they never take the processor from a thread that is at work, the
- * receiver above all. */
-void schedule_behind(void);
-
-static inline uint32_t stop_phase_of(struct channel_state *channel)
+static inline enum stop_phase channel_state_stop_phase(struct channel_state *channel)
 {
-    return atomic_load_explicit(&channel->stop_phase, memory_order_acquire);
+    return (enum stop_phase)atomic_load_explicit(&channel->stop_phase, memory_order_acquire);
 }
 
 /* Datagrams before it are the readers' to take. */
-static inline uint64_t relay_cursor_of(struct channel_state *channel)
+static inline uint64_t channel_state_relay_cursor(struct channel_state *channel)
 {
     return atomic_load_explicit(&channel->relay_cursor, memory_order_acquire);
-}
-
-/* The end of the step that a consumer may take from `from` to at most `to`. */
-static inline uint64_t caution_limit(const struct caution *caution, uint64_t from, uint64_t to)
-{
-    return caution->active && from < caution->until && to > from + 1 ? from + 1 : to;
 }
 
 #endif

@@ -1,56 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of one generation: take over, start the threads, say READY, then be the control thread
  * until the end. */
-#include "worker/channel/channel_state.h"
+#include "worker/channel/channel_worker.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
+#include "common/channel_page.h"
 #include "common/log.h"
+#include "common/message.h"
+#include "worker/channel/beat.h"
+#include "worker/channel/channel_state.h"
+#include "worker/channel/control.h"
+#include "worker/channel/decimator.h"
+#include "worker/channel/receiver.h"
 #include "worker/channel/recorder.h"
-#include "worker/last_words.h"
-
-static void beat(struct channel_state *channel, enum channel_thread thread, enum thread_state state)
-{
-    struct thread_beat *own = &channel->ring.page->beats[thread];
-    atomic_store_explicit(&own->beat_ns, monotonic_now().ns, memory_order_relaxed);
-    atomic_store_explicit(&own->state, state, memory_order_release);
-}
-
-void thread_begin(struct channel_state *channel, enum channel_thread thread)
-{
-    last_words_thread(thread);
-    pthread_setname_np(pthread_self(), channel_thread_names[thread]);
-    atomic_store(&channel->ring.page->beats[thread].thread_id, (uint32_t)gettid());
-}
-
-void beat_busy(struct channel_state *channel, enum channel_thread thread)
-{
-    beat(channel, thread, THREAD_BUSY);
-}
-
-void beat_parked(struct channel_state *channel, enum channel_thread thread)
-{
-    beat(channel, thread, THREAD_PARKED);
-}
-
-void beat_disk(struct channel_state *channel, enum channel_thread thread)
-{
-    beat(channel, thread, THREAD_DISK);
-}
-
-void beat_work(struct channel_state *channel, enum channel_thread thread, uint64_t first,
-               uint64_t end)
-{
-    struct thread_beat *own = &channel->ring.page->beats[thread];
-    atomic_store_explicit(&own->work_first, first, memory_order_relaxed);
-    atomic_store_explicit(&own->work_end, end, memory_order_release);
-}
+#include "worker/channel/relay.h"
+#include "worker/channel/syncer.h"
+#include "worker/channel/takeover.h"
+#include "worker/inherit.h"
 
 /* All threads of the worker inherit this from the main thread. */
 static void apply_cpus(const struct channel_spec *spec)
@@ -69,12 +39,6 @@ static void apply_cpus(const struct channel_spec *spec)
     else
         log_warning("cpus: %s; the worker runs on any CPU (see sched_setaffinity(2))",
                     strerror(errno));
-}
-
-void schedule_behind(void)
-{
-    struct sched_param none = {0};
-    sched_setscheduler(0, SCHED_BATCH, &none); /* a courtesy: nothing depends on it */
 }
 
 static int start_thread(pthread_t *thread, void *(*run)(void *), struct channel_state *channel)
@@ -145,21 +109,14 @@ int channel_worker_run(struct inheritance *inheritance)
 
     strcat(who, inheritance->spec->name);
     log_open(who);
-    channel->inheritance = inheritance;
-    channel->spec = inheritance->spec;
-    atomic_store(&channel->recorder_cursor, UINT64_MAX);
-    atomic_store(&channel->decimator_cursor, UINT64_MAX);
-    atomic_store(&channel->recorder_wakeup.wake_at, WAKEUP_NEVER);
-    atomic_store(&channel->decimator_wakeup.wake_at, WAKEUP_NEVER);
-    atomic_store(&channel->space_wakeup.wake_at, WAKEUP_NEVER);
-    channel->control_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (channel->control_event < 0) {
-        log_error("eventfd: %s", strerror(errno));
+    int result = channel_state_open(channel, inheritance);
+    if (result < 0) {
+        log_error("eventfd: %s", strerror(-result));
         return 1;
     }
     apply_cpus(channel->spec);
 
-    int result = takeover_attach(channel, &what);
+    result = takeover_attach(channel, &what);
     if (result == -EBADMSG) {
         log_error("the ring can't be trusted: %s; a fresh one is needed", what);
         say_ready(channel, what);
@@ -168,8 +125,7 @@ int channel_worker_run(struct inheritance *inheritance)
     if (result == 0) {
         /* From READY on the supervisor watches: every thread beats before that. */
         beat_busy(channel, CHANNEL_THREAD_CONTROL);
-        atomic_store(&channel->ring.page->beats[CHANNEL_THREAD_CONTROL].thread_id,
-                     (uint32_t)gettid());
+        beat_begin(channel, CHANNEL_THREAD_CONTROL);
         result = start_parts(channel);
     }
     if (result < 0) {

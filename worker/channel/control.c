@@ -2,17 +2,27 @@
 /* The control thread: fd 3, the other threads' reports, beats on behalf of those who sleep, and the
  * orderly end. It never waits for a disk or for a thread: what takes long is looked at again in the
  * next round. */
+#include "worker/channel/control.h"
+
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
+#include "common/channel_page.h"
 #include "common/log.h"
+#include "common/message.h"
+#include "common/monotonic.h"
+#include "common/ring.h"
+#include "worker/channel/attention.h"
+#include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
 #include "worker/channel/recorder.h"
+#include "worker/channel/wakeup.h"
+#include "worker/step.h"
 
 #define STOP_ROUND_MS 10
 /* Orphaned: how long recorder and decimator may take to work off what is published. */
@@ -128,28 +138,6 @@ static void send_reports(struct control *control)
         recorder_forget_reports(channel->recorder, &sent);
 }
 
-/* A thread that waits in the kernel with nothing to do doesn't wake up just to beat. A reader that
- * is parked although what it waits for is there is not vouched for: if its wake-up was lost, the
- * supervisor shall see it. */
-static void beat_for_parked(struct channel_state *channel)
-{
-    struct channel_page *page = channel->ring.page;
-    const struct wakeup *wakeups[CHANNEL_THREAD_COUNT] = {
-        [CHANNEL_THREAD_RECORDER] = &channel->recorder_wakeup,
-        [CHANNEL_THREAD_DECIMATOR] = &channel->decimator_wakeup,
-    };
-    uint64_t published = relay_cursor_of(channel);
-    monotonic now = monotonic_now();
-    for (int thread = 0; thread < CHANNEL_THREAD_COUNT; thread++) {
-        struct thread_beat *beat = &page->beats[thread];
-        if (atomic_load_explicit(&beat->state, memory_order_acquire) != THREAD_PARKED)
-            continue;
-        if (wakeups[thread] && atomic_load(&wakeups[thread]->wake_at) <= published)
-            continue;
-        atomic_store_explicit(&beat->beat_ns, now.ns, memory_order_relaxed);
-    }
-}
-
 static void rouse_receiver(struct channel_state *channel)
 {
     /* It may be about to enter recvmmsg, where a flag is not seen: the signal is repeated until it
@@ -165,7 +153,7 @@ static bool stop_progress(struct channel_state *channel)
         rouse_receiver(channel);
         return false;
     }
-    if (stop_phase_of(channel) < STOP_READERS)
+    if (channel_state_stop_phase(channel) < STOP_READERS)
         atomic_store_explicit(&channel->stop_phase, STOP_READERS, memory_order_release);
     wakeup_now(&channel->recorder_wakeup);
     wakeup_now(&channel->decimator_wakeup);
@@ -184,13 +172,6 @@ static void say_bye(struct control *control)
             bye.committed_length = 0; /* begun, but nothing came */
     }
     send_message(control, MESSAGE_BYE, &bye, sizeof bye);
-}
-
-void control_wake(struct channel_state *channel)
-{
-    uint64_t one = 1;
-    if (write(channel->control_event, &one, sizeof one) < 0)
-        log_error("waking the control thread: %s", strerror(errno)); /* it looks every round */
 }
 
 static void ignore_signal(int signal_number)
@@ -229,15 +210,12 @@ int control_run(struct channel_state *channel)
         if (control.orphaned && monotonic_since(monotonic_now(), control.stop_began) > ORPHAN_NS)
             break;
         struct pollfd fds[] = {{.fd = control.orphaned ? -1 : MESSAGE_FD, .events = POLLIN},
-                               {.fd = channel->control_event, .events = POLLIN}};
+                               {.fd = channel->attention.event, .events = POLLIN}};
         beat_parked(channel, CHANNEL_THREAD_CONTROL);
         int events = poll(fds, 2, control.stopping ? STOP_ROUND_MS : round_ms);
         message_waits = events > 0 && fds[0].revents;
-        if (events > 0 && fds[1].revents) {
-            uint64_t count;
-            ssize_t ignored = read(channel->control_event, &count, sizeof count);
-            (void)ignored; /* nonblocking; the reports themselves say what there is */
-        }
+        if (events > 0 && fds[1].revents)
+            attention_heard(&channel->attention);
     }
     send_reports(&control);
     say_bye(&control);

@@ -2,14 +2,22 @@
 /* The decimator: a ring reader that picks datagrams for slow destinations. keep_every picks by
  * sequence number, so a restart doesn't shift its phase; max_rate picks the newest one whenever its
  * interval has passed. Datagrams are copied before they are sent: the ring may lap at any time. */
+#include "worker/channel/decimator.h"
+
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "common/log.h"
+#include "common/channel_page.h"
+#include "common/monotonic.h"
+#include "common/ring.h"
+#include "worker/channel/attention.h"
+#include "worker/channel/beat.h"
+#include "worker/channel/caution.h"
 #include "worker/channel/channel_state.h"
 #include "worker/channel/outlet.h"
+#include "worker/channel/thread.h"
+#include "worker/channel/wakeup.h"
+#include "worker/step.h"
 
 /* While several datagrams come out of one round, they are collected this long: one call sends them
  * all. */
@@ -236,9 +244,9 @@ void *decimator_main(void *argument)
         decimator->destinations[i].newest_sent = decimator->progress.next_seq;
     for (;;) {
         uint32_t ticket = wakeup_ticket(&channel->decimator_wakeup);
-        bool ending =
-            stop_phase_of(channel) >= STOP_READERS; /* before the cursor: nothing comes after it */
-        uint64_t published = relay_cursor_of(channel);
+        bool ending = channel_state_stop_phase(channel) >=
+                      STOP_READERS; /* before the cursor: nothing comes after it */
+        uint64_t published = channel_state_relay_cursor(channel);
         uint32_t largest = run_by_count(channel, published);
         uint64_t rate_wait = run_by_rate(channel, published);
         beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
@@ -248,8 +256,8 @@ void *decimator_main(void *argument)
             break;
         wait_for_work(channel, ticket, rate_wait, largest > 1);
     }
-    atomic_store(&channel->ring.page->beats[CHANNEL_THREAD_DECIMATOR].state, THREAD_ABSENT);
+    beat_end(channel, CHANNEL_THREAD_DECIMATOR);
     atomic_store(&channel->decimator_done, 1);
-    control_wake(channel);
+    attention_call(&channel->attention);
     return NULL;
 }

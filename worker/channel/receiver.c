@@ -2,6 +2,8 @@
 /* The receiver: takes datagrams from the socket into the ring, publishes them, relays them, wakes
  * the readers. It never touches anything that can wait for a disk, and only on_full = "wait" lets a
  * reader hold it back. */
+#include "worker/channel/receiver.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -11,7 +13,15 @@
 
 #include "common/inflight.h"
 #include "common/log.h"
+#include "common/monotonic.h"
+#include "common/ring.h"
+#include "worker/channel/attention.h"
+#include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
+#include "worker/channel/relay.h"
+#include "worker/channel/thread.h"
+#include "worker/channel/wakeup.h"
+#include "worker/step.h"
 
 /* While readers keep up, datagrams stay in about this much of the ring instead of sweeping through
  * all of it: memory that is neither touched nor out of the cache. */
@@ -84,7 +94,7 @@ static bool wait_for_space(struct receiver *receiver)
             receiver->waiting_for_space = false;
             return true;
         }
-        if (stop_phase_of(channel) != STOP_NOT)
+        if (channel_state_stop_phase(channel) != STOP_NOT)
             return false;
         if (!receiver->waiting_for_space)
             log_warning("the ring is full and on_full = \"wait\": the receiver waits for the "
@@ -205,7 +215,7 @@ void *receiver_main(void *argument)
     wakeup_published(&channel->recorder_wakeup, channel->writer.seq);
     wakeup_published(&channel->decimator_wakeup, channel->writer.seq);
 
-    while (stop_phase_of(channel) == STOP_NOT && result >= 0) {
+    while (channel_state_stop_phase(channel) == STOP_NOT && result >= 0) {
         stay_warm(&receiver);
         if (!wait_for_space(&receiver))
             break;
@@ -216,8 +226,8 @@ void *receiver_main(void *argument)
                   strerror(-result));
     else if (atomic_load(&channel->stop_drains))
         drain(&receiver);
-    atomic_store(&channel->ring.page->beats[CHANNEL_THREAD_RECEIVER].state, THREAD_ABSENT);
+    beat_end(channel, CHANNEL_THREAD_RECEIVER);
     atomic_store(&channel->receiver_done, result < 0 ? 2 : 1);
-    control_wake(channel);
+    attention_call(&channel->attention);
     return NULL;
 }

@@ -10,9 +10,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/channel_page.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/ring.h"
+#include "worker/channel/attention.h"
+#include "worker/channel/beat.h"
+#include "worker/channel/caution.h"
+#include "worker/channel/thread.h"
+#include "worker/channel/wakeup.h"
 #include "worker/last_words.h"
+#include "worker/step.h"
 
 #define STEP_RECORDS 256 /* at most, between two commits */
 #define BLOCK_TIME   NS_PER_S
@@ -139,11 +147,11 @@ static void skip_lapped(struct recorder *recorder)
     struct ring_datagram datagram;
     /* Also with on_full = "wait": a ring that was lapped under "lap" may be continued with other
      * settings. */
-    if (work.next_seq == relay_cursor_of(channel) ||
+    if (work.next_seq == channel_state_relay_cursor(channel) ||
         ring_peek(&channel->ring, work.next_seq, &datagram))
         return; /* nothing is overwritten */
     uint64_t oldest = ring_oldest(&channel->ring, work.next_seq);
-    uint64_t relayed = relay_cursor_of(channel);
+    uint64_t relayed = channel_state_relay_cursor(channel);
     if (oldest > relayed)
         oldest = relayed; /* what comes after it is not ours yet */
     if (oldest == work.next_seq)
@@ -173,7 +181,7 @@ static bool record_step(struct recorder *recorder)
     struct channel_state *channel = recorder->channel;
     struct commit_progress work = recorder->committed;
     uint64_t from = work.next_seq;
-    uint64_t to = relay_cursor_of(channel);
+    uint64_t to = channel_state_relay_cursor(channel);
     enum append_result result = APPEND_DONE;
 
     if (to - from > STEP_RECORDS)
@@ -212,7 +220,7 @@ static bool record_step(struct recorder *recorder)
 static bool run_round(struct recorder *recorder)
 {
     struct channel_state *channel = recorder->channel;
-    bool pending = relay_cursor_of(channel) != recorder->committed.next_seq;
+    bool pending = channel_state_relay_cursor(channel) != recorder->committed.next_seq;
 
     if (!recorder->current) {
         if (pending)
@@ -269,7 +277,7 @@ static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowi
     uint64_t slots = channel->ring.geometry.data_capacity / channel->ring.geometry.slot_size;
     uint64_t timeout = 0, wake_at = cursor + 1;
 
-    if (relay_cursor_of(channel) != cursor) { /* datagrams, but no segment with room */
+    if (channel_state_relay_cursor(channel) != cursor) { /* datagrams, but no segment with room */
         timeout = NO_SEGMENT_NS;
         wake_at = WAKEUP_NEVER;
     } else if (flowing) {
@@ -318,8 +326,8 @@ static void run(struct recorder *recorder)
         recorder->committed.next_seq; /* where the last sleep began: has anything come since? */
     for (;;) {
         uint32_t ticket = wakeup_ticket(&channel->recorder_wakeup);
-        bool ending =
-            stop_phase_of(channel) >= STOP_READERS; /* before `published`: nothing comes after it */
+        bool ending = channel_state_stop_phase(channel) >=
+                      STOP_READERS; /* before `published`: nothing comes after it */
         if (ending && ending_since.ns == 0)
             ending_since = monotonic_now();
         bool more = run_round(recorder);
@@ -327,7 +335,7 @@ static void run(struct recorder *recorder)
         if (more)
             continue;
         if (ending && (!atomic_load(&channel->stop_seals) || /* another worker follows */
-                       recorder->committed.next_seq == relay_cursor_of(channel) ||
+                       recorder->committed.next_seq == channel_state_relay_cursor(channel) ||
                        monotonic_since(monotonic_now(), ending_since) > LAST_SEGMENT_NS))
             break;
         wait_for_work(recorder, ticket, recorder->committed.next_seq != slept_at);
@@ -343,7 +351,7 @@ void *recorder_main(void *argument)
     struct recorder *recorder = channel->recorder;
 
     thread_begin(channel, CHANNEL_THREAD_RECORDER);
-    schedule_behind();
+    thread_schedule_behind();
     beat_busy(channel, CHANNEL_THREAD_RECORDER);
     /* A fault in the file's memory comes back here; everything that counts is in
      * recorder->committed. */
@@ -352,9 +360,9 @@ void *recorder_main(void *argument)
                      "the file's memory can't be written: disk error, or the file was truncated",
                      committed_length(recorder));
     run(recorder);
-    atomic_store(&channel->ring.page->beats[CHANNEL_THREAD_RECORDER].state, THREAD_ABSENT);
+    beat_end(channel, CHANNEL_THREAD_RECORDER);
     atomic_store(&channel->recorder_done, 1);
-    control_wake(channel);
+    attention_call(&channel->attention);
     return NULL;
 }
 

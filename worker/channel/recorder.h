@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The recorder and its helper thread, the syncer. */
+/* The recorder, and what it shares with its helper thread, the syncer. */
 #ifndef HOLDFAST_WORKER_CHANNEL_RECORDER_H
 #define HOLDFAST_WORKER_CHANNEL_RECORDER_H
 
 #include <pthread.h>
 #include <setjmp.h>
+#include <stdbool.h>
 
 #include "common/avro_log_format.h"
+#include "common/monotonic.h"
 #include "worker/channel/channel_state.h"
 #include "worker/channel/segment.h"
 
@@ -53,7 +55,6 @@ struct recorder {
 /* Take over the inherited segments and the commit slot. 0 or -errno. */
 int recorder_open(struct channel_state *channel);
 void *recorder_main(void *channel);
-void *syncer_main(void *channel);
 
 /* recorder_mailbox.c. From the control thread: a further segment (takes *fd), and an operator's
  * rotate. */

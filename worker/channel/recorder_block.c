@@ -5,7 +5,12 @@
  * holdfast-internals.7 for what each crash leaves. */
 #include <string.h>
 
+#include "common/avro_log_format.h"
+#include "common/channel_spec.h"
+#include "common/monotonic.h"
+#include "common/ring.h"
 #include "worker/channel/recorder.h"
+#include "worker/step.h"
 
 static const struct source_text *source_of(struct recorder *recorder,
                                            const struct ring_datagram *datagram)

@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "worker/channel/attention.h"
 #include "worker/channel/recorder.h"
+#include "worker/channel/segment.h"
+#include "worker/channel/wakeup.h"
 
 /* ---- segments that come ---- */
 
@@ -72,7 +75,7 @@ void recorder_report_done(struct recorder *recorder, const struct commit_progres
                                       .begun_first_seq = work->segment_first_seq,
                                       .begun_created_ns = work->segment_created_ns};
     pthread_mutex_unlock(&recorder->lock);
-    control_wake(recorder->channel);
+    attention_call(&recorder->channel->attention);
 }
 
 void recorder_report_wanted(struct recorder *recorder)
@@ -80,7 +83,7 @@ void recorder_report_wanted(struct recorder *recorder)
     pthread_mutex_lock(&recorder->lock);
     recorder->reports.wanted = true;
     pthread_mutex_unlock(&recorder->lock);
-    control_wake(recorder->channel);
+    attention_call(&recorder->channel->attention);
 }
 
 void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint64_t length,
@@ -96,7 +99,7 @@ void recorder_report_failed(struct recorder *recorder, uint64_t segment_id, uint
         reports->failed_count--;
     reports->failed[reports->failed_count++] = failed;
     pthread_mutex_unlock(&recorder->lock);
-    control_wake(recorder->channel);
+    attention_call(&recorder->channel->attention);
 }
 
 struct recorder_reports recorder_see_reports(struct recorder *recorder)

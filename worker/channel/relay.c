@@ -2,11 +2,18 @@
 /* The relay: offers what was just received to every full-rate destination, straight from ring
  * memory, on the receiver's thread. Its position and all its counters flip together, so that a
  * successor knows where to go on. */
+#include "worker/channel/relay.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/channel_page.h"
+#include "common/ring.h"
+#include "worker/channel/beat.h"
+#include "worker/channel/caution.h"
 #include "worker/channel/channel_state.h"
 #include "worker/channel/outlet.h"
+#include "worker/step.h"
 
 struct relay {
     uint32_t count;

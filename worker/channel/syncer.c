@@ -2,12 +2,19 @@
 /* The syncer: the thread of a recording worker that waits for disks, so that no other has to. It
  * populates the segment's pages ahead of the recorder, and every `sync` interval makes what is
  * committed durable. */
-#include <errno.h>
-#include <string.h>
-#include <unistd.h>
+#include "worker/channel/syncer.h"
 
+#include <string.h>
+
+#include "common/channel_page.h"
 #include "common/log.h"
+#include "common/monotonic.h"
+#include "worker/channel/beat.h"
+#include "worker/channel/channel_state.h"
 #include "worker/channel/recorder.h"
+#include "worker/channel/segment.h"
+#include "worker/channel/thread.h"
+#include "worker/channel/wakeup.h"
 
 #define LOOK_EVERY  NS_PER_S /* whether the file is still there; a map does not tell */
 #define AHEAD_LEAST (64 * 1024)
@@ -150,7 +157,7 @@ void *syncer_main(void *argument)
                             .last_look = now};
 
     thread_begin(channel, CHANNEL_THREAD_SYNCER);
-    schedule_behind();
+    thread_schedule_behind();
     while (!atomic_load(&channel->recorder_done)) {
         uint32_t ticket = wakeup_ticket(&syncer.recorder->syncer_wakeup);
         beat_disk(channel, CHANNEL_THREAD_SYNCER);
@@ -165,6 +172,6 @@ void *syncer_main(void *argument)
         segment_release(&segment);
         wait_for_work(&syncer, ticket, cursor, dirty);
     }
-    atomic_store(&channel->ring.page->beats[CHANNEL_THREAD_SYNCER].state, THREAD_ABSENT);
+    beat_end(channel, CHANNEL_THREAD_SYNCER);
     return NULL;
 }

@@ -2,12 +2,18 @@
 /* Taking over a channel: attach to the ring, decide whether it can be trusted, publish what the
  * kernel had delivered to the predecessor, and see whether a datagram is killing us. Runs before
  * any other thread exists. */
+#include "worker/channel/takeover.h"
+
 #include <errno.h>
 #include <string.h>
 
+#include "common/channel_page.h"
 #include "common/claim.h"
 #include "common/inflight.h"
 #include "common/log.h"
+#include "common/monotonic.h"
+#include "common/ring.h"
+#include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
 #include "worker/last_words.h"
 
@@ -109,16 +115,6 @@ static void judge_consumer(struct channel_state *channel, enum consumer consumer
     }
 }
 
-static void reset_beats(struct channel_page *page)
-{
-    for (int i = 0; i < CHANNEL_THREAD_COUNT; i++) {
-        atomic_store(&page->beats[i].state, THREAD_ABSENT);
-        atomic_store(&page->beats[i].beat_ns, 0);
-        atomic_store(&page->beats[i].work_first, 0);
-        atomic_store(&page->beats[i].work_end, 0);
-    }
-}
-
 /* From here on no other process writes this ring. The descriptor stays open as long as this process
  * lives: closing it would give up the claim. */
 static int claim_ring(const struct inheritance *inheritance)
@@ -164,6 +160,6 @@ int takeover_attach(struct channel_state *channel, const char **ret_what)
                  channel->recovered);
     for (int consumer = 0; consumer < CONSUMER_COUNT; consumer++)
         judge_consumer(channel, (enum consumer)consumer, channel->writer.seq);
-    reset_beats(page);
+    beat_reset(page);
     return 0;
 }
