@@ -15,6 +15,7 @@
 
 struct relay;
 struct recorder;
+struct syncer;
 struct decimator;
 
 enum stop_phase { /* only ever grows */
@@ -49,6 +50,7 @@ struct channel_state {
     struct attention attention; /* the control thread's */
     struct relay *relay;
     struct recorder *recorder;
+    struct syncer *syncer; /* the recorder's helper */
     struct decimator *decimator;
     pthread_t receiver_thread, recorder_thread, decimator_thread, syncer_thread;
 };

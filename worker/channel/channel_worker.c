@@ -78,7 +78,9 @@ static int start_parts(struct channel_state *channel)
             result = start_thread(&channel->decimator_thread, decimator_main, channel);
     }
     if (result == 0 && channel->spec->record.enabled) {
-        result = recorder_open(channel);
+        result = syncer_open(channel);
+        if (result == 0)
+            result = recorder_open(channel);
         if (result == 0)
             result = start_thread(&channel->recorder_thread, recorder_main, channel);
         if (result == 0)

@@ -17,6 +17,7 @@
 #include "worker/channel/attention.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/caution.h"
+#include "worker/channel/syncer.h"
 #include "worker/channel/thread.h"
 #include "worker/channel/wakeup.h"
 #include "worker/last_words.h"
@@ -39,17 +40,17 @@ void recorder_commit(struct recorder *recorder, const struct commit_progress *wo
     recorder->committed = *work;
     atomic_store_explicit(&channel->recorder_cursor, work->next_seq, memory_order_release);
     wakeup_published(&channel->space_wakeup, work->next_seq);
-    wakeup_published(&recorder->syncer_wakeup, work->next_seq);
+    syncer_committed(channel->syncer, work->next_seq);
 }
 
 /* ---- segments ---- */
 
+/* Takes over the caller's reference. */
 static void set_current(struct recorder *recorder, struct segment *segment)
 {
-    pthread_mutex_lock(&recorder->lock);
     struct segment *before = recorder->current;
     recorder->current = segment;
-    pthread_mutex_unlock(&recorder->lock);
+    syncer_follow(recorder->channel->syncer, segment);
     segment_release(&before);
 }
 
@@ -164,16 +165,6 @@ static void skip_lapped(struct recorder *recorder)
     recorder_commit(recorder, &work);
 }
 
-static void ask_populate(struct recorder *recorder)
-{
-    uint64_t populated = atomic_load_explicit(&recorder->current->populated, memory_order_relaxed);
-    uint64_t ahead = atomic_load_explicit(&recorder->ahead, memory_order_relaxed);
-    if (recorder->committed.write_offset + ahead / 2 > populated &&
-        populated < recorder->current->grant.size &&
-        !atomic_exchange_explicit(&recorder->populate_asked, 1, memory_order_relaxed))
-        wakeup_now(&recorder->syncer_wakeup);
-}
-
 /* Record what is published, up to a bounded number. Returns false when nothing could be done now.
  */
 static bool record_step(struct recorder *recorder)
@@ -204,7 +195,7 @@ static bool record_step(struct recorder *recorder)
     if (result == APPEND_LAPPED)
         skip_lapped(recorder);
     if (result != APPEND_FULL) {
-        ask_populate(recorder);
+        syncer_ask_populate(channel->syncer, recorder->current, recorder->committed.write_offset);
         return true;
     }
     if (!recorder_has_upcoming(recorder)) {
@@ -419,16 +410,13 @@ static void inherit_other(struct recorder *recorder, int *fd, const struct segme
 int recorder_open(struct channel_state *channel)
 {
     struct inheritance *inheritance = channel->inheritance;
-    struct recorder *recorder = aligned_alloc(_Alignof(struct recorder), sizeof *recorder);
+    struct recorder *recorder = calloc(1, sizeof *recorder);
     int error;
     if (!recorder)
         return -ENOMEM;
-    memset(recorder, 0, sizeof *recorder);
     channel->recorder = recorder;
     recorder->channel = channel;
     pthread_mutex_init(&recorder->lock, NULL);
-    atomic_store(&recorder->ahead, 64 * 1024);
-    atomic_store(&recorder->syncer_wakeup.wake_at, WAKEUP_NEVER);
     recorder->block_opened = monotonic_now();
     channel_page_read_commit(channel->ring.page, &recorder->committed);
     atomic_store(&channel->recorder_cursor, recorder->committed.next_seq);
@@ -449,13 +437,13 @@ int recorder_open(struct channel_state *channel)
         }
         struct segment *segment = segment_open(fds[i], grants[i], &error);
         if (segment && fits_segment(recorder, segment)) {
-            recorder->current = segment;
+            set_current(recorder, segment);
             /* Said again in case the predecessor could not; the supervisor knows a repetition by
              * its ids. */
             recorder_report_done(recorder, &recorder->committed);
             continue;
         }
-        recorder->current = segment;
+        set_current(recorder, segment);
         if (segment) {
             fail_segment(recorder, ESTALE, "the commit slot and the file disagree", UINT64_MAX);
         } else {

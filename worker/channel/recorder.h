@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The recorder, and what it shares with its helper thread, the syncer. */
+/* The recorder. */
 #ifndef HOLDFAST_WORKER_CHANNEL_RECORDER_H
 #define HOLDFAST_WORKER_CHANNEL_RECORDER_H
 
@@ -42,17 +42,14 @@ struct recorder {
     sigjmp_buf jump;
     struct source_text sources[SOURCES_CACHED];
     _Atomic uint32_t rotate_wanted;
-    _Atomic uint64_t ahead; /* bytes that the syncer populates ahead of the recorder */
-    _Atomic uint32_t populate_asked;
-    struct wakeup syncer_wakeup;
+    struct segment *current; /* NULL when there is none */
 
-    pthread_mutex_t lock;    /* guards what follows */
-    struct segment *current; /* only the recorder changes it */
+    pthread_mutex_t lock; /* guards what follows */
     struct segment *upcoming[UPCOMING_MAX];
     struct recorder_reports reports;
 };
 
-/* Take over the inherited segments and the commit slot. 0 or -errno. */
+/* Take over the inherited segments and the commit slot, after syncer_open(). 0 or -errno. */
 int recorder_open(struct channel_state *channel);
 void *recorder_main(void *channel);
 

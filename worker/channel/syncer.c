@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The syncer: the thread of a recording worker that waits for disks, so that no other has to. It
- * populates the segment's pages ahead of the recorder, and every `sync` interval makes what is
- * committed durable. */
+/* The syncer: the thread of a recording worker that waits for disks, so that the recorder hardly
+ * ever has to. It populates the segment's pages ahead of the recorder, and every `sync` interval
+ * makes what is committed durable. It must never hold the lock while it touches the file. */
 #include "worker/channel/syncer.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/channel_page.h"
@@ -11,7 +13,6 @@
 #include "common/monotonic.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
-#include "worker/channel/recorder.h"
 #include "worker/channel/segment.h"
 #include "worker/channel/thread.h"
 #include "worker/channel/wakeup.h"
@@ -21,9 +22,10 @@
 #define AHEAD_MOST  (4 * 1024 * 1024)
 #define BUSY_RATE   16e6
 
-struct syncer {
+/* The thread's own. */
+struct syncing {
     struct channel_state *channel;
-    struct recorder *recorder;
+    struct syncer *shared;
     uint64_t interval; /* 0 = when to write is the kernel's business */
     monotonic last_sync, last_asked, last_look;
     uint64_t asked_id, asked_offset;
@@ -32,58 +34,81 @@ struct syncer {
     uint64_t synced_id, synced_offset;
 };
 
-static struct segment *keep_current(struct recorder *recorder)
+int syncer_open(struct channel_state *channel)
 {
-    pthread_mutex_lock(&recorder->lock);
-    struct segment *segment = segment_keep(recorder->current);
-    pthread_mutex_unlock(&recorder->lock);
+    struct syncer *syncer = aligned_alloc(_Alignof(struct syncer), sizeof *syncer);
+    if (!syncer)
+        return -ENOMEM;
+    memset(syncer, 0, sizeof *syncer);
+    channel->syncer = syncer;
+    pthread_mutex_init(&syncer->lock, NULL);
+    atomic_store(&syncer->ahead, AHEAD_LEAST);
+    atomic_store(&syncer->wakeup.wake_at, WAKEUP_NEVER);
+    return 0;
+}
+
+void syncer_follow(struct syncer *syncer, struct segment *segment)
+{
+    segment_keep(segment);
+    pthread_mutex_lock(&syncer->lock);
+    struct segment *before = syncer->segment;
+    syncer->segment = segment;
+    pthread_mutex_unlock(&syncer->lock);
+    segment_release(&before);
+}
+
+static struct segment *keep_segment(struct syncer *syncer)
+{
+    pthread_mutex_lock(&syncer->lock);
+    struct segment *segment = segment_keep(syncer->segment);
+    pthread_mutex_unlock(&syncer->lock);
     return segment;
 }
 
 /* Below this many bytes per second no datagram shall wait for the syncer; above, it is the
  * processor that is short. Twice as much to change over, so that it does not happen all the time.
  */
-static void choose(struct syncer *syncer, struct segment *segment, uint64_t since_ns)
+static void choose(struct syncing *syncing, struct segment *segment, uint64_t since_ns)
 {
-    const struct commit_progress *committed = &syncer->committed;
-    if (syncer->asked_id == committed->segment_id &&
-        committed->write_offset > syncer->asked_offset && since_ns > 0) {
+    const struct commit_progress *committed = &syncing->committed;
+    if (syncing->asked_id == committed->segment_id &&
+        committed->write_offset > syncing->asked_offset && since_ns > 0) {
         double rate =
-            (double)(committed->write_offset - syncer->asked_offset) * NS_PER_S / (double)since_ns;
+            (double)(committed->write_offset - syncing->asked_offset) * NS_PER_S / (double)since_ns;
         if (rate > 2 * BUSY_RATE)
-            syncer->preference = SEGMENT_CHEAP;
+            syncing->preference = SEGMENT_CHEAP;
         else if (rate < BUSY_RATE)
-            syncer->preference = SEGMENT_SHORT_CALLS;
+            syncing->preference = SEGMENT_SHORT_CALLS;
     }
-    syncer->asked_id = committed->segment_id;
-    syncer->asked_offset = committed->write_offset;
-    segment_prefer(segment, syncer->preference);
+    syncing->asked_id = committed->segment_id;
+    syncing->asked_offset = committed->write_offset;
+    segment_prefer(segment, syncing->preference);
 }
 
 /* The recorder asks when half of what was populated is used up. Being asked again soon means: look
  * further ahead. */
-static void populate(struct syncer *syncer, struct segment *segment)
+static void populate(struct syncing *syncing, struct segment *segment)
 {
-    uint64_t ahead = atomic_load(&syncer->recorder->ahead);
-    if (!atomic_exchange(&syncer->recorder->populate_asked, 0))
+    uint64_t ahead = atomic_load(&syncing->shared->ahead);
+    if (!atomic_exchange(&syncing->shared->populate_asked, 0))
         return;
     monotonic now = monotonic_now();
-    uint64_t since = monotonic_since(now, syncer->last_asked);
+    uint64_t since = monotonic_since(now, syncing->last_asked);
     if (since < 100 * NS_PER_MS && ahead < AHEAD_MOST)
         ahead *= 2;
     else if (since > NS_PER_S && ahead > AHEAD_LEAST)
         ahead /= 2;
-    syncer->last_asked = now;
-    atomic_store(&syncer->recorder->ahead, ahead);
-    choose(syncer, segment, since);
-    segment_populate(segment, syncer->committed.write_offset, ahead);
+    syncing->last_asked = now;
+    atomic_store(&syncing->shared->ahead, ahead);
+    choose(syncing, segment, since);
+    segment_populate(segment, syncing->committed.write_offset, ahead);
 }
 
 /* What the slot says now is on disk when fdatasync returns. */
-static void sync_segment(struct syncer *syncer, struct segment *segment)
+static void sync_segment(struct syncing *syncing, struct segment *segment)
 {
-    struct channel_page *page = syncer->channel->ring.page;
-    const struct commit_progress *committed = &syncer->committed;
+    struct channel_page *page = syncing->channel->ring.page;
+    const struct commit_progress *committed = &syncing->committed;
     int result = segment_sync(segment, committed->write_offset);
     if (result < 0) {
         log_error("fdatasync: %s", strerror(-result));
@@ -94,53 +119,53 @@ static void sync_segment(struct syncer *syncer, struct segment *segment)
         atomic_store(&page->durable_offset, committed->write_offset);
         atomic_store(&page->durable_segment_id, committed->segment_id);
     }
-    syncer->last_sync = monotonic_now();
-    syncer->synced_id = committed->segment_id;
-    syncer->synced_offset = committed->write_offset;
+    syncing->last_sync = monotonic_now();
+    syncing->synced_id = committed->segment_id;
+    syncing->synced_offset = committed->write_offset;
 }
 
 /* Returns whether something is committed that has yet to be made durable. */
-static bool attend(struct syncer *syncer, struct segment *segment)
+static bool attend(struct syncing *syncing, struct segment *segment)
 {
-    struct commit_progress *committed = &syncer->committed;
+    struct commit_progress *committed = &syncing->committed;
     if (atomic_load(&segment->error) ||
-        !channel_page_read_commit(syncer->channel->ring.page, committed) ||
+        !channel_page_read_commit(syncing->channel->ring.page, committed) ||
         committed->segment_id != segment->grant.id)
         return false;
-    populate(syncer, segment);
+    populate(syncing, segment);
     segment_write_back(segment, committed->write_offset);
-    bool dirty = syncer->interval && (committed->segment_id != syncer->synced_id ||
-                                      committed->write_offset != syncer->synced_offset);
-    if (dirty && monotonic_since(monotonic_now(), syncer->last_sync) >= syncer->interval) {
-        sync_segment(syncer, segment);
+    bool dirty = syncing->interval && (committed->segment_id != syncing->synced_id ||
+                                       committed->write_offset != syncing->synced_offset);
+    if (dirty && monotonic_since(monotonic_now(), syncing->last_sync) >= syncing->interval) {
+        sync_segment(syncing, segment);
         dirty = false;
     }
     segment_let_go(segment, committed->write_offset);
     return dirty;
 }
 
-static void look(struct syncer *syncer, struct segment *segment)
+static void look(struct syncing *syncing, struct segment *segment)
 {
-    if (monotonic_since(monotonic_now(), syncer->last_look) >= LOOK_EVERY) {
+    if (monotonic_since(monotonic_now(), syncing->last_look) >= LOOK_EVERY) {
         segment_look(segment);
-        syncer->last_look = monotonic_now();
+        syncing->last_look = monotonic_now();
     }
     if (atomic_load(&segment->error))
-        wakeup_now(&syncer->channel->recorder_wakeup);
+        wakeup_now(&syncing->channel->recorder_wakeup);
 }
 
 /* Dirty: only the clock ends the sleep. Clean: the next commit starts the clock, after one more
  * look at the file; then an idle channel sleeps. */
-static void wait_for_work(struct syncer *syncer, uint32_t ticket, uint64_t cursor, bool dirty)
+static void wait_for_work(struct syncing *syncing, uint32_t ticket, uint64_t cursor, bool dirty)
 {
-    uint64_t interval = syncer->interval, timeout = LOOK_EVERY;
-    uint64_t age = monotonic_since(monotonic_now(), syncer->last_sync);
+    uint64_t interval = syncing->interval, timeout = LOOK_EVERY;
+    uint64_t age = monotonic_since(monotonic_now(), syncing->last_sync);
     if (dirty)
         timeout = age < interval ? interval - age : 1;
-    else if (interval && syncer->last_look.ns >= syncer->last_sync.ns)
+    else if (interval && syncing->last_look.ns >= syncing->last_sync.ns)
         timeout = 0;
-    beat_parked(syncer->channel, CHANNEL_THREAD_SYNCER);
-    wakeup_wait(&syncer->recorder->syncer_wakeup, ticket, &syncer->channel->recorder_cursor,
+    beat_parked(syncing->channel, CHANNEL_THREAD_SYNCER);
+    wakeup_wait(&syncing->shared->wakeup, ticket, &syncing->channel->recorder_cursor,
                 dirty || !interval ? WAKEUP_NEVER : cursor + 1, timeout);
 }
 
@@ -148,29 +173,29 @@ void *syncer_main(void *argument)
 {
     struct channel_state *channel = argument;
     monotonic now = monotonic_now();
-    struct syncer syncer = {.channel = channel,
-                            .recorder = channel->recorder,
-                            .preference = SEGMENT_SHORT_CALLS,
-                            .interval = channel->spec->record.sync_ns,
-                            .last_sync = now,
-                            .last_asked = now,
-                            .last_look = now};
+    struct syncing syncing = {.channel = channel,
+                              .shared = channel->syncer,
+                              .preference = SEGMENT_SHORT_CALLS,
+                              .interval = channel->spec->record.sync_ns,
+                              .last_sync = now,
+                              .last_asked = now,
+                              .last_look = now};
 
     thread_begin(channel, CHANNEL_THREAD_SYNCER);
     thread_schedule_behind();
     while (!atomic_load(&channel->recorder_done)) {
-        uint32_t ticket = wakeup_ticket(&syncer.recorder->syncer_wakeup);
+        uint32_t ticket = wakeup_ticket(&syncing.shared->wakeup);
         beat_disk(channel, CHANNEL_THREAD_SYNCER);
         /* Before looking: nothing that comes after it is overlooked. */
         uint64_t cursor = atomic_load(&channel->recorder_cursor);
-        struct segment *segment = keep_current(syncer.recorder);
+        struct segment *segment = keep_segment(syncing.shared);
         bool dirty = false;
         if (segment) {
-            dirty = attend(&syncer, segment);
-            look(&syncer, segment);
+            dirty = attend(&syncing, segment);
+            look(&syncing, segment);
         }
         segment_release(&segment);
-        wait_for_work(&syncer, ticket, cursor, dirty);
+        wait_for_work(&syncing, ticket, cursor, dirty);
     }
     beat_end(channel, CHANNEL_THREAD_SYNCER);
     return NULL;

@@ -1,10 +1,51 @@
 /* SPDX-License-Identifier: MIT */
-/* The thread that waits for disks. */
+/* The thread that waits for disks, and how the recorder puts it to work. */
 #ifndef HOLDFAST_WORKER_CHANNEL_SYNCER_H
 #define HOLDFAST_WORKER_CHANNEL_SYNCER_H
 
-/* The thread's whole life; its argument is the struct channel_state. recorder_open() comes before.
- */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "worker/channel/segment.h"
+#include "worker/channel/wakeup.h"
+
+struct channel_state;
+
+/* What the recorder and the syncer share. */
+struct syncer {
+    struct wakeup wakeup;   /* waits for the recorder's cursor */
+    _Atomic uint64_t ahead; /* bytes that are populated ahead of the recorder */
+    _Atomic uint32_t populate_asked;
+    pthread_mutex_t lock;    /* guards what follows; never held while anything touches a file */
+    struct segment *segment; /* what the recorder writes into; NULL when there is none */
+};
+
+/* Before recorder_open(). 0 or -errno. */
+int syncer_open(struct channel_state *channel);
+
+/* The thread's whole life; its argument is the struct channel_state. */
 void *syncer_main(void *channel);
+
+/* From the recorder: it writes into this segment now, or into none (NULL). */
+void syncer_follow(struct syncer *syncer, struct segment *segment);
+
+/* From the recorder: datagrams < next_seq are committed. */
+static inline void syncer_committed(struct syncer *syncer, uint64_t next_seq)
+{
+    wakeup_published(&syncer->wakeup, next_seq);
+}
+
+/* From the recorder: it has come to write_offset. Asks for pages when half of what was populated is
+ * used up. */
+static inline void syncer_ask_populate(struct syncer *syncer, const struct segment *segment,
+                                       uint64_t write_offset)
+{
+    uint64_t populated = atomic_load_explicit(&segment->populated, memory_order_relaxed);
+    uint64_t ahead = atomic_load_explicit(&syncer->ahead, memory_order_relaxed);
+    if (write_offset + ahead / 2 > populated && populated < segment->grant.size &&
+        !atomic_exchange_explicit(&syncer->populate_asked, 1, memory_order_relaxed))
+        wakeup_now(&syncer->wakeup);
+}
 
 #endif
