@@ -15,6 +15,7 @@
 
 struct relay;
 struct recorder;
+struct recorder_mailbox;
 struct syncer;
 struct decimator;
 
@@ -50,7 +51,8 @@ struct channel_state {
     struct attention attention; /* the control thread's */
     struct relay *relay;
     struct recorder *recorder;
-    struct syncer *syncer; /* the recorder's helper */
+    struct recorder_mailbox *mailbox; /* of the recorder; NULL when nothing is recorded */
+    struct syncer *syncer;            /* the recorder's helper */
     struct decimator *decimator;
     pthread_t receiver_thread, recorder_thread, decimator_thread, syncer_thread;
 };

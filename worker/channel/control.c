@@ -20,7 +20,7 @@
 #include "worker/channel/attention.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
-#include "worker/channel/recorder.h"
+#include "worker/channel/recorder_mailbox.h"
 #include "worker/channel/wakeup.h"
 #include "worker/step.h"
 
@@ -70,12 +70,12 @@ static void handle_message(struct control *control)
     struct message *message = control->message;
     switch (message->header.type) {
     case MESSAGE_SEGMENT:
-        if (channel->recorder && message->segment->error == 0)
-            recorder_give(channel->recorder, &message->fds[0], &message->segment->grant);
+        if (channel->mailbox && message->segment->error == 0)
+            recorder_mailbox_give(channel->mailbox, &message->fds[0], &message->segment->grant);
         break;
     case MESSAGE_ROTATE:
-        if (channel->recorder)
-            recorder_rotate(channel->recorder);
+        if (channel->mailbox)
+            recorder_mailbox_rotate(channel->mailbox);
         break;
     case MESSAGE_STOP:
         /* When the next worker takes over at once, what the kernel has queued is left to it. */
@@ -113,9 +113,9 @@ static void read_messages(struct control *control)
 static void send_reports(struct control *control)
 {
     struct channel_state *channel = control->channel;
-    if (!channel->recorder)
+    if (!channel->mailbox)
         return;
-    struct recorder_reports reports = recorder_see_reports(channel->recorder);
+    struct recorder_reports reports = recorder_mailbox_see_reports(channel->mailbox);
     struct recorder_reports sent = {0};
     while (sent.done_count < reports.done_count &&
            send_message(control, MESSAGE_SEGMENT_DONE, &reports.done[sent.done_count],
@@ -135,7 +135,7 @@ static void send_reports(struct control *control)
         sent.wanted = send_message(control, MESSAGE_SEGMENT_WANTED, &wanted, sizeof wanted);
     }
     if (sent.done_count || sent.failed_count || sent.wanted)
-        recorder_forget_reports(channel->recorder, &sent);
+        recorder_mailbox_forget_reports(channel->mailbox, &sent);
 }
 
 static void rouse_receiver(struct channel_state *channel)
@@ -164,7 +164,7 @@ static void say_bye(struct control *control)
 {
     struct commit_progress committed;
     struct message_bye bye = {.next_seq = ring_published(&control->channel->ring)};
-    if (control->channel->recorder &&
+    if (control->channel->mailbox &&
         channel_page_read_commit(control->channel->ring.page, &committed)) {
         bye.segment_id = committed.segment_id;
         bye.committed_length = committed.block_records ? UINT64_MAX : committed.block_start;

@@ -6,17 +6,25 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <setjmp.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "common/avro_log_format.h"
 #include "common/channel_page.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/monotonic.h"
 #include "common/ring.h"
 #include "worker/channel/attention.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/caution.h"
+#include "worker/channel/channel_state.h"
+#include "worker/channel/recorder_block.h"
+#include "worker/channel/recorder_mailbox.h"
+#include "worker/channel/segment.h"
 #include "worker/channel/syncer.h"
 #include "worker/channel/thread.h"
 #include "worker/channel/wakeup.h"
@@ -33,7 +41,17 @@
 /* A stop waits this long for a segment that is still needed */
 #define LAST_SEGMENT_NS (2 * NS_PER_S)
 
-void recorder_commit(struct recorder *recorder, const struct commit_progress *work)
+struct recorder {
+    struct channel_state *channel;
+    struct commit_progress committed; /* what the slot says */
+    struct segment *current;          /* NULL when there is none */
+    monotonic wanted_at;
+    sigjmp_buf jump;
+    struct recorder_block block;
+    struct recorder_mailbox mailbox;
+};
+
+static void commit(struct recorder *recorder, const struct commit_progress *work)
 {
     struct channel_state *channel = recorder->channel;
     channel_page_write_commit(channel->ring.page, work);
@@ -41,6 +59,16 @@ void recorder_commit(struct recorder *recorder, const struct commit_progress *wo
     atomic_store_explicit(&channel->recorder_cursor, work->next_seq, memory_order_release);
     wakeup_published(&channel->space_wakeup, work->next_seq);
     syncer_committed(channel->syncer, work->next_seq);
+}
+
+/* Seal the open block if it has records, and open the next one. */
+static void seal_block(struct recorder *recorder, struct commit_progress *work)
+{
+    if (work->block_records == 0)
+        return;
+    recorder_block_seal(&recorder->block, recorder->current, work);
+    commit(recorder, work);
+    REACHED(recorder->channel->ring.page, seal_committed);
 }
 
 /* ---- segments ---- */
@@ -60,20 +88,20 @@ static void roll(struct recorder *recorder)
     struct channel_page *page = recorder->channel->ring.page;
     struct commit_progress work = recorder->committed;
     if (recorder->current) { /* else fail_segment() has noted what went before */
-        recorder_seal_block(recorder, &work);
+        seal_block(recorder, &work);
         REACHED(page, roll_sealed);
         work.finished_id = work.segment_id;
         work.finished_length = work.block_start;
     }
-    struct segment *segment = recorder_take_upcoming(recorder);
+    struct segment *segment = recorder_mailbox_take_upcoming(&recorder->mailbox);
     last_words_guard(segment->map, segment->grant.size, &recorder->jump);
     set_current(recorder, segment);
-    recorder_begin_segment(recorder, &work, segment);
-    recorder_commit(recorder, &work);
+    recorder_block_begin_segment(&recorder->block, segment, &work);
+    commit(recorder, &work);
     REACHED(page, roll_committed);
-    atomic_store(&recorder->rotate_wanted, 0);
+    atomic_store(&recorder->mailbox.rotate_wanted, 0);
     recorder->wanted_at = (monotonic){0};
-    recorder_report_done(recorder, &work);
+    recorder_mailbox_report_done(&recorder->mailbox, &work);
 }
 
 /* Bytes of the current segment that were committed: what lies behind them is recorded again in the
@@ -101,10 +129,10 @@ static void fail_segment(struct recorder *recorder, int error, const char *what,
         work.finished_length = work.segment_id == failed_id ? length : work.write_offset;
     }
     work.segment_id = work.block_start = work.write_offset = work.block_records = 0;
-    recorder_commit(recorder, &work);
+    commit(recorder, &work);
     REACHED(recorder->channel->ring.page, fail_committed);
     set_current(recorder, NULL);
-    recorder_report_failed(recorder, failed_id, length, error, what);
+    recorder_mailbox_report_failed(&recorder->mailbox, failed_id, length, error, what);
 }
 
 static bool segment_is_old(const struct recorder *recorder)
@@ -126,15 +154,15 @@ static void ask_ahead(struct recorder *recorder)
     const struct record_spec *record = &recorder->channel->spec->record;
     const struct commit_progress *committed = &recorder->committed;
     monotonic now = monotonic_now();
-    bool due = atomic_load(&recorder->rotate_wanted) ||
+    bool due = atomic_load(&recorder->mailbox.rotate_wanted) ||
                committed->write_offset > recorder->current->grant.size / 2 ||
                (record->segment_time_ns &&
                 realtime_now_ns() >= committed->segment_created_ns + record->segment_time_ns / 2);
-    if (!due || recorder_has_upcoming(recorder) ||
+    if (!due || recorder_mailbox_has_upcoming(&recorder->mailbox) ||
         (recorder->wanted_at.ns && monotonic_since(now, recorder->wanted_at) < WANTED_AGAIN_NS))
         return;
     recorder->wanted_at = now;
-    recorder_report_wanted(recorder);
+    recorder_mailbox_report_wanted(&recorder->mailbox);
 }
 
 /* ---- records ---- */
@@ -158,11 +186,11 @@ static void skip_lapped(struct recorder *recorder)
     if (oldest == work.next_seq)
         oldest++; /* a single one that can't be read must not keep us for ever */
     if (recorder->current)
-        recorder_seal_block(recorder, &work);
+        seal_block(recorder, &work);
     work.record_lost += oldest - work.next_seq;
     work.next_seq = oldest;
     REACHED(channel->ring.page, lap_skipped);
-    recorder_commit(recorder, &work);
+    commit(recorder, &work);
 }
 
 /* Record what is published, up to a bounded number. Returns false when nothing could be done now.
@@ -180,15 +208,15 @@ static bool record_step(struct recorder *recorder)
     to = caution_limit(&channel->caution[CONSUMER_RECORD], from, to);
     beat_work(channel, CHANNEL_THREAD_RECORDER, from, to);
     for (uint64_t seq = from; seq < to; seq++) {
-        result = recorder_append(recorder, &work, seq);
+        result = recorder_append(&recorder->block, recorder->current, &work, seq);
         if (result != APPEND_DONE)
             break;
         if (work.write_offset - work.block_start >= AVRO_LOG_BLOCK_SIZE)
-            recorder_seal_block(recorder, &work);
+            seal_block(recorder, &work);
     }
     if (work.next_seq != recorder->committed.next_seq) {
         REACHED(channel->ring.page, record_encoded);
-        recorder_commit(recorder, &work);
+        commit(recorder, &work);
         REACHED(channel->ring.page, record_committed);
     }
     beat_work(channel, CHANNEL_THREAD_RECORDER, 0, 0);
@@ -198,8 +226,8 @@ static bool record_step(struct recorder *recorder)
         syncer_ask_populate(channel->syncer, recorder->current, recorder->committed.write_offset);
         return true;
     }
-    if (!recorder_has_upcoming(recorder)) {
-        atomic_store(&recorder->rotate_wanted, 1);
+    if (!recorder_mailbox_has_upcoming(&recorder->mailbox)) {
+        atomic_store(&recorder->mailbox.rotate_wanted, 1);
         skip_lapped(recorder);
         return work.next_seq != from;
     }
@@ -216,7 +244,7 @@ static bool run_round(struct recorder *recorder)
     if (!recorder->current) {
         if (pending)
             skip_lapped(recorder);
-        if (!pending || !recorder_has_upcoming(recorder))
+        if (!pending || !recorder_mailbox_has_upcoming(&recorder->mailbox))
             return false;
         roll(recorder);
         return true;
@@ -233,17 +261,18 @@ static bool run_round(struct recorder *recorder)
     if (!recorder->current)
         return true;
     if (recorder->committed.block_records > 0 &&
-        monotonic_since(monotonic_now(), recorder->block_opened) >= BLOCK_TIME) {
+        monotonic_since(monotonic_now(), recorder->block.opened) >= BLOCK_TIME) {
         struct commit_progress work = recorder->committed;
-        recorder_seal_block(recorder, &work);
+        seal_block(recorder, &work);
     }
     ask_ahead(recorder);
-    if ((atomic_load(&recorder->rotate_wanted) || segment_is_old(recorder)) &&
+    if ((atomic_load(&recorder->mailbox.rotate_wanted) || segment_is_old(recorder)) &&
         segment_has_records(recorder)) {
-        if (recorder_has_upcoming(recorder))
+        if (recorder_mailbox_has_upcoming(&recorder->mailbox))
             roll(recorder);
     } else if (!segment_has_records(recorder)) {
-        atomic_store(&recorder->rotate_wanted, 0); /* an empty segment is as new as can be */
+        atomic_store(&recorder->mailbox.rotate_wanted,
+                     0); /* an empty segment is as new as can be */
     }
     return more;
 }
@@ -275,12 +304,12 @@ static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowi
         timeout = PAUSE_NS;
         wake_at = cursor + (slots / 8 < STEP_RECORDS ? slots / 8 : STEP_RECORDS);
     } else if (recorder->committed.block_records > 0) {
-        uint64_t age = monotonic_since(monotonic_now(), recorder->block_opened);
+        uint64_t age = monotonic_since(monotonic_now(), recorder->block.opened);
         timeout = age < BLOCK_TIME ? BLOCK_TIME - age : 1;
     } else if (recorder->current && record->segment_time_ns && segment_has_records(recorder)) {
         timeout = next_age(recorder);
     }
-    if (atomic_load(&recorder->rotate_wanted) && timeout == 0)
+    if (atomic_load(&recorder->mailbox.rotate_wanted) && timeout == 0)
         timeout = NO_SEGMENT_NS;
     beat_parked(channel, CHANNEL_THREAD_RECORDER);
     wakeup_wait(&channel->recorder_wakeup, ticket, &channel->relay_cursor, wake_at, timeout);
@@ -296,7 +325,7 @@ static void finish(struct recorder *recorder)
         return;
     if (recorder->current) {
         last_words_guard(recorder->current->map, recorder->current->grant.size, &recorder->jump);
-        recorder_seal_block(recorder, &work);
+        seal_block(recorder, &work);
     }
     uint64_t published = ring_published(&recorder->channel->ring);
     if (work.next_seq != published) {
@@ -305,7 +334,7 @@ static void finish(struct recorder *recorder)
             (unsigned long long)(published - work.next_seq));
         work.record_lost += published - work.next_seq;
         work.next_seq = published;
-        recorder_commit(recorder, &work);
+        commit(recorder, &work);
     }
 }
 
@@ -397,13 +426,13 @@ static void inherit_other(struct recorder *recorder, int *fd, const struct segme
 {
     const struct commit_progress *committed = &recorder->committed;
     if (!is_used_up(recorder, *fd)) {
-        recorder_give(recorder, fd, grant);
+        recorder_mailbox_give(&recorder->mailbox, fd, grant);
         return;
     }
-    recorder_report_failed(recorder, grant->id,
-                           grant->id == committed->finished_id ? committed->finished_length
-                                                               : UINT64_MAX,
-                           ESTALE, "the worker before gave it up");
+    recorder_mailbox_report_failed(&recorder->mailbox, grant->id,
+                                   grant->id == committed->finished_id ? committed->finished_length
+                                                                       : UINT64_MAX,
+                                   ESTALE, "the worker before gave it up");
     fd_close(fd);
 }
 
@@ -416,8 +445,9 @@ int recorder_open(struct channel_state *channel)
         return -ENOMEM;
     channel->recorder = recorder;
     recorder->channel = channel;
-    pthread_mutex_init(&recorder->lock, NULL);
-    recorder->block_opened = monotonic_now();
+    channel->mailbox = &recorder->mailbox;
+    recorder_mailbox_open(&recorder->mailbox, channel);
+    recorder_block_open(&recorder->block, channel);
     channel_page_read_commit(channel->ring.page, &recorder->committed);
     atomic_store(&channel->recorder_cursor, recorder->committed.next_seq);
 
@@ -440,7 +470,7 @@ int recorder_open(struct channel_state *channel)
             set_current(recorder, segment);
             /* Said again in case the predecessor could not; the supervisor knows a repetition by
              * its ids. */
-            recorder_report_done(recorder, &recorder->committed);
+            recorder_mailbox_report_done(&recorder->mailbox, &recorder->committed);
             continue;
         }
         set_current(recorder, segment);
@@ -448,8 +478,9 @@ int recorder_open(struct channel_state *channel)
             fail_segment(recorder, ESTALE, "the commit slot and the file disagree", UINT64_MAX);
         } else {
             log_error("segment %s can't be used: %s", grants[i]->name, strerror(error));
-            recorder_report_failed(recorder, grants[i]->id, recorder->committed.write_offset, error,
-                                   "mapping the segment");
+            recorder_mailbox_report_failed(&recorder->mailbox, grants[i]->id,
+                                           recorder->committed.write_offset, error,
+                                           "mapping the segment");
         }
     }
     return 0;
