@@ -4,13 +4,11 @@
  * overwritten meanwhile is counted. */
 #include "worker/channel/recorder.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/avro_log_format.h"
 #include "common/channel_page.h"
@@ -23,6 +21,7 @@
 #include "worker/channel/caution.h"
 #include "worker/channel/channel_state.h"
 #include "worker/channel/recorder_block.h"
+#include "worker/channel/recorder_inherit.h"
 #include "worker/channel/recorder_mailbox.h"
 #include "worker/channel/segment.h"
 #include "worker/channel/syncer.h"
@@ -123,7 +122,7 @@ static void fail_segment(struct recorder *recorder, int error, const char *what,
               "is asked for",
               what, strerror(error));
     /* For a successor that comes before the report was heard: it must not write there, see
-     * is_used_up(). */
+     * INHERITED_USED_UP. */
     if (work.segment_id) {
         work.finished_id = work.segment_id;
         work.finished_length = work.segment_id == failed_id ? length : work.write_offset;
@@ -388,59 +387,62 @@ void *recorder_main(void *argument)
 
 /* ---- taking over ---- */
 
-/* Can the committed position be in this file? The slot is the predecessor's word; the file's header
- * must agree. */
-static bool fits_segment(const struct recorder *recorder, const struct segment *segment)
+/* The slot names this segment: go on in it. Takes *fd. */
+static void continue_segment(struct recorder *recorder, int *fd, const struct segment_grant *grant)
 {
-    const struct commit_progress *committed = &recorder->committed;
-    struct avro_log_identity identity;
-    uint8_t header[AVRO_LOG_HEADER_MAX];
-    const char *what;
-    ssize_t length = pread(segment->fd, header, sizeof header, 0);
-    if (length < 0)
-        return false;
-    long header_size = avro_log_read_header(header, (size_t)length, &identity, &what);
-    return header_size > 0 && memcmp(identity.sync, segment->grant.sync, AVRO_LOG_SYNC_SIZE) == 0 &&
-           committed->block_start >= (uint64_t)header_size &&
-           committed->write_offset <= segment->grant.size &&
-           committed->write_offset - committed->block_start >=
-               (committed->block_records ? AVRO_LOG_BLOCK_HEADER_SIZE + committed->block_records
-                                         : 0);
-}
-
-/* Does an inherited segment that the slot does not name hold committed records? Its worker failed
- * over it, or finished it, and died before that was heard. One that was only just begun holds none:
- * it is begun again. */
-static bool is_used_up(const struct recorder *recorder, int fd)
-{
-    struct avro_log_identity identity;
-    uint8_t header[AVRO_LOG_HEADER_MAX];
-    const char *what;
-    ssize_t length = pread(fd, header, sizeof header, 0);
-    return length < 0 || (avro_log_read_header(header, (size_t)length, &identity, &what) > 0 &&
-                          identity.first_seq < recorder->committed.next_seq);
-}
-
-/* Takes *fd. A used segment is never written again: the archive saves what is in it. */
-static void inherit_other(struct recorder *recorder, int *fd, const struct segment_grant *grant)
-{
-    const struct commit_progress *committed = &recorder->committed;
-    if (!is_used_up(recorder, *fd)) {
-        recorder_mailbox_give(&recorder->mailbox, fd, grant);
-        return;
+    int error;
+    struct segment *segment = segment_open(fd, grant, &error);
+    set_current(recorder, segment);
+    if (!segment) {
+        log_error("segment %s can't be used: %s", grant->name, strerror(error));
+        recorder_mailbox_report_failed(&recorder->mailbox, grant->id,
+                                       recorder->committed.write_offset, error,
+                                       "mapping the segment");
+    } else if (!recorder_inherit_fits(&recorder->committed, segment)) {
+        fail_segment(recorder, ESTALE, "the commit slot and the file disagree", UINT64_MAX);
+    } else {
+        /* Said again in case the predecessor could not; the supervisor knows a repetition by its
+         * ids. */
+        recorder_mailbox_report_done(&recorder->mailbox, &recorder->committed);
     }
-    recorder_mailbox_report_failed(&recorder->mailbox, grant->id,
-                                   grant->id == committed->finished_id ? committed->finished_length
-                                                                       : UINT64_MAX,
-                                   ESTALE, "the worker before gave it up");
+}
+
+/* The predecessor gave it up, and nobody has heard of that yet. */
+static void report_used_up(struct recorder *recorder, uint64_t id)
+{
+    const struct commit_progress *committed = &recorder->committed;
+    uint64_t length = id == committed->finished_id ? committed->finished_length : UINT64_MAX;
+    recorder_mailbox_report_failed(&recorder->mailbox, id, length, ESTALE,
+                                   "the worker before gave it up");
+}
+
+/* Takes *fd, if there is one. */
+static void inherit_segment(struct recorder *recorder, int *fd, const struct segment_grant *grant,
+                            uint64_t next_id)
+{
+    if (*fd < 0)
+        return;
+    switch (recorder_inherit_ask(&recorder->committed, grant->id, next_id, *fd)) {
+    case INHERITED_CONTINUE:
+        continue_segment(recorder, fd, grant);
+        break;
+    case INHERITED_UNUSED:
+        recorder_mailbox_give(&recorder->mailbox, fd, grant);
+        break;
+    case INHERITED_USED_UP:
+        report_used_up(recorder, grant->id);
+        break;
+    case INHERITED_BEGUN_ALREADY: /* finished, and the predecessor was not heard any more */
+        break;
+    }
     fd_close(fd);
 }
 
 int recorder_open(struct channel_state *channel)
 {
     struct inheritance *inheritance = channel->inheritance;
+    const struct message_assign *assign = &inheritance->assign;
     struct recorder *recorder = calloc(1, sizeof *recorder);
-    int error;
     if (!recorder)
         return -ENOMEM;
     channel->recorder = recorder;
@@ -451,37 +453,9 @@ int recorder_open(struct channel_state *channel)
     channel_page_read_commit(channel->ring.page, &recorder->committed);
     atomic_store(&channel->recorder_cursor, recorder->committed.next_seq);
 
-    int *fds[] = {&inheritance->log, &inheritance->next};
-    const struct segment_grant *grants[] = {&inheritance->assign.log, &inheritance->assign.next};
-    for (int i = 0; i < 2; i++) {
-        if (*fds[i] < 0)
-            continue;
-        bool committed_here = grants[i]->id == recorder->committed.segment_id;
-        if (!committed_here) {
-            if (i == 1 || !inheritance->assign.has_next ||
-                inheritance->assign.next.id != recorder->committed.segment_id)
-                inherit_other(recorder, fds[i], grants[i]);
-            else
-                fd_close(fds[i]); /* the predecessor has finished it, and was not heard any more */
-            continue;
-        }
-        struct segment *segment = segment_open(fds[i], grants[i], &error);
-        if (segment && fits_segment(recorder, segment)) {
-            set_current(recorder, segment);
-            /* Said again in case the predecessor could not; the supervisor knows a repetition by
-             * its ids. */
-            recorder_mailbox_report_done(&recorder->mailbox, &recorder->committed);
-            continue;
-        }
-        set_current(recorder, segment);
-        if (segment) {
-            fail_segment(recorder, ESTALE, "the commit slot and the file disagree", UINT64_MAX);
-        } else {
-            log_error("segment %s can't be used: %s", grants[i]->name, strerror(error));
-            recorder_mailbox_report_failed(&recorder->mailbox, grants[i]->id,
-                                           recorder->committed.write_offset, error,
-                                           "mapping the segment");
-        }
-    }
+    /* The second is judged by what became of the first. */
+    inherit_segment(recorder, &inheritance->log, &assign->log,
+                    assign->has_next ? assign->next.id : 0);
+    inherit_segment(recorder, &inheritance->next, &assign->next, 0);
     return 0;
 }

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* Judges inherited segments by the commit slot and, where that does not tell, by the file's header.
+ * Called by recorder_open() before any other thread exists. Must never take for unused what holds
+ * records that were committed: a segment that is begun is written over from its start. */
+#include "worker/channel/recorder_inherit.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "common/avro_log_format.h"
+#include "worker/channel/segment.h"
+
+static bool slot_tells(const struct commit_progress *committed, uint64_t id, uint64_t next_id)
+{
+    return id == committed->segment_id || (next_id && next_id == committed->segment_id);
+}
+
+enum inherited recorder_inherit_judge(const struct commit_progress *committed, uint64_t id,
+                                      uint64_t next_id, const struct inherited_file *file)
+{
+    if (slot_tells(committed, id, next_id))
+        return id == committed->segment_id ? INHERITED_CONTINUE : INHERITED_BEGUN_ALREADY;
+    /* With records, its worker failed over it, or finished it, and died before that was heard. One
+     * that was only just begun holds none: it begins with what is to be recorded next. */
+    return file->unreadable || (file->begun && file->first_seq < committed->next_seq)
+               ? INHERITED_USED_UP
+               : INHERITED_UNUSED;
+}
+
+/* The header's size, 0 when there is none, -1 when the file can't be read. */
+static long read_header(int fd, struct avro_log_identity *ret)
+{
+    uint8_t header[AVRO_LOG_HEADER_MAX];
+    const char *what;
+    ssize_t length = pread(fd, header, sizeof header, 0);
+    if (length < 0)
+        return -1;
+    long size = avro_log_read_header(header, (size_t)length, ret, &what);
+    return size > 0 ? size : 0;
+}
+
+enum inherited recorder_inherit_ask(const struct commit_progress *committed, uint64_t id,
+                                    uint64_t next_id, int fd)
+{
+    struct avro_log_identity identity = {0};
+    struct inherited_file file = {0};
+    if (!slot_tells(committed, id, next_id)) {
+        long size = read_header(fd, &identity);
+        file = (struct inherited_file){.unreadable = size<0, .begun = size> 0,
+                                       .first_seq = identity.first_seq};
+    }
+    return recorder_inherit_judge(committed, id, next_id, &file);
+}
+
+bool recorder_inherit_fits(const struct commit_progress *committed, const struct segment *segment)
+{
+    struct avro_log_identity identity;
+    long header_size = read_header(segment->fd, &identity);
+    uint64_t least = committed->block_records /* of the open block */
+                         ? AVRO_LOG_BLOCK_HEADER_SIZE + committed->block_records
+                         : 0;
+    return header_size > 0 && memcmp(identity.sync, segment->grant.sync, AVRO_LOG_SYNC_SIZE) == 0 &&
+           committed->block_start >= (uint64_t)header_size &&
+           committed->write_offset <= segment->grant.size &&
+           committed->write_offset - committed->block_start >= least;
+}
