@@ -38,9 +38,10 @@ static const char *check_fds(const struct inheritance *inheritance)
         (uint64_t)ring.st_size != inheritance->geometry.total_size)
         return "the ring's size is not that of the settings";
     const struct message_assign *assign = &inheritance->assign;
-    if (assign->has_log && !is_file_of(inheritance->log, assign->log.id, assign->log.size))
-        return "the log is not the segment it is said to be";
-    if (assign->has_next && !is_file_of(inheritance->next, assign->next.id, assign->next.size))
+    if (assign->has_log && !is_file_of(inheritance->segment, assign->log.id, assign->log.size))
+        return "the segment is not what it is said to be";
+    if (assign->has_next &&
+        !is_file_of(inheritance->next_segment, assign->next.id, assign->next.size))
         return "the next segment is not what it is said to be";
     for (uint32_t i = 0; i < channel_spec_destination_count(inheritance->spec); i++)
         if (!is_datagram_socket(inheritance->destinations[i]))
@@ -50,8 +51,11 @@ static const char *check_fds(const struct inheritance *inheritance)
 
 static int take(struct message *message, struct inheritance *ret)
 {
-    *ret = (struct inheritance){
-        .generation = message->header.generation, .rx = -1, .ring = -1, .log = -1, .next = -1};
+    *ret = (struct inheritance){.generation = message->header.generation,
+                                .rx = -1,
+                                .ring = -1,
+                                .segment = -1,
+                                .next_segment = -1};
     ret->assign = *message->assign;
     const struct channel_spec *spec = message_assign_spec(message->assign);
     if (!spec)
@@ -68,9 +72,9 @@ static int take(struct message *message, struct inheritance *ret)
     ret->rx = fd_take(&message->fds[at++]);
     ret->ring = fd_take(&message->fds[at++]);
     if (ret->assign.has_log)
-        ret->log = fd_take(&message->fds[at++]);
+        ret->segment = fd_take(&message->fds[at++]);
     if (ret->assign.has_next)
-        ret->next = fd_take(&message->fds[at++]);
+        ret->next_segment = fd_take(&message->fds[at++]);
     for (uint32_t i = 0; i < destinations; i++)
         ret->destinations[i] = fd_take(&message->fds[at++]);
     const char *what = check_fds(ret);

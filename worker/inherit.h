@@ -13,8 +13,8 @@ struct inheritance {
     struct channel_geometry geometry;
     int rx;
     int ring;
-    int log;           /* -1 when there is none */
-    int next;          /* -1 when there is none */
+    int segment;       /* being recorded to; -1 when there is none */
+    int next_segment;  /* -1 when there is none */
     int *destinations; /* relays first, then decimates */
 };
 

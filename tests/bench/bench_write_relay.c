@@ -147,7 +147,7 @@ static void receive(int in, int out)
         uint64_t from = writer.seq;
         inflight_publish(&writer, (uint32_t)count);
         relay(out, from, writer.seq);
-        wakeup_published(&recorder_wakeup, writer.seq);
+        wakeup_reached(&recorder_wakeup, writer.seq);
         if ((uint32_t)count == batch)
             batch = batch * 2 < most ? batch * 2 : most;
         else if ((uint32_t)count < batch / 4 && batch > BATCH_LEAST)

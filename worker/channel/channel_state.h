@@ -19,10 +19,17 @@ struct recorder_mailbox;
 struct syncer;
 struct decimator;
 
-enum stop_phase { /* only ever grows */
-                  STOP_NOT = 0,
-                  STOP_RECEIVER = 1, /* the receiver drains its socket if asked to, and ends */
-                  STOP_READERS = 2, /* recorder and decimator work off what is published, and end */
+/* Only ever grows. */
+enum stop_phase {
+    STOP_NOT = 0,
+    STOP_RECEIVER = 1, /* the receiver drains its socket if asked to, and ends */
+    STOP_READERS = 2,  /* recorder and decimator work off what was relayed, and end */
+};
+
+enum receiver_state {
+    RECEIVER_RUNS = 0,
+    RECEIVER_ENDED = 1,         /* as it was told to */
+    RECEIVER_SOCKET_BROKEN = 2, /* by itself: the next generation gets a new socket */
 };
 
 struct channel_state {
@@ -36,7 +43,8 @@ struct channel_state {
     _Atomic uint32_t stop_phase;
     _Atomic uint32_t stop_drains; /* the receiver empties the kernel's queue before it ends */
     _Atomic uint32_t stop_seals;
-    _Atomic uint32_t receiver_done, recorder_done, decimator_done;
+    _Atomic uint32_t receiver_state; /* enum receiver_state */
+    _Atomic uint32_t recorder_done, decimator_done;
     /* Datagrams before it were offered to the relays. Readers go no further: what kills the relay
      * must not have been recorded as sound, or decimated, by the time that is known. */
     _Atomic uint64_t relay_cursor;

@@ -25,7 +25,7 @@
 #include "worker/step.h"
 
 #define STOP_ROUND_MS 10
-/* Orphaned: how long recorder and decimator may take to work off what is published. */
+/* Orphaned: how long recorder and decimator may take to work off what was relayed. */
 #define ORPHAN_NS (10 * NS_PER_S)
 
 struct control {
@@ -149,7 +149,7 @@ static void rouse_receiver(struct channel_state *channel)
 /* One look at the stop. Returns true when every thread that has anything to save has ended. */
 static bool stop_progress(struct channel_state *channel)
 {
-    if (!atomic_load(&channel->receiver_done)) {
+    if (atomic_load(&channel->receiver_state) == RECEIVER_RUNS) {
         rouse_receiver(channel);
         return false;
     }
@@ -201,10 +201,8 @@ int control_run(struct channel_state *channel)
         if (message_waits)
             read_messages(&control);
         send_reports(&control);
-        uint32_t receiver_done = atomic_load(&channel->receiver_done);
-        if (receiver_done == 2 && !control.stopping)
-            begin_stop(&control, false,
-                       false); /* its socket is broken: the next generation gets a new one */
+        if (atomic_load(&channel->receiver_state) == RECEIVER_SOCKET_BROKEN)
+            begin_stop(&control, false, false);
         if (control.stopping && stop_progress(channel))
             break;
         if (control.orphaned && monotonic_since(monotonic_now(), control.stop_began) > ORPHAN_NS)
@@ -220,5 +218,5 @@ int control_run(struct channel_state *channel)
     send_reports(&control);
     say_bye(&control);
     free(control.message);
-    return atomic_load(&channel->receiver_done) == 2 ? 1 : 0;
+    return atomic_load(&channel->receiver_state) == RECEIVER_SOCKET_BROKEN ? 1 : 0;
 }

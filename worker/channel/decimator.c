@@ -149,14 +149,13 @@ static void send_parcel(struct channel_state *channel, uint32_t index)
     REACHED(channel->ring.page, decimate_sent);
 }
 
-/* Everything that goes by count in one round from where we are, at most to `published`. Returns the
+/* Everything that goes by count in one round from where we are, at most to `relayed`. Returns the
  * size of the largest parcel. */
-static uint32_t run_by_count(struct channel_state *channel, uint64_t published)
+static uint32_t run_by_count(struct channel_state *channel, uint64_t relayed)
 {
     struct decimator *decimator = channel->decimator;
     uint64_t from = decimator->progress.next_seq;
-    uint64_t to =
-        published - from > decimator->round_most ? from + decimator->round_most : published;
+    uint64_t to = relayed - from > decimator->round_most ? from + decimator->round_most : relayed;
     uint32_t largest = 0;
 
     to = caution_limit(&channel->caution[CONSUMER_DECIMATE], from, to);
@@ -181,24 +180,24 @@ static uint32_t run_by_count(struct channel_state *channel, uint64_t published)
 
 /* The newest datagram for every destination that is due. Returns nanoseconds until the next one is
  * due and has something unsent, 0 when none waits. */
-static uint64_t run_by_rate(struct channel_state *channel, uint64_t published)
+static uint64_t run_by_rate(struct channel_state *channel, uint64_t relayed)
 {
     struct decimator *decimator = channel->decimator;
     monotonic now = monotonic_now();
     uint64_t wait = 0;
     for (uint32_t i = 0; i < decimator->count; i++) {
         struct decimate_destination *destination = &decimator->destinations[i];
-        if (!destination->interval_ns || destination->newest_sent >= published ||
-            published == channel->ring.page->start_seq)
+        if (!destination->interval_ns || destination->newest_sent >= relayed ||
+            relayed == channel->ring.page->start_seq)
             continue;
         if (now.ns >= destination->due.ns) {
-            beat_work(channel, CHANNEL_THREAD_DECIMATOR, published - 1, published);
+            beat_work(channel, CHANNEL_THREAD_DECIMATOR, relayed - 1, relayed);
             decimator->parcel.count = 0;
-            take(channel, published - 1);
+            take(channel, relayed - 1);
             send_parcel(channel, i);
             commit(channel, decimator->progress.next_seq);
             beat_work(channel, CHANNEL_THREAD_DECIMATOR, 0, 0);
-            destination->newest_sent = published;
+            destination->newest_sent = relayed;
             destination->due = monotonic_add(now, destination->interval_ns);
         } else if (wait == 0 || destination->due.ns - now.ns < wait) {
             wait = destination->due.ns - now.ns;
@@ -244,13 +243,13 @@ void *decimator_main(void *argument)
         decimator->destinations[i].newest_sent = decimator->progress.next_seq;
     for (;;) {
         uint32_t ticket = wakeup_ticket(&channel->decimator_wakeup);
-        bool ending = channel_state_stop_phase(channel) >=
-                      STOP_READERS; /* before the cursor: nothing comes after it */
-        uint64_t published = channel_state_relay_cursor(channel);
-        uint32_t largest = run_by_count(channel, published);
-        uint64_t rate_wait = run_by_rate(channel, published);
+        /* Before the cursor: nothing comes after it. */
+        bool ending = channel_state_stop_phase(channel) >= STOP_READERS;
+        uint64_t relayed = channel_state_relay_cursor(channel);
+        uint32_t largest = run_by_count(channel, relayed);
+        uint64_t rate_wait = run_by_rate(channel, relayed);
         beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
-        if (decimator->progress.next_seq != published)
+        if (decimator->progress.next_seq != relayed)
             continue;
         if (ending)
             break;

@@ -153,8 +153,8 @@ static int receive_batch(struct receiver *receiver, int flags)
     inflight_publish(&channel->writer, (uint32_t)count);
     REACHED(page, receive_published);
     relay_run(channel);
-    wakeup_published(&channel->recorder_wakeup, channel->writer.seq);
-    wakeup_published(&channel->decimator_wakeup, channel->writer.seq);
+    wakeup_reached(&channel->recorder_wakeup, channel->writer.seq);
+    wakeup_reached(&channel->decimator_wakeup, channel->writer.seq);
     adapt_batch(receiver, (uint32_t)count);
     return count;
 }
@@ -212,8 +212,8 @@ void *receiver_main(void *argument)
     beat_busy(channel, CHANNEL_THREAD_RECEIVER);
     apply_priority(channel->spec);
     relay_run(channel); /* what the predecessor published and did not get to send */
-    wakeup_published(&channel->recorder_wakeup, channel->writer.seq);
-    wakeup_published(&channel->decimator_wakeup, channel->writer.seq);
+    wakeup_reached(&channel->recorder_wakeup, channel->writer.seq);
+    wakeup_reached(&channel->decimator_wakeup, channel->writer.seq);
 
     while (channel_state_stop_phase(channel) == STOP_NOT && result >= 0) {
         stay_warm(&receiver);
@@ -227,7 +227,7 @@ void *receiver_main(void *argument)
     else if (atomic_load(&channel->stop_drains))
         drain(&receiver);
     beat_end(channel, CHANNEL_THREAD_RECEIVER);
-    atomic_store(&channel->receiver_done, result < 0 ? 2 : 1);
+    atomic_store(&channel->receiver_state, result < 0 ? RECEIVER_SOCKET_BROKEN : RECEIVER_ENDED);
     attention_call(&channel->attention);
     return NULL;
 }

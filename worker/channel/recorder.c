@@ -56,7 +56,7 @@ static void commit(struct recorder *recorder, const struct commit_progress *work
     channel_page_write_commit(channel->ring.page, work);
     recorder->committed = *work;
     atomic_store_explicit(&channel->recorder_cursor, work->next_seq, memory_order_release);
-    wakeup_published(&channel->space_wakeup, work->next_seq);
+    wakeup_reached(&channel->space_wakeup, work->next_seq);
     syncer_committed(channel->syncer, work->next_seq);
 }
 
@@ -192,7 +192,7 @@ static void skip_lapped(struct recorder *recorder)
     commit(recorder, &work);
 }
 
-/* Record what is published, up to a bounded number. Returns false when nothing could be done now.
+/* Record what was relayed, up to a bounded number. Returns false when nothing could be done now.
  */
 static bool record_step(struct recorder *recorder)
 {
@@ -345,8 +345,8 @@ static void run(struct recorder *recorder)
         recorder->committed.next_seq; /* where the last sleep began: has anything come since? */
     for (;;) {
         uint32_t ticket = wakeup_ticket(&channel->recorder_wakeup);
-        bool ending = channel_state_stop_phase(channel) >=
-                      STOP_READERS; /* before `published`: nothing comes after it */
+        /* Before the cursor: nothing comes after it. */
+        bool ending = channel_state_stop_phase(channel) >= STOP_READERS;
         if (ending && ending_since.ns == 0)
             ending_since = monotonic_now();
         bool more = run_round(recorder);
@@ -454,8 +454,8 @@ int recorder_open(struct channel_state *channel)
     atomic_store(&channel->recorder_cursor, recorder->committed.next_seq);
 
     /* The second is judged by what became of the first. */
-    inherit_segment(recorder, &inheritance->log, &assign->log,
+    inherit_segment(recorder, &inheritance->segment, &assign->log,
                     assign->has_next ? assign->next.id : 0);
-    inherit_segment(recorder, &inheritance->next, &assign->next, 0);
+    inherit_segment(recorder, &inheritance->next_segment, &assign->next, 0);
     return 0;
 }

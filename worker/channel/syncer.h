@@ -33,7 +33,7 @@ void syncer_follow(struct syncer *syncer, struct segment *segment);
 /* From the recorder: datagrams < next_seq are committed. */
 static inline void syncer_committed(struct syncer *syncer, uint64_t next_seq)
 {
-    wakeup_published(&syncer->wakeup, next_seq);
+    wakeup_reached(&syncer->wakeup, next_seq);
 }
 
 /* From the recorder: it has come to write_offset. Asks for pages when half of what was populated is

@@ -12,7 +12,7 @@
 
 #include "common/monotonic.h"
 
-void wakeup_wait(struct wakeup *wakeup, uint32_t ticket, const _Atomic uint64_t *published,
+void wakeup_wait(struct wakeup *wakeup, uint32_t ticket, const _Atomic uint64_t *cursor,
                  uint64_t at, uint64_t timeout_ns)
 {
     struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / NS_PER_S),
@@ -20,16 +20,16 @@ void wakeup_wait(struct wakeup *wakeup, uint32_t ticket, const _Atomic uint64_t 
 
     atomic_store_explicit(&wakeup->wake_at, at, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(published, memory_order_relaxed) < at)
+    if (atomic_load_explicit(cursor, memory_order_relaxed) < at)
         syscall(SYS_futex, &wakeup->ticket, FUTEX_WAIT_PRIVATE, ticket,
                 timeout_ns ? &timeout : NULL, NULL, 0);
     atomic_store_explicit(&wakeup->wake_at, WAKEUP_NEVER, memory_order_relaxed);
 }
 
-void wakeup_published(struct wakeup *wakeup, uint64_t published)
+void wakeup_reached(struct wakeup *wakeup, uint64_t cursor)
 {
     atomic_thread_fence(memory_order_seq_cst);
-    if (published >= atomic_load_explicit(&wakeup->wake_at, memory_order_relaxed))
+    if (cursor >= atomic_load_explicit(&wakeup->wake_at, memory_order_relaxed))
         wakeup_now(wakeup);
 }
 

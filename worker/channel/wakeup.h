@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* How a ring reader sleeps and is woken: only when it sleeps, and only when what it waits for is
- * there. */
+/* How a thread sleeps until another one's cursor has come far enough: recorder and decimator behind
+ * the relay's, the syncer and a receiver without space behind the recorder's. It is woken only when
+ * it sleeps, and only when what it waits for is there. */
 #ifndef HOLDFAST_WORKER_CHANNEL_WAKEUP_H
 #define HOLDFAST_WORKER_CHANNEL_WAKEUP_H
 
@@ -11,7 +12,7 @@
 
 struct wakeup {
     _Alignas(64) _Atomic uint64_t
-        wake_at;             /* sleep ends when this many datagrams are published; NEVER = awake */
+        wake_at;             /* the sleep ends when the cursor has come here; NEVER = awake */
     _Atomic uint32_t ticket; /* futex word, counts wake-ups */
 };
 
@@ -22,13 +23,14 @@ static inline uint32_t wakeup_ticket(struct wakeup *wakeup)
     return atomic_load_explicit(&wakeup->ticket, memory_order_acquire);
 }
 
-/* Sleep until `*published >= at`, a wakeup_now() since the ticket was taken, or timeout_ns (0 = no
+/* Sleep until `*cursor >= at`, a wakeup_now() since the ticket was taken, or timeout_ns (0 = no
  * limit). May also return for no reason. */
-void wakeup_wait(struct wakeup *wakeup, uint32_t ticket, const _Atomic uint64_t *published,
+void wakeup_wait(struct wakeup *wakeup, uint32_t ticket, const _Atomic uint64_t *cursor,
                  uint64_t at, uint64_t timeout_ns);
 
-/* The writer's side, after it stored `published`: wakes the reader if that is what it waits for. */
-void wakeup_published(struct wakeup *wakeup, uint64_t published);
+/* From the thread that moves the cursor, after it stored it: wakes the sleeper if that is what it
+ * waits for. */
+void wakeup_reached(struct wakeup *wakeup, uint64_t cursor);
 
 /* For any other reason: a stop, a new segment. */
 void wakeup_now(struct wakeup *wakeup);
