@@ -23,18 +23,18 @@
  * all. */
 #define PAUSE_NS NS_PER_MS
 
-struct decimate_destination {
-    const struct destination_spec *spec;
-    struct outlet outlet;
-    uint64_t interval_ns; /* max_rate */
-    monotonic due;        /* max_rate: not before */
-    uint64_t newest_sent; /* max_rate: sequence number after the last one that was sent */
+/* A destination that goes by max_rate. */
+struct decimate_rate {
+    uint64_t interval_ns; /* 0 = it goes by count */
+    monotonic due;        /* not before */
+    uint64_t newest_sent; /* sequence number after the last one that was sent */
 };
 
 struct decimator {
     uint32_t count;
     uint32_t first_index; /* among the channel's destinations */
-    struct decimate_destination *destinations;
+    struct outlet *outlets;
+    struct decimate_rate *rates;
     struct destination_progress *counts;
     struct decimate_progress progress;
     uint64_t round_most; /* sequence numbers per round: the densest destination fills one parcel
@@ -42,34 +42,6 @@ struct decimator {
     struct parcel parcel;
     uint8_t *copies; /* PARCEL_MAX slots */
 };
-
-/* The first datagram at or after seq that this destination takes by count; UINT64_MAX when it goes
- * by rate. */
-static uint64_t next_by_count(const struct decimate_destination *destination, uint64_t seq)
-{
-    uint64_t every = destination->spec->keep_every;
-    if (every == 0)
-        return UINT64_MAX;
-    return seq + (every - 1 - seq % every);
-}
-
-/* Like the relay's: what may have been sent already is counted before it is sent again. */
-static void count_repeats(struct channel_state *channel)
-{
-    struct decimator *decimator = channel->decimator;
-    uint64_t from = decimator->progress.next_seq;
-    uint64_t attempted = atomic_load(&channel->ring.page->decimate_attempted);
-    if (attempted <= from)
-        return;
-    for (uint32_t i = 0; i < decimator->count; i++) {
-        uint64_t first = next_by_count(&decimator->destinations[i], from);
-        if (first < attempted)
-            decimator->counts[i].repeated +=
-                (attempted - 1 - first) / decimator->destinations[i].spec->keep_every + 1;
-    }
-    channel_page_write_decimate(channel->ring.page, &decimator->progress, decimator->counts,
-                                decimator->first_index, decimator->count);
-}
 
 int decimator_open(struct channel_state *channel)
 {
@@ -81,28 +53,35 @@ int decimator_open(struct channel_state *channel)
     channel->decimator = decimator;
     decimator->count = spec->decimate_count;
     decimator->first_index = spec->relay_count;
-    decimator->destinations = calloc(decimator->count, sizeof *decimator->destinations);
+    decimator->outlets = calloc(decimator->count, sizeof *decimator->outlets);
+    decimator->rates = calloc(decimator->count, sizeof *decimator->rates);
     decimator->counts = calloc(decimator->count, sizeof *decimator->counts);
     decimator->copies = malloc((size_t)PARCEL_MAX * channel->ring.geometry.slot_size);
-    if (!decimator->destinations || !decimator->counts || !decimator->copies)
+    if (!decimator->outlets || !decimator->rates || !decimator->counts || !decimator->copies)
         return -ENOMEM;
     channel_page_read_decimate(page,
                                &decimator->progress); /* sound: takeover_attach() has checked */
     uint64_t densest = UINT64_MAX / PARCEL_MAX;
     for (uint32_t i = 0; i < decimator->count; i++) {
         uint32_t index = decimator->first_index + i;
-        struct decimate_destination *destination = &decimator->destinations[i];
-        destination->spec = &spec->destinations[index];
-        outlet_open(&destination->outlet, channel->inheritance->destinations[index], "decimate",
-                    destination->spec->name, &page->segmentation[index]);
-        if (destination->spec->max_rate)
-            destination->interval_ns = NS_PER_S / destination->spec->max_rate;
-        if (destination->spec->keep_every && destination->spec->keep_every < densest)
-            densest = destination->spec->keep_every;
+        const struct destination_spec *destination = &spec->destinations[index];
+        decimator->outlets[i] = (struct outlet){.fd = channel->inheritance->destinations[index],
+                                                .kind = "decimate",
+                                                .name = destination->name,
+                                                .every = destination->keep_every,
+                                                .state = &page->segmentation[index]};
+        outlet_open(&decimator->outlets[i]);
+        if (destination->max_rate)
+            decimator->rates[i].interval_ns = NS_PER_S / destination->max_rate;
+        if (destination->keep_every && destination->keep_every < densest)
+            densest = destination->keep_every;
         channel_page_read_destination(page, index, false, &decimator->counts[i]);
     }
     decimator->round_most = densest * PARCEL_MAX;
-    count_repeats(channel);
+    if (outlet_count_repeats(decimator->outlets, decimator->counts, decimator->count,
+                             decimator->progress.next_seq, atomic_load(&page->decimate_attempted)))
+        channel_page_write_decimate(page, &decimator->progress, decimator->counts,
+                                    decimator->first_index, decimator->count);
     atomic_store(&channel->decimator_cursor, decimator->progress.next_seq);
     return 0;
 }
@@ -143,9 +122,8 @@ static void send_parcel(struct channel_state *channel, uint32_t index)
     if (decimator->parcel.count == 0)
         return;
     parcel_cut(&decimator->parcel);
-    decimator->destinations[index].outlet.impatient = false;
-    outlet_send(&decimator->destinations[index].outlet, &decimator->parcel,
-                &decimator->counts[index]);
+    decimator->outlets[index].impatient = false;
+    outlet_send(&decimator->outlets[index], &decimator->parcel, &decimator->counts[index]);
     REACHED(channel->ring.page, decimate_sent);
 }
 
@@ -166,8 +144,8 @@ static uint32_t run_by_count(struct channel_state *channel, uint64_t relayed)
     beat_work(channel, CHANNEL_THREAD_DECIMATOR, from, to);
     for (uint32_t i = 0; i < decimator->count; i++) {
         decimator->parcel.count = 0;
-        for (uint64_t seq = next_by_count(&decimator->destinations[i], from); seq < to;
-             seq += decimator->destinations[i].spec->keep_every)
+        for (uint64_t seq = outlet_next(&decimator->outlets[i], from); seq < to;
+             seq += decimator->outlets[i].every)
             take(channel, seq);
         if (decimator->parcel.count > largest)
             largest = decimator->parcel.count;
@@ -186,21 +164,21 @@ static uint64_t run_by_rate(struct channel_state *channel, uint64_t relayed)
     monotonic now = monotonic_now();
     uint64_t wait = 0;
     for (uint32_t i = 0; i < decimator->count; i++) {
-        struct decimate_destination *destination = &decimator->destinations[i];
-        if (!destination->interval_ns || destination->newest_sent >= relayed ||
+        struct decimate_rate *rate = &decimator->rates[i];
+        if (!rate->interval_ns || rate->newest_sent >= relayed ||
             relayed == channel->ring.page->start_seq)
             continue;
-        if (now.ns >= destination->due.ns) {
+        if (now.ns >= rate->due.ns) {
             beat_work(channel, CHANNEL_THREAD_DECIMATOR, relayed - 1, relayed);
             decimator->parcel.count = 0;
             take(channel, relayed - 1);
             send_parcel(channel, i);
             commit(channel, decimator->progress.next_seq);
             beat_work(channel, CHANNEL_THREAD_DECIMATOR, 0, 0);
-            destination->newest_sent = relayed;
-            destination->due = monotonic_add(now, destination->interval_ns);
-        } else if (wait == 0 || destination->due.ns - now.ns < wait) {
-            wait = destination->due.ns - now.ns;
+            rate->newest_sent = relayed;
+            rate->due = monotonic_add(now, rate->interval_ns);
+        } else if (wait == 0 || rate->due.ns - now.ns < wait) {
+            wait = rate->due.ns - now.ns;
         }
     }
     return wait;
@@ -216,10 +194,10 @@ static void wait_for_work(struct channel_state *channel, uint32_t ticket, uint64
     uint64_t wake_at = WAKEUP_NEVER;
     uint64_t timeout = rate_wait;
     for (uint32_t i = 0; i < decimator->count; i++) {
-        uint64_t next = next_by_count(&decimator->destinations[i], cursor);
+        uint64_t next = outlet_next(&decimator->outlets[i], cursor);
         if (next != UINT64_MAX && next + 1 < wake_at)
             wake_at = next + 1;
-        if (decimator->destinations[i].interval_ns && rate_wait == 0)
+        if (decimator->rates[i].interval_ns && rate_wait == 0)
             wake_at = cursor + 1;
     }
     if (flowing) {
@@ -240,7 +218,7 @@ void *decimator_main(void *argument)
     thread_begin(channel, CHANNEL_THREAD_DECIMATOR);
     beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
     for (uint32_t i = 0; i < decimator->count; i++)
-        decimator->destinations[i].newest_sent = decimator->progress.next_seq;
+        decimator->rates[i].newest_sent = decimator->progress.next_seq;
     for (;;) {
         uint32_t ticket = wakeup_ticket(&channel->decimator_wakeup);
         /* Before the cursor: nothing comes after it. */

@@ -15,12 +15,25 @@
 /* A full send queue may clear within this time; afterwards the round is dropped */
 #define PATIENCE_MS 2
 
-void outlet_open(struct outlet *outlet, int fd, const char *kind, const char *name,
-                 _Atomic uint32_t *state)
+void outlet_open(struct outlet *outlet)
 {
-    *outlet =
-        (struct outlet){.fd = fd, .kind = kind, .name = name, .segmentation = true, .state = state};
-    atomic_store(state, SEGMENTATION_UNTRIED << 16);
+    outlet->segmentation = true;
+    outlet->impatient = false;
+    outlet->last_error = 0;
+    atomic_store(outlet->state, SEGMENTATION_UNTRIED << 16);
+}
+
+bool outlet_count_repeats(const struct outlet *outlets, struct destination_progress *counts,
+                          uint32_t count, uint64_t from, uint64_t attempted)
+{
+    if (attempted <= from)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t first = outlet_next(&outlets[i], from);
+        if (first < attempted)
+            counts[i].repeated += (attempted - 1 - first) / outlets[i].every + 1;
+    }
+    return true;
 }
 
 void parcel_cut(struct parcel *parcel)

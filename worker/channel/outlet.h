@@ -32,17 +32,33 @@ struct parcel {
 };
 
 struct outlet {
+    /* The caller's to fill, before outlet_open(): */
     int fd;           /* connected */
     const char *kind; /* "relay" or "decimate", for messages */
     const char *name;
-    bool segmentation;       /* until the destination's path refuses it */
-    bool impatient;          /* its queue was full in this round already: don't wait again */
-    int last_error;          /* logged when it changes */
+    uint64_t every;          /* takes seq % every == every - 1; 0 = doesn't go by number */
     _Atomic uint32_t *state; /* in the channel page: enum segmentation << 16 | errno */
+
+    bool segmentation; /* until the destination's path refuses it */
+    bool impatient;    /* its queue was full in this round already: don't wait again */
+    int last_error;    /* logged when it changes */
 };
 
-void outlet_open(struct outlet *outlet, int fd, const char *kind, const char *name,
-                 _Atomic uint32_t *state);
+void outlet_open(struct outlet *outlet);
+
+/* The first datagram at or after seq that goes to this destination by its number; UINT64_MAX when
+ * none does. */
+static inline uint64_t outlet_next(const struct outlet *outlet, uint64_t seq)
+{
+    return outlet->every ? seq + (outlet->every - 1 - seq % outlet->every) : UINT64_MAX;
+}
+
+/* What the predecessor had begun to send, up to `attempted`, and did not note as sent goes out
+ * again from `from` on. To be counted, and the counts to be committed, before it does: a successor
+ * that dies over the same datagrams repeats them once more. false when there is nothing of that
+ * kind. */
+bool outlet_count_repeats(const struct outlet *outlets, struct destination_progress *counts,
+                          uint32_t count, uint64_t from, uint64_t attempted);
 
 static inline void parcel_add(struct parcel *parcel, const void *data, size_t length)
 {

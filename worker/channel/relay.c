@@ -24,19 +24,6 @@ struct relay {
     uint32_t quarantined; /* left out of it */
 };
 
-/* What the predecessor had begun to send and did not note as sent goes out again. Counted before it
- * does: a successor that dies over the same datagrams repeats them once more. */
-static void count_repeats(struct channel_state *channel)
-{
-    struct relay *relay = channel->relay;
-    uint64_t attempted = atomic_load(&channel->ring.page->relay_attempted);
-    if (attempted <= relay->progress.next_seq)
-        return;
-    for (uint32_t i = 0; i < relay->count; i++)
-        relay->counts[i].repeated += attempted - relay->progress.next_seq;
-    channel_page_write_relay(channel->ring.page, &relay->progress, relay->counts, relay->count);
-}
-
 int relay_open(struct channel_state *channel)
 {
     struct channel_page *page = channel->ring.page;
@@ -52,11 +39,17 @@ int relay_open(struct channel_state *channel)
         return -ENOMEM;
     channel_page_read_relay(page, &relay->progress); /* sound: takeover_attach() has checked */
     for (uint32_t i = 0; i < count; i++) {
-        outlet_open(&relay->outlets[i], channel->inheritance->destinations[i], "relay",
-                    channel->spec->destinations[i].name, &page->segmentation[i]);
+        relay->outlets[i] = (struct outlet){.fd = channel->inheritance->destinations[i],
+                                            .kind = "relay",
+                                            .name = channel->spec->destinations[i].name,
+                                            .every = 1,
+                                            .state = &page->segmentation[i]};
+        outlet_open(&relay->outlets[i]);
         channel_page_read_destination(page, i, true, &relay->counts[i]);
     }
-    count_repeats(channel);
+    if (outlet_count_repeats(relay->outlets, relay->counts, count, relay->progress.next_seq,
+                             atomic_load(&page->relay_attempted)))
+        channel_page_write_relay(page, &relay->progress, relay->counts, count);
     atomic_store(&channel->relay_cursor, relay->progress.next_seq);
     return 0;
 }
