@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/inflight.h"
+#include "common/memory_page.h"
 
 #define load_relaxed(word)         atomic_load_explicit(&(word), memory_order_relaxed)
 #define store_relaxed(word, value) atomic_store_explicit(&(word), (value), memory_order_relaxed)
@@ -184,18 +184,13 @@ static uint64_t align_up(uint64_t position)
  * disk; a fault needs only this mapping's. */
 static void populate(uint8_t *from, size_t length)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t page = memory_page_size();
     for (size_t at = 0; at < length; at += page) {
         volatile uint8_t *byte = from + at;
         /* cppcheck-suppress selfAssignment ; the write is what matters, and nobody else writes here
          */
         *byte = *byte;
     }
-}
-
-static uint64_t page_of(uint64_t offset)
-{
-    return offset / (uint64_t)sysconf(_SC_PAGESIZE) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 /* Only an armed batch was ever written to. A predecessor that had reserved more and died before it
@@ -233,7 +228,7 @@ void ring_writer_open(struct ring_writer *writer, struct ring *ring)
     uint64_t armed = load_relaxed(ring->batch->armed_position);
     if (armed > writer->position)
         writer->position = armed;
-    writer->populated_start = page_of(writer->position % ring->geometry.data_capacity);
+    writer->populated_start = memory_page_floor(writer->position % ring->geometry.data_capacity);
     writer->populated_end = writer->populated_start;
     forget_reservation(writer);
     /* Addresses and control data are written by the kernel only: no page fault may happen there
@@ -244,9 +239,8 @@ void ring_writer_open(struct ring_writer *writer, struct ring *ring)
 static void populate_until(struct ring_writer *writer, uint64_t *mark, uint64_t end)
 {
     const struct ring_map *map = &writer->ring->data;
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
-    end = (end + page - 1) / page * page;
+    end = memory_page_ceil(end);
     if (end > map->mapped_size)
         end = map->mapped_size;
     if (end <= *mark)

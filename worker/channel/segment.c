@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/memory_page.h"
 
 /* One call. The kernel does not let another thread onto the processor before its end, if it is
  * built without preemption; so calls are short, and who waits goes first in between. */
@@ -28,8 +29,7 @@
  * is, every small page of a large one costs a fault that goes through all of it. */
 static uint8_t *map_aligned(int fd, size_t size)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t room_size = (size + page - 1) / page * page + HUGE_PAGE;
+    size_t room_size = memory_page_ceil(size) + HUGE_PAGE;
     uint8_t *room =
         mmap(NULL, room_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (room == MAP_FAILED)
@@ -129,12 +129,6 @@ static uint64_t in_steps(struct segment *segment, uint64_t from, uint64_t until,
     return from;
 }
 
-static uint64_t page_of(uint64_t offset)
-{
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    return offset / page * page;
-}
-
 void segment_prefer(struct segment *segment, enum segment_preference preference)
 {
     if (segment->preference == preference)
@@ -159,10 +153,10 @@ static bool populate_step(struct segment *segment, uint64_t from, uint64_t lengt
 void segment_populate(struct segment *segment, uint64_t offset, uint64_t ahead)
 {
     uint64_t from = atomic_load(&segment->populated);
-    uint64_t until =
-        offset + ahead < segment->grant.size ? page_of(offset + ahead) : segment->grant.size;
-    if (from < page_of(offset))
-        from = page_of(offset); /* what lies behind is not written any more */
+    uint64_t until = offset + ahead < segment->grant.size ? memory_page_floor(offset + ahead)
+                                                          : segment->grant.size;
+    if (from < memory_page_floor(offset))
+        from = memory_page_floor(offset); /* what lies behind is not written any more */
     if (from < until)
         atomic_store(&segment->populated, in_steps(segment, from, until, populate_step));
 }
@@ -177,7 +171,7 @@ void segment_let_go(struct segment *segment, uint64_t offset)
 {
     if (offset > segment->grant.size)
         return; /* read from shared memory; behind the map there is memory of others */
-    uint64_t until = offset > OPEN_END ? page_of(offset - OPEN_END) : 0;
+    uint64_t until = offset > OPEN_END ? memory_page_floor(offset - OPEN_END) : 0;
     if (segment->let_go == 0 &&
         until > LET_GO_AT_ONCE) /* taken over: this process has not touched what is behind */
         segment->let_go = until - LET_GO_AT_ONCE;
@@ -197,7 +191,7 @@ void segment_write_back(struct segment *segment, uint64_t offset)
     if (offset > segment->grant.size || offset < OPEN_END)
         return; /* read from shared memory */
     /* A page that is written to afterwards is written to the disk again, as a whole. */
-    uint64_t until = page_of(offset - OPEN_END);
+    uint64_t until = memory_page_floor(offset - OPEN_END);
     if (segment->preference == SEGMENT_CHEAP)
         until = until / HUGE_PAGE * HUGE_PAGE;
     if (segment->written_back == 0 && until > LET_GO_AT_ONCE)
