@@ -21,11 +21,21 @@ static bool is_datagram_socket(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_DGRAM;
 }
 
-static bool is_file_of(int fd, uint64_t id, uint64_t size)
+int inherit_segment_size(int fd, const struct segment_grant *grant, uint64_t *ret_size)
 {
     struct stat status;
-    return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_ino == id &&
-           (uint64_t)status.st_size <= size;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    *ret_size = (uint64_t)status.st_size;
+    return S_ISREG(status.st_mode) && status.st_ino == grant->id ? 0 : -ESTALE;
+}
+
+/* One that somebody cut short is trouble with a disk, not with the supervisor: the recorder's to
+ * tell. */
+static bool is_segment(int fd, const struct segment_grant *grant)
+{
+    uint64_t size = 0;
+    return inherit_segment_size(fd, grant, &size) == 0 && size <= grant->size;
 }
 
 /* NULL when every fd fits its name. */
@@ -38,10 +48,9 @@ static const char *check_fds(const struct inheritance *inheritance)
         (uint64_t)ring.st_size != inheritance->geometry.total_size)
         return "the ring's size is not that of the settings";
     const struct message_assign *assign = &inheritance->assign;
-    if (assign->has_log && !is_file_of(inheritance->segment, assign->log.id, assign->log.size))
+    if (assign->has_log && !is_segment(inheritance->segment, &assign->log))
         return "the segment is not what it is said to be";
-    if (assign->has_next &&
-        !is_file_of(inheritance->next_segment, assign->next.id, assign->next.size))
+    if (assign->has_next && !is_segment(inheritance->next_segment, &assign->next))
         return "the next segment is not what it is said to be";
     for (uint32_t i = 0; i < channel_spec_destination_count(inheritance->spec); i++)
         if (!is_datagram_socket(inheritance->destinations[i]))

@@ -14,6 +14,7 @@
 
 #include "common/fd.h"
 #include "common/memory_page.h"
+#include "worker/inherit.h"
 
 /* One call. The kernel does not let another thread onto the processor before its end, if it is
  * built without preemption; so calls are short, and who waits goes first in between. */
@@ -51,14 +52,13 @@ static uint8_t *map_aligned(int fd, size_t size)
 
 struct segment *segment_open(int *fd, const struct segment_grant *grant, int *ret_error)
 {
-    struct stat status;
+    uint64_t size = 0;
     struct segment *segment = calloc(1, sizeof *segment);
-    if (!segment || fstat(*fd, &status) < 0) {
-        *ret_error = segment ? errno : ENOMEM;
-        goto fail;
-    }
-    if (status.st_ino != grant->id || (uint64_t)status.st_size < grant->size || grant->size == 0) {
-        *ret_error = ESTALE; /* somebody cut or replaced the file since it was made */
+    int result = segment ? inherit_segment_size(*fd, grant, &size) : -ENOMEM;
+    if (result == 0 && (size < grant->size || grant->size == 0))
+        result = -ESTALE;
+    if (result < 0) { /* -ESTALE: somebody cut or replaced the file since it was made */
+        *ret_error = -result;
         goto fail;
     }
     segment->map = map_aligned(*fd, grant->size);
