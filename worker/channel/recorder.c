@@ -234,6 +234,17 @@ static bool record_step(struct recorder *recorder)
     return true;
 }
 
+/* Somebody wants to rotate, or the segment is old. */
+static void roll_if_due(struct recorder *recorder)
+{
+    _Atomic uint32_t *rotate_wanted = &recorder->mailbox.rotate_wanted;
+    if (!segment_has_records(recorder))
+        atomic_store(rotate_wanted, 0); /* an empty segment is as new as can be */
+    else if ((atomic_load(rotate_wanted) || segment_is_old(recorder)) &&
+             recorder_mailbox_has_upcoming(&recorder->mailbox))
+        roll(recorder);
+}
+
 /* One round under the guard. Returns whether there is more to do at once. */
 static bool run_round(struct recorder *recorder)
 {
@@ -253,26 +264,15 @@ static bool run_round(struct recorder *recorder)
         fail_segment(recorder, error, recorder->current->error_what, committed_length(recorder));
         return true;
     }
-    /* cppcheck-suppress nullPointerRedundantCheck ; there is one now; record_step() may give it up
-     */
     last_words_guard(recorder->current->map, recorder->current->grant.size, &recorder->jump);
     bool more = pending && record_step(recorder);
-    if (!recorder->current)
-        return true;
     if (recorder->committed.block_records > 0 &&
         monotonic_since(monotonic_now(), recorder->block.opened) >= BLOCK_TIME) {
         struct commit_progress work = recorder->committed;
         seal_block(recorder, &work);
     }
     ask_ahead(recorder);
-    if ((atomic_load(&recorder->mailbox.rotate_wanted) || segment_is_old(recorder)) &&
-        segment_has_records(recorder)) {
-        if (recorder_mailbox_has_upcoming(&recorder->mailbox))
-            roll(recorder);
-    } else if (!segment_has_records(recorder)) {
-        atomic_store(&recorder->mailbox.rotate_wanted,
-                     0); /* an empty segment is as new as can be */
-    }
+    roll_if_due(recorder);
     return more;
 }
 
