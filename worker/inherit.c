@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Receives the inheritance and checks that each fd is what its name says, before anything is done
- * with it. */
+ * with it. Called by main(), once per process; segment.c asks it about segments that come later.
+ * Must never hand on a descriptor that is not what it is said to be. */
 #include "worker/inherit.h"
 
 #include <errno.h>

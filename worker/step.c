@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Test hooks; an empty file in ordinary builds. */
+/* Test hooks; an empty file in ordinary builds. Called through REACHED() and TEST_PAYLOAD() by all
+ * threads of a channel's worker, which may stop or die here. */
 #include "worker/step.h"
 
 #ifdef HOLDFAST_TEST_HOOKS

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Reads the ELF symbol table of the running binary once, at start. Called by main; looked up by
- * last_words. */
+ * last_words, in a signal handler: must never allocate or lock after it was loaded. */
 #include "worker/symbols.h"
 
 #include <elf.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Every thread beats for itself while it works, the control thread for those who sleep. Called many
- * times per batch: a few stores into the caller's own cache line, nothing else. Must never vouch
- * for a thread whose wake-up was lost. */
+/* Every thread beats for itself while it works, the control thread for those who sleep. Called
+ * several times per batch: a look at the clock and stores into the caller's own cache line, nothing
+ * else. Must never vouch for a thread whose wake-up was lost. */
 #include "worker/channel/beat.h"
 
 #include <unistd.h>

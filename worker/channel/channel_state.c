@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The ground floor of a channel's worker: everything that more than one of its threads touches.
- * Knows no thread; what a word means is said where it is declared, who may write it follows from
- * that. */
+/* Begins what all threads of a channel's worker share. Called once, by channel_worker.c, before
+ * there is a second thread. The ground floor: must never know what a thread does with it. */
 #include "worker/channel/channel_state.h"
 
 int channel_state_open(struct channel_state *channel, struct inheritance *inheritance)

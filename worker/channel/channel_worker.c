@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of one generation: take over, start the threads, say READY, then be the control thread
- * until the end. */
+ * until the end. The roof of this folder: called by main() alone. Must never say READY
+ * before all threads are started: what fails until then ends the process. */
 #include "worker/channel/channel_worker.h"
 
 #include <errno.h>

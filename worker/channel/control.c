@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The control thread: fd 3, the other threads' reports, beats on behalf of those who sleep, and the
- * orderly end. It never waits for a disk or for a thread: what takes long is looked at again in the
- * next round. */
+/* The control thread listens to the supervisor on fd 3 (the control socket, which operators talk
+ * to, is the supervisor's): messages, the other threads' reports, beats on behalf of those who
+ * sleep, and the orderly end. It must never wait for a thread to end or to answer: that is looked
+ * at again in the next round. It may wait for a slow disk only when a further segment comes: to
+ * map it takes the lock of the address space, which the syncer holds while it populates pages. */
 #include "worker/channel/control.h"
 
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The decimator: a ring reader that picks datagrams for slow destinations. keep_every picks by
  * sequence number, so a restart doesn't shift its phase; max_rate picks the newest one whenever its
- * interval has passed. Datagrams are copied before they are sent: the ring may lap at any time. */
+ * interval has passed. Datagrams are copied before they are sent: the ring may lap at any time.
+ * Must never hold back the receiver. */
 #include "worker/channel/decimator.h"
 
 #include <errno.h>
@@ -96,8 +97,7 @@ static void commit(struct channel_state *channel, uint64_t next_seq)
     atomic_store_explicit(&channel->decimator_cursor, next_seq, memory_order_release);
 }
 
-/* Copy one datagram out of the ring into the parcel. Lapped, or in quarantine and not to be
- * decoded: counted as lost. */
+/* Copy one datagram out of the ring into the parcel. Lapped, or in quarantine: counted as lost. */
 static void take(struct channel_state *channel, uint64_t seq)
 {
     struct decimator *decimator = channel->decimator;

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Runs of equal length go out as one message with UDP_SEGMENT (udp(7)); what can't be cut that way
  * goes one by one with sendmmsg(2). Called by receiver and decimator, each with outlets of its own.
- * A destination that fails must never delay the others by more than PATIENCE_MS per round. */
+ * Must never wait in the kernel for a send: a full queue is waited for here, up to PATIENCE_MS at a
+ * time. The first time that this was in vain, what the queue does not take is dropped until the
+ * round ends; a destination whose queue clears in time, again and again, is waited for before every
+ * call, and delays those behind it by as much. */
 #include "worker/channel/outlet.h"
 
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The recorder thread: reads the ring, appends to the segment, commits. Trouble with the file ends
  * the segment, never the worker: datagrams stay in the ring until there is a new one, and what is
- * overwritten meanwhile is counted. */
+ * overwritten meanwhile is counted. Must never touch the map outside the guard, nor count anything
+ * as recorded before it is committed. */
 #include "worker/channel/recorder.h"
 
 #include <errno.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Records and blocks: what the recorder writes into the mapped segment, and in which order. Nothing
  * counts before the commit slot has flipped: a successor starts at the committed offset and writes
- * over whatever lies behind it. See avro_log_format.h for the order inside a block, and
- * holdfast-internals.7 for what each crash leaves. */
+ * over whatever lies behind it. Called by the recorder's thread, under its guard; must never
+ * commit. See avro_log_format.h for the order inside a block, and holdfast-internals.7 for what
+ * each crash leaves. */
 #include "worker/channel/recorder_block.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Judges inherited segments by the commit slot and, where that does not tell, by the file's header.
- * Called by recorder_open() before any other thread exists. Must never take for unused what holds
- * records that were committed: a segment that is begun is written over from its start. */
+ * Called by recorder_open(), before the recorder's thread exists. Must never take for unused what
+ * holds records that were committed: a segment that is begun is written over from its start. */
 #include "worker/channel/recorder_inherit.h"
 
 #include <string.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Maps a segment file that the archive has preallocated. The map is never longer than the file was
- * at hand-over; if it shrinks later, the recorder's guard catches the SIGBUS. */
+ * at hand-over; if it shrinks later, the recorder's guard catches the SIGBUS. Opened for
+ * the recorder, which writes into the map; the syncer does what may take long. Offsets
+ * from shared memory must never lead behind the map. */
 #include "worker/channel/segment.h"
 
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Taking over a channel: attach to the ring, decide whether it can be trusted, publish what the
  * kernel had delivered to the predecessor, and see whether a datagram is killing us. Runs before
- * any other thread exists. */
+ * any other thread exists. Must never touch a ring that another process may still be writing: the
+ * claim comes first. */
 #include "worker/channel/takeover.h"
 
 #include <errno.h>
@@ -21,11 +22,11 @@
  * single datagram puts that one in quarantine. Where nobody knows which thread it was, it takes
  * more to be sure. */
 #define CAUTIOUS_AFTER 2
+#define SURE_AFTER     6
 
 /* Within the supervisor's deadline for READY. A worker of an earlier supervisor has been killed by
  * then. */
 #define CLAIM_PATIENCE_NS (3 * NS_PER_S)
-#define SURE_AFTER        6
 
 static const enum channel_thread thread_of[CONSUMER_COUNT] = {
     [CONSUMER_RELAY] = CHANNEL_THREAD_RECEIVER,

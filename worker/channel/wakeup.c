@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* An event count on a futex(2), private to the worker. The receiver pays one fence and one load per
- * batch; a system call only when a reader sleeps. Must never lose a wake-up: both sides store first
+ * batch; a system call only when somebody sleeps. Must never lose a wake-up: both sides store first
  * and look at the other's word after a full fence. */
 #include "worker/channel/wakeup.h"
 
