@@ -3,6 +3,8 @@
  * there is a second thread. The ground floor: must never know what a thread does with it. */
 #include "worker/channel/channel_state.h"
 
+#include "worker/channel/attention.h"
+
 int channel_state_open(struct channel_state *channel, struct inheritance *inheritance)
 {
     channel->inheritance = inheritance;
