@@ -77,7 +77,9 @@ SUPERVISOR_OBJ := $(call objects,$(filter-out supervisor/main.c supervisor/ctl/%
 WORKER_OBJ     := $(call objects,$(filter-out worker/main.c,$(wildcard worker/*.c worker/*/*.c)))
 CTL_OBJ        := $(call objects,$(filter-out supervisor/ctl/main.c,$(wildcard supervisor/ctl/*.c)))
 
-UNIT_TESTS  := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(wildcard tests/unit/test_*.c))
+# In folders like those of what they test; a test's name says enough without its folder, and so does its program's.
+UNIT_SOURCES := $(wildcard tests/unit/test_*.c tests/unit/*/test_*.c)
+UNIT_TESTS  := $(patsubst %.c,$(OUT)/tests/%,$(notdir $(UNIT_SOURCES)))
 TEST_TOOLS  := $(patsubst tests/lib/%.c,$(OUT)/tests/%,$(wildcard tests/lib/tool_*.c))
 TESTLIB_OBJ := $(call objects,$(filter-out tests/lib/tool_%.c,$(wildcard tests/lib/*.c)))
 BENCH_TOOLS := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
@@ -143,7 +145,9 @@ $(OUT)/bin/holdfastctl: $(OUT)/obj/supervisor/ctl/main.o $(OUT)/libctl.a $(OUT)/
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_CTL)
 
 TEST_ARCHIVES = $(OUT)/libtest.a $(OUT)/libctl.a $(OUT)/libsupervisor.a $(OUT)/libworker.a $(OUT)/libcommon.a
-$(OUT)/tests/test_%: $(OUT)/obj/tests/unit/test_%.o $(TEST_ARCHIVES)
+unit_test = $(OUT)/tests/$(basename $(notdir $(1))): $(call objects,$(1)) $(TEST_ARCHIVES)
+$(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
+$(UNIT_TESTS):
 	$(link)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) -lm
@@ -187,7 +191,7 @@ lint: ## clang-tidy, cppcheck, shellcheck, mandoc
 	scripts/lint
 
 format: ## clang-format over the sources
-	clang-format -i $(SOURCES) $(wildcard tests/*/*.[ch])
+	clang-format -i $(SOURCES) $(wildcard tests/*/*.[ch] tests/unit/*/*.[ch])
 
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard common/*.[ch])
 	@mkdir -p $(@D)
@@ -229,4 +233,4 @@ help: ## this list
 
 -include $(patsubst %.o,%.d,$(COMMON_OBJ) $(SUPERVISOR_OBJ) $(WORKER_OBJ) $(CTL_OBJ) $(TESTLIB_OBJ))
 -include $(wildcard $(OUT)/obj/supervisor/main.d $(OUT)/obj/worker/main.d $(OUT)/obj/supervisor/ctl/main.d \
-  $(OUT)/obj/tests/unit/*.d $(OUT)/obj/tests/lib/*.d $(OUT)/obj/tests/bench/*.d)
+  $(OUT)/obj/tests/unit/*.d $(OUT)/obj/tests/unit/*/*.d $(OUT)/obj/tests/lib/*.d $(OUT)/obj/tests/bench/*.d)

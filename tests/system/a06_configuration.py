@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A configuration that is wrong starts nothing: holdfastd says every fault with its line, and exits with 2. One that is
-right goes round: what --print-config prints reads back to the same. (tests/unit/test_config.c has each rule with its
+right goes round: what --print-config prints reads back to the same. (The unit test test_config has each rule with its
 exact words; here the program itself is asked.)"""
 
 import re
