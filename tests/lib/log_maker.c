@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/lib/unit.h"
+
 #define PAYLOAD_MAX 65507
 
 uint64_t log_maker_random(uint64_t *state)
@@ -155,12 +157,9 @@ int log_maker_run(struct Suite *suite)
         perror(run_folder);
         return 1;
     }
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = unit_run(suite);
     log_maker_remove_folder(run_folder);
-    return failed ? 1 : 0;
+    return status;
 }
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *ftw)

@@ -7,11 +7,11 @@
 #include <check.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/inflight.h"
 #include "tests/lib/ring_fixture.h"
+#include "tests/lib/unit.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define FLIPS 100000u
@@ -301,9 +301,5 @@ int main(void)
     tcase_add_test(page, each_rule_says_what_is_wrong);
     tcase_add_test(page, the_ledger_adds_up);
     suite_add_tcase(suite, page);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

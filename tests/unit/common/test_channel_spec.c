@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/channel_spec.h"
+#include "tests/lib/unit.h"
 
 /* ---- addresses ---- */
 
@@ -344,9 +345,5 @@ int main(void)
     tcase_add_test(cases, every_field_of_a_channel_is_checked);
     tcase_add_test(cases, every_field_of_a_destination_is_checked);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run(suite);
 }

@@ -13,6 +13,7 @@
 
 #include "common/claim.h"
 #include "common/monotonic.h"
+#include "tests/lib/unit.h"
 
 #define NO_PATIENCE 0
 #define PATIENCE    (20 * NS_PER_S)
@@ -124,9 +125,5 @@ int main(void)
     tcase_add_test(tests, nobody_else_is_killed);
     tcase_add_test(tests, what_is_no_file_says_so);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -7,13 +7,13 @@
 
 #include <check.h>
 #include <netinet/udp.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "common/monotonic.h"
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/udp_pair.h"
+#include "tests/lib/unit.h"
 
 #define MAX_DATAGRAM 1000u
 
@@ -234,9 +234,5 @@ int main(void)
     tcase_add_loop_test(sockets, coalesced_runs_come_apart, 0, 2);
     tcase_add_loop_test(sockets, the_longest_run_is_complete, 0, 2);
     suite_add_tcase(suite, sockets);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -20,6 +20,7 @@
 #include "common/monotonic.h"
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/udp_pair.h"
+#include "tests/lib/unit.h"
 
 #define MAX_DATAGRAM 200u
 #define SLOT         256u
@@ -387,9 +388,5 @@ int main(void)
     tcase_add_loop_test(storm, a_storm_of_kills_loses_nothing, 0, 2);
     suite_add_tcase(suite, steps);
     suite_add_tcase(suite, storm);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -7,10 +7,8 @@
 #include "common/message.h"
 
 #include <check.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -18,23 +16,13 @@
 
 #include "common/fd.h"
 #include "common/fdpass.h"
+#include "tests/lib/unit.h"
 
 static int ours, theirs; /* we receive, they send */
 static int spare_fds[MESSAGE_FDS_MAX];
 static int fds_before;
 static struct message message;
 static const char *what;
-
-static int count_fds(void)
-{
-    int count = 0;
-    DIR *folder = opendir("/proc/self/fd");
-    ck_assert_ptr_nonnull(folder);
-    while (readdir(folder))
-        count++;
-    closedir(folder);
-    return count;
-}
 
 static void set_up(void)
 {
@@ -50,7 +38,7 @@ static void set_up(void)
         spare_fds[i] = fcntl(null, F_DUPFD_CLOEXEC, 0);
     fd_close(&null);
     ck_assert_int_ge(spare_fds[MESSAGE_FDS_MAX - 1], 0);
-    fds_before = count_fds();
+    fds_before = unit_count_fds();
 }
 
 static void tear_down(void)
@@ -69,13 +57,13 @@ static int receive(enum message_direction direction)
 static void still_usable(void)
 {
     const struct message_stop stop = {.seal = 1};
-    ck_assert_int_eq(count_fds(), fds_before);
+    ck_assert_int_eq(unit_count_fds(), fds_before);
     ck_assert_int_eq(receive(TO_CHILD), -EAGAIN);
     ck_assert_int_eq(message_send(theirs, MESSAGE_STOP, 9, &stop, sizeof stop, NULL, 0), 0);
     ck_assert_int_eq(receive(TO_CHILD), 1);
     ck_assert_uint_eq(message.stop->seal, 1);
     message_release(&message);
-    ck_assert_int_eq(count_fds(), fds_before);
+    ck_assert_int_eq(unit_count_fds(), fds_before);
 }
 
 static void refused_as(enum message_direction direction, const char *reason)
@@ -164,13 +152,13 @@ START_TEST(the_largest_assign_fits)
     ck_assert_uint_eq(message_fd_count(MESSAGE_ASSIGN, message.payload), 244);
     ck_assert_mem_eq(message.assign, assign_bytes, size);
     ck_assert_str_eq(message_assign_spec(message.assign)->name, "engine");
-    ck_assert_int_eq(count_fds(), fds_before + 244);
+    ck_assert_int_eq(unit_count_fds(), fds_before + 244);
     for (int i = 0; i < 244; i++)
         if (!(fcntl(message.fds[i], F_GETFD) & FD_CLOEXEC))
             ck_abort_msg("descriptor %d is not close-on-exec", i);
     int taken = fd_take(&message.fds[7]);
     message_release(&message);
-    ck_assert_int_eq(count_fds(), fds_before + 1);
+    ck_assert_int_eq(unit_count_fds(), fds_before + 1);
     fd_close(&taken);
     still_usable();
 }
@@ -250,7 +238,7 @@ START_TEST(settings_that_lie_are_refused)
             send_assign(size, 7);
             ck_assert_int_eq(receive(TO_CHILD), -EBADMSG);
             ck_assert_str_ne(what, "");
-            ck_assert_int_eq(count_fds(), fds_before);
+            ck_assert_int_eq(unit_count_fds(), fds_before);
         }
     /* A tail that is too short to be settings at all: nothing behind it may be read. */
     for (uint32_t tail = 1; tail < sizeof(struct channel_spec); tail += 37) {
@@ -258,7 +246,7 @@ START_TEST(settings_that_lie_are_refused)
         ASSIGN->spec_size = tail;
         send_assign(sizeof *ASSIGN + tail, 4);
         ck_assert_int_eq(receive(TO_CHILD), -EBADMSG);
-        ck_assert_int_eq(count_fds(), fds_before);
+        ck_assert_int_eq(unit_count_fds(), fds_before);
     }
     size_t size = make_assign(assign_bytes, 1, 0);
     memset(SPEC->name, 'x', sizeof SPEC->name); /* no end */
@@ -455,7 +443,7 @@ START_TEST(descriptors_that_do_not_fit_are_refused)
     send_raw("x", 1, 3);
     ck_assert_int_eq(fdpass_receive(ours, &byte, 1, few, 2, &count), -EBADMSG);
     ck_assert_uint_eq(count, 0);
-    ck_assert_int_eq(count_fds(), fds_before);
+    ck_assert_int_eq(unit_count_fds(), fds_before);
     ck_assert_int_eq(fdpass_send(theirs, &(struct iovec){&byte, 1}, 1, spare_fds, 254), -EINVAL);
 }
 END_TEST
@@ -478,7 +466,7 @@ START_TEST(an_empty_packet_keeps_nothing)
     fd_close(&theirs);
     fds_before--;
     ck_assert_int_eq(receive(TO_CHILD), 0); /* this is what the real end looks like */
-    ck_assert_int_eq(count_fds(), fds_before);
+    ck_assert_int_eq(unit_count_fds(), fds_before);
 }
 END_TEST
 
@@ -524,9 +512,5 @@ int main(void)
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(wire, tests[i]);
     suite_add_tcase(suite, wire);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

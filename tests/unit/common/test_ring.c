@@ -10,12 +10,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/inflight.h"
 #include "tests/lib/ring_fixture.h"
+#include "tests/lib/unit.h"
 
 #define MAX_DATAGRAM 200u
 
@@ -495,9 +495,5 @@ int main(void)
     tcase_add_loop_test(threads, two_readers_at_different_speeds, 0, 2);
     suite_add_tcase(suite, alone);
     suite_add_tcase(suite, threads);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

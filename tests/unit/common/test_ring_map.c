@@ -17,6 +17,7 @@
 #include "common/fd.h"
 #include "common/monotonic.h"
 #include "tests/lib/ring_fixture.h"
+#include "tests/lib/unit.h"
 
 #define PAGE 4096u
 
@@ -335,9 +336,5 @@ int main(void)
     tcase_add_test(refusals, the_probe_is_asked_once);
     suite_add_tcase(suite, spans);
     suite_add_tcase(suite, refusals);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -11,6 +11,7 @@
 
 #include "common/inflight.h"
 #include "tests/lib/ring_fixture.h"
+#include "tests/lib/unit.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define SEEDS 10000u /* one thread only: nothing here for ThreadSanitizer to find */
@@ -326,9 +327,5 @@ int main(void)
     tcase_add_loop_test(scribbled, scribbled_memory_is_refused_or_continued, 0, PLACE_COUNT);
     tcase_add_loop_test(scribbled, scribbled_memory_with_coalesced_runs, 0, PLACE_COUNT);
     suite_add_tcase(suite, scribbled);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

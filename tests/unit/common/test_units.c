@@ -5,11 +5,11 @@
  * where a unit ends and the next begins. */
 #include <check.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/monotonic.h"
 #include "common/units.h"
+#include "tests/lib/unit.h"
 
 static void expect_size(const char *text, uint64_t bytes, const char *canonical)
 {
@@ -241,9 +241,5 @@ int main(void)
     tcase_add_test(cases, people_read_round_numbers);
     tcase_add_test(cases, a_small_buffer_is_never_overrun);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run(suite);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "supervisor/channel/channel_machine.h"
+#include "tests/lib/unit.h"
 
 static bool can_happen(enum channel_state state, enum channel_event event)
 {
@@ -98,9 +99,5 @@ int main(void)
                         (int)(sizeof expectations / sizeof expectations[0]));
     tcase_add_test(cases, a_stop_is_answered_in_every_state);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run(suite);
 }

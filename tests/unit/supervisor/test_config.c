@@ -11,6 +11,7 @@
 
 #include "common/avro_log_format.h"
 #include "tests/lib/config_file.h"
+#include "tests/lib/unit.h"
 
 /* A file of the source tree: the runner says where that is; by hand it is the working folder. */
 static const char *shipped(const char *name)
@@ -318,9 +319,5 @@ int main(void)
     tcase_add_test(cases, the_shipped_configuration_shows_the_defaults);
     tcase_add_test(cases, the_shipped_schema_is_the_one_we_write);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run(suite);
 }

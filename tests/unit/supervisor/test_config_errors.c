@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tests/lib/config_file.h"
+#include "tests/lib/unit.h"
 
 struct wrong {
     const char *text;
@@ -487,9 +488,5 @@ int main(void)
     tcase_add_test(cases, all_errors_at_once);
     tcase_add_test(cases, an_error_stays_one_line_whatever_the_file_contains);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run(suite);
 }

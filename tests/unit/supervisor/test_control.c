@@ -9,7 +9,6 @@
 #include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -19,6 +18,7 @@
 #include "common/control_protocol.h"
 #include "common/monotonic.h"
 #include "tests/lib/control_daemon.h"
+#include "tests/lib/unit.h"
 
 #define PING "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n"
 
@@ -497,11 +497,8 @@ int main(void)
     tcase_add_test(tests, without_descriptors_it_waits_and_does_not_spin);
     tcase_add_test(tests, random_bytes_hurt_nobody);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
     control_daemon_begin_all();
-    srunner_run_all(runner, CK_NORMAL);
+    int status = unit_run(suite);
     control_daemon_end_all();
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return status;
 }

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <grp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,6 +15,7 @@
 #include "supervisor/config/settings.h"
 #include "supervisor/control/control_socket.h"
 #include "tests/lib/control_daemon.h"
+#include "tests/lib/unit.h"
 
 static struct control_daemon daemon_;
 
@@ -187,11 +187,8 @@ int main(void)
     tcase_add_test(tests, an_unknown_group_is_an_error_and_leaves_nothing_behind);
     tcase_add_test(tests, the_group_is_as_set);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
     control_daemon_begin_all();
-    srunner_run_all(runner, CK_NORMAL);
+    int status = unit_run(suite);
     control_daemon_end_all();
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return status;
 }

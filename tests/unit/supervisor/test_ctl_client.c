@@ -20,6 +20,7 @@
 #include "supervisor/ctl/ctl_client.h"
 #include "supervisor/ctl/ctl_options.h"
 #include "tests/lib/control_daemon.h"
+#include "tests/lib/unit.h"
 
 static struct control_daemon daemon_;
 static char said[4096];
@@ -288,11 +289,8 @@ int main(void)
                         sizeof lines / sizeof lines[0]);
     tcase_add_test(tests, options_are_understood_on_both_sides_of_the_verb);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
     control_daemon_begin_all();
-    srunner_run_all(runner, CK_NORMAL);
+    int status = unit_run(suite);
     control_daemon_end_all();
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return status;
 }

@@ -11,6 +11,7 @@
 
 #include "supervisor/ctl/ctl_report.h"
 #include "supervisor/ctl/ctl_text.h"
+#include "tests/lib/unit.h"
 
 static const char status_json[] =
     "{\"supervisor\":{\"pid\":4711,\"version\":\"0.1.0\",\"uptime_s\":11570.5,\"stopping\":false},"
@@ -303,9 +304,5 @@ int main(void)
     tcase_add_loop_test(tests, nonsense_never_reaches_the_terminal, 0,
                         sizeof nonsense / sizeof nonsense[0]);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -4,7 +4,6 @@
  * its descriptors can be carried over to another hold by name alone, but never under a false name.
  */
 #include <check.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -20,17 +19,7 @@
 #include "supervisor/hold/hold_adopt.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/hold_sockets.h"
-
-static int count_fds(void)
-{
-    int count = 0;
-    DIR *folder = opendir("/proc/self/fd");
-    ck_assert_ptr_nonnull(folder);
-    while (readdir(folder))
-        count++;
-    closedir(folder);
-    return count;
-}
+#include "tests/lib/unit.h"
 
 static union socket_address address_of(const char *text)
 {
@@ -113,7 +102,7 @@ START_TEST(datagrams_pass_from_a_destination_to_a_receiver)
     struct hold receiver, sender;
     const struct way *way = &ways[_i];
 
-    int before = count_fds();
+    int before = unit_count_fds();
     snprintf(listen, sizeof listen, "%s:%d", way->host, free_port(way->family));
     snprintf(elsewhere, sizeof elsewhere, "127.0.0.1:%d", free_port(AF_INET));
     struct channel_spec *to = make_spec(listen, 0, 0);
@@ -130,7 +119,7 @@ START_TEST(datagrams_pass_from_a_destination_to_a_receiver)
     hold_close(&sender);
     free(to);
     free(from);
-    ck_assert_int_eq(count_fds(), before);
+    ck_assert_int_eq(unit_count_fds(), before);
 }
 END_TEST
 
@@ -240,7 +229,7 @@ START_TEST(what_can_not_be_opened_is_told_and_can_be_opened_later)
 {
     char listen[64], why[320];
     struct hold first, second;
-    int before = count_fds();
+    int before = unit_count_fds();
     snprintf(listen, sizeof listen, "127.0.0.1:%d", free_port(AF_INET));
     struct channel_spec *spec = make_spec(listen, 1, 0);
     set_destination(spec, 0, "127.0.0.1:40003", "");
@@ -266,7 +255,7 @@ START_TEST(what_can_not_be_opened_is_told_and_can_be_opened_later)
     hold_close(&second);
     hold_close(&second); /* closing twice is closing once */
     free(spec);
-    ck_assert_int_eq(count_fds(), before);
+    ck_assert_int_eq(unit_count_fds(), before);
 }
 END_TEST
 
@@ -290,10 +279,10 @@ START_TEST(a_ring_is_sealed_sized_and_sound)
                                         &hold.geometry, "engine", &what),
                      0);
     ck_assert_uint_eq(atomic_load(&hold.page->published), 12345);
-    int before = count_fds();
+    int before = unit_count_fds();
     ck_assert_int_eq(hold_ring_make(&hold, spec, 7, why, sizeof why),
                      0); /* replaces the earlier one */
-    ck_assert_int_eq(count_fds(), before);
+    ck_assert_int_eq(unit_count_fds(), before);
     ck_assert_uint_eq(atomic_load(&hold.page->published), 7);
     hold_close(&hold);
     free(spec);
@@ -347,7 +336,7 @@ START_TEST(a_hold_is_restored_from_names_alone)
     struct channel_spec *spec = full_spec();
     struct hold hold, restored;
     struct carried carried = {0};
-    int before = count_fds();
+    int before = unit_count_fds();
 
     fill(&hold, spec);
     carry(&carried, &hold);
@@ -365,7 +354,7 @@ START_TEST(a_hold_is_restored_from_names_alone)
     ck_assert_int_eq(restored.rx, rx);
     ck_assert_uint_ge(restored.receive_buffer, 1 << 16);
     hold_close(&restored);
-    ck_assert_int_eq(count_fds(), before);
+    ck_assert_int_eq(unit_count_fds(), before);
     free(spec);
 }
 END_TEST
@@ -431,9 +420,5 @@ int main(void)
     tcase_add_test(cases, a_hold_is_restored_from_names_alone);
     tcase_add_test(cases, a_descriptor_under_a_false_name_is_refused);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run(suite);
 }

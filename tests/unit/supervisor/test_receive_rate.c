@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "supervisor/policy/receive_rate.h"
+#include "tests/lib/unit.h"
 
 static struct counters counters(uint64_t received, uint64_t bytes)
 {
@@ -89,9 +90,5 @@ int main(void)
     tcase_add_test(tests, room_divided_by_rate_is_time);
     tcase_add_test(tests, damaged_counters_do_no_harm);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -3,9 +3,9 @@
  * service is answered at once; deaths in a row wait longer and longer, with jitter, up to the cap;
  * a healthy period forgives; giving up happens only if it was asked for. */
 #include <check.h>
-#include <stdlib.h>
 
 #include "supervisor/policy/restart_policy.h"
+#include "tests/lib/unit.h"
 
 #define MS    NS_PER_MS
 #define S     NS_PER_S
@@ -132,9 +132,5 @@ int main(void)
     tcase_add_test(cases, odd_limits_do_no_harm);
     tcase_add_test(cases, a_crash_loop_settles_at_the_cap);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run(suite);
 }

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/lib/unit.h"
+
 #define MIB (1024u * 1024)
 
 static char path[] = "/tmp/holdfast-segment-XXXXXX";
@@ -231,9 +233,5 @@ int main(void)
     tcase_add_loop_test(maps, another_file_is_refused, 0, 3);
     tcase_add_test(maps, a_file_that_cant_be_mapped_is_an_error);
     suite_add_tcase(suite, maps);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* What every unit test's main() ends with, and what several of them ask of their own process. */
+#ifndef HOLDFAST_TESTS_LIB_UNIT_H
+#define HOLDFAST_TESTS_LIB_UNIT_H
+
+#include <check.h>
+
+/* Run the suite, as loudly as $CK_VERBOSITY wants, and free it. Returns the exit status. */
+int unit_run(Suite *suite);
+
+/* How many descriptors this process has; each count costs the same ones, so two of them compare. */
+int unit_count_fds(void);
+
+#endif
