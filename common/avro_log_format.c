@@ -8,11 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <isa-l/crc.h>
-
-#include "common/monotonic.h"
 
 const char avro_log_schema[] =
     "{\"type\":\"record\",\"name\":\"Datagram\",\"namespace\":\"holdfast\",\"fields\":["
@@ -403,16 +400,4 @@ long avro_log_read_record(const uint8_t *from, size_t size, struct avro_log_reco
     }
     *ret_what = "";
     return (long)(walk.at - from);
-}
-
-void avro_log_segment_name(const char *channel, uint64_t first_seq, uint64_t created_ns,
-                           char ret_name[SEGMENT_NAME_SIZE])
-{
-    time_t seconds = (time_t)(created_ns / NS_PER_S);
-    struct tm utc;
-    char when[32];
-    gmtime_r(&seconds, &utc);
-    strftime(when, sizeof when, "%Y%m%dT%H%M%SZ", &utc);
-    snprintf(ret_name, SEGMENT_NAME_SIZE, "%s-%020llu-%s" AVRO_LOG_OPEN_SUFFIX, channel,
-             (unsigned long long)first_seq, when);
 }

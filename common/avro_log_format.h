@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/message.h"
+#include "common/channel_spec.h"
 
 #define AVRO_LOG_VERSION           "1"
 #define AVRO_LOG_SYNC_SIZE         16
@@ -30,8 +30,6 @@
 /* Everything of a record but source and payload: seq and time 10 each, six ints of at most 5, crc.
  */
 #define AVRO_LOG_RECORD_OVERHEAD 54
-#define AVRO_LOG_OPEN_SUFFIX     ".avro.open"
-#define AVRO_LOG_SUFFIX          ".avro"
 
 extern const char avro_log_schema[]; /* JSON, the same as conf/datagram.avsc */
 
@@ -90,9 +88,5 @@ size_t avro_log_write_long(uint8_t *to, int64_t value);
 long avro_log_read_long(const uint8_t *from, size_t size, int64_t *ret);
 
 uint32_t avro_log_crc32c(const uint8_t *from, size_t size);
-
-/* "<channel>-<first_seq, 20 digits>-<UTC yyyymmddThhmmssZ>.avro.open" */
-void avro_log_segment_name(const char *channel, uint64_t first_seq, uint64_t created_ns,
-                           char ret_name[SEGMENT_NAME_SIZE]);
 
 #endif

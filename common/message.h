@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/avro_log_name.h"
 #include "common/channel_spec.h"
 
 #define MESSAGE_MAGIC   0x48464d31u /* "HFM1" */
@@ -41,7 +42,6 @@ enum child_role {
     ROLE_ARCHIVE = 2,
 };
 
-#define SEGMENT_NAME_SIZE   128 /* file name inside the channel's folder, with the closing zero */
 #define MESSAGE_REASON_SIZE 160
 
 /* A segment file as the archive hands it out. The name is the supervisor's business; a worker knows

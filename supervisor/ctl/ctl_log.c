@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What verify and recover share: sequence numbers as ranges, files by name. A file with a gap at
- * every second number must not eat the memory, so the list is bounded and the counts are not. */
+/* What verify and recover share: sequence numbers as ranges. A file with a gap at every second number
+ * must not eat the memory, so the list is bounded and the counts are not. */
 #include "supervisor/ctl/ctl_log.h"
 
 #include <errno.h>
@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/avro_log_format.h"
 #include "common/units.h"
 
 #define RANGES_SHOWN 10
@@ -60,10 +59,4 @@ void ctl_ranges_print(const struct ctl_ranges *ranges, const char *title)
             printf("..%" PRIu64, range->last);
     }
     printf("%s\n", ranges->ranges > RANGES_SHOWN ? ", …" : "");
-}
-
-bool ctl_log_is_open(const char *path)
-{
-    size_t length = strlen(path), suffix = strlen(AVRO_LOG_OPEN_SUFFIX);
-    return length > suffix && strcmp(path + length - suffix, AVRO_LOG_OPEN_SUFFIX) == 0;
 }

@@ -37,7 +37,4 @@ void ctl_ranges_free(struct ctl_ranges *ranges);
 /* "12 in 2 ranges: 7..9, 100..108", with "…" when there are many. */
 void ctl_ranges_print(const struct ctl_ranges *ranges, const char *title);
 
-/* Is it a file that is being written, by its name? */
-bool ctl_log_is_open(const char *path);
-
 #endif

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/avro_log_copy.h"
+#include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "common/units.h"
 
@@ -40,34 +41,18 @@ static int take_gap(void *context, uint64_t first_seq, uint64_t end_seq)
 /* x.avro.open, x.avro.damaged, x.avro, x -> x.recovered.avro */
 static int name_result(const char *path, const char *wanted, char ret_result[PATH_MAX])
 {
-    static const char *const suffixes[] = {AVRO_LOG_OPEN_SUFFIX, ".avro.damaged", AVRO_LOG_SUFFIX};
+    static const char *const suffixes[] = {AVRO_LOG_OPEN_SUFFIX, AVRO_LOG_DAMAGED_SUFFIX,
+                                           AVRO_LOG_SUFFIX};
     size_t stem = strlen(path);
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        size_t length = strlen(suffixes[i]);
-        if (strlen(path) > length && strcmp(path + strlen(path) - length, suffixes[i]) == 0) {
-            stem = strlen(path) - length;
+        if (avro_log_name_ends_in(path, suffixes[i])) {
+            stem -= strlen(suffixes[i]);
             break;
         }
     }
     int length = wanted ? snprintf(ret_result, PATH_MAX, "%s", wanted)
                         : snprintf(ret_result, PATH_MAX, "%.*s" RESULT_SUFFIX, (int)stem, path);
     return length >= PATH_MAX - (int)sizeof PARTIAL_SUFFIX ? -ENAMETOOLONG : 0;
-}
-
-/* The channel, for a file whose header is unreadable: what its name begins with. */
-static void name_channel(const char *path, char ret_channel[CHANNEL_NAME_SIZE])
-{
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    size_t length = strcspn(name, ".");
-    for (size_t i = 0; i + 21 < length; i++) { /* "-" and 20 digits */
-        if (name[i] == '-' && strspn(name + i + 1, "0123456789") == 20) {
-            length = i;
-            break;
-        }
-    }
-    if (length >= CHANNEL_NAME_SIZE)
-        length = CHANNEL_NAME_SIZE - 1;
-    snprintf(ret_channel, CHANNEL_NAME_SIZE, "%.*s", (int)length, name);
 }
 
 static int fail(struct rescue *rescue, int error, const char *what)
@@ -80,14 +65,16 @@ static int fail(struct rescue *rescue, int error, const char *what)
 static int write_result(struct rescue *rescue, int from_fd, int to_fd)
 {
     char channel[CHANNEL_NAME_SIZE];
+    const char *slash = strrchr(rescue->path, '/');
     const struct avro_log_visitor visitor = {rescue, NULL, take_gap, NULL};
     const struct avro_log_copy copy = {
         .from_fd = from_fd,
         .to_fd = to_fd,
-        .options = {.open = ctl_log_is_open(rescue->path), .seq_end = UINT64_MAX},
+        .options = {.open = avro_log_name_ends_in(rescue->path, AVRO_LOG_OPEN_SUFFIX),
+                    .seq_end = UINT64_MAX},
         .channel = channel,
         .visitor = &visitor};
-    name_channel(rescue->path, channel);
+    avro_log_name_channel(slash ? slash + 1 : rescue->path, channel);
     int result = avro_log_copy(&copy, &rescue->summary);
     if (result < 0)
         return fail(rescue, -result, "copying the sound records failed");

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/avro_log_name.h"
 #include "common/avro_log_scan.h"
 #include "common/fd.h"
 #include "common/units.h"
@@ -232,7 +233,8 @@ int ctl_verify(int argc, char **argv, bool json)
         return 2;
     }
     for (int i = 0; i < argc; i++) {
-        struct verification file = {.path = argv[i], .open = ctl_log_is_open(argv[i])};
+        struct verification file = {.path = argv[i],
+                                    .open = avro_log_name_ends_in(argv[i], AVRO_LOG_OPEN_SUFFIX)};
         read_file(&file);
         compare_with_previous(&file, &previous);
         all_ok = all_ok && !is_faulty(&file);

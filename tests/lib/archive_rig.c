@@ -203,7 +203,7 @@ int archive_rig_count(const struct archive_rig *rig, const char *suffix)
     int count = 0;
     DIR *folder = opendir(rig->channel);
     while (folder && (entry = readdir(folder)))
-        count += entry->d_name[0] != '.' && folder_has_suffix(entry->d_name, suffix);
+        count += entry->d_name[0] != '.' && avro_log_name_ends_in(entry->d_name, suffix);
     if (folder)
         closedir(folder);
     return count;

@@ -50,10 +50,8 @@ int recovery_finish(int folder, const char *channel, const char *name, uint64_t 
 /* ---- retention.c ---- */
 void retention_apply(const char *log_dir, const struct message_expire *limits);
 
-/* ---- folder.c: names and folders ---- */
+/* ---- folder.c ---- */
 #define FOLDER_NUMBERS 9 /* files of one name */
-#define MENDING_SUFFIX ".avro.mending"
-#define DAMAGED_SUFFIX ".avro.damaged"
 
 struct folder_file {
     char name[SEGMENT_NAME_SIZE];
@@ -66,15 +64,6 @@ struct folder_list {
     struct folder_file *files; /* by name: oldest first, prepared ones last */
     size_t count;
 };
-
-/* May this text be a channel's name, and so a folder's? */
-bool folder_channel_ok(const char *channel);
-/* May this be a file of that channel with that suffix? Never true for a name with a slash. */
-bool folder_name_ok(const char *channel, const char *name, const char *suffix);
-bool folder_is_prepared(const char *channel, const char *name);
-bool folder_has_suffix(const char *name, const char *suffix);
-/* The number in "<channel>-<first_seq>-<UTC>..."; false when there is none. */
-bool folder_first_seq(const char *channel, const char *name, uint64_t *ret_seq);
 
 /* "<stem><suffix>" for n = 1, "<stem>-<n><suffix>" above, where open_name is "<stem>.avro.open". */
 void folder_number_name(const char *open_name, const char *suffix, int n,

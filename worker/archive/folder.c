@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Names and folders below log_dir. Called by the rest of the archive. No name that came in a
- * message may ever lead outside the channel's own folder. */
+/* Folders below log_dir and the files in them. Called by the rest of the archive. No name that came
+ * in a message may ever lead outside the channel's own folder. */
 #include "worker/archive/archive.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,45 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/avro_log_format.h"
+#include "common/avro_log_name.h"
 #include "common/fd.h"
-
-#define SEQ_DIGITS 20
-
-bool folder_channel_ok(const char *channel)
-{
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-    return isalnum((unsigned char)channel[0]) && strspn(channel, letters) == strlen(channel);
-}
-
-bool folder_has_suffix(const char *name, const char *suffix)
-{
-    size_t length = strlen(name), suffix_length = strlen(suffix);
-    return length > suffix_length && strcmp(name + length - suffix_length, suffix) == 0;
-}
-
-bool folder_name_ok(const char *channel, const char *name, const char *suffix)
-{
-    size_t length = strlen(channel);
-    return strncmp(name, channel, length) == 0 && name[length] == '-' && !strchr(name, '/') &&
-           folder_has_suffix(name, suffix);
-}
-
-bool folder_is_prepared(const char *channel, const char *name)
-{
-    return strncmp(name + strlen(channel), "-prepared-", strlen("-prepared-")) == 0;
-}
-
-bool folder_first_seq(const char *channel, const char *name, uint64_t *ret_seq)
-{
-    const char *digits = name + strlen(channel) + 1;
-    if (strspn(digits, "0123456789") != SEQ_DIGITS || digits[SEQ_DIGITS] != '-')
-        return false;
-    errno = 0;
-    *ret_seq = strtoull(digits, NULL, 10);
-    return errno == 0;
-}
 
 void folder_number_name(const char *open_name, const char *suffix, int n,
                         char ret_name[SEGMENT_NAME_SIZE])
@@ -89,7 +51,7 @@ static int make_folder(int parent, const char *path)
 
 int folder_open(const char *log_dir, const char *channel, bool create)
 {
-    if (!folder_channel_ok(channel))
+    if (!channel_name_is_valid(channel))
         return -EINVAL;
     int result = create ? make_folder(AT_FDCWD, log_dir) : 0;
     if (result < 0)
@@ -134,7 +96,7 @@ static int add_file(struct folder_list *list, size_t *capacity, const char *name
 
 int folder_list(int folder, const char *channel, struct folder_list *ret)
 {
-    size_t capacity = 0, length = strlen(channel);
+    size_t capacity = 0;
     struct dirent *entry;
     struct stat status;
     int result = 0;
@@ -151,7 +113,7 @@ int folder_list(int folder, const char *channel, struct folder_list *ret)
         return result;
     }
     while (result == 0 && (errno = 0, entry = readdir(stream))) {
-        if (strncmp(entry->d_name, channel, length) != 0 || entry->d_name[length] != '-' ||
+        if (!avro_log_name_is_of(entry->d_name, channel) ||
             strlen(entry->d_name) >= SEGMENT_NAME_SIZE)
             continue;
         if (fstatat(folder, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&

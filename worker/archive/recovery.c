@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/avro_log_copy.h"
+#include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
@@ -56,7 +57,7 @@ static int discard(int folder, const char *channel, const char *name, const char
 static int set_aside(int folder, const char *channel, const char *name, const char *what)
 {
     char damaged[SEGMENT_NAME_SIZE];
-    int result = folder_rename(folder, name, name, DAMAGED_SUFFIX, damaged);
+    int result = folder_rename(folder, name, name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
     if (result == 0)
         log_warning("%s: %s can't be read (%s); kept as %s", channel, name, what, damaged);
     return result;
@@ -67,7 +68,7 @@ static void proper_open_name(const char *channel, const char *name,
                              const struct avro_log_identity *identity,
                              char ret_name[SEGMENT_NAME_SIZE])
 {
-    if (folder_is_prepared(channel, name))
+    if (avro_log_name_is_prepared(name, channel))
         avro_log_segment_name(channel, identity->first_seq, identity->created_ns, ret_name);
     else
         snprintf(ret_name, SEGMENT_NAME_SIZE, "%s", name);
@@ -121,7 +122,7 @@ static int finish_mending(int folder, const char *channel, const char *mending,
     if (avro_log_read_header(header, (size_t)size, &identity, &what) < 0)
         return -EBADMSG;
     snprintf(stem_name, sizeof stem_name, "%.*s" AVRO_LOG_OPEN_SUFFIX,
-             (int)(strlen(mending) - strlen(MENDING_SUFFIX)), mending);
+             (int)(strlen(mending) - strlen(AVRO_LOG_MENDING_SUFFIX)), mending);
     if (strlen(stem_name) >= SEGMENT_NAME_SIZE)
         return -ENAMETOOLONG;
     proper_open_name(channel, stem_name, &identity, open_name);
@@ -140,7 +141,7 @@ static int mend(int folder, int fd, const char *name, const struct avro_log_copy
     char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
     struct stat status = {0};
 
-    folder_number_name(name, MENDING_SUFFIX, 1, mending);
+    folder_number_name(name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
     copy.from_fd = fd;
     copy.to_fd = openat(folder, mending, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (copy.to_fd < 0)
@@ -156,7 +157,7 @@ static int mend(int folder, int fd, const char *name, const struct avro_log_copy
         return result;
     }
     ret->length = (uint64_t)status.st_size;
-    result = folder_rename(folder, name, name, DAMAGED_SUFFIX, damaged);
+    result = folder_rename(folder, name, name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
     if (result == 0)
         result = finish_mending(folder, channel, mending, ret->name);
     if (result == 0)
@@ -232,13 +233,14 @@ int recovery_finish(int folder, const char *channel, const char *name, uint64_t 
     struct avro_log_scan_options options = {
         .open = true, .seq_end = UINT64_MAX, .size_end = size_end};
     struct folder_list list;
-    uint64_t first_seq = header_first_seq(folder, name), seq;
+    struct avro_log_name parts;
+    uint64_t first_seq = header_first_seq(folder, name);
     int result = folder_list(folder, channel, &list);
-    for (size_t i = 0; result == 0 && i < list.count;
-         i++) /* a segment bears its number once it is committed to */
-        if (folder_first_seq(channel, list.files[i].name, &seq) && seq > first_seq &&
-            seq < options.seq_end)
-            options.seq_end = seq;
+    /* A segment bears its number once it is committed to. */
+    for (size_t i = 0; result == 0 && i < list.count; i++)
+        if (avro_log_name_parse(list.files[i].name, channel, &parts) &&
+            parts.first_seq > first_seq && parts.first_seq < options.seq_end)
+            options.seq_end = parts.first_seq;
     folder_list_free(&list);
     return result < 0 ? result : finish_file(folder, channel, name, &options, ret);
 }
@@ -288,10 +290,10 @@ static int resume_mending(struct recovery *recovery)
     for (size_t i = 0; i < recovery->list.count; i++) {
         const char *name = recovery->list.files[i].name;
         char original[SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX], mended[SEGMENT_NAME_SIZE];
-        if (!folder_has_suffix(name, MENDING_SUFFIX))
+        if (!avro_log_name_ends_in(name, AVRO_LOG_MENDING_SUFFIX))
             continue;
         snprintf(original, sizeof original, "%.*s" AVRO_LOG_OPEN_SUFFIX,
-                 (int)(strlen(name) - strlen(MENDING_SUFFIX)), name);
+                 (int)(strlen(name) - strlen(AVRO_LOG_MENDING_SUFFIX)), name);
         int result = is_listed(recovery, original)
                          ? discard(recovery->folder, channel, name,
                                    "an unfinished copy; the original is still there")
@@ -314,14 +316,15 @@ static int newest_first(const void *a, const void *b)
 static uint64_t later_file(const struct recovery *recovery, uint64_t first_seq,
                            uint64_t recovered_later)
 {
-    uint64_t end = first_seq == UINT64_MAX ? UINT64_MAX : recovered_later,
-             seq; /* unknown: it belongs nowhere */
+    /* unknown: it belongs nowhere */
+    uint64_t end = first_seq == UINT64_MAX ? UINT64_MAX : recovered_later;
+    struct avro_log_name parts;
     for (size_t i = 0; i < recovery->list.count; i++) {
         const char *name = recovery->list.files[i].name;
-        bool counts = folder_has_suffix(name, AVRO_LOG_SUFFIX) || is_kept(recovery, name);
-        if (counts && folder_first_seq(recovery->request->channel, name, &seq) && seq > first_seq &&
-            seq < end)
-            end = seq;
+        bool counts = avro_log_name_ends_in(name, AVRO_LOG_SUFFIX) || is_kept(recovery, name);
+        if (counts && avro_log_name_parse(name, recovery->request->channel, &parts) &&
+            parts.first_seq > first_seq && parts.first_seq < end)
+            end = parts.first_seq;
     }
     return end;
 }
@@ -382,7 +385,7 @@ static int finish_all(struct recovery *recovery)
         return -ENOMEM;
     for (size_t i = 0; i < recovery->list.count; i++) {
         const char *name = recovery->list.files[i].name;
-        if (folder_has_suffix(name, AVRO_LOG_OPEN_SUFFIX) && !is_kept(recovery, name))
+        if (avro_log_name_ends_in(name, AVRO_LOG_OPEN_SUFFIX) && !is_kept(recovery, name))
             files[count++] = (struct open_file){name, header_first_seq(recovery->folder, name)};
     }
     int result = finish_open_files(recovery, files, count);
@@ -399,7 +402,7 @@ static int last_seq_of(const struct recovery *recovery, const char *name, uint64
     if (fd < 0)
         return -errno;
     int result;
-    if (folder_has_suffix(name, AVRO_LOG_SUFFIX)) {
+    if (avro_log_name_ends_in(name, AVRO_LOG_SUFFIX)) {
         result = avro_log_last_seq(fd, ret_seq);
     } else {
         result = avro_log_scan(fd, &open, NULL, &summary);
@@ -415,13 +418,14 @@ static int last_seq_of(const struct recovery *recovery, const char *name, uint64
  * its name. */
 static int find_next_seq(struct recovery *recovery)
 {
+    struct avro_log_name parts;
     bool found = false;
     uint64_t seq;
     for (size_t i = recovery->list.count; i-- > 0;) {
         const char *name = recovery->list.files[i].name;
-        bool sealed = folder_has_suffix(name, AVRO_LOG_SUFFIX);
-        if (folder_first_seq(recovery->request->channel, name, &seq))
-            raise_next_seq(recovery, seq);
+        bool sealed = avro_log_name_ends_in(name, AVRO_LOG_SUFFIX);
+        if (avro_log_name_parse(name, recovery->request->channel, &parts))
+            raise_next_seq(recovery, parts.first_seq);
         if (!(sealed && !found) && !is_kept(recovery, name))
             continue;
         int result = last_seq_of(recovery, name, &seq);

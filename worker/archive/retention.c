@@ -11,7 +11,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "common/avro_log_format.h"
+#include "common/avro_log_name.h"
+#include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
@@ -28,7 +29,8 @@ static struct {
 
 static bool is_sealed(const char *name)
 {
-    return folder_has_suffix(name, AVRO_LOG_SUFFIX) || folder_has_suffix(name, DAMAGED_SUFFIX);
+    return avro_log_name_ends_in(name, AVRO_LOG_SUFFIX) ||
+           avro_log_name_ends_in(name, AVRO_LOG_DAMAGED_SUFFIX);
 }
 
 static bool remove_file(int folder, const char *channel, const struct folder_file *file,
@@ -99,22 +101,21 @@ struct candidate {
     struct folder_file file;
 };
 
-/* The UTC time in a segment's name, as text that sorts. */
-static const char *time_in_name(const struct candidate *candidate)
-{
-    return candidate->file.name + strlen(candidate->channel) + 1 + 20 + 1;
-}
-
+/* By the time in its name, which every candidate has. */
 static int oldest_first(const void *a, const void *b)
 {
-    return strncmp(time_in_name(a), time_in_name(b), strlen("yyyymmddThhmmssZ"));
+    const struct candidate *left = a, *right = b;
+    struct avro_log_name of_left = {.utc = ""}, of_right = {.utc = ""};
+    avro_log_name_parse(left->file.name, left->channel, &of_left);
+    avro_log_name_parse(right->file.name, right->channel, &of_right);
+    return strncmp(of_left.utc, of_right.utc, AVRO_LOG_UTC_LENGTH);
 }
 
 static size_t add_candidates(const char *log_dir, const char *channel,
                              struct candidate **candidates, size_t count)
 {
     struct folder_list list;
-    uint64_t seq;
+    struct avro_log_name parts;
     int folder = folder_open(log_dir, channel, false);
     if (folder < 0)
         return count;
@@ -123,7 +124,7 @@ static size_t add_candidates(const char *log_dir, const char *channel,
         *candidates = more ? more : *candidates;
         for (size_t i = 0; more && i < list.count; i++)
             if (is_sealed(list.files[i].name) &&
-                folder_first_seq(channel, list.files[i].name, &seq))
+                avro_log_name_parse(list.files[i].name, channel, &parts))
                 more[count++] = (struct candidate){channel, list.files[i]};
     }
     folder_list_free(&list);
@@ -177,7 +178,7 @@ static void apply_keep_free(const char *log_dir, const struct message_expire *li
 void retention_apply(const char *log_dir, const struct message_expire *limits)
 {
     struct folder_list list;
-    if (!folder_channel_ok(limits->channel))
+    if (!channel_name_is_valid(limits->channel))
         return;
     remember_channel(limits->channel, limits->keep_free_ppm > 0);
     int folder = folder_open(log_dir, limits->channel, false);

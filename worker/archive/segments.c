@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_name.h"
+#include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/units.h"
@@ -50,8 +52,7 @@ static int create_prepared(int folder, const char *channel, char ret_name[SEGMEN
         uint64_t unique;
         if (getrandom(&unique, sizeof unique, 0) != sizeof unique)
             return -EIO;
-        snprintf(ret_name, SEGMENT_NAME_SIZE, "%s-prepared-%016llx" AVRO_LOG_OPEN_SUFFIX, channel,
-                 (unsigned long long)unique);
+        avro_log_prepared_name(channel, unique, ret_name);
         int fd = openat(folder, ret_name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
         if (fd >= 0)
             return fd;
@@ -88,7 +89,8 @@ static void remove_orphans(int folder, const char *channel)
         list.count = 0; /* not worth failing for */
     for (size_t i = 0; i < list.count; i++) {
         const char *name = list.files[i].name;
-        if (!folder_is_prepared(channel, name) || !folder_has_suffix(name, AVRO_LOG_OPEN_SUFFIX))
+        if (!avro_log_name_is_prepared(name, channel) ||
+            !avro_log_name_ends_in(name, AVRO_LOG_OPEN_SUFFIX))
             continue;
         int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
         if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && pread(fd, &first, 1, 0) >= 0 &&
@@ -147,12 +149,18 @@ void segments_open(const char *log_dir, const struct message_open_segment *reque
 
 /* ---- begin ---- */
 
+/* May this be a segment of that channel that is being written? */
+static bool is_open_name(const char *channel, const char *name)
+{
+    return channel_name_is_valid(channel) && avro_log_name_is_of(name, channel) &&
+           avro_log_name_ends_in(name, AVRO_LOG_OPEN_SUFFIX);
+}
+
 int segments_begin(const char *log_dir, const struct message_begin_segment *request)
 {
     struct stat status;
-    if (!folder_channel_ok(request->channel) ||
-        !folder_name_ok(request->channel, request->from, AVRO_LOG_OPEN_SUFFIX) ||
-        !folder_name_ok(request->channel, request->to, AVRO_LOG_OPEN_SUFFIX)) {
+    if (!is_open_name(request->channel, request->from) ||
+        !is_open_name(request->channel, request->to)) {
         log_error("%s: refused to rename \"%s\" to \"%s\": not names of this channel's segments",
                   request->channel, request->from, request->to);
         return -EINVAL;
@@ -267,8 +275,7 @@ void segments_seal(const char *log_dir, const struct message_seal *request,
     snprintf(ret->name, sizeof ret->name, "%s", request->name);
     ret->id = request->id;
     int folder = -1, fd = -1, result = -EINVAL;
-    if (folder_channel_ok(request->channel) &&
-        folder_name_ok(request->channel, request->name, AVRO_LOG_OPEN_SUFFIX))
+    if (is_open_name(request->channel, request->name))
         result = folder = folder_open(log_dir, request->channel, false);
     if (folder >= 0) {
         fd = openat(folder, request->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);

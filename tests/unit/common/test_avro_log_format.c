@@ -328,16 +328,6 @@ START_TEST(test_every_wrong_bit_of_a_record_is_refused)
 }
 END_TEST
 
-START_TEST(test_segment_names_sort_by_number)
-{
-    char name[SEGMENT_NAME_SIZE], later[SEGMENT_NAME_SIZE];
-    avro_log_segment_name("engine", 42, 1760000000000000000ull, name);
-    ck_assert_str_eq(name, "engine-00000000000000000042-20251009T085320Z.avro.open");
-    avro_log_segment_name("engine", 1000, 1, later);
-    ck_assert_int_lt(strcmp(name, later), 0);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("avro_log_format");
@@ -347,7 +337,6 @@ int main(void)
     tcase_add_test(encoder, test_same_bytes_as_avro_c);
     tcase_add_test(encoder, test_a_whole_file_reads_the_same_in_avro_c);
     tcase_add_test(encoder, test_varints_have_both_forms);
-    tcase_add_test(encoder, test_segment_names_sort_by_number);
     tcase_add_test(decoder, test_header_round_trip_and_every_truncation);
     tcase_add_test(decoder, test_every_truncation_of_a_record_is_refused);
     tcase_add_test(decoder, test_every_wrong_bit_of_a_record_is_refused);

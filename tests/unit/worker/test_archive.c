@@ -78,7 +78,7 @@ START_TEST(test_open_gives_a_preallocated_file)
     ck_assert_uint_eq(first.size, SEGMENT);
     ck_assert_int_eq(fcntl(first_fd, F_GETFL) & O_ACCMODE, O_RDWR);
     ck_assert(fcntl(first_fd, F_GETFD) & FD_CLOEXEC);
-    ck_assert(folder_is_prepared(RIG_CHANNEL, first.name));
+    ck_assert(avro_log_name_is_prepared(first.name, RIG_CHANNEL));
     ck_assert(archive_rig_has(&rig, first.name) && archive_rig_has(&rig, second.name));
     ck_assert_str_ne(first.name, second.name);
     ck_assert_mem_ne(first.sync, second.sync, sizeof first.sync);
@@ -214,7 +214,7 @@ START_TEST(test_seal_of_unknown_length_recovers)
     struct message_sealed sealed = archive_rig_seal(&rig, grant.name, grant.id, UINT64_MAX);
     ck_assert_msg(sealed.error == 0, "%s", sealed.reason);
     archive_rig_check_sealed(&rig, &maker, sealed.name, 0, 21);
-    ck_assert(!folder_is_prepared(RIG_CHANNEL, sealed.name));
+    ck_assert(!avro_log_name_is_prepared(sealed.name, RIG_CHANNEL));
     log_maker_free(&maker);
 }
 END_TEST

@@ -227,7 +227,7 @@ START_TEST(test_fault_in_the_middle_keeps_both_sides_and_the_original)
     maker.bytes[maker.block_start - 1] ^= 0xff;    /* the last sync marker */
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     expect_recovered(1, 100);
-    folder_number_name(open_name, DAMAGED_SUFFIX, 1, damaged);
+    folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, damaged);
     ck_assert_int_eq(archive_rig_read(&rig, damaged, &bytes), (long)maker.size);
     ck_assert_mem_eq(bytes, maker.bytes, maker.size);
     ck_assert(archive_rig_said(&rig, damaged));
@@ -272,7 +272,7 @@ START_TEST(test_unreadable_file_is_set_aside)
 {
     char open_name[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
     avro_log_segment_name(RIG_CHANNEL, 77, 1, open_name);
-    folder_number_name(open_name, DAMAGED_SUFFIX, 1, damaged);
+    folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, damaged);
     log_maker_write(rig.channel, open_name, "this is no log", 14);
     expect_recovered(0, 77);
     ck_assert_int_eq(archive_rig_read(&rig, damaged, NULL), 14);
@@ -286,7 +286,7 @@ START_TEST(test_unfinished_copy_is_made_again)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], mending[SEGMENT_NAME_SIZE];
     make_log(&maker, 0, 5, open_name, name);
-    folder_number_name(open_name, MENDING_SUFFIX, 1, mending);
+    folder_number_name(open_name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
     maker.bytes[maker.header_size] ^= 0xff;
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     log_maker_write(rig.channel, mending, maker.bytes, 3000);
@@ -302,9 +302,9 @@ START_TEST(test_finished_copy_gets_its_name)
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], other[SEGMENT_NAME_SIZE];
     make_log(&maker, 0, 5, open_name, name);
     log_maker_seal(&maker);
-    folder_number_name(open_name, MENDING_SUFFIX, 1, other);
+    folder_number_name(open_name, AVRO_LOG_MENDING_SUFFIX, 1, other);
     log_maker_write(rig.channel, other, maker.bytes, maker.block_start);
-    folder_number_name(open_name, DAMAGED_SUFFIX, 1, other);
+    folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, other);
     log_maker_write(rig.channel, other, maker.bytes, maker.size);
     expect_recovered(0, 100);
     archive_rig_check_sealed(&rig, &maker, name, 0, 100);
