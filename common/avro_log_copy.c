@@ -9,32 +9,27 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
+
+#include "common/fd.h"
 
 struct writer {
     const struct avro_log_copy *copy;
-    const struct avro_log_summary
-        *summary; /* of the scan under way: the header is in it before the first record */
+    /* Of the scan under way: the header is in it before the first record. */
+    const struct avro_log_summary *summary;
     uint8_t sync[AVRO_LOG_SYNC_SIZE];
     uint8_t *block;
     size_t length; /* bytes of records in block, behind the room for its header */
     uint64_t count;
     uint64_t next_seq;
+    uint64_t written; /* bytes of the new file */
     bool begun;
 };
 
-static int write_all(int fd, const uint8_t *bytes, size_t size)
+static int append(struct writer *writer, const uint8_t *bytes, size_t size)
 {
-    while (size > 0) {
-        ssize_t n = write(fd, bytes, size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        bytes += n;
-        size -= (size_t)n;
-    }
-    return 0;
+    int result = fd_write_all(writer->copy->to_fd, bytes, size, writer->written);
+    writer->written += size;
+    return result;
 }
 
 static int write_file_header(struct writer *writer, const struct avro_log_record *first)
@@ -53,7 +48,7 @@ static int write_file_header(struct writer *writer, const struct avro_log_record
         return -EIO;
     memcpy(identity.sync, writer->sync, sizeof identity.sync);
     writer->begun = true;
-    return write_all(writer->copy->to_fd, header, avro_log_write_header(header, &identity));
+    return append(writer, header, avro_log_write_header(header, &identity));
 }
 
 static int write_block(struct writer *writer)
@@ -65,7 +60,7 @@ static int write_block(struct writer *writer)
     memcpy(writer->block + size, writer->sync, AVRO_LOG_SYNC_SIZE);
     writer->count = 0;
     writer->length = 0;
-    return write_all(writer->copy->to_fd, writer->block, size + AVRO_LOG_SYNC_SIZE);
+    return append(writer, writer->block, size + AVRO_LOG_SYNC_SIZE);
 }
 
 static int copy_record(void *context, const struct avro_log_found *found)

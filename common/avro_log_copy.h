@@ -11,8 +11,8 @@ struct avro_log_copy {
     int to_fd; /* an empty file */
     struct avro_log_scan_options options;
     const char *channel; /* for the new header where the original's is unreadable */
-    const struct avro_log_visitor
-        *visitor; /* or NULL; its faults and gaps are reported, its records not */
+    /* Or NULL. Its faults and gaps are reported, its records not. */
+    const struct avro_log_visitor *visitor;
 };
 
 /* Scan from_fd and write every sound record to to_fd; blocks end at 64 KiB and at every gap. The

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <isa-l/crc.h>
 
@@ -315,6 +316,19 @@ long avro_log_read_header(const uint8_t *from, size_t size, struct avro_log_iden
     memcpy(ret->sync, sync, AVRO_LOG_SYNC_SIZE);
     *ret_what = "";
     return (long)(walk.at - from);
+}
+
+long avro_log_load_header(int fd, struct avro_log_identity *ret, const char **ret_what)
+{
+    uint8_t bytes[AVRO_LOG_HEADER_MAX];
+    ssize_t length;
+    do
+        length = pread(fd, bytes, sizeof bytes, 0);
+    while (length < 0 && errno == EINTR);
+    if (length >= 0)
+        return avro_log_read_header(bytes, (size_t)length, ret, ret_what);
+    *ret_what = "the file can't be read";
+    return errno == EBADMSG ? -EIO : -errno; /* a file system's own checksum was wrong */
 }
 
 /* ---- records ---- */

@@ -63,6 +63,9 @@ size_t avro_log_write_header(uint8_t *to, const struct avro_log_identity *identi
 /* Any Avro container header that holdfast wrote. Returns its length, or -EBADMSG with *ret_what. */
 long avro_log_read_header(const uint8_t *from, size_t size, struct avro_log_identity *ret,
                           const char **ret_what);
+/* The same from the start of a file. What the file can't be read for is another -errno, never
+ * -EBADMSG. May wait for a disk. */
+long avro_log_load_header(int fd, struct avro_log_identity *ret, const char **ret_what);
 
 void avro_log_write_block_header(uint8_t to[AVRO_LOG_BLOCK_HEADER_SIZE], uint64_t count,
                                  uint64_t size);

@@ -394,15 +394,20 @@ static uint64_t guess_sync(struct scan *scan)
     return 0;
 }
 
+static long read_file_header(struct scan *scan, const char **ret_what)
+{
+    size_t size;
+    const uint8_t *bytes = view(scan, 0, AVRO_LOG_HEADER_MAX, &size);
+    return avro_log_read_header(bytes, size, &scan->summary->identity, ret_what);
+}
+
 static void scan_file(struct scan *scan)
 {
     struct avro_log_summary *summary = scan->summary;
-    size_t size;
     const char *what;
-    const uint8_t *bytes = view(scan, 0, AVRO_LOG_HEADER_MAX, &size);
+    long length = read_file_header(scan, &what);
     if (scan->result != 0)
         return;
-    long length = avro_log_read_header(bytes, size, &summary->identity, &what);
     summary->has_header = length > 0;
     summary->header_size = length > 0 ? (uint64_t)length : 0;
     if (!summary->has_header) {
@@ -470,15 +475,13 @@ int avro_log_last_seq(int fd, uint64_t *ret_seq)
     struct scan scan = {.fd = fd, .options = &sealed, .visitor = &nobody, .summary = &summary};
     struct stat status;
     const char *what;
-    size_t size;
 
     if (fstat(fd, &status) < 0)
         return -errno;
     scan.file_size = (uint64_t)status.st_size;
     if (!make_window(&scan))
         return -ENOMEM;
-    const uint8_t *bytes = view(&scan, 0, AVRO_LOG_HEADER_MAX, &size);
-    long length = avro_log_read_header(bytes, size, &summary.identity, &what);
+    long length = read_file_header(&scan, &what);
     uint64_t block = length > 0 ? find_last_block(&scan, (uint64_t)length) : 0;
     if (block > 0)
         scan_block(&scan, block);

@@ -68,3 +68,16 @@ long fd_read_small_file(int dir_fd, const char *path, char *buffer, size_t size)
     fd_close(&fd);
     return (long)length;
 }
+
+int fd_write_all(int fd, const void *bytes, size_t size, uint64_t offset)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = pwrite(fd, (const uint8_t *)bytes + done, size - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -ENOSPC;
+        done += (size_t)n;
+    }
+    return 0;
+}

@@ -63,6 +63,18 @@ static int set_aside(int folder, const char *channel, const char *name, const ch
     return result;
 }
 
+/* The header of a file in the folder: its length, -EBADMSG when there is none, or -errno. */
+static long load_header(int folder, const char *name, struct avro_log_identity *ret)
+{
+    const char *what;
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    long size = avro_log_load_header(fd, ret, &what);
+    fd_close(&fd);
+    return size;
+}
+
 /* The name that a file should have had when it was begun. */
 static void proper_open_name(const char *channel, const char *name,
                              const struct avro_log_identity *identity,
@@ -72,17 +84,6 @@ static void proper_open_name(const char *channel, const char *name,
         avro_log_segment_name(channel, identity->first_seq, identity->created_ns, ret_name);
     else
         snprintf(ret_name, SEGMENT_NAME_SIZE, "%s", name);
-}
-
-static int pwrite_all(int fd, const void *bytes, size_t size, uint64_t offset)
-{
-    ssize_t n;
-    do
-        n = pwrite(fd, bytes, size, (off_t)offset);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return -errno;
-    return (size_t)n == size ? 0 : -ENOSPC;
 }
 
 /* Everything sound lies in one piece: seal the last block, cut off what follows. In whatever order
@@ -96,9 +97,9 @@ static int finish_in_place(int folder, int fd, const char *name,
     uint64_t end = block->offset + AVRO_LOG_BLOCK_HEADER_SIZE + block->size;
 
     avro_log_write_block_header(header, block->count, block->size);
-    int result = pwrite_all(fd, summary->identity.sync, AVRO_LOG_SYNC_SIZE, end);
+    int result = fd_write_all(fd, summary->identity.sync, AVRO_LOG_SYNC_SIZE, end);
     if (result == 0)
-        result = pwrite_all(fd, header, sizeof header, block->offset);
+        result = fd_write_all(fd, header, sizeof header, block->offset);
     if (result == 0 && (ftruncate(fd, (off_t)(end + AVRO_LOG_SYNC_SIZE)) < 0 || fsync(fd) < 0))
         result = -errno;
     if (result < 0)
@@ -108,24 +109,27 @@ static int finish_in_place(int folder, int fd, const char *name,
     return folder_rename(folder, name, open_name, AVRO_LOG_SUFFIX, ret->name);
 }
 
+/* What the file is called, or was, whose sound records are being copied to this one. */
+#define ORIGINAL_NAME_SIZE (SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX)
+static void original_name(const char *mending, char ret_name[ORIGINAL_NAME_SIZE])
+{
+    snprintf(ret_name, ORIGINAL_NAME_SIZE, "%.*s" AVRO_LOG_OPEN_SUFFIX,
+             (int)(strlen(mending) - strlen(AVRO_LOG_MENDING_SUFFIX)), mending);
+}
+
 /* Give a complete copy of sound records its name. */
 static int finish_mending(int folder, const char *channel, const char *mending,
                           char ret_name[SEGMENT_NAME_SIZE])
 {
-    uint8_t header[AVRO_LOG_HEADER_MAX];
-    char stem_name[SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX], open_name[SEGMENT_NAME_SIZE];
+    char original[ORIGINAL_NAME_SIZE], open_name[SEGMENT_NAME_SIZE];
     struct avro_log_identity identity;
-    const char *what;
-    long size = fd_read_small_file(folder, mending, (char *)header, sizeof header);
+    long size = load_header(folder, mending, &identity);
     if (size < 0)
         return (int)size;
-    if (avro_log_read_header(header, (size_t)size, &identity, &what) < 0)
-        return -EBADMSG;
-    snprintf(stem_name, sizeof stem_name, "%.*s" AVRO_LOG_OPEN_SUFFIX,
-             (int)(strlen(mending) - strlen(AVRO_LOG_MENDING_SUFFIX)), mending);
-    if (strlen(stem_name) >= SEGMENT_NAME_SIZE)
+    original_name(mending, original);
+    if (strlen(original) >= SEGMENT_NAME_SIZE)
         return -ENAMETOOLONG;
-    proper_open_name(channel, stem_name, &identity, open_name);
+    proper_open_name(channel, original, &identity, open_name);
     return folder_rename(folder, mending, open_name, AVRO_LOG_SUFFIX, ret_name);
 }
 
@@ -217,14 +221,8 @@ static int finish_file(int folder, const char *channel, const char *name,
 /* The first number of an open file by its header; UINT64_MAX if it can't be read. */
 static uint64_t header_first_seq(int folder, const char *name)
 {
-    char header[AVRO_LOG_HEADER_MAX];
     struct avro_log_identity identity;
-    const char *what;
-    long size = fd_read_small_file(folder, name, header, sizeof header);
-    if (size <= 0 ||
-        avro_log_read_header((const uint8_t *)header, (size_t)size, &identity, &what) < 0)
-        return UINT64_MAX;
-    return identity.first_seq;
+    return load_header(folder, name, &identity) < 0 ? UINT64_MAX : identity.first_seq;
 }
 
 int recovery_finish(int folder, const char *channel, const char *name, uint64_t size_end,
@@ -289,11 +287,10 @@ static int resume_mending(struct recovery *recovery)
     const char *channel = recovery->request->channel;
     for (size_t i = 0; i < recovery->list.count; i++) {
         const char *name = recovery->list.files[i].name;
-        char original[SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX], mended[SEGMENT_NAME_SIZE];
+        char original[ORIGINAL_NAME_SIZE], mended[SEGMENT_NAME_SIZE];
         if (!avro_log_name_ends_in(name, AVRO_LOG_MENDING_SUFFIX))
             continue;
-        snprintf(original, sizeof original, "%.*s" AVRO_LOG_OPEN_SUFFIX,
-                 (int)(strlen(name) - strlen(AVRO_LOG_MENDING_SUFFIX)), name);
+        original_name(name, original);
         int result = is_listed(recovery, original)
                          ? discard(recovery->folder, channel, name,
                                    "an unfinished copy; the original is still there")

@@ -36,14 +36,12 @@ static int preallocate(int fd, uint64_t size)
     while (result == -EINTR);
     if (result != -EOPNOTSUPP)
         return result;
-    for (uint64_t at = 0; at < size;) {
+    result = 0;
+    for (uint64_t at = 0; at < size && result == 0; at += sizeof zeros) {
         size_t piece = size - at < sizeof zeros ? (size_t)(size - at) : sizeof zeros;
-        ssize_t n = pwrite(fd, zeros, piece, (off_t)at);
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        at += n > 0 ? (uint64_t)n : 0;
+        result = fd_write_all(fd, zeros, piece, at);
     }
-    return 0;
+    return result;
 }
 
 static int create_prepared(int folder, const char *channel, char ret_name[SEGMENT_NAME_SIZE])
@@ -187,11 +185,10 @@ int segments_begin(const char *log_dir, const struct message_begin_segment *requ
  * has left. */
 static bool ends_soundly(int fd, uint64_t length)
 {
-    uint8_t header[AVRO_LOG_HEADER_MAX], end[AVRO_LOG_SYNC_SIZE];
+    uint8_t end[AVRO_LOG_SYNC_SIZE];
     struct avro_log_identity identity;
     const char *what;
-    ssize_t n = pread(fd, header, sizeof header, 0);
-    long header_size = n > 0 ? avro_log_read_header(header, (size_t)n, &identity, &what) : -1;
+    long header_size = avro_log_load_header(fd, &identity, &what);
     return header_size > 0 && length >= (uint64_t)header_size &&
            pread(fd, end, sizeof end, (off_t)(length - sizeof end)) == (ssize_t)sizeof end &&
            memcmp(end, identity.sync, sizeof end) == 0;

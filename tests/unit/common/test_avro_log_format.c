@@ -286,6 +286,24 @@ START_TEST(test_header_round_trip_and_every_truncation)
 }
 END_TEST
 
+START_TEST(test_header_from_a_file)
+{
+    uint8_t header[AVRO_LOG_HEADER_MAX];
+    struct avro_log_identity identity = {.channel = "engine", .first_seq = 7}, got;
+    const char *what;
+    size_t size = avro_log_write_header(header, &identity);
+    int fd = log_maker_memfd(header, size);
+    ck_assert_int_eq(lseek(fd, 0, SEEK_END), (off_t)size); /* read from the start all the same */
+    ck_assert_int_eq(avro_log_load_header(fd, &got, &what), (long)size);
+    ck_assert_uint_eq(got.first_seq, 7);
+    ck_assert_int_eq(ftruncate(fd, (off_t)size - 1), 0);
+    ck_assert_int_eq(avro_log_load_header(fd, &got, &what), -EBADMSG);
+    close(fd);
+    ck_assert_int_eq(avro_log_load_header(-1, &got, &what), -EBADF);
+    ck_assert_str_ne(what, "");
+}
+END_TEST
+
 START_TEST(test_every_truncation_of_a_record_is_refused)
 {
     static uint8_t bytes[AVRO_LOG_RECORD_MAX], payload[CHANNEL_DATAGRAM_MAX];
@@ -338,6 +356,7 @@ int main(void)
     tcase_add_test(encoder, test_a_whole_file_reads_the_same_in_avro_c);
     tcase_add_test(encoder, test_varints_have_both_forms);
     tcase_add_test(decoder, test_header_round_trip_and_every_truncation);
+    tcase_add_test(decoder, test_header_from_a_file);
     tcase_add_test(decoder, test_every_truncation_of_a_record_is_refused);
     tcase_add_test(decoder, test_every_wrong_bit_of_a_record_is_refused);
     suite_add_tcase(suite, encoder);
