@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Layout, validation and the slot flips of the memory that a channel's generations share. */
+/* Layout, validation and the slot flips of the memory that a channel's generations share. Called by
+ * workers, by the supervisor and by tests. Whoever wrote the memory may have been killed or gone
+ * wild: no value in it may lead outside the geometry, and no slot that is mixed may be taken for
+ * sound. */
 #include "common/channel_page.h"
 
 #include <assert.h>
@@ -7,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/inflight.h"
+#include "common/inflight_batch.h"
 
 _Static_assert(sizeof(struct ring_descriptor) == CACHE_LINE, "one descriptor, one cache line");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "shared words must not need a process-local lock");
@@ -93,8 +96,8 @@ static bool slot_load(const _Atomic uint64_t *slot, uint64_t *ret_values, size_t
 
 #define SLOT_READ_TRIES 16
 
-/* Read the current slot of a pair while its writer may flip. The pair lies at base, stride words
- * apart. */
+/* Read the current slot of a pair while its writer may flip: the version's lowest bit says which.
+ */
 static bool pair_read(const _Atomic uint64_t *version_word, const _Atomic uint64_t *pair,
                       size_t count, uint64_t *ret_values)
 {

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: MIT */
+/* clang-format off */
 /* What a channel's generations and the supervisor share: the ring memfd.
  *
- *   0                 channel page: identity, positions, progress slots, beats, last words
- *   batch_offset      in-flight batch (inflight.h): what recvmmsg is working on
- *   descriptor_offset one 64-byte descriptor per datagram, at seq % descriptor_count
- *   data_offset       data_capacity bytes of payload, then tail bytes used by the mirror mapping
- * only (ring_map.h)
+ *   0                  channel page: identity, positions, progress slots, beats, last words
+ *   batch_offset       in-flight batch (inflight_batch.h): what recvmmsg is working on
+ *   descriptor_offset  one 64-byte descriptor per datagram, at seq % descriptor_count
+ *   data_offset        data_capacity bytes of payload, then tail bytes used by the mirror mapping only (ring_map.h)
  *
  * Write order of one datagram's way, and what a worker that dies between two steps leaves
- * (holdfast-internals.7): receiver  reserve -> arm batch -> recvmmsg -> fill descriptors ->
- * published -> send -> relay slot flip recorder  encode into the segment -> commit slot flip
- * (published .. commit.next_seq = pending) decimator decide and send -> decimate slot flip A flip
- * is one atomic word: slots come in pairs, the writer fills the idle one and then stores version
- * + 1. `published` counts datagrams; it is the only word by which a datagram comes to exist.
+ * (holdfast-internals.7):
+ *   receiver   reserve -> arm batch -> recvmmsg -> fill descriptors -> published -> send -> relay slot flip
+ *   recorder   encode into the segment -> commit slot flip  (published .. commit.next_seq = pending)
+ *   decimator  decide and send -> decimate slot flip
+ * A flip is one atomic word: slots come in pairs, the writer fills the idle one and then stores
+ * version + 1. `published` counts datagrams; it is the only word by which a datagram comes to exist.
  *
  * The supervisor reads this page while the worker writes it and believes nothing: every reader here
  * checks what it returns. All fields that change are atomics, so that no two processes race in the
  * sense of the language. */
+/* clang-format on */
 #ifndef HOLDFAST_COMMON_CHANNEL_PAGE_H
 #define HOLDFAST_COMMON_CHANNEL_PAGE_H
 
@@ -27,14 +29,10 @@
 
 #include "common/channel_spec.h"
 #include "common/counters.h"
+#include "common/inflight_batch.h"
 
 #define CHANNEL_PAGE_MAGIC   0x686f6c6466617374ull /* "holdfast" */
 #define CHANNEL_PAGE_VERSION 1u
-#define CACHE_LINE           64
-#define BATCH_SLOTS_MAX      64 /* datagrams (or, with receive_offload, coalesced runs) per recvmmsg */
-/* Datagrams in one coalesced run: UDP_MAX_SEGMENTS, 64 in kernels before 6.9. GRO itself joins at
- * most 64, but what a local sender sends with UDP_SEGMENT arrives uncut. */
-#define BATCH_SEGMENTS_MAX 128
 
 /* Where everything is: a pure function of the channel's settings, so that a worker, its successor
  * and a supervisor that was restarted come to the same answer without asking the memory itself. */
@@ -90,8 +88,7 @@ enum consumer { CONSUMER_RELAY, CONSUMER_RECORD, CONSUMER_DECIMATE, CONSUMER_COU
 struct consumer_trouble {
     _Atomic uint64_t seq;
     _Atomic uint32_t deaths;
-    _Atomic uint32_t
-        cautious; /* go one datagram at a time until the datagram at seq_end - 1 is done */
+    _Atomic uint32_t cautious; /* one datagram at a time, until the one at seq_end - 1 is done */
     _Atomic uint64_t seq_end;
 };
 
@@ -155,8 +152,7 @@ struct last_words {
     uint64_t time_ns; /* wall clock */
     uint64_t generation;
     uint32_t frame_count;
-    uint32_t sender; /* code <= 0: the process that sent the signal, as the dying one's namespace
-                        knows it */
+    uint32_t sender; /* code <= 0: who sent the signal, by the dying one's pid namespace */
     uint64_t frames[LAST_WORDS_FRAMES]; /* addresses relative to the binary */
     char frame_names[LAST_WORDS_FRAMES][LAST_WORDS_NAME];
     char text[LAST_WORDS_TEXT]; /* an assertion's text */
@@ -178,8 +174,8 @@ struct channel_page {
      * reserved_seq. */
     _Alignas(CACHE_LINE) _Atomic uint64_t reserved_position;
     _Atomic uint64_t reserved_seq;
-    _Atomic uint32_t
-        mapping; /* 0 = never mapped, 1 = double, 2 = mirror: how the last worker mapped the data */
+    /* How the last worker mapped the data: 0 = none has, 1 = double, 2 = mirror. */
+    _Atomic uint32_t mapping;
     /* The socket's drop counter just before datagram drops_from_seq: when the ring was made, or
      * when a new socket came to an old ring. */
     _Atomic uint32_t drops_base;
@@ -187,8 +183,8 @@ struct channel_page {
 
     _Alignas(CACHE_LINE) _Atomic uint64_t relay_version;
     struct relay_slot relay[2];
-    _Atomic uint64_t relay_attempted; /* datagrams before it may have been sent although
-                                         relay.next_seq is lower */
+    /* Datagrams before it may have been sent although relay.next_seq is lower. */
+    _Atomic uint64_t relay_attempted;
     _Alignas(CACHE_LINE) _Atomic uint64_t commit_version;
     struct commit_slot commit[2];
     _Alignas(CACHE_LINE) _Atomic uint64_t decimate_version;
@@ -199,14 +195,14 @@ struct channel_page {
     _Alignas(CACHE_LINE) _Atomic uint64_t durable_segment_id;
     _Atomic uint64_t durable_offset;
     _Atomic uint64_t quarantined;
-    /* Per relay: enum segmentation << 16 | errno that made it PLAIN. For status only. */
+    /* Per relay: enum segmentation << 16 | errno of what was refused. For status only. */
     _Alignas(CACHE_LINE) _Atomic uint32_t segmentation[CHANNEL_DESTINATIONS_MAX];
 
     struct thread_beat beats[CHANNEL_THREAD_COUNT];
     _Alignas(CACHE_LINE) struct consumer_trouble trouble[CONSUMER_COUNT];
     _Atomic uint64_t generation; /* of the worker that last attached */
-    _Atomic uint32_t
-        test_step; /* builds with test hooks only: the step at which to stop (steps.def) */
+    /* Builds with test hooks only: the step at which to stop (steps.def). */
+    _Atomic uint32_t test_step;
     _Atomic uint32_t test_stopped;
     struct last_words last_words;
     /* Two slots per destination; relays follow relay_version, decimates decimate_version. */
@@ -222,8 +218,8 @@ struct ring_descriptor {
     _Atomic uint64_t length_cut;  /* length << 32 | bytes cut off */
     _Atomic uint64_t drops;       /* kernel's drop counter << 32 | lost_before */
     _Atomic uint64_t address[2];  /* IPv6, or IPv4 in the first four bytes */
-    _Atomic uint64_t
-        origin; /* scope id << 32 | port (host order) << 16 | flags << 8 | family (4 or 6) */
+    /* scope id << 32 | port (host order) << 16 | flags << 8 | family (4 or 6) */
+    _Atomic uint64_t origin;
 };
 
 #define DATAGRAM_QUARANTINED 1u

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* clang-format off */
 /* The batch that recvmmsg(2) is working on, in memory that outlives the worker.
  *
  * recvmmsg takes datagrams out of the kernel before the worker has published them. So its result
@@ -7,38 +8,23 @@
  * equals `published`; a successor publishes the entries whose sentinel is gone.
  *
  *   crash before armed = 1          nothing was asked of the kernel
- *   crash in recvmmsg, or after it  armed_seq == published: the successor harvests the delivered
- * entries crash after published           armed_seq < published: the batch is history
+ *   crash in recvmmsg, or after it  armed_seq == published: the successor harvests the delivered entries
+ *   crash after published           armed_seq < published: the batch is history
  *
  * The kernel loses a datagram if it can't write to the buffer of a process that is being killed (a
- * page fault is refused then); ring_reserve therefore populates the pages of the whole batch in
- * this process first.
+ * page fault is refused then); ring_reserve therefore populates the pages of the whole batch in this
+ * process first.
  *
- * The pointers in `messages` are for the kernel only, valid in the process that armed the batch.
  * Harvesting computes every address anew and checks every length. */
+/* clang-format on */
 #ifndef HOLDFAST_COMMON_INFLIGHT_H
 #define HOLDFAST_COMMON_INFLIGHT_H
 
-#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "common/inflight_batch.h"
 #include "common/ring.h"
-
-#define INFLIGHT_SENTINEL     0xffffffffu /* 0 is a valid length, this is not */
-#define INFLIGHT_NAME_SIZE    32
-#define INFLIGHT_CONTROL_SIZE 128 /* SCM_TIMESTAMPNS, SO_RXQ_OVFL and UDP_GRO, with room */
-
-struct inflight_batch {
-    _Alignas(CACHE_LINE) _Atomic uint64_t armed_seq;
-    _Atomic uint64_t armed_position;
-    _Atomic uint32_t count;
-    _Atomic uint32_t armed;
-    _Alignas(CACHE_LINE) struct mmsghdr messages[BATCH_SLOTS_MAX];
-    struct iovec vectors[BATCH_SLOTS_MAX];
-    uint8_t names[BATCH_SLOTS_MAX][INFLIGHT_NAME_SIZE];
-    _Alignas(CACHE_LINE) uint8_t control[BATCH_SLOTS_MAX][INFLIGHT_CONTROL_SIZE];
-};
 
 /* Prepare `count` messages at the writer's position, which must be reserved. The result goes to
  * recvmmsg with MSG_TRUNC in its flags, so that msg_len is a datagram's full length. */

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "common/inflight.h"
+#include "common/inflight_batch.h"
 #include "common/memory_page.h"
 
 #define load_relaxed(word)         atomic_load_explicit(&(word), memory_order_relaxed)

@@ -7,9 +7,8 @@
 #define HOLDFAST_COMMON_RING_H
 
 #include "common/channel_page.h"
+#include "common/inflight_batch.h"
 #include "common/ring_map.h"
-
-struct inflight_batch;
 
 struct ring {
     struct channel_page *page; /* the memfd up to data_offset */
@@ -32,8 +31,8 @@ struct ring_datagram {
     uint64_t seq;
     uint64_t position;
     uint64_t time_ns;
-    const uint8_t
-        *data; /* contiguous, in the ring: may be overwritten at any time by a writer that laps */
+    /* Contiguous, in the ring: may be overwritten at any time by a writer that laps. */
+    const uint8_t *data;
     uint32_t length; /* never more than the slot size */
     uint32_t cut;
     uint32_t lost_before;
