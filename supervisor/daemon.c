@@ -10,12 +10,20 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_restore.h"
+#include "supervisor/channel/channels.h"
+#include "supervisor/child/spares.h"
 #include "supervisor/control/control.h"
 #include "supervisor/control/control_verbs.h"
+#include "supervisor/hold/store.h"
+#include "supervisor/status_line.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/system/manager.h"
+#include "supervisor/system/timer.h"
+#include "supervisor/tick.h"
+#include "supervisor/upgrade.h"
 
 struct daemon {
     struct supervisor supervisor;

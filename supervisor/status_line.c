@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "supervisor/system/manager.h"
+#include "supervisor/system/timer.h"
 
 #define STATUS_DELAY_NS (100 * NS_PER_MS)
 

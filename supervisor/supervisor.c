@@ -5,7 +5,11 @@
 #include "supervisor/supervisor.h"
 
 #include "common/log.h"
+#include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/child/spares.h"
+#include "supervisor/hold/store.h"
+#include "supervisor/system/timer.h"
 
 /* More than a channel gives its worker. */
 #define STOP_DEADLINE_NS (10 * NS_PER_S)

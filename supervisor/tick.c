@@ -4,9 +4,12 @@
  * hung because this process itself stood still. */
 #include "supervisor/tick.h"
 
+#include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_deaths.h"
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
+#include "supervisor/policy/receive_rate.h"
+#include "supervisor/system/timer.h"
 
 #define TICK_NS   CHANNEL_HANG_LOOK_NS
 #define SETTLE_NS (100 * NS_PER_MS) /* a successor has by then taken what waited for it */

@@ -14,8 +14,13 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_restore.h"
+#include "supervisor/child/child.h"
+#include "supervisor/child/spares.h"
+#include "supervisor/hold/hold.h"
+#include "supervisor/system/timer.h"
 
 #define UPGRADE_DEADLINE_NS (5 * NS_PER_S)
 

@@ -9,7 +9,10 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "supervisor/child/child.h"
+#include "supervisor/child/restart.h"
 #include "supervisor/system/process.h"
+#include "supervisor/system/timer.h"
 
 struct seal_request {
     struct seal_request *next;

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "supervisor/channel/channel_ledger.h"
+#include "supervisor/channel/obituary.h"
 
 /* Received since the death, and by the kernel before its successor was ready. Receive times only
  * grow, but for a step of the clock; whatever a damaged ring says, the result is no more than what

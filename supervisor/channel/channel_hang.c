@@ -12,8 +12,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/channel_page.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "supervisor/child/child.h"
 
 #define ABORT_GRACE_NS  (500 * NS_PER_MS)
 #define SILENT_GRACE_NS NS_PER_S /* between closing fd 3 and the exit */

@@ -4,8 +4,10 @@
  * ring without a check: it may have died in the middle of writing it. */
 #include "supervisor/channel/channel_ledger.h"
 
+#include "common/channel_page.h"
 #include "common/inflight.h"
 #include "common/log.h"
+#include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_ring.h"
 
 static void counters_add(struct counters *to, const struct counters *what)

@@ -11,6 +11,8 @@
 
 #include "common/claim.h"
 #include "common/log.h"
+#include "supervisor/child/child.h"
+#include "supervisor/child/spares.h"
 
 /* In the order that message.def states. */
 static uint32_t collect_fds(const struct hold *hold, int fds[MESSAGE_FDS_MAX])

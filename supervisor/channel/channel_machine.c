@@ -16,8 +16,14 @@
 #include "supervisor/channel/channel_lend.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_ring.h"
+#include "supervisor/channel/obituary.h"
+#include "supervisor/child/child.h"
+#include "supervisor/child/restart.h"
+#include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_sockets.h"
+#include "supervisor/hold/store.h"
 #include "supervisor/system/process.h"
+#include "supervisor/system/timer.h"
 
 #define RECORDING_DEADLINE_NS (5 * NS_PER_S) /* then the relay starts without its log */
 #define READY_DEADLINE_NS     (5 * NS_PER_S)

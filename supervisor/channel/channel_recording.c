@@ -25,8 +25,13 @@
 #include <string.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "supervisor/archive/archive_client.h"
+#include "supervisor/child/child.h"
+#include "supervisor/hold/store.h"
+#include "supervisor/system/timer.h"
 
 #define RETRY_FIRST_NS (100 * NS_PER_MS)
 #define RETRY_MAX_NS   (5 * NS_PER_S)

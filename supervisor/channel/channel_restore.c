@@ -16,10 +16,13 @@
 #include <unistd.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_name.h"
+#include "common/channel_page.h"
 #include "common/claim.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/hold/hold_adopt.h"
+#include "supervisor/hold/store.h"
 
 /* The name under which the archive knows the file; the kernel tells it without asking a disk. */
 static bool read_segment_name(int fd, const char *channel, char ret_name[SEGMENT_NAME_SIZE])

@@ -8,8 +8,10 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_recording.h"
+#include "supervisor/child/child.h"
 
 static int compare_names(const void *a, const void *b)
 {

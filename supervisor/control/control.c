@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "common/control_protocol.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/control/control_socket.h"

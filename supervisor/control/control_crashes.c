@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/channel_page.h"
 #include "common/control_protocol.h"
 #include "supervisor/control/control_json.h"
 

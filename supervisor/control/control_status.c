@@ -9,10 +9,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/channel_page.h"
+#include "common/channel_spec.h"
 #include "common/control_protocol.h"
+#include "common/counters.h"
+#include "supervisor/channel/channel.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_json.h"
+#include "supervisor/policy/receive_rate.h"
 
 static json_t *counters_json(const struct counters *counters, uint32_t restarts)
 {

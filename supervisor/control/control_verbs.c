@@ -10,10 +10,13 @@
 
 #include "common/control_protocol.h"
 #include "common/log.h"
+#include "supervisor/channel/channel.h"
 #include "supervisor/channel/channel_verbs.h"
+#include "supervisor/channel/channels.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_status.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/upgrade.h"
 
 #define NAMES_LISTED_MAX 20
 

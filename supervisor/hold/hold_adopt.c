@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "common/channel_spec.h"
 #include "common/fd.h"
 #include "supervisor/hold/hold_ring.h"
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/hold/hold_ring.h"
