@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Log lines on stderr: one line, one write, never blocking. */
+/* Log lines on stderr: one line, one write. Called by the supervisor, the archive and channel
+ * workers. A slow reader must not hold them up, so poll(2) is asked first, and where there is no
+ * room the line is dropped. That is no promise: stderr is shared with others, so it can't be made
+ * non-blocking, and the write waits when somebody else fills the pipe just in between, when a
+ * terminal is stopped, and for the disk when stderr is a file. A reader that is gone is an error of
+ * the write where SIGPIPE is ignored, as in the supervisor; elsewhere it ends the process. */
 #include "common/log.h"
 
 #include <poll.h>
@@ -53,8 +58,8 @@ void log_line(enum log_level level, const char *format, ...)
     size_t length = (size_t)(prefix + (body > 0 ? body : 0));
     if (length > sizeof line - 2)
         length = sizeof line - 2;
-    for (size_t i = 0; i < length;
-         i++) /* one event, one line: also when a peer's text is quoted in it */
+    /* One event, one line: also when a peer's text is quoted in it. */
+    for (size_t i = 0; i < length; i++)
         if (line[i] == '\n' || line[i] == '\r')
             line[i] = ' ';
     line[length++] = '\n';

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* One line per event on stderr. Under systemd each line carries its priority as "<N>"
- * (sd-daemon(3)), elsewhere a time and a word. Only those who decide call this: supervisor/ and
- * worker/, never common/. */
+/* Messages to people: one line per event on stderr. (What a channel records is not this log.) Under
+ * systemd each line carries its priority as "<N>" (sd-daemon(3)), elsewhere a time and a word. Only
+ * those who decide call this: supervisor/ and worker/, never common/. */
 #ifndef HOLDFAST_COMMON_LOG_H
 #define HOLDFAST_COMMON_LOG_H
 
-enum log_level { /* the syslog(3) priorities */
-                 LOG_LEVEL_ERROR = 3,
-                 LOG_LEVEL_WARNING = 4,
-                 LOG_LEVEL_NOTICE = 5,
-                 LOG_LEVEL_INFO = 6,
-                 LOG_LEVEL_DEBUG = 7,
+/* The priorities of syslog(3). */
+enum log_level {
+    LOG_LEVEL_ERROR = 3,
+    LOG_LEVEL_WARNING = 4,
+    LOG_LEVEL_NOTICE = 5,
+    LOG_LEVEL_INFO = 6,
+    LOG_LEVEL_DEBUG = 7,
 };
 
 /* who: "holdfastd", "archive" or "channel engine"; kept as a copy. Reads $JOURNAL_STREAM and
  * $HOLDFAST_DEBUG. */
 void log_open(const char *who);
 
-/* One write(2) per line, cut at 1 KiB. Safe from several threads. A reader that is gone or full
- * never blocks or kills the process: the line is dropped. */
+/* One write(2) per line, cut at 1 KiB. Safe from several threads. A line is dropped when poll(2)
+ * says that there is no room for it; log.c says when the write waits all the same. */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...)   log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
