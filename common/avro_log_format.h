@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
+/* clang-format off */
 /* The log's container layout: Avro 1.11 Object Container File, codec null; holdfast-log.5 is its
  * specification.
  *
- *   file    header, then blocks:  [count: 5 bytes][size: 5 bytes][records: size bytes][sync: 16
- * bytes] header  "Obj" 0x01, metadata map, sync marker (16 random bytes, of this file only)
+ *   file    header, then blocks:  [count: 5 bytes][size: 5 bytes][records: size bytes][sync: 16 bytes]
+ *   header  "Obj" 0x01, metadata map, sync marker (16 random bytes, of this file only)
  *
- * Counts and sizes are padded varints of fixed width, so that sealing a block writes 10 + 16 bytes
- * in place and moves nothing. Write order of a block:
- *   1. open: count = size = 0   2. records, one after the other   3. sync after the last   4. count
- * and size A file being written therefore ends in an open block and preallocated zeros; it is
- * called .avro.open, and only sealing (truncate to the exact length, fsync, rename) makes it .avro.
- */
+ * Counts and sizes are padded varints of fixed width, so that sealing a block writes 10 + 16 bytes in
+ * place and moves nothing. Write order of a block:
+ *   1. open: count = size = 0   2. records, one after the other   3. sync after the last   4. count and size
+ * A file being written therefore ends in an open block and preallocated zeros; it is called
+ * .avro.open, and only sealing (truncate to the exact length, fsync, rename) makes it .avro. */
+/* clang-format on */
 #ifndef HOLDFAST_COMMON_AVRO_LOG_FORMAT_H
 #define HOLDFAST_COMMON_AVRO_LOG_FORMAT_H
 
@@ -27,8 +28,7 @@
 #define AVRO_LOG_BLOCK_SIZE        65536 /* a block is sealed when its records reach this many bytes */
 #define AVRO_LOG_CRC_SIZE          4
 #define AVRO_LOG_HEADER_MAX        4096
-/* Everything of a record but source and payload: seq and time 10 each, six ints of at most 5, crc.
- */
+/* Everything of a record but source and payload: seq, time, six ints of at most 5, crc. */
 #define AVRO_LOG_RECORD_OVERHEAD 54
 
 extern const char avro_log_schema[]; /* JSON, the same as conf/datagram.avsc */
@@ -74,10 +74,10 @@ void avro_log_write_block_header(uint8_t to[AVRO_LOG_BLOCK_HEADER_SIZE], uint64_
 size_t avro_log_record_size(const struct avro_log_record *record);
 
 /* A record is written in two steps, so that the caller can copy the payload out of a ring that may
- * lap it and discard the attempt: everything before the payload's bytes (returns where these go)
- * ... */
+ * lap it and discard the attempt. First everything before the payload's bytes; returns where these
+ * go. */
 uint8_t *avro_log_write_record_head(uint8_t *to, const struct avro_log_record *record);
-/* ... and the CRC behind them, over [start, end). Returns the end of the record. */
+/* Then the CRC behind them, over [start, end). Returns the end of the record. */
 uint8_t *avro_log_write_record_crc(uint8_t *start, uint8_t *end);
 
 /* Read one record; nothing outside [from, from + size) is touched. Returns its encoded length, or
@@ -85,7 +85,7 @@ uint8_t *avro_log_write_record_crc(uint8_t *start, uint8_t *end);
 long avro_log_read_record(const uint8_t *from, size_t size, struct avro_log_record *ret,
                           const char **ret_what);
 
-/* Varints (zigzag, little-endian base 128) as Avro has them; read returns the length or -EBADMSG.
+/* Varints (zigzag, base 128, lowest first) as Avro has them. read returns the length or -EBADMSG.
  */
 size_t avro_log_write_long(uint8_t *to, int64_t value);
 long avro_log_read_long(const uint8_t *from, size_t size, int64_t *ret);

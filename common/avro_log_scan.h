@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
+/* clang-format off */
 /* Walks a log file with pread(2) and believes nothing in it: the one reader behind verify, recover
  * and the archive.
  *
  * A record is sound when its lengths lie inside its block, its CRC is right and its sequence number
- * grows: by exactly one inside a block (the recorder seals a block at every gap), by one or more
- * from block to block.
+ * grows: by exactly one inside a block (the recorder seals a block at every gap), by one or more from
+ * block to block.
  *
- *   block             is walked
- *   sealed            sync marker at the place that its header promises: count and size are held
- * against the records; a damaged record whose length is still known costs that record only open
- * header all zero or damaged, or the promised place holds no sync marker (a killed recorder's
- * successor overwrites the marker of a block whose seal was not committed): record by record, up to
- * a sync marker or the first bytes that are no sound record anything else     the next sync marker
- * is searched; the scan goes on behind it
- */
+ *   block          is walked
+ *   sealed         sync marker at the place that its header promises: count and size are held against
+ *                  the records; a damaged record whose length is still known costs that record only
+ *   open           header all zero or damaged, or the promised place holds no sync marker (a killed
+ *                  recorder's successor overwrites the marker of a block whose seal was not committed):
+ *                  record by record, up to a sync marker or the first bytes that are no sound record
+ *   anything else  the next sync marker is searched; the scan goes on behind it */
+/* clang-format on */
 #ifndef HOLDFAST_COMMON_AVRO_LOG_SCAN_H
 #define HOLDFAST_COMMON_AVRO_LOG_SCAN_H
 
@@ -38,8 +39,8 @@ struct avro_log_found {
 struct avro_log_visitor {
     void *context;
     int (*record)(void *context, const struct avro_log_found *found);
-    int (*gap)(void *context, uint64_t first_seq,
-               uint64_t end_seq); /* [first, end) is not in the file */
+    /* [first_seq, end_seq) is not in the file */
+    int (*gap)(void *context, uint64_t first_seq, uint64_t end_seq);
     int (*fault)(void *context, uint64_t offset, const char *what);
 };
 
@@ -72,12 +73,12 @@ struct avro_log_summary {
 };
 
 struct avro_log_scan_options {
-    bool open; /* a file that was being written: an unsealed block and zeros at its end are no fault
-                */
-    uint64_t seq_end;  /* records from here on belong to a later file: the scan ends there.
-                          UINT64_MAX = no end */
-    uint64_t size_end; /* bytes from here on were never committed: as if the file ended there. 0 =
-                          no end */
+    /* A file that was being written: an unsealed block and zeros at its end are no fault. */
+    bool open;
+    /* Records from here on belong to a later file: the scan ends there. UINT64_MAX = no end. */
+    uint64_t seq_end;
+    /* Bytes from here on were never committed: as if the file ended there. 0 = no end. */
+    uint64_t size_end;
 };
 
 /* 0 also when there are faults: they are in *ret. Else -errno of a read, -ENOMEM, or what a visitor

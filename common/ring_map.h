@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
+/* clang-format off */
 /* The ring's bytes in this process's address space, so that any span of up to `tail` bytes is
  * contiguous, also across the wrap.
  *
  *   double:  |<-- capacity -->|<-- capacity (the same pages again) -->|
- *   mirror:  |<-- capacity -->|<- tail ->|   ring_map_mirror() keeps tail equal to the first tail
- * bytes
+ *   mirror:  |<-- capacity -->|<- tail ->|   ring_map_mirror() keeps tail equal to the first tail bytes
  *
  * The memfd always has room for the tail, so one worker may map double and its successor mirror. */
+/* clang-format on */
 #ifndef HOLDFAST_COMMON_RING_MAP_H
 #define HOLDFAST_COMMON_RING_MAP_H
 
