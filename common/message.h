@@ -10,6 +10,7 @@
 
 #include "common/avro_log_name.h"
 #include "common/channel_spec.h"
+#include "common/death.h"
 
 #define MESSAGE_MAGIC   0x48464d31u /* "HFM1" */
 #define MESSAGE_VERSION 1u
@@ -53,14 +54,6 @@ struct segment_grant {
     char name[SEGMENT_NAME_SIZE];
 };
 
-enum death_cause {                   /* of the generation before */
-                   DEATH_NONE = 0,   /* there was none, or it ended as asked */
-                   DEATH_CRASH = 1,  /* by a fault of its own: a signal like SIGSEGV or SIGABRT */
-                   DEATH_HANG = 2,   /* the supervisor aborted it */
-                   DEATH_KILLED = 3, /* SIGKILL or SIGTERM from elsewhere */
-                   DEATH_EXIT = 4,   /* it exited without having been asked */
-};
-
 struct message_empty {
     uint64_t reserved;
 };
@@ -69,24 +62,22 @@ struct message_empty {
 
 struct message_assign {
     uint32_t role;       /* enum child_role */
-    uint32_t last_death; /* enum death_cause */
+    uint32_t last_death; /* enum death_cause, of the generation before */
     uint32_t fresh_ring; /* the ring was made for this generation: nothing to take over */
     uint32_t has_log;
     uint32_t has_next;
-    uint32_t
-        spec_size; /* 0 for the archive, else bytes of the channel_spec that follows this struct */
-    uint32_t
-        last_thread;  /* the one that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
-    uint32_t beat_ms; /* every thread of a channel gives a sign of life at least so often */
+    uint32_t spec_size;   /* bytes of the channel_spec behind this struct; 0 for the archive */
+    uint32_t last_thread; /* that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
+    uint32_t beat_ms;     /* every thread of a channel gives a sign of life at least so often */
     struct segment_grant log;
     struct segment_grant next;
     char log_dir[512]; /* archive only */
 };
 
 struct message_ready {
-    uint32_t recovered;    /* datagrams saved from the predecessor's in-flight batch */
-    uint32_t ring_refused; /* the ring can't be trusted: make a fresh one and assign again; reason
-                              says why */
+    uint32_t recovered; /* datagrams saved from the predecessor's in-flight batch */
+    /* The ring can't be trusted: make a fresh one and assign again; reason says why. */
+    uint32_t ring_refused;
     uint32_t mapping_double;
     uint32_t reserved;
     char reason[MESSAGE_REASON_SIZE];
@@ -121,8 +112,7 @@ struct message_log_failed {
 };
 
 struct message_stop {
-    uint32_t
-        seal; /* 1: the block is sealed, the segment ends here; 0: another worker goes on in it */
+    uint32_t seal; /* 1: the segment ends here, its block is sealed; 0: another worker goes on */
     uint32_t reserved;
 };
 
