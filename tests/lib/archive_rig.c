@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
 #include "worker/archive/archive.h"

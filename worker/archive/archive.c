@@ -6,11 +6,16 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "worker/archive/recovery.h"
+#include "worker/archive/retention.h"
+#include "worker/archive/segments.h"
 
 struct request {
     struct request *next;

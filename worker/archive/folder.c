@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Folders below log_dir and the files in them. Called by the rest of the archive. No name that came
  * in a message may ever lead outside the channel's own folder. */
-#include "worker/archive/archive.h"
+#include "worker/archive/folder.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/avro_log_name.h"
+#include "common/channel_spec.h"
 #include "common/fd.h"
 
 void folder_number_name(const char *open_name, const char *suffix, int n,

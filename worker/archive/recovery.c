@@ -3,7 +3,7 @@
  * for RECOVER, and for a SEAL whose length nobody knows. Every sound record is kept and no other; a
  * crash at any point of it leaves files that the next recovery finishes. Must never touch a file
  * that some process still has. */
-#include "worker/archive/archive.h"
+#include "worker/archive/recovery.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,10 +16,13 @@
 #include <unistd.h>
 
 #include "common/avro_log_copy.h"
+#include "common/avro_log_format.h"
 #include "common/avro_log_name.h"
+#include "common/avro_log_scan.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
+#include "worker/archive/folder.h"
 
 /* Workers of a daemon that was killed notice and leave within this */
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)

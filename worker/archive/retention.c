@@ -2,7 +2,7 @@
 /* Removes the oldest sealed segments when a channel's limits say so. Called by archive.c for
  * EXPIRE. Must never remove an open segment, nor anything whose name it doesn't know; every removal
  * is told in the log. */
-#include "worker/archive/archive.h"
+#include "worker/archive/retention.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "common/units.h"
+#include "worker/archive/folder.h"
 
 /* The channels whose oldest segments may go when the file system is short of space: those that said
  * EXPIRE with keep_free. A cache only: a new archive learns it again from the next round of EXPIRE.

@@ -3,7 +3,7 @@
  * message each; may block on the disk. Must never truncate or rename a file that isn't the one
  * meant: everything is checked by inode and by content, and each step may be repeated after a crash
  * in the middle. */
-#include "worker/archive/archive.h"
+#include "worker/archive/segments.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +22,8 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/units.h"
+#include "worker/archive/folder.h"
+#include "worker/archive/recovery.h"
 
 /* ---- open ---- */
 

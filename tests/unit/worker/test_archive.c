@@ -3,8 +3,6 @@
  * to a successor of a killed archive. Then what it must refuse, what it says when it can't, in
  * which order it works, what it removes when limits say so, and how it ends. Recovery has a test of
  * its own. */
-#include "worker/archive/archive.h"
-
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
@@ -17,9 +15,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
 #include "tests/lib/archive_rig.h"
+#include "worker/archive/folder.h"
 
 #define SEGMENT (256 * 1024)
 #define SEED    99

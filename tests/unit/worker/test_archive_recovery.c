@@ -4,7 +4,7 @@
  * damaged disk leaves: faults in the middle, lost headers. Then recoveries that were interrupted
  * themselves. Always: every sound record is in a sealed file, none twice, and the next number is
  * higher than all of them. */
-#include "worker/archive/archive.h"
+#include "worker/archive/recovery.h"
 
 #include <check.h>
 #include <errno.h>
@@ -16,8 +16,10 @@
 #include <unistd.h>
 
 #include "common/avro_log_copy.h"
+#include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "tests/lib/archive_rig.h"
+#include "worker/archive/folder.h"
 
 #define SEGMENT (256 * 1024)
 #define SEED    1234

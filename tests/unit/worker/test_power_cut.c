@@ -14,8 +14,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/avro_log_name.h"
 #include "tests/lib/log_maker.h"
-#include "worker/archive/archive.h"
+#include "worker/archive/folder.h"
+#include "worker/archive/recovery.h"
 
 #define IMAGES       10000
 #define IMAGES_PER   25 /* from one run of the recorder */

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* Folders of channels below log_dir, and what lies in them (avro_log_name.h lists the names). */
+#ifndef HOLDFAST_WORKER_ARCHIVE_FOLDER_H
+#define HOLDFAST_WORKER_ARCHIVE_FOLDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/avro_log_name.h"
+#include "common/message.h"
+
+#define FOLDER_NUMBERS 9 /* files of one name */
+
+struct folder_file {
+    char name[SEGMENT_NAME_SIZE];
+    uint64_t size;
+    uint64_t disk_size;
+    int64_t modified_s; /* wall clock */
+};
+
+struct folder_list {
+    struct folder_file *files; /* by name: oldest first, prepared ones last */
+    size_t count;
+};
+
+/* "<stem><suffix>" for n = 1, "<stem>-<n><suffix>" above, where open_name is "<stem>.avro.open". */
+void folder_number_name(const char *open_name, const char *suffix, int n,
+                        char ret_name[SEGMENT_NAME_SIZE]);
+/* Rename a file to open_name's stem and that suffix, numbered where such a file exists already (a
+ * clock that was set back); *ret_name is what it became. The folder is synced. 0 or -errno. */
+int folder_rename(int folder, const char *from, const char *open_name, const char *suffix,
+                  char ret_name[SEGMENT_NAME_SIZE]);
+
+/* The channel's folder as a descriptor, made first if `create` is set. Or -errno. */
+int folder_open(const char *log_dir, const char *channel, bool create);
+/* The channel's files in it. 0 or -errno; to be freed with folder_list_free() in both cases. */
+int folder_list(int folder, const char *channel, struct folder_list *ret);
+void folder_list_free(struct folder_list *list);
+
+/* What an error on this path means to the one who has to mend it: "no space left ...: free some
+ * ...". */
+void folder_explain(const char *log_dir, const char *channel, int error,
+                    char reason[MESSAGE_REASON_SIZE]);
+
+#endif
