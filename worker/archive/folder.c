@@ -40,13 +40,14 @@ int folder_rename(int folder, const char *from, const char *open_name, const cha
     return result;
 }
 
-/* mkdir(2) that survives a power cut: the parent is synced too. */
+/* mkdir(2). A channel's folder survives a power cut: its parent is synced, unless that fails or the
+ * archive is killed between the two. log_dir itself, where it has to be made, is not synced. */
 static int make_folder(int parent, const char *path)
 {
     if (mkdirat(parent, path, 0750) < 0)
         return errno == EEXIST ? 0 : -errno;
     if (parent != AT_FDCWD)
-        fsync(parent); /* a failure shows again, and is told, when the first file is made */
+        fsync(parent); /* a failure of it is no reason not to record */
     return 0;
 }
 

@@ -10,7 +10,7 @@
 #include "common/avro_log_name.h"
 #include "common/message.h"
 
-#define FOLDER_NUMBERS 9 /* files of one name */
+#define FOLDER_NUMBERS 9 /* so many files of one stem and suffix, apart by number */
 
 struct folder_file {
     char name[SEGMENT_NAME_SIZE];
@@ -27,8 +27,9 @@ struct folder_list {
 /* "<stem><suffix>" for n = 1, "<stem>-<n><suffix>" above, where open_name is "<stem>.avro.open". */
 void folder_number_name(const char *open_name, const char *suffix, int n,
                         char ret_name[SEGMENT_NAME_SIZE]);
-/* Rename a file to open_name's stem and that suffix, numbered where such a file exists already (a
- * clock that was set back); *ret_name is what it became. The folder is synced. 0 or -errno. */
+/* Rename a file to open_name's stem and that suffix, numbered where such a file exists already
+ * (begun at the same number in the same second); *ret_name is what it became. The folder is synced.
+ * 0 or -errno. */
 int folder_rename(int folder, const char *from, const char *open_name, const char *suffix,
                   char ret_name[SEGMENT_NAME_SIZE]);
 
@@ -38,8 +39,8 @@ int folder_open(const char *log_dir, const char *channel, bool create);
 int folder_list(int folder, const char *channel, struct folder_list *ret);
 void folder_list_free(struct folder_list *list);
 
-/* What an error on this path means to the one who has to mend it: "no space left ...: free some
- * ...". */
+/* What an error on this path means to the one who has to mend it: "<log_dir>/<channel>: No space
+ * left on device; free some space, ...". */
 void folder_explain(const char *log_dir, const char *channel, int error,
                     char reason[MESSAGE_REASON_SIZE]);
 

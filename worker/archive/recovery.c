@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Finishes what a crash or a power cut left unfinished in a channel's folder. Called by archive.c
- * for RECOVER, and for a SEAL whose length nobody knows. Every sound record is kept and no other; a
- * crash at any point of it leaves files that the next recovery finishes. Must never touch a file
- * that some process still has. */
+ * for RECOVER, by segments.c for a SEAL whose length nobody knows or the file doesn't confirm.
+ * Every sound record is kept and no other; a crash at any point of it leaves files that the next
+ * recovery finishes. Must never change a file that somebody may write to: RECOVER waits until no
+ * process has it (as far as the file system knows locks) and only reads what it was told to keep;
+ * SEAL takes the supervisor's word that its worker has given the file up, though it may still have
+ * it open. */
 #include "worker/archive/recovery.h"
 
 #include <errno.h>
@@ -24,7 +27,7 @@
 #include "common/monotonic.h"
 #include "worker/archive/folder.h"
 
-/* Workers of a daemon that was killed notice and leave within this */
+/* Workers of a daemon that was killed notice and leave within this time. */
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)
 #define HOLDER_POLL_NS     (20 * NS_PER_MS)
 
@@ -169,8 +172,7 @@ static int mend(int folder, int fd, const char *name, const struct avro_log_copy
         result = finish_mending(folder, channel, mending, ret->name);
     if (result == 0)
         log_warning("%s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound "
-                    "records are in %s, "
-                    "the original is kept as %s",
+                    "records are in %s, the original is kept as %s",
                     channel, name, (unsigned long long)summary.faults,
                     (unsigned long long)summary.fault_offset, summary.fault_what,
                     (unsigned long long)summary.records, ret->name, damaged);
@@ -199,8 +201,8 @@ static int finish_scanned(int folder, int fd, const char *name, const struct avr
     ret->last_seq = summary.last_seq;
     if (summary.records_after_fault > 0 || !summary.has_header)
         return mend(folder, fd, name, copy, ret);
-    snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s",
-             channel); /* its folder's, for its name */
+    /* Its folder's, for its name. */
+    snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", channel);
     result = finish_in_place(folder, fd, name, &summary, ret);
     if (result == 0)
         log_notice("%s: recovered %s: %llu records, up to number %llu", channel, ret->name,
@@ -329,7 +331,7 @@ static uint64_t later_file(const struct recovery *recovery, uint64_t first_seq,
     return end;
 }
 
-/* Wait until no process has the file any more. */
+/* Wait until no process has the file any more. Without locks in the file system, nobody is seen. */
 static int wait_for_holders(const struct recovery *recovery, const char *name)
 {
     const monotonic begun = monotonic_now();
@@ -413,9 +415,9 @@ static int last_seq_of(const struct recovery *recovery, const char *name, uint64
     return result;
 }
 
-/* The number after the last recorded one: from the newest file that has a record, and from those in
- * use. No number is ever given twice, so even a file that can't be read counts with the number in
- * its name. */
+/* The number after the last recorded one: from the newest sealed file that has a record, and from
+ * those in use. Any file counts at least with the number in its name. From one that was set aside
+ * unread no more than that is known: numbers that only it holds may be given again. */
 static int find_next_seq(struct recovery *recovery)
 {
     struct avro_log_name parts;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Removes the oldest sealed segments when a channel's limits say so. Called by archive.c for
  * EXPIRE. Must never remove an open segment, nor anything whose name it doesn't know; every removal
- * is told in the log. */
+ * is logged. */
 #include "worker/archive/retention.h"
 
 #include <errno.h>

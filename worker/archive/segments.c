@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A segment's life on disk: made and preallocated, begun, sealed. Called by archive.c for one
  * message each; may block on the disk. Must never truncate or rename a file that isn't the one
- * meant: everything is checked by inode and by content, and each step may be repeated after a crash
- * in the middle. */
+ * meant: what is sealed is checked by inode and by content, what is begun by its unique name; and
+ * each step may be repeated after a crash in the middle. */
 #include "worker/archive/segments.h"
 
 #include <errno.h>
@@ -27,8 +27,7 @@
 
 /* ---- open ---- */
 
-/* Space that can't be taken away later: a write into a sparse map on a full disk would be SIGBUS.
- */
+/* Space that can't be taken away later: a write to a sparse map on a full disk would be SIGBUS. */
 static int preallocate(int fd, uint64_t size)
 {
     static const uint8_t zeros[64 * 1024];
@@ -122,8 +121,8 @@ static int make_segment(int folder, const struct message_open_segment *request,
         fd_close(&fd);
         return result;
     }
-    flock(fd, LOCK_EX | LOCK_NB); /* held by whoever gets the descriptor; a file system without
-                                     locks does without */
+    /* Held by whoever gets the descriptor; a file system without locks does without. */
+    flock(fd, LOCK_EX | LOCK_NB);
     ret->id = status.st_ino;
     ret->size = request->size;
     return fd;
@@ -200,9 +199,8 @@ static int recover_instead(int folder, const struct message_seal *request,
                            struct message_sealed *ret)
 {
     struct recovery_outcome outcome;
-    uint64_t size_end = request->length == UINT64_MAX
-                            ? 0
-                            : request->length; /* what lies behind is in a later file */
+    /* What lies behind is in a later file. */
+    uint64_t size_end = request->length == UINT64_MAX ? 0 : request->length;
     int result = recovery_finish(folder, request->channel, request->name, size_end, &outcome);
     if (result < 0)
         return result;
@@ -252,14 +250,14 @@ static int find_sealed(int folder, const struct message_seal *request, struct me
     for (int n = 1; n <= FOLDER_NUMBERS; n++) {
         folder_number_name(request->name, AVRO_LOG_SUFFIX, n, ret->name);
         if (fstatat(folder, ret->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-            (status.st_ino == request->id ||
-             request->length == UINT64_MAX)) { /* mending makes a new file */
+            /* mending makes a new file */
+            (status.st_ino == request->id || request->length == UINT64_MAX)) {
             ret->length = (uint64_t)status.st_size;
             return 0;
         }
     }
-    if (request->length == 0 ||
-        request->length == UINT64_MAX) { /* nothing in it, and removed already */
+    /* Nothing in it, and removed already. */
+    if (request->length == 0 || request->length == UINT64_MAX) {
         ret->name[0] = '\0';
         return 0;
     }
