@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/death.h"
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
@@ -36,9 +37,9 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
                           void *userdata)
 {
     struct daemon *daemon = userdata;
-    char cause[64];
+    char name[SIGNAL_NAME_SIZE], cause[64];
     (void)source;
-    snprintf(cause, sizeof cause, "SIG%s from process %u", sigabbrev_np((int)info->ssi_signo),
+    snprintf(cause, sizeof cause, "%s from process %u", signal_name((int)info->ssi_signo, name),
              info->ssi_pid);
     supervisor_stop(&daemon->supervisor, cause);
     return 0;

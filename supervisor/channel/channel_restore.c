@@ -34,14 +34,11 @@ static bool read_segment_name(int fd, const char *channel, char ret_name[SEGMENT
         return false;
     path[length] = '\0';
     const char *name = strrchr(path, '/');
-    size_t prefix = strlen(channel);
-    if (!name || strlen(++name) >= SEGMENT_NAME_SIZE || strncmp(name, channel, prefix) != 0 ||
-        name[prefix] != '-')
+    /* Sealed already, or deleted: the kernel then appends " (deleted)". */
+    if (!name || strlen(++name) >= SEGMENT_NAME_SIZE || !avro_log_name_is_of(name, channel) ||
+        !avro_log_name_ends_in(name, AVRO_LOG_OPEN_SUFFIX))
         return false;
-    size_t name_length = strlen(name), suffix = strlen(AVRO_LOG_OPEN_SUFFIX);
-    if (name_length < suffix || strcmp(name + name_length - suffix, AVRO_LOG_OPEN_SUFFIX) != 0)
-        return false; /* sealed already, or deleted: the kernel then appends " (deleted)" */
-    memcpy(ret_name, name, name_length + 1);
+    snprintf(ret_name, SEGMENT_NAME_SIZE, "%s", name);
     return true;
 }
 

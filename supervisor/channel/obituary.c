@@ -9,16 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/death.h"
 #include "common/log.h"
 #include "supervisor/system/journal.h"
 
 #define WORK_MAX 65536 /* datagrams; no consumer takes so many in one step */
-
-static const char *const cause_names[] = {[DEATH_NONE] = "end",
-                                          [DEATH_CRASH] = "crash",
-                                          [DEATH_HANG] = "hang",
-                                          [DEATH_KILLED] = "killed",
-                                          [DEATH_EXIT] = "unexpected exit"};
 
 /* kill(2), tgkill(2) or sigqueue(3) by another process: no fault of the worker's own. */
 static bool was_sent(const struct obituary *obituary)
@@ -192,12 +187,12 @@ static void describe(const char *channel, const struct obituary *obituary, const
 {
     const struct last_words *words = &obituary->words;
     static const char *const consumers[CONSUMER_COUNT] = {"relaying", "recording", "decimating"};
+    char signal[SIGNAL_NAME_SIZE];
 
     append(text, "channel %s: worker %d (generation %llu) died: %s", channel, (int)obituary->pid,
-           (unsigned long long)obituary->generation, cause_names[obituary->cause]);
+           (unsigned long long)obituary->generation, death_cause_text(obituary->cause));
     if (obituary->signal)
-        append(text, ", SIG%s",
-               sigabbrev_np(obituary->signal) ? sigabbrev_np(obituary->signal) : "?");
+        append(text, ", %s", signal_name(obituary->signal, signal));
     else
         append(text, ", status %d", obituary->exit_status);
     append(text, ", after %.3f s", (double)obituary->lived_ns / 1e9);
@@ -235,7 +230,7 @@ void obituary_log(const char *channel, const struct obituary *obituary)
     journal_add(&entry, "HOLDFAST_CHANNEL", "%s", channel);
     journal_add(&entry, "HOLDFAST_GENERATION", "%llu", (unsigned long long)obituary->generation);
     journal_add(&entry, "HOLDFAST_WORKER_PID", "%d", (int)obituary->pid);
-    journal_add(&entry, "HOLDFAST_CAUSE", "%s", cause_names[obituary->cause]);
+    journal_add(&entry, "HOLDFAST_CAUSE", "%s", death_cause_text(obituary->cause));
     journal_add(&entry, "HOLDFAST_SIGNAL", "%d", obituary->signal);
     journal_add(&entry, "HOLDFAST_EXIT_STATUS", "%d", obituary->exit_status);
     journal_add(&entry, "HOLDFAST_LIVED_MS", "%llu",

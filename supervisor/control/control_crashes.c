@@ -10,40 +10,17 @@
 
 #include "common/channel_page.h"
 #include "common/control_protocol.h"
+#include "common/death.h"
 #include "supervisor/control/control_json.h"
 
 /* Of all channels together: a thousand channels' whole histories would keep the loop busy for too
  * long. */
 #define CRASHES_OF_ALL_MAX 256
 
-static const char *cause_name(enum death_cause cause)
-{
-    switch (cause) {
-    case DEATH_NONE:
-        return "asked";
-    case DEATH_CRASH:
-        return "crash";
-    case DEATH_HANG:
-        return "hang";
-    case DEATH_KILLED:
-        return "killed";
-    case DEATH_EXIT:
-        return "exit";
-    }
-    return "unknown";
-}
-
 static json_t *signal_text(int signal)
 {
-    char name[32];
-    if (signal == 0)
-        return json_null();
-    const char *known = sigabbrev_np(signal);
-    if (known)
-        snprintf(name, sizeof name, "SIG%s", known);
-    else
-        snprintf(name, sizeof name, "signal %d", signal);
-    return json_string(name);
+    char name[SIGNAL_NAME_SIZE];
+    return signal ? json_string(signal_name(signal, name)) : json_null();
 }
 
 /* What is said of every death, in short and in full. */
@@ -53,7 +30,7 @@ static json_t *death(const struct obituary *obituary, monotonic now)
     json_object_set_new(report, "time", control_json_seconds(obituary->time_ns));
     json_object_set_new(report, "age_s",
                         control_json_seconds(monotonic_since(now, obituary->seen)));
-    json_object_set_new(report, "cause", json_string(cause_name(obituary->cause)));
+    json_object_set_new(report, "cause", json_string(death_cause_name(obituary->cause)));
     json_object_set_new(report, "signal", signal_text(obituary->signal));
     json_object_set_new(report, "exit_status",
                         obituary->exit_status < 0 ? json_null()

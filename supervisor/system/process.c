@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/death.h"
+
 /* A process group of its own: Ctrl-C on a terminal is meant for the supervisor, which stops its
  * workers in order. */
 static int set_attributes(posix_spawnattr_t *attributes)
@@ -80,7 +82,7 @@ void process_describe_end(const siginfo_t *end, char *ret_text, size_t size)
         snprintf(ret_text, size, "exited with status %d", end->si_status);
         return;
     }
-    const char *name = sigabbrev_np(end->si_status);
-    snprintf(ret_text, size, "was killed by %s%s%s", name ? "SIG" : "signal ", name ? name : "?",
+    char name[SIGNAL_NAME_SIZE];
+    snprintf(ret_text, size, "was killed by %s%s", signal_name(end->si_status, name),
              end->si_code == CLD_DUMPED ? " (core dumped)" : "");
 }
