@@ -2,7 +2,7 @@
 /* `holdfastctl recover FILE...`: a sound log file out of a damaged one. Called by main.c. The
  * original is opened for reading only, and no existing file is ever overwritten; an unfinished
  * result never bears the result's name. */
-#include "supervisor/ctl/ctl_log.h"
+#include "supervisor/ctl/ctl_ranges.h"
 
 #include <errno.h>
 #include <fcntl.h>

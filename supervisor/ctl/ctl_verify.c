@@ -2,7 +2,7 @@
 /* `holdfastctl verify FILE...`: is every block and record of these log files sound, and what do
  * they say about losses? Called by main.c. Reads only. A loss that the log admits to is no fault; a
  * byte that isn't as written is one. */
-#include "supervisor/ctl/ctl_log.h"
+#include "supervisor/ctl/ctl_ranges.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "supervisor/ctl/ctl.h"
-#include "supervisor/ctl/ctl_log.h"
+#include "supervisor/ctl/ctl_ranges.h"
 #include "supervisor/ctl/ctl_options.h"
 
 static int run_offline(const struct ctl_command *command)

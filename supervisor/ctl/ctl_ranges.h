@@ -2,8 +2,8 @@
 /* holdfastctl's verbs on log files, offline: they read files and talk to nobody. argv are the
  * arguments behind the verb. Exit statuses: 0 all is well, 1 a file has a fault or can't be read or
  * written, 2 usage. */
-#ifndef HOLDFAST_SUPERVISOR_CTL_CTL_LOG_H
-#define HOLDFAST_SUPERVISOR_CTL_CTL_LOG_H
+#ifndef HOLDFAST_SUPERVISOR_CTL_CTL_RANGES_H
+#define HOLDFAST_SUPERVISOR_CTL_CTL_RANGES_H
 
 #include <stdbool.h>
 #include <stddef.h>
