@@ -6,8 +6,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/control_protocol.h"
-
 enum ctl_exit {
     CTL_OK = 0,
     CTL_NO = 1, /* the answer is no, or not healthy, or not yet */
@@ -15,6 +13,8 @@ enum ctl_exit {
     CTL_NO_DAEMON = 3, /* nobody can be asked */
 };
 
+/* What the command line says for every verb. A verb prints its result or its error itself and
+ * returns the exit status; where it takes a channel, NULL is none. */
 struct ctl_options {
     const char *socket;
     bool json;
@@ -23,18 +23,5 @@ struct ctl_options {
     bool colour;
     uint64_t timeout_ns; /* for the whole command; for each round of --watch */
 };
-
-/* One verb. channel: NULL for none. Prints its result or its error; returns the exit status. */
-int ctl_ping(const struct ctl_options *options, const char *channel);
-int ctl_status(const struct ctl_options *options, const char *channel);
-int ctl_check(const struct ctl_options *options, const char *channel);
-int ctl_crashes(const struct ctl_options *options, const char *channel);
-int ctl_shutdown(const struct ctl_options *options, const char *channel);
-int ctl_upgrade(const struct ctl_options *options, const char *channel);
-/* ctl_channel.c: start, stop, restart, reset-failed, rotate */
-int ctl_change(const struct ctl_options *options, enum control_verb_id verb, const char *channel);
-
-/* "holdfastctl: ..." on stderr, one line; control characters in it are made harmless. */
-void ctl_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -2,12 +2,14 @@
 /* Verbs that change one channel: ask, then follow the channel's status until what was asked for has
  * come about. The supervisor answers when it has accepted; it never keeps a client waiting for a
  * worker. */
+#include "supervisor/ctl/ctl_channel.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
+#include "common/monotonic.h"
 #include "common/units.h"
-#include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_client.h"
 #include "supervisor/ctl/ctl_text.h"
 

@@ -15,8 +15,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/control_protocol.h"
 #include "common/fd.h"
+#include "common/monotonic.h"
 #include "common/units.h"
+#include "supervisor/ctl/ctl_text.h"
 
 void ctl_client_rearm(struct ctl_client *client)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* `crashes` for people: each death with its last words and what the takeover cost, newest first. */
+#include "supervisor/ctl/ctl_crashes.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-#include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_client.h"
-#include "supervisor/ctl/ctl_report.h"
 #include "supervisor/ctl/ctl_text.h"
 
 void ctl_report_end(FILE *to, const json_t *death)

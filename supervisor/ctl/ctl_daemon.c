@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Verbs about the supervisor as a whole: ping, check, shutdown, upgrade. */
+#include "supervisor/ctl/ctl_daemon.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -7,10 +9,10 @@
 #include <time.h>
 
 #include "common/fd.h"
+#include "common/monotonic.h"
 #include "common/units.h"
-#include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_client.h"
-#include "supervisor/ctl/ctl_report.h"
+#include "supervisor/ctl/ctl_status.h"
 #include "supervisor/ctl/ctl_text.h"
 
 /* verb: what the answering holdfastd does, for people. */

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,19 +15,6 @@
 #include "supervisor/ctl/ctl_text.h"
 
 #define TIMEOUT_DEFAULT_NS (10 * NS_PER_S)
-
-void ctl_complain(const char *format, ...)
-{
-    char line[4096];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    fflush(stdout);
-    fputs("holdfastctl: ", stderr);
-    ctl_print_text(stderr, false, CTL_PLAIN, line);
-    fputc('\n', stderr);
-}
 
 static const char *arguments_text(enum control_verb_arguments arguments)
 {

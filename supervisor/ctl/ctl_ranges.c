@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What verify and recover share: sequence numbers as ranges. A file with a gap at every second number
- * must not eat the memory, so the list is bounded and the counts are not. */
+/* What verify and recover share: sequence numbers as ranges. A file with a gap at every second
+ * number must not eat the memory, so the list is bounded and the counts are not. */
 #include "supervisor/ctl/ctl_ranges.h"
 
 #include <errno.h>

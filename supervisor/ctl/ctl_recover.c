@@ -2,7 +2,7 @@
 /* `holdfastctl recover FILE...`: a sound log file out of a damaged one. Called by main.c. The
  * original is opened for reading only, and no existing file is ever overwritten; an unfinished
  * result never bears the result's name. */
-#include "supervisor/ctl/ctl_ranges.h"
+#include "supervisor/ctl/ctl_recover.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +20,7 @@
 #include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "common/units.h"
+#include "supervisor/ctl/ctl_ranges.h"
 
 #define RESULT_SUFFIX  ".recovered.avro"
 #define PARTIAL_SUFFIX ".partial"

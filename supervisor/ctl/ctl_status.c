@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* `status` and `check` for people: the wall of channels, and what needs somebody's attention. */
+#include "supervisor/ctl/ctl_status.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_client.h"
-#include "supervisor/ctl/ctl_report.h"
+#include "supervisor/ctl/ctl_status_channel.h"
 #include "supervisor/ctl/ctl_text.h"
 
 enum { COLUMN_COUNT = 9 };

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* `status CHANNEL` for people: what it is, where its datagrams went, and every counter with its
  * meaning. */
+#include "supervisor/ctl/ctl_status_channel.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "common/counters.h"
-#include "supervisor/ctl/ctl_report.h"
+#include "supervisor/ctl/ctl_crashes.h"
 #include "supervisor/ctl/ctl_text.h"
 
 static void begin_line(FILE *to, const char *label)

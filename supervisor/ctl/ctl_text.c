@@ -5,6 +5,7 @@
 #include "supervisor/ctl/ctl_text.h"
 
 #include <assert.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,6 +91,19 @@ void ctl_format_rate(double per_second, char text[CTL_TEXT_SIZE])
     }
     units_human_count(bounded(per_second + 0.5), text, CTL_TEXT_SIZE - 2);
     strcat(text, "/s");
+}
+
+void ctl_complain(const char *format, ...)
+{
+    char line[4096];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    fflush(stdout);
+    fputs("holdfastctl: ", stderr);
+    ctl_print_text(stderr, false, CTL_PLAIN, line);
+    fputc('\n', stderr);
 }
 
 /* ---- tables ---- */

@@ -27,6 +27,9 @@ enum ctl_colour ctl_state_colour(const char *state);
 /* Print text in a colour (plain unless `on`). Control characters become '?'. */
 void ctl_print_text(FILE *to, bool on, enum ctl_colour colour, const char *text);
 
+/* "holdfastctl: ..." on stderr, one line; control characters in it are made harmless. */
+void ctl_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* One line on stdout, as --json prints it. */
 void ctl_print_json(const json_t *result);
 

@@ -2,7 +2,7 @@
 /* `holdfastctl verify FILE...`: is every block and record of these log files sound, and what do
  * they say about losses? Called by main.c. Reads only. A loss that the log admits to is no fault; a
  * byte that isn't as written is one. */
-#include "supervisor/ctl/ctl_ranges.h"
+#include "supervisor/ctl/ctl_verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,7 @@
 #include "common/avro_log_scan.h"
 #include "common/fd.h"
 #include "common/units.h"
+#include "supervisor/ctl/ctl_ranges.h"
 
 #define TIME_TEXT_SIZE 40
 

@@ -4,8 +4,14 @@
 #include <stdio.h>
 
 #include "supervisor/ctl/ctl.h"
-#include "supervisor/ctl/ctl_ranges.h"
+#include "supervisor/ctl/ctl_channel.h"
+#include "supervisor/ctl/ctl_crashes.h"
+#include "supervisor/ctl/ctl_daemon.h"
 #include "supervisor/ctl/ctl_options.h"
+#include "supervisor/ctl/ctl_recover.h"
+#include "supervisor/ctl/ctl_status.h"
+#include "supervisor/ctl/ctl_text.h"
+#include "supervisor/ctl/ctl_verify.h"
 
 static int run_offline(const struct ctl_command *command)
 {

@@ -17,8 +17,11 @@
 
 #include "common/monotonic.h"
 #include "supervisor/ctl/ctl.h"
+#include "supervisor/ctl/ctl_channel.h"
 #include "supervisor/ctl/ctl_client.h"
+#include "supervisor/ctl/ctl_daemon.h"
 #include "supervisor/ctl/ctl_options.h"
+#include "supervisor/ctl/ctl_status.h"
 #include "tests/lib/control_daemon.h"
 #include "tests/lib/unit.h"
 

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "supervisor/ctl/ctl_report.h"
+#include "supervisor/ctl/ctl_crashes.h"
+#include "supervisor/ctl/ctl_status.h"
+#include "supervisor/ctl/ctl_status_channel.h"
 #include "supervisor/ctl/ctl_text.h"
 #include "tests/lib/unit.h"
 

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* One channel in detail. */
+#ifndef HOLDFAST_SUPERVISOR_CTL_CTL_STATUS_CHANNEL_H
+#define HOLDFAST_SUPERVISOR_CTL_CTL_STATUS_CHANNEL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+/* Everything about one channel: a member of "channels" in the result of status. */
+void ctl_report_channel(FILE *to, const json_t *channel, bool colour);
+
+#endif
