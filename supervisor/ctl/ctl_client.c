@@ -72,24 +72,36 @@ static int complain_unreachable(const char *path, int error)
     return CTL_NO_DAEMON;
 }
 
-int ctl_client_open(struct ctl_client *client, const struct ctl_options *options)
+int ctl_connect(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path)
+        return -ENAMETOOLONG;
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* A Unix socket connects at once or not at all; EAGAIN means that the backlog is full. */
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        int error = errno;
+        fd_close(&fd);
+        return -error;
+    }
+    return fd;
+}
+
+int ctl_client_open(struct ctl_client *client, const struct ctl_options *options)
+{
     *client = (struct ctl_client){.options = options, .fd = -1};
     control_lines_init(&client->lines, CONTROL_ANSWER_MAX);
     ctl_client_rearm(client);
-    if (strlen(options->socket) >= sizeof address.sun_path) {
-        ctl_complain("the socket's path is longer than %zu bytes: %s", sizeof address.sun_path - 1,
-                     options->socket);
+    int result = ctl_connect(options->socket);
+    if (result == -ENAMETOOLONG) {
+        ctl_complain("the socket's path is longer than %zu bytes: %s",
+                     sizeof((struct sockaddr_un *)NULL)->sun_path - 1, options->socket);
         return CTL_USAGE;
     }
-    strcpy(address.sun_path, options->socket);
-    client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (client->fd < 0)
-        return complain_unreachable(options->socket, errno);
-    /* A Unix socket connects at once or not at all; EAGAIN means that the backlog is full. */
-    if (connect(client->fd, (struct sockaddr *)&address, sizeof address) < 0)
-        return complain_unreachable(options->socket, errno);
+    if (result < 0)
+        return complain_unreachable(options->socket, -result);
+    client->fd = result;
     return CTL_OK;
 }
 

@@ -19,6 +19,11 @@ struct ctl_client {
     struct control_lines lines;
 };
 
+/* A connection to the control socket at this path. Or -errno: -ENAMETOOLONG when no path is so
+ * long, -EAGAIN when holdfastd has more clients waiting than it can take. Never waits, prints
+ * nothing. */
+int ctl_connect(const char *path);
+
 /* Accepted by ctl_client_close() in every case. */
 int ctl_client_open(struct ctl_client *client, const struct ctl_options *options);
 void ctl_client_close(struct ctl_client *client);

@@ -3,9 +3,6 @@
 #include "supervisor/ctl/ctl_daemon.h"
 
 #include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 
 #include "common/fd.h"
@@ -51,89 +48,73 @@ int ctl_check(const struct ctl_options *options, const char *channel)
     return status;
 }
 
-static int wait_for_end(struct ctl_client *client)
+/* Ask for it, and wait for what it leads to unless the caller doesn't want to. */
+static int command(const struct ctl_options *options, const char *method, const char *channel,
+                   int (*wait)(const struct ctl_options *options, struct ctl_client *client))
+{
+    struct ctl_client client;
+    json_t *result = NULL;
+    int status = ctl_client_open(&client, options);
+    if (status == CTL_OK)
+        status = ctl_client_call(&client, method, ctl_channel_params(channel), &result);
+    if (status == CTL_OK && !options->no_wait)
+        status = wait(options, &client);
+    else if (status == CTL_OK && options->json)
+        ctl_print_json(result);
+    else if (status == CTL_OK)
+        printf("%s accepted\n", method);
+    json_decref(result);
+    ctl_client_close(&client);
+    return status;
+}
+
+static int wait_for_end(const struct ctl_options *options, struct ctl_client *client)
 {
     char waited[CTL_TEXT_SIZE];
     if (ctl_client_wait_end(client) == CTL_OK) {
-        if (client->options->json)
-            puts("{\"ended\":true}");
-        else
-            puts("holdfastd has ended");
+        puts(options->json ? "{\"ended\":true}" : "holdfastd has ended");
         return CTL_OK;
     }
-    units_human_duration(client->options->timeout_ns, waited, sizeof waited);
+    units_human_duration(options->timeout_ns, waited, sizeof waited);
     ctl_complain("shutdown was accepted, but holdfastd still works on it after %s: 'holdfastctl "
-                 "status' shows which "
-                 "channels it waits for",
+                 "status' shows which channels it waits for",
                  waited);
     return CTL_NO;
 }
 
 int ctl_shutdown(const struct ctl_options *options, const char *channel)
 {
-    struct ctl_client client;
-    json_t *result = NULL;
-    int status = ctl_client_open(&client, options);
-    if (status == CTL_OK)
-        status = ctl_client_call(&client, "shutdown", ctl_channel_params(channel), &result);
-    if (status == CTL_OK && !options->no_wait)
-        status = wait_for_end(&client);
-    else if (status == CTL_OK && options->json)
-        ctl_print_json(result);
-    else if (status == CTL_OK)
-        puts("shutdown accepted");
-    json_decref(result);
-    ctl_client_close(&client);
-    return status;
+    return command(options, "shutdown", channel, wait_for_end);
 }
 
 #define UPGRADE_LOOK_NS (10 * NS_PER_MS)
 
-static bool is_listening(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path)
-        return false;
-    strcpy(address.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool listening = fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
-    fd_close(&fd);
-    return listening;
-}
-
 /* The old program's socket is gone before its connections end; the new one makes its own. */
-static bool wait_for_successor(const struct ctl_client *client)
+static bool wait_for_socket(const char *path, monotonic deadline)
 {
     const struct timespec pause = {.tv_nsec = UPGRADE_LOOK_NS};
-    while (!is_listening(client->options->socket)) {
-        if (monotonic_now().ns > client->deadline.ns)
+    for (;;) {
+        int fd = ctl_connect(path);
+        bool listening = fd >= 0;
+        fd_close(&fd);
+        if (listening)
+            return true;
+        if (monotonic_now().ns > deadline.ns)
             return false;
         nanosleep(&pause, NULL);
     }
-    return true;
+}
+
+static int wait_for_successor(const struct ctl_options *options, struct ctl_client *client)
+{
+    if (ctl_client_wait_end(client) == CTL_OK && wait_for_socket(options->socket, client->deadline))
+        return ask_who(options, NULL, "has taken over");
+    ctl_complain(
+        "the upgrade was accepted, but the new holdfastd does not answer yet: see its log");
+    return CTL_NO;
 }
 
 int ctl_upgrade(const struct ctl_options *options, const char *channel)
 {
-    struct ctl_client client;
-    json_t *result = NULL;
-    int status = ctl_client_open(&client, options);
-    if (status == CTL_OK)
-        status = ctl_client_call(&client, "upgrade", ctl_channel_params(channel), &result);
-    if (status == CTL_OK && !options->no_wait) {
-        if (ctl_client_wait_end(&client) == CTL_OK && wait_for_successor(&client)) {
-            status = ask_who(options, NULL, "has taken over");
-        } else {
-            ctl_complain(
-                "the upgrade was accepted, but the new holdfastd does not answer yet: see its log");
-            status = CTL_NO;
-        }
-    } else if (status == CTL_OK && options->json) {
-        ctl_print_json(result);
-    } else if (status == CTL_OK) {
-        puts("upgrade accepted");
-    }
-    json_decref(result);
-    ctl_client_close(&client);
-    return status;
+    return command(options, "upgrade", channel, wait_for_successor);
 }

@@ -20,6 +20,8 @@
 #include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "common/units.h"
+#include "supervisor/ctl/ctl.h"
+#include "supervisor/ctl/ctl_files.h"
 #include "supervisor/ctl/ctl_ranges.h"
 
 #define RESULT_SUFFIX  ".recovered.avro"
@@ -68,13 +70,11 @@ static int write_result(struct rescue *rescue, int from_fd, int to_fd)
     char channel[CHANNEL_NAME_SIZE];
     const char *slash = strrchr(rescue->path, '/');
     const struct avro_log_visitor visitor = {rescue, NULL, take_gap, NULL};
-    const struct avro_log_copy copy = {
-        .from_fd = from_fd,
-        .to_fd = to_fd,
-        .options = {.open = avro_log_name_ends_in(rescue->path, AVRO_LOG_OPEN_SUFFIX),
-                    .seq_end = UINT64_MAX},
-        .channel = channel,
-        .visitor = &visitor};
+    const struct avro_log_copy copy = {.from_fd = from_fd,
+                                       .to_fd = to_fd,
+                                       .options = ctl_files_scan_options(rescue->path),
+                                       .channel = channel,
+                                       .visitor = &visitor};
     avro_log_name_channel(slash ? slash + 1 : rescue->path, channel);
     int result = avro_log_copy(&copy, &rescue->summary);
     if (result < 0)
@@ -158,49 +158,33 @@ static json_t *json_rescue(const struct rescue *rescue)
 static int usage(const char *why)
 {
     fprintf(stderr, "holdfastctl: recover: %s\nusage: holdfastctl recover [-o OUT] FILE...\n", why);
-    return 2;
+    return CTL_USAGE;
+}
+
+static bool recover_file(void *context, const char *path, json_t **ret_report)
+{
+    const char *wanted = context;
+    struct rescue rescue = {.path = path, .what = ""};
+    if (name_result(path, wanted, rescue.result) < 0)
+        fail(&rescue, ENAMETOOLONG, "the result's name would be too long");
+    else
+        rescue_file(&rescue);
+    if (ret_report)
+        *ret_report = json_rescue(&rescue);
+    else
+        print_rescue(&rescue);
+    ctl_ranges_free(&rescue.gaps);
+    return !rescue.error;
 }
 
 int ctl_recover(int argc, char **argv, bool json)
 {
-    const char *wanted = NULL;
-    json_t *files;
-    bool all_ok = true;
-
-    while (argc > 0 && argv[0][0] == '-' && argv[0][1]) {
-        bool last = strcmp(argv[0], "--") == 0;
-        if (!last && (strcmp(argv[0], "-o") != 0 || argc < 2))
-            return usage("the only option is -o OUT");
-        wanted = last ? wanted : argv[1];
-        argv += last ? 1 : 2;
-        argc -= last ? 1 : 2;
-        if (last)
-            break;
-    }
-    if (argc < 1)
+    struct ctl_files files;
+    if (ctl_files_take(argc, argv, true, &files) < 0)
+        return usage("the only option is -o OUT");
+    if (files.count < 1)
         return usage("it needs the damaged log files");
-    if (wanted && argc != 1)
+    if (files.output && files.count != 1)
         return usage("-o OUT goes with one FILE only");
-    files = json_array();
-    for (int i = 0; i < argc; i++) {
-        struct rescue rescue = {.path = argv[i], .what = ""};
-        if (name_result(argv[i], wanted, rescue.result) < 0)
-            fail(&rescue, ENAMETOOLONG, "the result's name would be too long");
-        else
-            rescue_file(&rescue);
-        all_ok = all_ok && !rescue.error;
-        if (json)
-            json_array_append_new(files, json_rescue(&rescue));
-        else
-            print_rescue(&rescue);
-        ctl_ranges_free(&rescue.gaps);
-    }
-    if (json) {
-        json_t *report = json_pack("{s:b,s:O}", "ok", all_ok, "files", files);
-        json_dumpf(report, stdout, JSON_INDENT(2));
-        printf("\n");
-        json_decref(report);
-    }
-    json_decref(files);
-    return all_ok ? 0 : 1;
+    return ctl_files_each(&files, json, recover_file, (void *)files.output);
 }

@@ -13,10 +13,11 @@
 #include <string.h>
 #include <time.h>
 
-#include "common/avro_log_name.h"
 #include "common/avro_log_scan.h"
 #include "common/fd.h"
 #include "common/units.h"
+#include "supervisor/ctl/ctl.h"
+#include "supervisor/ctl/ctl_files.h"
 #include "supervisor/ctl/ctl_ranges.h"
 
 #define TIME_TEXT_SIZE 40
@@ -57,10 +58,11 @@ static int take_gap(void *context, uint64_t first_seq, uint64_t end_seq)
 static void read_file(struct verification *file)
 {
     const struct avro_log_visitor visitor = {file, take_record, take_gap, NULL};
-    const struct avro_log_scan_options options = {.open = file->open, .seq_end = UINT64_MAX};
+    const struct avro_log_scan_options options = ctl_files_scan_options(file->path);
     int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     int result = fd < 0 ? -errno : avro_log_scan(fd, &options, &visitor, &file->summary);
     fd_close(&fd);
+    file->open = options.open;
     file->error = -result;
 }
 
@@ -221,37 +223,29 @@ static void verification_free(struct verification *file)
     ctl_ranges_free(&file->dropped);
 }
 
+static bool verify_file(void *context, const char *path, json_t **ret_report)
+{
+    struct verification *previous = context;
+    struct verification file = {.path = path};
+    read_file(&file);
+    compare_with_previous(&file, previous);
+    if (ret_report)
+        *ret_report = json_file(&file);
+    else
+        print_file(&file);
+    verification_free(&file);
+    *previous = file; /* what the next file is compared with: the summary */
+    return !is_faulty(&file);
+}
+
 int ctl_verify(int argc, char **argv, bool json)
 {
     struct verification previous = {.error = ENOENT};
-    json_t *files = json_array();
-    bool all_ok = true;
-
-    if (argc < 1) {
+    struct ctl_files files;
+    if (ctl_files_take(argc, argv, false, &files) < 0 || files.count < 1) {
         fprintf(stderr,
                 "holdfastctl: verify needs the log files to look at: holdfastctl verify FILE...\n");
-        json_decref(files);
-        return 2;
+        return CTL_USAGE;
     }
-    for (int i = 0; i < argc; i++) {
-        struct verification file = {.path = argv[i],
-                                    .open = avro_log_name_ends_in(argv[i], AVRO_LOG_OPEN_SUFFIX)};
-        read_file(&file);
-        compare_with_previous(&file, &previous);
-        all_ok = all_ok && !is_faulty(&file);
-        if (json)
-            json_array_append_new(files, json_file(&file));
-        else
-            print_file(&file);
-        verification_free(&file); /* what the next file is compared with stays: the summary */
-        previous = file;
-    }
-    if (json) {
-        json_t *report = json_pack("{s:b,s:O}", "ok", all_ok, "files", files);
-        json_dumpf(report, stdout, JSON_INDENT(2));
-        printf("\n");
-        json_decref(report);
-    }
-    json_decref(files);
-    return all_ok ? 0 : 1;
+    return ctl_files_each(&files, json, verify_file, &previous);
 }
