@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/counters.h"
 #include "supervisor/ctl/ctl_client.h"
 #include "supervisor/ctl/ctl_status_channel.h"
 #include "supervisor/ctl/ctl_text.h"
@@ -28,8 +29,11 @@ static void add_count(struct ctl_table *table, enum ctl_colour colour, uint64_t 
 /* Everything that is not where it should be, under any name; `status CHANNEL` tells them apart. */
 static uint64_t lost(const json_t *counters)
 {
-    return ctl_count(counters, "kernel_dropped") + ctl_count(counters, "relay_dropped") +
-           ctl_count(counters, "decimate_lost") + ctl_count(counters, "record_lost");
+    uint64_t sum = 0;
+    for (int i = 0; i < COUNTER_COUNT; i++)
+        if (ctl_is_loss(counter_infos[i].name))
+            sum += ctl_count(counters, counter_infos[i].name);
+    return sum;
 }
 
 static void add_channel(struct ctl_table *table, const json_t *channel)

@@ -114,7 +114,8 @@ static void print_ring(FILE *to, const json_t *ring)
     fprintf(to, ", %s pending\n", pending);
 }
 
-static void print_log(FILE *to, const json_t *log, bool colour)
+/* "log" on the wire and for people: where the recording goes. */
+static void print_recording(FILE *to, const json_t *log, bool colour)
 {
     char committed[CTL_TEXT_SIZE], durable[CTL_TEXT_SIZE];
     const char *trouble = ctl_string(log, "trouble"), *segment = ctl_string(log, "segment");
@@ -142,7 +143,7 @@ static void print_log(FILE *to, const json_t *log, bool colour)
 
 /* ---- tables ---- */
 
-static bool is_loss(const char *name)
+bool ctl_is_loss(const char *name)
 {
     return strcmp(name, "kernel_dropped") == 0 || strcmp(name, "relay_dropped") == 0 ||
            strcmp(name, "decimate_lost") == 0 || strcmp(name, "record_lost") == 0;
@@ -160,7 +161,7 @@ static void print_counters(FILE *to, const json_t *counters, bool colour)
         char value[CTL_TEXT_SIZE];
         ctl_format_count(count, value);
         ctl_table_add(&table, CTL_PLAIN, info->name);
-        ctl_table_add(&table, is_loss(info->name) && count ? CTL_RED : CTL_PLAIN, value);
+        ctl_table_add(&table, ctl_is_loss(info->name) && count ? CTL_RED : CTL_PLAIN, value);
         ctl_table_add(&table, CTL_PLAIN, info->unit);
         ctl_table_add(&table, CTL_PLAIN, info->help);
     }
@@ -219,7 +220,7 @@ void ctl_report_channel(FILE *to, const json_t *channel, bool colour)
     print_last_death(to, channel);
     print_receiving(to, channel);
     print_ring(to, json_object_get(channel, "ring"));
-    print_log(to, json_object_get(channel, "log"), colour);
+    print_recording(to, json_object_get(channel, "log"), colour);
     print_destinations(to, json_object_get(channel, "relays"),
                        json_object_get(channel, "decimates"), colour);
     print_counters(to, json_object_get(channel, "counters"), colour);

@@ -10,4 +10,7 @@
 /* Everything about one channel: a member of "channels" in the result of status. */
 void ctl_report_channel(FILE *to, const json_t *channel, bool colour);
 
+/* Does the counter of this name count what is not where it should be? */
+bool ctl_is_loss(const char *name);
+
 #endif
