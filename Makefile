@@ -88,6 +88,7 @@ BENCH_OBJ   := $(call objects,$(filter-out tests/bench/bench_%.c,$(wildcard test
 BENCH_LIBS   = $(shell pkg-config --libs sqlite3 2>/dev/null) $(shell pkg-config --libs lmdb 2>/dev/null)
 FUZZERS     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
+HOUSE    = $(wildcard $(foreach part,common supervisor worker,$(part)/*.[ch] $(part)/*/*.[ch] $(part)/*.def))
 PROGRAMS = $(OUT)/bin/holdfastd $(OUT)/bin/holdfast-worker $(OUT)/bin/holdfastctl
 
 .PHONY: all programs tests test-tools bench-tools check check-unit floors asan ubsan tsan hooks cov lint format \
@@ -96,7 +97,7 @@ PROGRAMS = $(OUT)/bin/holdfastd $(OUT)/bin/holdfast-worker $(OUT)/bin/holdfastct
 .DELETE_ON_ERROR:
 
 all: programs ## build the three programs into build/bin
-programs: $(PROGRAMS)
+programs: $(OUT)/floors $(PROGRAMS)
 tests: $(UNIT_TESTS) $(TEST_TOOLS)
 test-tools: $(TEST_TOOLS)
 bench-tools: $(BENCH_TOOLS)
@@ -108,6 +109,12 @@ $(OUT)/obj/%.o: %.c $(OUT)/flags
 
 # Not to be removed as intermediate files: the next build would compile them again.
 .PRECIOUS: $(OUT)/obj/%.o
+
+# A file that breaks the order of the house fails the build. Calls are looked at later, by `make floors`.
+$(OUT)/floors: scripts/check-floors $(HOUSE)
+	@mkdir -p $(@D)
+	$(Q)scripts/check-floors --sources
+	@touch $@
 
 # Rebuild when the flags change, and only then.
 $(OUT)/flags: FORCE
@@ -169,7 +176,7 @@ check: all floors ## unit and system tests on the ordinary build, and the floors
 check-unit: tests ## unit tests of the chosen VARIANT only
 	$(PYTHON) tests/run.py --only-unit --variant $(VARIANT) --jobs $(JOBS)
 
-floors: ## does every file include only what its floor may?
+floors: programs ## does every file include and call only what its floor may?
 	scripts/check-floors
 
 asan ubsan tsan: ## unit tests and the core system tests under this sanitizer

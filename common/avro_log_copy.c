@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "common/avro_log_format.h"
 #include "common/fd.h"
 
 struct writer {

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "common/monotonic.h"
+#include "common/ring_map.h"
 
 #define load_relaxed(word)         atomic_load_explicit(&(word), memory_order_relaxed)
 #define store_relaxed(word, value) atomic_store_explicit(&(word), (value), memory_order_relaxed)
