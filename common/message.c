@@ -56,7 +56,7 @@ uint32_t message_fd_count(unsigned type, const void *payload)
     const struct channel_spec *spec = message_assign_spec(assign);
     if (!spec)
         return 0;
-    return 2 + (assign->has_log ? 1 : 0) + (assign->has_next ? 1 : 0) +
+    return 2 + (assign->has_segment ? 1 : 0) + (assign->has_next ? 1 : 0) +
            channel_spec_destination_count(spec);
 }
 
@@ -77,7 +77,7 @@ static const char *check_assign(struct message_assign *assign, size_t payload_si
 {
     const char *what = NULL;
     assign->log_dir[sizeof assign->log_dir - 1] = '\0';
-    assign->log.name[SEGMENT_NAME_SIZE - 1] = '\0';
+    assign->segment.name[SEGMENT_NAME_SIZE - 1] = '\0';
     assign->next.name[SEGMENT_NAME_SIZE - 1] = '\0';
     if (assign->role != ROLE_CHANNEL && assign->role != ROLE_ARCHIVE)
         return "unknown role";
@@ -87,8 +87,8 @@ static const char *check_assign(struct message_assign *assign, size_t payload_si
         return "role and settings disagree";
     if (assign->role == ROLE_CHANNEL && (assign->beat_ms == 0 || assign->beat_ms > BEAT_MS_MAX))
         return "signs of life that can't be";
-    if (assign->has_log > 1 || assign->has_next > 1 ||
-        (assign->role == ROLE_ARCHIVE && (assign->has_log || assign->has_next)))
+    if (assign->has_segment > 1 || assign->has_next > 1 ||
+        (assign->role == ROLE_ARCHIVE && (assign->has_segment || assign->has_next)))
         return "segments that can't be";
     if (assign->spec_size &&
         channel_spec_check((struct channel_spec *)(assign + 1), assign->spec_size, &what) < 0)
@@ -110,8 +110,8 @@ static void terminate_texts(unsigned type, void *payload)
         TERMINATE(((struct message_segment *)payload)->grant.name);
         TERMINATE(((struct message_segment *)payload)->reason);
         break;
-    case MESSAGE_LOG_FAILED:
-        TERMINATE(((struct message_log_failed *)payload)->reason);
+    case MESSAGE_SEGMENT_FAILED:
+        TERMINATE(((struct message_segment_failed *)payload)->reason);
         break;
     case MESSAGE_RECOVER:
         TERMINATE(((struct message_recover *)payload)->channel);

@@ -64,12 +64,12 @@ struct message_assign {
     uint32_t role;       /* enum child_role */
     uint32_t last_death; /* enum death_cause, of the generation before */
     uint32_t fresh_ring; /* the ring was made for this generation: nothing to take over */
-    uint32_t has_log;
+    uint32_t has_segment;
     uint32_t has_next;
     uint32_t spec_size;   /* bytes of the channel_spec behind this struct; 0 for the archive */
     uint32_t last_thread; /* that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
     uint32_t beat_ms;     /* every thread of a channel gives a sign of life at least so often */
-    struct segment_grant log;
+    struct segment_grant segment;
     struct segment_grant next;
     char log_dir[512]; /* archive only */
 };
@@ -103,7 +103,7 @@ struct message_segment_done {
     uint64_t begun_created_ns;
 };
 
-struct message_log_failed {
+struct message_segment_failed {
     uint64_t segment_id;
     uint64_t committed_length;
     int32_t error;
@@ -187,7 +187,7 @@ struct message {
         const struct message_segment_wanted *segment_wanted;
         const struct message_segment *segment;
         const struct message_segment_done *segment_done;
-        const struct message_log_failed *log_failed;
+        const struct message_segment_failed *segment_failed;
         const struct message_stop *stop;
         const struct message_bye *bye;
         const struct message_recover *recover;

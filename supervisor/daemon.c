@@ -50,8 +50,9 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
     (void)source;
     (void)info;
     (void)userdata;
-    log_notice("SIGHUP: the configuration is read at start only; restart holdfastd to apply a "
-               "changed one");
+    log_notice(
+        "SIGHUP: the configuration is read at start and by an upgrade; apply a changed one with "
+        "`holdfastctl upgrade`, or restart holdfastd");
     return 0;
 }
 
@@ -195,18 +196,17 @@ int daemon_run(struct settings *settings, const struct program *program, char *w
     if (prepare(daemon, program, why, why_size) >= 0) {
         start(supervisor);
         status = sd_event_loop(supervisor->event);
-        if (status < 0) {
+        const char *left =
+            status == 1 ? "; something was left unsealed, the next start recovers it" : "";
+        if (status < 0)
             snprintf(why, why_size, "the event loop failed: %s", strerror(-status));
-            status = 1;
-        }
         if (status == UPGRADE_EXIT) {
             control_close(daemon->control);
             daemon->control = NULL;
             upgrade_execute(&supervisor->upgrade);
-            status = 1;
         }
-        log_notice("ended%s",
-                   status == 0 ? "" : "; something was left unsealed, the next start recovers it");
+        log_notice("ended%s", left);
+        status = status == 0 ? 0 : 1;
     }
     daemon_free(daemon);
     return status;

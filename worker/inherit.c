@@ -49,7 +49,7 @@ static const char *check_fds(const struct inheritance *inheritance)
         (uint64_t)ring.st_size != inheritance->geometry.total_size)
         return "the ring's size is not that of the settings";
     const struct message_assign *assign = &inheritance->assign;
-    if (assign->has_log && !is_segment(inheritance->segment, &assign->log))
+    if (assign->has_segment && !is_segment(inheritance->segment, &assign->segment))
         return "the segment is not what it is said to be";
     if (assign->has_next && !is_segment(inheritance->next_segment, &assign->next))
         return "the next segment is not what it is said to be";
@@ -81,7 +81,7 @@ static int take(struct message *message, struct inheritance *ret)
     uint32_t at = 0; /* the order that message.def states */
     ret->rx = fd_take(&message->fds[at++]);
     ret->ring = fd_take(&message->fds[at++]);
-    if (ret->assign.has_log)
+    if (ret->assign.has_segment)
         ret->segment = fd_take(&message->fds[at++]);
     if (ret->assign.has_next)
         ret->next_segment = fd_take(&message->fds[at++]);

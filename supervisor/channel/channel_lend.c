@@ -51,11 +51,11 @@ static int send_assign(struct channel *channel)
     assign->last_thread = channel->takeover.thread;
     assign->beat_ms = beat_ms(channel->host->settings);
     assign->fresh_ring = hold->ring_fresh;
-    assign->has_log = hold->segment >= 0;
+    assign->has_segment = hold->segment >= 0;
     assign->has_next = hold->next >= 0;
     assign->spec_size = (uint32_t)spec_size;
-    if (assign->has_log)
-        assign->log = hold->segment_grant;
+    if (assign->has_segment)
+        assign->segment = hold->segment_grant;
     if (assign->has_next)
         assign->next = hold->next_grant;
     memcpy(assign + 1, channel->spec, spec_size);

@@ -465,8 +465,8 @@ static void worker_message(struct child *child, struct message *message)
     case MESSAGE_SEGMENT_DONE:
         channel_recording_begun(channel, message->segment_done);
         break;
-    case MESSAGE_LOG_FAILED:
-        channel_recording_failed(channel, message->log_failed);
+    case MESSAGE_SEGMENT_FAILED:
+        channel_recording_failed(channel, message->segment_failed);
         break;
     case MESSAGE_BYE:
         channel->lent.bye_received = true;

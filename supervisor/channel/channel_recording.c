@@ -438,7 +438,7 @@ void channel_recording_begun(struct channel *channel, const struct message_segme
     store_follow(&channel->stored);
 }
 
-void channel_recording_failed(struct channel *channel, const struct message_log_failed *failed)
+void channel_recording_failed(struct channel *channel, const struct message_segment_failed *failed)
 {
     struct hold *hold = &channel->hold;
     char reason[MESSAGE_REASON_SIZE];

@@ -25,7 +25,7 @@ void channel_recording_archive_back(struct channel *channel);
 /* From the worker. */
 void channel_recording_wanted(struct channel *channel);
 void channel_recording_begun(struct channel *channel, const struct message_segment_done *done);
-void channel_recording_failed(struct channel *channel, const struct message_log_failed *failed);
+void channel_recording_failed(struct channel *channel, const struct message_segment_failed *failed);
 /* For an operator. 0, or -errno with *ret_why. */
 int channel_recording_rotate(struct channel *channel, const char **ret_why);
 /* Let go of both segments: after a final stop (length from BYE), or because the ring they belong to

@@ -126,7 +126,7 @@ static void send_reports(struct control *control)
         REACHED(channel->ring.page, roll_reported);
     }
     while (sent.failed_count < reports.failed_count &&
-           send_message(control, MESSAGE_LOG_FAILED, &reports.failed[sent.failed_count],
+           send_message(control, MESSAGE_SEGMENT_FAILED, &reports.failed[sent.failed_count],
                         sizeof *reports.failed))
         sent.failed_count++;
     if (reports.wanted) {

@@ -455,7 +455,7 @@ int recorder_open(struct channel_state *channel)
     atomic_store(&channel->recorder_cursor, recorder->committed.next_seq);
 
     /* The second is judged by what became of the first. */
-    inherit_segment(recorder, &inheritance->segment, &assign->log,
+    inherit_segment(recorder, &inheritance->segment, &assign->segment,
                     assign->has_next ? assign->next.id : 0);
     inherit_segment(recorder, &inheritance->next_segment, &assign->next, 0);
     return 0;

@@ -97,7 +97,7 @@ void recorder_mailbox_report_wanted(struct recorder_mailbox *mailbox)
 void recorder_mailbox_report_failed(struct recorder_mailbox *mailbox, uint64_t segment_id,
                                     uint64_t length, int error, const char *what)
 {
-    struct message_log_failed failed = {
+    struct message_segment_failed failed = {
         .segment_id = segment_id, .committed_length = length, .error = error};
     strncpy(failed.reason, what, MESSAGE_REASON_SIZE - 1);
     pthread_mutex_lock(&mailbox->lock);

@@ -24,7 +24,7 @@ struct recorder_reports {
     uint32_t done_count;
     uint32_t failed_count;
     struct message_segment_done done[REPORTS_MAX];
-    struct message_log_failed failed[REPORTS_MAX];
+    struct message_segment_failed failed[REPORTS_MAX];
 };
 
 struct recorder_mailbox {

@@ -104,7 +104,7 @@ static size_t make_assign(uint8_t *bytes, uint32_t relays, uint32_t decimates)
     struct channel_spec *spec = (struct channel_spec *)(assign + 1);
     memset(bytes, 0, sizeof *assign + spec_size);
     *assign = (struct message_assign){.role = ROLE_CHANNEL,
-                                      .has_log = 1,
+                                      .has_segment = 1,
                                       .has_next = 1,
                                       .beat_ms = 500,
                                       .spec_size = (uint32_t)spec_size};
@@ -214,12 +214,12 @@ START_TEST(an_assign_that_lies_is_refused)
     send_assign(size, 0);
     refused_as(TO_CHILD, "role and settings disagree");
     make_assign(assign_bytes, 2, 1);
-    ASSIGN->has_log = 2;
+    ASSIGN->has_segment = 2;
     send_assign(size, 7);
     refused_as(TO_CHILD, "segments that can't be");
     memset(assign_bytes, 0, sizeof *ASSIGN);
     ASSIGN->role = ROLE_ARCHIVE;
-    ASSIGN->has_log = 1;
+    ASSIGN->has_segment = 1;
     send_assign(sizeof *ASSIGN, 0);
     refused_as(TO_CHILD, "segments that can't be");
 }
@@ -395,11 +395,11 @@ START_TEST(texts_end)
                      0);
     refused_as(TO_CHILD, "more segments to keep than it has room for");
     size_t size = make_assign(assign_bytes, 0, 0);
-    memset(ASSIGN->log.name, 'x', sizeof ASSIGN->log.name);
+    memset(ASSIGN->segment.name, 'x', sizeof ASSIGN->segment.name);
     memset(ASSIGN->log_dir, 'x', sizeof ASSIGN->log_dir);
     send_assign(size, 4);
     ck_assert_int_eq(receive(TO_CHILD), 1);
-    ck_assert_uint_eq(strlen(message.assign->log.name), SEGMENT_NAME_SIZE - 1);
+    ck_assert_uint_eq(strlen(message.assign->segment.name), SEGMENT_NAME_SIZE - 1);
     ck_assert_uint_eq(strlen(message.assign->log_dir), sizeof message.assign->log_dir - 1);
     message_release(&message);
     still_usable();
