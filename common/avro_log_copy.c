@@ -11,6 +11,7 @@
 #include <sys/random.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_scan.h"
 #include "common/fd.h"
 
 struct writer {

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/avro_log_format.h"
+
 #define WINDOW_MAX (1024 * 1024) /* holds a block of the recorder several times over */
 
 #define BLOCK_MAX                                                                                  \

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "common/monotonic.h"
+#include "common/ring.h"
 #include "common/ring_map.h"
 
 #define load_relaxed(word)         atomic_load_explicit(&(word), memory_order_relaxed)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/fdpass.h"
 

@@ -12,6 +12,7 @@
 
 #include "common/inflight_batch.h"
 #include "common/memory_page.h"
+#include "common/ring_map.h"
 
 #define load_relaxed(word)         atomic_load_explicit(&(word), memory_order_relaxed)
 #define store_relaxed(word, value) atomic_store_explicit(&(word), (value), memory_order_relaxed)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/control_protocol.h"
 #include "common/monotonic.h"
 #include "common/units.h"
 #include "supervisor/ctl/ctl_client.h"

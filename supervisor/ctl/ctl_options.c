@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/control_protocol.h"
 #include "common/monotonic.h"
 #include "common/units.h"
 #include "supervisor/ctl/ctl_text.h"

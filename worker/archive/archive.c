@@ -13,6 +13,7 @@
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/message.h"
 #include "worker/archive/recovery.h"
 #include "worker/archive/retention.h"
 #include "worker/archive/segments.h"
