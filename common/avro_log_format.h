@@ -85,8 +85,7 @@ uint8_t *avro_log_write_record_crc(uint8_t *start, uint8_t *end);
 long avro_log_read_record(const uint8_t *from, size_t size, struct avro_log_record *ret,
                           const char **ret_what);
 
-/* Varints (zigzag, base 128, lowest first) as Avro has them. read returns the length or -EBADMSG.
- */
+/* Avro's varints: zigzag, base 128, lowest first. read returns the length or -EBADMSG. */
 size_t avro_log_write_long(uint8_t *to, int64_t value);
 long avro_log_read_long(const uint8_t *from, size_t size, int64_t *ret);
 

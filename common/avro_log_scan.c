@@ -103,8 +103,7 @@ static uint64_t find_sync(struct scan *scan, uint64_t from)
         if (data < 0 && errno == ENXIO)
             break;
         if (data > (off_t)from) {
-            /* Unwritten space begins at whole pages, and a marker has no reason to respect these.
-             */
+            /* Unwritten space begins at whole pages; a marker has no reason to respect these. */
             uint64_t behind = (uint64_t)data - (AVRO_LOG_SYNC_SIZE - 1);
             from = behind > from ? behind : from;
         }

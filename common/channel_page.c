@@ -96,8 +96,7 @@ static bool slot_load(const _Atomic uint64_t *slot, uint64_t *ret_values, size_t
 
 #define SLOT_READ_TRIES 16
 
-/* Read the current slot of a pair while its writer may flip: the version's lowest bit says which.
- */
+/* Read the current slot of a pair, as the version's lowest bit tells, while its writer may flip. */
 static bool pair_read(const _Atomic uint64_t *version_word, const _Atomic uint64_t *pair,
                       size_t count, uint64_t *ret_values)
 {
@@ -230,8 +229,7 @@ static uint64_t batch_bytes(const struct channel_geometry *geometry)
     return (uint64_t)geometry->slot_count * geometry->slot_size;
 }
 
-/* Every descriptor that a reader still needs lies in order, inside the ring and inside its limits.
- */
+/* Does every descriptor that a reader still needs lie in order, in the ring and in its limits? */
 static const char *check_descriptors(const struct channel_page *page,
                                      const struct ring_descriptor *descriptors,
                                      const struct channel_geometry *geometry, uint64_t from,
@@ -324,8 +322,7 @@ static const char *check_batch(const struct channel_page *page,
 }
 
 /* Which descriptors have to be sound? Those of pending datagrams, as far as they were not lapped (a
- * lapped one was reused and says nothing), and always the last one: the writer goes on from there.
- */
+ * lapped one was reused and says nothing), and always the last one: the writer goes on there. */
 static const char *check_reserved_seq(const struct channel_page *page,
                                       const struct channel_geometry *geometry, uint64_t published,
                                       uint64_t *oldest)

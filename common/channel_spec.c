@@ -193,8 +193,7 @@ int socket_address_parse(const char *text, union socket_address *ret_address)
     int result = socket_address_parse_host(host, &address);
     if (result < 0)
         return result;
-    /* Brackets and only brackets hold IPv6: without them its last group would be taken for a port.
-     */
+    /* Brackets and only brackets hold IPv6: else its last group would be taken for a port. */
     if (bracket != (address.family == AF_INET6))
         return -EINVAL;
     if (bracket)

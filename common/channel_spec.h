@@ -46,17 +46,15 @@ size_t socket_address_print(const union socket_address *address, char *buffer, s
 /* The same without port and brackets. */
 size_t socket_address_print_host(const union socket_address *address, char *buffer, size_t size);
 /* "127.0.0.1:26000", "[::1]:26000", "[fe80::1%lo]:26000". 0 or -EINVAL; a %scope must be an
- * existing interface
- * (-ENODEV). Port 0 is refused. Host names are not looked up: a resolver could block the
- * supervisor. */
+ * existing interface (-ENODEV). Port 0 is refused. Host names are not looked up: a resolver could
+ * block the supervisor. */
 int socket_address_parse(const char *text, union socket_address *ret_address);
 /* The same without a port: "10.0.0.7", "fe80::1%lo". */
 int socket_address_parse_host(const char *text, union socket_address *ret_address);
 bool socket_address_is_multicast(const union socket_address *address);
 bool socket_address_equal(const union socket_address *a, const union socket_address *b);
 
-/* A channel's or destination's name, see CHANNEL_NAME_SIZE. Looks at no more than that many bytes.
- */
+/* A channel's or destination's name, see CHANNEL_NAME_SIZE. Looks at no more bytes than that. */
 bool channel_name_is_valid(const char *name);
 /* Could the kernel have an interface of that name? Looks at no more than IF_NAMESIZE bytes. */
 bool interface_name_is_valid(const char *name);
@@ -68,10 +66,10 @@ enum ring_mapping_wanted {
 };
 
 enum record_on_full {
-    RECORD_ON_FULL_LAP =
-        0, /* relay first: a recorder that is too slow loses the oldest, counted as record_lost */
-    RECORD_ON_FULL_WAIT =
-        1, /* record first: a full ring holds the receiver; the kernel buffer absorbs and counts */
+    /* Relay first: a recorder that is too slow loses the oldest, counted as record_lost. */
+    RECORD_ON_FULL_LAP = 0,
+    /* Record first: a full ring holds the receiver; the kernel's buffer absorbs and counts. */
+    RECORD_ON_FULL_WAIT = 1,
 };
 
 enum destination_kind {

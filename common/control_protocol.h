@@ -24,9 +24,8 @@ enum control_error {
     CONTROL_ERROR_METHOD = -32601,
     CONTROL_ERROR_PARAMS = -32602,
     CONTROL_ERROR_INTERNAL = -32603,
-    CONTROL_ERROR_REFUSED =
-        -32000, /* understood, but not possible as things are: the message says why */
-    CONTROL_ERROR_BUSY = -32001, /* too many clients */
+    CONTROL_ERROR_REFUSED = -32000, /* not possible as things are: the message says why */
+    CONTROL_ERROR_BUSY = -32001,    /* too many clients */
 };
 
 enum control_verb_arguments {
@@ -117,7 +116,7 @@ char *control_print_request(int id, const char *method, json_t *params, size_t *
 char *control_print_result(const json_t *id, json_t *result, size_t *ret_length);
 char *control_print_error(const json_t *id, int code, json_t *message, size_t *ret_length);
 
-/* A JSON string of any bytes: what is not UTF-8 becomes '?'. For text from peers and shared memory.
+/* A JSON string of any bytes: what is not UTF-8 becomes '?'. For texts of peers and shared memory.
  */
 json_t *control_text(const char *text);
 

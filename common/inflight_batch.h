@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The in-flight batch's place in a ring's memory: its shape alone, so that the page's rules
- * (channel_page.c) and the ring can lie below those who fill and harvest it (inflight.h says how).
- */
+/* The in-flight batch in a ring's memory: its shape alone, so that the page's rules
+ * (channel_page.c) and the ring can lie below those who fill and harvest it. inflight.h says how
+ * that is done. */
 #ifndef HOLDFAST_COMMON_INFLIGHT_BATCH_H
 #define HOLDFAST_COMMON_INFLIGHT_BATCH_H
 

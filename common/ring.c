@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The datagram ring's writer and readers. Used by every thread of a channel worker; never logs,
- * never allocates. */
+/* The datagram ring's writer and readers. Called by the receiver, which writes, and by the
+ * recorder, the relay and the decimator, which read. Never logs, never allocates; a reader must
+ * never take bytes for whole that the writer has overtaken. */
 #include "common/ring.h"
 
 #include <assert.h>
@@ -188,8 +189,7 @@ static void populate(uint8_t *from, size_t length)
     size_t page = memory_page_size();
     for (size_t at = 0; at < length; at += page) {
         volatile uint8_t *byte = from + at;
-        /* cppcheck-suppress selfAssignment ; the write is what matters, and nobody else writes here
-         */
+        /* cppcheck-suppress selfAssignment ; the write matters, and nobody else writes here */
         *byte = *byte;
     }
 }
@@ -258,8 +258,7 @@ static void populate_ahead(struct ring_writer *writer, uint64_t slots_bytes)
 {
     const struct ring_map *map = &writer->ring->data;
     uint64_t from = writer->position % map->capacity;
-    uint64_t end =
-        from + slots_bytes; /* at most the capacity: a batch is never more than a quarter of it */
+    uint64_t end = from + slots_bytes; /* a batch is never more than a quarter of the capacity */
     uint64_t *mark =
         from >= writer->populated_start ? &writer->populated_end : &writer->populated_front;
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sizes, durations and percentages as people write them (holdfast.conf.5) and read them (status).
- */
+/* Sizes, durations and percentages as people write them (holdfast.conf.5) and as they read them. */
 #ifndef HOLDFAST_COMMON_UNITS_H
 #define HOLDFAST_COMMON_UNITS_H
 
@@ -10,8 +9,7 @@
 /* "4096", "64K", "32M", "2G": factor 1024. Whole numbers only. 0, -EINVAL or -ERANGE. */
 int units_parse_size(const char *text, uint64_t *ret_bytes);
 
-/* "50us", "250ms", "2s", "10m", "1h", "7d". A bare number other than 0 is refused: it has no unit.
- */
+/* "50us", "250ms", "2s", "10m", "1h", "7d". A number without a unit is refused, but for 0. */
 int units_parse_duration(const char *text, uint64_t *ret_ns);
 
 /* "5%" or "2.5%", 0..100, in parts per million. */

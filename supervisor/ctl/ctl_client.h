@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* holdfastctl's end of the control socket: one connection, requests one after the other, never
- * waiting beyond a deadline. Errors are printed here; what is returned is an exit status (ctl.h).
- */
+ * waiting beyond a deadline. Errors are printed here; what is returned is an exit status. */
 #ifndef HOLDFAST_SUPERVISOR_CTL_CTL_CLIENT_H
 #define HOLDFAST_SUPERVISOR_CTL_CTL_CLIENT_H
 

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* A hand inside a channel's shared memory, for tests: `tool_page SUPERVISOR_PID CHANNEL COMMAND
- * ...`.
+/* clang-format off */
+/* A hand inside a channel's shared memory, for tests: `tool_page SUPERVISOR_PID CHANNEL COMMAND ...`.
  *
  *   stop-at STEP          ask the next worker that passes this step (steps.def) to stop there
  *   exit-at STEP          ask it to exit with status 0 there
- *   wait-stopped STEP MS  exit 0 as soon as a worker has stopped there, 1 when MS milliseconds have
- * passed steps                 print the names of all steps, one per line (PID and CHANNEL are not
- * looked at) scribble SEED AREA N  write N random bytes at random places of AREA: page, batch,
- * descriptors, data, all quarantined           print the page's counter
+ *   wait-stopped STEP MS  exit 0 as soon as a worker has stopped there, 1 when MS milliseconds have passed
+ *   steps                 print the names of all steps, one per line (PID and CHANNEL are not looked at)
+ *   scribble SEED AREA N  write N random bytes at random places of AREA: page, batch, descriptors, data, all
+ *   quarantined           print the page's counter
  *
  * The memory is found among the supervisor's descriptors by its name, memfd:holdfast:CHANNEL. */
+/* clang-format on */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -313,8 +313,7 @@ static int newest_first(const void *a, const void *b)
 }
 
 /* Where the file after the one that begins at first_seq begins. A worker that died while it went
- * over to a new segment may have left records behind the old one's end that are in the new one too.
- */
+ * over to a new segment may have left records behind the old one's end that the new one has too. */
 static uint64_t later_file(const struct recovery *recovery, uint64_t first_seq,
                            uint64_t recovered_later)
 {

@@ -20,8 +20,7 @@
 #include "worker/archive/folder.h"
 
 /* The channels whose oldest segments may go when the file system is short of space: those that said
- * EXPIRE with keep_free. A cache only: a new archive learns it again from the next round of EXPIRE.
- */
+ * EXPIRE with keep_free. A cache only: a new archive learns it from the next round of EXPIRE. */
 static struct {
     char (*names)[CHANNEL_NAME_SIZE];
     size_t count;
