@@ -73,6 +73,7 @@ static int set_aside(int folder, const char *channel, const char *name, const ch
 static long load_header(int folder, const char *name, struct avro_log_identity *ret)
 {
     const char *what;
+    memset(ret, 0, sizeof *ret);
     int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return -errno;
@@ -421,7 +422,7 @@ static int find_next_seq(struct recovery *recovery)
 {
     struct avro_log_name parts;
     bool found = false;
-    uint64_t seq;
+    uint64_t seq = 0;
     for (size_t i = recovery->list.count; i-- > 0;) {
         const char *name = recovery->list.files[i].name;
         bool sealed = avro_log_name_ends_in(name, AVRO_LOG_SUFFIX);
