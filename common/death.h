@@ -13,7 +13,8 @@ enum death_cause {
 /* "asked", "crash", "hang", "killed", "exit": for programs; "unknown" for other numbers. */
 const char *death_cause_name(enum death_cause cause);
 
-/* "end", "crash", "hang", "killed", "unexpected exit": for people; "unknown" for other numbers. */
+/* "end", "crash", "hang", "killed", "unexpected exit": as log lines and the journal's
+ * HOLDFAST_CAUSE have it; "unknown" for other numbers. */
 const char *death_cause_text(enum death_cause cause);
 
 #define SIGNAL_NAME_SIZE 24

@@ -45,30 +45,6 @@ int fd_set_cloexec(int fd)
     return 0;
 }
 
-long fd_read_small_file(int dir_fd, const char *path, char *buffer, size_t size)
-{
-    int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    size_t length = 0;
-    while (length < size - 1) {
-        ssize_t n = read(fd, buffer + length, size - 1 - length);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            int error = errno;
-            fd_close(&fd);
-            return -error;
-        }
-        if (n == 0)
-            break;
-        length += (size_t)n;
-    }
-    buffer[length] = '\0';
-    fd_close(&fd);
-    return (long)length;
-}
-
 int fd_write_all(int fd, const void *bytes, size_t size, uint64_t offset)
 {
     for (size_t done = 0; done < size;) {

@@ -19,10 +19,6 @@ int fd_take(int *fd);
 int fd_set_nonblocking(int fd);
 int fd_set_cloexec(int fd);
 
-/* Read at most size - 1 bytes of a small file below dir_fd (AT_FDCWD for the working folder) and
- * end them with a zero byte. Returns the length or -errno. */
-long fd_read_small_file(int dir_fd, const char *path, char *buffer, size_t size);
-
 /* Write all of it at this offset; the file offset stays (pwrite(2)). 0 or -errno; part of it may
  * have been written then. */
 int fd_write_all(int fd, const void *bytes, size_t size, uint64_t offset);

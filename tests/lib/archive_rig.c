@@ -21,6 +21,7 @@
 #include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
+#include "tests/lib/unit.h"
 #include "worker/archive/archive.h"
 
 #define GENERATION  7
@@ -262,6 +263,6 @@ void archive_rig_check_sealed(const struct archive_rig *rig, const struct log_ma
 bool archive_rig_said(const struct archive_rig *rig, const char *text)
 {
     char said[64 * 1024];
-    return fd_read_small_file(AT_FDCWD, rig->log_path, said, sizeof said) > 0 &&
+    return unit_read_small_file(AT_FDCWD, rig->log_path, said, sizeof said) > 0 &&
            strstr(said, text) != NULL;
 }

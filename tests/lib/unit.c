@@ -5,6 +5,11 @@
 #include "tests/lib/unit.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "common/fd.h"
 
 int unit_run(Suite *suite)
 {
@@ -24,4 +29,28 @@ int unit_count_fds(void)
         count++;
     closedir(folder);
     return count;
+}
+
+long unit_read_small_file(int dir_fd, const char *path, char *buffer, size_t size)
+{
+    int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    size_t length = 0;
+    while (length < size - 1) {
+        ssize_t n = read(fd, buffer + length, size - 1 - length);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            int error = errno;
+            fd_close(&fd);
+            return -error;
+        }
+        if (n == 0)
+            break;
+        length += (size_t)n;
+    }
+    buffer[length] = '\0';
+    fd_close(&fd);
+    return (long)length;
 }

@@ -11,4 +11,8 @@ int unit_run(Suite *suite);
 /* How many descriptors this process has; each count costs the same ones, so two of them compare. */
 int unit_count_fds(void);
 
+/* Read at most size - 1 bytes of a small file below dir_fd (AT_FDCWD for the working folder) and
+ * end them with a zero byte. Returns the length or -errno. */
+long unit_read_small_file(int dir_fd, const char *path, char *buffer, size_t size);
+
 #endif

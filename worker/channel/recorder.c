@@ -51,7 +51,7 @@ struct recorder {
     struct recorder_mailbox mailbox;
 };
 
-static void commit(struct recorder *recorder, const struct commit_progress *work)
+static void recorder_commit(struct recorder *recorder, const struct commit_progress *work)
 {
     struct channel_state *channel = recorder->channel;
     channel_page_write_commit(channel->ring.page, work);
@@ -67,7 +67,7 @@ static void seal_block(struct recorder *recorder, struct commit_progress *work)
     if (work->block_records == 0)
         return;
     recorder_block_seal(&recorder->block, recorder->current, work);
-    commit(recorder, work);
+    recorder_commit(recorder, work);
     REACHED(recorder->channel->ring.page, seal_committed);
 }
 
@@ -97,7 +97,7 @@ static void roll(struct recorder *recorder)
     last_words_guard(segment->map, segment->grant.size, &recorder->jump);
     set_current(recorder, segment);
     recorder_block_begin_segment(&recorder->block, segment, &work);
-    commit(recorder, &work);
+    recorder_commit(recorder, &work);
     REACHED(page, roll_committed);
     atomic_store(&recorder->mailbox.rotate_wanted, 0);
     recorder->wanted_at = (monotonic){0};
@@ -129,7 +129,7 @@ static void fail_segment(struct recorder *recorder, int error, const char *what,
         work.finished_length = work.segment_id == failed_id ? length : work.write_offset;
     }
     work.segment_id = work.block_start = work.write_offset = work.block_records = 0;
-    commit(recorder, &work);
+    recorder_commit(recorder, &work);
     REACHED(recorder->channel->ring.page, fail_committed);
     set_current(recorder, NULL);
     recorder_mailbox_report_failed(&recorder->mailbox, failed_id, length, error, what);
@@ -190,7 +190,7 @@ static void skip_lapped(struct recorder *recorder)
     work.record_lost += oldest - work.next_seq;
     work.next_seq = oldest;
     REACHED(channel->ring.page, lap_skipped);
-    commit(recorder, &work);
+    recorder_commit(recorder, &work);
 }
 
 /* Record what was relayed, up to a bounded number. Returns false when nothing could be done now.
@@ -216,7 +216,7 @@ static bool record_step(struct recorder *recorder)
     }
     if (work.next_seq != recorder->committed.next_seq) {
         REACHED(channel->ring.page, record_encoded);
-        commit(recorder, &work);
+        recorder_commit(recorder, &work);
         REACHED(channel->ring.page, record_committed);
     }
     beat_work(channel, CHANNEL_THREAD_RECORDER, 0, 0);
@@ -334,7 +334,7 @@ static void finish(struct recorder *recorder)
             (unsigned long long)(published - work.next_seq));
         work.record_lost += published - work.next_seq;
         work.next_seq = published;
-        commit(recorder, &work);
+        recorder_commit(recorder, &work);
     }
 }
 

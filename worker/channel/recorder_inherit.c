@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Judges inherited segments by the commit slot and, where that does not tell, by the file's header.
- * Called by recorder_open(), before the recorder's thread exists. Must never take for unused what
- * holds records that were committed: a segment that is begun is written over from its start. */
+ * Called by recorder_open(), before the recorder's thread exists. Must never take for unused a
+ * segment that, by the slot's numbers, holds records that were committed: one that is begun is
+ * written over from its start. */
 #include "worker/channel/recorder_inherit.h"
 
+#include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/avro_log_format.h"
 #include "worker/channel/segment.h"
@@ -27,27 +28,17 @@ enum inherited recorder_inherit_judge(const struct commit_progress *committed, u
                : INHERITED_UNUSED;
 }
 
-/* The header's size, 0 when there is none, -1 when the file can't be read. */
-static long read_header(int fd, struct avro_log_identity *ret)
-{
-    uint8_t header[AVRO_LOG_HEADER_MAX];
-    const char *what;
-    ssize_t length = pread(fd, header, sizeof header, 0);
-    if (length < 0)
-        return -1;
-    long size = avro_log_read_header(header, (size_t)length, ret, &what);
-    return size > 0 ? size : 0;
-}
-
 enum inherited recorder_inherit_ask(const struct commit_progress *committed, uint64_t id,
                                     uint64_t next_id, int fd)
 {
     struct avro_log_identity identity = {0};
     struct inherited_file file = {0};
     if (!slot_tells(committed, id, next_id)) {
-        long size = read_header(fd, &identity);
-        file = (struct inherited_file){.unreadable = size<0, .begun = size> 0,
-                                       .first_seq = identity.first_seq};
+        const char *what;
+        long size = avro_log_load_header(fd, &identity, &what);
+        file.unreadable = size < 0 && size != -EBADMSG;
+        file.begun = size > 0;
+        file.first_seq = identity.first_seq;
     }
     return recorder_inherit_judge(committed, id, next_id, &file);
 }
@@ -55,7 +46,8 @@ enum inherited recorder_inherit_ask(const struct commit_progress *committed, uin
 bool recorder_inherit_fits(const struct commit_progress *committed, const struct segment *segment)
 {
     struct avro_log_identity identity;
-    long header_size = read_header(segment->fd, &identity);
+    const char *what;
+    long header_size = avro_log_load_header(segment->fd, &identity, &what);
     uint64_t least = committed->block_records /* of the open block */
                          ? AVRO_LOG_BLOCK_HEADER_SIZE + committed->block_records
                          : 0;

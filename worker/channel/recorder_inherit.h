@@ -13,7 +13,7 @@ struct segment;
 enum inherited {
     INHERITED_CONTINUE,      /* the slot names it: go on at the committed position */
     INHERITED_BEGUN_ALREADY, /* the slot names the one after it, which is begun already: let go */
-    INHERITED_UNUSED,        /* holds nothing that was committed: to be begun when its turn comes */
+    INHERITED_UNUSED,        /* by the slot's numbers nothing in it was committed: to be begun */
     INHERITED_USED_UP,       /* holds committed records, and its worker gave it up: never to be
                                 written again, the archive saves what is in it */
 };

@@ -135,8 +135,8 @@ START_TEST(ipv6_groups_are_joined_at_their_interface)
     struct channel_spec *spec = make_spec(listen, 0, 0);
     strcpy(spec->interface, "lo");
     open_hold(&hold, spec);
-    ck_assert_int_gt((int)fd_read_small_file(AT_FDCWD, "/proc/net/igmp6", members, sizeof members),
-                     0);
+    ck_assert_int_gt(
+        (int)unit_read_small_file(AT_FDCWD, "/proc/net/igmp6", members, sizeof members), 0);
     const char *line = strstr(members, _i == 0   ? "ff020000000000000000000000770009"
                                        : _i == 1 ? "ff120000000000000000000000770009"
                                                  : "ff150000000000000000000000770009");

@@ -13,6 +13,7 @@
 
 #include "common/avro_log_format.h"
 #include "common/monotonic.h"
+#include "tests/lib/unit.h"
 #include "worker/channel/segment.h"
 
 #define NONE 0u
@@ -166,9 +167,5 @@ int main(void)
     tcase_add_test(cases, the_file_is_asked_where_the_slot_does_not_tell);
     tcase_add_test(cases, a_committed_position_must_fit_its_file);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return unit_run(suite);
 }
