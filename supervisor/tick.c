@@ -48,7 +48,7 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         if (channel->lent.worker && !was_away)
             channel_hang_look(channel, now);
         if (channel->life.state == CHANNEL_RUNNING &&
-            monotonic_since(now, channel->life.worker.running_since) >= SETTLE_NS)
+            monotonic_since(now, channel->life.restart.running_since) >= SETTLE_NS)
             channel_deaths_complete(channel);
         if (look)
             look_at_ledger(channel, now);

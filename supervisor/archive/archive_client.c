@@ -54,16 +54,16 @@ int archive_client_open_segment(struct archive_client *client, const char *chann
     return send_to(client, MESSAGE_OPEN_SEGMENT, &open, sizeof open);
 }
 
-int archive_client_begin(struct archive_client *client, const char *channel, const char *from,
-                         const char *to)
+void archive_client_begin(struct archive_client *client, const char *channel, const char *from,
+                          const char *to)
 {
     struct message_begin_segment begin = {0};
     if (strcmp(from, to) == 0)
-        return 0; /* restored under its final name */
+        return; /* restored under its final name */
     set_channel(&begin.channel, channel);
     snprintf(begin.from, sizeof begin.from, "%s", from);
     snprintf(begin.to, sizeof begin.to, "%s", to);
-    return send_to(client, MESSAGE_BEGIN_SEGMENT, &begin, sizeof begin);
+    send_to(client, MESSAGE_BEGIN_SEGMENT, &begin, sizeof begin);
 }
 
 void archive_client_expire(struct archive_client *client, const char *channel,

@@ -14,8 +14,8 @@ struct seal_request;
 struct archive_owner {
     /* RECOVERED or SEGMENT, for the channel that the message names. Takes the fds it wants. */
     void (*answer)(void *data, const char *channel, struct message *message);
-    /* A SEAL was answered; sealed: there is a finished segment now. */
-    void (*sealed)(void *data, const char *channel, bool sealed);
+    /* A SEAL was answered; finished: there is one more finished segment now. */
+    void (*sealed)(void *data, const char *channel, bool finished);
     /* A new archive runs: whatever else was asked of the one before is asked again. */
     void (*back)(void *data);
     void (*ended)(void *data);
@@ -47,8 +47,8 @@ void archive_client_start(struct archive_client *client);
 int archive_client_recover(struct archive_client *client, const char *channel,
                            const struct segment_grant *keep, const struct segment_grant *keep_next);
 int archive_client_open_segment(struct archive_client *client, const char *channel, uint64_t size);
-int archive_client_begin(struct archive_client *client, const char *channel, const char *from,
-                         const char *to);
+void archive_client_begin(struct archive_client *client, const char *channel, const char *from,
+                          const char *to);
 /* Only asked when there is something to expire by, and the archive is not behind. */
 void archive_client_expire(struct archive_client *client, const char *channel,
                            const struct record_spec *record);

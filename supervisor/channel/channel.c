@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Makes and frees channels. Called at the start and at the end; between them a channel belongs to
- * its state machine. */
+/* Makes and frees channels, at the start and at the end, and says in the log how their state
+ * changes. Between them a channel belongs to its state machine. */
 #include "supervisor/channel/channel.h"
 
 #include <errno.h>

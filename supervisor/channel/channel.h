@@ -81,7 +81,7 @@ struct channel_life {
     bool stop_seals;        /* the STOP that was sent asked for sealed segments */
     bool reported;          /* has run or said why not: counts for READY=1 */
     uint32_t drains;        /* workers started only to drain, since the stop was asked for */
-    struct restart worker;  /* deaths of its workers */
+    struct restart restart; /* deaths of its workers */
     struct restart opening; /* failures to open what it needs */
     monotonic next_start;   /* BACKOFF */
     struct timer timer;     /* the state's deadline */
@@ -146,6 +146,7 @@ struct channel_recording {
     bool restored; /* with a ring from an earlier supervisor that recorded: their numbers agree */
     uint32_t failures; /* in a row */
     struct timer timer;
+    sd_event_time_handler_t on_retry; /* the state machine's: an attempt may settle the recording */
 };
 
 struct channel {

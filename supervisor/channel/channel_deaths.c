@@ -77,8 +77,8 @@ static void note_quarantine(struct channel *channel)
     uint64_t quarantined = channel->ledger.carried.value[COUNTER_quarantined] +
                            channel->ledger.last_seen.value[COUNTER_quarantined];
     if (quarantined > channel->takeover.quarantined_before &&
-        channel->life.worker.deaths_in_a_row > 1)
-        channel->life.worker.deaths_in_a_row = 1;
+        channel->life.restart.deaths_in_a_row > 1)
+        channel->life.restart.deaths_in_a_row = 1;
     channel->takeover.quarantined_before = quarantined;
 }
 

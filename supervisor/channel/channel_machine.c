@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A channel's state machine: a state x event table of actions, and one change_state() that does
  * what entering a state means. Fed by operators (channel_verbs.c), by the worker and the archive,
- * whose messages are understood here, and by its own timer. Must never block, and must never leave
+ * whose messages are understood here, by its own timers, and by whoever starts, upgrades and stops
+ * everything. Must never block, and must never leave
  * a worker behind: outside STARTING, RUNNING and STOPPING there is none. */
 #include "supervisor/channel/channel_machine.h"
 
@@ -56,7 +57,7 @@ static void impossible(struct channel *channel, const char *cause)
 static void begin(struct channel *channel, const char *cause)
 {
     channel->life.wanted = true;
-    channel->life.worker.deaths_in_a_row = 0;
+    channel->life.restart.deaths_in_a_row = 0;
     channel->life.opening.deaths_in_a_row = 0;
     channel->life.drains = 0;
     change_state(channel, CHANNEL_OPENING, cause);
@@ -105,7 +106,7 @@ static void launch_without_log(struct channel *channel, const char *cause)
 static void run(struct channel *channel, const char *cause)
 {
     channel->life.opening.deaths_in_a_row = 0;
-    channel->life.worker.running_since = monotonic_now();
+    channel->life.restart.running_since = monotonic_now();
     change_state(channel, CHANNEL_RUNNING, cause);
     if (channel->recording.renumber && channel_recording_settled(channel))
         channel_machine_handle(channel, CHANNEL_EVENT_RESTART, "the log goes on at a later number");
@@ -120,7 +121,7 @@ static void start_again(struct channel *channel, const char *cause)
         return;
     }
     struct restart_decision decision =
-        restart_decide(&channel->life.worker, &channel->host->settings->restart);
+        restart_decide(&channel->life.restart, &channel->host->settings->restart);
     switch (decision.verdict) {
     case RESTART_NOW:
         if (channel->hold.rx >= 0)
@@ -144,7 +145,7 @@ static void open_again(struct channel *channel, const char *cause)
 
 static void open_afresh(struct channel *channel, const char *cause)
 {
-    channel->life.worker.deaths_in_a_row = 0;
+    channel->life.restart.deaths_in_a_row = 0;
     channel->life.opening.deaths_in_a_row = 0;
     change_state(channel, CHANNEL_OPENING, cause);
 }
@@ -152,7 +153,7 @@ static void open_afresh(struct channel *channel, const char *cause)
 static void forgive(struct channel *channel, const char *cause)
 {
     (void)cause;
-    channel->life.worker.deaths_in_a_row = 0;
+    channel->life.restart.deaths_in_a_row = 0;
 }
 
 static void kill_late_starter(struct channel *channel, const char *cause)
@@ -324,7 +325,7 @@ static void enter_opening(struct channel *channel)
     channel->life.restart_wanted = false;
     if (channel->host->phase == PHASE_PARKS)
         return;
-    channel_ring_replace(channel);
+    channel_ring_give_up(channel);
     if (hold_sockets_open(&channel->hold, channel->spec, why, sizeof why) < 0) {
         channel_machine_handle(channel, CHANNEL_EVENT_OPEN_FAILED, why);
         return;
@@ -406,20 +407,43 @@ static void change_state(struct channel *channel, enum channel_state to, const c
 
 /* ---- what others say, as events ---- */
 
-/* An answer may settle the recording: OPENING waits for that, and a worker whose numbers the log
- * has overtaken gives way. */
-void channel_machine_archive_answered(struct channel *channel, struct message *message)
+/* Whatever happened to the recording may have settled it: OPENING waits for that, and a worker
+ * whose numbers the log has overtaken gives way. */
+static void follow_recording(struct channel *channel, bool settled_before)
 {
-    bool settled_before = channel_recording_settled(channel);
-    channel_recording_answer(channel, message);
-    if (!settled_before && channel_recording_settled(channel)) {
+    if (channel_recording_settled(channel)) {
         if (channel->life.state == CHANNEL_OPENING)
             channel_machine_handle(channel, CHANNEL_EVENT_OPENED, opened(channel));
-        else if (channel_recording_restarts_worker(channel))
+        else if (!settled_before && channel_recording_restarts_worker(channel))
             channel_machine_handle(channel, CHANNEL_EVENT_RESTART,
                                    "the log goes on at a later number");
     }
     store_follow(&channel->stored);
+}
+
+void channel_machine_archive_answered(struct channel *channel, struct message *message)
+{
+    bool settled_before = channel_recording_settled(channel);
+    channel_recording_answer(channel, message);
+    follow_recording(channel, settled_before);
+}
+
+void channel_machine_archive_back(struct channel *channel)
+{
+    bool settled_before = channel_recording_settled(channel);
+    channel_recording_archive_back(channel);
+    follow_recording(channel, settled_before);
+}
+
+int channel_machine_on_recording_retry(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+    struct channel *channel = userdata;
+    (void)source;
+    (void)time_us;
+    bool settled_before = channel_recording_settled(channel);
+    channel_recording_retry(channel);
+    follow_recording(channel, settled_before);
+    return 0;
 }
 
 static void worker_ready(struct channel *channel, const struct message_ready *ready)
@@ -463,7 +487,7 @@ static void worker_message(struct child *child, struct message *message)
         channel_recording_wanted(channel);
         break;
     case MESSAGE_SEGMENT_DONE:
-        channel_recording_begun(channel, message->segment_done);
+        channel_recording_segment_done(channel, message->segment_done);
         break;
     case MESSAGE_SEGMENT_FAILED:
         channel_recording_failed(channel, message->segment_failed);

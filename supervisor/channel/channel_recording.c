@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* A channel's recording, between the worker that writes segments and the archive that makes and
- * seals them. Called by the state machine with what either of them says; it never calls back: the
- * machine looks how the recording stands afterwards. Independent of the worker's state: trouble
- * with recording never stops the relay. Whatever is outstanding when an archive dies is asked again
- * of the next one. If recovery succeeds only after the relay has begun, the numbers given meanwhile
- * may be in the log already: the channel then restarts with a fresh ring that counts on behind
- * them. Must never lose track of a segment: each is held, or was given to archive_client_seal(). */
+ * seals them. Called by the state machine with what either of them says and when an attempt is due,
+ * by an operator's rotate, and where a ring is given up. It raises no event: whoever calls it looks
+ * how it stands afterwards. Independent of the worker's state: trouble with recording never stops
+ * the relay. Whatever is outstanding when an archive dies is asked again of the next one. If
+ * recovery succeeds only after the relay has begun, the numbers given meanwhile may be in the log
+ * already: the channel then restarts with a fresh ring that counts on behind them. Must never lose
+ * track of a segment: each is held, or was given to archive_client_seal(). */
 /* clang-format off */
 /*
  *    archive                 supervisor                  worker
@@ -122,18 +123,14 @@ static void give_to_worker(struct channel *channel, const struct segment_grant *
 
 /* ---- trouble and retrying ---- */
 
-static int on_retry(sd_event_source *source, uint64_t time_us, void *userdata)
+void channel_recording_retry(struct channel *channel)
 {
-    struct channel *channel = userdata;
-    (void)source;
-    (void)time_us;
     if (channel->recording.state == RECORDING_TROUBLE) {
         request(channel);
     } else if (channel->recording.next_retry) {
         channel->recording.next_retry = false;
         channel_recording_wanted(channel);
     }
-    return 0;
 }
 
 static uint64_t arm_retry(struct channel *channel)
@@ -145,7 +142,7 @@ static uint64_t arm_retry(struct channel *channel)
     if (delay > RETRY_MAX_NS)
         delay = RETRY_MAX_NS;
     recording->failures++;
-    if (timer_arm(&recording->timer, channel->host->event, delay, on_retry, channel) < 0)
+    if (timer_arm(&recording->timer, channel->host->event, delay, recording->on_retry, channel) < 0)
         log_error("channel %s: no memory for a timer", channel->spec->name);
     return delay;
 }
@@ -174,7 +171,8 @@ static void request(struct channel *channel)
         channel->recording.recovered ? RECORDING_OPENING : RECORDING_RECOVERING;
     int error = channel->recording.recovered ? ask_for_segment(channel) : ask_to_recover(channel);
     if (error < 0 && error != -ENOTCONN && error != -EPIPE)
-        enter_trouble(channel, "the archive can't be asked (too many requests wait for it)");
+        enter_trouble(channel, "the archive can't be asked just now (it has just died, or too many "
+                               "requests wait for it)");
 }
 
 /* Restored with its segments: whatever other open files there are, nobody will ever continue.
@@ -334,7 +332,6 @@ void channel_recording_answer(struct channel *channel, struct message *message)
         handle_recovered(channel, message->recovered);
     else if (message->header.type == MESSAGE_SEGMENT)
         handle_segment(channel, message);
-    store_follow(&channel->stored);
 }
 
 /* ---- what the worker says ---- */
@@ -414,7 +411,8 @@ static void promote_next(struct channel *channel)
     channel->recording.state = RECORDING_OPEN;
 }
 
-void channel_recording_begun(struct channel *channel, const struct message_segment_done *done)
+void channel_recording_segment_done(struct channel *channel,
+                                    const struct message_segment_done *done)
 {
     struct hold *hold = &channel->hold;
     if (done->begun_first_seq > INT64_MAX) {

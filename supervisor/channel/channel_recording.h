@@ -22,9 +22,12 @@ void channel_recording_begin(struct channel *channel);
 void channel_recording_answer(struct channel *channel, struct message *message);
 /* A new archive runs: ask it again. */
 void channel_recording_archive_back(struct channel *channel);
+/* The timer has fired: try again what has failed. */
+void channel_recording_retry(struct channel *channel);
 /* From the worker. */
 void channel_recording_wanted(struct channel *channel);
-void channel_recording_begun(struct channel *channel, const struct message_segment_done *done);
+void channel_recording_segment_done(struct channel *channel,
+                                    const struct message_segment_done *done);
 void channel_recording_failed(struct channel *channel, const struct message_segment_failed *failed);
 /* For an operator. 0, or -errno with *ret_why. */
 int channel_recording_rotate(struct channel *channel, const char **ret_why);

@@ -10,7 +10,7 @@
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/hold/hold_ring.h"
 
-void channel_ring_replace(struct channel *channel)
+void channel_ring_give_up(struct channel *channel)
 {
     if (channel->lent.ring_refused) {
         channel_recording_seal_all(channel);

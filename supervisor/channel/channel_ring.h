@@ -8,7 +8,7 @@
 /* A ring that was refused, or whose numbers the log has overtaken, makes room for a fresh one. The
  * latter only after an orderly end: a successor must first save what a dead worker had in flight.
  */
-void channel_ring_replace(struct channel *channel);
+void channel_ring_give_up(struct channel *channel);
 
 /* Make a ring if there is none. 0, or -errno with why. */
 int channel_ring_make(struct channel *channel, char *why, size_t why_size);

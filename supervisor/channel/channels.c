@@ -37,6 +37,7 @@ int channels_make(struct channels *channels, struct channel_host *host)
         int error = channel_new(host, host->settings->channels[i], &channels->list[i]);
         if (error < 0)
             return error;
+        channels->list[i]->recording.on_retry = channel_machine_on_recording_retry;
         channels->by_name[i] = channels->list[i];
         channels->count++;
     }
@@ -124,7 +125,7 @@ static void back(void *data)
 {
     const struct channels *channels = data;
     for (size_t i = 0; i < channels->count; i++)
-        channel_recording_archive_back(channels->list[i]);
+        channel_machine_archive_back(channels->list[i]);
 }
 
 static void ended(void *data)

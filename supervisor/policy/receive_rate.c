@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Receive rates and how long a stall they leave room for. Called by the control socket's timer and
- * by status; no clock of its own, no memory but the struct it is given. */
+/* Receive rates and how long a stall they leave room for. Called by the regular look and by
+ * status; no clock of its own, no memory but the struct it is given. */
 #include "supervisor/policy/receive_rate.h"
 
 #define SAMPLE_APART_NS (200 * NS_PER_MS)

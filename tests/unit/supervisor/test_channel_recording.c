@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* A recording that comes into trouble never keeps its channel from relaying, whoever brought it
+ * there. The story: a channel is OPENING and waits for the archive; a new archive is there, but
+ * dies before it can be asked. Real event loop, real sockets, a real process as worker. */
+#include <check.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "supervisor/archive/archive_client.h"
+#include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channels.h"
+#include "tests/lib/unit.h"
+
+static struct settings settings = {.restart = {.healthy_after_ns = NS_PER_S,
+                                               .first_delay_ns = NS_PER_S,
+                                               .max_delay_ns = NS_PER_S}};
+static struct channel_spec spec = {.name = "engine", .max_datagram = 2048, .ring_size = 1 << 20};
+static struct channel_spec *specs[] = {&spec};
+static struct channel_host host;
+static struct channels channels;
+static struct spares spares;
+static struct archive_client archive;
+static struct store store;
+static struct child *dying; /* an archive that died with a request unread */
+
+static void changed(void *data)
+{
+    (void)data;
+}
+
+static void set_up(void)
+{
+    int pair[2];
+    sigset_t children;
+    sigemptyset(&children);
+    sigaddset(&children, SIGCHLD); /* as main() has it: the event loop waits for them */
+    sigprocmask(SIG_BLOCK, &children, NULL);
+    struct archive_owner owner = channels_as_archive_owner(&channels);
+    spec.record.enabled = 1;
+    settings.channel_count = 1;
+    settings.channels = specs;
+    ck_assert_int_ge(sd_event_new(&host.event), 0);
+    host.settings = &settings;
+    host.spares = &spares;
+    host.archive = &archive;
+    host.store = &store;
+    host.changed = changed;
+    store_init(&store, host.event, changed, NULL);
+    archive_client_init(&archive, host.event, &spares, &settings, &owner);
+    ck_assert_int_eq(spares_init(&spares, host.event, "/bin/true", &settings), 0);
+    ck_assert_int_eq(channels_make(&channels, &host), 0);
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
+                     0);
+    ck_assert_int_eq(send(pair[0], "x", 1, 0), 1);
+    close(pair[1]);
+    dying = calloc(1, sizeof *dying);
+    dying->socket = pair[0];
+    dying->queue_tail = &dying->queue;
+    dying->owner.role = "archive";
+    archive.child = dying;
+}
+
+static void tear_down(void)
+{
+    channels_free(&channels);
+    archive_client_free(&archive);
+    spares_free(&spares);
+    store_free(&store);
+    sd_event_unref(host.event);
+}
+
+START_TEST(trouble_while_opening_starts_the_relay)
+{
+    struct archive_owner owner = channels_as_archive_owner(&channels);
+    struct channel *channel = channels.list[0];
+    channel->life.state = CHANNEL_OPENING;
+    channel->recording.state = RECORDING_RECOVERING;
+    owner.back(owner.data);
+    ck_assert_int_eq(channel->recording.state, RECORDING_TROUBLE);
+    ck_assert_msg(channel->life.state == CHANNEL_STARTING, "%s",
+                  channel_state_names[channel->life.state]);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("channel_recording");
+    TCase *cases = tcase_create("trouble");
+    tcase_add_checked_fixture(cases, set_up, tear_down);
+    tcase_add_test(cases, trouble_while_opening_starts_the_relay);
+    suite_add_tcase(suite, cases);
+    return unit_run(suite);
+}
