@@ -161,3 +161,23 @@ def test_a_second_signal_and_an_upgrade_do_not_mix(place):
     daemon.start()
     daemon.stop()
     assert len(oracle.read_with_avro_c(place, daemon.segments("engine"))) == 100
+
+
+def test_a_stop_during_an_upgrade_ends_though_the_archive_is_frozen(place):
+    """The stop has a deadline of its own."""
+    daemon, listen, _sink = feed(place, Daemon)
+    daemon.start()
+    Sender(place, listen, 100).wait()
+    daemon.wait_drained("engine", 100)
+    workers = {entry["pid"] for entry in daemon.status()["channels"]}
+    for pid in daemon.descendants():
+        if pid not in workers:
+            kill(pid, signal.SIGSTOP)  # the archive, and the spare, which has nothing to say
+    daemon.disconnect()
+    daemon.process.send_signal(signal.SIGUSR2)
+    daemon.wait_for_log("upgrade: executing")
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.process.wait(20)
+    daemon.start()
+    daemon.stop()
+    assert len(oracle.read_with_avro_c(place, daemon.segments("engine"))) == 100
