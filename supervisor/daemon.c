@@ -4,7 +4,6 @@
  */
 #include "supervisor/daemon.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,8 +90,9 @@ static void answer_upgrade(void *data, const char *why)
 }
 
 /* Who needs whom. */
-static int make_parts(struct supervisor *supervisor, const struct program *program)
+static int make_parts(struct daemon *daemon, const struct program *program)
 {
+    struct supervisor *supervisor = &daemon->supervisor;
     struct settings *settings = supervisor->settings;
     sd_event *event = supervisor->event;
     struct archive_owner archive_owner = channels_as_archive_owner(&supervisor->channels);
@@ -106,10 +106,9 @@ static int make_parts(struct supervisor *supervisor, const struct program *progr
                                              .data = supervisor};
     store_init(&supervisor->store, event, supervisor_changed, supervisor);
     archive_client_init(&supervisor->archive, event, &supervisor->spares, settings, &archive_owner);
-    upgrade_init(&supervisor->upgrade, program, &supervisor->channels);
+    upgrade_init(&supervisor->upgrade, program, &supervisor->channels, answer_upgrade, daemon);
     status_line_init(&supervisor->status_line, &supervisor->channels);
-    int error = spares_init(&supervisor->spares, event, program->worker_path, settings);
-    return error < 0 ? error : channels_make(&supervisor->channels, &supervisor->host);
+    return spares_init(&supervisor->spares, event, program->worker_path, settings);
 }
 
 static int prepare(struct daemon *daemon, const struct program *program, char *why, size_t why_size)
@@ -122,12 +121,14 @@ static int prepare(struct daemon *daemon, const struct program *program, char *w
         error = watch_signals(daemon);
     }
     if (error >= 0) {
-        step = "channels and spares";
-        error = make_parts(supervisor, program);
+        step = "spares";
+        error = make_parts(daemon, program);
     }
     if (error >= 0) {
-        supervisor->upgrade.answer = answer_upgrade;
-        supervisor->upgrade.data = daemon;
+        step = "channels";
+        error = channels_make(&supervisor->channels, &supervisor->host);
+    }
+    if (error >= 0) {
         channel_restore_all(&supervisor->channels);
         step = "health checks";
         error = tick_start(&supervisor->tick, &supervisor->channels);

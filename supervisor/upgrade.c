@@ -164,9 +164,11 @@ void upgrade_progress(struct upgrade *upgrade)
         sd_event_exit(channels->host->event, UPGRADE_EXIT);
 }
 
-void upgrade_init(struct upgrade *upgrade, const struct program *program, struct channels *channels)
+void upgrade_init(struct upgrade *upgrade, const struct program *program, struct channels *channels,
+                  rehearsal_done answer, void *data)
 {
-    *upgrade = (struct upgrade){.program = program, .channels = channels};
+    *upgrade =
+        (struct upgrade){.program = program, .channels = channels, .answer = answer, .data = data};
 }
 
 void upgrade_cancel(struct upgrade *upgrade)

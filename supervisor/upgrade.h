@@ -19,8 +19,8 @@ struct upgrade {
     void *data;
 };
 
-void upgrade_init(struct upgrade *upgrade, const struct program *program,
-                  struct channels *channels);
+void upgrade_init(struct upgrade *upgrade, const struct program *program, struct channels *channels,
+                  rehearsal_done answer, void *data);
 
 /* See whether the program is fit, then let workers and archive end, then the loop. 0:
  * upgrade->answer follows. -errno with *ret_why: nothing has happened. */

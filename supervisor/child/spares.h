@@ -16,7 +16,7 @@ struct spares {
     size_t count;
     struct restart restart;
     struct timer timer;
-    bool closed;              /* no more are made */
+    bool closed;              /* no more are kept ready */
     uint64_t last_generation; /* that was given to anybody */
 };
 
@@ -31,7 +31,7 @@ struct child *spares_take(struct spares *spares, const struct child_owner *owner
 /* Bring them up to their number, soon: what is under way now goes first. */
 void spares_refill(struct spares *spares);
 
-/* The end is near: those that there are stay, and no more are made. */
+/* The end is near: those that there are stay, and no more are kept ready. */
 void spares_close(struct spares *spares);
 void spares_drop(struct spares *spares);
 void spares_free(struct spares *spares);

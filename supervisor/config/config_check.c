@@ -83,7 +83,7 @@ static void check_endpoint(const struct endpoint *endpoint, struct config_error_
 static void check_source(const struct config_channel *channel, struct config_error_list *errors)
 {
     const struct channel_spec *spec = channel->spec;
-    int line = config_key_line(SECTION_CHANNEL, channel->lines, "source");
+    int line = config_draft_key_line(SECTION_CHANNEL, channel->lines, "source");
     char text[SOCKET_ADDRESS_TEXT_SIZE];
     if (spec->source.family == AF_UNSPEC || spec->listen.family == AF_UNSPEC)
         return;
@@ -112,7 +112,7 @@ static void check_ring(const struct config_channel *channel, struct config_error
         return;
     units_print_size(spec->ring_size, have, sizeof have);
     units_print_size(8ull * geometry.slot_size, need, sizeof need);
-    config_error(errors, config_key_line(SECTION_CHANNEL, channel->lines, "ring_size"),
+    config_error(errors, config_draft_key_line(SECTION_CHANNEL, channel->lines, "ring_size"),
                  "ring_size = \"%s\": too small for %s: make it at least %s", have,
                  spec->receive_offload ? "receive_offload, whose runs take 64K each"
                                        : "eight datagrams of max_datagram",
@@ -128,7 +128,8 @@ static void check_record(const struct config_channel *channel, struct config_err
         return;
     units_print_size(record->keep_at_most, keep, sizeof keep);
     units_print_size(record->segment_size, segment, sizeof segment);
-    config_error(errors, config_key_line(SECTION_RECORD, channel->record_lines, "keep_at_most"),
+    config_error(errors,
+                 config_draft_key_line(SECTION_RECORD, channel->record_lines, "keep_at_most"),
                  "keep_at_most = \"%s\": less than two segments of segment_size = \"%s\": keep "
                  "more or make segments "
                  "smaller",
@@ -139,12 +140,13 @@ static void check_destination(const struct config_channel *channel, uint32_t ind
                               struct config_error_list *errors)
 {
     const struct destination_spec *destination = &channel->spec->destinations[index];
-    const struct config_section_lines *lines = config_destination_lines(channel, index);
+    const struct config_section_lines *lines = config_draft_destination_lines(channel, index);
     const union socket_address *to = &destination->to;
-    int line = config_destination_key_line(channel, index, "to");
-    check_endpoint(&(struct endpoint){"to", to, destination->interface, line,
-                                      config_destination_key_line(channel, index, "interface")},
-                   errors);
+    int line = config_draft_destination_key_line(channel, index, "to");
+    check_endpoint(
+        &(struct endpoint){"to", to, destination->interface, line,
+                           config_draft_destination_key_line(channel, index, "interface")},
+        errors);
     if (to->family == AF_INET && to->v4.sin_addr.s_addr == INADDR_BROADCAST)
         config_error(errors, line,
                      "to: broadcast is not supported: send to a multicast group instead");
@@ -156,8 +158,8 @@ static void check_destination(const struct config_channel *channel, uint32_t ind
         return;
     /* By what was written, not by value: a wrong value has been reported already and counts as
      * given. */
-    bool every = config_key_is_given(SECTION_DECIMATE, lines, "keep_every");
-    bool rate = config_key_is_given(SECTION_DECIMATE, lines, "max_rate");
+    bool every = config_draft_key_is_given(SECTION_DECIMATE, lines, "keep_every");
+    bool rate = config_draft_key_is_given(SECTION_DECIMATE, lines, "max_rate");
     if (every && rate)
         config_error(errors, lines->line,
                      "decimate \"%s\" has both keep_every and max_rate: keep one of them",
@@ -184,17 +186,17 @@ static void check_destination_pair(const struct config_channel *channel, uint32_
     const struct destination_spec *b = &channel->spec->destinations[later];
     if (a->kind != b->kind && strcmp(a->name, b->name) == 0)
         config_error(
-            errors, config_destination_lines(channel, later)->line,
+            errors, config_draft_destination_lines(channel, later)->line,
             "%s \"%s\": a %s of this channel has the same name, in line %d: rename one of them",
-            config_destination_kind(b), b->name, config_destination_kind(a),
-            config_destination_lines(channel, earlier)->line);
+            config_draft_destination_kind(b), b->name, config_draft_destination_kind(a),
+            config_draft_destination_lines(channel, earlier)->line);
     if (same_target(a, b)) {
         char text[SOCKET_ADDRESS_TEXT_SIZE];
         socket_address_print(&b->to, text, sizeof text);
         config_error(
-            errors, config_destination_key_line(channel, later, "to"),
+            errors, config_draft_destination_key_line(channel, later, "to"),
             "to = \"%s\": %s \"%s\" of this channel goes to the same address: remove one of them",
-            text, config_destination_kind(a), a->name);
+            text, config_draft_destination_kind(a), a->name);
     }
 }
 
@@ -204,8 +206,8 @@ static void check_channel(const struct config_channel *channel, struct config_er
     uint32_t count = channel_spec_destination_count(spec);
     check_endpoint(
         &(struct endpoint){"listen", &spec->listen, spec->interface,
-                           config_key_line(SECTION_CHANNEL, channel->lines, "listen"),
-                           config_key_line(SECTION_CHANNEL, channel->lines, "interface")},
+                           config_draft_key_line(SECTION_CHANNEL, channel->lines, "listen"),
+                           config_draft_key_line(SECTION_CHANNEL, channel->lines, "interface")},
         errors);
     check_source(channel, errors);
     check_ring(channel, errors);
@@ -243,7 +245,8 @@ static void check_restart(const struct config_draft *draft, struct config_error_
     /* The defaults are in order: one of the two was written, so the section is there. */
     config_error(
         errors,
-        config_key_line(SECTION_RESTART, draft->text->sections[SECTION_RESTART], "first_delay"),
+        config_draft_key_line(SECTION_RESTART, draft->text->sections[SECTION_RESTART],
+                              "first_delay"),
         "first_delay = \"%s\" is longer than max_delay = \"%s\": lower one or raise the other",
         first, most);
 }

@@ -13,34 +13,35 @@ static int given_line(enum config_section section, const struct config_section_l
     return lines->key_lines[config_find_key(section, key) - config_sections[section].keys];
 }
 
-bool config_key_is_given(enum config_section section, const struct config_section_lines *lines,
-                         const char *key)
+bool config_draft_key_is_given(enum config_section section,
+                               const struct config_section_lines *lines, const char *key)
 {
     return given_line(section, lines, key) != 0;
 }
 
-int config_key_line(enum config_section section, const struct config_section_lines *lines,
-                    const char *key)
+int config_draft_key_line(enum config_section section, const struct config_section_lines *lines,
+                          const char *key)
 {
     int line = given_line(section, lines, key);
     return line ? line : lines->line;
 }
 
-const struct config_section_lines *config_destination_lines(const struct config_channel *channel,
-                                                            uint32_t index)
+const struct config_section_lines *
+config_draft_destination_lines(const struct config_channel *channel, uint32_t index)
 {
     uint32_t relays = channel->spec->relay_count;
     return index < relays ? &channel->relay_lines[index] : &channel->decimate_lines[index - relays];
 }
 
-int config_destination_key_line(const struct config_channel *channel, uint32_t index,
-                                const char *key)
+int config_draft_destination_key_line(const struct config_channel *channel, uint32_t index,
+                                      const char *key)
 {
-    return config_key_line(index < channel->spec->relay_count ? SECTION_RELAY : SECTION_DECIMATE,
-                           config_destination_lines(channel, index), key);
+    return config_draft_key_line(index < channel->spec->relay_count ? SECTION_RELAY
+                                                                    : SECTION_DECIMATE,
+                                 config_draft_destination_lines(channel, index), key);
 }
 
-const char *config_destination_kind(const struct destination_spec *destination)
+const char *config_draft_destination_kind(const struct destination_spec *destination)
 {
     return destination->kind == DESTINATION_RELAY ? "relay" : "decimate";
 }

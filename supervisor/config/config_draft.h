@@ -30,17 +30,17 @@ struct config_draft {
     const struct config_text *text;
 };
 
-bool config_key_is_given(enum config_section section, const struct config_section_lines *lines,
-                         const char *key);
+bool config_draft_key_is_given(enum config_section section,
+                               const struct config_section_lines *lines, const char *key);
 /* The line of a key; that of its section when it is not given. */
-int config_key_line(enum config_section section, const struct config_section_lines *lines,
-                    const char *key);
+int config_draft_key_line(enum config_section section, const struct config_section_lines *lines,
+                          const char *key);
 
 /* The place of a channel's destination in the file. */
-const struct config_section_lines *config_destination_lines(const struct config_channel *channel,
-                                                            uint32_t index);
-int config_destination_key_line(const struct config_channel *channel, uint32_t index,
-                                const char *key);
-const char *config_destination_kind(const struct destination_spec *destination);
+const struct config_section_lines *
+config_draft_destination_lines(const struct config_channel *channel, uint32_t index);
+int config_draft_destination_key_line(const struct config_channel *channel, uint32_t index,
+                                      const char *key);
+const char *config_draft_destination_kind(const struct destination_spec *destination);
 
 #endif

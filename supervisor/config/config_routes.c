@@ -78,12 +78,12 @@ static void check_listens(const struct config_draft *draft, struct config_error_
             if (!listens_collide(earlier->spec, channel->spec))
                 continue;
             socket_address_print(&channel->spec->listen, text, sizeof text);
-            config_error(errors, config_key_line(SECTION_CHANNEL, channel->lines, "listen"),
+            config_error(errors, config_draft_key_line(SECTION_CHANNEL, channel->lines, "listen"),
                          "listen = \"%s\": channel \"%s\" receives there too, see line %d: give "
                          "one of them another "
                          "port or address",
                          text, earlier->spec->name,
-                         config_key_line(SECTION_CHANNEL, earlier->lines, "listen"));
+                         config_draft_key_line(SECTION_CHANNEL, earlier->lines, "listen"));
             break;
         }
     }
@@ -133,7 +133,7 @@ static void report_loop(const struct search *search, size_t closes_at, uint32_t 
     const struct config_channel *channels = search->draft->channels;
     const struct config_channel *last = &channels[search->path[search->length - 1].channel];
     const struct destination_spec *destination = &last->spec->destinations[destination_index];
-    int line = config_destination_key_line(last, destination_index, "to");
+    int line = config_draft_destination_key_line(last, destination_index, "to");
 
     socket_address_print(&destination->to, text, sizeof text);
     while (search->path[first].channel != closes_at)

@@ -5,7 +5,6 @@
 #include "supervisor/control/control_status.h"
 
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -291,8 +290,8 @@ json_t *control_status_check(const struct supervisor *supervisor)
             healthy = false;
             add_problem(problems, channel, "not_running", channel->life.cause);
         }
-        if (trouble_of(channel)[0]) /* also while only the next segment can't be had: the current
-                                        one fills up */
+        /* Also while only the next segment can't be had: the current one fills up. */
+        if (trouble_of(channel)[0])
             add_problem(problems, channel, "degraded", trouble_of(channel));
     }
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);

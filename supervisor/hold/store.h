@@ -35,7 +35,7 @@ struct store {
     bool ending;
     uint32_t patience; /* attempts since the end began */
     struct timer timer;
-    void (*settled)(void *data); /* it was behind when the end began, and is no longer */
+    void (*settled)(void *data); /* ending: it is no longer waited for */
     void *data;
 };
 

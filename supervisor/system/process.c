@@ -4,8 +4,8 @@
  * process that it was not meant for. */
 #include "supervisor/system/process.h"
 
-#include <errno.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,6 @@
 #define HOLDFAST_SUPERVISOR_SYSTEM_PROCESS_H
 
 #include <signal.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -26,7 +25,9 @@ struct process_plan {
     const char *path;
     char *const *arguments;
     char *const *environment;
-    const struct process_fd *fds; /* nothing else is inherited beyond 0, 1 and 2 */
+    /* Placed in this order, so no source is the number of an earlier one. Nothing else is inherited
+     * beyond 0, 1 and 2. */
+    const struct process_fd *fds;
     uint32_t fd_count;
 };
 
