@@ -8,6 +8,7 @@
 #include "supervisor/channel/channel_deaths.h"
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
+#include "supervisor/hold/hold_sockets.h"
 #include "supervisor/policy/receive_rate.h"
 #include "supervisor/system/timer.h"
 
@@ -50,8 +51,10 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         if (channel->life.state == CHANNEL_RUNNING &&
             monotonic_since(now, channel->life.restart.running_since) >= SETTLE_NS)
             channel_deaths_complete(channel);
-        if (look)
+        if (look) {
             look_at_ledger(channel, now);
+            hold_sockets_try_down(&channel->hold, channel->spec);
+        }
         if (expire && host->phase < PHASE_STOPS)
             archive_client_expire(host->archive, channel->spec->name, &channel->spec->record);
     }

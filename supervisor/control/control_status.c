@@ -60,6 +60,9 @@ static json_t *destination(const struct channel *channel, uint32_t index)
     control_json_set_number(report, "sent", progress.sent);
     control_json_set_number(report, "dropped", progress.dropped);
     control_json_set_number(report, "repeated", progress.repeated);
+    const char *down = channel->hold.down[index].reason;
+    json_object_set_new(report, "state", json_string(down[0] ? "down" : "up"));
+    json_object_set_new(report, "reason", down[0] ? control_text(down) : json_null());
     if (index < channel->spec->relay_count)
         json_object_set_new(report, "segmentation", segmentation(channel, index));
     if (spec->keep_every)
@@ -293,6 +296,9 @@ json_t *control_status_check(const struct supervisor *supervisor)
         /* Also while only the next segment can't be had: the current one fills up. */
         if (trouble_of(channel)[0])
             add_problem(problems, channel, "degraded", trouble_of(channel));
+        for (uint32_t k = 0; k < channel->hold.destination_count; k++)
+            if (channel->hold.down[k].reason[0])
+                add_problem(problems, channel, "destination_down", channel->hold.down[k].reason);
     }
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);
 }

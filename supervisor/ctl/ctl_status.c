@@ -130,6 +130,14 @@ void ctl_report_status(FILE *to, const json_t *status, bool colour)
         print_trouble(to, json_array_get(channels, i), colour);
 }
 
+/* What the channel suffers from although it runs; NULL when it does not run. */
+static const char *warning_of(const char *kind)
+{
+    if (strcmp(kind, "degraded") == 0)
+        return " is not recording";
+    return strcmp(kind, "destination_down") == 0 ? " has a destination that is down" : NULL;
+}
+
 void ctl_report_check(FILE *to, const json_t *check, bool colour)
 {
     const json_t *problems = json_object_get(check, "problems");
@@ -137,13 +145,13 @@ void ctl_report_check(FILE *to, const json_t *check, bool colour)
         fputs("healthy: every channel that should run is RUNNING\n", to);
     for (size_t i = 0; i < json_array_size(problems); i++) {
         const json_t *problem = json_array_get(problems, i);
-        bool degraded = strcmp(ctl_string(problem, "kind"), "degraded") == 0;
+        const char *warning = warning_of(ctl_string(problem, "kind"));
         const char *state = ctl_string(problem, "state"), *cause = ctl_string(problem, "cause");
-        if (degraded)
+        if (warning)
             ctl_print_text(to, colour, CTL_YELLOW, "warning: ");
         ctl_print_text(to, false, CTL_PLAIN, ctl_string(problem, "channel"));
-        fputs(degraded ? " is not recording" : " is ", to);
-        ctl_print_text(to, colour, ctl_state_colour(state), degraded ? "" : state);
+        fputs(warning ? warning : " is ", to);
+        ctl_print_text(to, colour, ctl_state_colour(state), warning ? "" : state);
         fputs(cause[0] ? ": " : "", to);
         ctl_print_text(to, false, CTL_PLAIN, cause);
         fputc('\n', to);

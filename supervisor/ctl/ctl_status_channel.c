@@ -211,6 +211,22 @@ static void print_destinations(FILE *to, const json_t *relays, const json_t *dec
     ctl_table_free(&table);
 }
 
+static void print_down(FILE *to, const json_t *destinations, bool colour)
+{
+    for (size_t i = 0; i < json_array_size(destinations); i++) {
+        const json_t *destination = json_array_get(destinations, i);
+        if (strcmp(ctl_string(destination, "state"), "down") != 0)
+            continue;
+        fputs("  ", to);
+        ctl_print_text(to, false, CTL_PLAIN, ctl_string(destination, "name"));
+        fputs(" is ", to);
+        ctl_print_text(to, colour, CTL_RED, "down");
+        fputs(": ", to);
+        ctl_print_text(to, false, CTL_PLAIN, ctl_string(destination, "reason"));
+        fputc('\n', to);
+    }
+}
+
 void ctl_report_channel(FILE *to, const json_t *channel, bool colour)
 {
     ctl_print_text(to, colour, CTL_BOLD, ctl_string(channel, "name"));
@@ -223,5 +239,7 @@ void ctl_report_channel(FILE *to, const json_t *channel, bool colour)
     print_recording(to, json_object_get(channel, "log"), colour);
     print_destinations(to, json_object_get(channel, "relays"),
                        json_object_get(channel, "decimates"), colour);
+    print_down(to, json_object_get(channel, "relays"), colour);
+    print_down(to, json_object_get(channel, "decimates"), colour);
     print_counters(to, json_object_get(channel, "counters"), colour);
 }

@@ -21,8 +21,12 @@ int hold_init(struct hold *hold, const struct channel_spec *spec)
     if (count == 0)
         return 0;
     hold->destinations = malloc(count * sizeof *hold->destinations);
-    if (!hold->destinations)
+    hold->down = calloc(count, sizeof *hold->down);
+    if (!hold->destinations || !hold->down) {
+        free(hold->destinations);
+        free(hold->down);
         return -ENOMEM;
+    }
     hold->destination_count = count;
     for (uint32_t i = 0; i < count; i++)
         hold->destinations[i] = -1;
@@ -100,6 +104,8 @@ void hold_close_sockets(struct hold *hold)
 {
     fd_close(&hold->rx);
     fd_close_all(hold->destinations, hold->destination_count);
+    for (uint32_t i = 0; i < hold->destination_count; i++)
+        hold->down[i] = (struct destination_down){0};
 }
 
 void hold_close(struct hold *hold)
@@ -109,6 +115,8 @@ void hold_close(struct hold *hold)
     fd_close(&hold->segment);
     fd_close(&hold->next);
     free(hold->destinations);
+    free(hold->down);
     hold->destinations = NULL;
+    hold->down = NULL;
     hold->destination_count = 0;
 }

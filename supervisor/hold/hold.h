@@ -9,13 +9,21 @@
 #include "common/channel_page.h"
 #include "common/channel_spec.h"
 #include "common/message.h"
+#include "common/monotonic.h"
+
+/* A destination that can't be reached: its socket is there, but leads nowhere yet. */
+struct destination_down {
+    char reason[256]; /* what was attempted, why it failed, what to do; "" = it is up */
+    monotonic told;   /* when the log last said so */
+};
 
 struct hold {
     int rx;
     int ring;
-    int segment;       /* that is written; -1 while there is none */
-    int next;          /* segment after it; -1 while there is none */
-    int *destinations; /* relays first, then decimates; -1 where not open */
+    int segment;                   /* that is written; -1 while there is none */
+    int next;                      /* segment after it; -1 while there is none */
+    int *destinations;             /* relays first, then decimates; -1 where not open */
+    struct destination_down *down; /* of each destination */
     uint32_t destination_count;
     uint32_t relay_count;
     struct segment_grant segment_grant;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Opens a channel's sockets: one bound for receiving, one connected per destination. Called when a
  * channel opens and opens again; what is open already stays as it is, with what the kernel has
- * queued in it. Must never leave a socket half configured: it is either as the settings say, or
- * closed and the reason told. */
+ * queued in it. Must never leave a socket half configured: the receiver's is as the settings say,
+ * or closed and the reason told; a destination's is connected, or it is down and refuses
+ * everything. A destination must never keep a channel from receiving. */
 #include "supervisor/hold/hold_sockets.h"
 
 #include <errno.h>
@@ -26,6 +27,7 @@
 #endif
 
 #define SEND_BUFFER_WANTED (4 << 20)
+#define DOWN_TOLD_EVERY_NS (3600 * NS_PER_S)
 
 /* What is being done to which socket, so that an error can be told completely. */
 struct attempt {
@@ -69,10 +71,15 @@ static const char *advice(int error)
     }
 }
 
-static int fail(struct attempt *attempt, int error, char *why, size_t why_size)
+static void describe_failure(const struct attempt *attempt, int error, char *why, size_t why_size)
 {
     snprintf(why, why_size, "can't %s (%s): %s; %s", attempt->what, attempt->step, strerror(-error),
              advice(error));
+}
+
+static int fail(struct attempt *attempt, int error, char *why, size_t why_size)
+{
+    describe_failure(attempt, error, why, why_size);
     fd_close(&attempt->fd);
     return error;
 }
@@ -220,37 +227,88 @@ static int set_multicast_out(struct attempt *attempt, const struct destination_s
     return error;
 }
 
-static int open_destination(int *ret_fd, const struct destination_spec *to, char *why,
+static void describe_destination(struct attempt *attempt, const struct destination_spec *to)
+{
+    char address[SOCKET_ADDRESS_TEXT_SIZE];
+    socket_address_print(&to->to, address, sizeof address);
+    snprintf(attempt->what, sizeof attempt->what, "send \"%s\" to %s%s%s", to->name, address,
+             to->interface[0] ? " at " : "", to->interface);
+}
+
+/* The socket with what doesn't depend on the network. */
+static int make_destination(int *ret_fd, const struct destination_spec *to, char *why,
                             size_t why_size)
 {
     struct attempt attempt = {.fd = -1, .is_v6 = to->to.family == AF_INET6, .step = "socket"};
-    char address[SOCKET_ADDRESS_TEXT_SIZE];
-    union socket_address peer = to->to;
-    unsigned interface = 0;
-
-    socket_address_print(&peer, address, sizeof address);
-    snprintf(attempt.what, sizeof attempt.what, "send \"%s\" to %s%s%s", to->name, address,
-             to->interface[0] ? " at " : "", to->interface);
-    attempt.fd = socket(peer.family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int error = attempt.fd < 0 ? -errno : interface_index(&attempt, to->interface, &interface);
-    if (!error && socket_address_is_multicast(&peer))
-        error = set_multicast_out(&attempt, to, interface);
+    describe_destination(&attempt, to);
+    attempt.fd = socket(to->to.family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error = attempt.fd < 0 ? -errno : 0;
     if (!error && !attempt.is_v6)
         error = set_int(&attempt, SOL_SOCKET, SO_BROADCAST, 1, "SO_BROADCAST");
-    if (!error) {
-        if (set_int(&attempt, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_WANTED, "SO_SNDBUFFORCE") < 0)
-            set_int(&attempt, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_WANTED, "SO_SNDBUF");
-        set_int(&attempt, SOL_SOCKET, SO_RCVBUF, 0,
-                "SO_RCVBUF"); /* nobody reads here: keep no stranger's datagrams */
-        if (attempt.is_v6 && peer.v6.sin6_scope_id == 0)
-            peer.v6.sin6_scope_id = interface;
-        attempt.step = "connect";
-        error = connect(attempt.fd, &peer.any, socket_address_length(&peer)) < 0 ? -errno : 0;
-    }
     if (error < 0)
         return fail(&attempt, error, why, why_size);
+    if (set_int(&attempt, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_WANTED, "SO_SNDBUFFORCE") < 0)
+        set_int(&attempt, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_WANTED, "SO_SNDBUF");
+    /* Nobody reads here: keep no stranger's datagrams. */
+    set_int(&attempt, SOL_SOCKET, SO_RCVBUF, 0, "SO_RCVBUF");
     *ret_fd = attempt.fd;
     return 0;
+}
+
+static int reach_destination(struct attempt *attempt, const struct destination_spec *to)
+{
+    union socket_address peer = to->to;
+    unsigned interface = 0;
+    int error = interface_index(attempt, to->interface, &interface);
+    if (!error && socket_address_is_multicast(&peer))
+        error = set_multicast_out(attempt, to, interface);
+    if (error)
+        return error;
+    if (attempt->is_v6 && peer.v6.sin6_scope_id == 0)
+        peer.v6.sin6_scope_id = interface;
+    attempt->step = "connect";
+    return connect(attempt->fd, &peer.any, socket_address_length(&peer)) < 0 ? -errno : 0;
+}
+
+static void note_down(struct destination_down *down, const char *channel, const char *reason)
+{
+    monotonic now = monotonic_now();
+    bool changed = strcmp(down->reason, reason) != 0;
+    if (changed || monotonic_since(now, down->told) >= DOWN_TOLD_EVERY_NS) {
+        log_warning("channel %s: %s; what is meant for it is counted as dropped, everything else "
+                    "goes on; it is tried again every second",
+                    channel, reason);
+        down->told = now;
+    }
+    if (changed)
+        snprintf(down->reason, sizeof down->reason, "%s", reason);
+}
+
+/* A socket that leads nowhere yet refuses what is sent on it (EDESTADDRREQ). A worker has the same
+ * socket: once it is connected here, it is connected there. */
+static void try_destination(struct hold *hold, const struct channel_spec *spec, uint32_t index)
+{
+    const struct destination_spec *to = &spec->destinations[index];
+    struct destination_down *down = &hold->down[index];
+    struct attempt attempt = {.fd = hold->destinations[index], .is_v6 = to->to.family == AF_INET6};
+    char reason[sizeof down->reason];
+
+    describe_destination(&attempt, to);
+    int error = reach_destination(&attempt, to);
+    if (error < 0) {
+        describe_failure(&attempt, error, reason, sizeof reason);
+        note_down(down, spec->name, reason);
+    } else if (down->reason[0]) {
+        log_notice("channel %s: \"%s\" can be reached now", spec->name, to->name);
+        *down = (struct destination_down){0};
+    }
+}
+
+void hold_sockets_try_down(struct hold *hold, const struct channel_spec *spec)
+{
+    for (uint32_t i = 0; i < hold->destination_count; i++)
+        if (hold->destinations[i] >= 0 && hold->down[i].reason[0])
+            try_destination(hold, spec, i);
 }
 
 int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *why,
@@ -267,9 +325,10 @@ int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *
     for (uint32_t i = 0; i < hold->destination_count; i++) {
         if (hold->destinations[i] >= 0)
             continue;
-        int error = open_destination(&hold->destinations[i], &spec->destinations[i], why, why_size);
+        int error = make_destination(&hold->destinations[i], &spec->destinations[i], why, why_size);
         if (error < 0)
             return error;
+        try_destination(hold, spec, i);
     }
     return 0;
 }

@@ -5,9 +5,12 @@
 
 #include "supervisor/hold/hold.h"
 
-/* Open what is missing of rx and destinations. 0, or -errno with why set to what was attempted and
- * what to do. */
+/* Open what is missing of rx and destinations. A destination that can't be reached is down, and no
+ * failure. 0, or -errno with why set to what was attempted and what to do. */
 int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *why,
                       size_t why_size);
+
+/* Those that are down: can they be reached now? What was lent already is lent as it then is. */
+void hold_sockets_try_down(struct hold *hold, const struct channel_spec *spec);
 
 #endif

@@ -245,13 +245,18 @@ START_TEST(what_can_not_be_opened_is_told_and_can_be_opened_later)
 
     strcpy(spec->destinations[0].interface, "nosuch0");
     ck_assert_int_eq(hold_init(&second, spec), 0);
-    ck_assert_int_eq(hold_sockets_open(&second, spec, why, sizeof why), -ENODEV);
-    ck_assert_ptr_nonnull(strstr(why, "nosuch0"));
-    int kept = second.rx; /* what is open already, with its queue, stays */
-    ck_assert_int_ge(kept, 0);
-    spec->destinations[0].interface[0] = '\0';
     ck_assert_int_eq(hold_sockets_open(&second, spec, why, sizeof why), 0);
-    ck_assert_int_eq(second.rx, kept);
+    ck_assert_ptr_nonnull(strstr(second.down[0].reason, "nosuch0"));
+    int lent = second.destinations[0]; /* what was lent is lent as it then is */
+    ck_assert_int_ge(lent, 0);
+    ck_assert(send(lent, "x", 1, MSG_NOSIGNAL) < 0 && errno == EDESTADDRREQ);
+    hold_sockets_try_down(&second, spec);
+    ck_assert(second.down[0].reason[0] != '\0');
+    spec->destinations[0].interface[0] = '\0';
+    hold_sockets_try_down(&second, spec);
+    ck_assert(second.down[0].reason[0] == '\0');
+    ck_assert_int_eq(second.destinations[0], lent);
+    ck_assert_int_eq(send(lent, "x", 1, MSG_NOSIGNAL), 1);
     hold_close(&second);
     hold_close(&second); /* closing twice is closing once */
     free(spec);

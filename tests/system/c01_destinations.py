@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""Destinations fail: one has no route, one's interface is missing. It is down, its losses are counted, it comes back by
+itself; receiving, recording and every other destination go on as if nothing were."""
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, Sink, channel
+from lib.place import core, wait_until
+
+
+def destination(daemon, name):
+    return next(entry for entry in daemon.status("engine")["relays"] if entry["name"] == name)
+
+
+def recorded(daemon):
+    records = oracle.read_with_python_avro(daemon.segments("engine"))
+    oracle.assert_consecutive(records)
+    return [record.payload for record in records]
+
+
+@core
+def test_destinations_that_can_not_be_reached_stop_nothing_and_come_back(place):
+    place.private_network()
+    listen, good = place.ipv4(), place.ipv4()
+    sink = Sink(place, good)
+    away = {"to": place.group(), "interface": "later0"}
+    unrouted = f"203.0.113.7:{place.port()}"
+    daemon = Daemon(place, channel("engine", listen, relays={"good": good, "away": away, "unrouted": unrouted},
+                                   record={})).start()
+    daemon.wait_state("engine", "RUNNING")
+    count = place.scaled(3000)
+    sender = Sender(place, listen, count, rate=place.scaled(6000), name="first", tag=1)
+    sender.wait()
+    daemon.wait_drained("engine", count)
+    sink.wait_received(count)
+
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["received"] == counters["recorded"] == count, counters
+    assert counters["kernel_dropped"] == 0, counters
+    assert destination(daemon, "good")["sent"] == count
+    for name, reason in (("away", "later0"), ("unrouted", "203.0.113.7")):
+        entry = destination(daemon, name)
+        assert entry["state"] == "down" and reason in entry["reason"], entry
+        assert entry["dropped"] == count and entry["sent"] == 0, entry
+    assert destination(daemon, "good")["state"] == "up" and destination(daemon, "good")["reason"] is None
+    problems = daemon.call("check")["problems"]
+    assert {problem["kind"] for problem in problems} == {"destination_down"}, problems
+    assert daemon.log_text().count("later0") == 1, "told on change, not at every attempt"
+
+    pid = daemon.status("engine")["pid"]
+    place.run("ip", "link", "add", "later0", "type", "veth", "peer", "name", "later1")
+    place.run("ip", "addr", "add", "203.0.113.1/24", "dev", "later0")
+    for end in ("later0", "later1"):
+        place.run("ip", "link", "set", end, "up")
+    wait_until(lambda: all(destination(daemon, name)["state"] == "up" for name in ("away", "unrouted")), 20,
+               "both destinations to come back by themselves")
+    assert daemon.status("engine")["pid"] == pid, "no worker was replaced for it"
+    more = Sender(place, listen, count, rate=place.scaled(6000), name="second", tag=2)
+    more.wait()
+    daemon.wait_drained("engine", 2 * count)
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["received"] == counters["recorded"] == 2 * count, counters
+    assert destination(daemon, "away")["sent"] > 0, destination(daemon, "away")
+    daemon.stop()
+    oracle.assert_same_payloads([payload for record in (sender, more)
+                                 for payload in oracle.read_datagrams(record.record)[0]], recorded(daemon), "the log")
+
+
+def narrow(place, name, address, subnet):
+    """A link that takes next to nothing: a veth pair behind a token bucket filter."""
+    place.run("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p")
+    place.run("ip", "addr", "add", address, "dev", name)
+    for end in (name, f"{name}p"):
+        place.run("ip", "link", "set", end, "up")
+    place.run("ip", "neigh", "add", subnet, "lladdr", "02:00:00:00:00:01", "dev", name)
+    place.run("tc", "qdisc", "add", "dev", name, "root", "tbf", "rate", "1mbit", "burst", "10kb", "limit", "64mb")
+
+
+@core
+def test_congested_destinations_slow_nobody_else(place):
+    place.private_network()
+    narrow(place, "thin0", "203.0.113.1/29", "203.0.113.2")
+    narrow(place, "thin1", "203.0.113.9/29", "203.0.113.10")
+    listen, good = place.ipv4(), place.ipv4()
+    sink = Sink(place, good)
+    relays = {"thin0": f"203.0.113.2:{place.port()}", "thin1": f"203.0.113.10:{place.port()}", "good": good}
+    daemon = Daemon(place, channel("engine", listen, relays=relays, record={"segment_size": "64M"},
+                                   receive_buffer="8M")).start()
+    daemon.wait_state("engine", "RUNNING")
+    count = place.scaled(120000)
+    sender = Sender(place, listen, count, rate=place.scaled(60000), sizes=(800,))
+    sender.wait()
+    daemon.wait_drained("engine", count)
+    sink.wait_received(count)
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["received"] == counters["recorded"] == count, counters
+    assert counters["kernel_dropped"] == counters["record_lost"] == 0, counters
+    assert destination(daemon, "good")["sent"] == count
+    for name in ("thin0", "thin1"):
+        entry = destination(daemon, name)
+        assert entry["dropped"] > count // 2 and entry["sent"] + entry["dropped"] == count, entry
+    daemon.stop()
+    oracle.assert_same_payloads(oracle.read_datagrams(sender.record)[0], recorded(daemon), "the log")
+
+
+@core
+def test_datagrams_beyond_the_path_leave_segmentation_on_for_the_others(place):
+    place.private_network()
+    place.run("ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire1")
+    place.run("ip", "addr", "add", "203.0.113.1/24", "dev", "wire0")
+    for end in ("wire0", "wire1"):
+        place.run("ip", "link", "set", end, "up")
+    place.run("ip", "neigh", "add", "203.0.113.2", "lladdr", "02:00:00:00:00:01", "dev", "wire0")
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"wire": f"203.0.113.2:{place.port()}"}, record={})).start()
+    daemon.wait_state("engine", "RUNNING")
+    for number, size in enumerate((1600, 800)):
+        Sender(place, listen, 2000, name=f"of-{size}", sizes=(size,), burst=64, rate=200000).wait()
+        daemon.wait_drained("engine", 2000 * (number + 1))
+    entry = destination(daemon, "wire")
+    assert entry["sent"] == 4000 and entry["dropped"] == 0, entry
+    assert entry["segmentation"] == "used", entry
+    daemon.stop()
