@@ -67,6 +67,7 @@ int decimator_open(struct channel_state *channel)
         uint32_t index = decimator->first_index + i;
         const struct destination_spec *destination = &spec->destinations[index];
         decimator->outlets[i] = (struct outlet){.fd = channel->inheritance->destinations[index],
+                                                .receives = -1,
                                                 .kind = "decimate",
                                                 .name = destination->name,
                                                 .every = destination->keep_every,
@@ -122,7 +123,6 @@ static void send_parcel(struct channel_state *channel, uint32_t index)
     if (decimator->parcel.count == 0)
         return;
     parcel_cut(&decimator->parcel);
-    decimator->outlets[index].impatient = false;
     outlet_send(&decimator->outlets[index], &decimator->parcel, &decimator->counts[index]);
     REACHED(channel->ring.page, decimate_sent);
 }

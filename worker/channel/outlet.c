@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Runs of equal length go out as one message with UDP_SEGMENT (udp(7)); what can't be cut that way
  * goes one by one with sendmmsg(2). Called by receiver and decimator, each with outlets of its own.
- * Must never wait in the kernel for a send: a full queue is waited for here, up to PATIENCE_MS at a
- * time. The first time that this was in vain, what the queue does not take is dropped until the
- * round ends; a destination whose queue clears in time, again and again, is waited for before every
- * call, and delays those behind it by as much. */
+ * Must never wait while there is something to receive: a full queue is waited for only in silence,
+ * up to PATIENCE_MS, and no longer after that was in vain, until the queue takes a datagram again.
+ */
 #include "worker/channel/outlet.h"
 
 #include <errno.h>
@@ -15,8 +14,9 @@
 
 /* One UDP payload over IPv4, which is also what segmentation may carry at once */
 #define RUN_BYTES_MAX 65507
-/* A full send queue may clear within this time; afterwards the round is dropped */
-#define PATIENCE_MS 2
+/* A full send queue may clear within this time */
+#define PATIENCE_MS   2
+#define TOLD_EVERY_NS (3600 * NS_PER_S)
 
 void outlet_open(struct outlet *outlet)
 {
@@ -91,27 +91,45 @@ static uint32_t prepare_singles(struct parcel *parcel, uint32_t first)
 
 static void note_error(struct outlet *outlet, int error)
 {
-    if (outlet->last_error != error)
-        log_warning("%s %s: %s; datagrams that it refuses are counted as dropped there",
-                    outlet->kind, outlet->name, strerror(error));
+    monotonic now = monotonic_now();
+    if (outlet->last_error == error && monotonic_since(now, outlet->told) < TOLD_EVERY_NS)
+        return;
+    log_warning("%s %s: %s; datagrams that it refuses are counted as dropped there", outlet->kind,
+                outlet->name, strerror(error));
     outlet->last_error = error;
+    outlet->told = now;
 }
 
-enum send_verdict { SEND_AGAIN, SEND_DROP, SEND_SINGLY };
+/* Until its send queue has room; false when that takes too long, or something is to be received. */
+static bool wait_for_room(const struct outlet *outlet)
+{
+    struct pollfd fds[] = {{.fd = outlet->fd, .events = POLLOUT},
+                           {.fd = outlet->receives, .events = POLLIN}};
+    return !outlet->impatient && poll(fds, 2, PATIENCE_MS) > 0 && fds[0].revents && !fds[1].revents;
+}
 
-/* What to do about the message that the kernel refused. `retried`: it was tried again already. */
-static enum send_verdict judge_error(struct outlet *outlet, int error, bool is_run, bool retried)
+enum send_verdict { SEND_AGAIN, SEND_DROP, SEND_DROP_ALL, SEND_SINGLY };
+
+/* What to do about the message that the kernel refused. run_segment: the length of the datagrams of
+ * a run, 0 for a single one. `retried`: it was tried again already. */
+static enum send_verdict judge_error(struct outlet *outlet, int error, size_t run_segment,
+                                     bool retried)
 {
     if (error == EINTR)
         return SEND_AGAIN;
-    if (is_run && (error == EIO || error == EINVAL || error == EMSGSIZE || error == EOPNOTSUPP)) {
+    if (run_segment > 0 && (error == EINVAL || error == EMSGSIZE)) {
+        outlet->segment_refused = run_segment; /* more than the path's MTU: shorter ones may do */
+        return SEND_SINGLY;
+    }
+    if (run_segment > 0 && (error == EIO || error == EOPNOTSUPP)) {
         outlet->segmentation = false;
         atomic_store(outlet->state, SEGMENTATION_REFUSED << 16 | (uint32_t)error);
         return SEND_SINGLY;
     }
+    if (error == EDESTADDRREQ) /* it is down: the supervisor has said so, and tries to reach it */
+        return SEND_DROP_ALL;
     if (error == EAGAIN || error == ENOBUFS) {
-        struct pollfd writable = {.fd = outlet->fd, .events = POLLOUT};
-        if (!retried && !outlet->impatient && poll(&writable, 1, PATIENCE_MS) > 0)
+        if (!retried && wait_for_room(outlet))
             return SEND_AGAIN;
         outlet->impatient = true;
         note_error(outlet, error);
@@ -124,9 +142,24 @@ static enum send_verdict judge_error(struct outlet *outlet, int error, bool is_r
     return SEND_DROP;
 }
 
+static size_t run_segment(const struct parcel *parcel, uint32_t run)
+{
+    return parcel->runs[run].count > 1 ? parcel->vectors[parcel->runs[run].first].iov_len : 0;
+}
+
+static bool may_segment(const struct outlet *outlet, const struct parcel *parcel)
+{
+    if (!outlet->segmentation || parcel->run_count == parcel->count)
+        return false;
+    for (uint32_t i = 0; i < parcel->run_count && outlet->segment_refused; i++)
+        if (run_segment(parcel, i) >= outlet->segment_refused)
+            return false;
+    return true;
+}
+
 void outlet_send(struct outlet *outlet, struct parcel *parcel, struct destination_progress *counts)
 {
-    bool segmented = outlet->segmentation && parcel->run_count < parcel->count;
+    bool segmented = may_segment(outlet, parcel);
     uint32_t total = segmented ? prepare_runs(parcel) : prepare_singles(parcel, 0);
     uint32_t done = 0; /* messages */
     bool retried = false;
@@ -139,9 +172,11 @@ void outlet_send(struct outlet *outlet, struct parcel *parcel, struct destinatio
                 counts->sent += segmented ? parcel->runs[done + (uint32_t)i].count : 1;
             done += (uint32_t)sent;
             retried = false;
+            outlet->impatient = false;
             continue;
         }
-        switch (judge_error(outlet, errno, segmented && parcel->runs[done].count > 1, retried)) {
+        size_t segment = segmented ? run_segment(parcel, done) : 0;
+        switch (judge_error(outlet, errno, segment, retried)) {
         case SEND_AGAIN:
             retried = true;
             break;
@@ -149,6 +184,10 @@ void outlet_send(struct outlet *outlet, struct parcel *parcel, struct destinatio
             counts->dropped += segmented ? parcel->runs[done].count : 1;
             done++;
             retried = false;
+            break;
+        case SEND_DROP_ALL:
+            for (; done < total; done++)
+                counts->dropped += segmented ? parcel->runs[done].count : 1;
             break;
         case SEND_SINGLY:
             total = prepare_singles(parcel, parcel->runs[done].first);

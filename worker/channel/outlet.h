@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "common/channel_page.h"
+#include "common/monotonic.h"
 
 /* Datagrams per parcel: also what the kernel cuts out of one message at most */
 #define PARCEL_MAX      64
@@ -33,15 +34,18 @@ struct parcel {
 
 struct outlet {
     /* The caller's to fill, before outlet_open(): */
-    int fd;           /* connected */
+    int fd;           /* connected, or of a destination that is down */
+    int receives;     /* what must not be kept waiting for this outlet; -1 = nothing */
     const char *kind; /* "relay" or "decimate", for messages */
     const char *name;
     uint64_t every;          /* takes seq % every == every - 1; 0 = doesn't go by number */
     _Atomic uint32_t *state; /* in the channel page: enum segmentation << 16 | errno */
 
-    bool segmentation; /* until the destination's path refuses it */
-    bool impatient;    /* its queue was full in this round already: don't wait again */
-    int last_error;    /* logged when it changes */
+    bool segmentation;      /* until the destination's path can't do it at all */
+    size_t segment_refused; /* segments of this length, or longer, are more than the path takes */
+    bool impatient; /* its queue was full, and waiting was in vain: don't, until it takes one */
+    int last_error; /* logged when it changes, and then once an hour */
+    monotonic told;
 };
 
 void outlet_open(struct outlet *outlet);

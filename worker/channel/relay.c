@@ -40,6 +40,7 @@ int relay_open(struct channel_state *channel)
     channel_page_read_relay(page, &relay->progress); /* sound: takeover_attach() has checked */
     for (uint32_t i = 0; i < count; i++) {
         relay->outlets[i] = (struct outlet){.fd = channel->inheritance->destinations[i],
+                                            .receives = channel->inheritance->rx,
                                             .kind = "relay",
                                             .name = channel->spec->destinations[i].name,
                                             .every = 1,
@@ -80,8 +81,6 @@ void relay_run(struct channel_state *channel)
     struct channel_page *page = channel->ring.page;
     uint64_t end = channel->writer.seq;
 
-    for (uint32_t i = 0; i < relay->count; i++)
-        relay->outlets[i].impatient = false;
     while (relay->progress.next_seq < end) {
         uint64_t from = relay->progress.next_seq;
         uint64_t to = end - from > PARCEL_MAX ? from + PARCEL_MAX : end;
