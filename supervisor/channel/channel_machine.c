@@ -238,8 +238,11 @@ static void start_after_stop(struct channel *channel, const char *cause)
 
 static void end_stop(struct channel *channel, const char *cause)
 {
-    if (!channel->lent.bye_received &&
-        can_drain(channel)) { /* it died over it: the next one finishes the work */
+    /* It died over it, or was only to make room for another one and now none follows: what the
+     * kernel has queued is still to be received, and what is in the ring to be recorded. */
+    bool unfinished =
+        !channel->lent.bye_received || (!channel->life.restart_wanted && !channel->life.stop_seals);
+    if (unfinished && can_drain(channel)) {
         channel->life.drains++;
         launch(channel, cause);
     } else if (channel->life.restart_wanted) {

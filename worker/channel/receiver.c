@@ -31,8 +31,10 @@
 #define REFUSED_MOST 16
 /* A final drain ends at an empty queue; a sender that never pauses must not keep it going for ever.
  */
-#define DRAIN_NS          (500 * NS_PER_MS)
-#define WAIT_FOR_SPACE_NS (100 * NS_PER_MS)
+#define DRAIN_NS (500 * NS_PER_MS)
+/* ... and neither must a recorder that can't keep up; within what the supervisor grants a stop */
+#define DRAIN_FOR_SPACE_NS (4 * NS_PER_S)
+#define WAIT_FOR_SPACE_NS  (100 * NS_PER_MS)
 
 struct receiver {
     struct channel_state *channel;
@@ -41,7 +43,10 @@ struct receiver {
     bool last_was_short; /* the socket was empty after the last batch */
     uint64_t rewind_at;  /* offset in the ring from where on to go back to its front */
     bool waiting_for_space;
-    uint32_t refused; /* batches in a row that the kernel found unusable */
+    bool draining; /* what the kernel has queued, for the last time */
+    monotonic drain_began;
+    uint64_t drain_waited_ns; /* of it, for the recorder */
+    uint32_t refused;         /* batches in a row that the kernel found unusable */
 };
 
 static bool readers_caught_up(struct channel_state *channel)
@@ -81,7 +86,8 @@ static void stay_warm(struct receiver *receiver)
         receiver->rewind_at = offset + RETRY_BYTES;
 }
 
-/* on_full = "wait": false when there is no room and the worker is about to stop. */
+/* on_full = "wait": false when there is no room and the worker is about to stop. A final drain
+ * waits for room too, but not for ever: then the oldest datagrams are overwritten, and counted. */
 static bool wait_for_space(struct receiver *receiver)
 {
     struct channel_state *channel = receiver->channel;
@@ -94,7 +100,10 @@ static bool wait_for_space(struct receiver *receiver)
             receiver->waiting_for_space = false;
             return true;
         }
-        if (channel_state_stop_phase(channel) != STOP_NOT)
+        if (receiver->draining &&
+            monotonic_since(monotonic_now(), receiver->drain_began) > DRAIN_FOR_SPACE_NS)
+            return true;
+        if (!receiver->draining && channel_state_stop_phase(channel) != STOP_NOT)
             return false;
         if (!receiver->waiting_for_space)
             log_warning("the ring is full and on_full = \"wait\": the receiver waits for the "
@@ -102,8 +111,11 @@ static bool wait_for_space(struct receiver *receiver)
                         "buffer absorbs, then drops and counts");
         receiver->waiting_for_space = true;
         beat_parked(channel, CHANNEL_THREAD_RECEIVER);
+        monotonic began = monotonic_now();
         wakeup_wait(&channel->space_wakeup, ticket, &channel->recorder_cursor, cursor + 1,
                     WAIT_FOR_SPACE_NS);
+        if (receiver->draining)
+            receiver->drain_waited_ns += monotonic_since(monotonic_now(), began);
         beat_busy(channel, CHANNEL_THREAD_RECEIVER);
     }
 }
@@ -162,10 +174,12 @@ static int receive_batch(struct receiver *receiver, int flags)
 /* Take what the kernel has queued, but don't wait for more. */
 static void drain(struct receiver *receiver)
 {
-    monotonic start = monotonic_now();
+    receiver->draining = true;
+    receiver->drain_began = monotonic_now();
     receiver->batch = receiver->channel->ring.geometry.slot_count;
     while (wait_for_space(receiver) && receive_batch(receiver, MSG_DONTWAIT) > 0)
-        if (monotonic_since(monotonic_now(), start) > DRAIN_NS) {
+        if (monotonic_since(monotonic_now(), receiver->drain_began) >
+            DRAIN_NS + receiver->drain_waited_ns) {
             log_notice(
                 "datagrams keep coming in while stopping; what comes now is left to the kernel");
             return;

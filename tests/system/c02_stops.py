@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""However a channel is stopped, what the kernel had queued for it is recorded, or counted."""
+
+import os
+import signal
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, channel
+from lib.place import core
+
+
+def judge(daemon, sender):
+    """After the stop: everything that was sent is in the log."""
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    sent = oracle.read_datagrams(sender.record)[0]
+    assert counters["received"] == counters["recorded"] == len(sent), (len(sent), counters)
+    records = oracle.read_with_python_avro(daemon.segments("engine"))
+    oracle.assert_consecutive(records)
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "the log")
+
+
+@core
+def test_a_stop_behind_a_restart_records_what_was_queued(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}), hang_timeout="60s").start()
+    daemon.wait_state("engine", "RUNNING")
+    pid = daemon.status("engine")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    sender = Sender(place, listen, 1000, rate=10000)
+    sender.wait()
+    daemon.call("restart", {"channel": "engine"})
+    daemon.call("stop", {"channel": "engine"})
+    os.kill(pid, signal.SIGCONT)
+    daemon.wait_state("engine", "STOPPED", 30)
+    judge(daemon, sender)
+    daemon.stop()
+
+
+@core
+def test_a_stop_with_a_full_ring_waits_for_the_recorder(place):
+    listen = place.ipv4()
+    ring = channel("engine", listen, record={"on_full": "wait"}, ring_size="1M", max_datagram=2048, receive_buffer="32M")
+    daemon = Daemon(place, ring, hang_timeout="60s").start()
+    daemon.wait_state("engine", "RUNNING")
+    pid = daemon.status("engine")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    count = place.scaled(15000)
+    sender = Sender(place, listen, count, rate=30000, sizes=(800,))
+    sender.wait()
+    daemon.call("stop", {"channel": "engine"})
+    os.kill(pid, signal.SIGCONT)
+    daemon.wait_state("engine", "STOPPED", 30)
+    judge(daemon, sender)
+    daemon.stop()
