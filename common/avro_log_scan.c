@@ -227,8 +227,8 @@ static int read_record(struct scan *scan, uint64_t offset, uint64_t limit,
     size_t size;
     uint64_t want = limit - offset < AVRO_LOG_RECORD_MAX ? limit - offset : AVRO_LOG_RECORD_MAX;
     const uint8_t *bytes = view(scan, offset, want, &size);
-    if (size > limit - offset)
-        size = limit - offset;
+    if (size > want)
+        size = want; /* more is in view, but no record is longer */
     ret->offset = offset;
     ret->bytes = bytes;
     ret->record.payload = NULL;

@@ -324,6 +324,32 @@ START_TEST(test_every_truncation_of_a_record_is_refused)
 }
 END_TEST
 
+/* An empty payload whose length takes `extra` bytes more than it must; its CRC is right. */
+static size_t encode_padded(const struct avro_log_record *record, size_t extra, uint8_t *to)
+{
+    uint8_t *at = avro_log_write_record_head(to, record) - 1;
+    for (size_t i = 0; i < extra; i++)
+        *at++ = 0x80;
+    *at++ = 0;
+    return (size_t)(avro_log_write_record_crc(to, at) - to);
+}
+
+/* Else a record may be longer than AVRO_LOG_RECORD_MAX, and than the room that is made for it. */
+START_TEST(test_numbers_that_are_longer_than_they_must_be_are_refused)
+{
+    uint8_t bytes[AVRO_LOG_RECORD_MAX + 16];
+    const struct avro_log_record record = {.seq = 1, .source = "127.0.0.1:1", .source_length = 11};
+    struct avro_log_record got;
+    const char *what;
+    size_t length = encode_padded(&record, 0, bytes);
+    ck_assert_int_eq(avro_log_read_record(bytes, length, &got, &what), (long)length);
+    for (size_t extra = 1; extra < 10; extra++) {
+        length = encode_padded(&record, extra, bytes);
+        ck_assert_int_eq(avro_log_read_record(bytes, length, &got, &what), -EBADMSG);
+    }
+}
+END_TEST
+
 START_TEST(test_every_wrong_bit_of_a_record_is_refused)
 {
     static uint8_t bytes[AVRO_LOG_RECORD_MAX], payload[CHANNEL_DATAGRAM_MAX];
@@ -358,6 +384,7 @@ int main(void)
     tcase_add_test(decoder, test_header_round_trip_and_every_truncation);
     tcase_add_test(decoder, test_header_from_a_file);
     tcase_add_test(decoder, test_every_truncation_of_a_record_is_refused);
+    tcase_add_test(decoder, test_numbers_that_are_longer_than_they_must_be_are_refused);
     tcase_add_test(decoder, test_every_wrong_bit_of_a_record_is_refused);
     suite_add_tcase(suite, encoder);
     suite_add_tcase(suite, decoder);
