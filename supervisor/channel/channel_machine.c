@@ -111,32 +111,6 @@ static void run(struct channel *channel, const char *cause)
         channel_machine_handle(channel, CHANNEL_EVENT_RESTART, "the log goes on at a later number");
 }
 
-/* The worker is gone though nobody asked for it. */
-static void start_again(struct channel *channel, const char *cause)
-{
-    /* Nobody's fault; a worker that refuses a fresh one counts as dead. */
-    if (channel->lent.ring_refused) {
-        change_state(channel, CHANNEL_OPENING, cause);
-        return;
-    }
-    struct restart_decision decision =
-        restart_decide(&channel->life.restart, &channel->host->settings->restart);
-    switch (decision.verdict) {
-    case RESTART_NOW:
-        if (channel->hold.rx >= 0)
-            launch(channel, cause); /* the hold is complete: a spare goes on with it at once */
-        else
-            change_state(channel, CHANNEL_OPENING, cause);
-        break;
-    case RESTART_LATER:
-        wait_before_start(channel, decision.delay_ns, cause);
-        break;
-    case RESTART_GIVE_UP:
-        change_state(channel, CHANNEL_FAILED, cause);
-        break;
-    }
-}
-
 static void open_again(struct channel *channel, const char *cause)
 {
     change_state(channel, CHANNEL_OPENING, cause);
@@ -254,6 +228,36 @@ static void end_stop(struct channel *channel, const char *cause)
     }
 }
 
+/* The worker is gone though nobody asked for it. */
+static void start_again(struct channel *channel, const char *cause)
+{
+    if (!channel->life.wanted) { /* it was only to drain what is left */
+        end_stop(channel, cause);
+        return;
+    }
+    /* Nobody's fault; a worker that refuses a fresh one counts as dead. */
+    if (channel->lent.ring_refused) {
+        change_state(channel, CHANNEL_OPENING, cause);
+        return;
+    }
+    struct restart_decision decision =
+        restart_decide(&channel->life.restart, &channel->host->settings->restart);
+    switch (decision.verdict) {
+    case RESTART_NOW:
+        if (channel->hold.rx >= 0)
+            launch(channel, cause); /* the hold is complete: a spare goes on with it at once */
+        else
+            change_state(channel, CHANNEL_OPENING, cause);
+        break;
+    case RESTART_LATER:
+        wait_before_start(channel, decision.delay_ns, cause);
+        break;
+    case RESTART_GIVE_UP:
+        change_state(channel, CHANNEL_FAILED, cause);
+        break;
+    }
+}
+
 /* ---- the table ---- */
 
 struct transition {
@@ -316,11 +320,6 @@ static void arm(struct channel *channel, uint64_t delay_ns)
         log_error("channel %s: no memory for a timer", channel->spec->name);
 }
 
-static const char *opened(const struct channel *channel)
-{
-    return channel->recording.state == RECORDING_TROUBLE ? "opened without its log" : "opened";
-}
-
 static void enter_opening(struct channel *channel)
 {
     char why[320];
@@ -334,7 +333,8 @@ static void enter_opening(struct channel *channel)
     }
     channel_recording_begin(channel);
     if (channel_recording_settled(channel) || channel->recording.waited)
-        channel_machine_handle(channel, CHANNEL_EVENT_OPENED, opened(channel));
+        channel_machine_handle(channel, CHANNEL_EVENT_OPENED,
+                               channel_recording_how_opened(channel));
     else
         arm(channel, RECORDING_DEADLINE_NS);
 }
@@ -408,45 +408,6 @@ static void change_state(struct channel *channel, enum channel_state to, const c
 }
 
 /* ---- what others say, as events ---- */
-
-/* Whatever happened to the recording may have settled it: OPENING waits for that, and a worker
- * whose numbers the log has overtaken gives way. */
-static void follow_recording(struct channel *channel, bool settled_before)
-{
-    if (channel_recording_settled(channel)) {
-        if (channel->life.state == CHANNEL_OPENING)
-            channel_machine_handle(channel, CHANNEL_EVENT_OPENED, opened(channel));
-        else if (!settled_before && channel_recording_restarts_worker(channel))
-            channel_machine_handle(channel, CHANNEL_EVENT_RESTART,
-                                   "the log goes on at a later number");
-    }
-    store_follow(&channel->stored);
-}
-
-void channel_machine_archive_answered(struct channel *channel, struct message *message)
-{
-    bool settled_before = channel_recording_settled(channel);
-    channel_recording_answer(channel, message);
-    follow_recording(channel, settled_before);
-}
-
-void channel_machine_archive_back(struct channel *channel)
-{
-    bool settled_before = channel_recording_settled(channel);
-    channel_recording_archive_back(channel);
-    follow_recording(channel, settled_before);
-}
-
-int channel_machine_on_recording_retry(sd_event_source *source, uint64_t time_us, void *userdata)
-{
-    struct channel *channel = userdata;
-    (void)source;
-    (void)time_us;
-    bool settled_before = channel_recording_settled(channel);
-    channel_recording_retry(channel);
-    follow_recording(channel, settled_before);
-    return 0;
-}
 
 static void worker_ready(struct channel *channel, const struct message_ready *ready)
 {

@@ -21,13 +21,6 @@ enum channel_event {
 /* Feed one event to the state machine. cause says why, for the log and for status. */
 void channel_machine_handle(struct channel *channel, enum channel_event event, const char *cause);
 
-/* The archive answered for this channel: RECOVERED or SEGMENT. Takes the fds it wants. */
-void channel_machine_archive_answered(struct channel *channel, struct message *message);
-/* A new archive runs: what was asked of the one before is asked again. */
-void channel_machine_archive_back(struct channel *channel);
-/* For channel->recording.on_retry. */
-int channel_machine_on_recording_retry(sd_event_source *source, uint64_t time_us, void *userdata);
-
 /* What the table does for an event in a state: the action's name, "impossible" where it can't
  * happen. */
 const char *channel_machine_action(enum channel_state state, enum channel_event event);

@@ -46,6 +46,11 @@ bool channel_recording_settled(const struct channel *channel)
            channel->recording.state == RECORDING_TROUBLE;
 }
 
+const char *channel_recording_how_opened(const struct channel *channel)
+{
+    return channel->recording.state == RECORDING_TROUBLE ? "opened without its log" : "opened";
+}
+
 bool channel_recording_quiet(const struct channel *channel)
 {
     return channel->recording.state != RECORDING_RECOVERING &&

@@ -59,7 +59,7 @@ int channel_verb_rotate(struct channel *channel, const char **ret_why)
 {
     if (refuse_while_stopping(channel, ret_why) < 0)
         return -ESHUTDOWN;
-    if (channel->recording.state == RECORDING_NONE) {
+    if (!channel->spec->record.enabled) {
         *ret_why = "it has no record section: there is no log to rotate";
         return -EINVAL;
     }

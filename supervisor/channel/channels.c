@@ -9,7 +9,7 @@
 
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
-#include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_answers.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/child/child.h"
 
@@ -37,7 +37,7 @@ int channels_make(struct channels *channels, struct channel_host *host)
         int error = channel_new(host, host->settings->channels[i], &channels->list[i]);
         if (error < 0)
             return error;
-        channels->list[i]->recording.on_retry = channel_machine_on_recording_retry;
+        channels->list[i]->recording.on_retry = channel_answers_on_retry;
         channels->by_name[i] = channels->list[i];
         channels->count++;
     }
@@ -106,7 +106,7 @@ static void answer(void *data, const char *name, struct message *message)
 {
     struct channel *channel = addressee(data, name);
     if (channel)
-        channel_machine_archive_answered(channel, message);
+        channel_answers_take(channel, message);
 }
 
 /* A finished segment may be one too many. */
@@ -125,7 +125,7 @@ static void back(void *data)
 {
     const struct channels *channels = data;
     for (size_t i = 0; i < channels->count; i++)
-        channel_machine_archive_back(channels->list[i]);
+        channel_answers_archive_back(channels->list[i]);
 }
 
 static void ended(void *data)

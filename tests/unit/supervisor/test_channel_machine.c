@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* A recording that comes into trouble never keeps its channel from relaying, whoever brought it
- * there. The story: a channel is OPENING and waits for the archive; a new archive is there, but
- * dies before it can be asked. Real event loop, real sockets, a real process as worker. */
+/* A channel between its parts. A recording that comes into trouble never keeps its channel from
+ * relaying, whoever brought it there. The story: a channel is OPENING and waits for the archive; a
+ * new archive is there, but dies before it can be asked. Real event loop, real sockets, a real
+ * process as worker. */
 #include <check.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 #include "common/fd.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_verbs.h"
 #include "supervisor/channel/channels.h"
 #include "tests/lib/unit.h"
 
@@ -87,12 +90,40 @@ START_TEST(trouble_while_opening_starts_the_relay)
 }
 END_TEST
 
+/* Told to stop, and its last worker died before it could drain: that ends the stop. */
+START_TEST(a_death_while_stopping_starts_nothing)
+{
+    struct channel *channel = channels.list[0];
+    channel->life.state = CHANNEL_STARTING;
+    channel->life.wanted = false;
+    channel_machine_handle(channel, CHANNEL_EVENT_DIED, "test");
+    ck_assert_msg(channel->life.state == CHANNEL_STOPPED, "%s",
+                  channel_state_names[channel->life.state]);
+}
+END_TEST
+
+START_TEST(what_keeps_a_log_from_being_rotated_is_said)
+{
+    struct channel *channel = channels.list[0];
+    const char *why = "";
+    channel->life.state = CHANNEL_BACKOFF;
+    channel->recording.state = RECORDING_NONE;
+    ck_assert_int_eq(channel_verb_rotate(channel, &why), -EAGAIN);
+    ck_assert_ptr_nonnull(strstr(why, "not running"));
+    spec.record.enabled = 0;
+    ck_assert_int_eq(channel_verb_rotate(channel, &why), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(why, "no record section"));
+}
+END_TEST
+
 int main(void)
 {
-    Suite *suite = suite_create("channel_recording");
-    TCase *cases = tcase_create("trouble");
+    Suite *suite = suite_create("channel_machine");
+    TCase *cases = tcase_create("between");
     tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_add_test(cases, trouble_while_opening_starts_the_relay);
+    tcase_add_test(cases, a_death_while_stopping_starts_nothing);
+    tcase_add_test(cases, what_keeps_a_log_from_being_rotated_is_said);
     suite_add_tcase(suite, cases);
     return unit_run(suite);
 }
