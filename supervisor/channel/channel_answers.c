@@ -20,7 +20,6 @@ static void follow_recording(struct channel *channel, bool settled_before)
             channel_machine_handle(channel, CHANNEL_EVENT_RESTART,
                                    "the log goes on at a later number");
     }
-    store_follow(&channel->stored);
 }
 
 void channel_answers_take(struct channel *channel, struct message *message)
@@ -28,6 +27,7 @@ void channel_answers_take(struct channel *channel, struct message *message)
     bool settled_before = channel_recording_settled(channel);
     channel_recording_answer(channel, message);
     follow_recording(channel, settled_before);
+    store_follow(&channel->stored); /* the answer may have brought a segment */
 }
 
 void channel_answers_archive_back(struct channel *channel)

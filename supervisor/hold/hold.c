@@ -23,8 +23,7 @@ int hold_init(struct hold *hold, const struct channel_spec *spec)
     hold->destinations = malloc(count * sizeof *hold->destinations);
     hold->down = calloc(count, sizeof *hold->down);
     if (!hold->destinations || !hold->down) {
-        free(hold->destinations);
-        free(hold->down);
+        hold_close(hold);
         return -ENOMEM;
     }
     hold->destination_count = count;

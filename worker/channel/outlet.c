@@ -157,6 +157,11 @@ static bool may_segment(const struct outlet *outlet, const struct parcel *parcel
     return true;
 }
 
+static uint32_t datagrams_in(const struct parcel *parcel, bool segmented, uint32_t message)
+{
+    return segmented ? parcel->runs[message].count : 1;
+}
+
 void outlet_send(struct outlet *outlet, struct parcel *parcel, struct destination_progress *counts)
 {
     bool segmented = may_segment(outlet, parcel);
@@ -169,7 +174,7 @@ void outlet_send(struct outlet *outlet, struct parcel *parcel, struct destinatio
                             MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent > 0) {
             for (int i = 0; i < sent; i++)
-                counts->sent += segmented ? parcel->runs[done + (uint32_t)i].count : 1;
+                counts->sent += datagrams_in(parcel, segmented, done + (uint32_t)i);
             done += (uint32_t)sent;
             retried = false;
             outlet->impatient = false;
@@ -181,13 +186,13 @@ void outlet_send(struct outlet *outlet, struct parcel *parcel, struct destinatio
             retried = true;
             break;
         case SEND_DROP:
-            counts->dropped += segmented ? parcel->runs[done].count : 1;
+            counts->dropped += datagrams_in(parcel, segmented, done);
             done++;
             retried = false;
             break;
         case SEND_DROP_ALL:
             for (; done < total; done++)
-                counts->dropped += segmented ? parcel->runs[done].count : 1;
+                counts->dropped += datagrams_in(parcel, segmented, done);
             break;
         case SEND_SINGLY:
             total = prepare_singles(parcel, parcel->runs[done].first);
