@@ -84,11 +84,19 @@ struct channel_life {
     struct restart restart; /* deaths of its workers */
     struct restart opening; /* failures to open what it needs */
     monotonic next_start;   /* BACKOFF */
+    bool worker_waited_for; /* BACKOFF after a death, not for a socket that can't be opened */
     struct timer timer;     /* the state's deadline */
+};
+
+/* How far a channel's work had come. */
+struct channel_mark {
+    bool known;
+    uint64_t published, relayed, committed, decimated;
 };
 
 /* The worker that works on the hold, and what it has said. */
 struct channel_lent {
+    struct channel_mark mark;              /* when it got the hold */
     struct child *worker;                  /* NULL when none */
     uint64_t generation;                   /* of the last one that was assigned */
     bool ring_was_fresh;                   /* when the present worker got it */

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/obituary.h"
+#include "supervisor/child/restart.h"
 
 /* Received since the death, and by the kernel before its successor was ready. Receive times only
  * grow, but for a step of the clock; whatever a damaged ring says, the result is no more than what
@@ -76,9 +77,8 @@ static void note_quarantine(struct channel *channel)
 {
     uint64_t quarantined = channel->ledger.carried.value[COUNTER_quarantined] +
                            channel->ledger.last_seen.value[COUNTER_quarantined];
-    if (quarantined > channel->takeover.quarantined_before &&
-        channel->life.restart.deaths_in_a_row > 1)
-        channel->life.restart.deaths_in_a_row = 1;
+    if (quarantined > channel->takeover.quarantined_before)
+        restart_forget(&channel->life.restart);
     channel->takeover.quarantined_before = quarantined;
 }
 

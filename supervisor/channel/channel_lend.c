@@ -11,6 +11,8 @@
 
 #include "common/claim.h"
 #include "common/log.h"
+#include "common/monotonic.h"
+#include "supervisor/channel/channel_progress.h"
 #include "supervisor/child/child.h"
 #include "supervisor/child/spares.h"
 
@@ -100,6 +102,8 @@ int channel_lend(struct channel *channel, const struct child_owner *owner, char 
     if (channel->takeover.cause != DEATH_NONE)
         channel->ledger.restarts++;
     evict_stranger(channel);
+    channel_progress_mark(channel);
+    channel->life.restart.launched = monotonic_now();
     error = send_assign(channel);
     if (error < 0) { /* a spare that died unseen, most likely: its end comes as an event, and the
                         policy decides */

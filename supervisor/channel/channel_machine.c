@@ -15,6 +15,7 @@
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_lend.h"
 #include "supervisor/channel/channel_recording.h"
+#include "supervisor/channel/channel_progress.h"
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/obituary.h"
 #include "supervisor/child/child.h"
@@ -30,11 +31,13 @@
 /* For what is still to be written; within the shutdown's deadline */
 #define WORKER_STOP_DEADLINE_NS (8 * NS_PER_S)
 #define DRAINS_MAX              2
+#define BACKOFF_LOOK_NS         (50 * NS_PER_MS) /* at the kernel's queue */
 
 static const char *const event_names[CHANNEL_EVENT_COUNT] = {
     "START", "OPENED", "OPEN_FAILED", "READY", "DIED", "TIMER", "STOP", "RESTART", "RESET"};
 
 static void change_state(struct channel *channel, enum channel_state to, const char *cause);
+static void enter_backoff(struct channel *channel);
 static void worker_message(struct child *child, struct message *message);
 static void worker_ended(struct child *child, const siginfo_t *end);
 
@@ -56,14 +59,15 @@ static void impossible(struct channel *channel, const char *cause)
 static void begin(struct channel *channel, const char *cause)
 {
     channel->life.wanted = true;
-    channel->life.restart.deaths_in_a_row = 0;
-    channel->life.opening.deaths_in_a_row = 0;
+    restart_forget(&channel->life.restart);
+    restart_forget(&channel->life.opening);
     channel->life.drains = 0;
     change_state(channel, CHANNEL_OPENING, cause);
 }
 
 static void wait_before_start(struct channel *channel, uint64_t delay_ns, const char *cause)
 {
+    channel->life.worker_waited_for = channel->life.state != CHANNEL_OPENING;
     channel->life.next_start = monotonic_add(monotonic_now(), delay_ns);
     change_state(channel, CHANNEL_BACKOFF, cause);
 }
@@ -104,7 +108,7 @@ static void launch_without_log(struct channel *channel, const char *cause)
 
 static void run(struct channel *channel, const char *cause)
 {
-    channel->life.opening.deaths_in_a_row = 0;
+    restart_forget(&channel->life.opening);
     channel->life.restart.running_since = monotonic_now();
     change_state(channel, CHANNEL_RUNNING, cause);
     if (channel->recording.renumber && channel_recording_settled(channel))
@@ -118,15 +122,15 @@ static void open_again(struct channel *channel, const char *cause)
 
 static void open_afresh(struct channel *channel, const char *cause)
 {
-    channel->life.restart.deaths_in_a_row = 0;
-    channel->life.opening.deaths_in_a_row = 0;
+    restart_forget(&channel->life.restart);
+    restart_forget(&channel->life.opening);
     change_state(channel, CHANNEL_OPENING, cause);
 }
 
 static void forgive(struct channel *channel, const char *cause)
 {
     (void)cause;
-    channel->life.restart.deaths_in_a_row = 0;
+    restart_forget(&channel->life.restart);
 }
 
 static void kill_late_starter(struct channel *channel, const char *cause)
@@ -240,8 +244,7 @@ static void start_again(struct channel *channel, const char *cause)
         change_state(channel, CHANNEL_OPENING, cause);
         return;
     }
-    struct restart_decision decision =
-        restart_decide(&channel->life.restart, &channel->host->settings->restart);
+    struct restart_decision decision = channel_progress_decide(channel);
     switch (decision.verdict) {
     case RESTART_NOW:
         if (channel->hold.rx >= 0)
@@ -314,9 +317,9 @@ static int on_timer(sd_event_source *source, uint64_t time_us, void *userdata)
     return 0;
 }
 
-static void arm(struct channel *channel, uint64_t delay_ns)
+static void arm(struct channel *channel, uint64_t delay_ns, sd_event_time_handler_t handler)
 {
-    if (timer_arm(&channel->life.timer, channel->host->event, delay_ns, on_timer, channel) < 0)
+    if (timer_arm(&channel->life.timer, channel->host->event, delay_ns, handler, channel) < 0)
         log_error("channel %s: no memory for a timer", channel->spec->name);
 }
 
@@ -336,7 +339,7 @@ static void enter_opening(struct channel *channel)
         channel_machine_handle(channel, CHANNEL_EVENT_OPENED,
                                channel_recording_how_opened(channel));
     else
-        arm(channel, RECORDING_DEADLINE_NS);
+        arm(channel, RECORDING_DEADLINE_NS, on_timer);
 }
 
 static void enter_starting(struct channel *channel)
@@ -353,7 +356,7 @@ static void enter_starting(struct channel *channel)
     } else if (!channel->life.wanted) {
         change_state(channel, CHANNEL_STOPPING, "to drain what is left");
     } else {
-        arm(channel, READY_DEADLINE_NS);
+        arm(channel, READY_DEADLINE_NS, on_timer);
     }
 }
 
@@ -364,12 +367,29 @@ static void enter_stopping(struct channel *channel)
     int error = child_send(channel->lent.worker, MESSAGE_STOP, &stop, sizeof stop, NULL, 0);
     if (error < 0 && error != -EPIPE)
         child_kill(channel->lent.worker, SIGTERM);
-    arm(channel, WORKER_STOP_DEADLINE_NS);
+    arm(channel, WORKER_STOP_DEADLINE_NS, on_timer);
+}
+
+/* Is what it waits for here, or do datagrams press? Asked now and then: they may begin to come in
+ * while it waits. */
+static int on_backoff_look(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+    struct channel *channel = userdata;
+    uint64_t left = monotonic_since(channel->life.next_start, monotonic_now());
+    if (left == 0)
+        return on_timer(source, time_us, userdata);
+    if (channel->life.worker_waited_for && channel_progress_presses(channel)) {
+        channel_machine_handle(channel, CHANNEL_EVENT_TIMER, "the kernel's buffer is half full");
+        return 0;
+    }
+    enter_backoff(channel);
+    return 0;
 }
 
 static void enter_backoff(struct channel *channel)
 {
-    arm(channel, monotonic_since(channel->life.next_start, monotonic_now()));
+    uint64_t left = monotonic_since(channel->life.next_start, monotonic_now());
+    arm(channel, left < BACKOFF_LOOK_NS ? left : BACKOFF_LOOK_NS, on_backoff_look);
 }
 
 static void change_state(struct channel *channel, enum channel_state to, const char *cause)

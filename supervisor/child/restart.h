@@ -9,14 +9,27 @@
 
 struct restart {
     uint32_t deaths_in_a_row;
+    uint32_t fruitless;      /* of these, the newest ones without progress */
+    monotonic launched;      /* given its work; ns = 0: not since the last decision */
     monotonic running_since; /* ns = 0: it has not run since the last decision */
+    enum restart_rule rule;  /* of the last decision */
 };
 
-/* It has died, or could not be started: what now? Remembers the death. */
-struct restart_decision restart_decide(struct restart *restart,
-                                       const struct restart_limits *limits);
+/* What the one that died leaves. */
+struct restart_circumstances {
+    bool progress;            /* as in restart_history */
+    uint64_t stall_budget_ns; /* RESTART_NO_STALL: nothing waits for it */
+};
 
-/* For what is never given up: the delay until the next attempt, 0 for at once. */
+/* A new beginning: what was before doesn't count. */
+void restart_forget(struct restart *restart);
+
+/* It has died, or could not be started: what now? Remembers the death. */
+struct restart_decision restart_decide(struct restart *restart, const struct restart_limits *limits,
+                                       const struct restart_circumstances *circumstances);
+
+/* For what is never given up, and for which nothing queues: the delay until the next attempt, 0 for
+ * at once. */
 uint64_t restart_delay(struct restart *restart, const struct restart_limits *limits);
 
 #endif

@@ -14,9 +14,11 @@
 #include "common/counters.h"
 #include "supervisor/channel/channel.h"
 #include "supervisor/channel/channel_ledger.h"
+#include "supervisor/channel/channel_progress.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_json.h"
 #include "supervisor/policy/receive_rate.h"
+#include "supervisor/policy/restart_policy.h"
 
 static json_t *counters_json(const struct counters *counters, uint32_t restarts)
 {
@@ -218,6 +220,22 @@ static json_t *next_start(const struct channel *channel, monotonic now)
     return control_json_number(monotonic_since(channel->life.next_start, now) / NS_PER_MS);
 }
 
+/* Which rule decided when the next worker starts, or when this one did, and what that costs. */
+static json_t *restart_report(const struct channel *channel, monotonic now)
+{
+    const struct restart *restart = &channel->life.restart;
+    uint64_t budget = channel_progress_stall_budget(channel);
+    json_t *report = json_object();
+    json_object_set_new(report, "rule", json_string(restart_rule_names[restart->rule]));
+    control_json_set_number(report, "deaths_without_progress", restart->fruitless);
+    json_object_set_new(report, "stall_budget_ms",
+                        budget == RESTART_NO_STALL ? json_null()
+                                                   : control_json_number(budget / NS_PER_MS));
+    control_json_set_number(report, "expected_drops",
+                            channel_progress_expected_drops(channel, now));
+    return report;
+}
+
 static void add_identity(json_t *report, const struct channel *channel, monotonic now)
 {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
@@ -237,6 +255,7 @@ static void add_identity(json_t *report, const struct channel *channel, monotoni
     control_json_set_number(report, "deaths_in_a_row", channel->life.restart.deaths_in_a_row);
     json_object_set_new(report, "last_death", control_crashes_last(channel));
     json_object_set_new(report, "next_start_ms", next_start(channel, now));
+    json_object_set_new(report, "restart", restart_report(channel, now));
 }
 
 static json_t *channel_report(struct channel *channel, monotonic now)

@@ -15,6 +15,23 @@ static void begin_line(FILE *to, const char *label)
     fprintf(to, "  %-12s  ", label);
 }
 
+/* Why it waits that long, and what it costs. */
+static void print_restart_rule(FILE *to, const json_t *restart)
+{
+    const json_t *budget = json_object_get(restart, "stall_budget_ms");
+    char text[CTL_TEXT_SIZE];
+    if (ctl_string(restart, "rule")[0])
+        fputs("; rule: ", to);
+    ctl_print_text(to, false, CTL_PLAIN, ctl_string(restart, "rule"));
+    if (json_is_integer(budget)) {
+        ctl_format_seconds((double)json_integer_value(budget) / 1000, text);
+        fprintf(to, "; the kernel's buffer lasts %s", text);
+    }
+    if (ctl_count(restart, "expected_drops"))
+        fprintf(to, ", about %llu datagrams will be dropped",
+                (unsigned long long)ctl_count(restart, "expected_drops"));
+}
+
 static void print_state(FILE *to, const json_t *channel, bool colour)
 {
     const char *state = ctl_string(channel, "state"), *cause = ctl_string(channel, "cause");
@@ -34,6 +51,7 @@ static void print_state(FILE *to, const json_t *channel, bool colour)
         if (ctl_count(channel, "deaths_in_a_row"))
             fprintf(to, ", deaths in a row: %llu",
                     (unsigned long long)ctl_count(channel, "deaths_in_a_row"));
+        print_restart_rule(to, json_object_get(channel, "restart"));
         fputc('\n', to);
     }
 }

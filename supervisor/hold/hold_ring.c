@@ -29,14 +29,30 @@ int hold_ring_map(struct hold *hold)
     return 0;
 }
 
-/* ---- the kernel's drop counter ---- */
+/* ---- the kernel's queue, and what it dropped ---- */
+
+static bool read_memory(const struct hold *hold, uint32_t about[SK_MEMINFO_VARS])
+{
+    socklen_t size = SK_MEMINFO_VARS * sizeof about[0];
+    memset(about, 0, size);
+    return hold->rx >= 0 && getsockopt(hold->rx, SOL_SOCKET, SO_MEMINFO, about, &size) == 0 &&
+           size >= (SK_MEMINFO_DROPS + 1) * sizeof about[0];
+}
+
+bool hold_ring_queue(const struct hold *hold, struct hold_queue *ret)
+{
+    uint32_t about[SK_MEMINFO_VARS];
+    if (!read_memory(hold, about))
+        return false;
+    ret->size = about[SK_MEMINFO_RCVBUF];
+    ret->used = about[SK_MEMINFO_RMEM_ALLOC] < ret->size ? about[SK_MEMINFO_RMEM_ALLOC] : ret->size;
+    return true;
+}
 
 static bool read_drops(const struct hold *hold, uint32_t *ret_drops)
 {
-    uint32_t about[SK_MEMINFO_VARS] = {0};
-    socklen_t size = sizeof about;
-    if (hold->rx < 0 || getsockopt(hold->rx, SOL_SOCKET, SO_MEMINFO, about, &size) < 0 ||
-        size < (SK_MEMINFO_DROPS + 1) * sizeof about[0])
+    uint32_t about[SK_MEMINFO_VARS];
+    if (!read_memory(hold, about))
         return false;
     *ret_drops = about[SK_MEMINFO_DROPS];
     return true;

@@ -15,6 +15,14 @@ bool hold_ring_is_one(const struct hold *hold, int fd);
 /* hold->ring came from elsewhere: map its page. 0 or -errno. */
 int hold_ring_map(struct hold *hold);
 
+/* What the kernel has queued for this channel, in bytes of its own accounting. false when there is
+ * no socket. */
+struct hold_queue {
+    uint32_t used;
+    uint32_t size;
+};
+bool hold_ring_queue(const struct hold *hold, struct hold_queue *ret);
+
 /* Datagrams that the kernel has dropped in front of this ring and not yet told with a datagram;
  * `told` is the ring's kernel_dropped. 0 when it can't be known. */
 uint32_t hold_ring_untold_drops(const struct hold *hold, uint64_t told);

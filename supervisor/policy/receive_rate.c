@@ -38,15 +38,21 @@ double receive_rate_ring_lasts(const struct receive_rate *rate, const struct sta
     return by_bytes < by_count ? by_bytes : by_count;
 }
 
-double receive_rate_buffer_lasts(const struct receive_rate *rate, const struct stall_room *room)
+double receive_rate_queue_lasts(const struct receive_rate *rate, uint64_t free_bytes)
 {
     if (!rate->known || rate->datagrams_per_s <= 0)
         return -1;
-    /* socket(7): the kernel doubles what was asked for, and charges each datagram its whole buffer
-     * ("truesize"): the payload rounded up plus roughly 832 bytes of bookkeeping. */
+    /* Each datagram is charged its whole buffer ("truesize"): the payload rounded up plus roughly
+     * 832 bytes of bookkeeping. */
     double payload = rate->bytes_per_s / rate->datagrams_per_s;
     if (payload > 65535) /* counters come from shared memory: no nonsense into the integer below */
         payload = 65535;
     double charged = 832 + 512 * (double)(uint64_t)((payload + 511) / 512);
-    return 2 * (double)room->receive_buffer / charged / rate->datagrams_per_s;
+    return (double)free_bytes / charged / rate->datagrams_per_s;
+}
+
+double receive_rate_buffer_lasts(const struct receive_rate *rate, const struct stall_room *room)
+{
+    /* socket(7): the kernel doubles what was asked for */
+    return receive_rate_queue_lasts(rate, 2 * room->receive_buffer);
 }

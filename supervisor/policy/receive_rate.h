@@ -38,4 +38,8 @@ double receive_rate_ring_lasts(const struct receive_rate *rate, const struct sta
  * estimate: the kernel accounts whole buffers, of which only a part is payload. */
 double receive_rate_buffer_lasts(const struct receive_rate *rate, const struct stall_room *room);
 
+/* The same for that many bytes of the kernel's own accounting (SK_MEMINFO_RCVBUF less
+ * SK_MEMINFO_RMEM_ALLOC). */
+double receive_rate_queue_lasts(const struct receive_rate *rate, uint64_t free_bytes);
+
 #endif

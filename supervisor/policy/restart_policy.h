@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* When does a child that died start again? A pure function of its history, the cause and the time:
- * no clock, no state of its own, no side effects. */
+/* When does a child that died start again? A pure function of its history, of what waits for it and
+ * of the time: no clock, no state of its own, no side effects.
+ *
+ * Progress decides. A child that moved its work on, or had none to do, is replaced at once, however
+ * many died before it: what killed it lies behind it. All that limits this is the processor time
+ * that starting costs. One that dies without progress would die again: it waits longer and longer,
+ * but while datagrams queue for it, never longer than half the time after which they would be
+ * dropped. */
 #ifndef HOLDFAST_SUPERVISOR_POLICY_RESTART_POLICY_H
 #define HOLDFAST_SUPERVISOR_POLICY_RESTART_POLICY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/monotonic.h"
@@ -17,8 +24,19 @@ struct restart_limits {
 
 struct restart_history {
     uint32_t deaths_in_a_row; /* since the last healthy period, before this one */
+    uint32_t fruitless;       /* of these, the newest ones in a row that made no progress */
+    monotonic launched;       /* when the one that died was given its work; ns = 0: it never was */
     monotonic started;        /* when the one that died became RUNNING; ns = 0: it never did */
+    bool progress;            /* it had moved its work on, or had none to do */
+    uint64_t
+        stall_budget_ns; /* until what queues for it is dropped; RESTART_NO_STALL: nothing is */
 };
+
+#define RESTART_NO_STALL UINT64_MAX
+
+/* Two launches are at least so far apart. One costs 1 to 2 ms of processor time, so that restarts
+ * take at most a tenth of one processor. */
+#define RESTART_APART_NS (20 * NS_PER_MS)
 
 enum restart_verdict {
     RESTART_NOW,
@@ -26,10 +44,25 @@ enum restart_verdict {
     RESTART_GIVE_UP,
 };
 
+/* Which rule made the decision. */
+enum restart_rule {
+    RESTART_RULE_NONE,         /* nothing was decided yet */
+    RESTART_RULE_AT_ONCE,      /* it made progress, or it is the first one that made none */
+    RESTART_RULE_SHARE,        /* as soon as the share of the processor allows */
+    RESTART_RULE_BACKOFF,      /* deaths without progress: between half of and the whole step */
+    RESTART_RULE_STALL_BUDGET, /* the same, cut short because datagrams wait */
+    RESTART_RULE_GIVE_UP,
+    RESTART_RULE_COUNT
+};
+
+extern const char *const restart_rule_names[RESTART_RULE_COUNT]; /* "none", "at once", ... */
+
 struct restart_decision {
     enum restart_verdict verdict;
-    uint64_t delay_ns;        /* RESTART_LATER: between half of and the whole backoff step */
-    uint32_t deaths_in_a_row; /* to be kept for the next decision */
+    enum restart_rule rule;
+    uint64_t delay_ns;        /* RESTART_LATER */
+    uint32_t deaths_in_a_row; /* these two are to be kept for the next decision */
+    uint32_t fruitless;
 };
 
 /* random: 32 random bits, for the jitter. */

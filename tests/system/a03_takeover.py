@@ -5,7 +5,7 @@ import signal
 
 from lib import oracle
 from lib.holdfast import Daemon, RpcError, Sender, Sink, channel
-from lib.place import core, kill, wait_until
+from lib.place import core, freeze, kill, wait_until
 
 
 def two_channels(place, **top):
@@ -81,26 +81,92 @@ def test_deaths_are_told_by_status_and_crashes(place):
     assert "engine" in log and "SIGKILL" in log
 
 
+def freeze_spare(daemon):
+    """Of one archive and one spare; the archive is started first."""
+    workers = {entry["pid"] for entry in daemon.status()["channels"]}
+    others = wait_until(lambda: (lambda pids: pids if len(pids) == 2 else None)(set(daemon.descendants()) - workers),
+                        10, "archive and spare")
+    freeze(max(others))
+    return max(others)
+
+
+def kill_before_ready(daemon):
+    """Two deaths: of the worker, and of its successor before that was ready."""
+    spare = freeze_spare(daemon)
+    before = daemon.status("engine")
+    kill(before["pid"])
+    wait_until(lambda: daemon.status("engine")["pid"] == spare, 10, "the spare to be given the channel")
+    kill(spare)
+    return before["pid"], spare
+
+
+def test_deaths_with_progress_are_answered_at_once_however_many(place):
+    daemon, listens, _sink = two_channels(place, head='restart { first_delay = "1h"  max_delay = "1h" }')
+    sender = Sender(place, listens, 10**9, rate=place.scaled(2000))
+    for number in range(15):
+        before = daemon.wait_state("engine", "RUNNING")
+        daemon.wait_counter("engine", "received", before["counters"]["received"] + 1)
+        _before, after = kill_worker(daemon, "engine")
+        assert after["restart"]["rule"] in ("at once", "processor share"), after["restart"]
+        assert after["deaths_in_a_row"] == number + 1 and after["restart"]["deaths_without_progress"] == 0
+    for number in range(3):  # ... nor if there is nothing to do
+        kill_worker(daemon, "neighbour" if number else "engine")
+    sender.stop()
+    daemon.wait_drained("engine", len(oracle.read_datagrams(sender.record)[0]))
+    assert daemon.status("engine")["counters"]["kernel_dropped"] == 0
+    daemon.stop()
+
+
+def test_a_wait_ends_before_the_kernel_drops_anything(place):
+    """Two workers in a row die before they are ready: by the schedule alone the third would start in an hour."""
+    daemon, listens, _sink = two_channels(place, spare_workers=1, head='restart { first_delay = "1h"  max_delay = "1h" }')
+    sender = Sender(place, listens, 10**9, rate=place.scaled(20000), sizes=(64,))
+    wait_until(lambda: daemon.status("engine")["rate"], 20, "the rate to be known")
+    dead = kill_before_ready(daemon)
+
+    def third():
+        entry = daemon.status("engine")
+        return entry if entry["pid"] not in (None, *dead) and entry["state"] == "RUNNING" else None
+    after = wait_until(third, 20, "the third worker")
+    assert after["restart"]["rule"] == "stall budget", after["restart"]
+    assert after["restart"]["deaths_without_progress"] == 1
+    sender.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_drained("engine", len(sent))
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["kernel_dropped"] == 0 and counters["recorded"] == len(sent), counters
+    daemon.stop()
+
+
+def test_datagrams_that_begin_to_come_in_end_the_wait(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, receive_buffer="256K", record={}), spare_workers=1,
+                    head='restart { first_delay = "1h"  max_delay = "1h" }').start()
+    kill_before_ready(daemon)
+    entry = daemon.wait_state("engine", "BACKOFF")
+    assert entry["restart"]["rule"] == "backoff" and entry["restart"]["stall_budget_ms"] is None
+    assert entry["next_start_ms"] > 60000
+    sender = Sender(place, listen, 1000, rate=1000, sizes=(64,))
+    daemon.wait_state("engine", "RUNNING")
+    sender.wait()
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_drained("engine", len(sent))
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["kernel_dropped"] == 0 and counters["recorded"] == len(sent), counters
+    daemon.stop()
+
+
 def test_the_schedule_of_restarts_is_visible_and_given_up_when_asked_for(place):
     daemon, _listens, _sink = two_channels(
-        place, head='restart { first_delay = "300ms"  max_delay = "2s"  give_up_after = 4 }')
-    seen_backoff = None
-    for _ in range(4):
-        entry = wait_until(lambda: (lambda now: now if now["state"] in ("RUNNING", "FAILED") else None)(
-            daemon.status("engine")), 20, "the channel to be up again")
-        if entry["state"] == "FAILED":
-            break
-        pid = entry["pid"]
-        kill(pid)
-
-        def gone(pid=pid):
-            now = daemon.status("engine")
-            return now if now["pid"] != pid or now["state"] != "RUNNING" else None
-        entry = wait_until(gone, 20, "the death to be noticed")
-        if entry["state"] == "BACKOFF":
-            seen_backoff = entry
-    assert seen_backoff is not None, "no backoff between deaths in a row"
-    assert 0 <= seen_backoff["next_start_ms"] <= 2000
+        place, spare_workers=1, head='restart { first_delay = "600ms"  max_delay = "2s"  give_up_after = 4 }')
+    kill_before_ready(daemon)
+    entry = daemon.wait_state("engine", "BACKOFF")
+    assert 0 <= entry["next_start_ms"] <= 2000
+    assert entry["restart"] == {"rule": "backoff", "deaths_without_progress": 1, "stall_budget_ms": None,
+                                "expected_drops": 0}
+    assert "rule: backoff" in daemon.ctl("status", "engine").stdout
+    daemon.wait_state("engine", "RUNNING")
+    kill_before_ready(daemon)
     daemon.wait_state("engine", "FAILED")
     assert daemon.status("neighbour")["state"] == "RUNNING"
     assert daemon.ctl("check", expect=1)

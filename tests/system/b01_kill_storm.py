@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Workers die all the time, at random instants, under load: every datagram is recorded exactly once and relayed at
+"""Workers die all the time, at random instants, under load, with default settings: every datagram is recorded exactly once and relayed at
 least once, the ledger is exact, and a neighbour does not notice."""
 
 import collections
@@ -11,7 +11,6 @@ from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
 from lib.place import core, kill, wait_until
 
-EAGER = 'restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }'
 BATCH_MOST = 64
 RUN_MOST = 16  # datagrams in one coalesced run of the sender
 
@@ -26,7 +25,7 @@ def storm(place, kills, rate, numbers=(signal.SIGKILL,), coalesced=False, **sett
     daemon = Daemon(place, channel("engine", listen, relays={"display": outlet},
                                    decimates={"slow": {"to": place.ipv4(), "keep_every": 5}},
                                    record={"segment_size": "16M"}, **settings),
-                    channel("neighbour", neighbour, record={}), head=EAGER, spare_workers=2).start()
+                    channel("neighbour", neighbour, record={})).start()
     sender = Sender(place, listen, 10**9, rate=rate, sizes=(64,), coalesced=coalesced)
     beside = Sender(place, neighbour, 10**9, name="beside", rate=1000, sizes=(64,))
     done = 0

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* Reads off the shared page and the socket what the restart policy wants to know. Called by the
+ * state machine and for status. What a wild worker wrote into the page can make a restart come
+ * early, never faster than the policy's own bound, and never late. */
+#include "supervisor/channel/channel_progress.h"
+
+#include "common/channel_page.h"
+#include "supervisor/child/restart.h"
+#include "supervisor/hold/hold_ring.h"
+#include "supervisor/policy/receive_rate.h"
+
+static bool read_mark(const struct channel *channel, struct channel_mark *ret)
+{
+    const struct channel_page *page = channel->hold.page;
+    struct relay_progress relay;
+    struct commit_progress commit;
+    struct decimate_progress decimate;
+    if (!page || !channel_page_read_relay(page, &relay) ||
+        !channel_page_read_commit(page, &commit) || !channel_page_read_decimate(page, &decimate))
+        return false;
+    *ret = (struct channel_mark){.known = true,
+                                 .published =
+                                     atomic_load_explicit(&page->published, memory_order_acquire),
+                                 .relayed = relay.next_seq,
+                                 .committed = commit.next_seq,
+                                 .decimated = decimate.next_seq};
+    return true;
+}
+
+void channel_progress_mark(struct channel *channel)
+{
+    if (!read_mark(channel, &channel->lent.mark))
+        channel->lent.mark = (struct channel_mark){0};
+}
+
+/* Everything that was received is dealt with, and the kernel has nothing either. */
+static bool had_nothing_to_do(const struct channel *channel, const struct channel_mark *now)
+{
+    const struct channel_spec *spec = channel->spec;
+    struct hold_queue queue;
+    return now->relayed == now->published &&
+           (!spec->record.enabled || now->committed == now->published) &&
+           (spec->decimate_count == 0 || now->decimated == now->published) &&
+           hold_ring_queue(&channel->hold, &queue) && queue.used == 0;
+}
+
+static bool made_progress(const struct channel *channel)
+{
+    const struct channel_mark *then = &channel->lent.mark;
+    struct channel_mark now;
+    /* One that never came up has shown nothing, whatever there was to do. */
+    if (channel->life.restart.running_since.ns == 0 || !then->known || !read_mark(channel, &now))
+        return false;
+    return now.relayed > then->relayed || now.committed > then->committed ||
+           had_nothing_to_do(channel, &now);
+}
+
+uint64_t channel_progress_stall_budget(const struct channel *channel)
+{
+    struct hold_queue queue;
+    if (!hold_ring_queue(&channel->hold, &queue))
+        return RESTART_NO_STALL;
+    if (queue.used >= queue.size / 2)
+        return 0; /* it presses, whatever the rate was when it was last looked at */
+    double lasts = receive_rate_queue_lasts(&channel->ledger.rate, queue.size - queue.used);
+    return lasts < 0 || lasts > 1e9 ? RESTART_NO_STALL : (uint64_t)(lasts * 1e9);
+}
+
+struct restart_decision channel_progress_decide(struct channel *channel)
+{
+    const struct restart_circumstances circumstances = {.progress = made_progress(channel),
+                                                        .stall_budget_ns =
+                                                            channel_progress_stall_budget(channel)};
+    return restart_decide(&channel->life.restart, &channel->host->settings->restart,
+                          &circumstances);
+}
+
+bool channel_progress_presses(const struct channel *channel)
+{
+    struct hold_queue queue;
+    return hold_ring_queue(&channel->hold, &queue) && queue.used >= queue.size / 2;
+}
+
+uint64_t channel_progress_expected_drops(const struct channel *channel, monotonic now)
+{
+    if (channel->life.state != CHANNEL_BACKOFF || !channel->ledger.rate.known)
+        return 0;
+    uint64_t wait = monotonic_since(channel->life.next_start, now);
+    uint64_t budget = channel_progress_stall_budget(channel);
+    if (wait <= budget)
+        return 0;
+    return (uint64_t)((double)(wait - budget) / 1e9 * channel->ledger.rate.datagrams_per_s);
+}

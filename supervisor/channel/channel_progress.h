@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* Whether a channel's work moves on, and what waits while it doesn't: what the restart policy is
+ * asked with. */
+#ifndef HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_PROGRESS_H
+#define HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_PROGRESS_H
+
+#include "supervisor/channel/channel.h"
+
+/* A worker is about to get the hold: from here on it is judged. */
+void channel_progress_mark(struct channel *channel);
+
+/* The worker is gone: when does the next one start? */
+struct restart_decision channel_progress_decide(struct channel *channel);
+
+/* Until the kernel drops what queues for this channel, in nanoseconds; RESTART_NO_STALL while
+ * nothing comes in. */
+uint64_t channel_progress_stall_budget(const struct channel *channel);
+
+/* It waits for its next start: has half of the room in the kernel's buffer been used up? */
+bool channel_progress_presses(const struct channel *channel);
+
+/* How many datagrams the kernel is expected to drop before the next start; 0 when it waits for
+ * none. */
+uint64_t channel_progress_expected_drops(const struct channel *channel, monotonic now);
+
+#endif
