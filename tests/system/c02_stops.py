@@ -6,7 +6,7 @@ import signal
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core
+from lib.place import core, wait_until
 
 
 def judge(daemon, sender):
@@ -14,6 +14,8 @@ def judge(daemon, sender):
     counters = oracle.assert_ledger(daemon.status("engine"))
     sent = oracle.read_datagrams(sender.record)[0]
     assert counters["received"] == counters["recorded"] == len(sent), (len(sent), counters)
+    wait_until(lambda: daemon.segments("engine") and not daemon.segments("engine", ".avro.open"), 20,
+               "the archive to seal what the stopped worker left")
     records = oracle.read_with_python_avro(daemon.segments("engine"))
     oracle.assert_consecutive(records)
     oracle.assert_same_payloads(sent, [record.payload for record in records], "the log")
