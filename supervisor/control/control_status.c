@@ -135,10 +135,11 @@ static json_t *recording_report(const struct channel *channel)
      * us. */
     if (known && channel->hold.segment >= 0 && commit.segment_id == grant->id)
         committed = at_most(commit.write_offset, grant->size);
-    if (page && channel->hold.segment >= 0 &&
-        atomic_load_explicit(&page->durable_segment_id, memory_order_acquire) == grant->id)
-        durable =
-            at_most(atomic_load_explicit(&page->durable_offset, memory_order_relaxed), committed);
+    if (page && channel->hold.segment >= 0 && atomic_load(&page->durable_segment_id) == grant->id) {
+        durable = at_most(atomic_load(&page->durable_offset), committed);
+        if (atomic_load(&page->durable_segment_id) != grant->id)
+            durable = 0; /* it changed meanwhile: the offset may be of another segment */
+    }
 
     json_t *report = json_object();
     json_object_set_new(report, "state",

@@ -4,14 +4,18 @@ daemon; of what lies beyond the durable offset each page has reached the disk or
 recovered, by holdfastctl and by the archive at the next start: every durable record is back, no wrong one ever, and any
 reader of Avro can read the result."""
 
+import ctypes
+import os
 import random
 import shutil
+import signal
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core, wait_until
+from lib.place import core, freeze, kill, skip, wait_until
 
 PAGE = 4096
+SYS_CACHESTAT = 451  # on every architecture
 
 
 def take_state(daemon):
@@ -214,3 +218,79 @@ def test_the_sync_interval_is_kept(place):
     log = daemon.status("lazy")["log"]
     assert log["durable_bytes"] < log["committed_bytes"], "an hour has not passed"
     daemon.stop()
+
+
+# ---- across a rotation, while the archive does not get to seal what went before ----
+
+def dirty_pages(segment):
+    """Of an open file: what the disk doesn't have (cachestat(2), Linux 6.5)."""
+    whole, counts = (ctypes.c_uint64 * 2)(0, 0), (ctypes.c_uint64 * 5)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(SYS_CACHESTAT, segment.fileno(), whole, counts, 0) != 0:
+        skip(f"this kernel does not tell which pages are dirty ({os.strerror(ctypes.get_errno())})")
+    _cached, dirty, written, _evicted, _recently = counts
+    return dirty + written
+
+
+class Rolling:
+    """A channel whose archive stands still across a rotation: nobody but the worker can make durable what it left."""
+
+    def __init__(self, place, sync):
+        self.daemon = Daemon(place, channel("engine", (listen := place.ipv4()), record={"segment_size": "1M", "sync": sync}),
+                             spare_workers=0).start()
+        self.sender = Sender(place, listen, 10**9, rate=1500, sizes=(300,))
+
+    def log(self):
+        return self.daemon.status("engine")["log"]
+
+    def roll(self):
+        """Returns the segment that was left, open, and lets the archive go on afterwards: call the second."""
+        size = 1 << 20
+
+        def half_full():
+            """... and what follows is at hand: the archive may stop now."""
+            log = self.log()
+            return log if size * 0.8 < log["committed_bytes"] < size * 0.9 else None
+        name = wait_until(half_full, 60, "a segment that is nearly full", interval=0.005)["segment"]
+        left = open(self.daemon.log_dir / "engine" / name, "rb")  # pylint: disable=consider-using-with
+        assert dirty_pages(left) is not None
+        worker = self.daemon.status("engine")["pid"]
+        archive, = [pid for pid in self.daemon.descendants() if pid != worker]
+        freeze(archive)
+        wait_until(lambda: self.log()["segment"] != name, 30, "the segment to be left", interval=0.002)
+        return left, lambda: kill(archive, signal.SIGCONT)
+
+    def wait_durable(self, left):
+        """When anything in the new one is said to be durable, everything in the one before is."""
+        wait_until(lambda: self.log()["durable_bytes"] > 0, 20, "the new segment to be durable", interval=0.002)
+        assert (dirty := dirty_pages(left)) == 0, f"{dirty} pages of the segment before are not on the disk"
+
+    def end(self):
+        self.sender.stop()
+        self.daemon.stop()
+        oracle.assert_consecutive(oracle.read_with_python_avro(self.daemon.segments("engine")), first=0)
+
+
+@core
+def test_what_was_left_at_a_rotation_is_durable_before_what_follows(place):
+    rolling = Rolling(place, "50ms")
+    for _ in range(3):
+        left, go_on = rolling.roll()
+        rolling.wait_durable(left)
+        go_on()
+        left.close()
+    rolling.end()
+
+
+def test_a_successor_makes_durable_what_was_left_to_it(place):
+    """The worker dies right behind the rotation, before its interval has passed; the next one was not given the old
+    segment any more."""
+    rolling = Rolling(place, "400ms")
+    for number in range(2):
+        left, go_on = rolling.roll()
+        kill(rolling.daemon.status("engine")["pid"])
+        wait_until(lambda wanted=number + 1: rolling.daemon.counters("engine")["restarts"] == wanted, 20, "the successor")
+        rolling.wait_durable(left)
+        go_on()
+        left.close()
+    rolling.end()

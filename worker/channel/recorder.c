@@ -73,12 +73,12 @@ static void seal_block(struct recorder *recorder, struct commit_progress *work)
 
 /* ---- segments ---- */
 
-/* Takes over the caller's reference. */
-static void set_current(struct recorder *recorder, struct segment *segment)
+/* Takes over the caller's reference. The one before is left with `end` bytes committed. */
+static void set_current(struct recorder *recorder, struct segment *segment, uint64_t end)
 {
     struct segment *before = recorder->current;
     recorder->current = segment;
-    syncer_follow(recorder->channel->syncer, segment);
+    syncer_follow(recorder->channel->syncer, segment, end);
     segment_release(&before);
 }
 
@@ -95,7 +95,8 @@ static void roll(struct recorder *recorder)
     }
     struct segment *segment = recorder_mailbox_take_upcoming(&recorder->mailbox);
     last_words_guard(segment->map, segment->grant.size, &recorder->jump);
-    set_current(recorder, segment);
+    syncer_forget(page, segment->grant.id);
+    set_current(recorder, segment, work.write_offset);
     recorder_block_begin_segment(&recorder->block, segment, &work);
     recorder_commit(recorder, &work);
     REACHED(page, roll_committed);
@@ -131,7 +132,7 @@ static void fail_segment(struct recorder *recorder, int error, const char *what,
     work.segment_id = work.block_start = work.write_offset = work.block_records = 0;
     recorder_commit(recorder, &work);
     REACHED(recorder->channel->ring.page, fail_committed);
-    set_current(recorder, NULL);
+    set_current(recorder, NULL, 0);
     recorder_mailbox_report_failed(&recorder->mailbox, failed_id, length, error, what);
 }
 
@@ -393,7 +394,7 @@ static void continue_segment(struct recorder *recorder, int *fd, const struct se
 {
     int error;
     struct segment *segment = segment_open(fd, grant, &error);
-    set_current(recorder, segment);
+    set_current(recorder, segment, 0);
     if (!segment) {
         log_error("segment %s can't be used: %s", grant->name, strerror(error));
         recorder_mailbox_report_failed(&recorder->mailbox, grant->id,

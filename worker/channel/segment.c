@@ -208,3 +208,8 @@ int segment_sync(struct segment *segment, uint64_t offset)
         in_steps(segment, segment->written_back, offset, write_back_step);
     return fdatasync(segment->fd) < 0 ? -errno : 0;
 }
+
+int segment_sync_all(struct segment *segment)
+{
+    return syncfs(segment->fd) < 0 ? -errno : 0;
+}

@@ -24,6 +24,8 @@ struct segment {
      * are on their way to the disk. */
     uint64_t let_go, written_back;
     enum segment_preference preference; /* the syncer's */
+    struct segment *behind; /* the syncer's chain of those that the recorder has left, and ... */
+    uint64_t left_at;       /* ... where it did: bytes that were committed */
     _Atomic int32_t error;  /* not 0: the segment is not to be written any more, because ... */
     const char *error_what; /* ... of this; written before error */
 };
@@ -57,5 +59,8 @@ void segment_write_back(struct segment *segment, uint64_t offset);
 
 /* Make everything durable; up to `offset` there is something. 0 or -errno. May wait for a disk. */
 int segment_sync(struct segment *segment, uint64_t offset);
+
+/* The same for everything in its file system: for what nobody has a descriptor of any more. */
+int segment_sync_all(struct segment *segment);
 
 #endif

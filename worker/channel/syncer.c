@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The syncer: the thread of a recording worker that waits for disks, so that the recorder hardly
  * ever has to. It populates the segment's pages ahead of the recorder, and every `sync` interval
- * makes what is committed durable. It must never hold the lock while it touches the file. */
+ * makes what is committed durable: first the rest of the segments that the recorder has left, which
+ * the archive may seal much later, then the one in use. It must never hold the lock while it
+ * touches a file, nor say that something is durable while anything before it is not. */
 #include "worker/channel/syncer.h"
 
 #include <errno.h>
@@ -32,6 +34,8 @@ struct syncing {
     enum segment_preference preference;
     struct commit_progress committed; /* from the page: the recorder's own copy is the recorder's */
     uint64_t synced_id, synced_offset;
+    /* The predecessor left a segment and did not live to make the rest of it durable. */
+    bool doubts_earlier;
 };
 
 int syncer_open(struct channel_state *channel)
@@ -42,19 +46,56 @@ int syncer_open(struct channel_state *channel)
     memset(syncer, 0, sizeof *syncer);
     channel->syncer = syncer;
     pthread_mutex_init(&syncer->lock, NULL);
+    syncer->makes_durable = channel->spec->record.sync_ns > 0;
+    syncer->left_end = &syncer->left;
     atomic_store(&syncer->ahead, AHEAD_LEAST);
     atomic_store(&syncer->wakeup.wake_at, WAKEUP_NEVER);
     return 0;
 }
 
-void syncer_follow(struct syncer *syncer, struct segment *segment)
+void syncer_follow(struct syncer *syncer, struct segment *segment, uint64_t end)
 {
     segment_keep(segment);
     pthread_mutex_lock(&syncer->lock);
     struct segment *before = syncer->segment;
     syncer->segment = segment;
+    bool leaves = before && syncer->makes_durable;
+    if (leaves) {
+        before->left_at = end;
+        *syncer->left_end = before;
+        syncer->left_end = &before->behind;
+    }
     pthread_mutex_unlock(&syncer->lock);
-    segment_release(&before);
+    if (leaves)
+        wakeup_now(&syncer->wakeup);
+    else
+        segment_release(&before);
+}
+
+void syncer_forget(struct channel_page *page, uint64_t segment_id)
+{
+    uint64_t expected = segment_id;
+    atomic_compare_exchange_strong(&page->durable_segment_id, &expected, 0);
+}
+
+/* The oldest one that was left. It stays in the chain until it is durable. */
+static struct segment *first_left(struct syncer *syncer)
+{
+    pthread_mutex_lock(&syncer->lock);
+    struct segment *segment = syncer->left;
+    pthread_mutex_unlock(&syncer->lock);
+    return segment;
+}
+
+static void drop_first_left(struct syncer *syncer)
+{
+    pthread_mutex_lock(&syncer->lock);
+    struct segment *segment = syncer->left;
+    syncer->left = segment->behind;
+    if (!syncer->left)
+        syncer->left_end = &syncer->left;
+    pthread_mutex_unlock(&syncer->lock);
+    segment_release(&segment);
 }
 
 static struct segment *keep_segment(struct syncer *syncer)
@@ -104,43 +145,94 @@ static void populate(struct syncing *syncing, struct segment *segment)
     segment_populate(segment, syncing->committed.write_offset, ahead);
 }
 
+/* Two words: a reader takes the offset only if the id is the same before and after. */
+static void publish_durable(struct channel_page *page, uint64_t segment_id, uint64_t offset)
+{
+    atomic_store(&page->durable_segment_id, 0);
+    atomic_store(&page->durable_offset, offset);
+    atomic_store(&page->durable_segment_id, segment_id);
+}
+
+/* What the recorder has left. An error is told and does not come again: the kernel forgets the
+ * pages, so that a second call would only seem to succeed. */
+static void sync_left(struct syncing *syncing)
+{
+    struct segment *segment;
+    while ((segment = first_left(syncing->shared))) {
+        bool failed_before = atomic_load(&segment->error);
+        int result = segment_sync(segment, segment->left_at);
+        if (result < 0 && !failed_before)
+            log_error("segment %s: fdatasync: %s; what was recorded last in it may be missing "
+                      "after a power cut",
+                      segment->grant.name, strerror(-result));
+        if (result == 0 && !failed_before && segment->left_at > 0)
+            publish_durable(syncing->channel->ring.page, segment->grant.id, segment->left_at);
+        drop_first_left(syncing->shared);
+    }
+}
+
 /* What the slot says now is on disk when fdatasync returns. */
 static void sync_segment(struct syncing *syncing, struct segment *segment)
 {
-    struct channel_page *page = syncing->channel->ring.page;
     const struct commit_progress *committed = &syncing->committed;
+    if (syncing->doubts_earlier) {
+        int result = segment_sync_all(segment);
+        if (result < 0)
+            log_error("syncfs: %s; what the worker before recorded last in an earlier segment may "
+                      "be missing after a power cut",
+                      strerror(-result));
+        syncing->doubts_earlier = false;
+    }
     int result = segment_sync(segment, committed->write_offset);
     if (result < 0) {
         log_error("fdatasync: %s", strerror(-result));
         segment_fail(segment, -result, "fdatasync");
     } else {
-        /* Two words: a reader takes the offset only if the id is the same before and after. */
-        atomic_store(&page->durable_segment_id, 0);
-        atomic_store(&page->durable_offset, committed->write_offset);
-        atomic_store(&page->durable_segment_id, committed->segment_id);
+        publish_durable(syncing->channel->ring.page, committed->segment_id,
+                        committed->write_offset);
     }
-    syncing->last_sync = monotonic_now();
     syncing->synced_id = committed->segment_id;
     syncing->synced_offset = committed->write_offset;
+}
+
+/* Did the predecessor die between leaving a segment and making it durable? Then it is not with us:
+ * the archive has it, and seals it when it comes to it. */
+static bool doubts_earlier(const struct channel_page *page)
+{
+    struct commit_progress committed;
+    uint64_t id = atomic_load(&page->durable_segment_id);
+    if (!channel_page_read_commit(page, &committed) || committed.finished_id == 0)
+        return false;
+    if (id != 0 && id == committed.segment_id)
+        return false; /* nothing in it is said to be durable before everything earlier is */
+    return id != committed.finished_id ||
+           atomic_load(&page->durable_offset) < committed.finished_length;
 }
 
 /* Returns whether something is committed that has yet to be made durable. */
 static bool attend(struct syncing *syncing, struct segment *segment)
 {
     struct commit_progress *committed = &syncing->committed;
-    if (atomic_load(&segment->error) ||
-        !channel_page_read_commit(syncing->channel->ring.page, committed) ||
-        committed->segment_id != segment->grant.id)
-        return false;
-    populate(syncing, segment);
-    segment_write_back(segment, committed->write_offset);
-    bool dirty = syncing->interval && (committed->segment_id != syncing->synced_id ||
+    /* Before the slot: what is left after it was read is not the segment that the slot names. */
+    bool dirty = first_left(syncing->shared) != NULL;
+    bool known = segment && !atomic_load(&segment->error) &&
+                 channel_page_read_commit(syncing->channel->ring.page, committed) &&
+                 committed->segment_id == segment->grant.id;
+    if (known) {
+        populate(syncing, segment);
+        segment_write_back(segment, committed->write_offset);
+        dirty |= syncing->interval && (committed->segment_id != syncing->synced_id ||
                                        committed->write_offset != syncing->synced_offset);
+    }
     if (dirty && monotonic_since(monotonic_now(), syncing->last_sync) >= syncing->interval) {
-        sync_segment(syncing, segment);
+        sync_left(syncing);
+        if (known)
+            sync_segment(syncing, segment);
+        syncing->last_sync = monotonic_now();
         dirty = false;
     }
-    segment_let_go(segment, committed->write_offset);
+    if (known)
+        segment_let_go(segment, committed->write_offset);
     return dirty;
 }
 
@@ -181,6 +273,7 @@ void *syncer_main(void *argument)
                               .last_asked = now,
                               .last_look = now};
 
+    syncing.doubts_earlier = syncing.interval && doubts_earlier(channel->ring.page);
     thread_begin(channel, CHANNEL_THREAD_SYNCER);
     thread_schedule_behind();
     while (!atomic_load(&channel->recorder_done)) {
@@ -189,11 +282,9 @@ void *syncer_main(void *argument)
         /* Before looking: nothing that comes after it is overlooked. */
         uint64_t cursor = atomic_load(&channel->recorder_cursor);
         struct segment *segment = keep_segment(syncing.shared);
-        bool dirty = false;
-        if (segment) {
-            dirty = attend(&syncing, segment);
+        bool dirty = attend(&syncing, segment);
+        if (segment)
             look(&syncing, segment);
-        }
         segment_release(&segment);
         wait_for_work(&syncing, ticket, cursor, dirty);
     }

@@ -5,8 +5,10 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "common/channel_page.h"
 #include "worker/channel/segment.h"
 #include "worker/channel/wakeup.h"
 
@@ -17,8 +19,11 @@ struct syncer {
     struct wakeup wakeup;   /* waits for the recorder's cursor */
     _Atomic uint64_t ahead; /* bytes that are populated ahead of the recorder */
     _Atomic uint32_t populate_asked;
+    bool makes_durable;      /* `sync` is not 0 */
     pthread_mutex_t lock;    /* guards what follows; never held while anything touches a file */
     struct segment *segment; /* what the recorder writes into; NULL when there is none */
+    /* What it wrote into before and is not durable yet, oldest first, chained by `behind`. */
+    struct segment *left, **left_end;
 };
 
 /* Before recorder_open(). 0 or -errno. */
@@ -27,8 +32,13 @@ int syncer_open(struct channel_state *channel);
 /* The thread's whole life; its argument is the struct channel_state. */
 void *syncer_main(void *channel);
 
-/* From the recorder: it writes into this segment now, or into none (NULL). */
-void syncer_follow(struct syncer *syncer, struct segment *segment);
+/* From the recorder: it writes into this segment now, or into none (NULL). It leaves the one before
+ * with `end` bytes committed, which become durable before anything in the new one is said to be. */
+void syncer_follow(struct syncer *syncer, struct segment *segment, uint64_t end);
+
+/* From the recorder, before it begins a segment: what was durable in a file that had this inode
+ * number before says nothing about the new one. */
+void syncer_forget(struct channel_page *page, uint64_t segment_id);
 
 /* From the recorder: datagrams < next_seq are committed. */
 static inline void syncer_committed(struct syncer *syncer, uint64_t next_seq)
