@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -35,14 +36,16 @@
 /* ... and neither must a recorder that can't keep up; within what the supervisor grants a stop */
 #define DRAIN_FOR_SPACE_NS (4 * NS_PER_S)
 #define WAIT_FOR_SPACE_NS  (100 * NS_PER_MS)
+#define TELL_FULL_NS       (60 * NS_PER_S)
 
 struct receiver {
     struct channel_state *channel;
     uint32_t batch; /* messages asked for: grows with the load, so that a trickle doesn't prepare 64
                        of them */
-    bool last_was_short; /* the socket was empty after the last batch */
-    uint64_t rewind_at;  /* offset in the ring from where on to go back to its front */
-    bool waiting_for_space;
+    bool last_was_short;      /* the socket was empty after the last batch */
+    uint64_t rewind_at;       /* offset in the ring from where on to go back to its front */
+    uint64_t waits_for_space; /* that were not told yet */
+    monotonic told_full;
     bool draining; /* what the kernel has queued, for the last time */
     monotonic drain_began;
     uint64_t drain_waited_ns; /* of it, for the recorder */
@@ -86,6 +89,24 @@ static void stay_warm(struct receiver *receiver)
         receiver->rewind_at = offset + RETRY_BYTES;
 }
 
+/* A recorder that is a little too slow makes the receiver wait hundreds of times a second. */
+static void tell_full(struct receiver *receiver)
+{
+    monotonic now = monotonic_now();
+    receiver->waits_for_space++;
+    if (receiver->told_full.ns && monotonic_since(now, receiver->told_full) < TELL_FULL_NS)
+        return;
+    char again[64] = "";
+    if (receiver->told_full.ns)
+        snprintf(again, sizeof again, " (%llu times since this was last said)",
+                 (unsigned long long)receiver->waits_for_space);
+    log_warning("the ring is full and on_full = \"wait\": the receiver waits for the recorder%s; "
+                "the kernel's buffer absorbs, then drops and counts",
+                again);
+    receiver->told_full = now;
+    receiver->waits_for_space = 0;
+}
+
 /* on_full = "wait": false when there is no room and the worker is about to stop. A final drain
  * waits for room too, but not for ever: then the oldest datagrams are overwritten, and counted. */
 static bool wait_for_space(struct receiver *receiver)
@@ -96,20 +117,14 @@ static bool wait_for_space(struct receiver *receiver)
     for (;;) {
         uint32_t ticket = wakeup_ticket(&channel->space_wakeup);
         uint64_t cursor = atomic_load_explicit(&channel->recorder_cursor, memory_order_acquire);
-        if (!ring_reserve_would_lap(&channel->writer, receiver->batch, cursor)) {
-            receiver->waiting_for_space = false;
+        if (!ring_reserve_would_lap(&channel->writer, receiver->batch, cursor))
             return true;
-        }
         if (receiver->draining &&
             monotonic_since(monotonic_now(), receiver->drain_began) > DRAIN_FOR_SPACE_NS)
             return true;
         if (!receiver->draining && channel_state_stop_phase(channel) != STOP_NOT)
             return false;
-        if (!receiver->waiting_for_space)
-            log_warning("the ring is full and on_full = \"wait\": the receiver waits for the "
-                        "recorder; the kernel's "
-                        "buffer absorbs, then drops and counts");
-        receiver->waiting_for_space = true;
+        tell_full(receiver);
         beat_parked(channel, CHANNEL_THREAD_RECEIVER);
         monotonic began = monotonic_now();
         wakeup_wait(&channel->space_wakeup, ticket, &channel->recorder_cursor, cursor + 1,
