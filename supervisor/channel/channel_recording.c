@@ -27,6 +27,7 @@
 
 #include "common/avro_log_format.h"
 #include "common/avro_log_name.h"
+#include "common/channel_page.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
@@ -350,6 +351,19 @@ void channel_recording_wanted(struct channel *channel)
     /* Without an archive it stays asked for: channel_recording_archive_back(). The worker asks
      * again every 2 s. */
     channel->recording.next_requested = error == 0 || error == -ENOTCONN || error == -EPIPE;
+}
+
+/* As the worker has it: what it says about its segments may still be under way. When the page can't
+ * be read, the worker shall decide. */
+bool channel_recording_is_empty(const struct channel *channel)
+{
+    const struct channel_page *page = channel->hold.page;
+    struct commit_progress commit;
+    if (!page || !channel_page_read_commit(page, &commit))
+        return false;
+    bool has_records = commit.segment_id != 0 && commit.next_seq != commit.segment_first_seq;
+    return !has_records &&
+           atomic_load_explicit(&page->published, memory_order_acquire) == commit.next_seq;
 }
 
 int channel_recording_rotate(struct channel *channel, const char **ret_why)

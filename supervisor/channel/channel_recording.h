@@ -31,6 +31,8 @@ void channel_recording_wanted(struct channel *channel);
 void channel_recording_segment_done(struct channel *channel,
                                     const struct message_segment_done *done);
 void channel_recording_failed(struct channel *channel, const struct message_segment_failed *failed);
+/* Is there neither a record in the current segment nor a datagram that waits to become one? */
+bool channel_recording_is_empty(const struct channel *channel);
 /* For an operator. 0, or -errno with *ret_why. */
 int channel_recording_rotate(struct channel *channel, const char **ret_why);
 /* Let go of both segments: after a final stop (length from BYE), or because the ring they belong to

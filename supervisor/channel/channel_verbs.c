@@ -71,10 +71,9 @@ int channel_verb_rotate(struct channel *channel, const char **ret_why)
         *ret_why = "its log is in trouble (see status): a new segment is asked for anyway";
         return -EAGAIN;
     }
-    if (!channel->recording.begun) {
-        *ret_why =
-            "nothing has been recorded in its current segment yet: there is nothing to finish";
-        return -ENODATA;
+    if (channel_recording_is_empty(channel)) {
+        *ret_why = "its current segment is empty: nothing to rotate";
+        return CHANNEL_VERB_NOTHING;
     }
     return channel_recording_rotate(channel, ret_why);
 }

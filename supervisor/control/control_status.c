@@ -107,6 +107,23 @@ json_t *control_status_segment(const struct channel *channel)
                                       : json_null();
 }
 
+/* The first number of the segment that the supervisor names, once it is begun. */
+static json_t *first_seq(const struct channel *channel, const struct commit_progress *commit)
+{
+    if (!channel->recording.begun || commit->segment_id != channel->hold.segment_grant.id)
+        return json_null();
+    return control_json_number(commit->segment_first_seq);
+}
+
+/* What the worker writes to may be newer than what the supervisor has heard of. */
+json_t *control_status_worker_segment(const struct channel *channel)
+{
+    struct commit_progress commit;
+    if (!channel->hold.page || !channel_page_read_commit(channel->hold.page, &commit))
+        return json_null();
+    return control_json_number(commit.segment_id ? commit.segment_first_seq : commit.next_seq);
+}
+
 static uint64_t at_most(uint64_t value, uint64_t limit)
 {
     return value < limit ? value : limit;
@@ -145,6 +162,8 @@ static json_t *recording_report(const struct channel *channel)
     json_object_set_new(report, "state",
                         json_string(recording_state_name(channel->recording.state)));
     json_object_set_new(report, "segment", control_status_segment(channel));
+    json_object_set_new(report, "segment_first_seq",
+                        known ? first_seq(channel, &commit) : json_null());
     control_json_set_number(report, "committed_bytes", committed);
     control_json_set_number(report, "durable_bytes", durable);
     control_json_set_number(report, "next_seq",

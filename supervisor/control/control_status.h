@@ -13,5 +13,8 @@ json_t *control_status(const struct supervisor *supervisor, const struct channel
 json_t *control_status_check(const struct supervisor *supervisor);
 /* The segment that is being written, by name; JSON null while there is none. */
 json_t *control_status_segment(const struct channel *channel);
+/* The first number of the segment that the worker writes to, or will begin; null when that can't be
+ * read. */
+json_t *control_status_worker_segment(const struct channel *channel);
 
 #endif

@@ -122,19 +122,25 @@ static json_t *change_channel(struct verb_call *call,
 {
     struct channel *channel = call->channel;
     const char *why = "";
-    json_t *before = json_pack("{s:s, s:I, s:o}", "state", channel_state_names[channel->life.state],
-                               "generation", (json_int_t)channel->lent.generation, "segment",
-                               control_status_segment(channel));
-    int error = change(channel, &why);
-    if (error < 0) {
+    json_t *before = json_pack("{s:s, s:I, s:o, s:o}", "state",
+                               channel_state_names[channel->life.state], "generation",
+                               (json_int_t)channel->lent.generation, "segment",
+                               control_status_segment(channel), "segment_first_seq",
+                               control_status_worker_segment(channel));
+    int result = change(channel, &why);
+    if (result < 0) {
         char message[384];
         snprintf(message, sizeof message, "%s: %s", channel->spec->name,
-                 why && why[0] ? why : strerror(-error));
+                 why && why[0] ? why : strerror(-result));
         json_decref(before);
         return fail(call, CONTROL_ERROR_REFUSED, message);
     }
-    return json_pack("{s:b, s:s, s:s, s:o}", "accepted", 1, "channel", channel->spec->name, "state",
-                     channel_state_names[channel->life.state], "before", before);
+    json_t *report =
+        json_pack("{s:b, s:s, s:s, s:o}", "accepted", 1, "channel", channel->spec->name, "state",
+                  channel_state_names[channel->life.state], "before", before);
+    if (result == CHANNEL_VERB_NOTHING)
+        json_object_set_new(report, "nothing_to_do", control_text(why));
+    return report;
 }
 
 static json_t *verb_start(struct verb_call *call)

@@ -35,7 +35,13 @@ static enum outcome judge_running(const json_t *before, const json_t *now, bool 
 
 static enum outcome judge_rotated(const json_t *before, const json_t *now)
 {
-    const char *segment = ctl_string(json_object_get(now, "log"), "segment");
+    const json_t *log = json_object_get(now, "log");
+    const json_t *first = json_object_get(before, "segment_first_seq");
+    const char *segment = ctl_string(log, "segment");
+    /* Numbers, where both are known: the name of a segment changes once while it is the same. */
+    if (json_is_integer(first) && json_object_get(log, "segment_first_seq"))
+        return ctl_count(log, "segment_first_seq") > (uint64_t)json_integer_value(first) ? REACHED
+                                                                                         : NOT_YET;
     return segment[0] != '\0' && strcmp(segment, ctl_string(before, "segment")) != 0 ? REACHED
                                                                                      : NOT_YET;
 }
@@ -78,6 +84,18 @@ static void say(const struct ctl_options *options, enum control_verb_id verb, co
     if (json_is_integer(json_object_get(now, "pid")))
         printf(" (worker %llu, generation %llu)", (unsigned long long)ctl_count(now, "pid"),
                (unsigned long long)ctl_count(now, "generation"));
+    putchar('\n');
+}
+
+static void say_nothing_to_do(const struct ctl_options *options, const json_t *answer)
+{
+    if (options->json) {
+        ctl_print_json(answer);
+        return;
+    }
+    ctl_print_text(stdout, false, CTL_PLAIN, ctl_string(answer, "channel"));
+    fputs(": ", stdout);
+    ctl_print_text(stdout, false, CTL_PLAIN, ctl_string(answer, "nothing_to_do"));
     putchar('\n');
 }
 
@@ -148,7 +166,9 @@ int ctl_change(const struct ctl_options *options, enum control_verb_id verb, con
     if (status == CTL_OK)
         status = ctl_client_call(&client, control_verb_infos[verb].name,
                                  ctl_channel_params(channel), &answer);
-    if (status == CTL_OK && options->no_wait)
+    if (status == CTL_OK && ctl_string(answer, "nothing_to_do")[0])
+        say_nothing_to_do(options, answer);
+    else if (status == CTL_OK && options->no_wait)
         say_accepted(options, verb, answer);
     else if (status == CTL_OK)
         status = follow(&client, verb, channel, json_object_get(answer, "before"));

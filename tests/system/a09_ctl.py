@@ -56,10 +56,13 @@ def test_verbs_and_their_exit_status(place):
     before = daemon.status("engine")["pid"]
     daemon.ctl("restart", "engine")
     assert daemon.status("engine")["state"] == "RUNNING" and daemon.status("engine")["pid"] != before
-    assert "nothing" in daemon.ctl("rotate", "engine", expect=1).stderr, "an empty segment is not finished"
+    assert "nothing to rotate" in daemon.ctl("rotate", "engine").stdout, "an empty segment is not finished"
     Sender(place, listen, 100).wait()
     daemon.wait_drained("engine", 100)
-    daemon.ctl("rotate", "engine")
+    assert "now writing" in daemon.ctl("rotate", "engine").stdout
+    assert "nothing to rotate" in daemon.ctl("rotate", "engine").stdout, "neither is one that has just begun"
+    answer = json.loads(daemon.ctl("--json", "--no-wait", "rotate", "engine").stdout)
+    assert "empty" in answer["nothing_to_do"] and answer["accepted"]
     daemon.ctl("crashes")
     daemon.ctl("reset-failed", "engine", expect=None)
     unknown = daemon.ctl("status", "nobody", expect=1)

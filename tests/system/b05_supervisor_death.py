@@ -69,8 +69,9 @@ def test_the_store_holds_each_descriptor_once_under_its_name(place):
     for number in range(3):
         before = daemon.status("engine")["log"]["segment"]
         wait_until(lambda: daemon.ctl("--no-wait", "rotate", "engine", expect=None).returncode == 0, 10, "a rotation")
-        Sender(place, listen, 10, name=f"more{number}").wait()
         wait_until(lambda was=before: daemon.status("engine")["log"]["segment"] != was, 10, "another segment")
+        Sender(place, listen, 10, name=f"more{number}").wait()
+        daemon.wait_drained("engine", 100 + 10 * (number + 1))  # an empty segment would not be rotated
     kill(daemon.status("engine")["pid"])
     daemon.wait_state("engine", "RUNNING")
     daemon.notifications.poll()

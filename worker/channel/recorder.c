@@ -92,6 +92,7 @@ static void roll(struct recorder *recorder)
         REACHED(page, roll_sealed);
         work.finished_id = work.segment_id;
         work.finished_length = work.block_start;
+        atomic_store(&recorder->mailbox.rotate_wanted, 0);
     }
     struct segment *segment = recorder_mailbox_take_upcoming(&recorder->mailbox);
     last_words_guard(segment->map, segment->grant.size, &recorder->jump);
@@ -100,7 +101,6 @@ static void roll(struct recorder *recorder)
     recorder_block_begin_segment(&recorder->block, segment, &work);
     recorder_commit(recorder, &work);
     REACHED(page, roll_committed);
-    atomic_store(&recorder->mailbox.rotate_wanted, 0);
     recorder->wanted_at = (monotonic){0};
     recorder_mailbox_report_done(&recorder->mailbox, &work);
 }
@@ -132,6 +132,7 @@ static void fail_segment(struct recorder *recorder, int error, const char *what,
     work.segment_id = work.block_start = work.write_offset = work.block_records = 0;
     recorder_commit(recorder, &work);
     REACHED(recorder->channel->ring.page, fail_committed);
+    atomic_store(&recorder->mailbox.rotate_wanted, 0); /* what follows is a new one anyway */
     set_current(recorder, NULL, 0);
     recorder_mailbox_report_failed(&recorder->mailbox, failed_id, length, error, what);
 }
@@ -236,15 +237,18 @@ static bool record_step(struct recorder *recorder)
     return true;
 }
 
-/* Somebody wants to rotate, or the segment is old. */
+/* Somebody wants to rotate, or the segment is old. An empty segment is as new as can be; but who
+ * asked after datagrams had come means those: the wish waits until they are recorded. */
 static void roll_if_due(struct recorder *recorder)
 {
     _Atomic uint32_t *rotate_wanted = &recorder->mailbox.rotate_wanted;
-    if (!segment_has_records(recorder))
-        atomic_store(rotate_wanted, 0); /* an empty segment is as new as can be */
-    else if ((atomic_load(rotate_wanted) || segment_is_old(recorder)) &&
-             recorder_mailbox_has_upcoming(&recorder->mailbox))
-        roll(recorder);
+    if (segment_has_records(recorder)) {
+        if ((atomic_load(rotate_wanted) || segment_is_old(recorder)) &&
+            recorder_mailbox_has_upcoming(&recorder->mailbox))
+            roll(recorder);
+    } else if (ring_published(&recorder->channel->ring) == recorder->committed.next_seq) {
+        atomic_store(rotate_wanted, 0);
+    }
 }
 
 /* One round under the guard. Returns whether there is more to do at once. */

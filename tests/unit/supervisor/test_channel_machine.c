@@ -11,9 +11,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/channel_page.h"
 #include "common/fd.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_verbs.h"
 #include "supervisor/channel/channels.h"
 #include "tests/lib/unit.h"
@@ -116,6 +118,38 @@ START_TEST(what_keeps_a_log_from_being_rotated_is_said)
 }
 END_TEST
 
+/* Right after datagrams came there may be no record yet; what waits in the ring is something to
+ * rotate all the same. */
+START_TEST(only_a_segment_without_records_and_without_datagrams_is_empty)
+{
+    static struct channel_page page;
+    struct channel *channel = channels.list[0];
+    struct commit_progress commit = {.next_seq = 7};
+    const char *why = "";
+    channel->hold.page = &page;
+    channel->life.state = CHANNEL_RUNNING;
+    channel->recording.state = RECORDING_OPEN;
+    page.published = 7;
+    channel_page_write_commit(&page, &commit);
+    ck_assert_int_eq(channel_verb_rotate(channel, &why), CHANNEL_VERB_NOTHING);
+    ck_assert_ptr_nonnull(strstr(why, "empty"));
+
+    page.published = 8;
+    ck_assert(!channel_recording_is_empty(channel));
+    commit = (struct commit_progress){.segment_id = 1, .segment_first_seq = 7, .next_seq = 8};
+    channel_page_write_commit(&page, &commit);
+    ck_assert_msg(!channel_recording_is_empty(channel), "also before the worker has reported it");
+    commit = (struct commit_progress){.segment_id = 2, .segment_first_seq = 8, .next_seq = 8};
+    channel_page_write_commit(&page, &commit);
+    ck_assert_msg(channel_recording_is_empty(channel), "it has just begun");
+
+    channel_page_write_commit(&page, &commit);
+    page.commit[0].recorded = page.commit[1].recorded = 99;
+    ck_assert_msg(!channel_recording_is_empty(channel), "who can't read it doesn't know");
+    channel->hold.page = NULL;
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("channel_machine");
@@ -124,6 +158,7 @@ int main(void)
     tcase_add_test(cases, trouble_while_opening_starts_the_relay);
     tcase_add_test(cases, a_death_while_stopping_starts_nothing);
     tcase_add_test(cases, what_keeps_a_log_from_being_rotated_is_said);
+    tcase_add_test(cases, only_a_segment_without_records_and_without_datagrams_is_empty);
     suite_add_tcase(suite, cases);
     return unit_run(suite);
 }
