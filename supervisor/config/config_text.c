@@ -6,181 +6,114 @@
  * means. */
 #include "supervisor/config/config_text.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum token {
-    TOKEN_END,
-    TOKEN_TEXT,   /* a word or a quoted text */
-    TOKEN_APPEND, /* += */
-    TOKEN_BROKEN, /* reported already */
-    TOKEN_OTHER,  /* one of { } ( ) = , */
+#include "supervisor/config/config_tokens.h"
+
+#define SECTIONS_DEEP 3 /* the file, a channel, a relay */
+
+/* A section whose } has not come yet. */
+struct open_section {
+    const char *name;
+    size_t title, title_length;
+    int line;
+    int indent; /* -1 unknown */
 };
 
 struct scanner {
-    char *text; /* comments are blanked as they are met */
-    size_t size;
-    size_t at;
-    int line;
-    /* the token just read */
-    size_t start, end;
-    size_t content, content_length; /* without quotes */
-    int token_line;
+    struct config_tokens tokens;
     size_t channels; /* begun so far */
+    struct open_section open[SECTIONS_DEEP];
+    size_t depth;
+    /* The first section that was closed by a } which stands further left than the section itself:
+     * if a } is missing in the end, it is likely this one's. Line 0 = none. */
+    struct open_section suspect;
     struct config_text *result;
-    struct config_error_list *errors;
     bool out_of_memory;
 };
 
-/* ---- tokens ---- */
-
-static void blank(struct scanner *scanner, size_t from, size_t to)
-{
-    for (size_t i = from; i < to; i++)
-        if (scanner->text[i] != '\n')
-            scanner->text[i] = ' ';
-}
-
-static bool begins(const struct scanner *scanner, const char *what)
-{
-    size_t length = strlen(what);
-    return scanner->size - scanner->at >= length &&
-           memcmp(scanner->text + scanner->at, what, length) == 0;
-}
-
-static void advance(struct scanner *scanner, size_t count)
-{
-    for (; count > 0 && scanner->at < scanner->size; count--)
-        if (scanner->text[scanner->at++] == '\n')
-            scanner->line++;
-}
-
-/* Go to the end of what closes with `mark`, and past it. */
-static bool advance_past(struct scanner *scanner, const char *mark)
-{
-    while (scanner->at < scanner->size && !begins(scanner, mark))
-        advance(scanner, 1);
-    bool found = scanner->at < scanner->size;
-    advance(scanner, strlen(mark));
-    return found;
-}
-
-static bool skip_comment(struct scanner *scanner)
-{
-    size_t from = scanner->at;
-    int line = scanner->line;
-    if (begins(scanner, "/*")) {
-        if (!advance_past(scanner, "*/")) {
-            config_error(scanner->errors, line,
-                         "the comment that begins here never ends: close it with */");
-            return false;
-        }
-    } else {
-        while (scanner->at < scanner->size && scanner->text[scanner->at] != '\n')
-            scanner->at++;
-    }
-    blank(scanner, from, scanner->at);
-    return true;
-}
-
-static bool at_comment(const struct scanner *scanner)
-{
-    return begins(scanner, "#") || begins(scanner, "//") || begins(scanner, "/*");
-}
-
-/* libconfuse would substitute ${NAME} from the environment: a hidden input that --print-config
- * could not show. */
-static enum token refuse_substitution(struct scanner *scanner)
-{
-    config_error(scanner->errors, scanner->line,
-                 "environment variables are not substituted here: write the value itself, or \\$ "
-                 "for a dollar sign");
-    return TOKEN_BROKEN;
-}
-
-static enum token read_quoted(struct scanner *scanner, char quote)
-{
-    advance(scanner, 1);
-    scanner->content = scanner->at;
-    while (scanner->at < scanner->size && scanner->text[scanner->at] != quote) {
-        if (quote == '"' && begins(scanner, "${"))
-            return refuse_substitution(scanner);
-        advance(scanner, scanner->text[scanner->at] == '\\' ? 2 : 1);
-    }
-    if (scanner->at >= scanner->size) {
-        config_error(scanner->errors, scanner->token_line,
-                     "the text that begins here never ends: close it with %c", quote);
-        return TOKEN_BROKEN;
-    }
-    scanner->content_length = scanner->at - scanner->content;
-    advance(scanner, 1);
-    return TOKEN_TEXT;
-}
-
-static enum token read_word(struct scanner *scanner)
-{
-    scanner->content = scanner->at;
-    /* As in libconfuse, // begins a comment only where a word could begin: a path may contain it.
-     */
-    while (scanner->at < scanner->size &&
-           !strchr(" \t\n\r\"'{}()=,+#*", scanner->text[scanner->at]) && !begins(scanner, "/*")) {
-        if (begins(scanner, "${"))
-            return refuse_substitution(scanner);
-        scanner->at++;
-    }
-    scanner->content_length = scanner->at - scanner->content;
-    if (scanner->content_length > 0)
-        return TOKEN_TEXT;
-    config_error(scanner->errors, scanner->line,
-                 "unexpected %c: put values with special characters in quotes",
-                 scanner->text[scanner->at]);
-    return TOKEN_BROKEN;
-}
-
 static enum token next_token(struct scanner *scanner)
 {
-    for (;;) {
-        while (scanner->at < scanner->size && strchr(" \t\r\n", scanner->text[scanner->at]))
-            advance(scanner, 1);
-        if (!at_comment(scanner))
-            break;
-        if (!skip_comment(scanner))
-            return TOKEN_BROKEN;
-    }
-    scanner->start = scanner->at;
-    scanner->token_line = scanner->line;
-    enum token token = TOKEN_OTHER;
-    if (scanner->at == scanner->size)
-        token = TOKEN_END;
-    else if (begins(scanner, "\"") || begins(scanner, "'"))
-        token = read_quoted(scanner, scanner->text[scanner->at]);
-    else if (begins(scanner, "+="))
-        token = TOKEN_APPEND;
-    else if (!strchr("{}()=,", scanner->text[scanner->at]))
-        token = read_word(scanner);
-    if (token == TOKEN_APPEND || token == TOKEN_OTHER)
-        scanner->at += token == TOKEN_APPEND ? 2 : 1;
-    scanner->end = scanner->at;
-    return token;
+    return config_tokens_next(&scanner->tokens);
 }
 
 static bool is(const struct scanner *scanner, enum token token, char sign)
 {
-    return token == TOKEN_OTHER && scanner->text[scanner->start] == sign;
+    return config_tokens_is(&scanner->tokens, token, sign);
+}
+
+/* ---- braces ---- */
+
+static void opens(struct scanner *scanner, const char *name,
+                  const struct config_section_lines *lines, int indent)
+{
+    assert(scanner->depth < SECTIONS_DEEP);
+    scanner->open[scanner->depth++] = (struct open_section){.name = name,
+                                                            .title = lines->title,
+                                                            .title_length = lines->title_length,
+                                                            .line = lines->line,
+                                                            .indent = indent};
+}
+
+/* At the } of the innermost section. */
+static void closes(struct scanner *scanner)
+{
+    const struct open_section *section = &scanner->open[--scanner->depth];
+    int indent = config_tokens_indent(&scanner->tokens);
+    if (!scanner->suspect.line && indent >= 0 && indent < section->indent)
+        scanner->suspect = *section;
+}
+
+/* Always false. */
+static bool missing_close(struct scanner *scanner)
+{
+    const struct open_section *section =
+        scanner->suspect.line ? &scanner->suspect : &scanner->open[scanner->depth - 1];
+    bool titled = section->title_length > 0;
+    config_error(scanner->tokens.errors, section->line,
+                 "%s%s%.*s%s: the } that closes this section is missing (noticed in line %d)",
+                 section->name, titled ? " \"" : "", (int)section->title_length,
+                 scanner->tokens.text + section->title, titled ? "\"" : "",
+                 scanner->tokens.token_line);
+    return false;
+}
+
+/* Looks ahead, behind a { inside the innermost section: are there enough } for all that is open? */
+static bool closes_in_the_end(const struct scanner *scanner)
+{
+    struct config_error_list unheard = {0};
+    struct config_tokens ahead = scanner->tokens;
+    int depth = (int)scanner->depth + 1;
+    enum token token;
+    ahead.errors = &unheard;
+    while ((token = config_tokens_next(&ahead)) != TOKEN_END && token != TOKEN_BROKEN &&
+           depth > 0) {
+        if (config_tokens_is(&ahead, token, '{'))
+            depth++;
+        else if (config_tokens_is(&ahead, token, '}'))
+            depth--;
+    }
+    config_error_list_free(&unheard);
+    return token != TOKEN_END || depth == 0;
 }
 
 /* Report a token that fits nowhere. Always false. */
 static bool unexpected(struct scanner *scanner, enum token token, const char *instead)
 {
     if (token == TOKEN_END)
-        config_error(scanner->errors, scanner->token_line, "the file ends too early: expected %s",
-                     instead);
+        config_error(scanner->tokens.errors, scanner->tokens.token_line,
+                     "the file ends too early: expected %s", instead);
     else if (token != TOKEN_BROKEN)
-        config_error(scanner->errors, scanner->token_line, "unexpected \"%.*s\": expected %s",
-                     (int)(scanner->end - scanner->start < 60 ? scanner->end - scanner->start : 60),
-                     scanner->text + scanner->start, instead);
+        config_error(scanner->tokens.errors, scanner->tokens.token_line,
+                     "unexpected \"%.*s\": expected %s",
+                     (int)(scanner->tokens.end - scanner->tokens.start < 60
+                               ? scanner->tokens.end - scanner->tokens.start
+                               : 60),
+                     scanner->tokens.text + scanner->tokens.start, instead);
     return false;
 }
 
@@ -195,6 +128,7 @@ struct statement {
     enum config_section child;      /* SECTION_COUNT when it is none */
     size_t start;
     int line;
+    int indent;
     bool sound; /* libconfuse shall see it */
 };
 
@@ -218,14 +152,14 @@ static void reject_unknown(struct scanner *scanner, struct statement *statement)
         if (config_sections[i].parent == statement->section)
             used += (size_t)snprintf(known + used, sizeof known - used, ", %s",
                                      config_sections[i].name);
-    config_error(scanner->errors, statement->line, "unknown key \"%s\": %s takes %s",
+    config_error(scanner->tokens.errors, statement->line, "unknown key \"%s\": %s takes %s",
                  statement->name, info->name, known);
     statement->sound = false;
 }
 
 static void reject(struct scanner *scanner, struct statement *statement, const char *message)
 {
-    config_error(scanner->errors, statement->line, "%s: %s", statement->name, message);
+    config_error(scanner->tokens.errors, statement->line, "%s: %s", statement->name, message);
     statement->sound = false;
 }
 
@@ -274,7 +208,7 @@ static bool scan_assignment(struct scanner *scanner, struct statement *statement
         if (*line == 0)
             *line = statement->line;
         else {
-            config_error(scanner->errors, statement->line,
+            config_error(scanner->tokens.errors, statement->line,
                          "%s is set twice, first in line %d: keep one of them", statement->name,
                          *line);
             statement->sound = false;
@@ -322,7 +256,7 @@ static const struct config_section_lines *find_twin(const struct scanner *scanne
         if (all[i].parent != lines->parent)
             break;
         if (all[i].title_length == lines->title_length &&
-            memcmp(scanner->text + all[i].title, scanner->text + lines->title,
+            memcmp(scanner->tokens.text + all[i].title, scanner->tokens.text + lines->title,
                    lines->title_length) == 0)
             return &all[i];
     }
@@ -336,12 +270,12 @@ static void reject_twin(struct scanner *scanner, struct statement *statement,
     if (!twin)
         return;
     if (config_sections[statement->child].titled)
-        config_error(scanner->errors, statement->line,
+        config_error(scanner->tokens.errors, statement->line,
                      "%s \"%.*s\" is there twice, first in line %d: rename one of them",
-                     statement->name, (int)lines->title_length, scanner->text + lines->title,
+                     statement->name, (int)lines->title_length, scanner->tokens.text + lines->title,
                      twin->line);
     else
-        config_error(scanner->errors, statement->line,
+        config_error(scanner->tokens.errors, statement->line,
                      "section %s is there twice, first in line %d: join them", statement->name,
                      twin->line);
     statement->sound = false;
@@ -356,6 +290,11 @@ static bool scan_section(struct scanner *scanner, struct statement *statement, b
         return skip_to_close(scanner, '{', '}');
     }
     if (statement->child == SECTION_COUNT) {
+        if (scanner->depth > 0 && find_child(SECTION_ROOT, statement->name) != SECTION_COUNT &&
+            !closes_in_the_end(scanner)) {
+            scanner->tokens.token_line = statement->line;
+            return missing_close(scanner);
+        }
         reject_unknown(scanner, statement);
         return skip_to_close(scanner, '{', '}');
     }
@@ -369,11 +308,24 @@ static bool scan_section(struct scanner *scanner, struct statement *statement, b
      * known at once. The lines of its own parts must not be counted, libconfuse won't see them. */
     size_t counts[SECTION_COUNT];
     memcpy(counts, scanner->result->section_counts, sizeof counts);
+    opens(scanner, config_sections[statement->child].name, lines, statement->indent);
     if (!scan_statements(scanner, statement->child, lines))
         return false;
     if (statement->sound)
         return keep_lines(scanner, statement->child, lines);
     memcpy(scanner->result->section_counts, counts, sizeof counts);
+    return true;
+}
+
+/* Behind a section's name, and title if it has one: does something else come where its { should be?
+ * What is wrong in the same line is told as it stands there. */
+static bool lacks_open(struct scanner *scanner, const struct statement *statement, enum token token)
+{
+    if (statement->child == SECTION_COUNT || scanner->tokens.token_line == statement->line ||
+        token == TOKEN_BROKEN || is(scanner, token, '{'))
+        return false;
+    config_error(scanner->tokens.errors, statement->line,
+                 "%s: the { that opens this section is missing", statement->name);
     return true;
 }
 
@@ -389,9 +341,13 @@ static bool scan_statement(struct scanner *scanner, struct statement *statement,
         return skip_to_close(scanner, '(', ')');
     }
     bool titled = token == TOKEN_TEXT;
+    bool title_may_follow =
+        statement->child != SECTION_COUNT && config_sections[statement->child].titled;
+    if (!(titled && title_may_follow) && lacks_open(scanner, statement, token))
+        return false;
     if (titled) {
-        inner.title = scanner->content;
-        inner.title_length = scanner->content_length;
+        inner.title = scanner->tokens.content;
+        inner.title_length = scanner->tokens.content_length;
         if (statement->key) {
             reject(scanner, statement, "= is missing between it and its value");
             return true;
@@ -404,6 +360,8 @@ static bool scan_statement(struct scanner *scanner, struct statement *statement,
             return true;
         }
     }
+    if (lacks_open(scanner, statement, token))
+        return false;
     if (!is(scanner, token, '{'))
         return unexpected(scanner, token, titled ? "{" : "= or {");
     if (statement->child == SECTION_CHANNEL)
@@ -419,23 +377,30 @@ static bool scan_statements(struct scanner *scanner, enum config_section section
 {
     for (;;) {
         enum token token = next_token(scanner);
-        if (section == SECTION_ROOT ? token == TOKEN_END : is(scanner, token, '}'))
+        if (section == SECTION_ROOT ? token == TOKEN_END : is(scanner, token, '}')) {
+            if (section != SECTION_ROOT)
+                closes(scanner);
             return true;
+        }
+        if (token == TOKEN_END)
+            return missing_close(scanner);
         if (token != TOKEN_TEXT)
             return unexpected(scanner, token, section == SECTION_ROOT ? "a key" : "a key or }");
         struct statement statement = {
-            .section = section, .start = scanner->start, .line = scanner->token_line};
+            .section = section, .start = scanner->tokens.start, .line = scanner->tokens.token_line};
+        statement.indent = config_tokens_indent(&scanner->tokens);
         statement.sound = true;
         snprintf(statement.name, sizeof statement.name, "%.*s",
-                 (int)(scanner->content_length < sizeof statement.name ? scanner->content_length
-                                                                       : sizeof statement.name - 1),
-                 scanner->text + scanner->content);
+                 (int)(scanner->tokens.content_length < sizeof statement.name
+                           ? scanner->tokens.content_length
+                           : sizeof statement.name - 1),
+                 scanner->tokens.text + scanner->tokens.content);
         statement.key = config_find_key(section, statement.name);
         statement.child = find_child(section, statement.name);
         if (!scan_statement(scanner, &statement, lines))
             return false;
         if (!statement.sound)
-            blank(scanner, statement.start, scanner->end);
+            config_tokens_blank(&scanner->tokens, statement.start, scanner->tokens.end);
     }
 }
 
@@ -448,11 +413,11 @@ int config_text_scan(const char *file, size_t size, struct config_text *ret,
     memcpy(ret->text, file, size);
     ret->text[size] = '\0';
     struct scanner scanner = {
-        .text = ret->text, .size = size, .line = 1, .result = ret, .errors = errors};
+        .tokens = {.text = ret->text, .size = size, .line = 1, .errors = errors}, .result = ret};
     const char *zero = memchr(file, '\0', size);
     if (zero) {
-        advance(&scanner, (size_t)(zero - file));
-        config_error(errors, scanner.line, "a zero byte: this is not a text file");
+        config_tokens_advance(&scanner.tokens, (size_t)(zero - file));
+        config_error(errors, scanner.tokens.line, "a zero byte: this is not a text file");
         return -EINVAL;
     }
     struct config_section_lines root = {.line = 1};

@@ -38,7 +38,8 @@ static int complain_denied(const char *path)
         return CTL_NO_DAEMON;
     }
     const struct group *group = getgrgid(socket_stat.st_gid);
-    if (group && (socket_stat.st_mode & S_IWGRP))
+    /* Nobody should join root's group. */
+    if (group && socket_stat.st_gid != 0 && (socket_stat.st_mode & S_IWGRP))
         ctl_complain(
             "permission denied on %s: its group '%s' may use it. Run as root, or join the group "
             "(usermod -aG %s YOU) and log in again",

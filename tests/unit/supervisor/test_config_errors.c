@@ -30,7 +30,6 @@ START_TEST(grammar)
         {"log_dir =\n", "2: the file ends too early: expected a value"},
         {"log_dir = = x", "1: unexpected \"=\": expected a value"},
         {"log_dir }", "1: unexpected \"}\": expected = or {"},
-        {"channel a {\n\n", "3: the file ends too early: expected a key or }"},
         {"channel a b {", "1: unexpected \"b\": expected {"},
         {"\nlog_dir = \"/var\n\n", "2: the text that begins here never ends: close it with \""},
         {"\nlog_dir = '/var\n\n", "2: the text that begins here never ends: close it with '"},
@@ -47,6 +46,38 @@ START_TEST(grammar)
                                   "characters in quotes and write \\ as \\\\"},
     };
     EXPECT_ALL_WRONG(cases);
+}
+END_TEST
+
+/* A missing brace is told where it is missing, not where it is noticed. */
+START_TEST(missing_braces)
+{
+    static const struct wrong cases[] = {
+        {"channel a {\n\n",
+         "1: channel \"a\": the } that closes this section is missing (noticed in line 3)"},
+        {"channel a {\nlisten = 1.2.3.4:5\n\nchannel b {\nlisten = 1.2.3.4:6\n}\n",
+         "1: channel \"a\": the } that closes this section is missing (noticed in line 4)"},
+        {"channel a {\n    listen = 1.2.3.4:5\n    record {\n        sync = 1s\n}\n\n"
+         "channel b {\n    listen = 1.2.3.4:6\n}\n",
+         "3: record: the } that closes this section is missing (noticed in line 7)"},
+        {"channel a {\n    listen = 1.2.3.4:5\n    relay b {\n        to = 1.2.3.4:6\n}\n",
+         "3: relay \"b\": the } that closes this section is missing (noticed in line 6)"},
+        {"control {\n mode = 0600\nchannel b {\nlisten = 1.2.3.4:6\n}\n",
+         "1: control: the } that closes this section is missing (noticed in line 3)"},
+        {"channel a\n    listen = 1.2.3.4:5\n}\n",
+         "1: channel: the { that opens this section is missing"},
+        {"channel a {\nlisten = 1.2.3.4:5\nrecord\nsync = 1s\n}\n}\n",
+         "3: record: the { that opens this section is missing"},
+        {"channel a {\nlisten = 1.2.3.4:5\nrecord\n}\n",
+         "3: record: the { that opens this section is missing"},
+        {"channel a {\nlisten = 1.2.3.4:5\ncontrol { mode = 0600 }\nrecord { }\n}\n",
+         "3: unknown key \"control\": channel takes listen, interface, source, receive_buffer, "
+         "max_datagram, ring_size, mapping, receive_offload, busy_poll, cpus, realtime_priority, "
+         "relay, decimate, record"},
+    };
+    EXPECT_ALL_WRONG(cases);
+    settings_free(
+        config_expect_settings("channel\n\"a\"\n{\nlisten = 1.2.3.4:5\nrecord\n{\n}\n}\n"));
 }
 END_TEST
 
@@ -476,6 +507,7 @@ int main(void)
     tcase_add_unchecked_fixture(cases, config_file_make, config_file_remove);
     tcase_set_timeout(cases, 60);
     tcase_add_test(cases, grammar);
+    tcase_add_test(cases, missing_braces);
     tcase_add_test(cases, unknown_and_misplaced_keys);
     tcase_add_test(cases, doubles);
     tcase_add_test(cases, values_of_the_daemon);

@@ -6,6 +6,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,6 +154,13 @@ START_TEST(a_peer_that_is_something_else)
 }
 END_TEST
 
+static gid_t group_of(const char *name)
+{
+    const struct group *group = getgrnam(name);
+    ck_assert_msg(group != NULL, "there is no group %s", name);
+    return group->gr_gid;
+}
+
 START_TEST(permission_denied_names_the_group)
 {
     if (geteuid() != 0)
@@ -161,7 +169,14 @@ START_TEST(permission_denied_names_the_group)
     ck_assert_int_eq(chmod(daemon_.folder, 0755), 0);
     ck_assert_int_eq(setegid(65534), 0);
     ck_assert_int_eq(seteuid(65534), 0);
-    expect_ping(daemon_.socket, CTL_NO_DAEMON, "its group 'root' may use it");
+    expect_ping(daemon_.socket, CTL_NO_DAEMON, "only its owner (uid 0) and root may use it");
+    ck_assert_msg(!strstr(said, "usermod"), "nobody shall join root's group: %s", said);
+    ck_assert_int_eq(seteuid(0), 0);
+    ck_assert_int_eq(chown(daemon_.socket, 0, group_of("daemon")), 0);
+    ck_assert_int_eq(chmod(daemon_.socket, 0660), 0);
+    ck_assert_int_eq(seteuid(65534), 0);
+    expect_ping(daemon_.socket, CTL_NO_DAEMON, "its group 'daemon' may use it");
+    ck_assert_ptr_nonnull(strstr(said, "usermod -aG daemon"));
     ck_assert_int_eq(seteuid(0), 0);
     chmod(daemon_.socket, 0600);
     ck_assert_int_eq(seteuid(65534), 0);
