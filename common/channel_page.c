@@ -13,6 +13,12 @@
 #include "common/inflight_batch.h"
 
 _Static_assert(sizeof(struct ring_descriptor) == CACHE_LINE, "one descriptor, one cache line");
+_Static_assert(sizeof(struct channel_private) <= CHANNEL_PRIVATE_SIZE &&
+                   sizeof(struct channel_public) <= 4096 &&
+                   offsetof(struct channel_page, public) == CHANNEL_PRIVATE_SIZE &&
+                   sizeof(struct channel_page) == CHANNEL_PRIVATE_SIZE + CHANNEL_PUBLIC_SIZE,
+               "the two memories are mapped one behind the other, and have room to spare");
+_Static_assert(sizeof(struct destination_place) == 2 * CACHE_LINE, "a place is two cache lines");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "shared words must not need a process-local lock");
 
 const char *const channel_thread_names[CHANNEL_THREAD_COUNT] = {"control", "receiver", "recorder",
@@ -26,8 +32,7 @@ static uint64_t round_up(uint64_t value, uint64_t unit)
 void channel_geometry_compute(const struct channel_spec *spec, struct channel_geometry *ret)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    struct channel_geometry geometry = {.destination_count = channel_spec_destination_count(spec),
-                                        .max_datagram = spec->max_datagram};
+    struct channel_geometry geometry = {.max_datagram = spec->max_datagram};
 
     geometry.segments_per_slot = spec->receive_offload ? BATCH_SEGMENTS_MAX : 1;
     geometry.slot_size =
@@ -45,9 +50,7 @@ void channel_geometry_compute(const struct channel_spec *spec, struct channel_ge
     uint64_t least = 4ull * geometry.slot_count * geometry.segments_per_slot;
     geometry.descriptor_count = descriptors < least ? least : descriptors;
 
-    geometry.batch_offset = round_up(sizeof(struct channel_page), page);
-    geometry.descriptor_offset =
-        round_up(geometry.batch_offset + sizeof(struct inflight_batch), page);
+    geometry.descriptor_offset = CHANNEL_PUBLIC_SIZE;
     geometry.data_offset = round_up(geometry.descriptor_offset +
                                         geometry.descriptor_count * sizeof(struct ring_descriptor),
                                     page);
@@ -123,105 +126,157 @@ _Static_assert(sizeof(struct destination_slot) == sizeof(struct destination_prog
 
 bool channel_page_read_relay(const struct channel_page *page, struct relay_progress *ret)
 {
-    return pair_read(&page->relay_version, &page->relay[0].next_seq, WORDS_OF(relay_progress),
-                     &ret->next_seq);
+    return pair_read(&page->private.relay_version, &page->private.relay[0].next_seq,
+                     WORDS_OF(relay_progress), &ret->next_seq);
 }
 
 bool channel_page_read_commit(const struct channel_page *page, struct commit_progress *ret)
 {
-    return pair_read(&page->commit_version, &page->commit[0].segment_id, WORDS_OF(commit_progress),
-                     &ret->segment_id);
+    return pair_read(&page->public.commit_version, &page->public.commit[0].segment_id,
+                     WORDS_OF(commit_progress), &ret->segment_id);
 }
 
 bool channel_page_read_decimate(const struct channel_page *page, struct decimate_progress *ret)
 {
-    return pair_read(&page->decimate_version, &page->decimate[0].next_seq,
+    return pair_read(&page->private.decimate_version, &page->private.decimate[0].next_seq,
                      WORDS_OF(decimate_progress), &ret->next_seq);
 }
 
-bool channel_page_read_destination(const struct channel_page *page, uint32_t index, bool is_relay,
-                                   struct destination_progress *ret)
+static bool is_of_use(const struct destination_place *place, enum destination_use use)
 {
-    if (index >= CHANNEL_DESTINATIONS_MAX)
-        return false;
-    return pair_read(is_relay ? &page->relay_version : &page->decimate_version,
-                     &page->destinations[index][0].sent, WORDS_OF(destination_progress),
-                     &ret->sent);
+    return atomic_load_explicit(&place->use, memory_order_acquire) == (uint32_t)use;
 }
 
-static void destinations_store(struct channel_page *page, const struct destination_progress *counts,
-                               uint32_t first, uint32_t count, uint64_t version)
+bool channel_page_read_destination(const struct channel_page *page, uint32_t place,
+                                   struct destination_progress *ret)
 {
-    for (uint32_t i = 0; i < count; i++)
-        slot_store(&page->destinations[first + i][version & 1].sent, &counts[i].sent,
-                   WORDS_OF(destination_progress), version);
+    if (place >= CHANNEL_DESTINATIONS_MAX)
+        return false;
+    const struct destination_place *it = &page->private.places[place];
+    if (!is_of_use(it, DESTINATION_IS_RELAY) && !is_of_use(it, DESTINATION_IS_DECIMATE))
+        return false;
+    return pair_read(is_of_use(it, DESTINATION_IS_RELAY) ? &page->private.relay_version
+                                                         : &page->private.decimate_version,
+                     &it->slots[0].sent, WORDS_OF(destination_progress), &ret->sent);
+}
+
+int channel_page_find_destination(const struct channel_page *page, enum destination_use use,
+                                  const char *name)
+{
+    for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++)
+        if (is_of_use(&page->private.places[i], use) &&
+            strncmp(page->private.places[i].name, name, CHANNEL_NAME_SIZE) == 0)
+            return i;
+    return -1;
+}
+
+int channel_page_place_destination(struct channel_page *page, enum destination_use use,
+                                   const char *name)
+{
+    const struct destination_progress nothing = {0};
+    const _Atomic uint64_t *version_word = use == DESTINATION_IS_RELAY
+                                               ? &page->private.relay_version
+                                               : &page->private.decimate_version;
+    uint64_t version = atomic_load_explicit(version_word, memory_order_relaxed);
+    int place = channel_page_find_destination(page, use, name);
+    if (place >= 0)
+        return place;
+    for (place = 0; place < CHANNEL_DESTINATIONS_MAX; place++)
+        if (is_of_use(&page->private.places[place], DESTINATION_UNUSED))
+            break;
+    if (place == CHANNEL_DESTINATIONS_MAX)
+        return -1;
+    struct destination_place *it = &page->private.places[place];
+    memset(it->name, 0, sizeof it->name);
+    memcpy(it->name, name, strnlen(name, sizeof it->name - 1));
+    atomic_store(&it->segmentation, 0);
+    atomic_store(&it->rate_sent, 0);
+    slot_store(&it->slots[version & 1].sent, &nothing.sent, WORDS_OF(destination_progress),
+               version);
+    atomic_store_explicit(&it->use, (uint32_t)use, memory_order_release);
+    return place;
+}
+
+static void tally_store(struct channel_page *page, const struct destination_tally *tally,
+                        uint64_t version)
+{
+    for (uint32_t i = 0; i < tally->count; i++)
+        slot_store(&page->private.places[tally->places[i]].slots[version & 1].sent,
+                   &tally->counts[i].sent, WORDS_OF(destination_progress), version);
 }
 
 void channel_page_write_relay(struct channel_page *page, const struct relay_progress *progress,
-                              const struct destination_progress *counts, uint32_t count)
+                              const struct destination_tally *tally)
 {
-    uint64_t version = atomic_load_explicit(&page->relay_version, memory_order_relaxed) + 1;
-    slot_store(&page->relay[version & 1].next_seq, &progress->next_seq, WORDS_OF(relay_progress),
-               version);
-    destinations_store(page, counts, 0, count, version);
-    atomic_store_explicit(&page->relay_version, version, memory_order_release);
+    uint64_t version = atomic_load_explicit(&page->private.relay_version, memory_order_relaxed) + 1;
+    slot_store(&page->private.relay[version & 1].next_seq, &progress->next_seq,
+               WORDS_OF(relay_progress), version);
+    tally_store(page, tally, version);
+    atomic_store_explicit(&page->private.relay_version, version, memory_order_release);
 }
 
 void channel_page_write_commit(struct channel_page *page, const struct commit_progress *progress)
 {
-    uint64_t version = atomic_load_explicit(&page->commit_version, memory_order_relaxed) + 1;
-    slot_store(&page->commit[version & 1].segment_id, &progress->segment_id,
+    uint64_t version = atomic_load_explicit(&page->public.commit_version, memory_order_relaxed) + 1;
+    slot_store(&page->public.commit[version & 1].segment_id, &progress->segment_id,
                WORDS_OF(commit_progress), version);
-    atomic_store_explicit(&page->commit_version, version, memory_order_release);
+    atomic_store_explicit(&page->public.commit_version, version, memory_order_release);
 }
 
 void channel_page_write_decimate(struct channel_page *page,
                                  const struct decimate_progress *progress,
-                                 const struct destination_progress *counts, uint32_t first_index,
-                                 uint32_t count)
+                                 const struct destination_tally *tally)
 {
-    uint64_t version = atomic_load_explicit(&page->decimate_version, memory_order_relaxed) + 1;
-    slot_store(&page->decimate[version & 1].next_seq, &progress->next_seq,
+    uint64_t version =
+        atomic_load_explicit(&page->private.decimate_version, memory_order_relaxed) + 1;
+    slot_store(&page->private.decimate[version & 1].next_seq, &progress->next_seq,
                WORDS_OF(decimate_progress), version);
-    destinations_store(page, counts, first_index, count, version);
-    atomic_store_explicit(&page->decimate_version, version, memory_order_release);
+    tally_store(page, tally, version);
+    atomic_store_explicit(&page->private.decimate_version, version, memory_order_release);
 }
 
 /* ---- set-up and validation ---- */
 
 void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry,
-                       const char *channel, uint64_t start_seq, uint64_t start_position)
+                       const struct channel_page_start *start)
 {
-    static const struct destination_progress none[CHANNEL_DESTINATIONS_MAX];
-    page->version = CHANNEL_PAGE_VERSION;
-    page->page_size = sizeof *page;
-    page->geometry = *geometry;
-    strncpy(page->channel, channel, sizeof page->channel - 1);
-    page->start_seq = start_seq;
-    page->start_position = start_position;
-    atomic_store(&page->published, start_seq);
-    atomic_store(&page->reserved_position, start_position);
-    atomic_store(&page->reserved_seq, start_seq);
-    atomic_store(&page->relay_attempted, start_seq);
-    atomic_store(&page->decimate_attempted, start_seq);
-    channel_page_set_drops(page, start_seq, 0);
-    channel_page_write_relay(page, &(struct relay_progress){.next_seq = start_seq}, none,
-                             geometry->destination_count);
-    channel_page_write_commit(page, &(struct commit_progress){.next_seq = start_seq});
-    channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = start_seq}, none, 0,
-                                geometry->destination_count);
-    struct inflight_batch *batch =
-        (struct inflight_batch *)((uint8_t *)page + geometry->batch_offset);
-    atomic_store(&batch->armed_seq, start_seq);
-    atomic_store(&batch->armed_position, start_position);
+    const struct destination_tally none = {0};
+    struct channel_public *public = &page->public;
+    struct channel_private *private = &page->private;
+    public->version = private->version = CHANNEL_PAGE_VERSION;
+    public->struct_size = sizeof *public;
+    private->struct_size = sizeof *private;
+    public->pair = private->pair = start->pair;
+    public->geometry = *geometry;
+    strncpy(public->channel, start->channel, sizeof public->channel - 1);
+    public->start_seq = start->seq;
+    public->start_position = start->position;
+    atomic_store(&public->published, start->seq);
+    atomic_store(&public->reserved_position, start->position);
+    atomic_store(&public->reserved_seq, start->seq);
+    atomic_store(&private->relay_attempted, start->seq);
+    atomic_store(&private->decimate_attempted, start->seq);
+    channel_page_set_drops(page, start->seq, 0);
+    channel_page_write_relay(page, &(struct relay_progress){.next_seq = start->seq}, &none);
+    channel_page_write_commit(page, &(struct commit_progress){.next_seq = start->seq});
+    channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = start->seq}, &none);
+    atomic_store(&private->batch.armed_seq, start->seq);
+    atomic_store(&private->batch.armed_position, start->position);
     atomic_thread_fence(memory_order_release);
-    page->magic = CHANNEL_PAGE_MAGIC;
+    private->magic = CHANNEL_PAGE_MAGIC;
+    public->magic = CHANNEL_PAGE_MAGIC;
+}
+
+void channel_page_retire(struct channel_page *page, enum ring_retired why, uint64_t end)
+{
+    atomic_store(&page->public.retired_end, end);
+    atomic_store(&page->public.retired, (uint32_t)why);
 }
 
 void channel_page_set_drops(struct channel_page *page, uint64_t from_seq, uint32_t drops)
 {
-    atomic_store(&page->drops_base, drops);
-    atomic_store(&page->drops_from_seq, from_seq);
+    atomic_store(&page->private.drops_base, drops);
+    atomic_store(&page->private.drops_from_seq, from_seq);
 }
 
 static uint64_t batch_bytes(const struct channel_geometry *geometry)
@@ -235,7 +290,7 @@ static const char *check_descriptors(const struct channel_page *page,
                                      const struct channel_geometry *geometry, uint64_t from,
                                      uint64_t published)
 {
-    uint64_t reserved = atomic_load_explicit(&page->reserved_position, memory_order_relaxed);
+    uint64_t reserved = atomic_load_explicit(&page->public.reserved_position, memory_order_relaxed);
     uint64_t end_before = 0;
     bool first = true;
     assert(from <= published && published - from <= geometry->descriptor_count);
@@ -246,7 +301,8 @@ static const char *check_descriptors(const struct channel_page *page,
         uint64_t family = atomic_load_explicit(&descriptor->origin, memory_order_relaxed) & 0xff;
         if (length > geometry->slot_size)
             return "a datagram is longer than its slot";
-        if (position < page->start_position || position > reserved || reserved - position < length)
+        if (position < page->public.start_position || position > reserved ||
+            reserved - position < length)
             return "a datagram lies outside the reserved part of the ring";
         if (!first && position < end_before)
             return "two datagrams overlap";
@@ -262,37 +318,41 @@ static const char *check_descriptors(const struct channel_page *page,
     return NULL;
 }
 
-static const char *check_progress(const struct channel_page *page,
-                                  const struct channel_geometry *geometry, uint64_t published,
+static const char *check_progress(const struct channel_page *page, uint64_t published,
                                   uint64_t *ret_oldest)
 {
     struct relay_progress relay;
     struct commit_progress commit;
     struct decimate_progress decimate;
     if (!channel_page_read_relay(page, &relay) || relay.next_seq > published ||
-        relay.next_seq < page->start_seq)
+        relay.next_seq < page->public.start_seq)
         return "the relay's position is damaged";
     if (!channel_page_read_commit(page, &commit) || commit.next_seq > published ||
-        commit.next_seq < page->start_seq || commit.block_start > commit.write_offset ||
-        commit.recorded + commit.record_lost != commit.next_seq - page->start_seq)
+        commit.next_seq < page->public.start_seq || commit.block_start > commit.write_offset ||
+        commit.recorded + commit.record_lost != commit.next_seq - page->public.start_seq)
         return "the log's commit slot is damaged";
     if (!channel_page_read_decimate(page, &decimate) || decimate.next_seq > published ||
-        decimate.next_seq < page->start_seq)
+        decimate.next_seq < page->public.start_seq)
         return "the decimator's position is damaged";
-    uint64_t relay_attempted = atomic_load_explicit(&page->relay_attempted, memory_order_relaxed);
+    uint64_t relay_attempted =
+        atomic_load_explicit(&page->private.relay_attempted, memory_order_relaxed);
     uint64_t decimate_attempted =
-        atomic_load_explicit(&page->decimate_attempted, memory_order_relaxed);
-    if (relay_attempted < page->start_seq || relay_attempted > published ||
-        decimate_attempted < page->start_seq || decimate_attempted > published)
+        atomic_load_explicit(&page->private.decimate_attempted, memory_order_relaxed);
+    if (relay_attempted < page->public.start_seq || relay_attempted > published ||
+        decimate_attempted < page->public.start_seq || decimate_attempted > published)
         return "what was attempted to be sent is impossible";
-    for (uint32_t i = 0; i < geometry->destination_count; i++) {
-        struct destination_progress as_relay, as_decimate;
-        if (!channel_page_read_destination(page, i, true, &as_relay) &&
-            !channel_page_read_destination(page, i, false, &as_decimate))
+    for (uint32_t i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
+        const struct destination_place *place = &page->private.places[i];
+        struct destination_progress counts;
+        if (is_of_use(place, DESTINATION_UNUSED))
+            continue;
+        if (!channel_page_read_destination(page, i, &counts))
             return "a destination's counters are damaged";
+        if (strnlen(place->name, sizeof place->name) == sizeof place->name)
+            return "a destination's name is damaged";
     }
-    uint64_t drops_from = atomic_load_explicit(&page->drops_from_seq, memory_order_relaxed);
-    if (drops_from < page->start_seq || drops_from > published)
+    uint64_t drops_from = atomic_load_explicit(&page->private.drops_from_seq, memory_order_relaxed);
+    if (drops_from < page->public.start_seq || drops_from > published)
         return "the place from which drops are counted is impossible";
     *ret_oldest = relay.next_seq < commit.next_seq ? relay.next_seq : commit.next_seq;
     if (decimate.next_seq < *ret_oldest)
@@ -303,8 +363,7 @@ static const char *check_progress(const struct channel_page *page,
 static const char *check_batch(const struct channel_page *page,
                                const struct channel_geometry *geometry, uint64_t published)
 {
-    const struct inflight_batch *batch =
-        (const struct inflight_batch *)((const uint8_t *)page + geometry->batch_offset);
+    const struct inflight_batch *batch = &page->private.batch;
     uint64_t armed = atomic_load_explicit(&batch->armed_seq, memory_order_relaxed);
     uint64_t most = (uint64_t)geometry->slot_count * geometry->segments_per_slot;
     if (published < armed || published - armed > most)
@@ -312,10 +371,10 @@ static const char *check_batch(const struct channel_page *page,
     if (atomic_load_explicit(&batch->count, memory_order_relaxed) > geometry->slot_count)
         return "the in-flight batch is longer than it can be";
     uint64_t position = atomic_load_explicit(&batch->armed_position, memory_order_relaxed);
-    uint64_t reserved = atomic_load_explicit(&page->reserved_position, memory_order_relaxed);
+    uint64_t reserved = atomic_load_explicit(&page->public.reserved_position, memory_order_relaxed);
     if (reserved > POSITION_MAX)
         return "the reserved position is impossible";
-    if (position < page->start_position || position > reserved ||
+    if (position < page->public.start_position || position > reserved ||
         reserved - position > geometry->data_capacity + 2ull * batch_bytes(geometry))
         return "the in-flight batch lies outside the reserved part of the ring";
     return NULL;
@@ -327,15 +386,23 @@ static const char *check_reserved_seq(const struct channel_page *page,
                                       const struct channel_geometry *geometry, uint64_t published,
                                       uint64_t *oldest)
 {
-    uint64_t reserved = atomic_load_explicit(&page->reserved_seq, memory_order_relaxed);
+    uint64_t reserved = atomic_load_explicit(&page->public.reserved_seq, memory_order_relaxed);
     if (reserved < published ||
         reserved - published > (uint64_t)geometry->slot_count * geometry->segments_per_slot)
         return "the reserved sequence number is impossible";
-    if (*oldest == published && published > page->start_seq)
+    if (*oldest == published && published > page->public.start_seq)
         *oldest = published - 1;
     if (reserved > geometry->descriptor_count && *oldest < reserved - geometry->descriptor_count)
         *oldest = reserved - geometry->descriptor_count;
     return NULL;
+}
+
+static bool is_version(const struct channel_page *page)
+{
+    return page->public.version == CHANNEL_PAGE_VERSION &&
+           page->private.version == CHANNEL_PAGE_VERSION &&
+           page->public.struct_size == sizeof page->public &&
+           page->private.struct_size == sizeof page->private;
 }
 
 int channel_page_check(const struct channel_page *page, const struct ring_descriptor *descriptors,
@@ -343,23 +410,25 @@ int channel_page_check(const struct channel_page *page, const struct ring_descri
                        const char **ret_what)
 {
     const char *what = NULL;
-    uint64_t published = atomic_load_explicit(&page->published, memory_order_acquire);
+    uint64_t published = atomic_load_explicit(&page->public.published, memory_order_acquire);
     uint64_t oldest = published;
 
-    if (page->magic != CHANNEL_PAGE_MAGIC)
+    if (page->public.magic != CHANNEL_PAGE_MAGIC || page->private.magic != CHANNEL_PAGE_MAGIC)
         what = "no channel page (magic)";
-    else if (page->version != CHANNEL_PAGE_VERSION || page->page_size != sizeof *page)
+    else if (!is_version(page))
         what = "a channel page of another version";
-    else if (memcmp(&page->geometry, geometry, sizeof *geometry) != 0)
+    else if (page->public.pair != page->private.pair)
+        what = "its public and its private memory belong to different rings";
+    else if (memcmp(&page->public.geometry, geometry, sizeof *geometry) != 0)
         what = "the layout is not that of the configuration";
-    else if (strncmp(page->channel, channel, sizeof page->channel) != 0)
+    else if (strncmp(page->public.channel, channel, sizeof page->public.channel) != 0)
         what = "it belongs to another channel";
-    else if (published < page->start_seq || published > INT64_MAX)
+    else if (published < page->public.start_seq || published > INT64_MAX)
         what = "the published position is impossible";
     else
         what = check_batch(page, geometry, published);
     if (!what)
-        what = check_progress(page, geometry, published, &oldest);
+        what = check_progress(page, published, &oldest);
     if (!what)
         what = check_reserved_seq(page, geometry, published, &oldest);
     if (!what)
@@ -383,16 +452,16 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
         !channel_page_read_decimate(page, &decimate))
         return false;
     /* Read last: it is never behind what was read before. */
-    uint64_t published = atomic_load_explicit(&page->published, memory_order_acquire);
-    uint64_t reserved = atomic_load_explicit(&page->reserved_seq, memory_order_acquire);
-    if (published < page->start_seq || published > reserved || commit.next_seq > published ||
-        commit.recorded + commit.record_lost != commit.next_seq - page->start_seq)
+    uint64_t published = atomic_load_explicit(&page->public.published, memory_order_acquire);
+    uint64_t reserved = atomic_load_explicit(&page->public.reserved_seq, memory_order_acquire);
+    if (published < page->public.start_seq || published > reserved || commit.next_seq > published ||
+        commit.recorded + commit.record_lost != commit.next_seq - page->public.start_seq)
         return false;
 
-    value[COUNTER_received] = published - page->start_seq;
-    if (published != page->start_seq) {
+    value[COUNTER_received] = published - page->public.start_seq;
+    if (published != page->public.start_seq) {
         const struct ring_descriptor *last =
-            (const struct ring_descriptor *)((const uint8_t *)page + geometry->descriptor_offset) +
+            (const struct ring_descriptor *)(page->public_bytes + geometry->descriptor_offset) +
             (published - 1) % geometry->descriptor_count;
         value[COUNTER_received_bytes] =
             atomic_load_explicit(&last->bytes_total, memory_order_relaxed);
@@ -402,7 +471,8 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
     value[COUNTER_truncated] = relay.truncated;
     value[COUNTER_kernel_dropped] = relay.kernel_dropped;
     value[COUNTER_decimate_lost] = decimate.lost;
-    value[COUNTER_quarantined] = atomic_load_explicit(&page->quarantined, memory_order_relaxed);
+    value[COUNTER_quarantined] =
+        atomic_load_explicit(&page->private.quarantined, memory_order_relaxed);
     if (value[COUNTER_quarantined] > value[COUNTER_received])
         value[COUNTER_quarantined] = 0; /* scribbled over: no check word vouches for it */
     if (spec->record.enabled) {
@@ -410,10 +480,12 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
         value[COUNTER_record_lost] = commit.record_lost;
         *ret_pending = published - commit.next_seq;
     }
-    for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++) {
+    for (uint32_t i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
         struct destination_progress progress;
-        bool is_relay = i < spec->relay_count;
-        if (!channel_page_read_destination(page, i, is_relay, &progress))
+        bool is_relay = is_of_use(&page->private.places[i], DESTINATION_IS_RELAY);
+        if (is_of_use(&page->private.places[i], DESTINATION_UNUSED))
+            continue;
+        if (!channel_page_read_destination(page, i, &progress))
             return false;
         value[is_relay ? COUNTER_relayed : COUNTER_decimated] += progress.sent;
         value[is_relay ? COUNTER_relay_dropped : COUNTER_decimate_lost] += progress.dropped;

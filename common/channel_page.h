@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* clang-format off */
-/* What a channel's generations and the supervisor share: the ring memfd.
+/* What a channel's generations and the supervisor share: two memfds (channel_memory.h), mapped one behind the other.
  *
- *   0                  channel page: identity, positions, progress slots, beats, last words
- *   batch_offset       in-flight batch (inflight_batch.h): what recvmmsg is working on
- *   descriptor_offset  one 64-byte descriptor per datagram, at seq % descriptor_count
- *   data_offset        data_capacity bytes of payload, then tail bytes used by the mirror mapping only (ring_map.h)
+ *   private memory     whatever only they may see: the batch that recvmmsg is working on (inflight_batch.h), the positions
+ *                      of relay and decimator, destinations, beats, last words, trouble. The claim (claim.h) lies on it.
+ *   public memory      what a reader may be lent one day, read only: identity, what is published and reserved, the commit
+ *     0                  struct channel_public
+ *     descriptor_offset  one 64-byte descriptor per datagram, at seq % descriptor_count
+ *     data_offset        data_capacity bytes of payload, then tail bytes used by the mirror mapping only (ring_map.h)
+ *
+ * Both have room to spare, which is zero: what is added there later reads as "none" in memory that is older.
  *
  * Write order of one datagram's way, and what a worker that dies between two steps leaves
  * (holdfast-internals.7):
@@ -32,13 +36,17 @@
 #include "common/inflight_batch.h"
 
 #define CHANNEL_PAGE_MAGIC   0x686f6c6466617374ull /* "holdfast" */
-#define CHANNEL_PAGE_VERSION 1u
+#define CHANNEL_PAGE_VERSION 2u
 
-/* Where everything is: a pure function of the channel's settings, so that a worker, its successor
- * and a supervisor that was restarted come to the same answer without asking the memory itself. */
+/* Multiples of every page size that Linux has. */
+#define CHANNEL_PRIVATE_SIZE 65536u
+#define CHANNEL_PUBLIC_SIZE  65536u
+
+/* Where everything in the public memory is: a pure function of the channel's settings, so that a
+ * worker, its successor and a supervisor that was restarted come to the same answer without asking
+ * the memory itself. */
 struct channel_geometry {
     uint64_t total_size;
-    uint64_t batch_offset;
     uint64_t descriptor_offset;
     uint64_t descriptor_count;
     uint64_t data_offset;
@@ -48,8 +56,6 @@ struct channel_geometry {
     uint32_t slot_size;         /* bytes reserved per message of a batch */
     uint32_t slot_count;        /* messages per batch, at most BATCH_SLOTS_MAX */
     uint32_t segments_per_slot; /* 1, or BATCH_SEGMENTS_MAX with receive_offload */
-    uint32_t destination_count;
-    uint32_t reserved; /* 0: no padding, the struct is compared as bytes */
 };
 
 void channel_geometry_compute(const struct channel_spec *spec, struct channel_geometry *ret);
@@ -129,6 +135,26 @@ struct destination_slot {
     _Atomic uint64_t check;
 };
 
+enum destination_use {
+    DESTINATION_UNUSED = 0,
+    DESTINATION_IS_RELAY = 1,    /* its slots follow relay_version */
+    DESTINATION_IS_DECIMATE = 2, /* ... decimate_version */
+};
+
+/* A destination has its place by its name, for as long as the ring lives: a list that was changed
+ * is no changed ring, and nobody inherits another one's counters. A place is never given away, so
+ * that the ledger keeps what was sent to those that are gone; their slots are flipped along.
+ * Places are made at takeover, while no other thread runs: name and slots first, `use` last. */
+struct destination_place {
+    _Alignas(CACHE_LINE) char name[CHANNEL_NAME_SIZE];
+    _Atomic uint32_t use; /* enum destination_use */
+    /* enum segmentation << 16 | errno of what was refused. For status only. */
+    _Atomic uint32_t segmentation;
+    /* A decimated one that goes by rate: the number after the last datagram that it was sent. */
+    _Atomic uint64_t rate_sent;
+    struct destination_slot slots[2];
+};
+
 /* Does a relay send runs of equal length with one call (UDP_SEGMENT, udp(7))? */
 enum segmentation {
     SEGMENTATION_UNTRIED = 0,
@@ -158,11 +184,20 @@ struct last_words {
     char text[LAST_WORDS_TEXT]; /* an assertion's text */
 };
 
-struct channel_page {
+/* Why a ring takes no more datagrams. For readers. */
+enum ring_retired {
+    RING_NOT_RETIRED = 0,
+    RING_REPLACED =
+        1, /* given up, or its channel was stopped: another one begins at or after the end */
+};
+
+/* What readers may be lent. Written by the supervisor and the channel's workers alone. */
+struct channel_public {
     /* Identity: written by the supervisor before the first worker, never again. */
     uint64_t magic;
     uint32_t version;
-    uint32_t page_size; /* sizeof this struct */
+    uint32_t struct_size; /* sizeof this struct */
+    uint64_t pair;        /* a random number that its private memory has too */
     struct channel_geometry geometry;
     char channel[CHANNEL_NAME_SIZE];
     uint64_t start_seq;      /* the first number this ring gives */
@@ -174,30 +209,51 @@ struct channel_page {
      * reserved_seq. */
     _Alignas(CACHE_LINE) _Atomic uint64_t reserved_position;
     _Atomic uint64_t reserved_seq;
+
+    _Alignas(CACHE_LINE) _Atomic uint64_t commit_version;
+    struct commit_slot commit[2];
+
+    /* fdatasync has returned for the segment up to here. The id is 0 while the offset changes: who
+     * reads them looks at the id twice. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t durable_segment_id;
+    _Atomic uint64_t durable_offset;
+
+    /* Set last of all, when no worker has the ring any more: no datagram from retired_end on is or
+     * will be in it. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t retired_end;
+    _Atomic uint32_t retired; /* enum ring_retired */
+};
+
+struct channel_private {
+    /* Identity, as in the public memory. */
+    uint64_t magic;
+    uint32_t version;
+    uint32_t struct_size;
+    uint64_t pair;
+
     /* How the last worker mapped the data: 0 = none has, 1 = double, 2 = mirror. */
     _Atomic uint32_t mapping;
     /* The socket's drop counter just before datagram drops_from_seq: when the ring was made, or
      * when a new socket came to an old ring. */
     _Atomic uint32_t drops_base;
     _Atomic uint64_t drops_from_seq;
+    /* What the socket's options were made from (hold_sockets.c); 0 = not known. */
+    _Atomic uint64_t socket_settings;
+    /* 1: everything of the ring of an older layout is here (channel_page_v1.h). */
+    _Atomic uint32_t converted;
 
     _Alignas(CACHE_LINE) _Atomic uint64_t relay_version;
     struct relay_slot relay[2];
     /* Datagrams before it may have been sent although relay.next_seq is lower. */
     _Atomic uint64_t relay_attempted;
-    _Alignas(CACHE_LINE) _Atomic uint64_t commit_version;
-    struct commit_slot commit[2];
     _Alignas(CACHE_LINE) _Atomic uint64_t decimate_version;
     struct decimate_slot decimate[2];
     _Atomic uint64_t decimate_attempted;
+    /* Did the worker that last attached have decimated destinations? If not, `decimate` stood
+     * still. */
+    _Atomic uint32_t decimates;
 
-    /* fdatasync has returned for the segment up to here. */
-    _Alignas(CACHE_LINE) _Atomic uint64_t durable_segment_id;
-    _Atomic uint64_t durable_offset;
-    _Atomic uint64_t quarantined;
-    /* Per relay: enum segmentation << 16 | errno of what was refused. For status only. */
-    _Alignas(CACHE_LINE) _Atomic uint32_t segmentation[CHANNEL_DESTINATIONS_MAX];
-
+    _Alignas(CACHE_LINE) _Atomic uint64_t quarantined;
     struct thread_beat beats[CHANNEL_THREAD_COUNT];
     _Alignas(CACHE_LINE) struct consumer_trouble trouble[CONSUMER_COUNT];
     _Atomic uint64_t generation; /* of the worker that last attached */
@@ -205,8 +261,20 @@ struct channel_page {
     _Atomic uint32_t test_step;
     _Atomic uint32_t test_stopped;
     struct last_words last_words;
-    /* Two slots per destination; relays follow relay_version, decimates decimate_version. */
-    _Alignas(CACHE_LINE) struct destination_slot destinations[CHANNEL_DESTINATIONS_MAX][2];
+    struct inflight_batch batch;
+    struct destination_place places[CHANNEL_DESTINATIONS_MAX];
+};
+
+/* Both, as they are mapped. */
+struct channel_page {
+    union {
+        struct channel_private private;
+        uint8_t private_bytes[CHANNEL_PRIVATE_SIZE];
+    };
+    union {
+        struct channel_public public;
+        uint8_t public_bytes[CHANNEL_PUBLIC_SIZE];
+    };
 };
 
 /* One datagram. Eight atomic words: a lapped reader may look while the receiver overwrites, and
@@ -224,9 +292,21 @@ struct ring_descriptor {
 
 #define DATAGRAM_QUARANTINED 1u
 
+/* What a fresh ring begins with. */
+struct channel_page_start {
+    const char *channel;
+    uint64_t pair; /* random */
+    uint64_t seq;
+    uint64_t position; /* 0, but for tests */
+};
+
 /* Set up a fresh page in mapped, zeroed memory. */
 void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry,
-                       const char *channel, uint64_t start_seq, uint64_t start_position);
+                       const struct channel_page_start *start);
+
+/* No datagram from `end` on is or will be in this ring. For the supervisor, when no worker has it.
+ */
+void channel_page_retire(struct channel_page *page, enum ring_retired why, uint64_t end);
 
 /* Datagrams from from_seq on come from a socket whose drop counter (SO_RXQ_OVFL) stands at `drops`
  * now. For the supervisor, while no worker runs. */
@@ -257,22 +337,35 @@ struct destination_progress {
 bool channel_page_read_relay(const struct channel_page *page, struct relay_progress *ret);
 bool channel_page_read_commit(const struct channel_page *page, struct commit_progress *ret);
 bool channel_page_read_decimate(const struct channel_page *page, struct decimate_progress *ret);
-bool channel_page_read_destination(const struct channel_page *page, uint32_t index, bool is_relay,
+bool channel_page_read_destination(const struct channel_page *page, uint32_t place,
                                    struct destination_progress *ret);
 
-/* Fill the idle slot and flip. One writer each; counts: destination_progress of each relay /
- * decimate in order. */
+/* The place of the destination of this kind and name; -1 when it has none. */
+int channel_page_find_destination(const struct channel_page *page, enum destination_use use,
+                                  const char *name);
+/* Where it is, or a new place with nothing counted. For a worker, while no other thread runs. -1
+ * when all places are taken by names that have come and gone. */
+int channel_page_place_destination(struct channel_page *page, enum destination_use use,
+                                   const char *name);
+
+/* The counters that flip with a position: those of every place of that use, in any order. */
+struct destination_tally {
+    const uint32_t *places;
+    const struct destination_progress *counts;
+    uint32_t count;
+};
+
+/* Fill the idle slot and flip. One writer each. */
 void channel_page_write_relay(struct channel_page *page, const struct relay_progress *progress,
-                              const struct destination_progress *counts, uint32_t count);
+                              const struct destination_tally *tally);
 void channel_page_write_commit(struct channel_page *page, const struct commit_progress *progress);
 void channel_page_write_decimate(struct channel_page *page,
                                  const struct decimate_progress *progress,
-                                 const struct destination_progress *counts, uint32_t first_index,
-                                 uint32_t count);
+                                 const struct destination_tally *tally);
 
-/* The ledger as of now; `recording` and the destination counts come from the spec. COUNTER_restarts
- * stays 0: the supervisor knows it. Also tells the pending datagrams of the recorder. false when
- * the page can't be read. */
+/* The ledger as of now, with destinations that are gone; `recording` comes from the spec.
+ * COUNTER_restarts stays 0: the supervisor knows it. Also tells the pending datagrams of the
+ * recorder. false when the page can't be read. */
 bool channel_page_counters(const struct channel_page *page, const struct channel_spec *spec,
                            const struct channel_geometry *geometry, struct counters *ret,
                            uint64_t *ret_pending);
@@ -280,7 +373,7 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
 static inline struct ring_descriptor *
 channel_page_descriptors(struct channel_page *page, const struct channel_geometry *geometry)
 {
-    return (struct ring_descriptor *)((uint8_t *)page + geometry->descriptor_offset);
+    return (struct ring_descriptor *)(page->public_bytes + geometry->descriptor_offset);
 }
 
 #endif

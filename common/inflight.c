@@ -185,11 +185,10 @@ static uint32_t count_delivered(const struct inflight_batch *batch,
 uint32_t inflight_unpublished(const struct channel_page *page,
                               const struct channel_geometry *geometry)
 {
-    const struct inflight_batch *batch =
-        (const struct inflight_batch *)((const uint8_t *)page + geometry->batch_offset);
+    const struct inflight_batch *batch = &page->private.batch;
     if (atomic_load_explicit(&batch->armed, memory_order_acquire) != 1 ||
         load_relaxed(batch->armed_seq) !=
-            atomic_load_explicit(&page->published, memory_order_acquire))
+            atomic_load_explicit(&page->public.published, memory_order_acquire))
         return 0;
     return count_delivered(batch, geometry);
 }

@@ -57,8 +57,8 @@ uint32_t message_fd_count(unsigned type, const void *payload)
     const struct channel_spec *spec = message_assign_spec(assign);
     if (!spec)
         return 0;
-    return 2 + (assign->has_segment ? 1 : 0) + (assign->has_next ? 1 : 0) +
-           channel_spec_destination_count(spec);
+    return 3 + (assign->has_old_ring ? 1 : 0) + (assign->has_segment ? 1 : 0) +
+           (assign->has_next ? 1 : 0) + channel_spec_destination_count(spec);
 }
 
 int message_send(int socket, enum message_type type, uint64_t generation, const void *payload,
@@ -88,9 +88,10 @@ static const char *check_assign(struct message_assign *assign, size_t payload_si
         return "role and settings disagree";
     if (assign->role == ROLE_CHANNEL && (assign->beat_ms == 0 || assign->beat_ms > BEAT_MS_MAX))
         return "signs of life that can't be";
-    if (assign->has_segment > 1 || assign->has_next > 1 ||
-        (assign->role == ROLE_ARCHIVE && (assign->has_segment || assign->has_next)))
-        return "segments that can't be";
+    if (assign->has_old_ring > 1 || assign->has_segment > 1 || assign->has_next > 1 ||
+        (assign->role == ROLE_ARCHIVE &&
+         (assign->has_old_ring || assign->has_segment || assign->has_next)))
+        return "descriptors that can't be";
     if (assign->spec_size &&
         channel_spec_check((struct channel_spec *)(assign + 1), assign->spec_size, &what) < 0)
         return what;

@@ -13,7 +13,7 @@
 #include "common/death.h"
 
 #define MESSAGE_MAGIC   0x48464d31u /* "HFM1" */
-#define MESSAGE_VERSION 1u
+#define MESSAGE_VERSION 2u
 #define MESSAGE_FDS_MAX 253 /* SCM_MAX_FD of the kernel */
 #define MESSAGE_FD      3   /* the child's end */
 
@@ -61,14 +61,16 @@ struct message_empty {
 #define BEAT_MS_MAX 1000
 
 struct message_assign {
-    uint32_t role;       /* enum child_role */
-    uint32_t last_death; /* enum death_cause, of the generation before */
-    uint32_t fresh_ring; /* the ring was made for this generation: nothing to take over */
+    uint32_t role;         /* enum child_role */
+    uint32_t last_death;   /* enum death_cause, of the generation before */
+    uint32_t fresh_ring;   /* the ring was made for this generation: nothing to take over */
+    uint32_t has_old_ring; /* what is in it is to be brought into this one: channel_page_v1.h */
     uint32_t has_segment;
     uint32_t has_next;
     uint32_t spec_size;   /* bytes of the channel_spec behind this struct; 0 for the archive */
     uint32_t last_thread; /* that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
     uint32_t beat_ms;     /* every thread of a channel gives a sign of life at least so often */
+    uint32_t reserved;
     struct segment_grant segment;
     struct segment_grant next;
     char log_dir[512]; /* archive only */

@@ -8,9 +8,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "common/channel_memory.h"
+#include "common/channel_page.h"
 #include "common/inflight_batch.h"
 #include "common/memory_page.h"
 #include "common/ring_map.h"
@@ -20,32 +21,34 @@
 
 enum { MAPPED_DOUBLE = 1, MAPPED_MIRROR = 2 };
 
-int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geometry,
-                enum ring_mapping_wanted wanted)
+static bool is_at_least(int fd, uint64_t size)
 {
     struct stat status;
+    return fstat(fd, &status) == 0 && status.st_size >= 0 && (uint64_t)status.st_size >= size;
+}
+
+int ring_attach(struct ring *ring, const struct channel_memory *memory,
+                const struct channel_geometry *geometry, enum ring_mapping_wanted wanted)
+{
     *ring = (struct ring){.geometry = *geometry};
-    /* A memfd made for other settings may be shorter: touching what is beyond its end would be
+    /* Memory made for other settings may be shorter: touching what is beyond its end would be
      * SIGBUS. */
-    if (fstat(memfd, &status) < 0)
-        return -errno;
-    if (status.st_size < 0 || (uint64_t)status.st_size < geometry->total_size)
+    if (!is_at_least(memory->ring, geometry->total_size) ||
+        !is_at_least(memory->private_part, CHANNEL_PRIVATE_SIZE))
         return -EBADMSG;
-    void *head = mmap(NULL, geometry->data_offset, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
-    if (head == MAP_FAILED)
-        return -errno;
-    ring->page = head;
-    ring->batch = (struct inflight_batch *)((uint8_t *)head + geometry->batch_offset);
+    int result = channel_memory_map(memory, geometry, &ring->page);
+    if (result < 0)
+        return result;
+    ring->batch = &ring->page->private.batch;
     ring->descriptors = channel_page_descriptors(ring->page, geometry);
 
-    uint32_t before = atomic_load(&ring->page->mapping);
+    uint32_t before = atomic_load(&ring->page->private.mapping);
     if (before == MAPPED_MIRROR)
         wanted = RING_MAPPING_MIRROR;
-    int result = ring_map_open(memfd, geometry->data_offset, geometry->data_capacity,
-                               geometry->tail, wanted, &ring->data);
+    result = ring_map_open(memory->ring, geometry->data_offset, geometry->data_capacity,
+                           geometry->tail, wanted, &ring->data);
     if (result < 0) {
-        munmap(head, geometry->data_offset);
-        ring->page = NULL;
+        channel_memory_unmap(&ring->page, geometry);
         return result;
     }
     if (before != MAPPED_MIRROR)
@@ -53,16 +56,14 @@ int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geo
     else
         snprintf(ring->data.reason, sizeof ring->data.reason,
                  "this ring was mapped as a mirror before");
-    atomic_store(&ring->page->mapping, ring->data.doubled ? MAPPED_DOUBLE : MAPPED_MIRROR);
+    atomic_store(&ring->page->private.mapping, ring->data.doubled ? MAPPED_DOUBLE : MAPPED_MIRROR);
     return 0;
 }
 
 void ring_detach(struct ring *ring)
 {
     ring_map_close(&ring->data);
-    if (ring->page)
-        munmap(ring->page, ring->geometry.data_offset);
-    ring->page = NULL;
+    channel_memory_unmap(&ring->page, &ring->geometry);
 }
 
 static struct ring_descriptor *descriptor_of(const struct ring *ring, uint64_t seq)
@@ -74,8 +75,9 @@ static struct ring_descriptor *descriptor_of(const struct ring *ring, uint64_t s
 
 static bool still_there(const struct ring *ring, uint64_t seq, uint64_t position)
 {
-    return position + ring->geometry.data_capacity >= load_relaxed(ring->page->reserved_position) &&
-           seq + ring->geometry.descriptor_count >= load_relaxed(ring->page->reserved_seq);
+    return position + ring->geometry.data_capacity >=
+               load_relaxed(ring->page->public.reserved_position) &&
+           seq + ring->geometry.descriptor_count >= load_relaxed(ring->page->public.reserved_seq);
 }
 
 bool ring_peek(const struct ring *ring, uint64_t seq, struct ring_datagram *ret)
@@ -143,9 +145,9 @@ uint64_t ring_oldest(const struct ring *ring, uint64_t from)
         uint64_t middle = low + (high - low) / 2;
         uint64_t position = load_relaxed(descriptor_of(ring, middle)->position);
         bool there = middle + ring->geometry.descriptor_count >=
-                         load_relaxed(ring->page->reserved_seq) + seq_slack &&
+                         load_relaxed(ring->page->public.reserved_seq) + seq_slack &&
                      position + ring->geometry.data_capacity >=
-                         load_relaxed(ring->page->reserved_position) + slack;
+                         load_relaxed(ring->page->public.reserved_position) + slack;
         if (there)
             high = middle;
         else
@@ -205,25 +207,25 @@ static void forget_reservation(struct ring_writer *writer)
     uint64_t position = load_relaxed(ring->batch->armed_position) + count * geometry->slot_size;
     uint64_t seq = load_relaxed(ring->batch->armed_seq) + count * geometry->segments_per_slot;
 
-    store_relaxed(ring->page->reserved_position,
+    store_relaxed(ring->page->public.reserved_position,
                   position > writer->position ? position : writer->position);
-    store_relaxed(ring->page->reserved_seq, seq > writer->seq ? seq : writer->seq);
+    store_relaxed(ring->page->public.reserved_seq, seq > writer->seq ? seq : writer->seq);
 }
 
 void ring_writer_open(struct ring_writer *writer, struct ring *ring)
 {
     const struct channel_page *page = ring->page;
     *writer = (struct ring_writer){
-        .ring = ring, .seq = ring_published(ring), .position = page->start_position};
-    if (writer->seq != page->start_seq) {
+        .ring = ring, .seq = ring_published(ring), .position = page->public.start_position};
+    if (writer->seq != page->public.start_seq) {
         const struct ring_descriptor *last = descriptor_of(ring, writer->seq - 1);
         uint64_t length = load_relaxed(last->length_cut) >> 32;
         writer->position = align_up(load_relaxed(last->position) + length);
         writer->bytes_total = load_relaxed(last->bytes_total);
         writer->drops = (uint32_t)(load_relaxed(last->drops) >> 32);
     }
-    if (writer->seq <= load_relaxed(page->drops_from_seq))
-        writer->drops = load_relaxed(page->drops_base);
+    if (writer->seq <= load_relaxed(page->private.drops_from_seq))
+        writer->drops = load_relaxed(page->private.drops_base);
     /* A predecessor may have gone back to the start of the memory (ring_rewind) without publishing
      * since. */
     uint64_t armed = load_relaxed(ring->batch->armed_position);
@@ -282,10 +284,10 @@ void ring_reserve(struct ring_writer *writer, uint32_t slots)
 
     populate_ahead(writer, bytes);
     /* Never backwards: an earlier, longer reservation may have been written to already. */
-    if (position > load_relaxed(page->reserved_position))
-        store_relaxed(page->reserved_position, position);
-    if (seq > load_relaxed(page->reserved_seq))
-        store_relaxed(page->reserved_seq, seq);
+    if (position > load_relaxed(page->public.reserved_position))
+        store_relaxed(page->public.reserved_position, position);
+    if (seq > load_relaxed(page->public.reserved_seq))
+        store_relaxed(page->public.reserved_seq, seq);
     /* Before the first byte is overwritten: see ring_intact(). */
     atomic_thread_fence(memory_order_seq_cst);
 }
@@ -335,5 +337,5 @@ void ring_publish(struct ring_writer *writer, uint32_t count, uint64_t next_posi
     assert(next_position >= writer->position);
     writer->seq += count;
     writer->position = align_up(next_position);
-    atomic_store_explicit(&writer->ring->page->published, writer->seq, memory_order_release);
+    atomic_store_explicit(&writer->ring->page->public.published, writer->seq, memory_order_release);
 }

@@ -6,24 +6,25 @@
 #ifndef HOLDFAST_COMMON_RING_H
 #define HOLDFAST_COMMON_RING_H
 
+#include "common/channel_memory.h"
 #include "common/channel_page.h"
 #include "common/inflight_batch.h"
 #include "common/ring_map.h"
 
 struct ring {
-    struct channel_page *page; /* the memfd up to data_offset */
+    struct channel_page *page; /* everything but the data */
     struct ring_descriptor *descriptors;
     struct inflight_batch *batch;
     struct channel_geometry geometry;
     struct ring_map data;
 };
 
-/* Map a ring memfd of this geometry. Keeps the predecessor's mirror mapping where there is one,
- * because the newest bytes may be in the tail only. Nothing is checked yet: see
- * channel_page_check(). 0 or -errno: -EBADMSG when the memfd is too small for the geometry; on
+/* Map a channel's memory of this geometry. Keeps the predecessor's mirror mapping where there is
+ * one, because the newest bytes may be in the tail only. Nothing is checked yet: see
+ * channel_page_check(). 0 or -errno: -EBADMSG when it is too small for the geometry; on
  * -ENOTSUP ring->data.reason says why `double` can't be had. */
-int ring_attach(struct ring *ring, int memfd, const struct channel_geometry *geometry,
-                enum ring_mapping_wanted wanted);
+int ring_attach(struct ring *ring, const struct channel_memory *memory,
+                const struct channel_geometry *geometry, enum ring_mapping_wanted wanted);
 void ring_detach(struct ring *ring);
 
 /* A datagram as a reader sees it. */
@@ -59,7 +60,7 @@ uint64_t ring_oldest(const struct ring *ring, uint64_t from);
 
 static inline uint64_t ring_published(const struct ring *ring)
 {
-    return atomic_load_explicit(&ring->page->published, memory_order_acquire);
+    return atomic_load_explicit(&ring->page->public.published, memory_order_acquire);
 }
 
 void ring_set_flag(const struct ring *ring, uint64_t seq, uint32_t flag);

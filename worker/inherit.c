@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/channel_memory.h"
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
@@ -42,12 +43,12 @@ static bool is_segment(int fd, const struct segment_grant *grant)
 /* NULL when every fd fits its name. */
 static const char *check_fds(const struct inheritance *inheritance)
 {
-    struct stat ring;
     if (!is_datagram_socket(inheritance->rx))
         return "rx is not a datagram socket";
-    if (fstat(inheritance->ring, &ring) < 0 ||
-        (uint64_t)ring.st_size != inheritance->geometry.total_size)
+    if (!channel_memory_is_ring(inheritance->memory.ring, &inheritance->geometry))
         return "the ring's size is not that of the settings";
+    if (!channel_memory_is_private(inheritance->memory.private_part))
+        return "the private memory is not what it is said to be";
     const struct message_assign *assign = &inheritance->assign;
     if (assign->has_segment && !is_segment(inheritance->segment, &assign->segment))
         return "the segment is not what it is said to be";
@@ -63,7 +64,8 @@ static int take(struct message *message, struct inheritance *ret)
 {
     *ret = (struct inheritance){.generation = message->header.generation,
                                 .rx = -1,
-                                .ring = -1,
+                                .memory = {-1, -1},
+                                .old_ring = -1,
                                 .segment = -1,
                                 .next_segment = -1};
     ret->assign = *message->assign;
@@ -80,7 +82,10 @@ static int take(struct message *message, struct inheritance *ret)
 
     uint32_t at = 0; /* the order that message.def states */
     ret->rx = fd_take(&message->fds[at++]);
-    ret->ring = fd_take(&message->fds[at++]);
+    ret->memory.ring = fd_take(&message->fds[at++]);
+    ret->memory.private_part = fd_take(&message->fds[at++]);
+    if (ret->assign.has_old_ring)
+        ret->old_ring = fd_take(&message->fds[at++]);
     if (ret->assign.has_segment)
         ret->segment = fd_take(&message->fds[at++]);
     if (ret->assign.has_next)

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_WORKER_INHERIT_H
 #define HOLDFAST_WORKER_INHERIT_H
 
+#include "common/channel_memory.h"
 #include "common/channel_page.h"
 #include "common/message.h"
 
@@ -12,7 +13,8 @@ struct inheritance {
     struct channel_spec *spec; /* NULL for the archive */
     struct channel_geometry geometry;
     int rx;
-    int ring;
+    struct channel_memory memory;
+    int old_ring;      /* of an older layout; -1 when there is none */
     int segment;       /* being recorded to; -1 when there is none */
     int next_segment;  /* -1 when there is none */
     int *destinations; /* relays first, then decimates */

@@ -119,9 +119,10 @@ static void add_caller(struct last_words *words, const struct registers *at)
 static struct last_words *begin_words(void)
 {
     uint32_t none = 0;
-    if (!words_page || !atomic_compare_exchange_strong(&words_page->last_words.state, &none, 1))
+    if (!words_page ||
+        !atomic_compare_exchange_strong(&words_page->private.last_words.state, &none, 1))
         return NULL;
-    struct last_words *words = &words_page->last_words;
+    struct last_words *words = &words_page->private.last_words;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     words->signal = 0;
@@ -155,11 +156,12 @@ static void handle_fatal(int signal_number, siginfo_t *info, void *context)
         add_caller(words, &at);
         walk_frames(words, at.frame);
         atomic_store(&words->state, 2);
-    } else if (words_page && words_page->last_words.signal == 0) {
-        words_page->last_words.signal = signal_number; /* abort() after an assertion's text */
-        words_page->last_words.code = info->si_code;
-        words_page->last_words.sender = info->si_code > 0 ? 0 : (uint32_t)info->si_pid;
-        atomic_store(&words_page->last_words.state, 2);
+    } else if (words_page && words_page->private.last_words.signal == 0) {
+        words_page->private.last_words.signal =
+            signal_number; /* abort() after an assertion's text */
+        words_page->private.last_words.code = info->si_code;
+        words_page->private.last_words.sender = info->si_code > 0 ? 0 : (uint32_t)info->si_pid;
+        atomic_store(&words_page->private.last_words.state, 2);
     }
     signal(signal_number, SIG_DFL);
     raise(signal_number); /* blocked or not: the process ends with it when the handler returns */
@@ -208,7 +210,7 @@ void last_words_prepare(void)
 
 void last_words_open(struct channel_page *page, uint64_t generation)
 {
-    atomic_store(&page->last_words.state, 0);
+    atomic_store(&page->private.last_words.state, 0);
     words_generation = generation;
     words_page = page;
 }

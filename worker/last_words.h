@@ -11,7 +11,7 @@
 /* Install the handlers, for the main thread too. Once per process, while there is time. */
 void last_words_prepare(void);
 
-/* From here on words go to page->last_words. */
+/* From here on words go to page->private.last_words. */
 void last_words_open(struct channel_page *page, uint64_t generation);
 
 /* Once at the start of every thread: its role, its stack's bounds and an alternate signal stack. */

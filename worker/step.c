@@ -13,11 +13,11 @@
 
 void step_reached(struct channel_page *page, enum step step)
 {
-    uint32_t wanted = atomic_load_explicit(&page->test_step, memory_order_relaxed);
+    uint32_t wanted = atomic_load_explicit(&page->private.test_step, memory_order_relaxed);
     if ((wanted & ~STEP_EXIT) != (uint32_t)step ||
-        !atomic_compare_exchange_strong(&page->test_step, &wanted, 0))
+        !atomic_compare_exchange_strong(&page->private.test_step, &wanted, 0))
         return;
-    atomic_store(&page->test_stopped, step);
+    atomic_store(&page->private.test_stopped, step);
     if (wanted & STEP_EXIT)
         _exit(0);
     raise(SIGSTOP); /* the whole process: nobody goes on behind our back */

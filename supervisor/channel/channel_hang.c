@@ -22,7 +22,8 @@
 
 static uint32_t thread_id(const struct channel *channel, enum channel_thread thread)
 {
-    return atomic_load_explicit(&channel->hold.page->beats[thread].thread_id, memory_order_relaxed);
+    return atomic_load_explicit(&channel->hold.page->private.beats[thread].thread_id,
+                                memory_order_relaxed);
 }
 
 /* The state letter of proc(5): 'D' sleeps without interruption, 'T' is stopped; '?' when there is
@@ -83,7 +84,7 @@ static void note_disk(struct channel *channel, enum channel_thread thread, uint6
 static bool vouches(const struct channel *channel, monotonic now)
 {
     uint64_t beat_ns = atomic_load_explicit(
-        &channel->hold.page->beats[CHANNEL_THREAD_CONTROL].beat_ns, memory_order_relaxed);
+        &channel->hold.page->private.beats[CHANNEL_THREAD_CONTROL].beat_ns, memory_order_relaxed);
     return monotonic_since(now, (monotonic){beat_ns}) + CHANNEL_HANG_LOOK_NS <
            channel->host->settings->hang_timeout_ns;
 }
@@ -97,7 +98,7 @@ static enum channel_thread find_silent(struct channel *channel, monotonic now,
     enum channel_thread parked = CHANNEL_THREAD_COUNT;
     bool disk = false, control_waits = false;
     for (int i = 0; i < CHANNEL_THREAD_COUNT; i++) {
-        const struct thread_beat *beat = &channel->hold.page->beats[i];
+        const struct thread_beat *beat = &channel->hold.page->private.beats[i];
         uint32_t state = atomic_load_explicit(&beat->state, memory_order_relaxed);
         uint64_t beat_ns = atomic_load_explicit(&beat->beat_ns, memory_order_relaxed);
         uint64_t silent = monotonic_since(now, (monotonic){beat_ns});

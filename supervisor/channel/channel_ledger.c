@@ -78,5 +78,7 @@ void channel_ledger_retire_ring(struct channel *channel)
     counters_add(&ledger->carried, last_seen);
     *last_seen = (struct counters){0};
     ledger->last_pending = 0;
+    if (channel->hold.page)
+        channel_page_retire(channel->hold.page, RING_REPLACED, ledger->seq_end);
     hold_drop_ring(&channel->hold);
 }

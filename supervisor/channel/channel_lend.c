@@ -22,6 +22,9 @@ static uint32_t collect_fds(const struct hold *hold, int fds[MESSAGE_FDS_MAX])
     uint32_t count = 0;
     fds[count++] = hold->rx;
     fds[count++] = hold->ring;
+    fds[count++] = hold->private_part;
+    if (hold->old_ring >= 0)
+        fds[count++] = hold->old_ring;
     if (hold->segment >= 0)
         fds[count++] = hold->segment;
     if (hold->next >= 0)
@@ -53,6 +56,7 @@ static int send_assign(struct channel *channel)
     assign->last_thread = channel->takeover.thread;
     assign->beat_ms = beat_ms(channel->host->settings);
     assign->fresh_ring = hold->ring_fresh;
+    assign->has_old_ring = hold->old_ring >= 0;
     assign->has_segment = hold->segment >= 0;
     assign->has_next = hold->next >= 0;
     assign->spec_size = (uint32_t)spec_size;
@@ -73,7 +77,9 @@ static int send_assign(struct channel *channel)
  * instruction. */
 static void evict_stranger(const struct channel *channel)
 {
-    pid_t holder = channel->hold.ring_fresh ? 0 : claim_evict(channel->hold.ring);
+    pid_t holder = channel->hold.ring_fresh ? 0 : claim_evict(channel->hold.private_part);
+    if (holder == 0 && channel->hold.old_ring >= 0)
+        holder = claim_evict(channel->hold.old_ring);
     if (holder > 0)
         log_warning(
             "channel %s: process %d, a worker of an earlier supervisor, still had the ring: killed",

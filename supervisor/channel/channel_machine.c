@@ -451,6 +451,7 @@ static void worker_ready(struct channel *channel, const struct message_ready *re
         child_kill(worker, SIGKILL);
         return;
     }
+    fd_close(&channel->hold.old_ring); /* what was in it is in the present one */
     snprintf(channel->lent.ring_reason, sizeof channel->lent.ring_reason, "%s", ready->reason);
     snprintf(cause, sizeof cause, "%s is ready", child_describe(worker));
     if (channel->takeover.cause != DEATH_NONE)

@@ -18,12 +18,12 @@ static bool read_mark(const struct channel *channel, struct channel_mark *ret)
     if (!page || !channel_page_read_relay(page, &relay) ||
         !channel_page_read_commit(page, &commit) || !channel_page_read_decimate(page, &decimate))
         return false;
-    *ret = (struct channel_mark){.known = true,
-                                 .published =
-                                     atomic_load_explicit(&page->published, memory_order_acquire),
-                                 .relayed = relay.next_seq,
-                                 .committed = commit.next_seq,
-                                 .decimated = decimate.next_seq};
+    *ret = (struct channel_mark){
+        .known = true,
+        .published = atomic_load_explicit(&page->public.published, memory_order_acquire),
+        .relayed = relay.next_seq,
+        .committed = commit.next_seq,
+        .decimated = decimate.next_seq};
     return true;
 }
 

@@ -363,7 +363,7 @@ bool channel_recording_is_empty(const struct channel *channel)
         return false;
     bool has_records = commit.segment_id != 0 && commit.next_seq != commit.segment_first_seq;
     return !has_records &&
-           atomic_load_explicit(&page->published, memory_order_acquire) == commit.next_seq;
+           atomic_load_explicit(&page->public.published, memory_order_acquire) == commit.next_seq;
 }
 
 int channel_recording_rotate(struct channel *channel, const char **ret_why)

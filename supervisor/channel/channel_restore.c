@@ -18,10 +18,13 @@
 #include "common/avro_log_format.h"
 #include "common/avro_log_name.h"
 #include "common/channel_page.h"
+#include "common/channel_page_v1.h"
 #include "common/claim.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_adopt.h"
+#include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/store.h"
 
 /* The name under which the archive knows the file; the kernel tells it without asking a disk. */
@@ -108,30 +111,83 @@ static void restore_segments(struct channel *channel)
                  hold->segment_grant.name);
 }
 
-static void restore_ring(struct channel *channel)
+static void note_generation(const struct channel *channel, uint64_t generation)
+{
+    if (generation > channel->host->spares->last_generation && generation < UINT32_MAX)
+        channel->host->spares->last_generation = generation;
+}
+
+/* Of an older layout: make memory that begins as it did; the first worker brings over what is in
+ * it. Until then nothing that is lent or asked may take the new memory for the whole. */
+static const char *restore_old_ring(struct channel *channel)
+{
+    struct hold *hold = &channel->hold;
+    struct channel_page_v1_summary old;
+    static char why[256];
+    const char *what;
+    if (hold->page && atomic_load(&hold->page->private.converted) == 1) {
+        fd_close(&hold->old_ring);
+        return NULL;
+    }
+    int error =
+        channel_page_v1_read(hold->old_ring, &hold->geometry, channel->spec->name, &old, &what);
+    if (error < 0)
+        return what;
+    int old_ring = fd_take(&hold->old_ring);
+    error = hold_ring_make(hold, channel->spec, old.start_seq, why, sizeof why);
+    hold->old_ring = old_ring;
+    if (error < 0)
+        return why;
+    hold->ring_fresh = false;
+    hold->drops_base = old.drops_base;
+    hold->drops_known = old.drops_known && hold->rx >= 0;
+    channel->ledger.ring_start_seq = old.start_seq;
+    channel->ledger.seq_end = old.published;
+    channel->recording.restored = old.recorded > 0;
+    note_generation(channel, old.generation);
+    return NULL;
+}
+
+static const char *restore_present_ring(struct channel *channel)
 {
     struct hold *hold = &channel->hold;
     struct commit_progress commit;
-    const char *what = "";
+    const char *what = "half of its memory is missing";
+    if (!hold->page ||
+        channel_page_check(hold->page, channel_page_descriptors(hold->page, &hold->geometry),
+                           &hold->geometry, channel->spec->name, &what) < 0)
+        return what;
+    channel->ledger.ring_start_seq = hold->page->public.start_seq;
+    channel->ledger.seq_end =
+        atomic_load_explicit(&hold->page->public.published, memory_order_relaxed);
+    channel->recording.restored =
+        channel_page_read_commit(hold->page, &commit) && commit.recorded > 0;
+    note_generation(channel,
+                    atomic_load_explicit(&hold->page->private.generation, memory_order_relaxed));
+    return NULL;
+}
 
-    if (hold->ring < 0)
+static void restore_ring(struct channel *channel)
+{
+    struct hold *hold = &channel->hold;
+    const char *what = NULL;
+
+    if (hold->ring < 0 && hold->private_part < 0 && hold->old_ring < 0)
         return;
-    if (channel_page_check(hold->page, channel_page_descriptors(hold->page, &hold->geometry),
-                           &hold->geometry, channel->spec->name, &what) < 0) {
+    if (hold->old_ring >= 0)
+        what = restore_old_ring(channel);
+    if (!what && hold->old_ring < 0)
+        what = restore_present_ring(channel);
+    if (what) {
         log_error("channel %s: the ring of the supervisor before can't be trusted: %s; a fresh one "
                   "is made",
                   channel->spec->name, what);
         channel->lent.ring_refused = true;
+        if (!hold->page)
+            hold_drop_ring(hold);
         return;
     }
-    channel->ledger.ring_start_seq = hold->page->start_seq;
-    channel->ledger.seq_end = atomic_load_explicit(&hold->page->published, memory_order_relaxed);
-    channel->recording.restored =
-        channel_page_read_commit(hold->page, &commit) && commit.recorded > 0;
     channel->takeover.cause = getenv(CHANNEL_RESTORE_VARIABLE) ? DEATH_NONE : DEATH_KILLED;
-    uint64_t generation = atomic_load_explicit(&hold->page->generation, memory_order_relaxed);
-    if (generation > channel->host->spares->last_generation && generation < UINT32_MAX)
-        channel->host->spares->last_generation = generation;
     log_notice("channel %s: goes on with the ring of the supervisor before, at datagram %llu",
                channel->spec->name, (unsigned long long)channel->ledger.seq_end);
 }
@@ -153,7 +209,8 @@ static bool restore_fd(const struct channels *channels, const char *full_name, i
 static void evict_worker(const char *full_name, int fd)
 {
     const char *dot = strchr(full_name, '.');
-    pid_t holder = dot && strcmp(dot, ".ring") == 0 ? claim_evict(fd) : 0;
+    pid_t holder =
+        dot && (strcmp(dot, ".ring") == 0 || strcmp(dot, ".private") == 0) ? claim_evict(fd) : 0;
     if (holder > 0)
         log_warning("process %d, a worker of the supervisor before, still had %s: killed",
                     (int)holder, full_name);

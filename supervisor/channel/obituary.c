@@ -56,11 +56,11 @@ static void make_printable(char *text, size_t size)
 /* state: 1 = it died while writing them (what is there helps all the same), 2 = complete. */
 static bool take_words(struct channel_page *page, uint64_t generation, struct last_words *ret)
 {
-    uint32_t state = atomic_load_explicit(&page->last_words.state, memory_order_acquire);
+    uint32_t state = atomic_load_explicit(&page->private.last_words.state, memory_order_acquire);
     if (state != 1 && state != 2)
         return false;
-    memcpy(ret, &page->last_words, sizeof *ret);
-    atomic_store_explicit(&page->last_words.state, 0, memory_order_release);
+    memcpy(ret, &page->private.last_words, sizeof *ret);
+    atomic_store_explicit(&page->private.last_words.state, 0, memory_order_release);
     if (ret->generation != generation)
         return false;
     if (ret->frame_count > LAST_WORDS_FRAMES)
@@ -80,7 +80,7 @@ static void take_work(const struct channel_page *page, struct obituary *obituary
         [CONSUMER_RECORD] = CHANNEL_THREAD_RECORDER,
         [CONSUMER_DECIMATE] = CHANNEL_THREAD_DECIMATOR};
     for (int i = 0; i < CONSUMER_COUNT; i++) {
-        const struct thread_beat *beat = &page->beats[thread_of[i]];
+        const struct thread_beat *beat = &page->private.beats[thread_of[i]];
         uint64_t first = atomic_load_explicit(&beat->work_first, memory_order_relaxed);
         uint64_t work_end = atomic_load_explicit(&beat->work_end, memory_order_relaxed);
         if (first >= work_end || work_end - first > WORK_MAX || work_end > INT64_MAX)

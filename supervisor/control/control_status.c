@@ -32,15 +32,16 @@ static json_t *counters_json(const struct counters *counters, uint32_t restarts)
 /* ---- destinations ---- */
 
 /* Whether a relay sends runs of datagrams with one call; null where that can't be said. */
-static json_t *segmentation(const struct channel *channel, uint32_t index)
+static json_t *segmentation(const struct channel *channel, int place)
 {
     static const char *const names[] = {[SEGMENTATION_UNTRIED] = "untried",
                                         [SEGMENTATION_USED] = "used",
                                         [SEGMENTATION_REFUSED] = "refused"};
-    if (!channel->hold.page)
+    if (place < 0)
         return json_null();
-    uint32_t state =
-        atomic_load_explicit(&channel->hold.page->segmentation[index], memory_order_relaxed) >> 16;
+    uint32_t state = atomic_load_explicit(&channel->hold.page->private.places[place].segmentation,
+                                          memory_order_relaxed) >>
+                     16;
     return state < sizeof names / sizeof names[0] ? json_string(names[state]) : json_null();
 }
 
@@ -54,10 +55,14 @@ static json_t *destination(const struct channel *channel, uint32_t index)
     socket_address_print(&spec->to, to, sizeof to);
     json_object_set_new(report, "name", json_string(spec->name));
     json_object_set_new(report, "to", json_string(to));
-    bool known = channel->hold.page &&
-                 channel_page_read_destination(channel->hold.page, index,
-                                               index < channel->spec->relay_count, &progress);
-    if (!known)
+    int place = channel->hold.page
+                    ? channel_page_find_destination(channel->hold.page,
+                                                    index < channel->spec->relay_count
+                                                        ? DESTINATION_IS_RELAY
+                                                        : DESTINATION_IS_DECIMATE,
+                                                    spec->name)
+                    : -1;
+    if (place < 0 || !channel_page_read_destination(channel->hold.page, (uint32_t)place, &progress))
         progress = (struct destination_progress){0};
     control_json_set_number(report, "sent", progress.sent);
     control_json_set_number(report, "dropped", progress.dropped);
@@ -66,7 +71,7 @@ static json_t *destination(const struct channel *channel, uint32_t index)
     json_object_set_new(report, "state", json_string(down[0] ? "down" : "up"));
     json_object_set_new(report, "reason", down[0] ? control_text(down) : json_null());
     if (index < channel->spec->relay_count)
-        json_object_set_new(report, "segmentation", segmentation(channel, index));
+        json_object_set_new(report, "segmentation", segmentation(channel, place));
     if (spec->keep_every)
         control_json_set_number(report, "keep_every", spec->keep_every);
     if (spec->max_rate)
@@ -152,9 +157,10 @@ static json_t *recording_report(const struct channel *channel)
      * us. */
     if (known && channel->hold.segment >= 0 && commit.segment_id == grant->id)
         committed = at_most(commit.write_offset, grant->size);
-    if (page && channel->hold.segment >= 0 && atomic_load(&page->durable_segment_id) == grant->id) {
-        durable = at_most(atomic_load(&page->durable_offset), committed);
-        if (atomic_load(&page->durable_segment_id) != grant->id)
+    if (page && channel->hold.segment >= 0 &&
+        atomic_load(&page->public.durable_segment_id) == grant->id) {
+        durable = at_most(atomic_load(&page->public.durable_offset), committed);
+        if (atomic_load(&page->public.durable_segment_id) != grant->id)
             durable = 0; /* it changed meanwhile: the offset may be of another segment */
     }
 
@@ -179,7 +185,8 @@ static json_t *recording_report(const struct channel *channel)
 
 static const char *mapping_name(const struct channel_page *page)
 {
-    uint32_t mapping = page ? atomic_load_explicit(&page->mapping, memory_order_relaxed) : 0;
+    uint32_t mapping =
+        page ? atomic_load_explicit(&page->private.mapping, memory_order_relaxed) : 0;
     return mapping == 1 ? "double" : mapping == 2 ? "mirror" : "none";
 }
 

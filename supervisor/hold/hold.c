@@ -8,13 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "common/channel_memory.h"
 #include "common/fd.h"
 
 int hold_init(struct hold *hold, const struct channel_spec *spec)
 {
-    *hold = (struct hold){.rx = -1, .ring = -1, .segment = -1, .next = -1};
+    *hold = (struct hold){
+        .rx = -1, .ring = -1, .private_part = -1, .old_ring = -1, .segment = -1, .next = -1};
     hold->relay_count = spec->relay_count;
     channel_geometry_compute(spec, &hold->geometry);
     uint32_t count = channel_spec_destination_count(spec);
@@ -34,7 +35,7 @@ int hold_init(struct hold *hold, const struct channel_spec *spec)
 
 /* ---- descriptors by name ---- */
 
-#define PLACES_BEFORE_DESTINATIONS 4
+#define PLACES_BEFORE_DESTINATIONS 6
 
 uint32_t hold_place_count(const struct hold *hold)
 {
@@ -43,8 +44,10 @@ uint32_t hold_place_count(const struct hold *hold)
 
 int hold_place(const struct hold *hold, uint32_t place, char ret_name[HOLD_NAME_SIZE])
 {
-    static const char *const names[PLACES_BEFORE_DESTINATIONS] = {"rx", "ring", "log", "next"};
-    const int fds[PLACES_BEFORE_DESTINATIONS] = {hold->rx, hold->ring, hold->segment, hold->next};
+    static const char *const names[PLACES_BEFORE_DESTINATIONS] = {"rx",  "ring", "private",
+                                                                  "old", "log",  "next"};
+    const int fds[PLACES_BEFORE_DESTINATIONS] = {hold->rx,       hold->ring,    hold->private_part,
+                                                 hold->old_ring, hold->segment, hold->next};
 
     if (place < PLACES_BEFORE_DESTINATIONS) {
         snprintf(ret_name, HOLD_NAME_SIZE, "%s", names[place]);
@@ -82,6 +85,10 @@ int *hold_place_named(struct hold *hold, const char *name, int *ret_destination)
         return &hold->rx;
     if (strcmp(name, "ring") == 0)
         return &hold->ring;
+    if (strcmp(name, "private") == 0)
+        return &hold->private_part;
+    if (strcmp(name, "old") == 0)
+        return &hold->old_ring;
     if (strcmp(name, "log") == 0)
         return &hold->segment;
     return strcmp(name, "next") == 0 ? &hold->next : NULL;
@@ -91,10 +98,10 @@ int *hold_place_named(struct hold *hold, const char *name, int *ret_destination)
 
 void hold_drop_ring(struct hold *hold)
 {
-    if (hold->page)
-        munmap(hold->page, hold->geometry.data_offset);
-    hold->page = NULL;
+    channel_memory_unmap(&hold->page, &hold->geometry);
     fd_close(&hold->ring);
+    fd_close(&hold->private_part);
+    fd_close(&hold->old_ring);
     hold->ring_fresh = false;
     hold->drops_known = false;
 }

@@ -19,9 +19,11 @@ struct destination_down {
 
 struct hold {
     int rx;
-    int ring;
-    int segment;                   /* that is written; -1 while there is none */
-    int next;                      /* segment after it; -1 while there is none */
+    int ring;         /* public memory */
+    int private_part; /* the private memory beside it; both or none, but while they are restored */
+    int old_ring; /* of an older layout, until a worker has brought what is in it into this one */
+    int segment;  /* that is written; -1 while there is none */
+    int next;     /* segment after it; -1 while there is none */
     int *destinations;             /* relays first, then decimates; -1 where not open */
     struct destination_down *down; /* of each destination */
     uint32_t destination_count;
@@ -42,7 +44,7 @@ struct hold {
 int hold_init(struct hold *hold, const struct channel_spec *spec);
 
 /* Every descriptor has a place, and each place a name by which it survives the supervisor: "rx",
- * "ring", "log", "next", "out.<i>", "dec.<i>". */
+ * "ring", "private", "old", "log", "next", "out.<i>", "dec.<i>". */
 #define HOLD_NAME_SIZE 16
 uint32_t hold_place_count(const struct hold *hold);
 /* The descriptor at a place, -1 when there is none; its name in any case. */

@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "common/channel_memory.h"
+#include "common/channel_page_v1.h"
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "supervisor/hold/hold_ring.h"
@@ -44,21 +46,36 @@ static bool deserves(const struct hold *hold, const struct channel_spec *spec, c
     if (place == &hold->rx)
         return is_socket_for(fd, &spec->listen, false);
     if (place == &hold->ring)
-        return hold_ring_is_one(hold, fd);
+        return channel_memory_is_ring(fd, &hold->geometry);
+    if (place == &hold->private_part)
+        return channel_memory_is_private(fd);
+    if (place == &hold->old_ring)
+        return channel_page_v1_is_one(fd, &hold->geometry);
     return spec->record.enabled && is_file(fd);
+}
+
+/* Both halves of the memory are there: look at it. */
+static int map_ring(struct hold *hold)
+{
+    if (hold->ring < 0 || hold->private_part < 0 || hold->page)
+        return 0;
+    return hold_ring_map(hold);
 }
 
 int hold_adopt(struct hold *hold, const struct channel_spec *spec, const char *name, int fd)
 {
     int destination;
     int *place = hold_place_named(hold, name, &destination);
+    /* A supervisor of an older version called its ring by the same name. */
+    if (place == &hold->ring && channel_page_v1_is_one(fd, &hold->geometry))
+        place = &hold->old_ring;
     if (!place || *place >= 0 || !deserves(hold, spec, place, destination, fd))
         return -EINVAL;
     if (fd_set_cloexec(fd) < 0)
         return -EINVAL;
     *place = fd;
-    if (place == &hold->ring && hold_ring_map(hold) < 0) {
-        hold->ring = -1;
+    if (map_ring(hold) < 0) {
+        *place = -1;
         return -EINVAL;
     }
     hold_ring_adopt_drops(hold);

@@ -4,29 +4,21 @@
  * before the first worker. */
 #include "supervisor/hold/hold_ring.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/sock_diag.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "common/channel_memory.h"
 #include "common/channel_page.h"
-
-#define RING_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+#include "common/monotonic.h"
 
 /* Page, batch and descriptors: what the ledger is read from. The data stays unmapped here. */
 int hold_ring_map(struct hold *hold)
 {
-    void *page =
-        mmap(NULL, hold->geometry.data_offset, PROT_READ | PROT_WRITE, MAP_SHARED, hold->ring, 0);
-    if (page == MAP_FAILED)
-        return -errno;
-    hold->page = page;
-    return 0;
+    const struct channel_memory memory = {hold->ring, hold->private_part};
+    return channel_memory_map(&memory, &hold->geometry, &hold->page);
 }
 
 /* ---- the kernel's queue, and what it dropped ---- */
@@ -65,7 +57,7 @@ void hold_ring_begin_drops(struct hold *hold)
     hold->drops_known = hold->page && read_drops(hold, &drops);
     if (!hold->drops_known)
         return;
-    uint64_t published = atomic_load_explicit(&hold->page->published, memory_order_acquire);
+    uint64_t published = atomic_load_explicit(&hold->page->public.published, memory_order_acquire);
     channel_page_set_drops(hold->page, published, drops);
     channel_page_read_relay(hold->page, &relay);
     hold->drops_base = drops - (uint32_t)relay.kernel_dropped;
@@ -88,44 +80,36 @@ void hold_ring_adopt_drops(struct hold *hold)
 {
     if (!hold->page || hold->rx < 0)
         return;
-    hold->drops_base = atomic_load(&hold->page->drops_base);
-    hold->drops_known = atomic_load(&hold->page->drops_from_seq) == hold->page->start_seq;
+    hold->drops_base = atomic_load(&hold->page->private.drops_base);
+    hold->drops_known =
+        atomic_load(&hold->page->private.drops_from_seq) == hold->page->public.start_seq;
 }
 
 /* ---- ring memory ---- */
 
-bool hold_ring_is_one(const struct hold *hold, int fd)
+static uint64_t random_number(void)
 {
-    struct stat about;
-    return fcntl(fd, F_GET_SEALS) == RING_SEALS && fstat(fd, &about) == 0 &&
-           (uint64_t)about.st_size == hold->geometry.total_size;
+    uint64_t number = 0;
+    if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number)
+        number = realtime_now_ns(); /* early at boot; it need not be a secret */
+    return number;
 }
 
 int hold_ring_make(struct hold *hold, const struct channel_spec *spec, uint64_t start_seq,
                    char *why, size_t why_size)
 {
-    char name[sizeof "holdfast:" + CHANNEL_NAME_SIZE];
-    const char *step = "memfd_create";
-    int error = 0;
+    const struct channel_page_start start = {
+        .channel = spec->name, .pair = random_number(), .seq = start_seq};
+    struct channel_memory memory;
+    const char *step;
 
     hold_drop_ring(hold);
-    snprintf(name, sizeof name, "holdfast:%s", spec->name);
-    hold->ring = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (hold->ring < 0)
-        error = -errno;
-    if (!error) {
-        step = "ftruncate";
-        error = ftruncate(hold->ring, (off_t)hold->geometry.total_size) < 0 ? -errno : 0;
-    }
-    if (!error) {
+    int error = channel_memory_make(&hold->geometry, &start, &memory, &step);
+    if (error == 0) {
+        hold->ring = memory.ring;
+        hold->private_part = memory.private_part;
         step = "mmap";
         error = hold_ring_map(hold);
-    }
-    if (!error) {
-        step = "sealing it";
-        channel_page_init(hold->page, &hold->geometry, spec->name, start_seq, 0);
-        /* A worker can't pull the memory away from under the supervisor or its own successor. */
-        error = fcntl(hold->ring, F_ADD_SEALS, RING_SEALS) < 0 ? -errno : 0;
     }
     if (error < 0) {
         snprintf(why, why_size,

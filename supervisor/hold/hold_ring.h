@@ -10,9 +10,7 @@
 int hold_ring_make(struct hold *hold, const struct channel_spec *spec, uint64_t start_seq,
                    char *why, size_t why_size);
 
-/* Is this descriptor a ring of this hold's size that nobody can shrink? */
-bool hold_ring_is_one(const struct hold *hold, int fd);
-/* hold->ring came from elsewhere: map its page. 0 or -errno. */
+/* hold->ring and hold->private_part came from elsewhere: map their page. 0 or -errno. */
 int hold_ring_map(struct hold *hold);
 
 /* What the kernel has queued for this channel, in bytes of its own accounting. false when there is

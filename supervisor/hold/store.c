@@ -145,7 +145,9 @@ void store_note_restored(struct stored *stored)
     bool room = has_room(stored);
     for (uint32_t place = 0; room && place < hold_place_count(stored->hold); place++) {
         char name[HOLD_NAME_SIZE];
-        if (hold_place(stored->hold, place, name) >= 0)
+        /* A ring of an older layout is kept in a place of its own, but was stored as the ring. */
+        if (hold_place(stored->hold, place, name) >= 0 ||
+            (stored->hold->old_ring >= 0 && strcmp(name, "ring") == 0))
             stored->identities[place] = UINT64_MAX;
     }
 }

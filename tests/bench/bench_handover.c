@@ -70,7 +70,7 @@ static void measure_batch(uint32_t count, uint32_t repeats)
 struct worker {
     pid_t pid;
     int socket;
-    int fds[3]; /* rx, ring, out: the order that message.def states */
+    int fds[4]; /* rx, ring, private, out: the order that message.def states */
 };
 
 static const char *worker_path;
@@ -82,8 +82,11 @@ static void prepare_fds(const struct channel_spec *spec, struct worker *worker)
         .v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}};
     struct channel_geometry geometry;
     worker->fds[0] = support_bind(&any, 1 << 20);
-    worker->fds[1] = ring_memory_make(spec, &geometry);
-    worker->fds[2] = support_connect(&spec->destinations[0].to);
+    struct channel_memory memory;
+    ring_memory_make(spec, &geometry, &memory);
+    worker->fds[1] = memory.ring;
+    worker->fds[2] = memory.private_part;
+    worker->fds[3] = support_connect(&spec->destinations[0].to);
 }
 
 static void spawn(struct worker *worker)
@@ -119,7 +122,7 @@ static void assign_and_wait(struct worker *worker, const struct channel_spec *sp
     payload.assign.spec_size = (uint32_t)spec_size;
     memcpy(payload.tail, spec, spec_size);
     support_check(message_send(worker->socket, MESSAGE_ASSIGN, 1, &payload,
-                               sizeof payload.assign + spec_size, worker->fds, 3),
+                               sizeof payload.assign + spec_size, worker->fds, 4),
                   "sending ASSIGN");
     int result = message_receive(worker->socket, TO_PARENT, &message, &what);
     if (result != 1 || message.header.type != MESSAGE_READY || message.ready->ring_refused)
@@ -132,7 +135,7 @@ static void end_worker(struct worker *worker)
     kill(worker->pid, SIGKILL);
     waitpid(worker->pid, NULL, 0);
     fd_close(&worker->socket);
-    fd_close_all(worker->fds, 3);
+    fd_close_all(worker->fds, 4);
 }
 
 static void measure_starts(const struct channel_spec *spec, bool spare, uint32_t repeats)

@@ -98,7 +98,7 @@ static void *record(void *unused)
         }
         atomic_store_explicit(&recorder_cursor, next, memory_order_release);
         if (next == ring_published(&ring))
-            wakeup_wait(&recorder_wakeup, ticket, &ring.page->published, next + STEP_RECORDS,
+            wakeup_wait(&recorder_wakeup, ticket, &ring.page->public.published, next + STEP_RECORDS,
                         PAUSE_NS);
     }
     return NULL;

@@ -8,8 +8,9 @@
 
 #define RING_MEMORY_CHANNEL "bench"
 
-/* A memfd of this spec's geometry with a fresh page. Ends the program on failure. */
-int ring_memory_make(const struct channel_spec *spec, struct channel_geometry *ret_geometry);
+/* Memory of this spec's geometry with a fresh page. Ends the program on failure. */
+void ring_memory_make(const struct channel_spec *spec, struct channel_geometry *ret_geometry,
+                      struct channel_memory *ret_memory);
 /* The same, attached and ready to be written. */
 void ring_memory_open(const struct channel_spec *spec, struct ring *ret_ring,
                       struct ring_writer *ret_writer);

@@ -4,12 +4,20 @@
 #include "tests/lib/ring_fixture.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "common/fd.h"
 #include "common/inflight.h"
+
+void ring_fixture_place(struct channel_page *page, bool is_relay, uint32_t index)
+{
+    char name[CHANNEL_NAME_SIZE];
+    snprintf(name, sizeof name, "to-%u", index);
+    ck_assert_int_eq(channel_page_place_destination(
+                         page, is_relay ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE, name),
+                     (int)index);
+}
 
 void ring_fixture_make(struct ring_fixture *fixture, const struct ring_fixture_settings *settings)
 {
@@ -20,21 +28,24 @@ void ring_fixture_make(struct ring_fixture *fixture, const struct ring_fixture_s
                                 .decimate_count = settings->decimate_count};
     memset(fixture, 0, sizeof *fixture);
     channel_geometry_compute(&spec, &fixture->geometry);
-    fixture->memfd = memfd_create("ring-fixture", MFD_CLOEXEC);
-    ck_assert_int_ge(fixture->memfd, 0);
-    ck_assert_int_eq(ftruncate(fixture->memfd, (off_t)fixture->geometry.total_size), 0);
-    void *head = mmap(NULL, fixture->geometry.data_offset, PROT_READ | PROT_WRITE, MAP_SHARED,
-                      fixture->memfd, 0);
-    ck_assert_ptr_ne(head, MAP_FAILED);
-    channel_page_init(head, &fixture->geometry, RING_FIXTURE_CHANNEL, settings->start_seq,
-                      settings->start_position);
-    munmap(head, fixture->geometry.data_offset);
+    const struct channel_page_start start = {.channel = RING_FIXTURE_CHANNEL,
+                                             .pair = 4242,
+                                             .seq = settings->start_seq,
+                                             .position = settings->start_position};
+    const char *step;
+    int result = channel_memory_make(&fixture->geometry, &start, &fixture->memory, &step);
+    ck_assert_msg(result == 0, "%s: %s", step, strerror(-result));
+    struct channel_page *page;
+    ck_assert_int_eq(channel_memory_map(&fixture->memory, &fixture->geometry, &page), 0);
+    for (uint32_t i = 0; i < settings->relay_count + settings->decimate_count; i++)
+        ring_fixture_place(page, i < settings->relay_count, i);
+    channel_memory_unmap(&page, &fixture->geometry);
 }
 
 void ring_fixture_attach(struct ring_fixture *fixture, enum ring_mapping_wanted mapping)
 {
     const char *what;
-    ck_assert_int_eq(ring_attach(&fixture->ring, fixture->memfd, &fixture->geometry, mapping), 0);
+    ck_assert_int_eq(ring_attach(&fixture->ring, &fixture->memory, &fixture->geometry, mapping), 0);
     int result = channel_page_check(fixture->ring.page, fixture->ring.descriptors,
                                     &fixture->geometry, RING_FIXTURE_CHANNEL, &what);
     ck_assert_msg(result == 0, "the ring is refused: %s", what);
@@ -50,7 +61,8 @@ void ring_fixture_open(struct ring_fixture *fixture, const struct ring_fixture_s
 void ring_fixture_close(struct ring_fixture *fixture)
 {
     ring_detach(&fixture->ring);
-    fd_close(&fixture->memfd);
+    fd_close(&fixture->memory.ring);
+    fd_close(&fixture->memory.private_part);
 }
 
 void ring_fixture_write(struct ring_writer *writer, const void *payload, uint32_t length)

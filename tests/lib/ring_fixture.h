@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A ring memfd as the supervisor makes it, for tests: geometry, fresh page, attach, and datagrams
+/* A ring as the supervisor makes it, for tests: geometry, fresh page, attach, and datagrams
  * written by hand. */
 #ifndef HOLDFAST_TESTS_LIB_RING_FIXTURE_H
 #define HOLDFAST_TESTS_LIB_RING_FIXTURE_H
@@ -7,7 +7,7 @@
 #include "common/ring.h"
 
 struct ring_fixture {
-    int memfd;
+    struct channel_memory memory;
     struct channel_geometry geometry;
     struct ring ring;
     struct ring_writer writer;
@@ -26,7 +26,10 @@ struct ring_fixture_settings {
 
 #define RING_FIXTURE_CHANNEL "engine"
 
-/* The memfd with a fresh page; nothing attached. */
+/* The destination "to-INDEX" gets the place `index`. */
+void ring_fixture_place(struct channel_page *page, bool is_relay, uint32_t index);
+
+/* The memory with a fresh page; nothing attached. */
 void ring_fixture_make(struct ring_fixture *fixture, const struct ring_fixture_settings *settings);
 
 /* Attach, check and continue, as a worker does. */

@@ -6,10 +6,12 @@
  *   exit-at STEP          ask it to exit with status 0 there
  *   wait-stopped STEP MS  exit 0 as soon as a worker has stopped there, 1 when MS milliseconds have passed
  *   steps                 print the names of all steps, one per line (PID and CHANNEL are not looked at)
- *   scribble SEED AREA N  write N random bytes at random places of AREA: page, batch, descriptors, data, all
+ *   scribble SEED AREA N  write N random bytes at random places of AREA: page (the private one), public, batch,
+ *                         descriptors, data, all
  *   quarantined           print the page's counter
  *
- * The memory is found among the supervisor's descriptors by its name, memfd:holdfast:CHANNEL. */
+ * The memory is found among the supervisor's descriptors by its names, memfd:holdfast:CHANNEL and
+ * memfd:holdfast-private:CHANNEL. */
 /* clang-format on */
 #include <dirent.h>
 #include <errno.h>
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,12 +42,12 @@ static void fail(const char *what, const char *detail)
     exit(2);
 }
 
-/* Open the ring memory of the channel through /proc. */
-static int open_memory(const char *pid, const char *channel)
+/* Open the memory of this name through /proc. */
+static int open_memory(const char *pid, const char *prefix, const char *channel)
 {
     char folder[64], path[400], target[128], wanted[96];
     snprintf(folder, sizeof folder, "/proc/%s/fd", pid);
-    snprintf(wanted, sizeof wanted, "/memfd:holdfast:%s", channel);
+    snprintf(wanted, sizeof wanted, "/memfd:%s:%s", prefix, channel);
     DIR *listing = opendir(folder);
     if (!listing)
         fail("no such process:", pid);
@@ -68,6 +71,30 @@ static int open_memory(const char *pid, const char *channel)
     return -1;
 }
 
+static void map_part(uint8_t *at, int fd, uint64_t size)
+{
+    if (fd < 0 ||
+        mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+        fail("mapping the memory:", strerror(errno));
+    close(fd);
+}
+
+/* All of it, with the data; ends the program if it can't. */
+static uint8_t *map_memory(const char *pid, const char *channel, uint64_t *ret_size)
+{
+    struct stat status;
+    int ring = open_memory(pid, "holdfast", channel);
+    if (ring < 0 || fstat(ring, &status) < 0)
+        fail("opening the memory:", strerror(errno));
+    *ret_size = CHANNEL_PRIVATE_SIZE + (uint64_t)status.st_size;
+    uint8_t *memory = mmap(NULL, *ret_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        fail("mapping the memory:", strerror(errno));
+    map_part(memory, open_memory(pid, "holdfast-private", channel), CHANNEL_PRIVATE_SIZE);
+    map_part(memory + CHANNEL_PRIVATE_SIZE, ring, (uint64_t)status.st_size);
+    return memory;
+}
+
 static uint32_t step_of(const char *name)
 {
     for (uint32_t step = 1; step < STEP_COUNT; step++)
@@ -80,7 +107,7 @@ static uint32_t step_of(const char *name)
 static int wait_stopped(struct channel_page *page, uint32_t step, long limit_ms)
 {
     monotonic start = monotonic_now();
-    while (atomic_load(&page->test_stopped) != step) {
+    while (atomic_load(&page->private.test_stopped) != step) {
         if (monotonic_since(monotonic_now(), start) > (uint64_t)limit_ms * NS_PER_MS)
             return 1;
         poll(NULL, 0, 1);
@@ -99,18 +126,23 @@ static uint64_t next_random(uint64_t *state)
 
 static void scribble(uint8_t *memory, uint64_t size, uint64_t seed, const char *area, long count)
 {
-    struct channel_geometry geometry = ((struct channel_page *)memory)->geometry;
+    const struct channel_page *page = (const struct channel_page *)memory;
+    struct channel_geometry geometry = page->public.geometry;
     uint64_t from = 0, until = size;
     if (geometry.total_size > size || geometry.data_offset >= size)
         fail("the memory is not a channel's, or was scribbled over before:", area);
     if (strcmp(area, "page") == 0)
-        until = sizeof(struct channel_page);
+        until = sizeof page->private;
+    else if (strcmp(area, "public") == 0)
+        from = CHANNEL_PRIVATE_SIZE, until = from + sizeof page->public;
     else if (strcmp(area, "batch") == 0)
-        from = geometry.batch_offset, until = geometry.descriptor_offset;
+        from = offsetof(struct channel_page, private.batch),
+        until = from + sizeof page->private.batch;
     else if (strcmp(area, "descriptors") == 0)
-        from = geometry.descriptor_offset, until = geometry.data_offset;
+        from = CHANNEL_PRIVATE_SIZE + geometry.descriptor_offset,
+        until = CHANNEL_PRIVATE_SIZE + geometry.data_offset;
     else if (strcmp(area, "data") == 0)
-        from = geometry.data_offset;
+        from = CHANNEL_PRIVATE_SIZE + geometry.data_offset;
     else if (strcmp(area, "all") != 0)
         fail("no such area:", area);
     for (long i = 0; i < count; i++) {
@@ -130,28 +162,21 @@ int main(int argc, char **argv)
             puts(step_names[step]);
         return 0;
     }
-    struct stat status;
-    int fd = open_memory(argv[1], argv[2]);
-    if (fd < 0 || fstat(fd, &status) < 0)
-        fail("opening the memory:", strerror(errno));
-    uint8_t *memory = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    close(fd);
-    if (memory == MAP_FAILED)
-        fail("mapping the memory:", strerror(errno));
+    uint64_t size;
+    uint8_t *memory = map_memory(argv[1], argv[2], &size);
     struct channel_page *page = (struct channel_page *)memory;
     if (strcmp(command, "stop-at") == 0 && argc == 5) {
-        atomic_store(&page->test_stopped, 0);
-        atomic_store(&page->test_step, step_of(argv[4]));
+        atomic_store(&page->private.test_stopped, 0);
+        atomic_store(&page->private.test_step, step_of(argv[4]));
     } else if (strcmp(command, "exit-at") == 0 && argc == 5) {
-        atomic_store(&page->test_stopped, 0);
-        atomic_store(&page->test_step, step_of(argv[4]) | STEP_EXIT);
+        atomic_store(&page->private.test_stopped, 0);
+        atomic_store(&page->private.test_step, step_of(argv[4]) | STEP_EXIT);
     } else if (strcmp(command, "wait-stopped") == 0 && argc == 6) {
         return wait_stopped(page, step_of(argv[4]), strtol(argv[5], NULL, 10));
     } else if (strcmp(command, "scribble") == 0 && argc == 7) {
-        scribble(memory, (uint64_t)status.st_size, strtoull(argv[4], NULL, 10), argv[5],
-                 strtol(argv[6], NULL, 10));
+        scribble(memory, size, strtoull(argv[4], NULL, 10), argv[5], strtol(argv[6], NULL, 10));
     } else if (strcmp(command, "quarantined") == 0) {
-        printf("%llu\n", (unsigned long long)atomic_load(&page->quarantined));
+        printf("%llu\n", (unsigned long long)atomic_load(&page->private.quarantined));
     } else {
         fail("unknown command or wrong number of words:", command);
     }

@@ -60,7 +60,8 @@ def test_the_store_holds_each_descriptor_once_under_its_name(place):
     daemon.start_stored()
     Sender(place, listen, 100).wait()
     daemon.wait_drained("engine", 100)
-    expected = {"engine.rx", "engine.ring", "engine.log", "engine.out.0", "idle.rx", "idle.ring", "idle.log"}
+    expected = {"engine.rx", "engine.ring", "engine.private", "engine.log", "engine.out.0", "idle.rx",
+                "idle.ring", "idle.private", "idle.log"}
 
     def stored():
         daemon.notifications.poll()
@@ -123,6 +124,43 @@ def test_an_upgrade_takes_a_changed_configuration(place):
     oracle.assert_consecutive(records, first=0)
     sent = oracle.read_datagrams(first.record)[0] + oracle.read_datagrams(second.record)[0]
     assert [record.payload for record in records] == sent
+
+
+def test_a_changed_list_of_destinations_is_no_changed_ring(place):
+    """Destinations go by name: a new one has counted nothing and gets nothing that came before it, one that changes its
+    place keeps its counters, one that is gone stays in the ledger."""
+    listen, first, second, late, slow = (place.ipv4() for _ in range(5))
+    sinks = {name: Sink(place, address, name=name)
+             for name, address in (("first", first), ("second", second), ("late", late), ("slow", slow))}
+    daemon = Daemon(place, channel("engine", listen, relays={"first": first, "second": second}, record={})).start()
+    Sender(place, listen, 500, name="before", rate=5000).wait()
+    daemon.wait_drained("engine", 500)
+    generation = daemon.status("engine")["generation"]
+    daemon.config.write_text(Daemon(place, channel(
+        "engine", listen, relays={"late": late, "second": second},
+        decimates={"slow": {"to": slow, "keep_every": 5}}, record={}), name="changed").config.read_text().replace(
+            "changed.sock", "holdfastd.sock"))
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    entry = daemon.wait_state("engine", "RUNNING")
+    assert entry["generation"] > generation and entry["counters"]["received"] == 500, "the ring goes on"
+    assert entry["counters"]["relayed"] == 1000, "nothing that was counted is forgotten"
+    assert [(relay["name"], relay["sent"]) for relay in entry["relays"]] == [("late", 0), ("second", 500)]
+    after = Sender(place, listen, 500, name="after", rate=5000)
+    after.wait()
+    daemon.wait_drained("engine", 1000)
+    wait_until(lambda: daemon.status("engine")["counters"]["decimated"] == 100, 10, "the decimated stream")
+    entry = daemon.status("engine")
+    assert [(relay["name"], relay["sent"]) for relay in entry["relays"]] == [("late", 500), ("second", 1000)]
+    assert entry["counters"]["relayed"] == 2000 and entry["counters"]["relay_repeated"] == 0
+    daemon.stop()
+    for sink in sinks.values():
+        sink.stop()
+    caught = {name: oracle.read_datagrams(sink.record)[0] for name, sink in sinks.items()}
+    sent = oracle.read_datagrams(after.record)[0]
+    assert caught["late"] == sent, "nothing from before it was there"
+    assert caught["slow"] == sent[4::5], "nor a decimated one the ring's history"
+    assert len(caught["first"]) == 500 and len(caught["second"]) == 1000
 
 
 def test_a_store_with_strange_descriptors_does_no_harm(place):

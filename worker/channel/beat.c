@@ -12,26 +12,26 @@
 void beat_reset(struct channel_page *page)
 {
     for (int i = 0; i < CHANNEL_THREAD_COUNT; i++) {
-        atomic_store(&page->beats[i].state, THREAD_ABSENT);
-        atomic_store(&page->beats[i].beat_ns, 0);
-        atomic_store(&page->beats[i].work_first, 0);
-        atomic_store(&page->beats[i].work_end, 0);
+        atomic_store(&page->private.beats[i].state, THREAD_ABSENT);
+        atomic_store(&page->private.beats[i].beat_ns, 0);
+        atomic_store(&page->private.beats[i].work_first, 0);
+        atomic_store(&page->private.beats[i].work_end, 0);
     }
 }
 
 void beat_begin(struct channel_state *channel, enum channel_thread thread)
 {
-    atomic_store(&channel->ring.page->beats[thread].thread_id, (uint32_t)gettid());
+    atomic_store(&channel->ring.page->private.beats[thread].thread_id, (uint32_t)gettid());
 }
 
 void beat_end(struct channel_state *channel, enum channel_thread thread)
 {
-    atomic_store(&channel->ring.page->beats[thread].state, THREAD_ABSENT);
+    atomic_store(&channel->ring.page->private.beats[thread].state, THREAD_ABSENT);
 }
 
 static void beat(struct channel_state *channel, enum channel_thread thread, enum thread_state state)
 {
-    struct thread_beat *own = &channel->ring.page->beats[thread];
+    struct thread_beat *own = &channel->ring.page->private.beats[thread];
     atomic_store_explicit(&own->beat_ns, monotonic_now().ns, memory_order_relaxed);
     atomic_store_explicit(&own->state, state, memory_order_release);
 }
@@ -54,7 +54,7 @@ void beat_disk(struct channel_state *channel, enum channel_thread thread)
 void beat_work(struct channel_state *channel, enum channel_thread thread, uint64_t first,
                uint64_t end)
 {
-    struct thread_beat *own = &channel->ring.page->beats[thread];
+    struct thread_beat *own = &channel->ring.page->private.beats[thread];
     atomic_store_explicit(&own->work_first, first, memory_order_relaxed);
     atomic_store_explicit(&own->work_end, end, memory_order_release);
 }
@@ -72,7 +72,7 @@ void beat_for_parked(struct channel_state *channel)
     uint64_t relayed = channel_state_relay_cursor(channel);
     monotonic now = monotonic_now();
     for (int thread = 0; thread < CHANNEL_THREAD_COUNT; thread++) {
-        struct thread_beat *parked = &page->beats[thread];
+        struct thread_beat *parked = &page->private.beats[thread];
         if (atomic_load_explicit(&parked->state, memory_order_acquire) != THREAD_PARKED)
             continue;
         if (wakeups[thread] && atomic_load(&wakeups[thread]->wake_at) <= relayed)

@@ -38,7 +38,8 @@ struct channel_state {
     struct ring ring;
     struct ring_writer writer; /* the receiver's, and before it starts the takeover's */
     struct caution caution[CONSUMER_COUNT];
-    uint32_t recovered; /* datagrams saved from the predecessor's batch */
+    uint32_t recovered;                        /* datagrams saved from the predecessor's batch */
+    uint32_t places[CHANNEL_DESTINATIONS_MAX]; /* of the spec's destinations in the channel page */
 
     _Atomic uint32_t stop_phase;
     _Atomic uint32_t stop_drains; /* the receiver empties the kernel's queue before it ends */

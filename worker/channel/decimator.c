@@ -16,6 +16,7 @@
 #include "worker/channel/caution.h"
 #include "worker/channel/channel_state.h"
 #include "worker/channel/outlet.h"
+#include "worker/channel/tally.h"
 #include "worker/channel/thread.h"
 #include "worker/channel/wakeup.h"
 #include "worker/step.h"
@@ -33,16 +34,21 @@ struct decimate_rate {
 
 struct decimator {
     uint32_t count;
-    uint32_t first_index; /* among the channel's destinations */
     struct outlet *outlets;
     struct decimate_rate *rates;
-    struct destination_progress *counts;
+    struct tally tally;
     struct decimate_progress progress;
     uint64_t round_most; /* sequence numbers per round: the densest destination fills one parcel
                             with them */
     struct parcel parcel;
     uint8_t *copies; /* PARCEL_MAX slots */
 };
+
+static void write_progress(struct channel_state *channel)
+{
+    const struct destination_tally counts = tally_of(&channel->decimator->tally);
+    channel_page_write_decimate(channel->ring.page, &channel->decimator->progress, &counts);
+}
 
 int decimator_open(struct channel_state *channel)
 {
@@ -53,37 +59,36 @@ int decimator_open(struct channel_state *channel)
         return -ENOMEM;
     channel->decimator = decimator;
     decimator->count = spec->decimate_count;
-    decimator->first_index = spec->relay_count;
     decimator->outlets = calloc(decimator->count, sizeof *decimator->outlets);
     decimator->rates = calloc(decimator->count, sizeof *decimator->rates);
-    decimator->counts = calloc(decimator->count, sizeof *decimator->counts);
     decimator->copies = malloc((size_t)PARCEL_MAX * channel->ring.geometry.slot_size);
-    if (!decimator->outlets || !decimator->rates || !decimator->counts || !decimator->copies)
+    if (!decimator->outlets || !decimator->rates || !decimator->copies ||
+        tally_open(&decimator->tally, channel, DESTINATION_IS_DECIMATE) < 0)
         return -ENOMEM;
     channel_page_read_decimate(page,
                                &decimator->progress); /* sound: takeover_attach() has checked */
     uint64_t densest = UINT64_MAX / PARCEL_MAX;
     for (uint32_t i = 0; i < decimator->count; i++) {
-        uint32_t index = decimator->first_index + i;
+        uint32_t index = spec->relay_count + i;
         const struct destination_spec *destination = &spec->destinations[index];
-        decimator->outlets[i] = (struct outlet){.fd = channel->inheritance->destinations[index],
-                                                .receives = -1,
-                                                .kind = "decimate",
-                                                .name = destination->name,
-                                                .every = destination->keep_every,
-                                                .state = &page->segmentation[index]};
+        decimator->outlets[i] =
+            (struct outlet){.fd = channel->inheritance->destinations[index],
+                            .receives = -1,
+                            .kind = "decimate",
+                            .name = destination->name,
+                            .every = destination->keep_every,
+                            .state = &page->private.places[channel->places[index]].segmentation};
         outlet_open(&decimator->outlets[i]);
         if (destination->max_rate)
             decimator->rates[i].interval_ns = NS_PER_S / destination->max_rate;
         if (destination->keep_every && destination->keep_every < densest)
             densest = destination->keep_every;
-        channel_page_read_destination(page, index, false, &decimator->counts[i]);
     }
     decimator->round_most = densest * PARCEL_MAX;
-    if (outlet_count_repeats(decimator->outlets, decimator->counts, decimator->count,
-                             decimator->progress.next_seq, atomic_load(&page->decimate_attempted)))
-        channel_page_write_decimate(page, &decimator->progress, decimator->counts,
-                                    decimator->first_index, decimator->count);
+    if (outlet_count_repeats(decimator->outlets, decimator->tally.counts, decimator->count,
+                             decimator->progress.next_seq,
+                             atomic_load(&page->private.decimate_attempted)))
+        write_progress(channel);
     atomic_store(&channel->decimator_cursor, decimator->progress.next_seq);
     return 0;
 }
@@ -92,8 +97,7 @@ static void commit(struct channel_state *channel, uint64_t next_seq)
 {
     struct decimator *decimator = channel->decimator;
     decimator->progress.next_seq = next_seq;
-    channel_page_write_decimate(channel->ring.page, &decimator->progress, decimator->counts,
-                                decimator->first_index, decimator->count);
+    write_progress(channel);
     REACHED(channel->ring.page, decimate_committed);
     atomic_store_explicit(&channel->decimator_cursor, next_seq, memory_order_release);
 }
@@ -123,7 +127,7 @@ static void send_parcel(struct channel_state *channel, uint32_t index)
     if (decimator->parcel.count == 0)
         return;
     parcel_cut(&decimator->parcel);
-    outlet_send(&decimator->outlets[index], &decimator->parcel, &decimator->counts[index]);
+    outlet_send(&decimator->outlets[index], &decimator->parcel, &decimator->tally.counts[index]);
     REACHED(channel->ring.page, decimate_sent);
 }
 
@@ -139,7 +143,8 @@ static uint32_t run_by_count(struct channel_state *channel, uint64_t relayed)
     to = caution_limit(&channel->caution[CONSUMER_DECIMATE], from, to);
     if (from == to)
         return 0;
-    atomic_store_explicit(&channel->ring.page->decimate_attempted, to, memory_order_release);
+    atomic_store_explicit(&channel->ring.page->private.decimate_attempted, to,
+                          memory_order_release);
     REACHED(channel->ring.page, decimate_attempted);
     beat_work(channel, CHANNEL_THREAD_DECIMATOR, from, to);
     for (uint32_t i = 0; i < decimator->count; i++) {
@@ -166,7 +171,7 @@ static uint64_t run_by_rate(struct channel_state *channel, uint64_t relayed)
     for (uint32_t i = 0; i < decimator->count; i++) {
         struct decimate_rate *rate = &decimator->rates[i];
         if (!rate->interval_ns || rate->newest_sent >= relayed ||
-            relayed == channel->ring.page->start_seq)
+            relayed == channel->ring.page->public.start_seq)
             continue;
         if (now.ns >= rate->due.ns) {
             beat_work(channel, CHANNEL_THREAD_DECIMATOR, relayed - 1, relayed);

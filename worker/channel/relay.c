@@ -13,16 +13,23 @@
 #include "worker/channel/caution.h"
 #include "worker/channel/channel_state.h"
 #include "worker/channel/outlet.h"
+#include "worker/channel/tally.h"
 #include "worker/step.h"
 
 struct relay {
     uint32_t count;
     struct outlet *outlets;
-    struct destination_progress *counts;
+    struct tally tally;
     struct relay_progress progress;
     struct parcel parcel; /* the chunk in work */
     uint32_t quarantined; /* left out of it */
 };
+
+static void commit(struct channel_page *page, const struct relay *relay)
+{
+    const struct destination_tally counts = tally_of(&relay->tally);
+    channel_page_write_relay(page, &relay->progress, &counts);
+}
 
 int relay_open(struct channel_state *channel)
 {
@@ -34,23 +41,22 @@ int relay_open(struct channel_state *channel)
     channel->relay = relay;
     relay->count = count;
     relay->outlets = calloc(count + 1, sizeof *relay->outlets);
-    relay->counts = calloc(count + 1, sizeof *relay->counts);
-    if (!relay->outlets || !relay->counts)
+    if (!relay->outlets || tally_open(&relay->tally, channel, DESTINATION_IS_RELAY) < 0)
         return -ENOMEM;
     channel_page_read_relay(page, &relay->progress); /* sound: takeover_attach() has checked */
     for (uint32_t i = 0; i < count; i++) {
-        relay->outlets[i] = (struct outlet){.fd = channel->inheritance->destinations[i],
-                                            .receives = channel->inheritance->rx,
-                                            .kind = "relay",
-                                            .name = channel->spec->destinations[i].name,
-                                            .every = 1,
-                                            .state = &page->segmentation[i]};
+        relay->outlets[i] =
+            (struct outlet){.fd = channel->inheritance->destinations[i],
+                            .receives = channel->inheritance->rx,
+                            .kind = "relay",
+                            .name = channel->spec->destinations[i].name,
+                            .every = 1,
+                            .state = &page->private.places[channel->places[i]].segmentation};
         outlet_open(&relay->outlets[i]);
-        channel_page_read_destination(page, i, true, &relay->counts[i]);
     }
-    if (outlet_count_repeats(relay->outlets, relay->counts, count, relay->progress.next_seq,
-                             atomic_load(&page->relay_attempted)))
-        channel_page_write_relay(page, &relay->progress, relay->counts, count);
+    if (outlet_count_repeats(relay->outlets, relay->tally.counts, count, relay->progress.next_seq,
+                             atomic_load(&page->private.relay_attempted)))
+        commit(page, relay);
     atomic_store(&channel->relay_cursor, relay->progress.next_seq);
     return 0;
 }
@@ -86,17 +92,17 @@ void relay_run(struct channel_state *channel)
         uint64_t to = end - from > PARCEL_MAX ? from + PARCEL_MAX : end;
         to = caution_limit(&channel->caution[CONSUMER_RELAY], from, to);
 
-        atomic_store_explicit(&page->relay_attempted, to, memory_order_release);
+        atomic_store_explicit(&page->private.relay_attempted, to, memory_order_release);
         REACHED(page, relay_attempted);
         beat_work(channel, CHANNEL_THREAD_RECEIVER, from, to);
         gather(channel, from, to);
         for (uint32_t i = 0; i < relay->count; i++) {
-            relay->counts[i].dropped += relay->quarantined;
-            outlet_send(&relay->outlets[i], &relay->parcel, &relay->counts[i]);
+            relay->tally.counts[i].dropped += relay->quarantined;
+            outlet_send(&relay->outlets[i], &relay->parcel, &relay->tally.counts[i]);
         }
         REACHED(page, relay_sent);
         relay->progress.next_seq = to;
-        channel_page_write_relay(page, &relay->progress, relay->counts, relay->count);
+        commit(page, relay);
         atomic_store_explicit(&channel->relay_cursor, to, memory_order_release);
         REACHED(page, relay_committed);
     }

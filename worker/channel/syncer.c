@@ -75,7 +75,7 @@ void syncer_follow(struct syncer *syncer, struct segment *segment, uint64_t end)
 void syncer_forget(struct channel_page *page, uint64_t segment_id)
 {
     uint64_t expected = segment_id;
-    atomic_compare_exchange_strong(&page->durable_segment_id, &expected, 0);
+    atomic_compare_exchange_strong(&page->public.durable_segment_id, &expected, 0);
 }
 
 /* The oldest one that was left. It stays in the chain until it is durable. */
@@ -148,9 +148,9 @@ static void populate(struct syncing *syncing, struct segment *segment)
 /* Two words: a reader takes the offset only if the id is the same before and after. */
 static void publish_durable(struct channel_page *page, uint64_t segment_id, uint64_t offset)
 {
-    atomic_store(&page->durable_segment_id, 0);
-    atomic_store(&page->durable_offset, offset);
-    atomic_store(&page->durable_segment_id, segment_id);
+    atomic_store(&page->public.durable_segment_id, 0);
+    atomic_store(&page->public.durable_offset, offset);
+    atomic_store(&page->public.durable_segment_id, segment_id);
 }
 
 /* What the recorder has left. An error is told and does not come again: the kernel forgets the
@@ -200,13 +200,13 @@ static void sync_segment(struct syncing *syncing, struct segment *segment)
 static bool doubts_earlier(const struct channel_page *page)
 {
     struct commit_progress committed;
-    uint64_t id = atomic_load(&page->durable_segment_id);
+    uint64_t id = atomic_load(&page->public.durable_segment_id);
     if (!channel_page_read_commit(page, &committed) || committed.finished_id == 0)
         return false;
     if (id != 0 && id == committed.segment_id)
         return false; /* nothing in it is said to be durable before everything earlier is */
     return id != committed.finished_id ||
-           atomic_load(&page->durable_offset) < committed.finished_length;
+           atomic_load(&page->public.durable_offset) < committed.finished_length;
 }
 
 /* Returns whether something is committed that has yet to be made durable. */

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_v1.h"
+#include "common/channel_spec.h"
 #include "common/claim.h"
 #include "common/inflight.h"
 #include "common/log.h"
@@ -16,6 +18,7 @@
 #include "common/ring.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
+#include "worker/channel/tally.h"
 #include "worker/last_words.h"
 
 /* Deaths at one place without progress before a consumer goes one datagram at a time; one more at a
@@ -44,7 +47,7 @@ static void quarantine(struct channel_state *channel, enum consumer consumer, ui
     if (datagram.flags & DATAGRAM_QUARANTINED)
         return;
     ring_set_flag(&channel->ring, seq, DATAGRAM_QUARANTINED);
-    atomic_fetch_add(&channel->ring.page->quarantined, 1);
+    atomic_fetch_add(&channel->ring.page->private.quarantined, 1);
     log_warning("datagram %llu (%u bytes) killed the %s again and again; it is quarantined: "
                 "recorded with its flag, "
                 "not relayed, not decimated",
@@ -82,13 +85,13 @@ static void judge_consumer(struct channel_state *channel, enum consumer consumer
                            uint64_t published)
 {
     struct channel_page *page = channel->ring.page;
-    struct thread_beat *beat = &page->beats[thread_of[consumer]];
-    struct consumer_trouble *trouble = &page->trouble[consumer];
+    struct thread_beat *beat = &page->private.beats[thread_of[consumer]];
+    struct consumer_trouble *trouble = &page->private.trouble[consumer];
     uint64_t first = atomic_load(&beat->work_first);
     uint64_t end = atomic_load(&beat->work_end);
 
     if (is_suspect(channel, consumer) && first < end && end <= published &&
-        first >= page->start_seq) {
+        first >= page->public.start_seq) {
         uint32_t deaths =
             atomic_load(&trouble->seq) == first ? atomic_load(&trouble->deaths) + 1 : 1;
         uint64_t cautious_until = atomic_load(&trouble->seq_end);
@@ -116,12 +119,12 @@ static void judge_consumer(struct channel_state *channel, enum consumer consumer
     }
 }
 
-/* From here on no other process writes this ring. The descriptor stays open as long as this process
- * lives: closing it would give up the claim. */
-static int claim_ring(const struct inheritance *inheritance)
+/* From here on no other process writes this memory. The descriptor stays open as long as this
+ * process lives: closing it would give up the claim. */
+static int claim(int memfd)
 {
     pid_t holder;
-    int result = claim_take(inheritance->ring, CLAIM_PATIENCE_NS, &holder);
+    int result = claim_take(memfd, CLAIM_PATIENCE_NS, &holder);
     if (result == -EBUSY)
         log_error("another process (%d) works on the ring and does not end; end it, or look at "
                   "what it waits for",
@@ -129,29 +132,104 @@ static int claim_ring(const struct inheritance *inheritance)
     return result;
 }
 
+static int claim_memory(const struct inheritance *inheritance)
+{
+    int result = claim(inheritance->memory.private_part);
+    if (result == 0 && inheritance->old_ring >= 0)
+        result = claim(inheritance->old_ring);
+    return result;
+}
+
+static int attach(struct channel_state *channel, const char **ret_what)
+{
+    struct inheritance *inheritance = channel->inheritance;
+    int result = ring_attach(&channel->ring, &inheritance->memory, &inheritance->geometry,
+                             (enum ring_mapping_wanted)channel->spec->mapping);
+    if (result == -ENOTSUP)
+        log_error("mapping = \"double\" is configured, but: %s; use \"auto\" or \"mirror\"",
+                  channel->ring.data.reason);
+    else if (result < 0)
+        log_error("mapping the ring: %s", strerror(-result));
+    *ret_what = "the ring can't be mapped";
+    return result;
+}
+
+/* What a worker of an older version left. If the worker before this one died over it, it is done
+ * again from the start. */
+static int convert(struct channel_state *channel, const char **ret_what)
+{
+    const struct inheritance *inheritance = channel->inheritance;
+    if (inheritance->old_ring < 0 || atomic_load(&channel->ring.page->private.converted) == 1)
+        return 0;
+    int result =
+        channel_page_v1_convert(inheritance->old_ring, channel->spec, &channel->ring, ret_what);
+    if (result == 0)
+        log_info("took what an older version's ring still held into one of the present layout");
+    else if (result != -EBADMSG)
+        log_error("mapping the ring of an older version: %s", strerror(-result));
+    return result;
+}
+
+/* As long as there is no decimated destination, the decimator's position stands still: the first
+ * one is not to be sent the ring's history. */
+static int begin_decimating(struct channel_state *channel)
+{
+    struct channel_page *page = channel->ring.page;
+    bool decimates = channel->spec->decimate_count > 0;
+    struct relay_progress relay;
+    struct decimate_progress decimate;
+    struct tally tally;
+    if (decimates && atomic_load(&page->private.decimates) == 0) {
+        if (tally_open(&tally, channel, DESTINATION_IS_DECIMATE) < 0)
+            return -ENOMEM;
+        channel_page_read_relay(page, &relay); /* sound: channel_page_check() has read them */
+        channel_page_read_decimate(page, &decimate);
+        decimate.next_seq = relay.next_seq;
+        atomic_store(&page->private.decimate_attempted, decimate.next_seq);
+        const struct destination_tally counts = tally_of(&tally);
+        channel_page_write_decimate(page, &decimate, &counts);
+        tally_close(&tally);
+    }
+    atomic_store(&page->private.decimates, decimates);
+    return 0;
+}
+
+/* Every destination has its place by its name; those that are new have counted nothing. */
+static int place_destinations(struct channel_state *channel, const char **ret_what)
+{
+    struct channel_page *page = channel->ring.page;
+    const struct channel_spec *spec = channel->spec;
+    for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++) {
+        int place = channel_page_place_destination(
+            page, i < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE,
+            spec->destinations[i].name);
+        if (place < 0) {
+            *ret_what = "more destinations have come and gone than it has places for";
+            return -EBADMSG;
+        }
+        channel->places[i] = (uint32_t)place;
+    }
+    return begin_decimating(channel);
+}
+
 int takeover_attach(struct channel_state *channel, const char **ret_what)
 {
     struct inheritance *inheritance = channel->inheritance;
-    int result = claim_ring(inheritance);
+    int result = claim_memory(inheritance);
+    if (result == 0)
+        result = attach(channel, ret_what);
+    if (result == 0)
+        result = convert(channel, ret_what);
     if (result < 0)
         return result;
-    result = ring_attach(&channel->ring, inheritance->ring, &inheritance->geometry,
-                         (enum ring_mapping_wanted)channel->spec->mapping);
-    if (result < 0) {
-        *ret_what = "the ring can't be mapped";
-        if (result == -ENOTSUP)
-            log_error("mapping = \"double\" is configured, but: %s; use \"auto\" or \"mirror\"",
-                      channel->ring.data.reason);
-        else
-            log_error("mapping the ring: %s", strerror(-result));
-        return result;
-    }
     struct channel_page *page = channel->ring.page;
     result = channel_page_check(page, channel->ring.descriptors, &inheritance->geometry,
                                 channel->spec->name, ret_what);
+    if (result == 0)
+        result = place_destinations(channel, ret_what);
     if (result < 0)
         return result;
-    atomic_store(&page->generation, inheritance->generation);
+    atomic_store(&page->private.generation, inheritance->generation);
     last_words_open(page, inheritance->generation);
 
     ring_writer_open(&channel->writer, &channel->ring);

@@ -7,6 +7,7 @@
 #include <check.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/inflight.h"
@@ -37,10 +38,12 @@ struct flipper {
 static void flip(struct channel_page *page, uint64_t n)
 {
     struct destination_progress counts[2] = {{n, n + 1, n + 2}, {n + 3, n + 4, n + 5}};
-    channel_page_write_relay(page, &(struct relay_progress){n, n + 1, n + 2}, counts, 2);
+    const struct destination_tally relays = {(const uint32_t[]){0, 1}, counts, 2};
+    const struct destination_tally decimates = {(const uint32_t[]){2}, counts, 1};
+    channel_page_write_relay(page, &(struct relay_progress){n, n + 1, n + 2}, &relays);
     channel_page_write_commit(page, &(struct commit_progress){n, n + 1, n + 2, n + 3, n + 4, n + 5,
                                                               n + 6, n + 7, n + 8, n + 9, n + 10});
-    channel_page_write_decimate(page, &(struct decimate_progress){n, n + 1}, counts, 2, 1);
+    channel_page_write_decimate(page, &(struct decimate_progress){n, n + 1}, &decimates);
 }
 
 static void *flipper_main(void *argument)
@@ -78,8 +81,8 @@ START_TEST(a_reader_never_sees_a_mixed_slot)
         struct destination_progress first, third;
         if (!channel_page_read_relay(page, &relay) || !channel_page_read_commit(page, &commit) ||
             !channel_page_read_decimate(page, &decimate) ||
-            !channel_page_read_destination(page, 0, true, &first) ||
-            !channel_page_read_destination(page, 2, false, &third))
+            !channel_page_read_destination(page, 0, &first) ||
+            !channel_page_read_destination(page, 2, &third))
             continue; /* it flipped at every try */
         read++;
         mixed += !consecutive(&relay, sizeof relay) || !consecutive(&commit, sizeof commit) ||
@@ -136,7 +139,7 @@ static bool decimate_is_sound(const struct channel_page *page)
 static bool destination_is_sound(const struct channel_page *page)
 {
     struct destination_progress progress;
-    return channel_page_read_destination(page, 1, true, &progress);
+    return channel_page_read_destination(page, 1, &progress);
 }
 
 START_TEST(every_bit_of_a_slot_is_covered)
@@ -146,21 +149,21 @@ START_TEST(every_bit_of_a_slot_is_covered)
     struct channel_page *page = fixture.ring.page;
     for (uint64_t n = 1; n <= 4; n++) { /* both slots of each pair */
         flip(page, n * 77);
-        uint64_t relay = atomic_load(&page->relay_version) & 1,
-                 commit = atomic_load(&page->commit_version) & 1;
-        uint64_t decimate = atomic_load(&page->decimate_version) & 1;
-        every_bit_matters(&page->relay[relay].next_seq, sizeof page->relay[0], relay_is_sound,
-                          page);
-        every_bit_matters(&page->commit[commit].segment_id, sizeof page->commit[0], commit_is_sound,
-                          page);
-        every_bit_matters(&page->decimate[decimate].next_seq, sizeof page->decimate[0],
-                          decimate_is_sound, page);
-        every_bit_matters(&page->destinations[1][relay].sent, sizeof page->destinations[1][0],
-                          destination_is_sound, page);
+        uint64_t relay = atomic_load(&page->private.relay_version) & 1,
+                 commit = atomic_load(&page->public.commit_version) & 1;
+        uint64_t decimate = atomic_load(&page->private.decimate_version) & 1;
+        every_bit_matters(&page->private.relay[relay].next_seq, sizeof page->private.relay[0],
+                          relay_is_sound, page);
+        every_bit_matters(&page->public.commit[commit].segment_id, sizeof page->public.commit[0],
+                          commit_is_sound, page);
+        every_bit_matters(&page->private.decimate[decimate].next_seq,
+                          sizeof page->private.decimate[0], decimate_is_sound, page);
+        every_bit_matters(&page->private.places[1].slots[relay].sent,
+                          sizeof page->private.places[1].slots[0], destination_is_sound, page);
     }
     struct destination_progress progress;
-    ck_assert(!channel_page_read_destination(page, CHANNEL_DESTINATIONS_MAX, true, &progress));
-    ck_assert(!channel_page_read_destination(page, UINT32_MAX, false, &progress));
+    ck_assert(!channel_page_read_destination(page, CHANNEL_DESTINATIONS_MAX, &progress));
+    ck_assert(!channel_page_read_destination(page, UINT32_MAX, &progress));
     ring_fixture_close(&fixture);
 }
 END_TEST
@@ -207,30 +210,41 @@ START_TEST(each_rule_says_what_is_wrong)
         &fixture.ring.descriptors[1004 % fixture.geometry.descriptor_count];
 
     ck_assert_str_eq(verdict(&fixture, "engine2"), "it belongs to another channel");
-    REFUSED_WITH(page->magic, 1, "no channel page (magic)");
-    REFUSED_WITH(page->version, 2, "a channel page of another version");
-    REFUSED_WITH(page->page_size, 8, "a channel page of another version");
-    REFUSED_WITH(page->geometry.data_capacity, 4096, "the layout is not that of the configuration");
-    REFUSED_WITH(page->published, 999, "the published position is impossible");
-    REFUSED_WITH(page->published, 1ull << 63, "the published position is impossible");
-    REFUSED_WITH(page->published, 1100, "the published position and the in-flight batch disagree");
-    REFUSED_WITH(page->published, 1003, "the published position and the in-flight batch disagree");
+    REFUSED_WITH(page->public.magic, 1, "no channel page (magic)");
+    REFUSED_WITH(page->public.version, 1, "a channel page of another version");
+    REFUSED_WITH(page->private.version, 3, "a channel page of another version");
+    REFUSED_WITH(page->public.struct_size, 8, "a channel page of another version");
+    REFUSED_WITH(page->private.struct_size, 8, "a channel page of another version");
+    REFUSED_WITH(page->private.magic, 1, "no channel page (magic)");
+    REFUSED_WITH(page->private.pair, 1,
+                 "its public and its private memory belong to different rings");
+    REFUSED_WITH(page->public.geometry.data_capacity, 4096,
+                 "the layout is not that of the configuration");
+    REFUSED_WITH(page->public.published, 999, "the published position is impossible");
+    REFUSED_WITH(page->public.published, 1ull << 63, "the published position is impossible");
+    REFUSED_WITH(page->public.published, 1100,
+                 "the published position and the in-flight batch disagree");
+    REFUSED_WITH(page->public.published, 1003,
+                 "the published position and the in-flight batch disagree");
     REFUSED_WITH(batch->count, 65, "the in-flight batch is longer than it can be");
-    REFUSED_WITH(page->reserved_position, UINT64_MAX - 64, "the reserved position is impossible");
-    REFUSED_WITH(page->reserved_position, 1ull << 40,
+    REFUSED_WITH(page->public.reserved_position, UINT64_MAX - 64,
+                 "the reserved position is impossible");
+    REFUSED_WITH(page->public.reserved_position, 1ull << 40,
                  "the in-flight batch lies outside the reserved part of the ring");
     REFUSED_WITH(batch->armed_position, 1ull << 40,
                  "the in-flight batch lies outside the reserved part of the ring");
     REFUSED_WITH(batch->armed_position, 0,
                  "the in-flight batch lies outside the reserved part of the ring");
-    REFUSED_WITH(page->relay[1].next_seq, 1001, "the relay's position is damaged");
-    REFUSED_WITH(page->commit[1].next_seq, 1001, "the log's commit slot is damaged");
-    REFUSED_WITH(page->decimate[1].next_seq, 1001, "the decimator's position is damaged");
-    REFUSED_WITH(page->destinations[2][1].sent, 9, "a destination's counters are damaged");
-    REFUSED_WITH(page->relay_attempted, 1006, "what was attempted to be sent is impossible");
-    REFUSED_WITH(page->decimate_attempted, 999, "what was attempted to be sent is impossible");
-    REFUSED_WITH(page->reserved_seq, 1004, "the reserved sequence number is impossible");
-    REFUSED_WITH(page->reserved_seq, 1100, "the reserved sequence number is impossible");
+    REFUSED_WITH(page->private.relay[1].next_seq, 1001, "the relay's position is damaged");
+    REFUSED_WITH(page->public.commit[1].next_seq, 1001, "the log's commit slot is damaged");
+    REFUSED_WITH(page->private.decimate[1].next_seq, 1001, "the decimator's position is damaged");
+    REFUSED_WITH(page->private.places[2].slots[1].sent, 9, "a destination's counters are damaged");
+    REFUSED_WITH(page->private.relay_attempted, 1006,
+                 "what was attempted to be sent is impossible");
+    REFUSED_WITH(page->private.decimate_attempted, 999,
+                 "what was attempted to be sent is impossible");
+    REFUSED_WITH(page->public.reserved_seq, 1004, "the reserved sequence number is impossible");
+    REFUSED_WITH(page->public.reserved_seq, 1100, "the reserved sequence number is impossible");
     REFUSED_WITH(last->length_cut, 300ull << 32, "a datagram is longer than its slot");
     REFUSED_WITH(last->position, 1ull << 40,
                  "a datagram lies outside the reserved part of the ring");
@@ -238,11 +252,13 @@ START_TEST(each_rule_says_what_is_wrong)
     REFUSED_WITH(last->origin, 5, "a datagram's source is neither IPv4 nor IPv6");
 
     /* A sound check word does not make an impossible value possible. */
-    static const struct destination_progress none[2];
-    channel_page_write_relay(page, &(struct relay_progress){.next_seq = 1006}, none, 2);
+    const struct destination_progress none[2] = {0};
+    const struct destination_tally relays = {(const uint32_t[]){0, 1}, none, 2};
+    const struct destination_tally decimates = {(const uint32_t[]){2}, none, 1};
+    channel_page_write_relay(page, &(struct relay_progress){.next_seq = 1006}, &relays);
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "the relay's position is damaged");
-    channel_page_write_relay(page, &(struct relay_progress){.next_seq = 1005}, none, 2);
-    channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = 1005}, none, 2, 1);
+    channel_page_write_relay(page, &(struct relay_progress){.next_seq = 1005}, &relays);
+    channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = 1005}, &decimates);
     channel_page_write_commit(page, &(struct commit_progress){.next_seq = 1005, .recorded = 4});
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "the log's commit slot is damaged");
     channel_page_write_commit(
@@ -267,10 +283,12 @@ START_TEST(the_ledger_adds_up)
     for (uint64_t seq = 1000; seq < 1010; seq++)
         bytes += seq * 37 % (MAX_LENGTH + 1);
     write_some(&fixture.writer, 10);
-    channel_page_write_relay(page, &(struct relay_progress){1010, 2, 3},
-                             (struct destination_progress[]){{9, 1, 0}, {7, 3, 4}}, 2);
-    channel_page_write_decimate(page, &(struct decimate_progress){1010, 5},
-                                (struct destination_progress[]){{2, 6, 0}}, 2, 1);
+    const struct destination_tally relays = {
+        (const uint32_t[]){0, 1}, (const struct destination_progress[]){{9, 1, 0}, {7, 3, 4}}, 2};
+    const struct destination_tally decimates = {
+        (const uint32_t[]){2}, (const struct destination_progress[]){{2, 6, 0}}, 1};
+    channel_page_write_relay(page, &(struct relay_progress){1010, 2, 3}, &relays);
+    channel_page_write_decimate(page, &(struct decimate_progress){1010, 5}, &decimates);
     channel_page_write_commit(
         page, &(struct commit_progress){.next_seq = 1008, .recorded = 7, .record_lost = 1});
     ck_assert(channel_page_counters(page, &spec, &fixture.geometry, &counters, &pending));
@@ -285,8 +303,46 @@ START_TEST(the_ledger_adds_up)
     ck_assert_uint_eq(counters.value[COUNTER_decimate_lost], 11);
     ck_assert_uint_eq(
         counters.value[COUNTER_recorded] + counters.value[COUNTER_record_lost] + pending, 10);
-    atomic_store(&page->published, 999);
+    atomic_store(&page->public.published, 999);
     ck_assert(!channel_page_counters(page, &spec, &fixture.geometry, &counters, &pending));
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+START_TEST(a_destination_has_its_place_by_its_name)
+{
+    struct ring_fixture fixture;
+    struct destination_progress counts = {0};
+    char name[CHANNEL_NAME_SIZE];
+    ring_fixture_open(&fixture, &plain); /* relays to-0 and to-1, decimate to-2 */
+    struct channel_page *page = fixture.ring.page;
+    const struct destination_tally relays = {
+        (const uint32_t[]){0, 1}, (const struct destination_progress[]){{9, 1, 0}, {7, 3, 4}}, 2};
+    for (int flips = 0; flips < 3; flips++)
+        channel_page_write_relay(page, &(struct relay_progress){1000, 0, 0}, &relays);
+    ck_assert_int_eq(channel_page_find_destination(page, DESTINATION_IS_RELAY, "to-1"), 1);
+    ck_assert_int_eq(channel_page_find_destination(page, DESTINATION_IS_DECIMATE, "to-1"), -1);
+    ck_assert_int_eq(channel_page_find_destination(page, DESTINATION_IS_RELAY, "to"), -1);
+    ck_assert_int_eq(channel_page_find_destination(page, DESTINATION_IS_RELAY, ""), -1);
+
+    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, "to-1"), 1);
+    ck_assert(channel_page_read_destination(page, 1, &counts));
+    ck_assert_uint_eq(counts.sent, 7);
+    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_DECIMATE, "to-1"), 3);
+    ck_assert(channel_page_read_destination(page, 3, &counts));
+    ck_assert_uint_eq(counts.sent + counts.dropped + counts.repeated, 0);
+    ck_assert(!channel_page_read_destination(page, 4, &counts));
+    ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "");
+
+    for (int i = 4; i < CHANNEL_DESTINATIONS_MAX; i++) {
+        snprintf(name, sizeof name, "another-%d", i);
+        ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, name), i);
+    }
+    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, "one-more"), -1);
+    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, "to-0"), 0);
+    ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "");
+    memset(page->private.places[7].name, 'x', CHANNEL_NAME_SIZE);
+    ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "a destination's name is damaged");
     ring_fixture_close(&fixture);
 }
 END_TEST
@@ -300,6 +356,7 @@ int main(void)
     tcase_add_test(page, every_bit_of_a_slot_is_covered);
     tcase_add_test(page, each_rule_says_what_is_wrong);
     tcase_add_test(page, the_ledger_adds_up);
+    tcase_add_test(page, a_destination_has_its_place_by_its_name);
     suite_add_tcase(suite, page);
     return unit_run(suite);
 }

@@ -65,7 +65,7 @@ static void send_ids(const struct udp_pair *pair, uint64_t from, uint64_t end)
 static bool attach_in_child(struct ring_fixture *fixture, enum ring_mapping_wanted mapping)
 {
     const char *what;
-    if (ring_attach(&fixture->ring, fixture->memfd, &fixture->geometry, mapping) < 0 ||
+    if (ring_attach(&fixture->ring, &fixture->memory, &fixture->geometry, mapping) < 0 ||
         channel_page_check(fixture->ring.page, fixture->ring.descriptors, &fixture->geometry,
                            RING_FIXTURE_CHANNEL, &what) < 0)
         return false;

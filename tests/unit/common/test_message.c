@@ -104,6 +104,7 @@ static size_t make_assign(uint8_t *bytes, uint32_t relays, uint32_t decimates)
     struct channel_spec *spec = (struct channel_spec *)(assign + 1);
     memset(bytes, 0, sizeof *assign + spec_size);
     *assign = (struct message_assign){.role = ROLE_CHANNEL,
+                                      .has_old_ring = 1,
                                       .has_segment = 1,
                                       .has_next = 1,
                                       .beat_ms = 500,
@@ -145,15 +146,15 @@ static void send_assign(size_t size, uint32_t fd_count)
 START_TEST(the_largest_assign_fits)
 {
     size_t size = make_assign(assign_bytes, 200, 40);
-    send_assign(size, 244);
+    send_assign(size, 246);
     int result = receive(TO_CHILD);
     ck_assert_msg(result == 1, "%d: %s", result, what);
-    ck_assert_uint_eq(message.header.fd_count, 244);
-    ck_assert_uint_eq(message_fd_count(MESSAGE_ASSIGN, message.payload), 244);
+    ck_assert_uint_eq(message.header.fd_count, 246);
+    ck_assert_uint_eq(message_fd_count(MESSAGE_ASSIGN, message.payload), 246);
     ck_assert_mem_eq(message.assign, assign_bytes, size);
     ck_assert_str_eq(message_assign_spec(message.assign)->name, "engine");
-    ck_assert_int_eq(unit_count_fds(), fds_before + 244);
-    for (int i = 0; i < 244; i++)
+    ck_assert_int_eq(unit_count_fds(), fds_before + 246);
+    for (int i = 0; i < 246; i++)
         if (!(fcntl(message.fds[i], F_GETFD) & FD_CLOEXEC))
             ck_abort_msg("descriptor %d is not close-on-exec", i);
     int taken = fd_take(&message.fds[7]);
@@ -169,7 +170,7 @@ START_TEST(an_assign_must_bring_its_descriptors)
     size_t size = make_assign(assign_bytes, 2, 1);
     for (uint32_t count = 0; count <= 12; count++) {
         send_assign(size, count);
-        if (count != 7) {
+        if (count != 9) {
             refused_as(TO_CHILD, "wrong number of file descriptors");
             continue;
         }
@@ -177,7 +178,7 @@ START_TEST(an_assign_must_bring_its_descriptors)
         message_release(&message);
     }
     ASSIGN->has_next = 0; /* one less */
-    send_assign(size, 7);
+    send_assign(size, 9);
     refused_as(TO_CHILD, "wrong number of file descriptors");
 }
 END_TEST
@@ -185,43 +186,43 @@ END_TEST
 START_TEST(an_assign_that_lies_is_refused)
 {
     size_t size = make_assign(assign_bytes, 2, 1);
-    send_assign(size - 1, 7);
+    send_assign(size - 1, 9);
     refused_as(TO_CHILD, "wrong size");
-    send_assign(size + 8, 7);
+    send_assign(size + 8, 9);
     refused_as(TO_CHILD, "wrong size");
-    send_assign(100, 7);
+    send_assign(100, 9);
     refused_as(TO_CHILD, "wrong size");
     ASSIGN->spec_size = UINT32_MAX;
-    send_assign(size, 7);
+    send_assign(size, 9);
     refused_as(TO_CHILD, "wrong size");
     ASSIGN->spec_size = 0;
-    send_assign(sizeof *ASSIGN, 7);
+    send_assign(sizeof *ASSIGN, 9);
     refused_as(TO_CHILD, "role and settings disagree");
 
     make_assign(assign_bytes, 2, 1);
     ASSIGN->beat_ms = 0;
-    send_assign(size, 7);
+    send_assign(size, 9);
     refused_as(TO_CHILD, "signs of life that can't be");
     ASSIGN->beat_ms = BEAT_MS_MAX + 1;
-    send_assign(size, 7);
+    send_assign(size, 9);
     refused_as(TO_CHILD, "signs of life that can't be");
 
     make_assign(assign_bytes, 2, 1);
     ASSIGN->role = 3;
-    send_assign(size, 7);
+    send_assign(size, 9);
     refused_as(TO_CHILD, "unknown role");
     ASSIGN->role = ROLE_ARCHIVE;
     send_assign(size, 0);
     refused_as(TO_CHILD, "role and settings disagree");
     make_assign(assign_bytes, 2, 1);
     ASSIGN->has_segment = 2;
-    send_assign(size, 7);
-    refused_as(TO_CHILD, "segments that can't be");
+    send_assign(size, 9);
+    refused_as(TO_CHILD, "descriptors that can't be");
     memset(assign_bytes, 0, sizeof *ASSIGN);
     ASSIGN->role = ROLE_ARCHIVE;
     ASSIGN->has_segment = 1;
     send_assign(sizeof *ASSIGN, 0);
-    refused_as(TO_CHILD, "segments that can't be");
+    refused_as(TO_CHILD, "descriptors that can't be");
 }
 END_TEST
 
@@ -235,7 +236,7 @@ START_TEST(settings_that_lie_are_refused)
             size_t size = make_assign(assign_bytes, 2, 1);
             SPEC->relay_count = counts[i];
             SPEC->decimate_count = counts[k];
-            send_assign(size, 7);
+            send_assign(size, 9);
             ck_assert_int_eq(receive(TO_CHILD), -EBADMSG);
             ck_assert_str_ne(what, "");
             ck_assert_int_eq(unit_count_fds(), fds_before);
@@ -397,7 +398,7 @@ START_TEST(texts_end)
     size_t size = make_assign(assign_bytes, 0, 0);
     memset(ASSIGN->segment.name, 'x', sizeof ASSIGN->segment.name);
     memset(ASSIGN->log_dir, 'x', sizeof ASSIGN->log_dir);
-    send_assign(size, 4);
+    send_assign(size, 6);
     ck_assert_int_eq(receive(TO_CHILD), 1);
     ck_assert_uint_eq(strlen(message.assign->segment.name), SEGMENT_NAME_SIZE - 1);
     ck_assert_uint_eq(strlen(message.assign->log_dir), sizeof message.assign->log_dir - 1);
@@ -475,7 +476,7 @@ START_TEST(sending_never_blocks)
     size_t size = make_assign(assign_bytes, 200, 40);
     int flags = fcntl(theirs, F_GETFL), sent = 0, result;
     ck_assert_int_eq(fcntl(theirs, F_SETFL, flags & ~O_NONBLOCK), 0);
-    while ((result = message_send(theirs, MESSAGE_ASSIGN, 1, assign_bytes, size, spare_fds, 244)) ==
+    while ((result = message_send(theirs, MESSAGE_ASSIGN, 1, assign_bytes, size, spare_fds, 246)) ==
            0)
         sent++;
     ck_assert_int_eq(result, -EAGAIN);

@@ -229,16 +229,17 @@ START_TEST(the_oldest_is_the_first_with_a_batch_of_slack)
             ck_abort_msg("%llu was called the oldest", (unsigned long long)oldest);
         /* Brute force: the first one that also survives the reservation of a full batch. */
         struct ring_writer later = fixture.writer;
-        uint64_t position = atomic_load(&ring->page->reserved_position),
-                 seq = atomic_load(&ring->page->reserved_seq);
+        uint64_t position = atomic_load(&ring->page->public.reserved_position),
+                 seq = atomic_load(&ring->page->public.reserved_seq);
         uint64_t slots = fixture.geometry.slot_count;
-        atomic_store(&ring->page->reserved_position, position + slots * fixture.geometry.slot_size);
-        atomic_store(&ring->page->reserved_seq, seq + slots);
+        atomic_store(&ring->page->public.reserved_position,
+                     position + slots * fixture.geometry.slot_size);
+        atomic_store(&ring->page->public.reserved_seq, seq + slots);
         uint64_t first = 0;
         while (first < later.seq && read_one(ring, first) < 0)
             first++;
-        atomic_store(&ring->page->reserved_position, position);
-        atomic_store(&ring->page->reserved_seq, seq);
+        atomic_store(&ring->page->public.reserved_position, position);
+        atomic_store(&ring->page->public.reserved_seq, seq);
         if (oldest != first)
             ck_abort_msg("oldest %llu, should be %llu", (unsigned long long)oldest,
                          (unsigned long long)first);
@@ -265,8 +266,8 @@ START_TEST(waiting_is_asked_for_exactly_when_it_would_lap)
             first++;
         for (uint64_t keep = first; keep < fixture.writer.seq; keep++) {
             for (uint32_t slots = 1; slots <= fixture.geometry.slot_count; slots += 3) {
-                uint64_t position = atomic_load(&page->reserved_position),
-                         seq = atomic_load(&page->reserved_seq);
+                uint64_t position = atomic_load(&page->public.reserved_position),
+                         seq = atomic_load(&page->public.reserved_seq);
                 if (!ring_peek(&fixture.ring, keep, &datagram))
                     ck_abort_msg("%llu is gone already", (unsigned long long)keep);
                 bool would = ring_reserve_would_lap(&fixture.writer, slots, keep);
@@ -276,8 +277,8 @@ START_TEST(waiting_is_asked_for_exactly_when_it_would_lap)
                                  (unsigned long long)keep, slots, would);
                 laps += would;
                 spares += !would;
-                atomic_store(&page->reserved_position, position);
-                atomic_store(&page->reserved_seq, seq);
+                atomic_store(&page->public.reserved_position, position);
+                atomic_store(&page->public.reserved_seq, seq);
             }
         }
     }
@@ -336,7 +337,7 @@ START_TEST(a_memfd_that_is_too_short_is_refused)
     struct ring_fixture_settings settings = settings_for(_i);
     ring_fixture_make(&fixture, &settings);
     fixture.geometry.total_size += 4096;
-    ck_assert_int_eq(ring_attach(&fixture.ring, fixture.memfd, &fixture.geometry, mappings[_i]),
+    ck_assert_int_eq(ring_attach(&fixture.ring, &fixture.memory, &fixture.geometry, mappings[_i]),
                      -EBADMSG);
     ring_fixture_close(&fixture);
 }

@@ -20,7 +20,7 @@
 #endif
 #define SLOTS 12u
 
-enum place { ANYWHERE, POSITIONS, BATCH, DESCRIPTORS, PLACE_COUNT };
+enum place { ANYWHERE, POSITIONS, PROGRESS, PLACES, BATCH, DESCRIPTORS, PLACE_COUNT };
 
 struct damaged_ring {
     struct channel_geometry geometry;
@@ -67,8 +67,8 @@ static void make_ring(struct damaged_ring *damaged, uint32_t offload)
     memset(damaged, 0, sizeof *damaged);
     channel_geometry_compute(&spec, &damaged->geometry);
     const struct channel_geometry *geometry = &damaged->geometry;
-    damaged->head_size =
-        geometry->descriptor_offset + geometry->descriptor_count * sizeof(struct ring_descriptor);
+    damaged->head_size = CHANNEL_PRIVATE_SIZE + geometry->descriptor_offset +
+                         geometry->descriptor_count * sizeof(struct ring_descriptor);
     damaged->sound = page_aligned(damaged->head_size);
     damaged->head = page_aligned(damaged->head_size);
     struct ring *ring = &damaged->ring;
@@ -79,7 +79,7 @@ static void make_ring(struct damaged_ring *damaged, uint32_t offload)
                                    .tail = geometry->tail,
                                    .mapped_size = data_size};
     ring->page = (struct channel_page *)damaged->head;
-    ring->batch = (struct inflight_batch *)(damaged->head + geometry->batch_offset);
+    ring->batch = &ring->page->private.batch;
     ring->descriptors = channel_page_descriptors(ring->page, geometry);
 }
 
@@ -100,17 +100,23 @@ static void make_history(struct damaged_ring *damaged, bool pending)
     struct ring *ring = &damaged->ring;
     struct ring_writer writer;
     struct destination_progress counts[2] = {{5, 0, 0}, {4, 1, 0}};
-    channel_page_init(ring->page, &damaged->geometry, RING_FIXTURE_CHANNEL, 1000, 640);
+    const struct destination_tally relays = {(const uint32_t[]){0, 1}, counts, 2};
+    const struct destination_tally decimates = {(const uint32_t[]){2}, counts, 1};
+    const struct channel_page_start start = {
+        .channel = RING_FIXTURE_CHANNEL, .pair = 4242, .seq = 1000, .position = 640};
+    channel_page_init(ring->page, &damaged->geometry, &start);
+    for (uint32_t i = 0; i < 3; i++)
+        ring_fixture_place(ring->page, i < 2, i);
     ring_writer_open(&writer, ring);
     while (writer.position < 3 * damaged->geometry.data_capacity)
         receive_some(&writer, SLOTS);
     uint64_t done = pending ? writer.seq - 6 : writer.seq, some = pending ? 2 : 0;
     channel_page_write_relay(ring->page, &(struct relay_progress){.next_seq = done + 2 * some},
-                             counts, 2);
+                             &relays);
     channel_page_write_commit(ring->page,
                               &(struct commit_progress){.next_seq = done, .recorded = done - 1000});
     channel_page_write_decimate(ring->page, &(struct decimate_progress){.next_seq = done + some},
-                                counts, 2, 1);
+                                &decimates);
     uint32_t slots = SLOTS < damaged->geometry.slot_count ? SLOTS : damaged->geometry.slot_count;
     ring_reserve(&writer, slots);
     deliver(inflight_arm(&writer, slots), ring, slots - 1,
@@ -132,15 +138,22 @@ static size_t place_of(const struct damaged_ring *damaged, enum place place, uin
     const struct channel_geometry *geometry = &damaged->geometry;
     switch (place) {
     case POSITIONS:
-        *ret_size = offsetof(struct channel_page, durable_segment_id) -
-                    offsetof(struct channel_page, start_seq);
-        return offsetof(struct channel_page, start_seq);
+        *ret_size = offsetof(struct channel_page, public.durable_segment_id) -
+                    offsetof(struct channel_page, public.start_seq);
+        return offsetof(struct channel_page, public.start_seq);
+    case PROGRESS:
+        *ret_size = offsetof(struct channel_page, private.quarantined) -
+                    offsetof(struct channel_page, private.drops_from_seq);
+        return offsetof(struct channel_page, private.drops_from_seq);
+    case PLACES:
+        *ret_size = 4 * sizeof(struct destination_place);
+        return offsetof(struct channel_page, private.places);
     case BATCH:
         *ret_size = sizeof(struct inflight_batch);
-        return geometry->batch_offset;
+        return offsetof(struct channel_page, private.batch);
     case DESCRIPTORS:
         *ret_size = geometry->descriptor_count * sizeof(struct ring_descriptor);
-        return geometry->descriptor_offset;
+        return CHANNEL_PRIVATE_SIZE + geometry->descriptor_offset;
     default:
         *ret_size = damaged->head_size;
         return 0;

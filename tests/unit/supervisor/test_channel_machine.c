@@ -129,12 +129,12 @@ START_TEST(only_a_segment_without_records_and_without_datagrams_is_empty)
     channel->hold.page = &page;
     channel->life.state = CHANNEL_RUNNING;
     channel->recording.state = RECORDING_OPEN;
-    page.published = 7;
+    page.public.published = 7;
     channel_page_write_commit(&page, &commit);
     ck_assert_int_eq(channel_verb_rotate(channel, &why), CHANNEL_VERB_NOTHING);
     ck_assert_ptr_nonnull(strstr(why, "empty"));
 
-    page.published = 8;
+    page.public.published = 8;
     ck_assert(!channel_recording_is_empty(channel));
     commit = (struct commit_progress){.segment_id = 1, .segment_first_seq = 7, .next_seq = 8};
     channel_page_write_commit(&page, &commit);
@@ -144,7 +144,7 @@ START_TEST(only_a_segment_without_records_and_without_datagrams_is_empty)
     ck_assert_msg(channel_recording_is_empty(channel), "it has just begun");
 
     channel_page_write_commit(&page, &commit);
-    page.commit[0].recorded = page.commit[1].recorded = 99;
+    page.public.commit[0].recorded = page.public.commit[1].recorded = 99;
     ck_assert_msg(!channel_recording_is_empty(channel), "who can't read it doesn't know");
     channel->hold.page = NULL;
 }

@@ -60,7 +60,7 @@ static const struct row rows[] = {
     {"the count does not wrap", &usual, UINT32_MAX, UINT32_MAX, 99 * S, FRUITLESS, NO_STALL, BACKOFF(10 * S), UINT32_MAX, UINT32_MAX},
     {"a healthy period forgives everything", &usual, 4000, 4000, 90 * S, FRUITLESS, NO_STALL, NOW(AT_ONCE), 1, 1},
     {"just not healthy", &usual, 1, 1, 90 * S + 1, FRUITLESS, NO_STALL, BACKOFF(10 * MS), 2, 2},
-    {"started in the future (a clock that lies): not healthy", &usual, 2, 2, 101 * S, FRUITLESS, NO_STALL, BACKOFF(20 * MS), 3, 3},
+    {"started in the future (a clock that lies): not healthy", &usual, 3, 3, 101 * S, FRUITLESS, NO_STALL, BACKOFF(40 * MS), 4, 4},
     {"two of three", &patient_thrice, 1, 1, 99 * S, FRUITLESS, NO_STALL, BACKOFF(10 * MS), 2, 2},
     {"three of three", &patient_thrice, 2, 2, 99 * S, FRUITLESS, NO_STALL, GIVE_UP, 3, 3},
     {"three of three, though with progress", &patient_thrice, 2, 0, 99 * S, PROGRESS, NO_STALL, GIVE_UP, 3, 0},

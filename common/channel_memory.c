@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* Makes, recognises and maps a channel's memory. Used by the supervisor, which makes and keeps it,
+ * by workers, and by tests. Must never leave half of a pair behind. */
+#include "common/channel_memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/channel_page.h"
+#include "common/fd.h"
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+static int make_one(const char *prefix, const char *channel, uint64_t size, const char **ret_step)
+{
+    char name[64 + CHANNEL_NAME_SIZE];
+    snprintf(name, sizeof name, "%s:%s", prefix, channel);
+    *ret_step = "memfd_create";
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    *ret_step = "ftruncate";
+    if (ftruncate(fd, (off_t)size) < 0) {
+        int error = errno;
+        fd_close(&fd);
+        return -error;
+    }
+    return fd;
+}
+
+static int set_up(const struct channel_memory *memory, const struct channel_geometry *geometry,
+                  const struct channel_page_start *start, const char **ret_step)
+{
+    struct channel_page *page;
+    *ret_step = "mmap";
+    int error = channel_memory_map(memory, geometry, &page);
+    if (error < 0)
+        return error;
+    channel_page_init(page, geometry, start);
+    channel_memory_unmap(&page, geometry);
+    *ret_step = "sealing it";
+    /* A worker can't pull the memory away from under the supervisor or its own successor. */
+    if (fcntl(memory->ring, F_ADD_SEALS, SEALS) < 0 ||
+        fcntl(memory->private_part, F_ADD_SEALS, SEALS) < 0)
+        return -errno;
+    return 0;
+}
+
+int channel_memory_make(const struct channel_geometry *geometry,
+                        const struct channel_page_start *start, struct channel_memory *ret,
+                        const char **ret_step)
+{
+    struct channel_memory memory = {-1, -1};
+    int error = 0;
+    memory.ring = make_one("holdfast", start->channel, geometry->total_size, ret_step);
+    if (memory.ring < 0)
+        error = memory.ring;
+    if (!error) {
+        memory.private_part =
+            make_one("holdfast-private", start->channel, CHANNEL_PRIVATE_SIZE, ret_step);
+        error = memory.private_part < 0 ? memory.private_part : 0;
+    }
+    if (!error)
+        error = set_up(&memory, geometry, start, ret_step);
+    if (error < 0) {
+        fd_close(&memory.ring);
+        fd_close(&memory.private_part);
+        memory = (struct channel_memory){-1, -1};
+    }
+    *ret = memory;
+    return error;
+}
+
+static bool is_sealed(int fd, uint64_t size)
+{
+    struct stat about;
+    return fcntl(fd, F_GET_SEALS) == SEALS && fstat(fd, &about) == 0 &&
+           (uint64_t)about.st_size == size;
+}
+
+bool channel_memory_is_ring(int fd, const struct channel_geometry *geometry)
+{
+    return is_sealed(fd, geometry->total_size);
+}
+
+bool channel_memory_is_private(int fd)
+{
+    return is_sealed(fd, CHANNEL_PRIVATE_SIZE);
+}
+
+int channel_memory_map(const struct channel_memory *memory, const struct channel_geometry *geometry,
+                       struct channel_page **ret)
+{
+    size_t size = CHANNEL_PRIVATE_SIZE + geometry->data_offset;
+    *ret = NULL;
+    uint8_t *base = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return -errno;
+    if (mmap(base, CHANNEL_PRIVATE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+             memory->private_part, 0) == MAP_FAILED ||
+        mmap(base + CHANNEL_PRIVATE_SIZE, geometry->data_offset, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_FIXED, memory->ring, 0) == MAP_FAILED) {
+        int error = errno;
+        munmap(base, size);
+        return -error;
+    }
+    *ret = (struct channel_page *)base;
+    return 0;
+}
+
+void channel_memory_unmap(struct channel_page **page, const struct channel_geometry *geometry)
+{
+    if (*page)
+        munmap(*page, CHANNEL_PRIVATE_SIZE + geometry->data_offset);
+    *page = NULL;
+}

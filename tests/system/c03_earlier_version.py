@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""An upgrade from a version whose shared memory was laid out differently, under load: whatever the ring of that version
+still held is relayed, decimated and recorded by a worker of this one, and numbers go on."""
+
+import fcntl
+import pathlib
+import shutil
+import subprocess
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, Sink, channel
+from lib.place import freeze, kill, skip, slow, wait_until
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+EARLIER = "c6f2568f766e4a0c5ab19ff0315c69f2ddbe2afa"
+PROGRAMS = ("holdfastd", "holdfast-worker", "holdfastctl")
+
+
+def git(*words, **how):
+    return subprocess.run(["git", "-C", str(ROOT), *words], check=False, **how)
+
+
+def build_earlier(place):
+    """Its programs, built once from this repository's own history."""
+    if git("cat-file", "-e", EARLIER + "^{commit}", capture_output=True).returncode != 0:
+        skip(f"this clone has no history: {EARLIER[:7]} is missing")
+    folder = place.build / "earlier" / EARLIER
+    folder.parent.mkdir(exist_ok=True)
+    with open(folder.parent / "lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side
+        make_earlier(folder)
+    return folder / "build" / "bin"
+
+
+def make_earlier(folder):
+    if not all((folder / "build" / "bin" / name).exists() for name in PROGRAMS):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        archive = git("archive", EARLIER, stdout=subprocess.PIPE).stdout
+        subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+        subprocess.run(["make", "-C", str(folder), "-j2", "programs"], check=True, capture_output=True)
+
+
+class Upgraded(Daemon):
+    """Starts as the earlier version; its programs are replaced where they lie, as a package does it."""
+
+    def install(self, source):
+        for name in PROGRAMS:
+            shutil.copy(source / name, self.bin / (name + ".new"))
+            (self.bin / (name + ".new")).rename(self.bin / name)
+
+    def start_earlier(self):
+        self.bin = self.place.folder / "bin"
+        self.bin.mkdir()
+        self.install(build_earlier(self.place))
+        present, self.place.program = self.place.program, (
+            lambda name: str(self.bin / name) if name in PROGRAMS else present(name))
+        self.start()
+        return pathlib.Path(present("holdfastd")).parent
+
+
+def scene(place, segment_size="16M"):
+    listen, outlet, slow_outlet = place.ipv4(), place.ipv4(), place.ipv4()
+    sinks = Sink(place, outlet), Sink(place, slow_outlet, name="decimated")
+    daemon = Upgraded(place, channel("engine", listen, relays={"display": outlet},
+                                     decimates={"slow": {"to": slow_outlet, "keep_every": 5}},
+                                     record={"segment_size": segment_size}))
+    return daemon, listen, sinks
+
+
+def judge(place, daemon, sender, sinks):
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_drained("engine", len(sent))
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["received"] == counters["recorded"] == len(sent), counters
+    assert counters["kernel_dropped"] == 0 and counters["decimated"] == len(sent) // 5, counters
+    sinks[0].wait_received(len(sent))
+    daemon.stop()
+    for sink in sinks:
+        sink.stop()
+    files = daemon.segments("engine")
+    oracle.assert_verified(daemon, files)
+    records = oracle.read_with_avro_c(place, files)
+    oracle.assert_consecutive(records, first=0)
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
+    oracle.assert_at_least_once(sent, oracle.read_datagrams(sinks[0].record)[0], "relayed")
+
+
+@slow
+def test_an_upgrade_under_load_loses_nothing(place):
+    daemon, listen, sinks = scene(place)
+    present = daemon.start_earlier()
+    sender = Sender(place, listen, 10**9, rate=place.scaled(20000), sizes=(64, 200, 800))
+    daemon.wait_counter("engine", "received", place.scaled(10000))
+    before = daemon.status("engine")
+    daemon.install(present)
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    after = daemon.wait_state("engine", "RUNNING")
+    assert after["generation"] > before["generation"]
+    assert after["log"]["segment"] == before["log"]["segment"], "the same segment goes on"
+    daemon.wait_counter("engine", "received", after["counters"]["received"] + place.scaled(10000))
+    for _ in range(3):  # the new ring is taken over like any other
+        pid = daemon.wait_state("engine", "RUNNING")["pid"]
+        kill(pid)
+        wait_until(lambda was=pid: daemon.status("engine")["pid"] not in (None, was), 20, "a successor")
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    daemon.wait_state("engine", "RUNNING")
+    assert "taken for" not in daemon.log_text() and "can't be trusted" not in daemon.log_text(), daemon.log_text()
+    sender.stop()
+    judge(place, daemon, sender, sinks)
+
+
+@slow
+def test_what_only_the_old_ring_holds_is_not_lost(place):
+    """The archive stands still, and the recorder has no room: thousands of datagrams are in the ring alone."""
+    daemon, listen, sinks = scene(place, segment_size="1M")
+    present = daemon.start_earlier()
+    worker = daemon.status("engine")["pid"]
+    others = wait_until(lambda: (lambda pids: pids if len(pids) == 2 else None)(set(daemon.descendants()) - {worker}),
+                        10, "archive and spare")
+    freeze(min(others))  # the archive is started first
+    sender = Sender(place, listen, 10000, rate=place.scaled(20000), sizes=(800,))
+    sender.wait()
+    daemon.wait_counter("engine", "received", 10000)
+    assert daemon.status("engine")["ring"]["pending"] > 5000
+    daemon.install(present)
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    daemon.wait_state("engine", "RUNNING", 30)
+    judge(place, daemon, sender, sinks)
