@@ -28,6 +28,7 @@
 struct daemon {
     struct supervisor supervisor;
     struct control *control;
+    struct watchdog watchdog;
 };
 
 /* ---- signals ---- */
@@ -137,7 +138,7 @@ static int prepare(struct daemon *daemon, const struct program *program, char *w
         snprintf(why, why_size, "can't set up %s: %s", step, strerror(-error));
         return error;
     }
-    error = manager_serve_watchdog(supervisor->event);
+    error = watchdog_start(&daemon->watchdog, supervisor->event);
     if (error < 0)
         log_warning("systemd's watchdog can't be served: %s", strerror(-error));
     struct control_setup setup = {.event = supervisor->event,
@@ -173,6 +174,7 @@ static void daemon_free(struct daemon *daemon)
     spares_free(&supervisor->spares);
     channels_free(&supervisor->channels);
     archive_client_free(&supervisor->archive);
+    watchdog_stop(&daemon->watchdog);
     tick_stop(&supervisor->tick);
     status_line_stop(&supervisor->status_line);
     store_free(&supervisor->store);

@@ -17,6 +17,7 @@
 #include "supervisor/config/config_print.h"
 #include "supervisor/config/settings.h"
 #include "supervisor/daemon.h"
+#include "supervisor/system/log_writer.h"
 #include "supervisor/system/process.h"
 
 #define DEFAULT_CONFIG HOLDFAST_SYSCONFDIR "/holdfast/holdfast.conf"
@@ -161,7 +162,7 @@ static void prepare_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-static int run(struct settings *settings, char **arguments)
+static int serve(struct settings *settings, char **arguments)
 {
     static struct program program;
     char why[512];
@@ -179,6 +180,19 @@ static int run(struct settings *settings, char **arguments)
     int status = daemon_run(settings, &program, why, sizeof why);
     if (why[0])
         log_error("%s", why);
+    return status;
+}
+
+static int run(struct settings *settings, char **arguments)
+{
+    int error = log_writer_start();
+    log_open("holdfastd");
+    if (error < 0)
+        log_warning("the log's file is written directly, which waits for its disk: %s",
+                    strerror(-error));
+    int status = serve(settings, arguments);
+    log_close();
+    log_writer_finish();
     return status;
 }
 

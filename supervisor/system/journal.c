@@ -5,7 +5,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -47,7 +46,7 @@ void journal_add(struct journal_entry *entry, const char *field, const char *for
 bool journal_send(const struct journal_entry *entry)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = JOURNAL_SOCKET};
-    if (!getenv("JOURNAL_STREAM"))
+    if (!log_is_journal())
         return false;
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)

@@ -9,9 +9,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <systemd/sd-daemon.h>
 
 #include "common/fd.h"
 #include "common/fdpass.h"
+#include "common/monotonic.h"
 
 bool manager_is_there(void)
 {
@@ -43,8 +45,32 @@ int manager_notify(const char *text, int fd)
     return error;
 }
 
-int manager_serve_watchdog(sd_event *event)
+/* ---- the watchdog ---- */
+
+static int on_watchdog(sd_event_source *source, uint64_t time_us, void *userdata)
 {
-    int error = sd_event_set_watchdog(event, true);
-    return error < 0 ? error : 0;
+    struct watchdog *watchdog = userdata;
+    (void)source;
+    (void)time_us;
+    /* A manager that is busy is told again soon: it may read on just before its patience ends. */
+    uint64_t delay = manager_notify("WATCHDOG=1", -1) == -EAGAIN ? watchdog->interval_ns / 8
+                                                                 : watchdog->interval_ns;
+    return timer_arm(&watchdog->timer, watchdog->event, delay, on_watchdog, watchdog);
+}
+
+/* Not sd_event_set_watchdog(3): it speaks through sd_notify(3), which waits in the kernel for a
+ * manager whose queue is full. */
+int watchdog_start(struct watchdog *watchdog, sd_event *event)
+{
+    uint64_t limit_us = 0;
+    int wanted = sd_watchdog_enabled(0, &limit_us);
+    if (wanted <= 0)
+        return wanted;
+    *watchdog = (struct watchdog){.event = event, .interval_ns = limit_us / 2 * NS_PER_US};
+    return timer_arm(&watchdog->timer, event, 0, on_watchdog, watchdog);
+}
+
+void watchdog_stop(struct watchdog *watchdog)
+{
+    timer_disarm(&watchdog->timer);
 }

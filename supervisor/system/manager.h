@@ -4,7 +4,10 @@
 #define HOLDFAST_SUPERVISOR_SYSTEM_MANAGER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <systemd/sd-event.h>
+
+#include "supervisor/system/timer.h"
 
 /* Is there one that listens? */
 bool manager_is_there(void);
@@ -14,8 +17,17 @@ bool manager_is_there(void);
  */
 int manager_notify(const char *text, int fd);
 
-/* Signs of life for its watchdog, from the event loop; does nothing unless the manager asks for
- * them. 0 or -errno. */
-int manager_serve_watchdog(sd_event *event);
+/* Signs of life for its watchdog. All zero: none are given. */
+struct watchdog {
+    sd_event *event;
+    struct timer timer;
+    uint64_t interval_ns; /* between two of them: half of what the manager allows */
+};
+
+/* Give them from the event loop, so that a loop that stands still gives none; does nothing unless
+ * the manager asks for them ($WATCHDOG_USEC, $WATCHDOG_PID: sd_watchdog_enabled(3)). 0 or -errno.
+ */
+int watchdog_start(struct watchdog *watchdog, sd_event *event);
+void watchdog_stop(struct watchdog *watchdog);
 
 #endif

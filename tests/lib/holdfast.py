@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 
-from lib.place import children_of, is_alive, kill, wait_until
+from lib.place import children_of, comm, is_alive, kill, wait_until
 
 READY_DEADLINE = 40
 STOP_DEADLINE = 40
@@ -211,7 +211,8 @@ class Daemon:
                               **options)
 
     def descendants(self):
-        return children_of(self.process.pid)
+        """What it works with; not the process that only writes the log, which outlives them all."""
+        return [pid for pid in children_of(self.process.pid) if comm(pid) != "holdfast-log"]
 
     def disconnect(self):
         if self.connection is not None:

@@ -68,6 +68,15 @@ def children_of(pid):
     return found
 
 
+def comm(pid):
+    """The name that a process gives itself; "" when it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="ascii") as name:
+            return name.read().rstrip("\n")
+    except OSError:
+        return ""
+
+
 def is_alive(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as stat:

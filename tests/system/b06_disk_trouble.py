@@ -3,83 +3,18 @@
 is relayed and decimated, what could not be recorded is counted and is exactly what is missing in the files, files that
 were sealed before stay as they are, recording resumes by itself, and no worker dies of it."""
 
-import fcntl
 import hashlib
-import os
 import pathlib
 import shutil
 import signal
-import struct
 import time
 
 from lib import oracle
+from lib.disk import EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW, Disk
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import children_of, kill, skip, wait_until
+from lib.place import kill, skip, wait_until
 
 RATE, SIZE, KEEP_EVERY = 3000, 200, 4
-FIFREEZE, FITHAW, EXT4_IOC_SHUTDOWN = 0xC0045877, 0xC0045878, 0x8004587D
-SHUTDOWN_NOW = struct.pack("I", 2)  # without flushing the journal
-
-
-class Disk:
-    """A small file system of this test's own, that can be broken in every way and comes back."""
-
-    def __init__(self, place, kind="ext4", size=64):
-        place.private_mounts()
-        self.place, self.kind, self.size = place, kind, size
-        self.where = place.folder / "disk"
-        self.where.mkdir()
-        if kind == "tmpfs":
-            place.mount_tmpfs(self.where, f"{size}M")
-            return
-        if not shutil.which("mkfs.ext4"):
-            skip("mkfs.ext4 is not there (Debian package e2fsprogs)")
-        self.mount()
-
-    def mount(self):
-        """A new, empty one, on top of what may be there."""
-        self.image = self.place.folder / f"disk.{self.place.count('disk')}"
-        with open(self.image, "wb") as image:
-            image.truncate(self.size << 20)
-        self.place.run("mkfs.ext4", "-q", self.image)
-        result = self.place.run("mount", "-o", "loop,errors=remount-ro", self.image, self.where, expect=None)
-        if result.returncode:
-            skip(f"no loop device can be mounted here: {result.stderr.strip()}")
-        self.place.on_exit(lambda: self.place.unmount(self.where))
-
-    def ioctl(self, number, argument=0):
-        folder = os.open(self.where, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.ioctl(folder, number, argument)
-        finally:
-            os.close(folder)
-
-    def freeze(self):
-        """Like a disk that does not answer: whoever writes sleeps without interruption."""
-        self.place.on_exit(self.thaw)
-        self.ioctl(FIFREEZE)
-
-    def thaw(self):
-        try:
-            self.ioctl(FITHAW)
-        except OSError:
-            pass  # not frozen
-
-    def device(self):
-        return pathlib.Path(self.place.run("losetup", "-j", self.image).stdout.partition(":")[0]).name
-
-    def fill(self):
-        """Until nothing more fits."""
-        with open(self.where / "filler", "wb", buffering=0) as filler:
-            for piece in (1 << 20, 1 << 16, 4096):
-                try:
-                    while filler.write(bytes(piece)) == piece:
-                        pass
-                except OSError:
-                    pass
-
-    def free(self):
-        (self.where / "filler").unlink()
 
 
 class Scene:
@@ -291,7 +226,7 @@ def test_log_dir_is_moved_away(place):
 def archive_of(scene):
     """The child that is neither the channel's worker nor the spare: it has log_dir's files open, or had the first turn."""
     worker = scene.daemon.status("engine")["pid"]
-    others = [pid for pid in children_of(scene.daemon.process.pid) if pid != worker]
+    others = [pid for pid in scene.daemon.descendants() if pid != worker]
     for line in reversed(scene.daemon.log_text().splitlines()):
         if "archive" in line:
             for pid in others:
@@ -317,11 +252,11 @@ def test_the_archive_is_killed_again_and_again(place):
     scene = Scene(place, place.folder / "log", spare_workers=0,
                   head='restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }')
     for _ in range(60):
-        archives = [pid for pid in children_of(scene.daemon.process.pid) if pid != scene.daemon.status("engine")["pid"]]
+        archives = [pid for pid in scene.daemon.descendants() if pid != scene.daemon.status("engine")["pid"]]
         for pid in archives:
             kill(pid)
         wait_until(lambda: any(pid != scene.daemon.status("engine")["pid"]
-                               for pid in children_of(scene.daemon.process.pid)), 10, "the next archive")
+                               for pid in scene.daemon.descendants()), 10, "the next archive")
         time.sleep(0.03)  # some of its work is done, some is under way
     scene.wait_resumed()
     scene.judge()

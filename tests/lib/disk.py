@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""A disk that a test can break."""
+
+import fcntl
+import os
+import pathlib
+import shutil
+import struct
+
+from lib.place import skip
+
+FIFREEZE, FITHAW, EXT4_IOC_SHUTDOWN = 0xC0045877, 0xC0045878, 0x8004587D
+SHUTDOWN_NOW = struct.pack("I", 2)  # without flushing the journal
+
+
+class Disk:
+    """A small file system of this test's own, that can be broken in every way and comes back."""
+
+    def __init__(self, place, kind="ext4", size=64):
+        place.private_mounts()
+        self.place, self.kind, self.size = place, kind, size
+        self.where = place.folder / "disk"
+        self.where.mkdir()
+        if kind == "tmpfs":
+            place.mount_tmpfs(self.where, f"{size}M")
+            return
+        if not shutil.which("mkfs.ext4"):
+            skip("mkfs.ext4 is not there (Debian package e2fsprogs)")
+        self.mount()
+
+    def mount(self):
+        """A new, empty one, on top of what may be there."""
+        self.image = self.place.folder / f"disk.{self.place.count('disk')}"
+        with open(self.image, "wb") as image:
+            image.truncate(self.size << 20)
+        self.place.run("mkfs.ext4", "-q", self.image)
+        result = self.place.run("mount", "-o", "loop,errors=remount-ro", self.image, self.where, expect=None)
+        if result.returncode:
+            skip(f"no loop device can be mounted here: {result.stderr.strip()}")
+        self.place.on_exit(lambda: self.place.unmount(self.where))
+
+    def ioctl(self, number, argument=0):
+        folder = os.open(self.where, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(folder, number, argument)
+        finally:
+            os.close(folder)
+
+    def freeze(self):
+        """Like a disk that does not answer: whoever writes sleeps without interruption."""
+        self.place.on_exit(self.thaw)
+        self.ioctl(FIFREEZE)
+
+    def thaw(self):
+        try:
+            self.ioctl(FITHAW)
+        except OSError:
+            pass  # not frozen
+
+    def device(self):
+        return pathlib.Path(self.place.run("losetup", "-j", self.image).stdout.partition(":")[0]).name
+
+    def fill(self):
+        """Until nothing more fits."""
+        with open(self.where / "filler", "wb", buffering=0) as filler:
+            for piece in (1 << 20, 1 << 16, 4096):
+                try:
+                    while filler.write(bytes(piece)) == piece:
+                        pass
+                except OSError:
+                    pass
+
+    def free(self):
+        (self.where / "filler").unlink()
