@@ -11,6 +11,7 @@
 #include <sys/random.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "common/avro_log_scan.h"
 #include "common/fd.h"
 
@@ -46,6 +47,8 @@ static int write_file_header(struct writer *writer, const struct avro_log_record
     }
     if (identity.first_seq > (uint64_t)first->seq)
         identity.first_seq = (uint64_t)first->seq;
+    if (!avro_log_id_is_known(identity.log_id) && writer->copy->log_id)
+        memcpy(identity.log_id, writer->copy->log_id, sizeof identity.log_id);
     if (getrandom(writer->sync, sizeof writer->sync, 0) != sizeof writer->sync)
         return -EIO;
     memcpy(identity.sync, writer->sync, sizeof identity.sync);
@@ -94,6 +97,21 @@ static int pass_fault(void *context, uint64_t offset, const char *what)
     return visitor && visitor->fault ? visitor->fault(visitor->context, offset, what) : 0;
 }
 
+/* The new file is complete: its header says what is in it. */
+static int write_totals(struct writer *writer)
+{
+    const struct avro_log_identity *identity = &writer->summary->identity;
+    struct avro_log_totals totals;
+    uint64_t before = identity->has_totals ? identity->totals.latest_ns : 0;
+    if (!writer->begun)
+        return 0;
+    if (before < writer->copy->latest_before_ns)
+        before = writer->copy->latest_before_ns;
+    avro_log_totals_of(writer->summary, before, &totals);
+    int result = avro_log_write_totals(writer->copy->to_fd, &totals);
+    return result < 0 ? result : 0;
+}
+
 int avro_log_copy(const struct avro_log_copy *copy, struct avro_log_summary *ret)
 {
     struct writer writer = {.copy = copy, .summary = ret};
@@ -108,6 +126,8 @@ int avro_log_copy(const struct avro_log_copy *copy, struct avro_log_summary *ret
     int result = avro_log_scan(copy->from_fd, &copy->options, &visitor, ret);
     if (result == 0)
         result = write_block(&writer);
+    if (result == 0)
+        result = write_totals(&writer);
     free(writer.block);
     return result;
 }

@@ -11,6 +11,10 @@ struct avro_log_copy {
     int to_fd; /* an empty file */
     struct avro_log_scan_options options;
     const char *channel; /* for the new header where the original's is unreadable */
+    /* For the new header: of the recording, where the original doesn't say it, or NULL; the largest
+     * receive time of the log before this file, or 0. */
+    const uint8_t *log_id;
+    uint64_t latest_before_ns;
     /* Or NULL. Its faults and gaps are reported, its records not. */
     const struct avro_log_visitor *visitor;
 };

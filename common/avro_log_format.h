@@ -4,7 +4,7 @@
  * specification.
  *
  *   file    header, then blocks:  [count: 5 bytes][size: 5 bytes][records: size bytes][sync: 16 bytes]
- *   header  "Obj" 0x01, metadata map, sync marker (16 random bytes, of this file only)
+ *   header  "Obj" 0x01, metadata map, sync marker (16 random bytes, of this file only): avro_log_header.h
  *
  * Counts and sizes are padded varints of fixed width, so that sealing a block writes 10 + 16 bytes in
  * place and moves nothing. Write order of a block:
@@ -21,24 +21,19 @@
 
 #include "common/channel_spec.h"
 
-#define AVRO_LOG_VERSION           "1"
 #define AVRO_LOG_SYNC_SIZE         16
 #define AVRO_LOG_PADDED_SIZE       5 /* a padded varint: zigzag values below 2^35 */
 #define AVRO_LOG_BLOCK_HEADER_SIZE (2 * AVRO_LOG_PADDED_SIZE)
 #define AVRO_LOG_BLOCK_SIZE        65536 /* a block is sealed when its records reach this many bytes */
 #define AVRO_LOG_CRC_SIZE          4
-#define AVRO_LOG_HEADER_MAX        4096
 /* Everything of a record but source and payload: seq, time, six ints of at most 5, crc. */
 #define AVRO_LOG_RECORD_OVERHEAD 54
 
-extern const char avro_log_schema[]; /* JSON, the same as conf/datagram.avsc */
-
-struct avro_log_identity {
-    char channel[CHANNEL_NAME_SIZE];
-    uint64_t first_seq;
-    uint64_t created_ns; /* wall clock */
-    uint8_t sync[AVRO_LOG_SYNC_SIZE];
-};
+/* Bits of a record's flags; others are 0 and to be ignored. */
+#define AVRO_LOG_QUARANTINED 1 /* it has killed workers: recorded, not relayed */
+/* Nobody was receiving for a while before this record: what was sent between the times of its
+ * neighbours may never have been seen. */
+#define AVRO_LOG_NOT_COVERED 2
 
 /* One record as values. source and payload point to memory of the caller (writing) or of the file
  * (reading). */
@@ -56,16 +51,15 @@ struct avro_log_record {
     uint32_t crc32c;
 };
 
-/* The file header's length depends on the channel's name only: numbers in it have a fixed width. */
-size_t avro_log_header_size(const char *channel);
-/* Writes avro_log_header_size() bytes and returns their number. */
-size_t avro_log_write_header(uint8_t *to, const struct avro_log_identity *identity);
-/* Any Avro container header that holdfast wrote. Returns its length, or -EBADMSG with *ret_what. */
-long avro_log_read_header(const uint8_t *from, size_t size, struct avro_log_identity *ret,
-                          const char **ret_what);
-/* The same from the start of a file. What the file can't be read for is another -errno, never
- * -EBADMSG. May wait for a disk. */
-long avro_log_load_header(int fd, struct avro_log_identity *ret, const char **ret_what);
+/* Its kernel receive time; what is outside of what the wall clock can show is taken to its end. */
+static inline uint64_t avro_log_record_time_ns(const struct avro_log_record *record)
+{
+    if (record->received_at_us < 0)
+        return 0;
+    if (record->received_at_us >= INT64_MAX / 1000)
+        return INT64_MAX;
+    return (uint64_t)record->received_at_us * 1000 + (uint64_t)record->received_ns;
+}
 
 void avro_log_write_block_header(uint8_t to[AVRO_LOG_BLOCK_HEADER_SIZE], uint64_t count,
                                  uint64_t size);

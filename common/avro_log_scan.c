@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 
 #define WINDOW_MAX (1024 * 1024) /* holds a block of the recorder several times over */
 
@@ -171,16 +172,22 @@ static void report_end(struct scan *scan, uint64_t offset, const char *what)
 
 static void count_record(struct avro_log_summary *summary, const struct avro_log_record *record)
 {
-    uint64_t seq = (uint64_t)record->seq;
+    uint64_t seq = (uint64_t)record->seq, time_ns = avro_log_record_time_ns(record);
     if (summary->records++ == 0) {
         summary->first_seq = seq;
         summary->first_received_us = record->received_at_us;
+        summary->earliest_ns = time_ns;
     }
+    if (time_ns < summary->earliest_ns)
+        summary->earliest_ns = time_ns;
+    if (time_ns > summary->latest_ns)
+        summary->latest_ns = time_ns;
     summary->last_seq = seq;
     summary->last_received_us = record->received_at_us;
     summary->payload_bytes += record->payload_length;
     summary->lost_before += record->lost_before > 0 ? (uint64_t)record->lost_before : 0;
-    summary->quarantined += record->flags & 1;
+    summary->quarantined += (record->flags & AVRO_LOG_QUARANTINED) != 0;
+    summary->not_covered += (record->flags & AVRO_LOG_NOT_COVERED) != 0;
     summary->cut += record->cut > 0;
     summary->cut_bytes += record->cut > 0 ? (uint64_t)record->cut : 0;
     summary->records_after_fault += summary->faults > 0;
@@ -447,6 +454,35 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options,
     scan_file(&scan);
     free(scan.window);
     return scan.result;
+}
+
+void avro_log_totals_of(const struct avro_log_summary *summary, uint64_t latest_before_ns,
+                        struct avro_log_totals *ret)
+{
+    *ret = (struct avro_log_totals){
+        .last_seq = summary->last_seq,
+        .records = summary->records,
+        .first_time_ns = summary->earliest_ns,
+        .last_time_ns = summary->latest_ns,
+        .latest_ns = latest_before_ns > summary->latest_ns ? latest_before_ns : summary->latest_ns};
+}
+
+int avro_log_is_blank(int fd)
+{
+    uint8_t buffer[16 * 1024];
+    for (off_t at = 0;;) {
+        off_t data = lseek(fd, at, SEEK_DATA); /* skips what was preallocated and never written */
+        if (data < 0 && errno == ENXIO)
+            return 1;
+        at = data > at ? data : at;
+        ssize_t n = pread(fd, buffer, sizeof buffer, at);
+        if (n <= 0)
+            return n < 0 ? -errno : 1;
+        for (ssize_t i = 0; i < n; i++)
+            if (buffer[i])
+                return 0;
+        at += n;
+    }
 }
 
 /* ---- the last record alone ---- */

@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 
 /* The longest encoded record. */
 #define AVRO_LOG_RECORD_MAX                                                                        \
@@ -58,12 +59,14 @@ struct avro_log_summary {
     uint64_t header_size; /* where the first block begins */
     uint64_t blocks;      /* that hold a sound record */
     uint64_t records;
-    uint64_t first_seq, last_seq; /* of the records, when there is one */
-    int64_t first_received_us, last_received_us;
+    uint64_t first_seq, last_seq;                /* of the records, when there is one */
+    int64_t first_received_us, last_received_us; /* of the first and the last record */
+    uint64_t earliest_ns, latest_ns;             /* the smallest and the largest receive time */
     uint64_t payload_bytes;
     uint64_t gaps, missing; /* ranges, and numbers in them; counted from identity.first_seq on */
     uint64_t lost_before;   /* datagrams that the kernel dropped */
     uint64_t quarantined;
+    uint64_t not_covered; /* records before which nobody was receiving */
     uint64_t cut, cut_bytes;
     uint64_t faults;
     uint64_t fault_offset; /* of the first one */
@@ -85,6 +88,14 @@ struct avro_log_scan_options {
  * returned. The descriptor's file offset is moved. visitor may be NULL. */
 int avro_log_scan(int fd, const struct avro_log_scan_options *options,
                   const struct avro_log_visitor *visitor, struct avro_log_summary *ret);
+
+/* What the header of this file should say once it is sealed. latest_before_ns: the largest receive
+ * time of the log before this file, 0 if it isn't known. There must be a record. */
+void avro_log_totals_of(const struct avro_log_summary *summary, uint64_t latest_before_ns,
+                        struct avro_log_totals *ret);
+
+/* Is there nothing but zeros in it, as in a segment that was made and not begun? 1, 0 or -errno. */
+int avro_log_is_blank(int fd);
 
 /* The last sequence number of a sealed file, from its last block alone where that is sound.
  * 1 = *ret_seq is set, 0 = the file holds no sound record, or -errno. */

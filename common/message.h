@@ -51,6 +51,8 @@ struct segment_grant {
     uint64_t id;      /* inode number */
     uint64_t size;    /* preallocated bytes */
     uint8_t sync[16]; /* the file's random Avro sync marker */
+    /* of the recording that the segment is part of; zeros = not known */
+    uint8_t log_id[16];
     char name[SEGMENT_NAME_SIZE];
 };
 

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/channel_page.h"
 #include "common/fd.h"
@@ -284,6 +285,9 @@ static void take_as_next(struct channel *channel, struct message *message)
     channel->recording.next_requested = false;
     hold->next = fd_take(&message->fds[0]);
     hold->next_grant = message->segment->grant;
+    /* The archive tells by the files which recording it is part of, and may have found none yet. */
+    if (hold->segment >= 0 && avro_log_id_is_known(hold->segment_grant.log_id))
+        memcpy(hold->next_grant.log_id, hold->segment_grant.log_id, sizeof hold->next_grant.log_id);
     channel->recording.failures = 0;
     channel->recording.trouble[0] = '\0';
     if (has_listener(channel))

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/channel_page.h"
 #include "common/channel_page_v1.h"
@@ -80,6 +81,7 @@ static bool restore_grant(const struct channel *channel, int fd, struct segment_
     if (strcmp(identity.channel, channel->spec->name) != 0)
         return false;
     memcpy(ret->sync, identity.sync, sizeof ret->sync);
+    memcpy(ret->log_id, identity.log_id, sizeof ret->log_id);
     avro_log_segment_name(channel->spec->name, identity.first_seq, identity.created_ns, begun_name);
     *ret_begun = strcmp(begun_name, ret->name) == 0;
     return true;
@@ -94,6 +96,13 @@ static void let_go(const struct channel *channel, const char *what, int *fd)
     fd_close(fd);
 }
 
+/* A segment that nobody has begun doesn't say which recording it is part of: the other one may. */
+static void restore_log_id(struct segment_grant *grant, const struct segment_grant *other)
+{
+    if (!avro_log_id_is_known(grant->log_id))
+        memcpy(grant->log_id, other->log_id, sizeof grant->log_id);
+}
+
 /* Segments that can't be continued are the archive's to recover: it finds them by itself. */
 static void restore_segments(struct channel *channel)
 {
@@ -106,6 +115,10 @@ static void restore_segments(struct channel *channel)
         let_go(channel, "next segment", &hold->next);
     if (hold->segment >= 0 && hold->next >= 0 && hold->segment_grant.id == hold->next_grant.id)
         fd_close(&hold->next); /* it had just become the current one */
+    if (hold->segment >= 0 && hold->next >= 0) {
+        restore_log_id(&hold->segment_grant, &hold->next_grant);
+        restore_log_id(&hold->next_grant, &hold->segment_grant);
+    }
     if (channel->recording.begun)
         snprintf(channel->recording.began_as, sizeof channel->recording.began_as, "%s",
                  hold->segment_grant.name);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "common/channel_page.h"
 #include "common/channel_spec.h"
 #include "common/units.h"

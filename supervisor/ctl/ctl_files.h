@@ -12,10 +12,12 @@ struct ctl_files {
     const char *output; /* -o OUT; NULL when it was not given */
     char **paths;
     int count;
+    bool takes_folders; /* a folder stands for the log files in it */
 };
 
-/* Take what follows the verb apart: -o OUT, if the verb has that option, then "--" if a file's name
- * begins with "-", then files. 0, or -EINVAL for another option or none behind -o. */
+/* Take what follows the verb apart: files, -o OUT anywhere, if the verb has that option, and "--",
+ * behind which everything is a file. The arguments are moved. 0, or -EINVAL for another option or
+ * none behind -o, and that was said. */
 int ctl_files_take(int argc, char **argv, bool has_output, struct ctl_files *ret);
 
 /* How to scan this file: as one that is being written, if its name says so. */
@@ -27,5 +29,8 @@ struct avro_log_scan_options ctl_files_scan_options(const char *path);
 int ctl_files_each(const struct ctl_files *files, bool json,
                    bool (*one)(void *context, const char *path, json_t **ret_report),
                    void *context);
+
+/* A path for a report. One that is no UTF-8 has \xHH for each byte that no ASCII text has. */
+json_t *ctl_files_json_path(const char *path);
 
 #endif

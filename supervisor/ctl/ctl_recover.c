@@ -139,14 +139,14 @@ static json_t *json_rescue(const struct rescue *rescue)
 {
     const struct avro_log_summary *summary = &rescue->summary;
     json_t *object = json_object();
-    json_object_set_new(object, "file", json_string(rescue->path));
+    json_object_set_new(object, "file", ctl_files_json_path(rescue->path));
     json_object_set_new(object, "ok", json_boolean(!rescue->error));
     if (rescue->error) {
         json_object_set_new(object, "error", json_string(rescue->what));
         json_object_set_new(object, "cause", json_string(strerror(rescue->error)));
         return object;
     }
-    json_object_set_new(object, "result", json_string(rescue->result));
+    json_object_set_new(object, "result", ctl_files_json_path(rescue->result));
     json_object_set_new(object, "records", json_integer((json_int_t)summary->records));
     json_object_set_new(object, "first_seq", json_integer((json_int_t)summary->first_seq));
     json_object_set_new(object, "last_seq", json_integer((json_int_t)summary->last_seq));
@@ -181,7 +181,7 @@ int ctl_recover(int argc, char **argv, bool json)
 {
     struct ctl_files files;
     if (ctl_files_take(argc, argv, true, &files) < 0)
-        return usage("the only option is -o OUT");
+        return CTL_USAGE;
     if (files.count < 1)
         return usage("it needs the damaged log files");
     if (files.output && files.count != 1)

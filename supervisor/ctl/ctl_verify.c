@@ -11,29 +11,55 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/avro_log_header.h"
 #include "common/avro_log_scan.h"
 #include "common/fd.h"
 #include "common/units.h"
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_files.h"
 #include "supervisor/ctl/ctl_ranges.h"
-
-#define TIME_TEXT_SIZE 40
+#include "supervisor/ctl/ctl_text.h"
+#include "supervisor/ctl/ctl_uncovered.h"
 
 struct verification {
     const char *path;
+    const struct verification *previous; /* the file before it; its summary is there */
     bool open;
-    int error; /* the file could not be read: errno */
+    bool has_last; /* last_us: receive time of the last record so far */
+    int64_t last_us;
+    bool blank; /* made and not begun: nothing but zeros */
+    int error;  /* the file could not be read: errno */
     struct avro_log_summary summary;
     struct ctl_ranges gaps, quarantined, cut,
-        dropped;        /* dropped: before these numbers the kernel dropped some */
+        dropped; /* dropped: before these numbers the kernel dropped some */
+    struct ctl_uncovered uncovered;
     bool follows;       /* the file before it is of the same channel */
     uint64_t gap_first; /* between that file and this one: [gap_first, gap_end) */
     uint64_t gap_end;
-    bool overlaps; /* it holds numbers that are in the file before it */
+    bool overlaps;            /* it holds numbers that are in the file before it */
+    const char *totals_fault; /* what its header says wrongly about it, or NULL */
 };
+
+static bool is_of_same_channel(const struct verification *file)
+{
+    const struct verification *previous = file->previous;
+    return !previous->error && previous->summary.records > 0 &&
+           strcmp(file->summary.identity.channel, previous->summary.identity.channel) == 0;
+}
+
+static int add_uncovered(struct verification *file, const struct avro_log_record *record)
+{
+    struct ctl_uncovered_time time = {.seq = (uint64_t)record->seq,
+                                      .from_known = file->has_last,
+                                      .from_us = file->last_us,
+                                      .until_us = record->received_at_us};
+    if (!file->has_last && is_of_same_channel(file)) {
+        time.from_known = true;
+        time.from_us = file->previous->summary.last_received_us;
+    }
+    return ctl_uncovered_add(&file->uncovered, &time);
+}
 
 static int take_record(void *context, const struct avro_log_found *found)
 {
@@ -45,8 +71,12 @@ static int take_record(void *context, const struct avro_log_found *found)
         result = ctl_ranges_add(&file->dropped, seq, seq);
     if (record->cut > 0 && result == 0)
         result = ctl_ranges_add(&file->cut, seq, seq);
-    if ((record->flags & 1) && result == 0)
+    if ((record->flags & AVRO_LOG_QUARANTINED) && result == 0)
         result = ctl_ranges_add(&file->quarantined, seq, seq);
+    if ((record->flags & AVRO_LOG_NOT_COVERED) && result == 0)
+        result = add_uncovered(file, record);
+    file->last_us = record->received_at_us;
+    file->has_last = true;
     return result;
 }
 
@@ -61,16 +91,19 @@ static void read_file(struct verification *file)
     const struct avro_log_scan_options options = ctl_files_scan_options(file->path);
     int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     int result = fd < 0 ? -errno : avro_log_scan(fd, &options, &visitor, &file->summary);
+    if (result == 0 && options.open && !file->summary.has_header && file->summary.records == 0)
+        result = avro_log_is_blank(fd);
+    file->blank = result == 1;
+    result = result == 1 ? 0 : result;
     fd_close(&fd);
     file->open = options.open;
     file->error = -result;
 }
 
-static void compare_with_previous(struct verification *file, const struct verification *previous)
+static void compare_with_previous(struct verification *file)
 {
-    const struct avro_log_summary *here = &file->summary, *there = &previous->summary;
-    if (previous->error || file->error || !here->records || !there->records || !here->has_header ||
-        strcmp(here->identity.channel, there->identity.channel) != 0)
+    const struct avro_log_summary *here = &file->summary, *there = &file->previous->summary;
+    if (file->error || !here->records || !here->has_header || !is_of_same_channel(file))
         return;
     file->follows = true;
     uint64_t first =
@@ -82,31 +115,48 @@ static void compare_with_previous(struct verification *file, const struct verifi
     file->overlaps = here->first_seq <= there->last_seq && here->last_seq >= there->first_seq;
 }
 
+/* Of a sealed file without a fault: what its header says must be what is in it. */
+static const char *judge_totals(const struct verification *file)
+{
+    const struct avro_log_summary *summary = &file->summary, *before = &file->previous->summary;
+    const struct avro_log_totals *said = &summary->identity.totals;
+    if (!summary->identity.has_totals || file->open || file->error || summary->faults > 0)
+        return NULL;
+    if (said->records != summary->records)
+        return "its header says another number of records (holdfast.records)";
+    if (said->last_seq != summary->last_seq)
+        return "its header says another last number (holdfast.last_seq)";
+    if (summary->records > 0 &&
+        (said->first_time_ns != summary->earliest_ns || said->last_time_ns != summary->latest_ns))
+        return "its header says other receive times (holdfast.first_time, holdfast.last_time)";
+    if (said->latest_ns < said->last_time_ns ||
+        (file->follows && before->identity.has_totals &&
+         said->latest_ns < before->identity.totals.latest_ns))
+        return "the latest receive time in its header (holdfast.latest) is earlier than one before";
+    return NULL;
+}
+
 static bool is_faulty(const struct verification *file)
 {
-    return file->error || file->overlaps || file->summary.faults > 0;
+    return file->error || file->overlaps || file->totals_fault ||
+           (file->summary.faults > 0 && !file->blank);
 }
 
 /* ---- for people ---- */
 
-static void print_time(int64_t us, char text[TIME_TEXT_SIZE])
-{
-    time_t seconds = (time_t)(us / 1000000);
-    struct tm utc;
-    if (!gmtime_r(&seconds, &utc) ||
-        strftime(text, TIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
-        snprintf(text, TIME_TEXT_SIZE, "?");
-}
-
 static void print_verdict(const struct verification *file)
 {
     const struct avro_log_summary *summary = &file->summary;
-    char records[32], first[TIME_TEXT_SIZE], last[TIME_TEXT_SIZE], bytes[32];
+    char records[32], first[CTL_TIME_TEXT_SIZE], last[CTL_TIME_TEXT_SIZE], bytes[32];
     units_human_count(summary->records, records, sizeof records);
     units_human_bytes(summary->payload_bytes, bytes, sizeof bytes);
     if (summary->faults > 0)
         printf("%s: FAULT at byte %" PRIu64 ": %s", file->path, summary->fault_offset,
                summary->fault_what);
+    else if (file->totals_fault || file->overlaps)
+        printf("%s: FAULT: %s", file->path,
+               file->totals_fault ? file->totals_fault
+                                  : "it holds sequence numbers that are in the file before it too");
     else
         printf("%s: ok%s", file->path, file->open ? ", still open" : "");
     if (summary->faults > 1)
@@ -114,12 +164,40 @@ static void print_verdict(const struct verification *file)
     printf("%s%s%s records", summary->faults ? "; " : ", ", records,
            summary->faults ? " sound" : "");
     if (summary->records > 0) {
-        print_time(summary->first_received_us, first);
-        print_time(summary->last_received_us, last);
+        ctl_print_time(summary->first_received_us, first);
+        ctl_print_time(summary->last_received_us, last);
         printf(", seq %" PRIu64 "..%" PRIu64 ", %s of payload, %s to %s", summary->first_seq,
                summary->last_seq, bytes, first, last);
     }
     printf("\n");
+}
+
+static void print_id(const uint8_t log_id[AVRO_LOG_ID_SIZE], char ret_text[])
+{
+    for (size_t i = 0; i < AVRO_LOG_ID_SIZE; i++)
+        snprintf(ret_text + 2 * i, 3, "%02x", log_id[i]);
+}
+
+static void print_header(const struct verification *file)
+{
+    const struct avro_log_identity *identity = &file->summary.identity;
+    char text[2 * AVRO_LOG_ID_SIZE + 1], records[32];
+    if (!file->summary.has_header || !identity->has_check)
+        return; /* an older version's: there is no more in it */
+    print_id(identity->log_id, text);
+    printf("  recording %s, received on %s", avro_log_id_is_known(identity->log_id) ? text : "?",
+           identity->listen[0] ? identity->listen : "?");
+    if (file->open) {
+        printf("\n");
+    } else if (!identity->has_totals) {
+        printf("; its header does not say what is in it\n");
+    } else if (file->summary.faults > 0) {
+        units_human_count(identity->totals.records, records, sizeof records);
+        printf("; its header says %s records, up to seq %" PRIu64 "\n", records,
+               identity->totals.last_seq);
+    } else {
+        printf("%s\n", file->totals_fault ? "" : "; its header says the same");
+    }
 }
 
 static void print_file(const struct verification *file)
@@ -129,12 +207,15 @@ static void print_file(const struct verification *file)
         printf("%s: can't be read: %s\n", file->path, strerror(file->error));
         return;
     }
+    if (file->blank) {
+        printf("%s: ok, prepared and not begun\n", file->path);
+        return;
+    }
     print_verdict(file);
+    print_header(file);
     if (file->gap_end > file->gap_first)
         printf("  between the file before and this one: seq %" PRIu64 "..%" PRIu64 " in neither\n",
                file->gap_first, file->gap_end - 1);
-    if (file->overlaps)
-        printf("  FAULT: it holds sequence numbers that are in the file before it too\n");
     ctl_ranges_print(&file->gaps, file->summary.faults > 0
                                       ? "missing, because not recorded or damaged"
                                       : "received but not recorded");
@@ -142,6 +223,7 @@ static void print_file(const struct verification *file)
     snprintf(title, sizeof title,
              "dropped by the kernel: %s datagrams, just before this many records", count);
     ctl_ranges_print(&file->dropped, title);
+    ctl_uncovered_print(&file->uncovered);
     ctl_ranges_print(&file->quarantined, "quarantined");
     units_human_bytes(file->summary.cut_bytes, bytes, sizeof bytes);
     snprintf(title, sizeof title, "cut to max_datagram, %s missing", bytes);
@@ -173,25 +255,49 @@ static json_t *json_losses(const struct verification *file)
     json_object_set_new(losses, "not_recorded", json_ranges(&file->gaps));
     json_object_set_new(losses, "kernel_dropped", json_count(file->summary.lost_before));
     json_object_set_new(losses, "kernel_dropped_before", json_ranges(&file->dropped));
+    json_object_set_new(losses, "not_covered", ctl_uncovered_json(&file->uncovered));
     json_object_set_new(losses, "quarantined", json_ranges(&file->quarantined));
     json_object_set_new(losses, "cut", json_ranges(&file->cut));
     json_object_set_new(losses, "cut_bytes", json_count(file->summary.cut_bytes));
     return losses;
 }
 
+static void json_set_header(json_t *object, const struct verification *file)
+{
+    const struct avro_log_identity *identity = &file->summary.identity;
+    const struct avro_log_totals *totals = &identity->totals;
+    char text[2 * AVRO_LOG_ID_SIZE + 1];
+    print_id(identity->log_id, text);
+    json_object_set_new(object, "log",
+                        avro_log_id_is_known(identity->log_id) ? json_string(text) : json_null());
+    json_object_set_new(object, "listen",
+                        identity->listen[0] ? json_string(identity->listen) : json_null());
+    json_object_set_new(object, "totals",
+                        identity->has_totals
+                            ? json_pack("{s:o,s:o,s:o,s:o,s:o}", "last_seq",
+                                        json_count(totals->last_seq), "records",
+                                        json_count(totals->records), "first_time_ns",
+                                        json_count(totals->first_time_ns), "last_time_ns",
+                                        json_count(totals->last_time_ns), "latest_ns",
+                                        json_count(totals->latest_ns))
+                            : json_null());
+    json_object_set_new(object, "totals_fault",
+                        file->totals_fault ? json_string(file->totals_fault) : json_null());
+}
+
 static json_t *json_file(const struct verification *file)
 {
     const struct avro_log_summary *summary = &file->summary;
     json_t *object =
-        json_pack("{s:s%,s:b}", "file", file->path, strlen(file->path), "ok", !is_faulty(file));
-    if (!object) /* a path that is no UTF-8 */
-        object = json_pack("{s:s,s:b}", "file", "?", "ok", !is_faulty(file));
+        json_pack("{s:o,s:b}", "file", ctl_files_json_path(file->path), "ok", !is_faulty(file));
     if (file->error) {
         json_object_set_new(object, "error", json_string(strerror(file->error)));
         return object;
     }
     json_object_set_new(object, "open", json_boolean(file->open));
     json_object_set_new(object, "channel", json_string(summary->identity.channel));
+    json_object_set_new(object, "begun", json_boolean(!file->blank));
+    json_set_header(object, file);
     json_object_set_new(object, "bytes", json_count(summary->file_size));
     json_object_set_new(object, "blocks", json_count(summary->blocks));
     json_object_set_new(object, "records", json_count(summary->records));
@@ -200,9 +306,9 @@ static json_t *json_file(const struct verification *file)
                         summary->records ? json_count(summary->first_seq) : json_null());
     json_object_set_new(object, "last_seq",
                         summary->records ? json_count(summary->last_seq) : json_null());
-    json_object_set_new(object, "faults", json_count(summary->faults));
+    json_object_set_new(object, "faults", json_count(file->blank ? 0 : summary->faults));
     json_object_set_new(object, "first_fault",
-                        summary->faults == 0
+                        file->blank || summary->faults == 0
                             ? json_null()
                             : json_pack("{s:I,s:s}", "offset", (json_int_t)summary->fault_offset,
                                         "what", summary->fault_what));
@@ -221,31 +327,37 @@ static void verification_free(struct verification *file)
     ctl_ranges_free(&file->quarantined);
     ctl_ranges_free(&file->cut);
     ctl_ranges_free(&file->dropped);
+    ctl_uncovered_free(&file->uncovered);
 }
 
 static bool verify_file(void *context, const char *path, json_t **ret_report)
 {
     struct verification *previous = context;
-    struct verification file = {.path = path};
+    struct verification file = {.path = path, .previous = previous};
     read_file(&file);
-    compare_with_previous(&file, previous);
+    compare_with_previous(&file);
+    file.totals_fault = judge_totals(&file);
     if (ret_report)
         *ret_report = json_file(&file);
     else
         print_file(&file);
     verification_free(&file);
-    *previous = file; /* what the next file is compared with: the summary */
-    return !is_faulty(&file);
+    bool ok = !is_faulty(&file);
+    if (!file.blank)
+        *previous = file; /* what the next file is compared with: the summary */
+    return ok;
 }
 
 int ctl_verify(int argc, char **argv, bool json)
 {
     struct verification previous = {.error = ENOENT};
     struct ctl_files files;
-    if (ctl_files_take(argc, argv, false, &files) < 0 || files.count < 1) {
-        fprintf(stderr,
-                "holdfastctl: verify needs the log files to look at: holdfastctl verify FILE...\n");
+    if (ctl_files_take(argc, argv, false, &files) < 0)
+        return CTL_USAGE;
+    if (files.count < 1) {
+        ctl_complain("verify needs the log files to look at: holdfastctl verify FILE...");
         return CTL_USAGE;
     }
+    files.takes_folders = true;
     return ctl_files_each(&files, json, verify_file, &previous);
 }

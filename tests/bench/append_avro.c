@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/avro_log_header.h"
 #include "tests/bench/append.h"
 #include "tests/bench/support.h"
 

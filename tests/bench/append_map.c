@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/avro_log_header.h"
 #include "tests/bench/append.h"
 #include "tests/bench/support.h"
 #include "worker/channel/segment.h"

@@ -2,6 +2,7 @@
 /* Any bytes as a record, as a varint and as a file header: nothing outside of them is read, and
  * what is accepted is encoded to bytes that are accepted again with the same values. */
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,6 +4,7 @@
  * records that the file did hold; a copy of what is sound must be without fault and hold as many.
  */
 #include "common/avro_log_copy.h"
+#include "common/avro_log_header.h"
 
 #include <stdlib.h>
 #include <string.h>

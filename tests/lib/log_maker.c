@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/avro_log_header.h"
 #include "tests/lib/unit.h"
 
 #define PAYLOAD_MAX 65507
@@ -98,6 +99,35 @@ void log_maker_begin(struct log_maker *maker, size_t size, const char *channel, 
         maker->identity.sync[i] = (uint8_t)log_maker_random(&state);
     ck_assert_uint_ge(size, AVRO_LOG_HEADER_MAX);
     maker->header_size = avro_log_write_header(maker->bytes, &maker->identity);
+    open_block(maker, maker->header_size);
+}
+
+static uint8_t *put_text(uint8_t *to, const char *text)
+{
+    size_t length = strlen(text);
+    to += avro_log_write_long(to, (int64_t)length);
+    memcpy(to, text, length);
+    return to + length;
+}
+
+void log_maker_age(struct log_maker *maker)
+{
+    char first_seq[24], created[24];
+    const struct avro_log_identity *identity = &maker->identity;
+    snprintf(first_seq, sizeof first_seq, "%020llu", (unsigned long long)identity->first_seq);
+    snprintf(created, sizeof created, "%020llu", (unsigned long long)identity->created_ns);
+    const char *const entries[] = {
+        "avro.schema",      avro_log_schema,   "avro.codec",         "null",
+        "holdfast.channel", identity->channel, "holdfast.first_seq", first_seq,
+        "holdfast.created", created,           "holdfast.version",   "1"};
+    memset(maker->bytes, 0, maker->size);
+    memcpy(maker->bytes, "Obj\1\x0c", 5);
+    uint8_t *at = maker->bytes + 5;
+    for (size_t i = 0; i < sizeof entries / sizeof *entries; i++)
+        at = put_text(at, entries[i]);
+    *at++ = 0;
+    memcpy(at, identity->sync, AVRO_LOG_SYNC_SIZE);
+    maker->header_size = (size_t)(at - maker->bytes) + AVRO_LOG_SYNC_SIZE;
     open_block(maker, maker->header_size);
 }
 

@@ -32,6 +32,9 @@ struct log_maker {
 /* Header and an empty open block. */
 void log_maker_begin(struct log_maker *maker, size_t size, const char *channel, uint64_t first_seq,
                      uint64_t seed);
+/* Before the first record: give it the header that versions wrote before there was a checksum in
+ * it. */
+void log_maker_age(struct log_maker *maker);
 void log_maker_free(struct log_maker *maker);
 /* Append record next_seq; false when it doesn't fit any more. */
 bool log_maker_append(struct log_maker *maker);

@@ -20,37 +20,20 @@
 
 #include "common/avro_log_copy.h"
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/avro_log_scan.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "worker/archive/folder.h"
+#include "worker/archive/segment_header.h"
 
 /* Workers of a daemon that was killed notice and leave within this time. */
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)
 #define HOLDER_POLL_NS     (20 * NS_PER_MS)
 
 /* ---- one file ---- */
-
-/* Is there nothing but zeros in it? 1, 0 or -errno. */
-static int is_blank(int fd)
-{
-    uint8_t buffer[16 * 1024];
-    for (off_t at = 0;;) {
-        off_t data = lseek(fd, at, SEEK_DATA); /* skips what was preallocated and never written */
-        if (data < 0 && errno == ENXIO)
-            return 1;
-        at = data > at ? data : at;
-        ssize_t n = pread(fd, buffer, sizeof buffer, at);
-        if (n <= 0)
-            return n < 0 ? -errno : 1;
-        for (ssize_t i = 0; i < n; i++)
-            if (buffer[i])
-                return 0;
-        at += n;
-    }
-}
 
 static int discard(int folder, const char *channel, const char *name, const char *why)
 {
@@ -98,6 +81,7 @@ static void proper_open_name(const char *channel, const char *name,
 static int finish_in_place(int folder, int fd, const char *name,
                            const struct avro_log_summary *summary, struct recovery_outcome *ret)
 {
+    const char *channel = summary->identity.channel;
     uint8_t header[AVRO_LOG_BLOCK_HEADER_SIZE];
     char open_name[SEGMENT_NAME_SIZE];
     const struct avro_log_block *block = &summary->last_block;
@@ -107,12 +91,14 @@ static int finish_in_place(int folder, int fd, const char *name,
     int result = fd_write_all(fd, summary->identity.sync, AVRO_LOG_SYNC_SIZE, end);
     if (result == 0)
         result = fd_write_all(fd, header, sizeof header, block->offset);
+    if (result == 0)
+        result = segment_header_finish(folder, channel, fd, summary);
     if (result == 0 && (ftruncate(fd, (off_t)(end + AVRO_LOG_SYNC_SIZE)) < 0 || fsync(fd) < 0))
         result = -errno;
     if (result < 0)
         return result;
     ret->length = end + AVRO_LOG_SYNC_SIZE;
-    proper_open_name(summary->identity.channel, name, &summary->identity, open_name);
+    proper_open_name(channel, name, &summary->identity, open_name);
     return folder_rename(folder, name, open_name, AVRO_LOG_SUFFIX, ret->name);
 }
 
@@ -149,6 +135,7 @@ static int mend(int folder, int fd, const char *name, const struct avro_log_copy
     struct avro_log_copy copy = *copy_wanted;
     struct avro_log_summary summary;
     const char *channel = copy.channel;
+    uint8_t log_id[AVRO_LOG_ID_SIZE];
     char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
     struct stat status = {0};
 
@@ -157,6 +144,9 @@ static int mend(int folder, int fd, const char *name, const struct avro_log_copy
     copy.to_fd = openat(folder, mending, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (copy.to_fd < 0)
         return -errno;
+    if (segment_header_log_id(folder, channel, log_id) == 1)
+        copy.log_id = log_id;
+    copy.latest_before_ns = segment_header_latest_before(folder, channel, ret->first_seq);
     int result = avro_log_copy(&copy, &summary);
     if (result == 0 && (fsync(copy.to_fd) < 0 || fstat(copy.to_fd, &status) < 0))
         result = -errno;
@@ -189,7 +179,7 @@ static int finish_scanned(int folder, int fd, const char *name, const struct avr
     if (result < 0)
         return result;
     if (summary.records == 0 && !summary.has_header) {
-        int blank = is_blank(fd);
+        int blank = avro_log_is_blank(fd);
         if (blank < 0)
             return blank;
         return blank ? discard(folder, channel, name, "it was prepared and never begun")

@@ -17,13 +17,16 @@
 #include <unistd.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
+#include "common/avro_log_scan.h"
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/units.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/recovery.h"
+#include "worker/archive/segment_header.h"
 
 /* ---- open ---- */
 
@@ -123,6 +126,9 @@ static int make_segment(int folder, const struct message_open_segment *request,
     }
     /* Held by whoever gets the descriptor; a file system without locks does without. */
     flock(fd, LOCK_EX | LOCK_NB);
+    if (segment_header_log_id(folder, request->channel, ret->log_id) != 1 &&
+        getrandom(ret->log_id, sizeof ret->log_id, 0) != sizeof ret->log_id)
+        memset(ret->log_id, 0, sizeof ret->log_id); /* not known */
     ret->id = status.st_ino;
     ret->size = request->size;
     return fd;
@@ -219,6 +225,28 @@ static int remove_empty(int folder, const struct message_seal *request, struct m
     return 0;
 }
 
+/* What is in it goes into its header, so it is read once: its pages are still in memory, as a rule
+ * (64 MiB of small records take 30 ms). That it can't be read, or isn't sound, is no reason not to
+ * seal it: its header goes without, and whoever reads it finds out what is wrong. */
+static int write_totals(int folder, int fd, const struct message_seal *request)
+{
+    const struct avro_log_scan_options sealed = {.seq_end = UINT64_MAX};
+    struct avro_log_summary summary;
+    int result = avro_log_scan(fd, &sealed, NULL, &summary);
+    if (result < 0)
+        log_warning("%s: %s can't be read through while it is sealed: %s; its header does not say "
+                    "what is in it",
+                    request->channel, request->name, strerror(-result));
+    else if (summary.faults > 0)
+        log_warning("%s: %s is damaged at byte %llu (%s) while it is sealed; holdfastctl verify "
+                    "tells more",
+                    request->channel, request->name, (unsigned long long)summary.fault_offset,
+                    summary.fault_what);
+    else
+        return segment_header_finish(folder, request->channel, fd, &summary);
+    return 0;
+}
+
 static int finish_segment(int folder, int fd, const struct message_seal *request,
                           struct message_sealed *ret)
 {
@@ -236,8 +264,11 @@ static int finish_segment(int folder, int fd, const struct message_seal *request
                  request->channel, request->name, (unsigned long long)request->length);
         return recover_instead(folder, request, ret);
     }
-    if (ftruncate(fd, (off_t)request->length) < 0 || fsync(fd) < 0)
+    if (ftruncate(fd, (off_t)request->length) < 0)
         return -errno;
+    int result = write_totals(folder, fd, request);
+    if (result < 0 || fsync(fd) < 0)
+        return result < 0 ? result : -errno;
     ret->length = request->length;
     return folder_rename(folder, request->name, request->name, AVRO_LOG_SUFFIX, ret->name);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "common/channel_spec.h"
 #include "common/monotonic.h"
 #include "common/ring.h"
@@ -123,6 +124,8 @@ void recorder_block_begin_segment(struct recorder_block *block, struct segment *
                                          .created_ns = realtime_now_ns()};
     memcpy(identity.channel, block->channel->spec->name, sizeof identity.channel);
     memcpy(identity.sync, segment->grant.sync, AVRO_LOG_SYNC_SIZE);
+    memcpy(identity.log_id, segment->grant.log_id, AVRO_LOG_ID_SIZE);
+    socket_address_print(&block->channel->spec->listen, identity.listen, sizeof identity.listen);
     size_t header = avro_log_write_header(segment->map, &identity);
     REACHED(block->channel->ring.page, roll_headed);
     work->segment_id = segment->grant.id;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "worker/channel/segment.h"
 
 static bool slot_tells(const struct commit_progress *committed, uint64_t id, uint64_t next_id)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "tests/lib/config_file.h"
 #include "tests/lib/unit.h"
 

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "common/monotonic.h"

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/avro_log_copy.h"
+#include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "tests/lib/archive_rig.h"

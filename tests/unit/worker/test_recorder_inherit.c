@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "common/monotonic.h"
 #include "tests/lib/unit.h"
 #include "worker/channel/segment.h"

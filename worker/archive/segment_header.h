@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* What the archive puts into a segment's header, and learns from the headers of others. */
+#ifndef HOLDFAST_WORKER_ARCHIVE_SEGMENT_HEADER_H
+#define HOLDFAST_WORKER_ARCHIVE_SEGMENT_HEADER_H
+
+#include <stdint.h>
+
+#include "common/avro_log_header.h"
+#include "common/avro_log_scan.h"
+
+/* Which recording this folder holds, by the newest segment that says it. 1, 0 if none does, or
+ * -errno. */
+int segment_header_log_id(int folder, const char *channel, uint8_t ret[AVRO_LOG_ID_SIZE]);
+
+/* The largest receive time of the log before the segment that begins at first_seq, by the newest
+ * one before it that says it. One that is still open is read. 0 if none does. */
+uint64_t segment_header_latest_before(int folder, const char *channel, uint64_t first_seq);
+
+/* Write into the segment's header what a scan has found in it. 0 (also when the segment is an older
+ * version's, which has no room for it) or -errno. Not synced. */
+int segment_header_finish(int folder, const char *channel, int fd,
+                          const struct avro_log_summary *summary);
+
+#endif
