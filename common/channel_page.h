@@ -237,6 +237,9 @@ struct channel_private {
      * when a new socket came to an old ring. */
     _Atomic uint32_t drops_base;
     _Atomic uint64_t drops_from_seq;
+    /* Nobody was receiving before this datagram: the number plus 1; 0 = no such gap in this ring.
+     */
+    _Atomic uint64_t gap_before;
     /* What the socket's options were made from (hold_sockets.c); 0 = not known. */
     _Atomic uint64_t socket_settings;
     /* 1: everything of the ring of an older layout is here (channel_page_v1.h). */
@@ -290,7 +293,9 @@ struct ring_descriptor {
     _Atomic uint64_t origin;
 };
 
+/* As the records' flags, AVRO_LOG_QUARANTINED and AVRO_LOG_NOT_COVERED. */
 #define DATAGRAM_QUARANTINED 1u
+#define DATAGRAM_NOT_COVERED 2u
 
 /* What a fresh ring begins with. */
 struct channel_page_start {

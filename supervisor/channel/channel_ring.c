@@ -32,6 +32,8 @@ void channel_ring_give_up(struct channel *channel)
                    "numbering goes on at %" PRIu64,
                    channel->spec->name, given, channel->ledger.seq_end);
         channel->recording.renumber = false;
+        channel->hold.owes_gap =
+            channel->hold.rx >= 0; /* what was relayed only is not in the log */
     }
 }
 

@@ -285,6 +285,16 @@ static void add_identity(json_t *report, const struct channel *channel, monotoni
     json_object_set_new(report, "restart", restart_report(channel, now));
 }
 
+/* The newest gap that this ring knows of: the number of the datagram after it. */
+static json_t *not_covered_before(const struct channel *channel)
+{
+    uint64_t gap =
+        channel->hold.page
+            ? atomic_load_explicit(&channel->hold.page->private.gap_before, memory_order_relaxed)
+            : 0;
+    return gap ? control_json_number(gap - 1) : json_null();
+}
+
 static json_t *channel_report(struct channel *channel, monotonic now)
 {
     struct counters counters;
@@ -295,6 +305,7 @@ static json_t *channel_report(struct channel *channel, monotonic now)
     add_identity(report, channel, now);
     json_object_set_new(report, "counters", counters_json(&counters, channel->ledger.restarts));
     json_object_set_new(report, "counters_current", json_boolean(current));
+    json_object_set_new(report, "not_covered_before", not_covered_before(channel));
     add_rate(report, channel, pending);
     json_object_set_new(report, "relays", destinations(channel, 0, channel->spec->relay_count));
     json_object_set_new(

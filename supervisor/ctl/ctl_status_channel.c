@@ -132,6 +132,16 @@ static void print_ring(FILE *to, const json_t *ring)
     fprintf(to, ", %s pending\n", pending);
 }
 
+static void print_gap(FILE *to, const json_t *channel)
+{
+    const json_t *gap = json_object_get(channel, "not_covered_before");
+    if (!json_is_integer(gap))
+        return;
+    begin_line(to, "gap");
+    fprintf(to, "nobody was receiving for a while before datagram %llu\n",
+            (unsigned long long)json_integer_value(gap));
+}
+
 /* "log" on the wire and for people: where the recording goes. */
 static void print_recording(FILE *to, const json_t *log, bool colour)
 {
@@ -253,6 +263,7 @@ void ctl_report_channel(FILE *to, const json_t *channel, bool colour)
     print_worker(to, channel);
     print_last_death(to, channel);
     print_receiving(to, channel);
+    print_gap(to, channel);
     print_ring(to, json_object_get(channel, "ring"));
     print_recording(to, json_object_get(channel, "log"), colour);
     print_destinations(to, json_object_get(channel, "relays"),

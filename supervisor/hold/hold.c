@@ -96,8 +96,17 @@ int *hold_place_named(struct hold *hold, const char *name, int *ret_destination)
 
 /* ---- letting go ---- */
 
+/* Its first datagram, which was to say that nobody was receiving before, never came. */
+static bool owes_gap(const struct channel_page *page)
+{
+    uint64_t gap_before = atomic_load(&page->private.gap_before);
+    return gap_before != 0 && atomic_load(&page->public.published) < gap_before;
+}
+
 void hold_drop_ring(struct hold *hold)
 {
+    if (hold->page && hold->rx >= 0 && owes_gap(hold->page))
+        hold->owes_gap = true;
     channel_memory_unmap(&hold->page, &hold->geometry);
     fd_close(&hold->ring);
     fd_close(&hold->private_part);
@@ -109,6 +118,7 @@ void hold_drop_ring(struct hold *hold)
 void hold_close_sockets(struct hold *hold)
 {
     fd_close(&hold->rx);
+    hold->rx_is_new = hold->owes_gap = false;
     fd_close_all(hold->destinations, hold->destination_count);
     for (uint32_t i = 0; i < hold->destination_count; i++)
         hold->down[i] = (struct destination_down){0};

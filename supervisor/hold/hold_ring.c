@@ -50,6 +50,14 @@ static bool read_drops(const struct hold *hold, uint32_t *ret_drops)
     return true;
 }
 
+/* A number 0 has nothing before it that could be missing. */
+static void mark_gap(struct hold *hold, uint64_t published)
+{
+    hold->owes_gap = false;
+    if (published > 0)
+        atomic_store(&hold->page->private.gap_before, published + 1);
+}
+
 void hold_ring_begin_drops(struct hold *hold)
 {
     struct relay_progress relay = {0};
@@ -58,6 +66,11 @@ void hold_ring_begin_drops(struct hold *hold)
     if (!hold->drops_known)
         return;
     uint64_t published = atomic_load_explicit(&hold->page->public.published, memory_order_acquire);
+    if (hold->owes_gap)
+        mark_gap(hold, published);
+    if (hold->rx_is_new) /* what it has dropped before there was a ring is this ring's to tell */
+        drops = 0;
+    hold->rx_is_new = false;
     channel_page_set_drops(hold->page, published, drops);
     channel_page_read_relay(hold->page, &relay);
     hold->drops_base = drops - (uint32_t)relay.kernel_dropped;

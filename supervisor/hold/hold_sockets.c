@@ -318,6 +318,7 @@ int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *
         int error = open_receiver(hold, spec, why, why_size);
         if (error < 0)
             return error;
+        hold->rx_is_new = hold->owes_gap = true;
         hold_ring_begin_drops(hold);        /* a new socket's counter begins anew */
     } else if (hold->receive_buffer == 0) { /* adopted from an earlier supervisor */
         hold->receive_buffer = receive_buffer_given(hold->rx);
