@@ -108,6 +108,7 @@ struct channel_spec {
     uint64_t receive_buffer;              /* bytes wanted of SO_RCVBUF */
     uint64_t ring_size;                   /* bytes of payload; rounded up to whole pages */
     uint64_t busy_poll_us;                /* SO_BUSY_POLL; 0 = off */
+    uint64_t expect_ns;                   /* longer silence is told; 0 = nothing is expected */
     uint32_t max_datagram;                /* 1..CHANNEL_DATAGRAM_MAX; longer datagrams are cut */
     uint32_t mapping;                     /* enum ring_mapping_wanted */
     uint32_t receive_offload;             /* UDP_GRO: 0 or 1 */

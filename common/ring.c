@@ -226,7 +226,6 @@ void ring_writer_open(struct ring_writer *writer, struct ring *ring)
     }
     if (writer->seq <= load_relaxed(page->private.drops_from_seq))
         writer->drops = load_relaxed(page->private.drops_base);
-    writer->gap_before = load_relaxed(page->private.gap_before);
     /* A predecessor may have gone back to the start of the memory (ring_rewind) without publishing
      * since. */
     uint64_t armed = load_relaxed(ring->batch->armed_position);
@@ -330,7 +329,8 @@ void ring_append(struct ring_writer *writer, uint32_t index, const struct ring_e
     store_relaxed(descriptor->drops, (uint64_t)writer->drops << 32 | lost_before);
     store_relaxed(descriptor->address[0], entry->address[0]);
     store_relaxed(descriptor->address[1], entry->address[1]);
-    uint64_t flags = writer->seq + index + 1 == writer->gap_before ? DATAGRAM_NOT_COVERED : 0;
+    uint64_t gap_before = load_relaxed(writer->ring->page->private.gap_before);
+    uint64_t flags = writer->seq + index + 1 == gap_before ? DATAGRAM_NOT_COVERED : 0;
     store_relaxed(descriptor->origin, entry->origin | flags << 8);
 }
 

@@ -72,8 +72,7 @@ struct ring_writer {
     uint64_t seq;      /* next number to give == published */
     uint64_t position; /* where the next datagram goes */
     uint64_t bytes_total;
-    uint32_t drops;      /* the kernel's drop counter as of the last datagram */
-    uint64_t gap_before; /* as in the page */
+    uint32_t drops; /* the kernel's drop counter as of the last datagram */
     /* Offsets from the map's base: [start, end) and [0, front) are known to be populated in this
      * process. */
     uint64_t populated_start;

@@ -8,6 +8,7 @@
 #include "supervisor/channel/channel_deaths.h"
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
+#include "supervisor/channel/channel_silence.h"
 #include "supervisor/hold/hold_sockets.h"
 #include "supervisor/policy/receive_rate.h"
 #include "supervisor/system/timer.h"
@@ -54,6 +55,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         if (look) {
             look_at_ledger(channel, now);
             hold_sockets_try_down(&channel->hold, channel->spec);
+            hold_sockets_look_at_membership(&channel->hold, channel->spec);
+            channel_silence_look(channel, now);
         }
         if (expire && host->phase < PHASE_STOPS)
             archive_client_expire(host->archive, channel->spec->name, &channel->spec->record);

@@ -127,6 +127,12 @@ struct channel_ledger {
     struct receive_rate rate;
 };
 
+struct channel_silence {
+    uint64_t received; /* as last seen, and unchanged ... */
+    monotonic since;   /* ... since then; ns = 0: not yet looked */
+    bool told;
+};
+
 /* From a worker's death until it is known what that cost. */
 struct channel_takeover {
     enum death_cause cause; /* of the worker before, told to the next one */
@@ -166,6 +172,7 @@ struct channel {
     struct channel_lent lent;
     struct channel_hang hang;
     struct channel_ledger ledger;
+    struct channel_silence silence;
     struct channel_takeover takeover;
     struct channel_recording recording;
     struct obituary_list obituaries;

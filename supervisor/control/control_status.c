@@ -15,6 +15,7 @@
 #include "supervisor/channel/channel.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_progress.h"
+#include "supervisor/channel/channel_silence.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_json.h"
 #include "supervisor/policy/receive_rate.h"
@@ -306,6 +307,10 @@ static json_t *channel_report(struct channel *channel, monotonic now)
     json_object_set_new(report, "counters", counters_json(&counters, channel->ledger.restarts));
     json_object_set_new(report, "counters_current", json_boolean(current));
     json_object_set_new(report, "not_covered_before", not_covered_before(channel));
+    const char *gone = channel->hold.membership.gone;
+    json_object_set_new(report, "receive_trouble", gone[0] ? control_text(gone) : json_null());
+    uint64_t silent = channel_silence_of(channel, now);
+    json_object_set_new(report, "silent_s", silent ? control_json_seconds(silent) : json_null());
     add_rate(report, channel, pending);
     json_object_set_new(report, "relays", destinations(channel, 0, channel->spec->relay_count));
     json_object_set_new(
@@ -343,6 +348,7 @@ static void add_problem(json_t *problems, const struct channel *channel, const c
 json_t *control_status_check(const struct supervisor *supervisor)
 {
     bool healthy = true;
+    monotonic now = monotonic_now();
     json_t *problems = json_array();
     for (size_t i = 0; i < supervisor->channels.count; i++) {
         const struct channel *channel = supervisor->channels.list[i];
@@ -350,6 +356,12 @@ json_t *control_status_check(const struct supervisor *supervisor)
             healthy = false;
             add_problem(problems, channel, "not_running", channel->life.cause);
         }
+        const char *gone = channel->hold.membership.gone;
+        if (gone[0])
+            add_problem(problems, channel, "interface_gone", gone);
+        if (channel_silence_of(channel, now))
+            add_problem(problems, channel, "silent", "nothing received for longer than `expect`");
+        healthy = healthy && !gone[0] && !channel_silence_of(channel, now);
         /* Also while only the next segment can't be had: the current one fills up. */
         if (trouble_of(channel)[0])
             add_problem(problems, channel, "degraded", trouble_of(channel));

@@ -132,6 +132,23 @@ static void print_ring(FILE *to, const json_t *ring)
     fprintf(to, ", %s pending\n", pending);
 }
 
+static void print_silence(FILE *to, const json_t *channel, bool colour)
+{
+    const json_t *silent = json_object_get(channel, "silent_s");
+    const char *trouble = ctl_string(channel, "receive_trouble");
+    char text[CTL_TEXT_SIZE];
+    if (trouble[0]) {
+        begin_line(to, "");
+        ctl_print_text(to, colour, CTL_RED, trouble);
+        fputc('\n', to);
+    }
+    if (json_is_number(silent)) {
+        ctl_format_seconds(json_number_value(silent), text);
+        begin_line(to, "silent");
+        fprintf(to, "nothing received for %s, longer than expected\n", text);
+    }
+}
+
 static void print_gap(FILE *to, const json_t *channel)
 {
     const json_t *gap = json_object_get(channel, "not_covered_before");
@@ -263,6 +280,7 @@ void ctl_report_channel(FILE *to, const json_t *channel, bool colour)
     print_worker(to, channel);
     print_last_death(to, channel);
     print_receiving(to, channel);
+    print_silence(to, channel, colour);
     print_gap(to, channel);
     print_ring(to, json_object_get(channel, "ring"));
     print_recording(to, json_object_get(channel, "log"), colour);

@@ -119,6 +119,7 @@ void hold_close_sockets(struct hold *hold)
 {
     fd_close(&hold->rx);
     hold->rx_is_new = hold->owes_gap = false;
+    hold->membership = (struct membership){0};
     fd_close_all(hold->destinations, hold->destination_count);
     for (uint32_t i = 0; i < hold->destination_count; i++)
         hold->down[i] = (struct destination_down){0};

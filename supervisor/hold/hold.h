@@ -4,6 +4,7 @@
 #ifndef HOLDFAST_SUPERVISOR_HOLD_HOLD_H
 #define HOLDFAST_SUPERVISOR_HOLD_HOLD_H
 
+#include <net/if.h>
 #include <stdbool.h>
 
 #include "common/channel_page.h"
@@ -13,8 +14,17 @@
 
 /* A destination that can't be reached: its socket is there, but leads nowhere yet. */
 struct destination_down {
-    char reason[256]; /* what was attempted, why it failed, what to do; "" = it is up */
-    monotonic told;   /* when the log last said so */
+    unsigned interface; /* index of the one that it was connected with; 0 = by routing table */
+    char reason[256];   /* what was attempted, why it failed, what to do; "" = it is up */
+    monotonic told;     /* when the log last said so */
+};
+
+/* Where the channel's multicast group was joined. The kernel forgets that when the interface is
+ * deleted, and doesn't remember when one of the same name comes back. */
+struct membership {
+    char interface[IF_NAMESIZE]; /* as configured, or as the kernel chose; "" = not known */
+    unsigned index;
+    char gone[160]; /* why nothing can come in, what to do; "" = it is joined */
 };
 
 struct hold {
@@ -36,7 +46,8 @@ struct hold {
     bool ring_fresh; /* no worker has attached to it yet */
     uint32_t
         drops_base; /* the socket's drop counter minus what this ring has told of it; modulo 2^32 */
-    bool drops_known;        /* drops_base is set, for this socket and this ring */
+    bool drops_known; /* drops_base is set, for this socket and this ring */
+    struct membership membership;
     bool rx_is_new;          /* what it has dropped so far is in no ring's count */
     bool owes_gap;           /* nobody was receiving before, and no datagram says so yet */
     uint64_t receive_buffer; /* bytes the kernel gave, as getsockopt says, halved back to payload */

@@ -50,12 +50,19 @@ static bool read_drops(const struct hold *hold, uint32_t *ret_drops)
     return true;
 }
 
-/* A number 0 has nothing before it that could be missing. */
-static void mark_gap(struct hold *hold, uint64_t published)
+void hold_ring_mark_gap(struct hold *hold)
 {
+    uint64_t published;
+    if (!hold->page)
+        return;
     hold->owes_gap = false;
-    if (published > 0)
-        atomic_store(&hold->page->private.gap_before, published + 1);
+    /* A worker may be at work: what it has published meanwhile can't bear the mark any more. A
+     * number 0 has nothing before it that could be missing. */
+    do {
+        published = atomic_load(&hold->page->public.published);
+        if (published > 0)
+            atomic_store(&hold->page->private.gap_before, published + 1);
+    } while (atomic_load(&hold->page->public.published) != published);
 }
 
 void hold_ring_begin_drops(struct hold *hold)
@@ -67,7 +74,7 @@ void hold_ring_begin_drops(struct hold *hold)
         return;
     uint64_t published = atomic_load_explicit(&hold->page->public.published, memory_order_acquire);
     if (hold->owes_gap)
-        mark_gap(hold, published);
+        hold_ring_mark_gap(hold);
     if (hold->rx_is_new) /* what it has dropped before there was a ring is this ring's to tell */
         drops = 0;
     hold->rx_is_new = false;

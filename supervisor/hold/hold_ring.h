@@ -26,6 +26,8 @@ bool hold_ring_queue(const struct hold *hold, struct hold_queue *ret);
 uint32_t hold_ring_untold_drops(const struct hold *hold, uint64_t told);
 /* A socket has come to this ring, or a ring to this socket: from here on drops count. */
 void hold_ring_begin_drops(struct hold *hold);
+/* Nobody was receiving for a while before what comes next. */
+void hold_ring_mark_gap(struct hold *hold);
 /* Both come from a supervisor before this one: they have belonged together since the ring was made.
  */
 void hold_ring_adopt_drops(struct hold *hold);

@@ -7,6 +7,7 @@
 #include "supervisor/hold/hold_sockets.h"
 
 #include <errno.h>
+#include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -146,24 +147,63 @@ static int set_receive_options(struct attempt *attempt, const struct channel_spe
     return error;
 }
 
-static int join_group(struct attempt *attempt, const struct channel_spec *spec, unsigned interface)
+static int change_membership(struct attempt *attempt, const struct channel_spec *spec,
+                             unsigned interface, bool join)
 {
     int level = attempt->is_v6 ? IPPROTO_IPV6 : IPPROTO_IP;
     if (spec->source.family == 0) {
         struct group_req request = {.gr_interface = interface};
+        int option = join ? MCAST_JOIN_GROUP : MCAST_LEAVE_GROUP;
         memcpy(&request.gr_group, &spec->listen, socket_address_length(&spec->listen));
         attempt->step = "MCAST_JOIN_GROUP";
-        return setsockopt(attempt->fd, level, MCAST_JOIN_GROUP, &request, sizeof request) < 0
-                   ? -errno
-                   : 0;
+        return setsockopt(attempt->fd, level, option, &request, sizeof request) < 0 ? -errno : 0;
     }
     struct group_source_req request = {.gsr_interface = interface};
+    int option = join ? MCAST_JOIN_SOURCE_GROUP : MCAST_LEAVE_SOURCE_GROUP;
     memcpy(&request.gsr_group, &spec->listen, socket_address_length(&spec->listen));
     memcpy(&request.gsr_source, &spec->source, socket_address_length(&spec->source));
     attempt->step = "MCAST_JOIN_SOURCE_GROUP";
-    return setsockopt(attempt->fd, level, MCAST_JOIN_SOURCE_GROUP, &request, sizeof request) < 0
-               ? -errno
-               : 0;
+    return setsockopt(attempt->fd, level, option, &request, sizeof request) < 0 ? -errno : 0;
+}
+
+static bool is_address(const struct sockaddr *it, const union socket_address *own)
+{
+    if (!it || it->sa_family != own->family)
+        return false;
+    if (own->family == AF_INET)
+        return ((const struct sockaddr_in *)it)->sin_addr.s_addr == own->v4.sin_addr.s_addr;
+    return memcmp(&((const struct sockaddr_in6 *)it)->sin6_addr, &own->v6.sin6_addr,
+                  sizeof own->v6.sin6_addr) == 0;
+}
+
+/* The interface whose address the kernel would send to this group from, which is where it joins
+ * when it may choose. "" when that can't be told. */
+static void find_chosen_interface(const struct channel_spec *spec, char ret_name[IF_NAMESIZE])
+{
+    union socket_address own = {0};
+    socklen_t length = sizeof own;
+    struct ifaddrs *all = NULL;
+    int probe = socket(spec->listen.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (probe >= 0 &&
+        connect(probe, &spec->listen.any, socket_address_length(&spec->listen)) == 0 &&
+        getsockname(probe, &own.any, &length) == 0 && getifaddrs(&all) == 0)
+        for (const struct ifaddrs *it = all; it; it = it->ifa_next)
+            if (is_address(it->ifa_addr, &own))
+                snprintf(ret_name, IF_NAMESIZE, "%s", it->ifa_name);
+    freeifaddrs(all);
+    fd_close(&probe);
+}
+
+static void note_membership(struct membership *membership, const struct channel_spec *spec,
+                            unsigned interface)
+{
+    *membership = (struct membership){.index = interface};
+    if (spec->interface[0])
+        snprintf(membership->interface, sizeof membership->interface, "%s", spec->interface);
+    else if (!interface || !if_indextoname(interface, membership->interface))
+        find_chosen_interface(spec, membership->interface);
+    if (!membership->index && membership->interface[0])
+        membership->index = if_nametoindex(membership->interface);
 }
 
 /* Blocking on purpose: the receiver waits in recvmmsg(2), nobody else ever reads from it. */
@@ -190,11 +230,15 @@ static int open_receiver(struct hold *hold, const struct channel_spec *spec, cha
         attempt.step = "bind";
         error = bind(attempt.fd, &local.any, socket_address_length(&local)) < 0 ? -errno : 0;
     }
+    if (!interface && attempt.is_v6)
+        interface = local.v6.sin6_scope_id;
     if (!error && is_group)
-        error = join_group(&attempt, spec, interface ? interface : attempt.is_v6 ? local.v6.sin6_scope_id : 0);
+        error = change_membership(&attempt, spec, interface, true);
     if (error < 0)
         return fail(&attempt, error, why, why_size);
     hold->rx = attempt.fd;
+    if (is_group)
+        note_membership(&hold->membership, spec, interface);
     return 0;
 }
 
@@ -255,11 +299,13 @@ static int make_destination(int *ret_fd, const struct destination_spec *to, char
     return 0;
 }
 
-static int reach_destination(struct attempt *attempt, const struct destination_spec *to)
+static int reach_destination(struct attempt *attempt, const struct destination_spec *to,
+                             unsigned *ret_interface)
 {
     union socket_address peer = to->to;
     unsigned interface = 0;
     int error = interface_index(attempt, to->interface, &interface);
+    *ret_interface = interface;
     if (!error && socket_address_is_multicast(&peer))
         error = set_multicast_out(attempt, to, interface);
     if (error)
@@ -294,21 +340,96 @@ static void try_destination(struct hold *hold, const struct channel_spec *spec, 
     char reason[sizeof down->reason];
 
     describe_destination(&attempt, to);
-    int error = reach_destination(&attempt, to);
+    int error = reach_destination(&attempt, to, &down->interface);
     if (error < 0) {
         describe_failure(&attempt, error, reason, sizeof reason);
         note_down(down, spec->name, reason);
     } else if (down->reason[0]) {
         log_notice("channel %s: \"%s\" can be reached now", spec->name, to->name);
-        *down = (struct destination_down){0};
+        *down = (struct destination_down){.interface = down->interface};
     }
+}
+
+/* An interface that was deleted and made anew is another one, whatever its name: what is connected
+ * through the former leads nowhere. */
+static bool interface_changed(const struct destination_down *down,
+                              const struct destination_spec *to)
+{
+    return to->interface[0] && if_nametoindex(to->interface) != down->interface;
 }
 
 void hold_sockets_try_down(struct hold *hold, const struct channel_spec *spec)
 {
     for (uint32_t i = 0; i < hold->destination_count; i++)
-        if (hold->destinations[i] >= 0 && hold->down[i].reason[0])
+        if (hold->destinations[i] >= 0 &&
+            (hold->down[i].reason[0] || interface_changed(&hold->down[i], &spec->destinations[i])))
             try_destination(hold, spec, i);
+}
+
+/* ---- membership ---- */
+
+static void note_gone(struct hold *hold, const struct channel_spec *spec, const char *why)
+{
+    struct membership *membership = &hold->membership;
+    if (strcmp(membership->gone, why) == 0)
+        return;
+    snprintf(membership->gone, sizeof membership->gone, "%s", why);
+    log_warning("channel %s: %s", spec->name, membership->gone);
+}
+
+/* Join at the interface as it is now. The kernel keeps the entry of an interface that is gone, and
+ * would take a second one for the same as a mistake; that there may be none is no error. */
+static void renew(struct hold *hold, const struct channel_spec *spec, unsigned index)
+{
+    struct membership *membership = &hold->membership;
+    struct attempt attempt = {.fd = hold->rx, .is_v6 = spec->listen.family == AF_INET6};
+    char why[sizeof membership->gone];
+    change_membership(&attempt, spec, membership->index, false);
+    if (spec->interface[0] == '\0')
+        change_membership(&attempt, spec, 0, false);
+    int error = change_membership(&attempt, spec, index, true);
+    if (error < 0) {
+        snprintf(why, sizeof why, "can't join the group at %s again: %s; tried every second",
+                 membership->interface, strerror(-error));
+        note_gone(hold, spec, why);
+        return;
+    }
+    membership->index = index;
+    if (membership->gone[0])
+        log_notice("channel %s: interface %s is back; the group was joined anew on the same socket",
+                   spec->name, membership->interface);
+    membership->gone[0] = '\0';
+}
+
+void hold_sockets_look_at_membership(struct hold *hold, const struct channel_spec *spec)
+{
+    struct membership *membership = &hold->membership;
+    char why[sizeof membership->gone];
+    if (hold->rx < 0 || !socket_address_is_multicast(&spec->listen))
+        return;
+    if (membership->interface[0] == '\0') /* a socket that was adopted */
+        note_membership(membership, spec, if_nametoindex(spec->interface));
+    if (membership->interface[0] == '\0')
+        return;
+    unsigned index = if_nametoindex(membership->interface);
+    if (index == 0) {
+        snprintf(why, sizeof why,
+                 "interface %s is gone: nothing can come in until it is back; see `ip link`",
+                 membership->interface);
+        note_gone(hold, spec, why);
+    } else if (index != membership->index || membership->gone[0]) {
+        if (!membership->gone[0]) /* gone and back between two looks */
+            note_gone(hold, spec, "its interface was made anew");
+        hold_ring_mark_gap(hold);
+        renew(hold, spec, index);
+    }
+}
+
+void hold_sockets_renew_membership(struct hold *hold, const struct channel_spec *spec)
+{
+    const struct membership *membership = &hold->membership;
+    if (hold->rx >= 0 && membership->index && !membership->gone[0])
+        renew(hold, spec, membership->index);
 }
 
 int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *why,

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""An interface is deleted and comes back under the same name: the multicast membership, and the sockets that send there,
+come back by themselves; while it is gone that is said. A channel that is silent for longer than expected is told of."""
+
+import pathlib
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, channel
+from lib.place import core, wait_until
+
+NOT_COVERED = 2
+
+
+def make_link(place):
+    """A pair of interfaces: what is sent on far0 comes in on near0."""
+    place.run("ip", "link", "add", "near0", "type", "veth", "peer", "name", "far0")
+    for name, address in (("near0", "203.0.113.1/24"), ("far0", "203.0.113.2/24")):
+        place.run("ip", "addr", "add", address, "dev", name)
+        for key, value in (("accept_local", "1"), ("rp_filter", "0")):
+            pathlib.Path(f"/proc/sys/net/ipv4/conf/{name}/{key}").write_text(value, encoding="ascii")
+        place.run("ip", "link", "set", name, "up")
+    pathlib.Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0", encoding="ascii")
+
+
+def send(place, daemon, group, name, tag):
+    """200 datagrams to the group from the far end, and all of them are received."""
+    before = daemon.counters("engine")["received"]
+    sender = Sender(place, group, 200, rate=5000, name=name, tag=tag, interface="far0")
+    sender.wait()
+    daemon.wait_counter("engine", "received", before + 200)
+    return oracle.read_datagrams(sender.record)[0]
+
+
+def come_back(place, configured):
+    place.private_network()
+    make_link(place)
+    if not configured:
+        place.run("ip", "route", "add", "239.0.0.0/8", "dev", "near0")
+    group, outlet = place.group(), place.group()
+    settings = {"interface": "near0"} if configured else {}
+    daemon = Daemon(place, channel("engine", group, relays={"away": {"to": outlet, "interface": "near0"}}, record={},
+                                   **settings)).start()
+    entry = daemon.wait_state("engine", "RUNNING")
+    pid, sent = entry["pid"], send(place, daemon, group, "first", 1)
+    for number in range(2):
+        place.run("ip", "link", "del", "near0")
+        entry = wait_until(lambda: (lambda now: now if now["receive_trouble"] else None)(daemon.status("engine")), 10,
+                           "the loss of the interface to be noticed")
+        assert "near0" in entry["receive_trouble"] and entry["state"] == "RUNNING", entry
+        kinds = {problem["kind"] for problem in daemon.call("check")["problems"]}
+        assert "interface_gone" in kinds, kinds
+        daemon.ctl("check", expect=1)
+        make_link(place)
+        if not configured:
+            place.run("ip", "route", "add", "239.0.0.0/8", "dev", "near0")
+        wait_until(lambda: daemon.status("engine")["receive_trouble"] is None, 10, "the membership to be back")
+        wait_until(lambda: daemon.status("engine")["relays"][0]["state"] == "up", 10, "the destination to be back")
+        was = daemon.status("engine")["relays"][0]["sent"]
+        sent += send(place, daemon, group, f"again{number}", 2 + number)
+        wait_until(lambda was=was: daemon.status("engine")["relays"][0]["sent"] == was + 200, 10, "the relay to send")
+    assert daemon.log_text().count("near0 is gone") == 2, "told once each time"
+    entry = daemon.status("engine")
+    assert entry["pid"] == pid and entry["restarts"] == 0, "no worker was replaced for it"
+    daemon.ctl("check")
+    daemon.wait_drained("engine", len(sent))
+    daemon.stop()
+    records = oracle.read_with_python_avro(daemon.segments("engine"))
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "the log")
+    assert [record.seq for record in records if record.flags & NOT_COVERED] == [200, 400]
+
+
+@core
+def test_an_interface_that_comes_back_is_joined_anew(place):
+    come_back(place, configured=True)
+
+
+def test_so_is_one_that_the_kernel_chose(place):
+    come_back(place, configured=False)
+
+
+def test_silence_that_is_not_expected_is_told(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}, expect="1s"),
+                    channel("patient", place.ipv4(), record={})).start()
+    entry = wait_until(lambda: (lambda now: now if now["silent_s"] else None)(daemon.status("engine")), 20,
+                       "the silence to be told")
+    assert entry["state"] == "RUNNING" and entry["silent_s"] > 1
+    problems = daemon.call("check")["problems"]
+    assert [(problem["channel"], problem["kind"]) for problem in problems] == [("engine", "silent")], problems
+    daemon.ctl("check", expect=1)
+    assert "nothing received" in daemon.ctl("status", "engine").stdout
+    sender = Sender(place, listen, 10**6, rate=100)
+    wait_until(lambda: daemon.status("engine")["silent_s"] is None, 20, "the silence to end")
+    daemon.wait_for_log("it receives again")
+    assert daemon.log_text().count("nothing received for more than 1") == 1
+    sender.stop()
+    assert daemon.status("engine")["restarts"] == 0
+    daemon.stop()
