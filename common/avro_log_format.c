@@ -48,6 +48,21 @@ void avro_log_write_block_header(uint8_t to[AVRO_LOG_BLOCK_HEADER_SIZE], uint64_
     put_padded(to + AVRO_LOG_PADDED_SIZE, size);
 }
 
+bool avro_log_read_block_header(const uint8_t *bytes, size_t size, uint64_t *ret_count,
+                                uint64_t *ret_size)
+{
+    int64_t values[2];
+    if (size < AVRO_LOG_BLOCK_HEADER_SIZE)
+        return false;
+    for (int i = 0; i < 2; i++, bytes += AVRO_LOG_PADDED_SIZE)
+        if (avro_log_read_long(bytes, AVRO_LOG_PADDED_SIZE, &values[i]) != AVRO_LOG_PADDED_SIZE ||
+            values[i] < 0)
+            return false;
+    *ret_count = (uint64_t)values[0];
+    *ret_size = (uint64_t)values[1];
+    return true;
+}
+
 /* isa-l 2.30 returns from its AVX-512 kernel with the vector registers' upper halves in use, and
  * every SSE instruction from there on pays for it: about 200 ns per record. */
 static inline void leave_avx(void)
@@ -183,7 +198,8 @@ long avro_log_read_record(const uint8_t *from, size_t size, struct avro_log_reco
         return -EBADMSG;
     ret->crc32c = (uint32_t)crc_at[0] | (uint32_t)crc_at[1] << 8 | (uint32_t)crc_at[2] << 16 |
                   (uint32_t)crc_at[3] << 24;
-    if (ret->seq < 0 || ret->received_ns < 0 || ret->received_ns > 999) {
+    if (ret->seq < 0 || ret->seq > AVRO_LOG_SEQ_MAX || ret->received_ns < 0 ||
+        ret->received_ns > 999) {
         *ret_what = "the record's numbers are implausible";
         return -EBADMSG;
     }

@@ -28,6 +28,16 @@
 #define AVRO_LOG_CRC_SIZE          4
 /* Everything of a record but source and payload: seq, time, six ints of at most 5, crc. */
 #define AVRO_LOG_RECORD_OVERHEAD 54
+/* The longest encoded record. */
+#define AVRO_LOG_RECORD_MAX                                                                        \
+    (AVRO_LOG_RECORD_OVERHEAD + SOCKET_ADDRESS_TEXT_SIZE + CHANNEL_DATAGRAM_MAX)
+/* The longest block, with its header and its sync marker. */
+#define AVRO_LOG_BLOCK_MAX                                                                         \
+    (AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_BLOCK_SIZE + AVRO_LOG_RECORD_MAX + AVRO_LOG_SYNC_SIZE)
+
+/* No log gets there: a million datagrams a second for 146,000 years. A higher number is nobody's,
+ * and none is to be counted on from. */
+#define AVRO_LOG_SEQ_MAX (INT64_MAX / 2)
 
 /* Bits of a record's flags; others are 0 and to be ignored. */
 #define AVRO_LOG_QUARANTINED 1 /* it has killed workers: recorded, not relayed */
@@ -63,6 +73,9 @@ static inline uint64_t avro_log_record_time_ns(const struct avro_log_record *rec
 
 void avro_log_write_block_header(uint8_t to[AVRO_LOG_BLOCK_HEADER_SIZE], uint64_t count,
                                  uint64_t size);
+/* Two padded varints, as that writes them; nothing else is one. */
+bool avro_log_read_block_header(const uint8_t *bytes, size_t size, uint64_t *ret_count,
+                                uint64_t *ret_size);
 
 /* Encoded length of a record, exact. */
 size_t avro_log_record_size(const struct avro_log_record *record);

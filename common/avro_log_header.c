@@ -278,7 +278,8 @@ static const char *read_every_version(const struct header *header, struct avro_l
         return "another version of the log format";
     if (!entry_text(header, ENTRY_CHANNEL, ret->channel, sizeof ret->channel) || !ret->channel[0])
         return "the channel name is too long";
-    if (!entry_number(header, ENTRY_FIRST_SEQ, &ret->first_seq) || ret->first_seq > INT64_MAX)
+    if (!entry_number(header, ENTRY_FIRST_SEQ, &ret->first_seq) ||
+        ret->first_seq > AVRO_LOG_SEQ_MAX)
         return "holdfast.first_seq is not a sequence number";
     if (!entry_number(header, ENTRY_CREATED, &ret->created_ns))
         return "holdfast.created is not a number";

@@ -12,24 +12,24 @@
 #include <unistd.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_guess.h"
 #include "common/avro_log_header.h"
+#include "common/avro_log_window.h"
 
-#define WINDOW_MAX (1024 * 1024) /* holds a block of the recorder several times over */
+_Static_assert(AVRO_LOG_WINDOW_MAX > AVRO_LOG_BLOCK_MAX, "the longest block fits");
 
-#define BLOCK_MAX                                                                                  \
-    (AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_BLOCK_SIZE + AVRO_LOG_RECORD_MAX + AVRO_LOG_SYNC_SIZE)
-_Static_assert(WINDOW_MAX > BLOCK_MAX, "the longest block fits");
+/* What looks like a record at a place where one may begin costs a CRC over up to 64 KiB. In a file
+ * that was made so, there is such a place every few bytes; no accident leaves more than a few. */
+#define WASTE_PER_BYTE 8
+#define WASTE_LEAST    (16u * 1024 * 1024)
 
 struct scan {
-    int fd;
     const struct avro_log_scan_options *options;
     const struct avro_log_visitor *visitor;
     struct avro_log_summary *summary;
-    uint8_t *window;
-    size_t window_size; /* at most the file's */
-    uint64_t window_offset;
-    size_t window_length;
-    uint64_t file_size;
+    struct avro_log_window window;
+    struct avro_log_waste waste;
+    bool unreadable_told;
     struct avro_log_block block; /* the one being walked */
     uint64_t expected_seq; /* the next record's number, if `exact`; else the smallest it may have */
     bool exact;
@@ -42,49 +42,17 @@ struct scan {
 
 /* ---- bytes ---- */
 
-static bool make_window(struct scan *scan)
-{
-    scan->window_size = scan->file_size < WINDOW_MAX ? (size_t)scan->file_size + 1 : WINDOW_MAX;
-    scan->window = malloc(scan->window_size);
-    return scan->window != NULL;
-}
-
-/* Bytes at offset: *ret_size of them, at least `want` unless the file ends before. Valid until the
- * next call. */
 static const uint8_t *view(struct scan *scan, uint64_t offset, uint64_t want, size_t *ret_size)
 {
-    if (offset > scan->file_size)
-        offset = scan->file_size;
-    if (want > scan->file_size - offset)
-        want = scan->file_size - offset;
-    if (want > scan->window_size)
-        want = scan->window_size;
-    uint64_t window_end = scan->window_offset + scan->window_length;
-    if (offset < scan->window_offset || offset + want > window_end) {
-        scan->window_offset = offset;
-        scan->window_length = 0;
-        while (scan->window_length < scan->window_size &&
-               offset + scan->window_length < scan->file_size) {
-            ssize_t n = pread(scan->fd, scan->window + scan->window_length,
-                              scan->window_size - scan->window_length,
-                              (off_t)(offset + scan->window_length));
-            if (n < 0 && errno == EINTR)
-                continue;
-            if (n < 0)
-                scan->result = -errno;
-            if (n <= 0) { /* 0: the file has become shorter under us */
-                scan->file_size = offset + scan->window_length;
-                break;
-            }
-            scan->window_length += (size_t)n;
-        }
-        window_end = scan->window_offset + scan->window_length;
-    }
-    uint64_t size = window_end - offset;
-    if (size > scan->file_size - offset)
-        size = scan->file_size - offset;
-    *ret_size = size;
-    return scan->window + (offset - scan->window_offset);
+    const uint8_t *bytes = avro_log_window_view(&scan->window, offset, want, ret_size);
+    if (scan->result == 0)
+        scan->result = scan->window.error;
+    return bytes;
+}
+
+static uint64_t file_size(const struct scan *scan)
+{
+    return scan->window.file_size;
 }
 
 static bool sync_is_at(struct scan *scan, uint64_t offset)
@@ -98,42 +66,11 @@ static bool sync_is_at(struct scan *scan, uint64_t offset)
 /* The offset behind the next sync marker at or after `from`, or the file's end. */
 static uint64_t find_sync(struct scan *scan, uint64_t from)
 {
-    while (scan->result == 0 && from + AVRO_LOG_SYNC_SIZE <= scan->file_size) {
-        off_t data = lseek(scan->fd, (off_t)from,
-                           SEEK_DATA); /* a preallocated tail may be most of the file */
-        if (data < 0 && errno == ENXIO)
-            break;
-        if (data > (off_t)from) {
-            /* Unwritten space begins at whole pages; a marker has no reason to respect these. */
-            uint64_t behind = (uint64_t)data - (AVRO_LOG_SYNC_SIZE - 1);
-            from = behind > from ? behind : from;
-        }
-        size_t size;
-        const uint8_t *bytes = view(scan, from, scan->window_size, &size);
-        if (size < AVRO_LOG_SYNC_SIZE)
-            break;
-        const uint8_t *hit = memmem(bytes, size, scan->summary->identity.sync, AVRO_LOG_SYNC_SIZE);
-        if (hit)
-            return from + (uint64_t)(hit - bytes) + AVRO_LOG_SYNC_SIZE;
-        from += size - (AVRO_LOG_SYNC_SIZE - 1);
-    }
-    return scan->file_size;
-}
-
-/* A block header as holdfast writes it: two padded varints. */
-static bool read_block_header(const uint8_t *bytes, size_t size, uint64_t *ret_count,
-                              uint64_t *ret_size)
-{
-    int64_t values[2];
-    if (size < AVRO_LOG_BLOCK_HEADER_SIZE)
-        return false;
-    for (int i = 0; i < 2; i++, bytes += AVRO_LOG_PADDED_SIZE)
-        if (avro_log_read_long(bytes, AVRO_LOG_PADDED_SIZE, &values[i]) != AVRO_LOG_PADDED_SIZE ||
-            values[i] < 0)
-            return false;
-    *ret_count = (uint64_t)values[0];
-    *ret_size = (uint64_t)values[1];
-    return true;
+    from =
+        avro_log_window_find(&scan->window, from, scan->summary->identity.sync, AVRO_LOG_SYNC_SIZE);
+    if (scan->result == 0)
+        scan->result = scan->window.error;
+    return from;
 }
 
 /* ---- what was found ---- */
@@ -149,6 +86,15 @@ static void report_fault(struct scan *scan, uint64_t offset, const char *what)
     }
     if (scan->visitor->fault)
         scan->result = scan->visitor->fault(scan->visitor->context, offset, what);
+}
+
+/* Pages that were passed over: told where the scan has come to them. */
+static void report_unreadable(struct scan *scan)
+{
+    if (scan->window.unreadable > 0 && !scan->unreadable_told) {
+        scan->unreadable_told = true;
+        report_fault(scan, scan->window.unreadable_offset, "the disk can't read it here");
+    }
 }
 
 static void report_pending(struct scan *scan)
@@ -251,6 +197,21 @@ static int read_record(struct scan *scan, uint64_t offset, uint64_t limit,
     return -EBADMSG;
 }
 
+/* Where nothing but itself says that it is a record. */
+static int try_record(struct scan *scan, uint64_t offset, struct avro_log_found *ret,
+                      const char **ret_what)
+{
+    if (scan->waste.bytes > scan->waste.most) {
+        *ret_what = "too much in this file looks like a record and is none: from here on, only "
+                    "what lies in whole blocks is read";
+        return -EBADMSG;
+    }
+    int result = read_record(scan, offset, file_size(scan), ret, ret_what);
+    if (result < 0)
+        scan->waste.bytes += ret->length;
+    return result;
+}
+
 static void end_block(struct scan *scan)
 {
     if (scan->block.count > 0)
@@ -322,7 +283,7 @@ static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, ui
             report_end(scan, offset, "the block's header does not tell the size of its records");
             return at + AVRO_LOG_SYNC_SIZE;
         }
-        if (read_record(scan, at, scan->file_size, &found, &what) < 0)
+        if (try_record(scan, at, &found, &what) < 0)
             break;
         uint64_t seq = (uint64_t)found.record.seq;
         if (seq < scan->expected_seq || (scan->exact && seq != scan->expected_seq)) {
@@ -330,7 +291,7 @@ static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, ui
             break;
         }
         if (belongs_to_later_file(scan, seq))
-            return scan->file_size;
+            return file_size(scan);
         report_record(scan, &found);
         at += found.length;
     }
@@ -340,11 +301,11 @@ static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, ui
         size_t left;
         const uint8_t *next =
             view(scan, at + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &left);
-        if (read_block_header(next, left, &count, &size))
+        if (avro_log_read_block_header(next, left, &count, &size))
             return at + AVRO_LOG_SYNC_SIZE;
         return find_sync(scan, at);
     }
-    report_end(scan, at, at >= scan->file_size ? "the file ends inside a block" : what);
+    report_end(scan, at, at >= file_size(scan) ? "the file ends inside a block" : what);
     return find_sync(scan, at);
 }
 
@@ -353,19 +314,19 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
     size_t available;
     uint64_t count, size;
     const uint8_t *bytes = view(scan, offset, AVRO_LOG_BLOCK_HEADER_SIZE, &available);
-    if (!read_block_header(bytes, available, &count, &size)) {
+    if (!avro_log_read_block_header(bytes, available, &count, &size)) {
         struct avro_log_found found;
         const char *what;
         uint64_t records = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
-        if (records < scan->file_size &&
-            read_record(scan, records, scan->file_size, &found, &what) == 0)
+        if (records < file_size(scan) && try_record(scan, records, &found, &what) == 0)
             return walk_open(scan, offset, 0, 0); /* the header alone is damaged */
         report_end(scan, offset, "no block where one should begin");
         return find_sync(scan, offset);
     }
     uint64_t overhead = AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE;
-    uint64_t left = scan->file_size - offset;
-    if (left >= overhead && size <= left - overhead) {
+    uint64_t left = file_size(scan) - offset;
+    /* None is longer than AVRO_LOG_BLOCK_MAX; a longer one could be a hole of any size. */
+    if (left >= overhead && size <= left - overhead && size <= AVRO_LOG_BLOCK_MAX - overhead) {
         view(scan, offset, size + overhead,
              &available); /* the block in one piece, rather than again and again */
         if (sync_is_at(scan, offset + AVRO_LOG_BLOCK_HEADER_SIZE + size))
@@ -375,32 +336,6 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
 }
 
 /* ---- the file ---- */
-
-/* The file header is damaged. A sync marker proves itself if a block header follows and either the
- * same 16 bytes stand behind that block or a sound record begins it. Returns where that block
- * begins, 0 if there is no such place. */
-static uint64_t guess_sync(struct scan *scan)
-{
-    struct avro_log_found found;
-    const char *what;
-    for (uint64_t end = AVRO_LOG_SYNC_SIZE;
-         end <= scan->window_size && end < scan->file_size && !scan->result; end++) {
-        size_t available;
-        uint64_t count, size, records = end + AVRO_LOG_BLOCK_HEADER_SIZE;
-        const uint8_t *bytes =
-            view(scan, end - AVRO_LOG_SYNC_SIZE, AVRO_LOG_SYNC_SIZE + BLOCK_MAX, &available);
-        if (available < AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE)
-            break;
-        if (!read_block_header(bytes + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &count,
-                               &size))
-            continue;
-        memcpy(scan->summary->identity.sync, bytes, AVRO_LOG_SYNC_SIZE);
-        if ((size > 0 && size <= BLOCK_MAX && sync_is_at(scan, records + size)) ||
-            read_record(scan, records, scan->file_size, &found, &what) == 0)
-            return end;
-    }
-    return 0;
-}
 
 static long read_file_header(struct scan *scan, const char **ret_what)
 {
@@ -421,13 +356,18 @@ static void scan_file(struct scan *scan)
     if (!summary->has_header) {
         report_fault(scan, 0, what);
         memset(&summary->identity, 0, sizeof summary->identity);
-        summary->header_size = guess_sync(scan);
+        summary->header_size = avro_log_guess_sync(&scan->window, scan->options->open, &scan->waste,
+                                                   summary->identity.sync);
+        scan->result = scan->window.error;
         if (summary->header_size == 0)
             return;
     }
     uint64_t offset = summary->header_size;
-    while (offset < scan->file_size && scan->result == 0 && !scan->ended)
+    while (offset < file_size(scan) && scan->result == 0 && !scan->ended) {
         offset = scan_block(scan, offset);
+        report_unreadable(scan);
+    }
+    report_unreadable(scan);
     end_block(scan);
 }
 
@@ -435,8 +375,7 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options,
                   const struct avro_log_visitor *visitor, struct avro_log_summary *ret)
 {
     static const struct avro_log_visitor nobody;
-    struct scan scan = {
-        .fd = fd, .options = options, .visitor = visitor ? visitor : &nobody, .summary = ret};
+    struct scan scan = {.options = options, .visitor = visitor ? visitor : &nobody, .summary = ret};
     struct stat status;
 
     memset(ret, 0, sizeof *ret);
@@ -445,14 +384,21 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options,
         return -errno;
     if (!S_ISREG(status.st_mode))
         return S_ISDIR(status.st_mode) ? -EISDIR : -EINVAL;
-    scan.file_size = (uint64_t)status.st_size;
-    ret->file_size = scan.file_size;
-    if (options->size_end > 0 && options->size_end < scan.file_size)
-        scan.file_size = options->size_end;
-    if (!make_window(&scan))
+    ret->file_size = (uint64_t)status.st_size;
+    scan.window = (struct avro_log_window){
+        .fd = fd, .file_size = ret->file_size, .skip_unreadable = options->skip_unreadable};
+    if (options->size_end > 0 && options->size_end < ret->file_size)
+        scan.window.file_size = options->size_end;
+    scan.waste.most = WASTE_PER_BYTE * ret->file_size + WASTE_LEAST;
+    if (ret->file_size > UINT64_MAX / 2 / WASTE_PER_BYTE)
+        scan.waste.most = UINT64_MAX / 2;
+    if (!avro_log_window_open(&scan.window))
         return -ENOMEM;
     scan_file(&scan);
-    free(scan.window);
+    ret->bytes_read = scan.window.bytes_read;
+    ret->bytes_wasted = scan.waste.bytes;
+    ret->unreadable_pages = scan.window.unreadable;
+    avro_log_window_close(&scan.window);
     return scan.result;
 }
 
@@ -491,15 +437,15 @@ int avro_log_is_blank(int fd)
  * the file's end. */
 static uint64_t find_last_block(struct scan *scan, uint64_t header_size)
 {
-    uint64_t reach = scan->window_size;
-    uint64_t from = scan->file_size > reach ? scan->file_size - reach : 0;
+    uint64_t reach = scan->window.size;
+    uint64_t from = file_size(scan) > reach ? file_size(scan) - reach : 0;
     if (from < header_size - AVRO_LOG_SYNC_SIZE)
         from = header_size - AVRO_LOG_SYNC_SIZE;
     uint64_t last = 0, next = from;
-    if (scan->file_size < header_size + AVRO_LOG_SYNC_SIZE ||
-        !sync_is_at(scan, scan->file_size - AVRO_LOG_SYNC_SIZE))
+    if (file_size(scan) < header_size + AVRO_LOG_SYNC_SIZE ||
+        !sync_is_at(scan, file_size(scan) - AVRO_LOG_SYNC_SIZE))
         return 0;
-    while ((next = find_sync(scan, next)) < scan->file_size)
+    while ((next = find_sync(scan, next)) < file_size(scan))
         last = next;
     return last;
 }
@@ -509,20 +455,21 @@ int avro_log_last_seq(int fd, uint64_t *ret_seq)
     const struct avro_log_scan_options sealed = {.open = false, .seq_end = UINT64_MAX};
     static const struct avro_log_visitor nobody;
     struct avro_log_summary summary = {.fault_what = ""};
-    struct scan scan = {.fd = fd, .options = &sealed, .visitor = &nobody, .summary = &summary};
+    struct scan scan = {.options = &sealed, .visitor = &nobody, .summary = &summary};
     struct stat status;
     const char *what;
 
     if (fstat(fd, &status) < 0)
         return -errno;
-    scan.file_size = (uint64_t)status.st_size;
-    if (!make_window(&scan))
+    scan.window = (struct avro_log_window){.fd = fd, .file_size = (uint64_t)status.st_size};
+    scan.waste.most = WASTE_LEAST;
+    if (!avro_log_window_open(&scan.window))
         return -ENOMEM;
     long length = read_file_header(&scan, &what);
     uint64_t block = length > 0 ? find_last_block(&scan, (uint64_t)length) : 0;
     if (block > 0)
         scan_block(&scan, block);
-    free(scan.window);
+    avro_log_window_close(&scan.window);
     int result = scan.result;
     if (result == 0 && (summary.records == 0 || summary.faults > 0)) /* no shortcut: read it all */
         result = avro_log_scan(fd, &sealed, NULL, &summary);

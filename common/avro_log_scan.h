@@ -25,10 +25,6 @@
 #include "common/avro_log_format.h"
 #include "common/avro_log_header.h"
 
-/* The longest encoded record. */
-#define AVRO_LOG_RECORD_MAX                                                                        \
-    (AVRO_LOG_RECORD_OVERHEAD + SOCKET_ADDRESS_TEXT_SIZE + CHANNEL_DATAGRAM_MAX)
-
 struct avro_log_found {
     struct avro_log_record record; /* points into bytes; valid during the call only */
     const uint8_t *bytes;          /* the record as encoded */
@@ -72,6 +68,9 @@ struct avro_log_summary {
     uint64_t fault_offset; /* of the first one */
     const char *fault_what;
     uint64_t records_after_fault; /* 0: everything sound lies in one piece before the first fault */
+    /* What the walk cost: bytes read, and bytes of what looked like a record and was none. */
+    uint64_t bytes_read, bytes_wasted;
+    uint64_t unreadable_pages;        /* with skip_unreadable */
     struct avro_log_block last_block; /* the last block that holds a sound record */
 };
 
@@ -82,6 +81,8 @@ struct avro_log_scan_options {
     uint64_t seq_end;
     /* Bytes from here on were never committed: as if the file ended there. 0 = no end. */
     uint64_t size_end;
+    /* A page that the disk can't read is passed over, as a fault; else the scan ends with -EIO. */
+    bool skip_unreadable;
 };
 
 /* 0 also when there are faults: they are in *ret. Else -errno of a read, -ENOMEM, or what a visitor

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "common/avro_log_format.h"
+#include "common/avro_log_format.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/channel_page.h"
@@ -238,8 +239,9 @@ static void handle_recovered(struct channel *channel, const struct message_recov
         enter_trouble(channel, recovered->reason);
         return;
     }
-    if (recovered->next_seq > INT64_MAX) {
-        enter_trouble(channel, "the archive answered with an impossible sequence number");
+    if (recovered->next_seq > AVRO_LOG_SEQ_MAX / 2) { /* there must be room for more */
+        enter_trouble(channel, "a file in the channel's folder bears or holds a number that no log "
+                               "reaches: find it with holdfastctl verify and move it away");
         return;
     }
     channel->recording.recovered = true;

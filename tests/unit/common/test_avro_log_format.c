@@ -39,7 +39,7 @@ static int32_t any_int(void)
 
 static void any_record(struct avro_log_record *record, char *source, uint8_t *payload)
 {
-    record->seq = any_long() & INT64_MAX;
+    record->seq = any_long() & AVRO_LOG_SEQ_MAX;
     record->received_at_us = any_long() ^ (dice() & 1 ? 0 : -1);
     record->received_ns = (int32_t)(dice() % 1000);
     record->source_length = dice() % SOCKET_ADDRESS_TEXT_SIZE;

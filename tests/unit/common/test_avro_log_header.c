@@ -33,7 +33,7 @@ static const struct avro_log_totals others = {.last_seq = 7777777,
 
 static struct avro_log_identity longest(void)
 {
-    struct avro_log_identity identity = {.first_seq = INT64_MAX, .created_ns = UINT64_MAX};
+    struct avro_log_identity identity = {.first_seq = AVRO_LOG_SEQ_MAX, .created_ns = UINT64_MAX};
     memset(identity.channel, 'x', CHANNEL_NAME_SIZE - 1);
     memset(identity.listen, '9', SOCKET_ADDRESS_TEXT_SIZE - 1);
     memset(identity.sync, 0xa5, sizeof identity.sync);
