@@ -39,7 +39,8 @@ int ctl_files_take(int argc, char **argv, bool has_output, struct ctl_files *ret
 struct avro_log_scan_options ctl_files_scan_options(const char *path)
 {
     return (struct avro_log_scan_options){.open = avro_log_name_ends_in(path, AVRO_LOG_OPEN_SUFFIX),
-                                          .seq_end = UINT64_MAX};
+                                          .seq_end = UINT64_MAX,
+                                          .skip_unreadable = true};
 }
 
 struct round {

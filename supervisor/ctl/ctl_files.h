@@ -20,7 +20,8 @@ struct ctl_files {
  * none behind -o, and that was said. */
 int ctl_files_take(int argc, char **argv, bool has_output, struct ctl_files *ret);
 
-/* How to scan this file: as one that is being written, if its name says so. */
+/* How to scan this file: as one that is being written, if its name says so; past what the disk
+ * can't read. */
 struct avro_log_scan_options ctl_files_scan_options(const char *path);
 
 /* Do one file after the other: `one` prints what it found, or with ret_report makes an object of

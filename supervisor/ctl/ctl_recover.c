@@ -41,21 +41,69 @@ static int take_gap(void *context, uint64_t first_seq, uint64_t end_seq)
     return ctl_ranges_add(&((struct rescue *)context)->gaps, first_seq, end_seq - 1);
 }
 
-/* x.avro.open, x.avro.damaged, x.avro, x -> x.recovered.avro */
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* x.avro.open, x.avro.damaged, x.avro, x -> x.recovered.avro: beside it, or in the folder that was
+ * named. */
 static int name_result(const char *path, const char *wanted, char ret_result[PATH_MAX])
 {
     static const char *const suffixes[] = {AVRO_LOG_OPEN_SUFFIX, AVRO_LOG_DAMAGED_SUFFIX,
                                            AVRO_LOG_SUFFIX};
-    size_t stem = strlen(path);
+    const char *from = wanted ? base_name(path) : path;
+    size_t stem = strlen(from);
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        if (avro_log_name_ends_in(path, suffixes[i])) {
+        if (avro_log_name_ends_in(from, suffixes[i])) {
             stem -= strlen(suffixes[i]);
             break;
         }
     }
-    int length = wanted ? snprintf(ret_result, PATH_MAX, "%s", wanted)
-                        : snprintf(ret_result, PATH_MAX, "%.*s" RESULT_SUFFIX, (int)stem, path);
+    int length;
+    if (wanted && !is_folder(wanted))
+        length = snprintf(ret_result, PATH_MAX, "%s", wanted);
+    else
+        length = snprintf(ret_result, PATH_MAX, "%s%s%.*s" RESULT_SUFFIX, wanted ? wanted : "",
+                          wanted ? "/" : "", (int)stem, from);
     return length >= PATH_MAX - (int)sizeof PARTIAL_SUFFIX ? -ENAMETOOLONG : 0;
+}
+
+/* The folder that the result goes to. */
+static void folder_of(const char *result, char ret_folder[PATH_MAX])
+{
+    const char *base = base_name(result);
+    snprintf(ret_folder, PATH_MAX, "%.*s", base == result ? 1 : (int)(base - result),
+             base == result ? "." : result);
+}
+
+/* In a channel's folder, which bears its name, the archive takes every file whose name begins with
+ * it for a segment: it would find each record there twice, and delete the file when space is short.
+ */
+static bool goes_into_a_recording(const struct rescue *rescue)
+{
+    char folder[PATH_MAX], real[PATH_MAX];
+    folder_of(rescue->result, folder);
+    return realpath(folder, real) &&
+           avro_log_name_is_of(base_name(rescue->result), base_name(real));
+}
+
+/* Its new name is only as good as the folder's state on the disk. */
+static int sync_folder(const char *result)
+{
+    char folder[PATH_MAX];
+    folder_of(result, folder);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int error = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+    fd_close(&fd);
+    return error;
 }
 
 static int fail(struct rescue *rescue, int error, const char *what)
@@ -68,14 +116,13 @@ static int fail(struct rescue *rescue, int error, const char *what)
 static int write_result(struct rescue *rescue, int from_fd, int to_fd)
 {
     char channel[CHANNEL_NAME_SIZE];
-    const char *slash = strrchr(rescue->path, '/');
     const struct avro_log_visitor visitor = {rescue, NULL, take_gap, NULL};
     const struct avro_log_copy copy = {.from_fd = from_fd,
                                        .to_fd = to_fd,
                                        .options = ctl_files_scan_options(rescue->path),
                                        .channel = channel,
                                        .visitor = &visitor};
-    avro_log_name_channel(slash ? slash + 1 : rescue->path, channel);
+    avro_log_name_channel(base_name(rescue->path), channel);
     int result = avro_log_copy(&copy, &rescue->summary);
     if (result < 0)
         return fail(rescue, -result, "copying the sound records failed");
@@ -96,7 +143,11 @@ static void rescue_file(struct rescue *rescue)
     }
     snprintf(partial, sizeof partial, "%s" PARTIAL_SUFFIX, rescue->result);
     int to_fd = -1;
-    if (access(rescue->result, F_OK) == 0) {
+    if (goes_into_a_recording(rescue)) {
+        fail(rescue, EINVAL,
+             "the result would lie in the recording's own folder, and be taken for a segment: name "
+             "another folder, or a file elsewhere, with -o");
+    } else if (access(rescue->result, F_OK) == 0) {
         fail(rescue, EEXIST,
              "the result exists already and is not overwritten: move it, or name another with -o");
     } else if ((to_fd = open(partial, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0640)) < 0) {
@@ -108,6 +159,8 @@ static void rescue_file(struct rescue *rescue)
     } else if (renameat2(AT_FDCWD, partial, AT_FDCWD, rescue->result, RENAME_NOREPLACE) < 0) {
         fail(rescue, errno, "the result can't be given its name");
         unlink(partial);
+    } else if (sync_folder(rescue->result) < 0) {
+        fail(rescue, errno, "the result's folder can't be brought to the disk");
     }
     fd_close(&to_fd);
     fd_close(&from_fd);
@@ -151,6 +204,8 @@ static json_t *json_rescue(const struct rescue *rescue)
     json_object_set_new(object, "first_seq", json_integer((json_int_t)summary->first_seq));
     json_object_set_new(object, "last_seq", json_integer((json_int_t)summary->last_seq));
     json_object_set_new(object, "faults", json_integer((json_int_t)summary->faults));
+    json_object_set_new(object, "unreadable_pages",
+                        json_integer((json_int_t)summary->unreadable_pages));
     json_object_set_new(object, "not_in_it", json_integer((json_int_t)rescue->gaps.numbers));
     return object;
 }
@@ -184,7 +239,7 @@ int ctl_recover(int argc, char **argv, bool json)
         return CTL_USAGE;
     if (files.count < 1)
         return usage("it needs the damaged log files");
-    if (files.output && files.count != 1)
-        return usage("-o OUT goes with one FILE only");
+    if (files.output && files.count != 1 && !is_folder(files.output))
+        return usage("with several FILEs, OUT must be a folder");
     return ctl_files_each(&files, json, recover_file, (void *)files.output);
 }

@@ -312,6 +312,7 @@ static json_t *json_file(const struct verification *file)
                             ? json_null()
                             : json_pack("{s:I,s:s}", "offset", (json_int_t)summary->fault_offset,
                                         "what", summary->fault_what));
+    json_object_set_new(object, "unreadable_pages", json_count(summary->unreadable_pages));
     json_object_set_new(object, "losses", json_losses(file));
     json_object_set_new(object, "missing_since_previous_file",
                         json_count(file->gap_end - file->gap_first));

@@ -216,8 +216,9 @@ def test_log_dir_is_moved_away(place):
         assert hashlib.sha256((away / "engine" / path.name).read_bytes()).digest() == digest
     left = list((away / "engine").glob("*.avro.open"))
     assert left, "the segment that was in use when its folder went"
-    scene.daemon.ctl("recover", *left)
-    records = oracle.read_with_avro_c(place, sorted((away / "engine").glob("*.avro")) + scene.daemon.segments("engine"))
+    scene.daemon.ctl("recover", "-o", place.folder, *left)
+    records = oracle.read_with_avro_c(place, sorted((away / "engine").glob("*.avro")) +
+                                      sorted(place.folder.glob("*.recovered.avro")) + scene.daemon.segments("engine"))
     sent = oracle.read_datagrams(scene.sender.record)[0]
     oracle.assert_consecutive(sorted(records, key=lambda record: record.seq), first=0)
     assert len(records) == len(sent), "nothing at all is missing in both folders together"

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""recover makes a sound file of whatever it is given: a page that the disk can't read costs that page, a hostile record
+costs that record and nobody's memory, and the result never lies where the archive would take it for a segment."""
+
+import fcntl
+import json
+import os
+import struct
+
+from lib import log_files, oracle
+from lib.holdfast import Daemon, Sender, channel
+from lib.place import core, skip
+from system.c10_log_header import SYNC, ctl, facts, schema_of
+
+FS_IOC_FIEMAP, EXT4_IOC_MOVE_EXT = 0xC020660B, 0xC028660F
+PAGE = 4096
+
+
+def extents(file):
+    """(offset in the file, offset on the device, length) of each."""
+    answer = bytearray(struct.pack("QQIIII", 0, 1 << 62, 1, 0, 500, 0) + bytes(56 * 500))
+    fcntl.ioctl(file, FS_IOC_FIEMAP, answer)
+    count = struct.unpack_from("I", answer, 20)[0]
+    return [struct.unpack_from("QQQ", answer, 32 + 56 * i) for i in range(count)]
+
+
+class DiskWithABadPage:
+    """A file system on a loop device. One page of a file is moved to the device's end, and that is taken away."""
+
+    def __init__(self, place):
+        place.private_mounts()
+        self.place, self.where, self.image = place, place.folder / "disk", place.folder / "disk.image"
+        self.where.mkdir()
+        with open(self.image, "wb") as image:
+            image.truncate(16 << 20)
+        if place.run("mkfs.ext4", "-q", "-m", "0", "-b", str(PAGE), self.image, expect=None).returncode:
+            skip("no mkfs.ext4 here (Debian package e2fsprogs)")
+        made = place.run("losetup", "-f", "--show", "--direct-io=on", self.image, expect=None)
+        if made.returncode:
+            skip(f"no loop device with direct I/O here: {made.stderr.strip()}")
+        self.device = made.stdout.strip()
+        place.on_exit(lambda: place.run("losetup", "-d", self.device, expect=None))
+        self.mount()
+        place.on_exit(lambda: place.unmount(self.where))
+
+    def mount(self):
+        self.place.run("mount", self.device, self.where)
+
+    def write(self, name, content, bad_page):
+        """The file, with this page unreadable from now on."""
+        file = os.open(self.where / name, os.O_CREAT | os.O_RDWR)
+        filler = os.open(self.where / "filler", os.O_CREAT | os.O_RDWR)
+        os.write(file, content)
+        os.fsync(file)
+        try:
+            while True:
+                os.write(filler, b"z" * 65536)
+        except OSError:
+            pass
+        os.fsync(filler)
+        logical, physical, length = max(extents(filler), key=lambda extent: extent[1])
+        last = (logical + length) // PAGE - 1
+        fcntl.ioctl(file, EXT4_IOC_MOVE_EXT,
+                    bytearray(struct.pack("IIQQQQ", 0, filler, bad_page, last, 1, 0)))
+        os.fsync(file)
+        moved = next(extent for extent in extents(file) if extent[0] == bad_page * PAGE)
+        assert moved[1] >= physical and moved[2] == PAGE, extents(file)
+        os.close(file)
+        os.close(filler)
+        self.place.run("umount", self.where)
+        self.mount()
+        os.truncate(self.image, moved[1])
+        return self.where / name
+
+
+@core
+def test_a_page_that_cannot_be_read(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    Sender(place, listen, 4000, rate=20000, sizes=(200,)).wait()
+    daemon.wait_drained("engine", 4000)
+    daemon.stop()
+    whole, = daemon.segments("engine")
+    content = whole.read_bytes()
+    everything = oracle.read_with_avro_c(place, [whole])
+    bad = len(content) // 2 // PAGE
+    file = DiskWithABadPage(place).write("bad.avro", content, bad)
+    try:
+        file.read_bytes()
+        skip("this kernel's loop device reads zeros where its file has ended")
+    except OSError:
+        pass
+    about, = facts(place, file, expect=1)
+    assert about["unreadable_pages"] == 1 and about["faults"] > 0, about
+    assert "the disk can't read it here" in ctl(place, "verify", file, expect=1).stdout
+    result = json.loads(ctl(place, "--json", "recover", file, "-o", place.folder).stdout)["files"][0]
+    assert result["unreadable_pages"] == 1, result
+    back = oracle.read_with_avro_c(place, [result["result"]])
+    numbers = {record.seq for record in back}
+    assert back == [record for record in everything if record.seq in numbers]
+    # What lies before the page, and behind the block it is in.
+    assert len(back) >= len(everything) - (PAGE + 65536 + 1000) // 200, f"{len(back)} of {len(everything)}"
+    assert everything[0] in back and everything[-1] in back
+
+
+@core
+def test_the_result_never_lies_in_a_recording(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    Sender(place, listen, 100).wait()
+    daemon.wait_drained("engine", 100)
+    daemon.ctl("rotate", "engine")
+    Sender(place, listen, 100).wait()
+    daemon.wait_drained("engine", 200)
+    file = daemon.segments("engine")[0]
+    before = sorted(file.parent.iterdir())
+    for arguments in ([file], [file, "-o", file.parent], [file, "-o", file.parent / "engine-x.avro"]):
+        result = ctl(place, "recover", *arguments, expect=1)
+        assert "own folder" in result.stderr and "-o" in result.stderr, result.stderr
+    assert sorted(file.parent.iterdir()) == before
+    elsewhere = place.folder / "elsewhere"
+    elsewhere.mkdir()
+    ctl(place, "recover", "-o", elsewhere, *daemon.segments("engine"))
+    assert len(list(elsewhere.iterdir())) == len(daemon.segments("engine"))
+    daemon.stop()
+
+
+@core
+def test_a_path_that_is_no_text(place):
+    schema = schema_of(place)
+    name = os.fsencode(place.folder) + b"/b\xffd.avro"
+    with open(name, "wb") as file:
+        file.write(log_files.header(schema, SYNC) + log_files.block([log_files.record(0)], SYNC))
+    report = json.loads(ctl(place, "--json", "recover", os.fsdecode(name)).stdout)["files"][0]
+    assert report["file"].endswith("/b\\xffd.avro") and report["result"].endswith("/b\\xffd.recovered.avro"), report
+    about, = facts(place, os.fsdecode(name))
+    assert about["file"] == report["file"], about
+
+
+@core
+def test_a_record_longer_than_any_can_be(place):
+    """Numbers of ten bytes each make a record of 65,670 bytes, where 65,641 is the most: through recover and the archive."""
+    schema = schema_of(place)
+    payload = bytes(range(256)) * 255 + bytes(227)
+    hostile = log_files.record(1, payload, pad=True)
+    assert len(payload) == 65507 and len(hostile) == 65670, len(hostile)
+    fill = [log_files.record(seq, bytes(5000)) for seq in range(2, 15)]
+    blocks = log_files.block([log_files.record(0), hostile] + fill, SYNC) + \
+        log_files.block([log_files.record(seq) for seq in range(15, 20)], SYNC)
+    file = place.folder / "hostile.avro"
+    file.write_bytes(log_files.header(schema, SYNC) + blocks)
+    about, = facts(place, file, expect=1)
+    assert about["faults"] > 0 and about["first_fault"]["what"], about
+    ctl(place, "recover", file)
+    back = oracle.read_with_avro_c(place, [place.folder / "hostile.recovered.avro"])
+    assert [record.seq for record in back][0] == 0 and [record.seq for record in back][-5:] == list(range(15, 20)), back
+    # The same as a segment that a daemon finds.
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={}), log_dir=place.folder / "found")
+    folder = daemon.log_dir / "engine"
+    folder.mkdir(parents=True)
+    (folder / "engine-00000000000000000000-20250101T000000Z.avro.open").write_bytes(
+        file.read_bytes() + bytes(1 << 20))
+    daemon.start()
+    daemon.wait_state("engine", "RUNNING")
+    mended = folder / "engine-00000000000000000000-20250101T000000Z.avro"
+    assert oracle.read_with_avro_c(place, [mended]) == back
+    assert mended.with_suffix(".avro.damaged").exists()
+    daemon.stop()
