@@ -5,11 +5,12 @@ costs that record and nobody's memory, and the result never lies where the archi
 import fcntl
 import json
 import os
+import signal
 import struct
 
 from lib import log_files, oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core, skip
+from lib.place import core, kill, skip, wait_until
 from system.c10_log_header import SYNC, ctl, facts, schema_of
 
 FS_IOC_FIEMAP, EXT4_IOC_MOVE_EXT = 0xC020660B, 0xC028660F
@@ -165,4 +166,23 @@ def test_a_record_longer_than_any_can_be(place):
     mended = folder / "engine-00000000000000000000-20250101T000000Z.avro"
     assert oracle.read_with_avro_c(place, [mended]) == back
     assert mended.with_suffix(".avro.damaged").exists()
+    daemon.stop()
+
+
+@core
+def test_a_copy_of_what_is_being_written_is_for_any_reader(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    sender = Sender(place, listen, 10**9, rate=2000, sizes=(100,))
+    wait_until(lambda: daemon.status("engine")["counters"]["recorded"] > 1000, 20, "records in the open segment")
+    segment, = [file for file in daemon.segments("engine", ".avro.open") if "prepared" not in file.name]
+    copy = place.folder / "now.avro"
+    ctl(place, "recover", "-o", copy, segment)
+    records = oracle.read_with_python_avro([copy])
+    assert len(records) > 1000 and oracle.read_with_avro_c(place, [copy]) == records
+    oracle.assert_consecutive(records, first=0)
+    about, = facts(place, copy)
+    assert about["ok"] and about["totals"]["records"] == len(records), about
+    kill(sender.process.pid, signal.SIGTERM)
+    sender.wait()
     daemon.stop()
