@@ -235,6 +235,52 @@ void channel_page_write_decimate(struct channel_page *page,
     atomic_store_explicit(&page->private.decimate_version, version, memory_order_release);
 }
 
+/* ---- segments ---- */
+
+static void words_store(_Atomic uint64_t words[2], const uint8_t bytes[16])
+{
+    uint64_t values[2];
+    memcpy(values, bytes, sizeof values);
+    atomic_store_explicit(&words[0], values[0], memory_order_relaxed);
+    atomic_store_explicit(&words[1], values[1], memory_order_relaxed);
+}
+
+static void words_load(const _Atomic uint64_t words[2], uint8_t ret_bytes[16])
+{
+    uint64_t values[2] = {atomic_load_explicit(&words[0], memory_order_relaxed),
+                          atomic_load_explicit(&words[1], memory_order_relaxed)};
+    memcpy(ret_bytes, values, sizeof values);
+}
+
+void channel_page_note_segment(struct channel_page *page, uint64_t id, const uint8_t sync[16],
+                               const uint8_t log[16])
+{
+    struct segment_identity *segments = page->private.segments;
+    struct commit_progress commit = {0};
+    channel_page_read_commit(page, &commit);
+    struct segment_identity *free =
+        &segments[atomic_load(&segments[0].id) == commit.segment_id && commit.segment_id ? 1 : 0];
+    atomic_store_explicit(&free->id, 0, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    words_store(free->sync, sync);
+    words_store(free->log, log);
+    atomic_store_explicit(&free->id, id, memory_order_release);
+}
+
+bool channel_page_find_segment(const struct channel_page *page, uint64_t id, uint8_t ret_sync[16],
+                               uint8_t ret_log[16])
+{
+    for (int i = 0; i < 2 && id; i++) {
+        const struct segment_identity *it = &page->private.segments[i];
+        if (atomic_load_explicit(&it->id, memory_order_acquire) != id)
+            continue;
+        words_load(it->sync, ret_sync);
+        words_load(it->log, ret_log);
+        return true;
+    }
+    return false;
+}
+
 /* ---- set-up and validation ---- */
 
 void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry,

@@ -224,6 +224,13 @@ struct channel_public {
     _Atomic uint32_t retired; /* enum ring_retired */
 };
 
+/* What a segment's header says, so that who restores a ring need not ask a disk. */
+struct segment_identity {
+    _Atomic uint64_t id; /* inode number; 0 = none */
+    _Atomic uint64_t sync[2];
+    _Atomic uint64_t log[2];
+};
+
 struct channel_private {
     /* Identity, as in the public memory. */
     uint64_t magic;
@@ -255,6 +262,10 @@ struct channel_private {
     /* Did the worker that last attached have decimated destinations? If not, `decimate` stood
      * still. */
     _Atomic uint32_t decimates;
+
+    /* Of the segment that the commit slot names and of the one before, in any order: noted before
+     * the commit slot names a new one. */
+    _Alignas(CACHE_LINE) struct segment_identity segments[2];
 
     _Alignas(CACHE_LINE) _Atomic uint64_t quarantined;
     struct thread_beat beats[CHANNEL_THREAD_COUNT];
@@ -367,6 +378,13 @@ void channel_page_write_commit(struct channel_page *page, const struct commit_pr
 void channel_page_write_decimate(struct channel_page *page,
                                  const struct decimate_progress *progress,
                                  const struct destination_tally *tally);
+
+/* From the recorder, before it commits to a segment. sync and log: 16 bytes each. */
+void channel_page_note_segment(struct channel_page *page, uint64_t id, const uint8_t sync[16],
+                               const uint8_t log[16]);
+/* false when nothing was noted of it. */
+bool channel_page_find_segment(const struct channel_page *page, uint64_t id, uint8_t ret_sync[16],
+                               uint8_t ret_log[16]);
 
 /* The ledger as of now, with destinations that are gone; `recording` comes from the spec.
  * COUNTER_restarts stays 0: the supervisor knows it. Also tells the pending datagrams of the

@@ -56,6 +56,24 @@ static ssize_t read_start(int fd, void *buffer, size_t size)
     return length;
 }
 
+/* Of the segment that the ring goes on in, its worker has noted what the header says: the file may
+ * not be in memory, and a segment that were let go of then would be recovered with records that the
+ * ring does not count as recorded, and records again. */
+static bool restore_from_page(const struct channel *channel, struct segment_grant *ret,
+                              bool *ret_begun)
+{
+    const struct channel_page *page = channel->hold.page;
+    char begun_name[SEGMENT_NAME_SIZE];
+    struct commit_progress commit;
+    if (!page || !channel_page_read_commit(page, &commit) || commit.segment_id != ret->id ||
+        !channel_page_find_segment(page, ret->id, ret->sync, ret->log_id))
+        return false;
+    avro_log_segment_name(channel->spec->name, commit.segment_first_seq, commit.segment_created_ns,
+                          begun_name);
+    *ret_begun = strcmp(begun_name, ret->name) == 0;
+    return true;
+}
+
 /* Fill a grant from the file itself. A segment that nobody has begun has no header: it gets a new
  * sync marker. */
 static bool restore_grant(const struct channel *channel, int fd, struct segment_grant *ret,
@@ -73,6 +91,8 @@ static bool restore_grant(const struct channel *channel, int fd, struct segment_
         return false;
     ret->id = about.st_ino;
     ret->size = (uint64_t)about.st_size;
+    if (restore_from_page(channel, ret, ret_begun))
+        return true;
     ssize_t length = read_start(fd, header, sizeof header);
     if (length < 0)
         return false;

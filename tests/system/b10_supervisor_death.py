@@ -121,6 +121,43 @@ def test_without_a_store_a_stopped_orphan_keeps_its_socket_and_its_segment(place
     judge(place, daemon, [first, second], sink)
 
 
+def evict(path):
+    """Out of memory with what the kernel has of this file: the next look at it asks the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@core
+def test_a_segment_whose_start_is_not_in_memory_goes_on(place):
+    """Supervisor and worker die between two steps: what is in the segment already, but not committed, comes once."""
+    place.with_hooks()
+    daemon, listen, sink = one_channel(place, StoredDaemon)
+    daemon.start_stored()
+    sender = Sender(place, listen, 10**9, rate=2000, sizes=(64,))
+    sent = 0
+    for _ in range(3):
+        daemon.wait_state("engine", "RUNNING")
+        sent = daemon.counters("engine")["recorded"]
+        daemon.wait_counter("engine", "recorded", sent + 200)
+        tool = [place.program("tool_page"), daemon.process.pid, "engine"]
+        place.run(*tool, "stop-at", "record_encoded")
+        place.run(*tool, "wait-stopped", "record_encoded", 20000)
+        [segment] = daemon.segments("engine", ".avro.open")
+        daemon.die()
+        evict(segment)
+        daemon.start_stored()
+        assert "can't be continued" not in daemon.log_text(), daemon.log_text()
+    sender.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_drained("engine", len(sent))
+    daemon.stop()
+    sink.stop()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    oracle.assert_consecutive(records, first=0)
+    assert [record.payload for record in records] == sent, "each datagram once"
+
+
 @core
 def test_no_worker_works_beside_its_successor(place):
     """A worker that is stopped can't leave by itself: the next supervisor ends it before the ring is lent again."""

@@ -99,6 +99,7 @@ static void roll(struct recorder *recorder)
     syncer_forget(page, segment->grant.id);
     set_current(recorder, segment, work.write_offset);
     recorder_block_begin_segment(&recorder->block, segment, &work);
+    channel_page_note_segment(page, segment->grant.id, segment->grant.sync, segment->grant.log_id);
     recorder_commit(recorder, &work);
     REACHED(page, roll_committed);
     recorder->wanted_at = (monotonic){0};
