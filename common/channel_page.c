@@ -144,7 +144,7 @@ bool channel_page_read_decimate(const struct channel_page *page, struct decimate
 
 static bool is_of_use(const struct destination_place *place, enum destination_use use)
 {
-    return atomic_load_explicit(&place->use, memory_order_acquire) == (uint32_t)use;
+    return atomic_load_explicit(&place->use, memory_order_acquire) == (uint16_t)use;
 }
 
 bool channel_page_read_destination(const struct channel_page *page, uint32_t place,
@@ -190,10 +190,11 @@ int channel_page_place_destination(struct channel_page *page, enum destination_u
     memset(it->name, 0, sizeof it->name);
     memcpy(it->name, name, strnlen(name, sizeof it->name - 1));
     atomic_store(&it->segmentation, 0);
+    atomic_store(&it->send_error, 0);
     atomic_store(&it->rate_sent, 0);
     slot_store(&it->slots[version & 1].sent, &nothing.sent, WORDS_OF(destination_progress),
                version);
-    atomic_store_explicit(&it->use, (uint32_t)use, memory_order_release);
+    atomic_store_explicit(&it->use, (uint16_t)use, memory_order_release);
     return place;
 }
 

@@ -147,7 +147,8 @@ enum destination_use {
  * Places are made at takeover, while no other thread runs: name and slots first, `use` last. */
 struct destination_place {
     _Alignas(CACHE_LINE) char name[CHANNEL_NAME_SIZE];
-    _Atomic uint32_t use; /* enum destination_use */
+    _Atomic uint16_t use;        /* enum destination_use */
+    _Atomic uint16_t send_error; /* errno of what was refused last; 0 since something was taken */
     /* enum segmentation << 16 | errno of what was refused. For status only. */
     _Atomic uint32_t segmentation;
     /* A decimated one that goes by rate: the number after the last datagram that it was sent. */

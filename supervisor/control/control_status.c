@@ -4,6 +4,7 @@
  * never followed. */
 #include "supervisor/control/control_status.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,6 +47,41 @@ static json_t *segmentation(const struct channel *channel, int place)
     return state < sizeof names / sizeof names[0] ? json_string(names[state]) : json_null();
 }
 
+static int place_of(const struct channel *channel, uint32_t index)
+{
+    return channel->hold.page
+               ? channel_page_find_destination(channel->hold.page,
+                                               index < channel->spec->relay_count
+                                                   ? DESTINATION_IS_RELAY
+                                                   : DESTINATION_IS_DECIMATE,
+                                               channel->spec->destinations[index].name)
+               : -1;
+}
+
+/* Why it can't be reached: as the supervisor found when it tried, or as the worker was told when it
+ * sent. "" when it can. */
+static const char *why_down(const struct channel *channel, uint32_t index)
+{
+    const char *reason = channel->hold.down[index].reason;
+    int place = reason[0] ? -1 : place_of(channel, index);
+    if (place < 0)
+        return reason;
+    switch (atomic_load(&channel->hold.page->private.places[place].send_error)) {
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+        return "no route leads there any more: check `ip route`; what is meant for it is counted "
+               "as "
+               "dropped";
+    case ENODEV:
+    case ENETDOWN:
+    case ENXIO:
+        return "its interface is down or gone: check `ip link`; what is meant for it is counted as "
+               "dropped";
+    default:
+        return "";
+    }
+}
+
 static json_t *destination(const struct channel *channel, uint32_t index)
 {
     const struct destination_spec *spec = &channel->spec->destinations[index];
@@ -56,19 +92,13 @@ static json_t *destination(const struct channel *channel, uint32_t index)
     socket_address_print(&spec->to, to, sizeof to);
     json_object_set_new(report, "name", json_string(spec->name));
     json_object_set_new(report, "to", json_string(to));
-    int place = channel->hold.page
-                    ? channel_page_find_destination(channel->hold.page,
-                                                    index < channel->spec->relay_count
-                                                        ? DESTINATION_IS_RELAY
-                                                        : DESTINATION_IS_DECIMATE,
-                                                    spec->name)
-                    : -1;
+    int place = place_of(channel, index);
     if (place < 0 || !channel_page_read_destination(channel->hold.page, (uint32_t)place, &progress))
         progress = (struct destination_progress){0};
     control_json_set_number(report, "sent", progress.sent);
     control_json_set_number(report, "dropped", progress.dropped);
     control_json_set_number(report, "repeated", progress.repeated);
-    const char *down = channel->hold.down[index].reason;
+    const char *down = why_down(channel, index);
     json_object_set_new(report, "state", json_string(down[0] ? "down" : "up"));
     json_object_set_new(report, "reason", down[0] ? control_text(down) : json_null());
     if (index < channel->spec->relay_count)
@@ -366,8 +396,8 @@ json_t *control_status_check(const struct supervisor *supervisor)
         if (trouble_of(channel)[0])
             add_problem(problems, channel, "degraded", trouble_of(channel));
         for (uint32_t k = 0; k < channel->hold.destination_count; k++)
-            if (channel->hold.down[k].reason[0])
-                add_problem(problems, channel, "destination_down", channel->hold.down[k].reason);
+            if (why_down(channel, k)[0])
+                add_problem(problems, channel, "destination_down", why_down(channel, k));
     }
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);
 }

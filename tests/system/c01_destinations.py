@@ -60,8 +60,21 @@ def test_destinations_that_can_not_be_reached_stop_nothing_and_come_back(place):
     counters = oracle.assert_ledger(daemon.status("engine"))
     assert counters["received"] == counters["recorded"] == 2 * count, counters
     assert destination(daemon, "away")["sent"] > 0, destination(daemon, "away")
+
+    place.run("ip", "addr", "del", "203.0.113.1/24", "dev", "later0")  # and the route with it
+    last = Sender(place, listen, 100, rate=1000, name="third", tag=3)
+    last.wait()
+    entry = wait_until(lambda: (lambda it: it if it["state"] == "down" else None)(destination(daemon, "unrouted")), 20,
+                       "the lost route to be told")
+    assert "route" in entry["reason"], entry
+    assert destination(daemon, "good")["state"] == "up"
+    place.run("ip", "addr", "add", "203.0.113.1/24", "dev", "later0")
+    final = Sender(place, listen, 100, rate=1000, name="fourth", tag=4)
+    final.wait()
+    wait_until(lambda: destination(daemon, "unrouted")["state"] == "up", 20, "the route to be back")
+    daemon.wait_drained("engine", 2 * count + 200)
     daemon.stop()
-    oracle.assert_same_payloads([payload for record in (sender, more)
+    oracle.assert_same_payloads([payload for record in (sender, more, last, final)
                                  for payload in oracle.read_datagrams(record.record)[0]], recorded(daemon), "the log")
 
 

@@ -77,7 +77,7 @@ int decimator_open(struct channel_state *channel)
                             .kind = "decimate",
                             .name = destination->name,
                             .every = destination->keep_every,
-                            .state = &page->private.places[channel->places[index]].segmentation};
+                            .place = &page->private.places[channel->places[index]]};
         outlet_open(&decimator->outlets[i]);
         if (destination->max_rate)
             decimator->rates[i].interval_ns = NS_PER_S / destination->max_rate;

@@ -23,7 +23,7 @@ void outlet_open(struct outlet *outlet)
     outlet->segmentation = true;
     outlet->impatient = false;
     outlet->last_error = 0;
-    atomic_store(outlet->state, SEGMENTATION_UNTRIED << 16);
+    atomic_store(&outlet->place->segmentation, SEGMENTATION_UNTRIED << 16);
 }
 
 bool outlet_count_repeats(const struct outlet *outlets, struct destination_progress *counts,
@@ -92,12 +92,22 @@ static uint32_t prepare_singles(struct parcel *parcel, uint32_t first)
 static void note_error(struct outlet *outlet, int error)
 {
     monotonic now = monotonic_now();
+    atomic_store_explicit(&outlet->place->send_error, (uint16_t)error, memory_order_relaxed);
     if (outlet->last_error == error && monotonic_since(now, outlet->told) < TOLD_EVERY_NS)
         return;
     log_warning("%s %s: %s; datagrams that it refuses are counted as dropped there", outlet->kind,
                 outlet->name, strerror(error));
     outlet->last_error = error;
     outlet->told = now;
+}
+
+/* It takes datagrams again. What it refuses next is told again, but only if that is something else:
+ * one that takes every other datagram would fill the log. */
+static void note_taken(struct outlet *outlet)
+{
+    outlet->impatient = false;
+    if (atomic_load_explicit(&outlet->place->send_error, memory_order_relaxed))
+        atomic_store_explicit(&outlet->place->send_error, 0, memory_order_relaxed);
 }
 
 /* Until its send queue has room; false when that takes too long, or something is to be received. */
@@ -123,7 +133,7 @@ static enum send_verdict judge_error(struct outlet *outlet, int error, size_t ru
     }
     if (run_segment > 0 && (error == EIO || error == EOPNOTSUPP)) {
         outlet->segmentation = false;
-        atomic_store(outlet->state, SEGMENTATION_REFUSED << 16 | (uint32_t)error);
+        atomic_store(&outlet->place->segmentation, SEGMENTATION_REFUSED << 16 | (uint32_t)error);
         return SEND_SINGLY;
     }
     if (error == EDESTADDRREQ) /* it is down: the supervisor has said so, and tries to reach it */
@@ -177,7 +187,7 @@ void outlet_send(struct outlet *outlet, struct parcel *parcel, struct destinatio
                 counts->sent += datagrams_in(parcel, segmented, done + (uint32_t)i);
             done += (uint32_t)sent;
             retried = false;
-            outlet->impatient = false;
+            note_taken(outlet);
             continue;
         }
         size_t segment = segmented ? run_segment(parcel, done) : 0;
@@ -201,7 +211,7 @@ void outlet_send(struct outlet *outlet, struct parcel *parcel, struct destinatio
             break;
         }
     }
-    if (segmented &&
-        atomic_load_explicit(outlet->state, memory_order_relaxed) == SEGMENTATION_UNTRIED << 16)
-        atomic_store(outlet->state, SEGMENTATION_USED << 16);
+    if (segmented && atomic_load_explicit(&outlet->place->segmentation, memory_order_relaxed) ==
+                         SEGMENTATION_UNTRIED << 16)
+        atomic_store(&outlet->place->segmentation, SEGMENTATION_USED << 16);
 }

@@ -38,8 +38,8 @@ struct outlet {
     int receives;     /* what must not be kept waiting for this outlet; -1 = nothing */
     const char *kind; /* "relay" or "decimate", for messages */
     const char *name;
-    uint64_t every;          /* takes seq % every == every - 1; 0 = doesn't go by number */
-    _Atomic uint32_t *state; /* in the channel page: enum segmentation << 16 | errno */
+    uint64_t every;                  /* takes seq % every == every - 1; 0 = doesn't go by number */
+    struct destination_place *place; /* in the channel page: what status tells of it */
 
     bool segmentation;      /* until the destination's path can't do it at all */
     size_t segment_refused; /* segments of this length, or longer, are more than the path takes */

@@ -45,13 +45,12 @@ int relay_open(struct channel_state *channel)
         return -ENOMEM;
     channel_page_read_relay(page, &relay->progress); /* sound: takeover_attach() has checked */
     for (uint32_t i = 0; i < count; i++) {
-        relay->outlets[i] =
-            (struct outlet){.fd = channel->inheritance->destinations[i],
-                            .receives = channel->inheritance->rx,
-                            .kind = "relay",
-                            .name = channel->spec->destinations[i].name,
-                            .every = 1,
-                            .state = &page->private.places[channel->places[i]].segmentation};
+        relay->outlets[i] = (struct outlet){.fd = channel->inheritance->destinations[i],
+                                            .receives = channel->inheritance->rx,
+                                            .kind = "relay",
+                                            .name = channel->spec->destinations[i].name,
+                                            .every = 1,
+                                            .place = &page->private.places[channel->places[i]]};
         outlet_open(&relay->outlets[i]);
     }
     if (outlet_count_repeats(relay->outlets, relay->tally.counts, count, relay->progress.next_seq,

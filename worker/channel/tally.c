@@ -45,7 +45,7 @@ int tally_open(struct tally *tally, const struct channel_state *channel, enum de
     for (uint32_t i = 0; i < count; i++)
         add(tally, page, channel->places[first + i]);
     for (uint32_t place = 0; place < CHANNEL_DESTINATIONS_MAX; place++)
-        if (atomic_load(&page->private.places[place].use) == (uint32_t)use && !has(tally, place))
+        if (atomic_load(&page->private.places[place].use) == (uint16_t)use && !has(tally, place))
             add(tally, page, place);
     return 0;
 }
