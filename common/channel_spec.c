@@ -318,6 +318,8 @@ static const char *check_reception(const struct channel_spec *spec)
         return "receive_buffer";
     if (spec->ring_size < CHANNEL_RING_SIZE_MIN || spec->ring_size > CHANNEL_RING_SIZE_MAX)
         return "ring_size";
+    if (spec->batch_delay_us > CHANNEL_BATCH_DELAY_MAX_US)
+        return "batch_delay";
     if (spec->busy_poll_us > CHANNEL_BUSY_POLL_MAX_US)
         return "busy_poll";
     if (spec->max_datagram == 0 || spec->max_datagram > CHANNEL_DATAGRAM_MAX)

@@ -22,6 +22,7 @@
 #define CHANNEL_RING_SIZE_MIN      (64ull << 10)
 #define CHANNEL_RING_SIZE_MAX      (64ull << 30)
 #define CHANNEL_BUSY_POLL_MAX_US   10000
+#define CHANNEL_BATCH_DELAY_MAX_US 10000
 /* Holds the header and several records of any size */
 #define CHANNEL_SEGMENT_SIZE_MIN (1ull << 20)
 #define CHANNEL_SEGMENT_SIZE_MAX (1ull << 40)
@@ -108,6 +109,7 @@ struct channel_spec {
     uint64_t receive_buffer;              /* bytes wanted of SO_RCVBUF */
     uint64_t ring_size;                   /* bytes of payload; rounded up to whole pages */
     uint64_t busy_poll_us;                /* SO_BUSY_POLL; 0 = off */
+    uint64_t batch_delay_us;              /* let datagrams gather in the kernel; 0 = off */
     uint64_t expect_ns;                   /* longer silence is told; 0 = nothing is expected */
     uint32_t max_datagram;                /* 1..CHANNEL_DATAGRAM_MAX; longer datagrams are cut */
     uint32_t mapping;                     /* enum ring_mapping_wanted */

@@ -66,6 +66,8 @@ static const struct config_key channel_keys[] = {
     {"receive_offload", TYPE_FLAG, IN(channel_spec, receive_offload), .default_text = "false"},
     {"busy_poll", TYPE_DURATION_US, IN(channel_spec, busy_poll_us), .default_text = "0",
      .maximum = CHANNEL_BUSY_POLL_MAX_US * NS_PER_US},
+    {"batch_delay", TYPE_DURATION_US, IN(channel_spec, batch_delay_us), .default_text = "0",
+     .maximum = CHANNEL_BATCH_DELAY_MAX_US * NS_PER_US},
     {"expect", TYPE_DURATION, IN(channel_spec, expect_ns), .default_text = "0", .minimum = NS_PER_S,
      .maximum = 365 * DAY, .zero_allowed = true},
     {"cpus", TYPE_CPUS, IN(channel_spec, cpus), .default_text = "",

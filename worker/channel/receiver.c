@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/inflight.h"
@@ -186,6 +187,20 @@ static int receive_batch(struct receiver *receiver, int flags)
     return count;
 }
 
+/* batch_delay: what comes meanwhile is taken with one call, and wakes nobody. A datagram that ends
+ * a silence was not delayed; while the queue is not empty, nothing is. A signal ends it early. */
+static void let_gather(const struct receiver *receiver)
+{
+    struct channel_state *channel = receiver->channel;
+    uint64_t delay_us = channel->spec->batch_delay_us;
+    const struct timespec delay = {.tv_nsec = (long)(delay_us * NS_PER_US)};
+    if (delay_us == 0 || !receiver->last_was_short)
+        return;
+    beat_parked(channel, CHANNEL_THREAD_RECEIVER);
+    nanosleep(&delay, NULL);
+    beat_busy(channel, CHANNEL_THREAD_RECEIVER);
+}
+
 /* Take what the kernel has queued, but don't wait for more. */
 static void drain(struct receiver *receiver)
 {
@@ -249,6 +264,8 @@ void *receiver_main(void *argument)
         if (!wait_for_space(&receiver))
             break;
         result = receive_batch(&receiver, MSG_WAITFORONE);
+        if (result > 0)
+            let_gather(&receiver);
     }
     if (result < 0)
         log_error("receiving: %s; leaving, so that the supervisor can open the socket anew",

@@ -288,6 +288,7 @@ START_TEST(every_field_of_a_channel_is_checked)
     EXPECT_FIELD(spec, ring_size, 0, "ring_size");
     EXPECT_FIELD(spec, ring_size, UINT64_MAX, "ring_size");
     EXPECT_FIELD(spec, busy_poll_us, 10001, "busy_poll");
+    EXPECT_FIELD(spec, batch_delay_us, 10001, "batch_delay");
     EXPECT_FIELD(spec, max_datagram, 0, "max_datagram");
     EXPECT_FIELD(spec, max_datagram, 65508, "max_datagram");
     EXPECT_FIELD(spec, mapping, 3, "mapping");

@@ -69,7 +69,8 @@ static const char every_key[] =
     "channel \"engine\" {\n"
     "  listen = \"239.1.1.9:26000\" interface = \"lo\" source = \"10.0.0.7\"\n"
     "  receive_buffer = \"1M\" max_datagram = 65507 ring_size = \"524288\" mapping = \"mirror\"\n"
-    "  receive_offload = true busy_poll = \"50us\" expect = \"90s\" cpus = {2, 3, 1023} "
+    "  receive_offload = true busy_poll = \"50us\" batch_delay = \"1ms\" expect = \"90s\" cpus = "
+    "{2, 3, 1023} "
     "realtime_priority = 10\n"
     "  relay \"one\" { to = \"[ff05::1]:6000\" interface = \"lo\" ttl = 255 loop = no }\n"
     "  decimate \"two\" { to = \"10.0.0.8:6000\" keep_every = 5 }\n"
@@ -100,6 +101,7 @@ START_TEST(every_key_is_read)
     ck_assert_uint_eq(spec->mapping, RING_MAPPING_MIRROR);
     ck_assert_uint_eq(spec->receive_offload, 1);
     ck_assert_uint_eq(spec->busy_poll_us, 50);
+    ck_assert_uint_eq(spec->batch_delay_us, 1000);
     ck_assert_uint_eq(spec->expect_ns, 90 * NS_PER_S);
     ck_assert_uint_eq(spec->cpus[0], 3 << 2);
     ck_assert_uint_eq(spec->cpus[15], 1ull << 63);

@@ -72,7 +72,7 @@ START_TEST(missing_braces)
          "3: record: the { that opens this section is missing"},
         {"channel a {\nlisten = 1.2.3.4:5\ncontrol { mode = 0600 }\nrecord { }\n}\n",
          "3: unknown key \"control\": channel takes listen, interface, source, receive_buffer, "
-         "max_datagram, ring_size, mapping, receive_offload, busy_poll, expect, cpus, "
+         "max_datagram, ring_size, mapping, receive_offload, busy_poll, batch_delay, expect, cpus, "
          "realtime_priority, relay, decimate, record"},
     };
     EXPECT_ALL_WRONG(cases);
@@ -103,7 +103,8 @@ START_TEST(unknown_and_misplaced_keys)
         {"channel a { listen = 1.2.3.4:5 ttl = 1 record { } }\n",
          "1: unknown key \"ttl\": channel takes listen, interface, source, receive_buffer, "
          "max_datagram, ring_size, "
-         "mapping, receive_offload, busy_poll, expect, cpus, realtime_priority, relay, decimate, "
+         "mapping, receive_offload, busy_poll, batch_delay, expect, cpus, realtime_priority, "
+         "relay, decimate, "
          "record"},
         {"channel a { listen = 1.2.3.4:5\nrelay b { to = 1.2.3.4:6 keep_every = 2 } }\n",
          "2: unknown key \"keep_every\": relay takes to, interface, ttl, loop"},

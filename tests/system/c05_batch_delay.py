@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""With batch_delay, datagrams gather in the kernel: far fewer wake-ups, nothing lost, receive times still the kernel's."""
+
+import os
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, Sink, channel
+from lib.place import core
+
+
+def receiver_switches(pid):
+    """How often the receiver's thread went to sleep of its own accord."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/status", encoding="ascii") as status:
+            fields = dict(line.split(":", 1) for line in status)
+        if fields["Name"].strip() == "receiver":
+            return int(fields["voluntary_ctxt_switches"])
+    raise AssertionError("the worker has no thread named receiver")
+
+
+@core
+def test_datagrams_gather_and_keep_their_times(place):
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, relays={"display": outlet}, record={}, batch_delay="10ms")).start()
+    pid = daemon.wait_state("engine", "RUNNING")["pid"]
+    count = place.scaled(6000)
+    sender = Sender(place, listen, count, rate=place.scaled(3000), burst=1)
+    sender.wait()
+    daemon.wait_drained("engine", count)
+    switches = receiver_switches(pid)
+    assert switches < count / 4, f"{switches} wake-ups for {count} datagrams"
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["recorded"] == count and counters["kernel_dropped"] == 0, counters
+    sink.wait_received(count)
+    daemon.ctl("stop", "engine")
+    daemon.stop()
+    sink.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    records = oracle.read_with_python_avro(daemon.segments("engine"))
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "the log")
+    assert oracle.read_datagrams(sink.record)[0] == sent
+    times = [record.received_at * 1000 + record.received_ns for record in records]
+    apart = sorted(later - earlier for earlier, later in zip(times, times[1:]))
+    assert apart[len(apart) // 2] > 100_000, "taken together, but received one after the other"
