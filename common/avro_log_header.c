@@ -213,17 +213,19 @@ static bool find_entries(const uint8_t *from, size_t size, struct header *ret,
 
 static bool entry_is(const struct header *header, enum entry entry, const char *text)
 {
-    return header->entries[entry].length == strlen(text) &&
-           memcmp(header->entries[entry].value, text, strlen(text)) == 0;
+    const uint8_t *value = header->entries[entry].value;
+    return value && header->entries[entry].length == strlen(text) &&
+           memcmp(value, text, strlen(text)) == 0;
 }
 
-/* As string; false when it doesn't fit, or has a zero byte in it. */
+/* As string; false when it isn't there, doesn't fit, or has a zero byte in it. */
 static bool entry_text(const struct header *header, enum entry entry, char *text, size_t size)
 {
+    const uint8_t *value = header->entries[entry].value;
     size_t length = header->entries[entry].length;
-    if (length >= size || memchr(header->entries[entry].value, '\0', length))
+    if (!value || length >= size || memchr(value, '\0', length))
         return false;
-    memcpy(text, header->entries[entry].value, length);
+    memcpy(text, value, length);
     text[length] = '\0';
     return true;
 }
