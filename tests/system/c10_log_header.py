@@ -6,7 +6,7 @@ import json
 
 from lib import log_files, oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core
+from lib.place import core, wait_until
 
 SYNC = bytes(range(100, 116))
 
@@ -83,6 +83,29 @@ def test_every_segment_of_a_recording_says_what_it_is(place):
         assert about["ok"] and about["log"] == next(iter(recordings)).decode() and about["listen"] == listen, about
         assert about["totals"]["records"] == about["records"] == 500, (file, about)
     assert "its header says the same" in ctl(place, "verify", files[0]).stdout
+
+
+@core
+def test_the_recording_stays_the_same_through_an_upgrade(place):
+    """What the supervisor had prepared has no header yet, and its successor knows it by its descriptor only."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M"})).start()
+    sent = 0
+    for _ in range(3):
+        Sender(place, listen, 1000, rate=10000, sizes=(700,)).wait()  # more than half of a segment: the next is prepared
+        sent += 1000
+        daemon.wait_drained("engine", sent)
+        wait_until(lambda: any("prepared" in file.name for file in daemon.segments("engine", ".avro.open")), 20,
+                   "the next segment to be prepared")
+        daemon.disconnect()
+        daemon.ctl("upgrade")
+        daemon.wait_state("engine", "RUNNING")
+        daemon.ctl("rotate", "engine")
+    daemon.stop()
+    files = daemon.segments("engine")
+    recordings = {log_files.read_header(file.read_bytes())[0]["holdfast.log"].value for file in files}
+    assert len(files) >= 3 and len(recordings) == 1 and recordings != {b"0" * 32}, (files, recordings)
+    assert all(about["ok"] and about["totals"] for about in facts(place, *files))
 
 
 @core
