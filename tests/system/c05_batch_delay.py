@@ -41,5 +41,5 @@ def test_datagrams_gather_and_keep_their_times(place):
     oracle.assert_same_payloads(sent, [record.payload for record in records], "the log")
     assert oracle.read_datagrams(sink.record)[0] == sent
     times = [record.received_at * 1000 + record.received_ns for record in records]
-    apart = sorted(later - earlier for earlier, later in zip(times, times[1:]))
-    assert apart[len(apart) // 2] > 100_000, "taken together, but received one after the other"
+    milliseconds = len({time // 1_000_000 for time in times})
+    assert milliseconds > 2 * switches, "taken together, but received one after the other"
