@@ -59,7 +59,8 @@ void channel_geometry_compute(const struct channel_spec *spec, struct channel_ge
     *ret = geometry;
 }
 
-/* No ring gets there (300 years at 1 GB/s), and sums of positions and sizes below it never wrap. */
+/* No ring gets there: going back to the front, which costs a whole lap, ends at RING_REWIND_MAX,
+ * and from there on 1 GB/s takes 290 years. Sums of positions and sizes below it never wrap. */
 #define POSITION_MAX (3ull << 62)
 
 /* ---- slots: a word array with a check word at its end ---- */

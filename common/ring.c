@@ -306,6 +306,8 @@ bool ring_reserve_would_lap(const struct ring_writer *writer, uint32_t slots, ui
 
 void ring_rewind(struct ring_writer *writer)
 {
+    if (writer->position > RING_REWIND_MAX)
+        return;
     uint64_t capacity = writer->ring->geometry.data_capacity;
     writer->position = (writer->position + capacity - 1) / capacity * capacity;
 }

@@ -67,6 +67,8 @@ static void stay_warm(struct receiver *receiver)
 {
     struct channel_state *channel = receiver->channel;
     uint64_t offset = ring_writer_offset(&channel->writer);
+    if (channel->writer.position > RING_REWIND_MAX)
+        return;
     if (offset < WARM_BYTES)
         receiver->rewind_at = WARM_BYTES;
     /* A full batch does not tell whether the socket is empty: under load ask half as often. And the

@@ -215,6 +215,28 @@ START_TEST(empty_datagrams_lap_by_number)
 }
 END_TEST
 
+/* Positions must never come near their end, however often the writer goes back to the front. */
+START_TEST(going_back_to_the_front_ends_before_positions_do)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    settings.start_position = RING_REWIND_MAX - 2 * settings.ring_size;
+    ring_fixture_open(&fixture, &settings);
+    for (int round = 0; round < 20; round++) {
+        write_many(&fixture.writer, 5);
+        ring_rewind(&fixture.writer);
+    }
+    ck_assert_uint_gt(fixture.writer.position, RING_REWIND_MAX);
+    ck_assert_uint_lt(fixture.writer.position, RING_REWIND_MAX + 3 * settings.ring_size);
+    ck_assert_uint_gt(ring_writer_offset(&fixture.writer), 0);
+    const char *what;
+    ck_assert_msg(channel_page_check(fixture.ring.page, fixture.ring.descriptors, &fixture.geometry,
+                                     RING_FIXTURE_CHANNEL, &what) == 0,
+                  "%s", what);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
 START_TEST(the_oldest_is_the_first_with_a_batch_of_slack)
 {
     struct ring_fixture fixture;
@@ -491,6 +513,7 @@ int main(void)
     tcase_add_loop_test(alone, waiting_is_asked_for_exactly_when_it_would_lap, 0, 2);
     tcase_add_loop_test(alone, rewind_goes_to_the_start_and_is_continued, 0, 2);
     tcase_add_loop_test(alone, a_reservation_dies_with_its_worker, 0, 2);
+    tcase_add_loop_test(alone, going_back_to_the_front_ends_before_positions_do, 0, 2);
     tcase_add_loop_test(alone, a_memfd_that_is_too_short_is_refused, 0, 2);
     tcase_add_loop_test(alone, what_is_reserved_can_be_written_without_a_fault, 0, 2);
     tcase_add_loop_test(threads, two_readers_at_different_speeds, 0, 2);
