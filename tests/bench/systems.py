@@ -218,11 +218,15 @@ class HoldfastRecord(Holdfast):
 
 class Bare(System):
     name = "bare recvmmsg + GSO loop"
+    options = ()
+
+    def extra(self, _index, _route):
+        return ()
 
     def start(self):
-        for route in self.routes:
+        for index, route in enumerate(self.routes):
             self.spawn_ready([self.bench.tool("bench_bare_relay"), "--listen", route.listen, "--to", route.to,
-                              "--buffer", f"{RECEIVE_BUFFER >> 20}M"])
+                              "--buffer", f"{RECEIVE_BUFFER >> 20}M", *self.options, *self.extra(index, route)])
 
 
 class WriteRelay(System):
