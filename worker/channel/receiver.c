@@ -220,16 +220,20 @@ static void drain(struct receiver *receiver)
 
 /* Where the kernel offers it (EEVDF, Linux 6.12), a short slice brings a woken receiver onto the
  * processor before the threads that work in bulk. It needs no privilege; older kernels ignore the
- * value. */
+ * value. What was inherited (Nice=, CPUSchedulingPolicy=) stays as it is. */
 static void ask_for_short_slices(void)
 {
-    struct {
+    struct { /* SCHED_ATTR_SIZE_VER0 */
         uint32_t size, policy;
         uint64_t flags;
         int32_t nice;
         uint32_t priority;
         uint64_t runtime, deadline, period;
-    } attributes = {.size = 48, .policy = SCHED_OTHER, .runtime = 100 * NS_PER_US};
+    } attributes = {0};
+    if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) < 0 ||
+        (attributes.policy != SCHED_OTHER && attributes.policy != SCHED_BATCH))
+        return;
+    attributes.runtime = 100 * NS_PER_US;
     syscall(SYS_sched_setattr, 0, &attributes, 0); /* a courtesy: nothing depends on it */
 }
 

@@ -20,5 +20,7 @@ void thread_begin(struct channel_state *channel, enum channel_thread thread)
 void thread_schedule_behind(void)
 {
     struct sched_param none = {0};
+    if (sched_getscheduler(0) != SCHED_OTHER)
+        return; /* somebody has chosen another policy for all of us */
     sched_setscheduler(0, SCHED_BATCH, &none); /* a courtesy: nothing depends on it */
 }
