@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Receives the inheritance and checks that each fd is what its name says, before anything is done
- * with it. Called by main(), once per process; segment.c asks it about segments that come later.
+ * with it, segments aside. Called by main(), once per process.
  * Must never hand on a descriptor that is not what it is said to be. */
 #include "worker/inherit.h"
 
@@ -23,24 +23,8 @@ static bool is_datagram_socket(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_DGRAM;
 }
 
-int inherit_segment_size(int fd, const struct segment_grant *grant, uint64_t *ret_size)
-{
-    struct stat status;
-    if (fstat(fd, &status) < 0)
-        return -errno;
-    *ret_size = (uint64_t)status.st_size;
-    return S_ISREG(status.st_mode) && status.st_ino == grant->id ? 0 : -ESTALE;
-}
-
-/* One that somebody cut short is trouble with a disk, not with the supervisor: the recorder's to
- * tell. */
-static bool is_segment(int fd, const struct segment_grant *grant)
-{
-    uint64_t size = 0;
-    return inherit_segment_size(fd, grant, &size) == 0 && size <= grant->size;
-}
-
-/* NULL when every fd fits its name. */
+/* NULL when every fd fits its name. Segments are not asked here: their file system may not answer,
+ * and the relay does not wait for it; the recorder looks at them. */
 static const char *check_fds(const struct inheritance *inheritance)
 {
     if (!is_datagram_socket(inheritance->rx))
@@ -49,11 +33,6 @@ static const char *check_fds(const struct inheritance *inheritance)
         return "the ring's size is not that of the settings";
     if (!channel_memory_is_private(inheritance->memory.private_part))
         return "the private memory is not what it is said to be";
-    const struct message_assign *assign = &inheritance->assign;
-    if (assign->has_segment && !is_segment(inheritance->segment, &assign->segment))
-        return "the segment is not what it is said to be";
-    if (assign->has_next && !is_segment(inheritance->next_segment, &assign->next))
-        return "the next segment is not what it is said to be";
     for (uint32_t i = 0; i < channel_spec_destination_count(inheritance->spec); i++)
         if (!is_datagram_socket(inheritance->destinations[i]))
             return "a destination is not a datagram socket";

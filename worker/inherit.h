@@ -24,8 +24,4 @@ struct inheritance {
  * Messages that are refused are logged and skipped. */
 int inherit_wait(struct inheritance *ret);
 
-/* A segment's file is known by its id. 0 and its size as it is now, -ESTALE when it is not the file
- * that was granted, or -errno. */
-int inherit_segment_size(int fd, const struct segment_grant *grant, uint64_t *ret_size);
-
 #endif

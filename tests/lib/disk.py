@@ -5,9 +5,12 @@ import fcntl
 import os
 import pathlib
 import shutil
+import signal
 import struct
+import subprocess
+import sys
 
-from lib.place import skip
+from lib.place import ROOT, freeze, kill, skip
 
 FIFREEZE, FITHAW, EXT4_IOC_SHUTDOWN = 0xC0045877, 0xC0045878, 0x8004587D
 SHUTDOWN_NOW = struct.pack("I", 2)  # without flushing the journal
@@ -72,3 +75,34 @@ class Disk:
 
     def free(self):
         (self.where / "filler").unlink()
+
+
+class FarDisk:
+    """As if behind a cable: while it is pulled, whoever needs the disk waits, and nothing can be done about it."""
+
+    def __init__(self, place, size=96):
+        place.private_mounts()
+        if not shutil.which("mkfs.ext4") or not os.path.exists("/dev/fuse"):
+            skip("mkfs.ext4 (Debian package e2fsprogs) or /dev/fuse is not there")
+        self.where, far, backing = place.folder / "disk", place.folder / "far", place.folder / "backing"
+        self.where.mkdir()
+        far.mkdir()
+        backing.touch()
+        os.truncate(backing, size << 20)
+        self.server = subprocess.Popen([sys.executable, ROOT / "tests/lib/far_disk.py", far, backing],
+                                       stdout=subprocess.PIPE)
+        place.on_exit(self.server.kill)
+        if self.server.stdout.readline() != b"ready\n":
+            skip("no FUSE file system can be mounted here")
+        place.on_exit(lambda: place.unmount(far))
+        place.run("mkfs.ext4", "-q", far / "image")
+        if place.run("mount", "-o", "loop", far / "image", self.where, expect=None).returncode:
+            skip("no loop device can be mounted here")
+        place.on_exit(lambda: place.unmount(self.where))
+        place.on_exit(self.plug_in)
+
+    def pull(self):
+        freeze(self.server.pid)
+
+    def plug_in(self):
+        kill(self.server.pid, signal.SIGCONT)

@@ -4,15 +4,16 @@ is relayed and decimated, what could not be recorded is counted and is exactly w
 were sealed before stay as they are, recording resumes by itself, and no worker dies of it."""
 
 import hashlib
+import os
 import pathlib
 import shutil
 import signal
 import time
 
 from lib import oracle
-from lib.disk import EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW, Disk
+from lib.disk import EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW, Disk, FarDisk
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import kill, skip, wait_until
+from lib.place import freeze, kill, skip, wait_until
 
 RATE, SIZE, KEEP_EVERY = 3000, 200, 4
 
@@ -261,3 +262,84 @@ def test_the_archive_is_killed_again_and_again(place):
         time.sleep(0.03)  # some of its work is done, some is under way
     scene.wait_resumed()
     scene.judge()
+
+
+def forget_cached(path):
+    """Whoever reads it next needs the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def test_a_takeover_does_not_wait_for_the_disk(place):
+    """The worker dies while the disk answers nobody. Its successor relays before it has seen the file that it goes on in."""
+    disk = FarDisk(place)
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, relays={"display": outlet},
+                                   record={"segment_size": "16M", "sync": 0}),
+                    log_dir=disk.where / "log", hang_timeout="60s").start()
+    sender = Sender(place, listen, 10**9, rate=RATE, sizes=(1000,))
+    log = wait_until(lambda: (lambda log: log if log and log["committed_bytes"] > 4 << 20 else None)(
+        daemon.status("engine")["log"]), 30, "a segment that is begun")
+    kill(daemon.status("engine")["pid"])  # the next one has no use for the file's first pages, nor mapped them
+    wait_until(lambda: daemon.counters("engine")["restarts"] == 1, 20, "the first successor")
+    worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    daemon.wait_counter("engine", "recorded", daemon.counters("engine")["recorded"] + 100)
+    freeze(worker)
+    forget_cached(daemon.log_dir / "engine" / log["segment"])
+    disk.pull()
+    kill(worker)
+    wait_until(lambda: daemon.counters("engine")["restarts"] == 2, 20, "the successor")
+    daemon.wait_state("engine", "RUNNING")
+    assert daemon.status("engine")["pid"] != worker
+    received = daemon.counters("engine")["received"]
+    sink.wait_received([received + RATE // 2], 20)
+    assert daemon.counters("engine")["restarts"] == 2, "nobody was ended for it"
+    recorded = daemon.counters("engine")["recorded"]
+    disk.plug_in()
+    daemon.wait_counter("engine", "recorded", recorded + RATE, 30)
+    sender.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_drained("engine", len(sent))
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["received"] == counters["recorded"] == len(sent), (len(sent), counters)
+    daemon.stop()
+    sink.stop()
+    oracle.assert_at_least_once(sent, oracle.read_datagrams(sink.record)[0], "relayed")
+    assert [record.payload for record in oracle.read_with_avro_c(place, daemon.segments("engine"))] == sent
+
+
+def switches(pid, thread):
+    """How often the thread has gone to sleep so far."""
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text().strip() == thread:
+            status = (task / "status").read_text()
+            return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    raise AssertionError(f"{pid} has no thread {thread}")
+
+
+def test_a_recorder_without_a_segment_sleeps(place):
+    """The successor can't open the segment that it is to go on in, and the archive does not give it another one."""
+    scene = Scene(place, place.folder / "log", spare_workers=0)
+    path = scene.open_segment()
+    wait_until(path.exists, 10, "the segment to have its name")
+    pid = scene.daemon.status("engine")["pid"]
+    archive = archive_of(scene)
+    wait_until(lambda: scene.daemon.status("engine")["log"]["committed_bytes"] > 10000, 10, "something to be committed")
+    freeze(archive)
+    sent = scene.sender.stop()["sent"]
+    scene.daemon.wait_drained("engine", sent)
+    freeze(pid)  # before the second is over after which an open block is sealed
+    with open(path, "r+b") as segment:
+        segment.truncate(1000)
+    kill(pid)
+    wait_until(lambda: scene.counters()["restarts"] == 1, 10, "the successor")
+    successor = scene.daemon.wait_state("engine", "RUNNING")["pid"]
+    scene.daemon.wait_for_log("can't be used")
+    before = switches(successor, "recorder")
+    time.sleep(1)  # in which there is nothing to do
+    assert (woke := switches(successor, "recorder") - before) < 100, f"the idle recorder woke up {woke} times"
+    kill(archive, signal.SIGCONT)
+    scene.daemon.stop(expect=None)
+    scene.sink.stop()

@@ -83,9 +83,11 @@ static int start_parts(struct channel_state *channel)
         if (result == 0)
             result = recorder_open(channel);
         if (result == 0)
-            result = start_thread(&channel->recorder_thread, recorder_main, channel);
-        if (result == 0)
             result = start_thread(&channel->syncer_thread, syncer_main, channel);
+        /* Last: it asks the disk at once, and while that does not answer, the address space may be
+         * locked against another thread's stack. */
+        if (result == 0)
+            result = start_thread(&channel->recorder_thread, recorder_main, channel);
     }
     return result;
 }

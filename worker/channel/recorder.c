@@ -114,16 +114,10 @@ static uint64_t committed_length(const struct recorder *recorder)
     return committed->segment_id == recorder->current->grant.id ? committed->write_offset : 0;
 }
 
-/* The file can't be written: let go of it. What was committed is the archive's to save. */
-static void fail_segment(struct recorder *recorder, int error, const char *what, uint64_t length)
+/* No segment from here on; the slot says so before anybody is told. */
+static void give_up(struct recorder *recorder, uint64_t failed_id, uint64_t length)
 {
     struct commit_progress work = recorder->committed;
-    uint64_t failed_id = recorder->current->grant.id;
-
-    last_words_guard(NULL, 0, NULL);
-    log_error("recording to the current segment failed: %s (%s); relaying goes on, a new segment "
-              "is asked for",
-              what, strerror(error));
     /* For a successor that comes before the report was heard: it must not write there, see
      * INHERITED_USED_UP. */
     if (work.segment_id) {
@@ -135,6 +129,17 @@ static void fail_segment(struct recorder *recorder, int error, const char *what,
     REACHED(recorder->channel->ring.page, fail_committed);
     atomic_store(&recorder->mailbox.rotate_wanted, 0); /* what follows is a new one anyway */
     set_current(recorder, NULL, 0);
+}
+
+/* The file can't be written: let go of it. What was committed is the archive's to save. */
+static void fail_segment(struct recorder *recorder, int error, const char *what, uint64_t length)
+{
+    uint64_t failed_id = recorder->current->grant.id;
+    last_words_guard(NULL, 0, NULL);
+    log_error("recording to the current segment failed: %s (%s); relaying goes on, a new segment "
+              "is asked for",
+              what, strerror(error));
+    give_up(recorder, failed_id, length);
     recorder_mailbox_report_failed(&recorder->mailbox, failed_id, length, error, what);
 }
 
@@ -309,7 +314,7 @@ static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowi
     } else if (flowing) {
         timeout = PAUSE_NS;
         wake_at = cursor + (slots / 8 < STEP_RECORDS ? slots / 8 : STEP_RECORDS);
-    } else if (recorder->committed.block_records > 0) {
+    } else if (recorder->current && recorder->committed.block_records > 0) {
         uint64_t age = monotonic_since(monotonic_now(), recorder->block.opened);
         timeout = age < BLOCK_TIME ? BLOCK_TIME - age : 1;
     } else if (recorder->current && record->segment_time_ns && segment_has_records(recorder)) {
@@ -371,27 +376,6 @@ static void run(struct recorder *recorder)
     last_words_guard(NULL, 0, NULL);
 }
 
-void *recorder_main(void *argument)
-{
-    struct channel_state *channel = argument;
-    struct recorder *recorder = channel->recorder;
-
-    thread_begin(channel, CHANNEL_THREAD_RECORDER);
-    thread_schedule_behind();
-    beat_busy(channel, CHANNEL_THREAD_RECORDER);
-    /* A fault in the file's memory comes back here; everything that counts is in
-     * recorder->committed. */
-    if (sigsetjmp(recorder->jump, 0) != 0)
-        fail_segment(recorder, EIO,
-                     "the file's memory can't be written: disk error, or the file was truncated",
-                     committed_length(recorder));
-    run(recorder);
-    beat_end(channel, CHANNEL_THREAD_RECORDER);
-    atomic_store(&channel->recorder_done, 1);
-    attention_call(&channel->attention);
-    return NULL;
-}
-
 /* ---- taking over ---- */
 
 /* The slot names this segment: go on in it. Takes *fd. */
@@ -399,13 +383,16 @@ static void continue_segment(struct recorder *recorder, int *fd, const struct se
 {
     int error;
     struct segment *segment = segment_open(fd, grant, &error);
-    set_current(recorder, segment, 0);
     if (!segment) {
+        uint64_t length = recorder->committed.write_offset;
         log_error("segment %s can't be used: %s", grant->name, strerror(error));
-        recorder_mailbox_report_failed(&recorder->mailbox, grant->id,
-                                       recorder->committed.write_offset, error,
+        give_up(recorder, grant->id, length);
+        recorder_mailbox_report_failed(&recorder->mailbox, grant->id, length, error,
                                        "mapping the segment");
-    } else if (!recorder_inherit_fits(&recorder->committed, segment)) {
+        return;
+    }
+    set_current(recorder, segment, 0);
+    if (!recorder_inherit_fits(&recorder->committed, segment)) {
         fail_segment(recorder, ESTALE, "the commit slot and the file disagree", UINT64_MAX);
     } else {
         /* Said again in case the predecessor could not; the supervisor knows a repetition by its
@@ -434,7 +421,7 @@ static void inherit_segment(struct recorder *recorder, int *fd, const struct seg
         continue_segment(recorder, fd, grant);
         break;
     case INHERITED_UNUSED:
-        recorder_mailbox_give(&recorder->mailbox, fd, grant);
+        recorder_mailbox_inherit(&recorder->mailbox, fd, grant);
         break;
     case INHERITED_USED_UP:
         report_used_up(recorder, grant->id);
@@ -445,10 +432,47 @@ static void inherit_segment(struct recorder *recorder, int *fd, const struct seg
     fd_close(fd);
 }
 
-int recorder_open(struct channel_state *channel)
+/* On the recorder's own thread: files are asked, and a disk may take its time to answer. By then
+ * the relay has gone on. */
+static void inherit_segments(struct recorder *recorder)
 {
+    struct channel_state *channel = recorder->channel;
     struct inheritance *inheritance = channel->inheritance;
     const struct message_assign *assign = &inheritance->assign;
+
+    beat_disk(channel, CHANNEL_THREAD_RECORDER);
+    /* The second is judged by what became of the first. */
+    inherit_segment(recorder, &inheritance->segment, &assign->segment,
+                    assign->has_next ? assign->next.id : 0);
+    inherit_segment(recorder, &inheritance->next_segment, &assign->next, 0);
+    beat_busy(channel, CHANNEL_THREAD_RECORDER);
+}
+
+/* ---- the thread ---- */
+
+void *recorder_main(void *argument)
+{
+    struct channel_state *channel = argument;
+    struct recorder *recorder = channel->recorder;
+
+    thread_begin(channel, CHANNEL_THREAD_RECORDER);
+    thread_schedule_behind();
+    inherit_segments(recorder);
+    /* A fault in the file's memory comes back here; everything that counts is in
+     * recorder->committed. */
+    if (sigsetjmp(recorder->jump, 0) != 0)
+        fail_segment(recorder, EIO,
+                     "the file's memory can't be written: disk error, or the file was truncated",
+                     committed_length(recorder));
+    run(recorder);
+    beat_end(channel, CHANNEL_THREAD_RECORDER);
+    atomic_store(&channel->recorder_done, 1);
+    attention_call(&channel->attention);
+    return NULL;
+}
+
+int recorder_open(struct channel_state *channel)
+{
     struct recorder *recorder = calloc(1, sizeof *recorder);
     if (!recorder)
         return -ENOMEM;
@@ -459,10 +483,5 @@ int recorder_open(struct channel_state *channel)
     recorder_block_open(&recorder->block, channel);
     channel_page_read_commit(channel->ring.page, &recorder->committed);
     atomic_store(&channel->recorder_cursor, recorder->committed.next_seq);
-
-    /* The second is judged by what became of the first. */
-    inherit_segment(recorder, &inheritance->segment, &assign->segment,
-                    assign->has_next ? assign->next.id : 0);
-    inherit_segment(recorder, &inheritance->next_segment, &assign->next, 0);
     return 0;
 }

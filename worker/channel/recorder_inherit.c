@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Judges inherited segments by the commit slot and, where that does not tell, by the file's header.
- * Called by recorder_open(), before the recorder's thread exists. Must never take for unused a
+ * Called by the recorder's thread, before its first round. Must never take for unused a
  * segment that, by the slot's numbers, holds records that were committed: one that is begun is
  * written over from its start. */
 #include "worker/channel/recorder_inherit.h"

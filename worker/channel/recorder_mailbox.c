@@ -24,8 +24,11 @@ struct segment *recorder_mailbox_take_upcoming(struct recorder_mailbox *mailbox)
 {
     pthread_mutex_lock(&mailbox->lock);
     struct segment *segment = mailbox->upcoming[0];
-    mailbox->upcoming[0] = mailbox->upcoming[1];
-    mailbox->upcoming[1] = NULL;
+    for (uint32_t i = 0; i + 1 < UPCOMING_MAX; i++)
+        mailbox->upcoming[i] = mailbox->upcoming[i + 1];
+    mailbox->upcoming[UPCOMING_MAX - 1] = NULL;
+    if (mailbox->inherited > 0)
+        mailbox->inherited--;
     pthread_mutex_unlock(&mailbox->lock);
     return segment;
 }
@@ -38,28 +41,56 @@ bool recorder_mailbox_has_upcoming(struct recorder_mailbox *mailbox)
     return has;
 }
 
-static void push_upcoming(struct recorder_mailbox *mailbox, struct segment *segment)
+/* At this place; what stands there, and behind it, goes one further. More than asked for: the
+ * newest one takes the last one's place. */
+static struct segment *put_upcoming(struct recorder_mailbox *mailbox, uint32_t place,
+                                    struct segment *segment)
 {
-    pthread_mutex_lock(&mailbox->lock);
-    struct segment **free_place = &mailbox->upcoming[mailbox->upcoming[0] ? 1 : 0];
-    struct segment *replaced = *free_place; /* more than asked for: the newest one counts */
-    *free_place = segment;
-    pthread_mutex_unlock(&mailbox->lock);
-    segment_release(&replaced);
+    struct segment *replaced = mailbox->upcoming[UPCOMING_MAX - 1];
+    for (uint32_t i = UPCOMING_MAX - 1; i > place; i--)
+        mailbox->upcoming[i] = mailbox->upcoming[i - 1];
+    mailbox->upcoming[place] = segment;
+    return replaced;
 }
 
-void recorder_mailbox_give(struct recorder_mailbox *mailbox, int *fd,
-                           const struct segment_grant *grant)
+static struct segment *open_segment(struct recorder_mailbox *mailbox, int *fd,
+                                    const struct segment_grant *grant)
 {
     int error;
     struct segment *segment = segment_open(fd, grant, &error);
     if (!segment) {
         log_error("segment %s can't be used: %s", grant->name, strerror(error));
         recorder_mailbox_report_failed(mailbox, grant->id, 0, error, "mapping the segment");
-        return;
     }
-    push_upcoming(mailbox, segment);
+    return segment;
+}
+
+void recorder_mailbox_give(struct recorder_mailbox *mailbox, int *fd,
+                           const struct segment_grant *grant)
+{
+    struct segment *segment = open_segment(mailbox, fd, grant);
+    if (!segment)
+        return;
+    pthread_mutex_lock(&mailbox->lock);
+    uint32_t place = 0;
+    while (place < UPCOMING_MAX - 1 && mailbox->upcoming[place])
+        place++;
+    struct segment *replaced = put_upcoming(mailbox, place, segment);
+    pthread_mutex_unlock(&mailbox->lock);
+    segment_release(&replaced);
     wakeup_now(&mailbox->channel->recorder_wakeup);
+}
+
+void recorder_mailbox_inherit(struct recorder_mailbox *mailbox, int *fd,
+                              const struct segment_grant *grant)
+{
+    struct segment *segment = open_segment(mailbox, fd, grant);
+    if (!segment)
+        return;
+    pthread_mutex_lock(&mailbox->lock);
+    struct segment *replaced = put_upcoming(mailbox, mailbox->inherited++, segment);
+    pthread_mutex_unlock(&mailbox->lock);
+    segment_release(&replaced);
 }
 
 void recorder_mailbox_rotate(struct recorder_mailbox *mailbox)

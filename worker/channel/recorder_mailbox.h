@@ -11,7 +11,7 @@
 #include "common/channel_page.h"
 #include "common/message.h"
 
-#define UPCOMING_MAX 2
+#define UPCOMING_MAX 4 /* two that were inherited, two that came while a disk kept them waiting */
 /* More than can be rolled into before the control thread is asked for another segment */
 #define REPORTS_MAX 4
 
@@ -29,9 +29,10 @@ struct recorder_reports {
 
 struct recorder_mailbox {
     struct channel_state *channel;
-    _Atomic uint32_t rotate_wanted; /* 0 again once the recorder has rolled, or need not */
-    pthread_mutex_t lock;           /* guards what follows */
-    struct segment *upcoming[UPCOMING_MAX];
+    _Atomic uint32_t rotate_wanted;         /* 0 again once the recorder has rolled, or need not */
+    pthread_mutex_t lock;                   /* guards what follows */
+    struct segment *upcoming[UPCOMING_MAX]; /* the first one is begun next; NULL behind the last */
+    uint32_t inherited;                     /* of them, at the front */
     struct recorder_reports reports;
 };
 
@@ -46,6 +47,11 @@ void recorder_mailbox_rotate(struct recorder_mailbox *mailbox);
 struct recorder_reports recorder_mailbox_see_reports(struct recorder_mailbox *mailbox);
 void recorder_mailbox_forget_reports(struct recorder_mailbox *mailbox,
                                      const struct recorder_reports *sent);
+
+/* From the recorder, before its first round: a segment that it inherited unused (takes *fd). It
+ * goes before what was given meanwhile. */
+void recorder_mailbox_inherit(struct recorder_mailbox *mailbox, int *fd,
+                              const struct segment_grant *grant);
 
 /* For the recorder. Who takes a segment has a reference. */
 bool recorder_mailbox_has_upcoming(struct recorder_mailbox *mailbox);

@@ -16,7 +16,6 @@
 
 #include "common/fd.h"
 #include "common/memory_page.h"
-#include "worker/inherit.h"
 
 /* One call. The kernel does not let another thread onto the processor before its end, if it is
  * built without preemption; so calls are short, and who waits goes first in between. */
@@ -52,11 +51,22 @@ static uint8_t *map_aligned(int fd, size_t size)
     return map;
 }
 
+/* A segment's file is known by its id. 0 and its size as it is now, -ESTALE when it is not the file
+ * that was granted, or -errno. */
+static int file_size(int fd, const struct segment_grant *grant, uint64_t *ret_size)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    *ret_size = (uint64_t)status.st_size;
+    return S_ISREG(status.st_mode) && status.st_ino == grant->id ? 0 : -ESTALE;
+}
+
 struct segment *segment_open(int *fd, const struct segment_grant *grant, int *ret_error)
 {
     uint64_t size = 0;
     struct segment *segment = calloc(1, sizeof *segment);
-    int result = segment ? inherit_segment_size(*fd, grant, &size) : -ENOMEM;
+    int result = segment ? file_size(*fd, grant, &size) : -ENOMEM;
     if (result == 0 && (size < grant->size || grant->size == 0))
         result = -ESTALE;
     if (result < 0) { /* -ESTALE: somebody cut or replaced the file since it was made */

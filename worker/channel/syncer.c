@@ -34,9 +34,21 @@ struct syncing {
     enum segment_preference preference;
     struct commit_progress committed; /* from the page: the recorder's own copy is the recorder's */
     uint64_t synced_id, synced_offset;
-    /* The predecessor left a segment and did not live to make the rest of it durable. */
-    bool doubts_earlier;
 };
+
+/* Did the predecessor die between leaving a segment and making it durable? Then it is not with us:
+ * the archive has it, and seals it when it comes to it. */
+static bool doubts_earlier(const struct channel_page *page)
+{
+    struct commit_progress committed;
+    uint64_t id = atomic_load(&page->public.durable_segment_id);
+    if (!channel_page_read_commit(page, &committed) || committed.finished_id == 0)
+        return false;
+    if (id != 0 && id == committed.segment_id)
+        return false; /* nothing in it is said to be durable before everything earlier is */
+    return id != committed.finished_id ||
+           atomic_load(&page->public.durable_offset) < committed.finished_length;
+}
 
 int syncer_open(struct channel_state *channel)
 {
@@ -48,6 +60,7 @@ int syncer_open(struct channel_state *channel)
     pthread_mutex_init(&syncer->lock, NULL);
     syncer->makes_durable = channel->spec->record.sync_ns > 0;
     syncer->left_end = &syncer->left;
+    syncer->doubts_earlier = syncer->makes_durable && doubts_earlier(channel->ring.page);
     atomic_store(&syncer->ahead, AHEAD_LEAST);
     atomic_store(&syncer->wakeup.wake_at, WAKEUP_NEVER);
     return 0;
@@ -175,13 +188,13 @@ static void sync_left(struct syncing *syncing)
 static void sync_segment(struct syncing *syncing, struct segment *segment)
 {
     const struct commit_progress *committed = &syncing->committed;
-    if (syncing->doubts_earlier) {
+    if (syncing->shared->doubts_earlier) {
         int result = segment_sync_all(segment);
         if (result < 0)
             log_error("syncfs: %s; what the worker before recorded last in an earlier segment may "
                       "be missing after a power cut",
                       strerror(-result));
-        syncing->doubts_earlier = false;
+        syncing->shared->doubts_earlier = false;
     }
     int result = segment_sync(segment, committed->write_offset);
     if (result < 0) {
@@ -193,20 +206,6 @@ static void sync_segment(struct syncing *syncing, struct segment *segment)
     }
     syncing->synced_id = committed->segment_id;
     syncing->synced_offset = committed->write_offset;
-}
-
-/* Did the predecessor die between leaving a segment and making it durable? Then it is not with us:
- * the archive has it, and seals it when it comes to it. */
-static bool doubts_earlier(const struct channel_page *page)
-{
-    struct commit_progress committed;
-    uint64_t id = atomic_load(&page->public.durable_segment_id);
-    if (!channel_page_read_commit(page, &committed) || committed.finished_id == 0)
-        return false;
-    if (id != 0 && id == committed.segment_id)
-        return false; /* nothing in it is said to be durable before everything earlier is */
-    return id != committed.finished_id ||
-           atomic_load(&page->public.durable_offset) < committed.finished_length;
 }
 
 /* Returns whether something is committed that has yet to be made durable. */
@@ -273,7 +272,6 @@ void *syncer_main(void *argument)
                               .last_asked = now,
                               .last_look = now};
 
-    syncing.doubts_earlier = syncing.interval && doubts_earlier(channel->ring.page);
     thread_begin(channel, CHANNEL_THREAD_SYNCER);
     thread_schedule_behind();
     while (!atomic_load(&channel->recorder_done)) {

@@ -20,6 +20,8 @@ struct syncer {
     _Atomic uint64_t ahead; /* bytes that are populated ahead of the recorder */
     _Atomic uint32_t populate_asked;
     bool makes_durable;      /* `sync` is not 0 */
+    bool doubts_earlier;     /* the syncer's: the predecessor left a segment and did not live to
+                                make the rest of it durable */
     pthread_mutex_t lock;    /* guards what follows; never held while anything touches a file */
     struct segment *segment; /* what the recorder writes into; NULL when there is none */
     /* What it wrote into before and is not durable yet, oldest first, chained by `behind`. */
