@@ -53,10 +53,12 @@ uint32_t message_fd_count(unsigned type, const void *payload)
         return shapes[type].fd_count;
     if (type == MESSAGE_SEGMENT)
         return ((const struct message_segment *)payload)->error ? 0 : 1;
+    if (type == MESSAGE_LOG_DIR)
+        return ((const struct message_log_dir *)payload)->error ? 0 : 1;
     const struct message_assign *assign = payload;
     const struct channel_spec *spec = message_assign_spec(assign);
     if (!spec)
-        return 0;
+        return assign->has_lock ? 1 : 0;
     return 3 + (assign->has_old_ring ? 1 : 0) + (assign->has_segment ? 1 : 0) +
            (assign->has_next ? 1 : 0) + channel_spec_destination_count(spec);
 }
@@ -92,6 +94,8 @@ static const char *check_assign(struct message_assign *assign, size_t payload_si
         (assign->role == ROLE_ARCHIVE &&
          (assign->has_old_ring || assign->has_segment || assign->has_next)))
         return "descriptors that can't be";
+    if (assign->has_lock > 1 || (assign->role == ROLE_CHANNEL && assign->has_lock))
+        return "a lock that can't be";
     if (assign->spec_size &&
         channel_spec_check((struct channel_spec *)(assign + 1), assign->spec_size, &what) < 0)
         return what;
@@ -143,6 +147,9 @@ static void terminate_texts(unsigned type, void *payload)
         break;
     case MESSAGE_EXPIRE:
         TERMINATE(((struct message_expire *)payload)->channel);
+        break;
+    case MESSAGE_LOG_DIR:
+        TERMINATE(((struct message_log_dir *)payload)->reason);
         break;
     default:
         break;

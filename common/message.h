@@ -72,10 +72,12 @@ struct message_assign {
     uint32_t spec_size;   /* bytes of the channel_spec behind this struct; 0 for the archive */
     uint32_t last_thread; /* that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
     uint32_t beat_ms;     /* every thread of a channel gives a sign of life at least so often */
-    uint32_t reserved;
+    uint32_t has_lock;    /* archive only: log_dir's, as an archive before this one said in LOG_DIR */
     struct segment_grant segment;
     struct segment_grant next;
-    char log_dir[512]; /* archive only */
+    /* archive only */
+    char log_dir[512];
+    uint64_t outer_device; /* of that LOG_DIR */
 };
 
 struct message_ready {
@@ -131,6 +133,8 @@ struct message_recover {
     uint32_t keep_count; /* segments that workers or the supervisor still hold: leave them alone */
     uint32_t reserved;
     char keep[2][SEGMENT_NAME_SIZE];
+    uint64_t
+        keep_id[2]; /* inode numbers: a rename may have failed, or not be done yet. 0 = unknown */
 };
 
 struct message_recovered {
@@ -177,6 +181,14 @@ struct message_expire {
     uint32_t reserved;
 };
 
+struct message_log_dir {
+    int32_t error; /* 0, or errno and no fd */
+    uint32_t reserved;
+    uint64_t
+        outer_device; /* the file system that log_dir's is mounted on: worker/archive/dir_lock.h */
+    char reason[MESSAGE_REASON_SIZE];
+};
+
 /* Large enough for every message; an ASSIGN with all destinations is the largest. */
 #define MESSAGE_SIZE_MAX (128 * 1024)
 
@@ -201,6 +213,7 @@ struct message {
         const struct message_seal *seal;
         const struct message_sealed *sealed;
         const struct message_expire *expire;
+        const struct message_log_dir *log_dir;
     };
     int fds[MESSAGE_FDS_MAX];
     _Alignas(8) uint8_t bytes[MESSAGE_SIZE_MAX];

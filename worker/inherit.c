@@ -46,11 +46,15 @@ static int take(struct message *message, struct inheritance *ret)
                                 .memory = {-1, -1},
                                 .old_ring = -1,
                                 .segment = -1,
-                                .next_segment = -1};
+                                .next_segment = -1,
+                                .lock = -1};
     ret->assign = *message->assign;
     const struct channel_spec *spec = message_assign_spec(message->assign);
-    if (!spec)
+    if (!spec) {
+        if (ret->assign.has_lock)
+            ret->lock = fd_take(&message->fds[0]);
         return 0;
+    }
     uint32_t destinations = channel_spec_destination_count(spec);
     ret->spec = malloc(ret->assign.spec_size);
     ret->destinations = calloc(destinations ? destinations : 1, sizeof *ret->destinations);

@@ -56,6 +56,6 @@ int main(void)
     if (result <= 0)
         return result == 0 ? 0 : 1;
     if (inheritance.assign.role == ROLE_ARCHIVE)
-        return archive_run(&inheritance.assign, inheritance.generation);
+        return archive_run(&inheritance.assign, inheritance.generation, inheritance.lock);
     return channel_worker_run(&inheritance);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/child/child.h"
 #include "supervisor/child/restart.h"
@@ -40,10 +41,13 @@ int archive_client_recover(struct archive_client *client, const char *channel,
 {
     struct message_recover recover = {0};
     set_channel(&recover.channel, channel);
-    if (keep)
-        memcpy(recover.keep[recover.keep_count++], keep->name, SEGMENT_NAME_SIZE);
-    if (keep_next)
-        memcpy(recover.keep[recover.keep_count++], keep_next->name, SEGMENT_NAME_SIZE);
+    const struct segment_grant *kept[] = {keep, keep_next};
+    for (int i = 0; i < 2; i++) {
+        if (!kept[i])
+            continue;
+        recover.keep_id[recover.keep_count] = kept[i]->id;
+        memcpy(recover.keep[recover.keep_count++], kept[i]->name, SEGMENT_NAME_SIZE);
+    }
     return send_to(client, MESSAGE_RECOVER, &recover, sizeof recover);
 }
 
@@ -127,6 +131,23 @@ static void handle_sealed(struct archive_client *client, const struct message_se
     client->owner.sealed(client->owner.data, sealed->channel, !sealed->error && sealed->length > 0);
 }
 
+/* Trouble with log_dir as a whole is told once, here; each channel has it as its own beside. */
+static void handle_log_dir(struct archive_client *client, struct message *message)
+{
+    const struct message_log_dir *log_dir = message->log_dir;
+    if (log_dir->error) {
+        log_error("log_dir can't be worked in: %s", log_dir->reason);
+        memcpy(client->trouble, log_dir->reason, sizeof client->trouble);
+        return;
+    }
+    if (client->trouble[0])
+        log_notice("%s can be worked in again", client->settings->log_dir);
+    client->trouble[0] = '\0';
+    fd_close(&client->lock);
+    client->lock = fd_take(&message->fds[0]);
+    client->outer_device = log_dir->outer_device;
+}
+
 static void archive_message(struct child *child, struct message *message)
 {
     struct archive_client *client = child->owner.data;
@@ -144,6 +165,9 @@ static void archive_message(struct child *child, struct message *message)
         break;
     case MESSAGE_SEALED:
         handle_sealed(client, message->sealed);
+        break;
+    case MESSAGE_LOG_DIR:
+        handle_log_dir(client, message);
         break;
     default:
         child_violated(child, "a message that is not the archive's to send");
@@ -216,7 +240,10 @@ void archive_client_start(struct archive_client *client)
     client->restart.running_since = child->assigned;
     client->told_to_stop = false;
     snprintf(assign.log_dir, sizeof assign.log_dir, "%s", client->settings->log_dir);
-    error = child_send(child, MESSAGE_ASSIGN, &assign, sizeof assign, NULL, 0);
+    assign.has_lock = client->lock >= 0;
+    assign.outer_device = client->outer_device;
+    error =
+        child_send(child, MESSAGE_ASSIGN, &assign, sizeof assign, &client->lock, assign.has_lock);
     if (error < 0) {
         log_error("can't tell the archive what it is: %s", strerror(-error));
         child_kill(child, SIGKILL);
@@ -242,7 +269,7 @@ void archive_client_init(struct archive_client *client, sd_event *event, struct 
                          const struct settings *settings, const struct archive_owner *owner)
 {
     *client = (struct archive_client){
-        .event = event, .spares = spares, .settings = settings, .owner = *owner};
+        .event = event, .spares = spares, .settings = settings, .owner = *owner, .lock = -1};
 }
 
 void archive_client_free(struct archive_client *client)
@@ -250,6 +277,7 @@ void archive_client_free(struct archive_client *client)
     child_free(client->child);
     client->child = NULL;
     timer_disarm(&client->timer);
+    fd_close(&client->lock);
     for (struct seal_request *request = client->seals; request;) {
         struct seal_request *next = request->next;
         log_warning("channel %s: segment %s was not sealed; the next start recovers it",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The supervisor's side of the archive process: requests that outlive one archive. It knows the
+/* The supervisor's side of the archive process: requests that outlive one archive, and so does the
+ * lock on log_dir. It knows the
  * names of channels, not channels; answers go to its owner. Every request is idempotent: after the
  * archive's death it is simply asked again. */
 #ifndef HOLDFAST_SUPERVISOR_ARCHIVE_ARCHIVE_CLIENT_H
@@ -30,7 +31,11 @@ struct archive_client {
     struct child *child; /* NULL while none runs */
     struct restart restart;
     struct timer timer;
-    struct seal_request *seals; /* asked for and not answered */
+    /* log_dir's lock, as the archive has sent it: held while no archive runs, given to the next. */
+    int lock;
+    uint64_t outer_device;
+    char trouble[MESSAGE_REASON_SIZE]; /* with log_dir as a whole; "" = none */
+    struct seal_request *seals;        /* asked for and not answered */
     size_t seal_count;
     bool told_to_stop;
     bool left_unsealed; /* a segment could not be sealed: the next start recovers it */

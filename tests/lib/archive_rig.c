@@ -26,6 +26,7 @@
 
 #define GENERATION  7
 #define DEADLINE_MS 10000
+#define LOCK_FD     100 /* where the child has it */
 
 static int child_end = -1; /* of the rig that has been prepared and not started */
 
@@ -40,6 +41,7 @@ static void make_socket(struct archive_rig *rig)
 void archive_rig_prepare(struct archive_rig *rig)
 {
     memset(rig, 0, sizeof *rig);
+    rig->lock = -1;
     log_maker_folder(rig->folder);
     snprintf(rig->log_dir, sizeof rig->log_dir, "%s/log", rig->folder);
     snprintf(rig->channel, sizeof rig->channel, "%s/" RIG_CHANNEL, rig->log_dir);
@@ -52,6 +54,7 @@ static _Noreturn void run_child(const struct archive_rig *rig)
     static struct message_assign assign = {.role = ROLE_ARCHIVE};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(rig->socket);
+    int lock = rig->lock < 0 ? -1 : fcntl(rig->lock, F_DUPFD_CLOEXEC, LOCK_FD);
     int log = open(rig->log_path, O_CREAT | O_APPEND | O_WRONLY, 0600);
     if (log < 0 || dup2(log, STDERR_FILENO) < 0)
         _exit(99);
@@ -62,10 +65,11 @@ static _Noreturn void run_child(const struct archive_rig *rig)
             _exit(99);
         close(child_end);
     }
-    if (close_range(MESSAGE_FD + 1, ~0u, 0) < 0) /* what an exec would close */
+    if (close_range(MESSAGE_FD + 1, LOCK_FD - 1, 0) < 0) /* what an exec would close */
         _exit(99);
     snprintf(assign.log_dir, sizeof assign.log_dir, "%s", rig->log_dir);
-    _exit(archive_run(&assign, GENERATION));
+    assign.outer_device = rig->outer_device;
+    _exit(archive_run(&assign, GENERATION, lock));
 }
 
 void archive_rig_start(struct archive_rig *rig)
@@ -96,8 +100,10 @@ int archive_rig_wait(struct archive_rig *rig)
 
 void archive_rig_replace(struct archive_rig *rig)
 {
-    kill(rig->pid, SIGKILL);
-    ck_assert_int_eq(archive_rig_wait(rig), -1);
+    if (rig->pid) { /* 0: its end has been waited for already */
+        kill(rig->pid, SIGKILL);
+        ck_assert_int_eq(archive_rig_wait(rig), -1);
+    }
     fd_close(&rig->socket);
     make_socket(rig);
     archive_rig_start(rig);
@@ -106,6 +112,7 @@ void archive_rig_replace(struct archive_rig *rig)
 void archive_rig_end(struct archive_rig *rig)
 {
     fd_close(&rig->socket);
+    fd_close(&rig->lock);
     int status = rig->pid ? archive_rig_wait(rig) : 0; /* 0: its end has been waited for already */
     log_maker_remove_folder(rig->folder);
     ck_assert_int_eq(status, 0);
@@ -131,6 +138,14 @@ struct message *archive_rig_receive(struct archive_rig *rig, enum message_type t
                   message_name(type));
     int result = message_receive(rig->socket, TO_PARENT, &message, &what);
     ck_assert_msg(result == 1, "%d %s: %s expected", result, what, message_name(type));
+    if (message.header.type == MESSAGE_LOG_DIR && type != MESSAGE_LOG_DIR) {
+        rig->log_dir_error = message.log_dir->error;
+        fd_close(&rig->lock);
+        if (!rig->log_dir_error)
+            rig->lock = fd_take(&message.fds[0]);
+        rig->outer_device = message.log_dir->outer_device;
+        return archive_rig_receive(rig, type);
+    }
     ck_assert_str_eq(message_name(message.header.type), message_name(type));
     ck_assert_uint_eq(message.header.generation, GENERATION);
     return &message;

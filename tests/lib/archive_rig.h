@@ -18,6 +18,10 @@ struct archive_rig {
     char channel[192];  /* log_dir/engine */
     char log_path[128]; /* what the archive says on stderr */
     int socket;
+    /* As the archive last said in LOG_DIR: what the supervisor would hold, -1 = none. */
+    int lock;
+    int log_dir_error;
+    uint64_t outer_device;
     pid_t pid;
 };
 

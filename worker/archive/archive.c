@@ -9,14 +9,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/message.h"
+#include "worker/archive/dir_lock.h"
+#include "worker/archive/folder.h"
 #include "worker/archive/recovery.h"
 #include "worker/archive/retention.h"
 #include "worker/archive/segments.h"
+
+/* So often log_dir is looked at while there is nothing to do. */
+#define LOOK_EVERY_MS 1000
 
 struct request {
     struct request *next;
@@ -36,6 +42,7 @@ struct archive {
     int socket;
     uint64_t generation;
     const char *log_dir;
+    struct dir_lock lock;
     struct request *queue; /* in the order of arrival */
     bool stopping;         /* STOP: finish what is queued */
     bool gone; /* the supervisor closed: leave at once, another archive may be at work already */
@@ -85,14 +92,14 @@ static void take_message(struct archive *archive, const struct message *message)
     }
 }
 
-/* Take everything that has arrived; with `wait`, at least until something has. */
+/* Take everything that has arrived; with `wait`, until something has, or it is time for a look. */
 static void receive(struct archive *archive, bool wait)
 {
     static struct message message; /* too large for a stack */
     const char *what;
     struct pollfd readable = {.fd = archive->socket, .events = POLLIN};
     while (!archive->gone) {
-        int ready = poll(&readable, 1, wait ? -1 : 0);
+        int ready = poll(&readable, 1, wait ? LOOK_EVERY_MS : 0);
         if (ready < 0 && errno == EINTR)
             continue;
         if (ready <= 0)
@@ -151,26 +158,79 @@ static void answer(struct archive *archive, enum message_type type, const void *
     }
 }
 
+/* Is log_dir ours to work in? 0 or -errno, and the supervisor knows. Without a log_dir there is
+ * nothing to keep anybody away from. */
+static int hold_log_dir(struct archive *archive, bool create)
+{
+    struct message_log_dir message = {0};
+    bool changed;
+    int result = dir_lock_hold(&archive->lock, create, &changed);
+    if (result == -ENOENT && !create)
+        return 0;
+    if (!changed)
+        return result;
+    message.error = -result;
+    message.outer_device = archive->lock.outer_device;
+    if (archive->lock.reason[0])
+        memcpy(message.reason, archive->lock.reason, sizeof message.reason);
+    else if (result < 0)
+        folder_explain(archive->log_dir, "", -result, message.reason);
+    answer(archive, MESSAGE_LOG_DIR, &message, sizeof message,
+           message.error ? NULL : &archive->lock.fd);
+    return result;
+}
+
+static void explain(const struct archive *archive, const char *channel, int result,
+                    char ret_reason[MESSAGE_REASON_SIZE])
+{
+    if (archive->lock.reason[0])
+        memcpy(ret_reason, archive->lock.reason, MESSAGE_REASON_SIZE);
+    else
+        folder_explain(archive->log_dir, channel, -result, ret_reason);
+}
+
 static void serve_open(struct archive *archive, const struct message_open_segment *request)
 {
-    struct message_segment segment;
-    int fd;
-    segments_open(archive->log_dir, request, &segment, &fd);
+    struct message_segment segment = {0};
+    int fd = -1;
+    int result = hold_log_dir(archive, true);
+    if (result == 0) {
+        segments_open(archive->log_dir, request, &segment, &fd);
+    } else {
+        snprintf(segment.channel, sizeof segment.channel, "%s", request->channel);
+        segment.error = -result;
+        explain(archive, request->channel, result, segment.reason);
+    }
     answer(archive, MESSAGE_SEGMENT, &segment, sizeof segment, segment.error ? NULL : &fd);
     fd_close(&fd);
 }
 
 static void serve_seal(struct archive *archive, const struct message_seal *request)
 {
-    struct message_sealed sealed;
-    segments_seal(archive->log_dir, request, &sealed);
+    struct message_sealed sealed = {.id = request->id};
+    int result = hold_log_dir(archive, false);
+    if (result == 0) {
+        segments_seal(archive->log_dir, request, &sealed);
+    } else {
+        snprintf(sealed.channel, sizeof sealed.channel, "%s", request->channel);
+        snprintf(sealed.name, sizeof sealed.name, "%s", request->name);
+        sealed.error = -result;
+        explain(archive, request->channel, result, sealed.reason);
+    }
     answer(archive, MESSAGE_SEALED, &sealed, sizeof sealed, NULL);
 }
 
 static void serve_recover(struct archive *archive, const struct message_recover *request)
 {
-    struct message_recovered recovered;
-    recovery_run(archive->log_dir, request, &recovered);
+    struct message_recovered recovered = {0};
+    int result = hold_log_dir(archive, true);
+    if (result == 0) {
+        recovery_run(archive->log_dir, request, &recovered);
+    } else {
+        snprintf(recovered.channel, sizeof recovered.channel, "%s", request->channel);
+        recovered.error = -result;
+        explain(archive, request->channel, result, recovered.reason);
+    }
     answer(archive, MESSAGE_RECOVERED, &recovered, sizeof recovered, NULL);
 }
 
@@ -181,7 +241,8 @@ static void serve(struct archive *archive, const struct request *request)
         serve_open(archive, &request->open_segment);
         break;
     case MESSAGE_BEGIN_SEGMENT:
-        segments_begin(archive->log_dir, &request->begin_segment);
+        if (hold_log_dir(archive, false) == 0)
+            segments_begin(archive->log_dir, &request->begin_segment);
         break;
     case MESSAGE_SEAL:
         serve_seal(archive, &request->seal);
@@ -190,21 +251,25 @@ static void serve(struct archive *archive, const struct request *request)
         serve_recover(archive, &request->recover);
         break;
     case MESSAGE_EXPIRE:
-        retention_apply(archive->log_dir, &request->expire);
+        if (hold_log_dir(archive, false) == 0)
+            retention_apply(archive->log_dir, &request->expire);
         break;
     }
 }
 
-int archive_run(const struct message_assign *assign, uint64_t generation)
+int archive_run(const struct message_assign *assign, uint64_t generation, int lock)
 {
     struct archive archive = {
         .socket = MESSAGE_FD, .generation = generation, .log_dir = assign->log_dir};
     log_open("archive");
+    dir_lock_init(&archive.lock, archive.log_dir, lock, assign->outer_device);
     while (!archive.gone && (archive.queue || !archive.stopping)) {
         receive(&archive, !archive.queue);
         struct request *request = archive.gone ? NULL : take_next(&archive);
         if (request)
             serve(&archive, request);
+        else if (!archive.gone && archive.lock.fd >= 0)
+            hold_log_dir(&archive, false);
         free(request);
     }
     while (archive.queue) {

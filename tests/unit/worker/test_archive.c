@@ -323,6 +323,7 @@ START_TEST(test_a_full_disk)
     archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
     fd_close(&fd);
     fd_close(&rig.socket);
+    fd_close(&rig.lock);
     ck_assert_int_eq(archive_rig_wait(&rig), 0);
     ck_assert_int_eq(umount(rig.log_dir), 0);
 }

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""One daemon at a time works in a log_dir, and only in the one that it began with."""
+
+import os
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, Sink, channel
+from lib.place import core, libc_call, wait_until
+
+
+def trouble(daemon):
+    return daemon.status("engine")["log"]["trouble"] or ""
+
+
+@core
+def test_a_second_daemon_touches_nothing_and_says_whose_it_is(place):
+    first = Daemon(place, channel("engine", place.ipv4(), record={"segment_size": "1M"}), name="first").start()
+    listen = place.ipv4()
+    second = Daemon(place, channel("engine", listen, record={"segment_size": "1M"}), name="second",
+                    log_dir=first.log_dir).start(wait=False)
+    second.wait_ready(30)
+    wait_until(lambda: f"pid {first.process.pid}" in trouble(second), 20, "the refusal to name the other daemon")
+    before = {entry: os.stat(first.log_dir / "engine" / entry).st_mtime_ns
+              for entry in os.listdir(first.log_dir / "engine")}
+    Sender(place, listen, 100, name="early", rate=10000).wait()
+    second.wait_counter("engine", "received", 100)
+    assert second.status("engine")["state"] == "RUNNING", "it relays all the same"
+    second.ctl("check", expect=None)
+    assert {entry: os.stat(first.log_dir / "engine" / entry).st_mtime_ns
+            for entry in os.listdir(first.log_dir / "engine")} == before, "nothing was touched"
+    first.stop()
+    wait_until(lambda: not trouble(second), 30, "the second one's turn")
+    sender = Sender(place, listen, 1000, rate=10000)
+    sender.wait()
+    second.wait_drained("engine", 1100)
+    second.stop()
+    records = [record.payload for record in oracle.read_with_python_avro(second.segments("engine"))]
+    assert set(oracle.read_datagrams(sender.record)[0]) <= set(records)
+
+
+@core
+def test_a_log_dir_whose_mount_goes_away_is_not_taken_for_an_empty_one(place):
+    place.private_mounts()
+    disk, kept, listen, outlet = place.folder / "disk", place.folder / "kept", place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    place.mount_tmpfs(disk, "64m")
+    kept.mkdir()
+    libc_call("mount", os.fsencode(disk), os.fsencode(kept), None, 4096, None)  # MS_BIND
+    place.on_exit(lambda: place.unmount(kept))
+    daemon = Daemon(place, channel("engine", listen, relays={"out": outlet}, record={"segment_size": "1M"}),
+                    log_dir=disk / "log").start()
+    sender = Sender(place, listen, 10**9, rate=place.scaled(4000), sizes=(400,))
+    daemon.wait_counter("engine", "recorded", 500)
+    place.unmount(disk)
+    wait_until(lambda: "not mounted" in trouble(daemon), 30, "the missing mount to be told")
+    daemon.ctl("check", expect=None)
+    relayed = daemon.counters("engine")["relayed"]
+    daemon.wait_counter("engine", "relayed", relayed + 1000)  # the relay goes on
+    assert os.listdir(disk) == [], "nothing was made below the mount point"
+    libc_call("mount", os.fsencode(kept), os.fsencode(disk), None, 4096, None)
+    wait_until(lambda: not trouble(daemon), 30, "the recording to come back by itself")
+    recorded = daemon.counters("engine")["recorded"]
+    daemon.wait_counter("engine", "recorded", recorded + 1000)
+    sender.stop()
+    daemon.stop()
+    sink.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    assert set(oracle.read_datagrams(sink.record)[0]) == set(sent)
+    records = oracle.read_with_python_avro(daemon.segments("engine"))
+    payloads = [record.payload for record in records]
+    assert len(set(payloads)) == len(payloads) and set(payloads) <= set(sent)

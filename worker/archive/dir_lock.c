@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* The lock on log_dir. Called by archive.c before every piece of work, and now and then while there
+ * is none: a look costs one stat(2). Must never let two archives work in one folder, nor take the
+ * empty folder below a mount point for the log. */
+#include "worker/archive/dir_lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/log.h"
+
+/* The archive of a daemon that was killed notices and leaves within this time. */
+#define PREDECESSOR_PATIENCE_NS (2 * NS_PER_S)
+#define PREDECESSOR_POLL_NS     (20 * NS_PER_MS)
+
+#define HOLDER_SIZE             96 /* what a lock file says: "holdfastd PID archive PID\n" */
+
+void dir_lock_init(struct dir_lock *lock, const char *log_dir, int fd, uint64_t outer_device)
+{
+    struct stat status = {0};
+    *lock = (struct dir_lock){.log_dir = log_dir, .fd = -1, .patient = true};
+    if (fd < 0)
+        return;
+    if (fstat(fd, &status) < 0) { /* then it must be taken again */
+        fd_close(&fd);
+        return;
+    }
+    lock->fd = fd;
+    lock->device = status.st_dev;
+    lock->inode = status.st_ino;
+    lock->outer_device = (dev_t)outer_device;
+}
+
+/* ---- where the path leads ---- */
+
+/* The file system of the nearest folder that exists on the way to log_dir. 0 or -errno. */
+static int nearest_device(const char *log_dir, dev_t *ret_device)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    snprintf(path, sizeof path, "%s", log_dir);
+    while (stat(path, &status) < 0) {
+        char above[PATH_MAX];
+        if (errno != ENOENT && errno != ENOTDIR)
+            return -errno;
+        snprintf(above, sizeof above, "%s", path);
+        const char *parent = dirname(above);
+        if (strcmp(parent, path) == 0)
+            return -ENOENT;
+        snprintf(path, sizeof path, "%s", parent);
+    }
+    *ret_device = status.st_dev;
+    return 0;
+}
+
+/* The file system that log_dir's is mounted on; its own when that is the root's. */
+static dev_t find_outer_device(const char *log_dir, dev_t device)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    if (!realpath(log_dir, path))
+        return device;
+    while (strcmp(path, "/") != 0) {
+        char above[PATH_MAX];
+        snprintf(above, sizeof above, "%s", path);
+        snprintf(path, sizeof path, "%s", dirname(above));
+        if (stat(path, &status) < 0)
+            return device;
+        if (status.st_dev != device)
+            return status.st_dev;
+    }
+    return device;
+}
+
+/* A log_dir that was removed or moved is made anew; one that went with its file system is not. */
+static bool is_unmounted(const struct dir_lock *lock)
+{
+    dev_t device;
+    return lock->fd >= 0 && lock->outer_device != lock->device &&
+           nearest_device(lock->log_dir, &device) == 0 && device == lock->outer_device;
+}
+
+static int make_folder(const struct dir_lock *lock)
+{
+    return mkdir(lock->log_dir, 0750) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+/* 1: the path still leads to the lock that is held; 0: not; or -errno. */
+static int leads_there(const struct dir_lock *lock)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    if (lock->fd < 0)
+        return 0;
+    snprintf(path, sizeof path, "%s/" DIR_LOCK_NAME, lock->log_dir);
+    if (lstat(path, &status) < 0)
+        return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+    return status.st_dev == lock->device && status.st_ino == lock->inode;
+}
+
+/* ---- taking it ---- */
+
+static void write_holder(int fd)
+{
+    char text[HOLDER_SIZE];
+    int length =
+        snprintf(text, sizeof text, "holdfastd %d archive %d\n", (int)getppid(), (int)getpid());
+    /* On a full disk it doesn't say whose it is, but is held all the same. */
+    if (fd_write_all(fd, text, (size_t)length, 0) == 0 && ftruncate(fd, length) < 0)
+        log_debug("the lock file can't be cut to its length: %s", strerror(errno));
+}
+
+static void explain_holder(struct dir_lock *lock, int fd)
+{
+    char text[HOLDER_SIZE] = "";
+    int supervisor = 0, archive = 0;
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    if (sscanf(text, "holdfastd %d archive %d", &supervisor, &archive) != 2)
+        snprintf(lock->reason, sizeof lock->reason,
+                 "%.60s: another holdfastd uses it; stop that one, or choose another log_dir",
+                 lock->log_dir);
+    else if (kill(supervisor, 0) < 0 && errno == ESRCH && kill(archive, 0) == 0)
+        snprintf(lock->reason, sizeof lock->reason,
+                 "%.40s: the archive (pid %d) of a holdfastd that has ended (pid %d) is still at "
+                 "work; wait until it ends, or end it",
+                 lock->log_dir, archive, supervisor);
+    else
+        snprintf(lock->reason, sizeof lock->reason,
+                 "%.60s: another holdfastd (pid %d) uses it; stop that one, or choose another "
+                 "log_dir",
+                 lock->log_dir, supervisor);
+}
+
+/* 0; -EBUSY when somebody else has it; without locks in the file system everybody gets it. */
+static int lock_file(struct dir_lock *lock, int fd)
+{
+    const monotonic begun = monotonic_now();
+    const struct timespec pause = {.tv_nsec = PREDECESSOR_POLL_NS};
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno == EINTR)
+            continue;
+        if (errno != EWOULDBLOCK) {
+            log_warning("%s can't be locked: %s; nothing keeps a second holdfastd away from it",
+                        lock->log_dir, strerror(errno));
+            return 0;
+        }
+        if (!lock->patient || monotonic_since(monotonic_now(), begun) >= PREDECESSOR_PATIENCE_NS)
+            return -EBUSY;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
+static int open_lock_file(const struct dir_lock *lock)
+{
+    int folder = open(lock->log_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0)
+        return -errno;
+    int fd =
+        openat(folder, DIR_LOCK_NAME, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640);
+    if (fd < 0)
+        fd = -errno;
+    fd_close(&folder);
+    return fd;
+}
+
+static int take(struct dir_lock *lock)
+{
+    struct stat status;
+    int fd = open_lock_file(lock);
+    if (fd < 0)
+        return fd;
+    int result = lock_file(lock, fd);
+    lock->patient = false;
+    if (result == -EBUSY)
+        explain_holder(lock, fd);
+    else if (fstat(fd, &status) < 0)
+        result = -errno;
+    if (result < 0) {
+        fd_close(&fd);
+        return result;
+    }
+    write_holder(fd);
+    fd_close(&lock->fd);
+    lock->fd = fd;
+    lock->device = status.st_dev;
+    lock->inode = status.st_ino;
+    lock->outer_device = find_outer_device(lock->log_dir, status.st_dev);
+    return 0;
+}
+
+static int hold(struct dir_lock *lock, bool create, bool *ret_taken)
+{
+    int result = leads_there(lock);
+    if (result != 0)
+        return result < 0 ? result : 0;
+    if (is_unmounted(lock)) {
+        snprintf(lock->reason, sizeof lock->reason,
+                 "%.60s: its file system is not mounted any more; mount it again, or restart "
+                 "holdfastd to do without it",
+                 lock->log_dir);
+        return -ENODEV;
+    }
+    result = create ? make_folder(lock) : 0;
+    if (result == 0)
+        result = take(lock);
+    *ret_taken = result == 0;
+    return result;
+}
+
+int dir_lock_hold(struct dir_lock *lock, bool create, bool *ret_changed)
+{
+    char before[MESSAGE_REASON_SIZE];
+    bool taken = false;
+    memcpy(before, lock->reason, sizeof before);
+    lock->reason[0] = '\0';
+    int result = hold(lock, create, &taken);
+    if (result == -ENOENT && !create) { /* nothing to work with, and no trouble */
+        memcpy(lock->reason, before, sizeof before);
+        *ret_changed = false;
+        return result;
+    }
+    *ret_changed = taken || lock->error != -result || strcmp(before, lock->reason) != 0;
+    lock->error = -result;
+    return result;
+}
