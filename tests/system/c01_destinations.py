@@ -4,7 +4,7 @@ itself; receiving, recording and every other destination go on as if nothing wer
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import core, skip, wait_until
+from lib.place import core, kill, skip, wait_until
 
 
 def destination(daemon, name):
@@ -136,3 +136,23 @@ def test_datagrams_beyond_the_path_leave_segmentation_on_for_the_others(place):
     assert entry["sent"] == 4000 and entry["dropped"] == 0, entry
     assert entry["segmentation"] == "used", entry
     daemon.stop()
+
+
+def test_the_newest_datagram_survives_a_death_and_silence(place):
+    """It waits for its turn at a destination that goes by rate when the worker dies, and nothing follows it."""
+    listen, slow = place.ipv4(), place.ipv4()
+    sink = Sink(place, slow)
+    daemon = Daemon(place, channel("engine", listen, decimates={"slow": {"to": slow, "max_rate": 1}}, record={})).start()
+    daemon.wait_state("engine", "RUNNING")
+    Sender(place, listen, 1, name="first", tag=1).wait()
+    sink.wait_received([1])
+    sender = Sender(place, listen, 1, name="second", tag=2)  # within the second
+    sender.wait()
+    daemon.wait_drained("engine", 2)
+    kill(daemon.status("engine")["pid"])
+    wait_until(lambda: daemon.counters("engine")["restarts"] == 1, 10, "the successor")
+    sink.wait_received([2], 10)
+    daemon.stop()
+    sink.stop()
+    newest = oracle.read_datagrams(sender.record)[0][0]
+    assert newest in oracle.read_datagrams(sink.record)[0], "the state of things never came"

@@ -30,6 +30,7 @@ struct decimate_rate {
     uint64_t interval_ns; /* 0 = it goes by count */
     monotonic due;        /* not before */
     uint64_t newest_sent; /* sequence number after the last one that was sent */
+    uint64_t doubtful; /* the predecessor may have sent the one before it, or have waited with it */
 };
 
 struct decimator {
@@ -177,6 +178,8 @@ static uint64_t run_by_rate(struct channel_state *channel, uint64_t relayed)
             beat_work(channel, CHANNEL_THREAD_DECIMATOR, relayed - 1, relayed);
             decimator->parcel.count = 0;
             take(channel, relayed - 1);
+            if (relayed == rate->doubtful)
+                decimator->tally.counts[i].repeated += decimator->parcel.count;
             send_parcel(channel, i);
             commit(channel, decimator->progress.next_seq);
             beat_work(channel, CHANNEL_THREAD_DECIMATOR, 0, 0);
@@ -215,6 +218,21 @@ static void wait_for_work(struct channel_state *channel, uint32_t ticket, uint64
     beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
 }
 
+/* The newest datagram that a predecessor decided on may have waited for its time when it died, and
+ * if nothing follows, it is what shows the state of things: it goes out again, rather than never.
+ */
+static void doubt_newest(struct channel_state *channel)
+{
+    struct decimator *decimator = channel->decimator;
+    uint64_t next = decimator->progress.next_seq;
+    if (next == channel->ring.page->public.start_seq)
+        return;
+    for (uint32_t i = 0; i < decimator->count; i++) {
+        decimator->rates[i].newest_sent = next - 1;
+        decimator->rates[i].doubtful = next;
+    }
+}
+
 void *decimator_main(void *argument)
 {
     struct channel_state *channel = argument;
@@ -222,8 +240,7 @@ void *decimator_main(void *argument)
 
     thread_begin(channel, CHANNEL_THREAD_DECIMATOR);
     beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
-    for (uint32_t i = 0; i < decimator->count; i++)
-        decimator->rates[i].newest_sent = decimator->progress.next_seq;
+    doubt_newest(channel);
     for (;;) {
         uint32_t ticket = wakeup_ticket(&channel->decimator_wakeup);
         /* Before the cursor: nothing comes after it. */
