@@ -182,6 +182,21 @@ static uint32_t count_delivered(const struct inflight_batch *batch,
     return delivered;
 }
 
+/* What append_message() would make of it. */
+static uint32_t count_datagrams(const struct inflight_batch *batch,
+                                const struct channel_geometry *geometry, uint32_t slot)
+{
+    uint32_t length = *(const volatile uint32_t *)&batch->messages[slot].msg_len;
+    uint32_t kept = length < geometry->slot_size ? length : geometry->slot_size;
+    struct control_values control;
+    read_control(batch->control[slot], batch->messages[slot].msg_hdr.msg_controllen, &control);
+    uint32_t segment = control.segment_size;
+    if (geometry->segments_per_slot == 1 || segment == 0 || segment >= kept)
+        return 1;
+    uint32_t count = (kept + segment - 1) / segment;
+    return count < geometry->segments_per_slot ? count : geometry->segments_per_slot;
+}
+
 uint32_t inflight_unpublished(const struct channel_page *page,
                               const struct channel_geometry *geometry)
 {
@@ -190,7 +205,10 @@ uint32_t inflight_unpublished(const struct channel_page *page,
         load_relaxed(batch->armed_seq) !=
             atomic_load_explicit(&page->public.published, memory_order_acquire))
         return 0;
-    return count_delivered(batch, geometry);
+    uint32_t messages = count_delivered(batch, geometry), count = 0;
+    for (uint32_t slot = 0; slot < messages; slot++)
+        count += count_datagrams(batch, geometry, slot);
+    return count;
 }
 
 uint32_t inflight_recover(struct ring_writer *writer)

@@ -222,6 +222,28 @@ START_TEST(the_longest_run_is_complete)
 }
 END_TEST
 
+/* What the supervisor adds to `received` when it gives up a ring is datagrams, not messages. */
+START_TEST(what_nobody_will_publish_is_counted_in_datagrams)
+{
+    struct ring_fixture fixture;
+    struct udp_pair pair;
+    static uint8_t payload[1000];
+    open_ring(&fixture, _i, 1);
+    udp_pair_open(&pair, &(struct udp_pair_settings){.family = AF_INET, .offload = true});
+    udp_pair_send(&pair, payload, 1000, 100); /* ten */
+    udp_pair_send(&pair, payload, 950, 100);  /* ten, the last one shorter */
+    ring_reserve(&fixture.writer, 2);
+    struct mmsghdr *messages = inflight_arm(&fixture.writer, 2);
+    int count = recvmmsg(pair.rx, messages, 2, MSG_WAITFORONE | MSG_TRUNC, NULL);
+    ck_assert_int_eq(count, 2);
+    ck_assert_uint_eq(inflight_unpublished(fixture.ring.page, &fixture.geometry), 20);
+    ck_assert_uint_eq(inflight_publish(&fixture.writer, 2), 20);
+    ck_assert_uint_eq(inflight_unpublished(fixture.ring.page, &fixture.geometry), 0);
+    udp_pair_close(&pair);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("inflight");
@@ -232,6 +254,7 @@ int main(void)
     tcase_add_loop_test(sockets, the_kernels_drops_are_counted_to_the_datagram, 0, 2);
     tcase_add_loop_test(sockets, nothing_there_publishes_nothing, 0, 2);
     tcase_add_loop_test(sockets, coalesced_runs_come_apart, 0, 2);
+    tcase_add_loop_test(sockets, what_nobody_will_publish_is_counted_in_datagrams, 0, 2);
     tcase_add_loop_test(sockets, the_longest_run_is_complete, 0, 2);
     suite_add_tcase(suite, sockets);
     return unit_run(suite);
