@@ -30,7 +30,8 @@ struct forgery {
 static size_t put_record(uint8_t *to, uint64_t seq, const void *payload, size_t size)
 {
     const struct avro_log_record record = {.seq = (int64_t)seq,
-                                           .received_at_us = 1760000000000000 + (int64_t)seq,
+                                           .received_at_us =
+                                               1760000000000000 + (int64_t)(seq % 1000000),
                                            .source = "10.0.0.7:1",
                                            .source_length = 10,
                                            .payload = payload,
