@@ -56,6 +56,24 @@ static bool is_number_at(const char *at)
     return *at == '-' && strspn(at + 1, "0123456789") == SEQ_DIGITS;
 }
 
+/* "20251009T085320Z" */
+static bool is_utc(const char *at)
+{
+    return strspn(at, "0123456789") == 8 && at[8] == 'T' && strspn(at + 9, "0123456789") == 6 &&
+           at[15] == 'Z';
+}
+
+/* ".avro..." or "-2.avro..."; 0 when neither. */
+static unsigned read_number(const char *at)
+{
+    unsigned number = 1;
+    if (at[0] == '-' && at[1] >= '2' && at[1] <= '9') {
+        number = (unsigned)(at[1] - '0');
+        at += 2;
+    }
+    return strncmp(at, AVRO_LOG_SUFFIX, strlen(AVRO_LOG_SUFFIX)) == 0 ? number : 0;
+}
+
 bool avro_log_name_parse(const char *name, const char *channel, struct avro_log_name *ret)
 {
     const char *at = name + strlen(channel);
@@ -64,7 +82,8 @@ bool avro_log_name_parse(const char *name, const char *channel, struct avro_log_
     errno = 0;
     ret->first_seq = strtoull(at + 1, NULL, 10);
     ret->utc = at + 1 + SEQ_DIGITS + 1;
-    return errno == 0;
+    ret->number = is_utc(ret->utc) ? read_number(ret->utc + AVRO_LOG_UTC_LENGTH) : 0;
+    return errno == 0 && ret->number > 0;
 }
 
 void avro_log_name_channel(const char *name, char ret_channel[CHANNEL_NAME_SIZE])

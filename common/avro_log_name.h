@@ -37,9 +37,11 @@ bool avro_log_name_ends_in(const char *name, const char *suffix);
 bool avro_log_name_is_of(const char *name, const char *channel);
 /* The following two are for names that avro_log_name_is_of() this channel. */
 bool avro_log_name_is_prepared(const char *name, const char *channel);
-/* "<channel>-<first_seq>-<UTC>..." in its parts; false when it has another shape. */
+/* "<channel>-<first_seq>-<UTC>[-<number>].avro..." in its parts; false when it has another shape:
+ * then it is none of ours. */
 struct avro_log_name {
     uint64_t first_seq;
+    unsigned number; /* 1, or 2 and up for those begun at one number in one second */
     const char *utc; /* in name: text that sorts, not ended behind AVRO_LOG_UTC_LENGTH */
 };
 #define AVRO_LOG_UTC_LENGTH 16

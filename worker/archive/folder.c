@@ -71,14 +71,22 @@ int folder_open(const char *log_dir, const char *channel, bool create)
     return result;
 }
 
-static int compare_names(const void *a, const void *b)
+static int compare_files(const void *a, const void *b)
 {
-    return strcmp(((const struct folder_file *)a)->name, ((const struct folder_file *)b)->name);
+    const struct folder_file *left = a, *right = b;
+    if (left->first_seq != right->first_seq)
+        return left->first_seq < right->first_seq ? -1 : 1;
+    /* One second's numbers before the next second's. */
+    int result = strncmp(left->utc, right->utc, sizeof left->utc);
+    if (result == 0 && left->number != right->number)
+        result = left->number < right->number ? -1 : 1;
+    return result ? result : strcmp(left->name, right->name);
 }
 
-static int add_file(struct folder_list *list, size_t *capacity, const char *name,
-                    const struct stat *status)
+static int add_file(struct folder_list *list, size_t *capacity, const char *channel,
+                    const char *name, const struct stat *status)
 {
+    struct avro_log_name parts;
     if (list->count == *capacity) {
         size_t wanted = *capacity ? *capacity * 2 : 64;
         struct folder_file *files = realloc(list->files, wanted * sizeof *files);
@@ -90,6 +98,13 @@ static int add_file(struct folder_list *list, size_t *capacity, const char *name
     struct folder_file *file = &list->files[list->count++];
     memset(file, 0, sizeof *file);
     snprintf(file->name, sizeof file->name, "%s", name);
+    file->first_seq = UINT64_MAX;
+    if (avro_log_name_parse(name, channel, &parts)) {
+        file->first_seq = parts.first_seq;
+        file->number = parts.number;
+        memcpy(file->utc, parts.utc, sizeof file->utc);
+    }
+    file->id = status->st_ino;
     file->size = (uint64_t)status->st_size;
     file->disk_size = (uint64_t)status->st_blocks * 512;
     file->modified_s = status->st_mtim.tv_sec;
@@ -120,13 +135,13 @@ int folder_list(int folder, const char *channel, struct folder_list *ret)
             continue;
         if (fstatat(folder, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
             S_ISREG(status.st_mode))
-            result = add_file(ret, &capacity, entry->d_name, &status);
+            result = add_file(ret, &capacity, channel, entry->d_name, &status);
     }
     if (result == 0 && errno != 0)
         result = -errno;
     closedir(stream);
     if (ret->count > 0)
-        qsort(ret->files, ret->count, sizeof *ret->files, compare_names);
+        qsort(ret->files, ret->count, sizeof *ret->files, compare_files);
     return result;
 }
 

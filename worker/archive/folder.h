@@ -14,13 +14,18 @@
 
 struct folder_file {
     char name[SEGMENT_NAME_SIZE];
+    uint64_t first_seq; /* by its name; UINT64_MAX when it is none of a segment that was begun */
+    unsigned number;
+    char utc[AVRO_LOG_UTC_LENGTH]; /* of its name; not ended */
+    uint64_t id;                   /* inode number */
     uint64_t size;
     uint64_t disk_size;
     int64_t modified_s; /* wall clock */
 };
 
 struct folder_list {
-    struct folder_file *files; /* by name: oldest first, prepared ones last */
+    /* By sequence number: oldest first. What has none, prepared ones among it, comes last. */
+    struct folder_file *files;
     size_t count;
 };
 
@@ -35,7 +40,8 @@ int folder_rename(int folder, const char *from, const char *open_name, const cha
 
 /* The channel's folder as a descriptor, made first if `create` is set. Or -errno. */
 int folder_open(const char *log_dir, const char *channel, bool create);
-/* The channel's files in it. 0 or -errno; to be freed with folder_list_free() in both cases. */
+/* The channel's files in it, and what else is called like them. 0 or -errno; to be freed with
+ * folder_list_free() in both cases. */
 int folder_list(int folder, const char *channel, struct folder_list *ret);
 void folder_list_free(struct folder_list *list);
 

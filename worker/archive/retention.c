@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Removes the oldest sealed segments when a channel's limits say so. Called by archive.c for
- * EXPIRE. Must never remove an open segment, nor anything whose name it doesn't know; every removal
- * is logged. */
+ * EXPIRE. Age is a matter of sequence numbers: clocks may have been wrong when a segment was named,
+ * and may be wrong now. Must never remove an open segment, nor anything whose name it doesn't know,
+ * nor go on removing while that makes no room; every removal is logged. */
 #include "worker/archive/retention.h"
 
 #include <errno.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/avro_log_name.h"
@@ -19,18 +21,24 @@
 #include "common/units.h"
 #include "worker/archive/folder.h"
 
+/* So often, 50 ms apart, the file system is asked whether a removal made room. */
+#define ROOM_LOOKS 20
+
 /* The channels whose oldest segments may go when the file system is short of space: those that said
  * EXPIRE with keep_free. A cache only: a new archive learns it from the next round of EXPIRE. */
 static struct {
     char (*names)[CHANNEL_NAME_SIZE];
     size_t count;
     bool exhausted; /* said already that nothing is left to remove */
-} keep_free;
+    /* Removing made no room: not again before f_bavail is above this. UINT64_MAX = it does. */
+    uint64_t stuck_at;
+} keep_free = {.stuck_at = UINT64_MAX};
 
-static bool is_sealed(const char *name)
+static bool is_sealed(const struct folder_file *file)
 {
-    return avro_log_name_ends_in(name, AVRO_LOG_SUFFIX) ||
-           avro_log_name_ends_in(name, AVRO_LOG_DAMAGED_SUFFIX);
+    return file->first_seq != UINT64_MAX &&
+           (avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) ||
+            avro_log_name_ends_in(file->name, AVRO_LOG_DAMAGED_SUFFIX));
 }
 
 static bool remove_file(int folder, const char *channel, const struct folder_file *file,
@@ -48,33 +56,42 @@ static bool remove_file(int folder, const char *channel, const struct folder_fil
     return true;
 }
 
-/* Marks removed files by an empty name. */
+/* Against the clock and against the newest file of the channel alike: after a step of the clock
+ * everything would be too old, or nothing ever. */
+static uint64_t reference_s(const struct folder_list *list)
+{
+    uint64_t now_s = realtime_now_ns() / NS_PER_S, newest_s = 0;
+    for (size_t i = 0; i < list->count; i++)
+        if (list->files[i].first_seq != UINT64_MAX && list->files[i].modified_s > 0)
+            newest_s = (uint64_t)list->files[i].modified_s; /* the last one is the newest */
+    return newest_s < now_s ? newest_s : now_s;
+}
+
 static void apply_channel_limits(int folder, const struct message_expire *limits,
-                                 struct folder_list *list)
+                                 const struct folder_list *list)
 {
     char why[64], limit[32];
-    uint64_t total = 0, now_s = realtime_now_ns() / NS_PER_S;
+    uint64_t total = 0, reference = reference_s(list);
     for (size_t i = 0; i < list->count; i++)
-        if (is_sealed(list->files[i].name))
+        if (is_sealed(&list->files[i]))
             total += list->files[i].size;
     for (size_t i = 0; i < list->count; i++) {
-        struct folder_file *file = &list->files[i];
-        if (!is_sealed(file->name))
+        const struct folder_file *file = &list->files[i];
+        if (!is_sealed(file))
             continue;
         if (limits->keep_at_most && total > limits->keep_at_most) {
             units_print_size(limits->keep_at_most, limit, sizeof limit);
             snprintf(why, sizeof why, "more than keep_at_most = %s", limit);
         } else if (limits->keep_for_ns && file->modified_s >= 0 &&
-                   (uint64_t)file->modified_s < now_s &&
-                   now_s - (uint64_t)file->modified_s > limits->keep_for_ns / NS_PER_S) {
+                   (uint64_t)file->modified_s < reference &&
+                   reference - (uint64_t)file->modified_s > limits->keep_for_ns / NS_PER_S) {
             units_print_duration(limits->keep_for_ns, limit, sizeof limit);
             snprintf(why, sizeof why, "older than keep_for = %s", limit);
         } else {
             continue;
         }
-        uint64_t size = file->size;
         if (remove_file(folder, limits->channel, file, why))
-            total -= size;
+            total -= file->size;
     }
 }
 
@@ -96,83 +113,138 @@ static void remember_channel(const char *channel, bool limited)
     }
 }
 
+/* age: the largest UTC in the names of the channel's files up to this one. It never goes back, so
+ * that inside a channel the sequence numbers decide, whatever the clock was at. */
 struct candidate {
     const char *channel;
+    char age[AVRO_LOG_UTC_LENGTH];
     struct folder_file file;
 };
 
-/* By the time in its name, which every candidate has. */
 static int oldest_first(const void *a, const void *b)
 {
     const struct candidate *left = a, *right = b;
-    struct avro_log_name of_left = {.utc = ""}, of_right = {.utc = ""};
-    avro_log_name_parse(left->file.name, left->channel, &of_left);
-    avro_log_name_parse(right->file.name, right->channel, &of_right);
-    return strncmp(of_left.utc, of_right.utc, AVRO_LOG_UTC_LENGTH);
+    int result = memcmp(left->age, right->age, sizeof left->age);
+    if (result == 0)
+        result = strcmp(left->channel, right->channel);
+    if (result == 0)
+        result = left->file.first_seq < right->file.first_seq   ? -1
+                 : left->file.first_seq > right->file.first_seq ? 1
+                                                                : 0;
+    return result;
 }
 
 static size_t add_candidates(const char *log_dir, const char *channel,
                              struct candidate **candidates, size_t count)
 {
     struct folder_list list;
-    struct avro_log_name parts;
+    char age[AVRO_LOG_UTC_LENGTH] = {0};
     int folder = folder_open(log_dir, channel, false);
     if (folder < 0)
         return count;
     if (folder_list(folder, channel, &list) == 0 && list.count > 0) {
         struct candidate *more = realloc(*candidates, (count + list.count) * sizeof *more);
         *candidates = more ? more : *candidates;
-        for (size_t i = 0; more && i < list.count; i++)
-            if (is_sealed(list.files[i].name) &&
-                avro_log_name_parse(list.files[i].name, channel, &parts))
-                more[count++] = (struct candidate){channel, list.files[i]};
+        for (size_t i = 0; more && i < list.count; i++) {
+            if (!is_sealed(&list.files[i]))
+                continue;
+            if (memcmp(list.files[i].utc, age, sizeof age) > 0)
+                memcpy(age, list.files[i].utc, sizeof age);
+            more[count] = (struct candidate){.channel = channel, .file = list.files[i]};
+            memcpy(more[count++].age, age, sizeof age);
+        }
     }
     folder_list_free(&list);
     fd_close(&folder);
     return count;
 }
 
-/* Space comes back late where somebody still has a removed file, so what has been removed counts as
- * free: looking at the file system again after each removal would remove everything. */
-static uint64_t remove_oldest(const char *log_dir, uint64_t needed, const char *why)
+static bool look_at_space(const char *log_dir, struct statvfs *ret)
+{
+    return statvfs(log_dir, ret) == 0 && ret->f_blocks > 0;
+}
+
+/* Has this removal made room? File systems may take a moment. While somebody still has the file, it
+ * does not. */
+static bool made_room(const char *log_dir, const struct statvfs *before, uint64_t disk_size)
+{
+    const struct timespec pause = {.tv_nsec = (long)(50 * NS_PER_MS)};
+    struct statvfs now;
+    for (int i = 0; i < ROOM_LOOKS; i++) {
+        if (!look_at_space(log_dir, &now))
+            return false;
+        if (now.f_bavail > before->f_bavail &&
+            (now.f_bavail - before->f_bavail) * now.f_frsize >= disk_size / 2)
+            return true;
+        nanosleep(&pause, NULL);
+    }
+    return disk_size == 0;
+}
+
+static uint64_t blocks_wanted(const struct statvfs *space, const struct message_expire *limits)
+{
+    return (uint64_t)((unsigned __int128)space->f_blocks * limits->keep_free_ppm / 1000000);
+}
+
+static bool remove_candidate(const char *log_dir, const struct candidate *candidate,
+                             const char *why)
+{
+    int folder = folder_open(log_dir, candidate->channel, false);
+    bool removed = folder >= 0 && remove_file(folder, candidate->channel, &candidate->file, why);
+    fd_close(&folder);
+    return removed;
+}
+
+/* Remove the oldest until there is room. Ends at the first one whose removal makes none: going on
+ * would remove everything for nothing. false when there is still too little. */
+static bool remove_oldest(const char *log_dir, const struct message_expire *limits, const char *why)
 {
     struct candidate *candidates = NULL;
+    struct statvfs space;
     size_t count = 0;
-    uint64_t freed = 0;
+    bool enough = false;
     for (size_t i = 0; i < keep_free.count; i++)
         count = add_candidates(log_dir, keep_free.names[i], &candidates, count);
     if (count > 0)
         qsort(candidates, count, sizeof *candidates, oldest_first);
-    for (size_t i = 0; i < count && freed < needed; i++) {
-        int folder = folder_open(log_dir, candidates[i].channel, false);
-        if (folder >= 0 && remove_file(folder, candidates[i].channel, &candidates[i].file, why))
-            freed += candidates[i].file.disk_size;
-        fd_close(&folder);
+    for (size_t i = 0; i <= count; i++) {
+        enough = !look_at_space(log_dir, &space) || space.f_bavail >= blocks_wanted(&space, limits);
+        if (enough || i == count || !remove_candidate(log_dir, &candidates[i], why))
+            break;
+        if (!made_room(log_dir, &space, candidates[i].file.disk_size)) {
+            keep_free.stuck_at = space.f_bavail + candidates[i].file.disk_size / 2 / space.f_frsize;
+            log_warning("%s: %s, but removing %s made no room: somebody still has it open "
+                        "(`lsof +L1`). Nothing more is removed until there is more room",
+                        log_dir, why, candidates[i].file.name);
+            break;
+        }
     }
     free(candidates);
-    return freed;
+    return enough;
 }
 
 static void apply_keep_free(const char *log_dir, const struct message_expire *limits)
 {
     struct statvfs space;
     char percent[32], why[96];
-    if (statvfs(log_dir, &space) < 0 || space.f_blocks == 0)
+    if (!look_at_space(log_dir, &space))
         return;
-    uint64_t blocks_wanted =
-        (uint64_t)((unsigned __int128)space.f_blocks * limits->keep_free_ppm / 1000000);
-    if (space.f_bavail >= blocks_wanted) {
+    if (space.f_bavail >= blocks_wanted(&space, limits)) {
         keep_free.exhausted = false;
+        keep_free.stuck_at = UINT64_MAX;
         return;
     }
+    if (keep_free.stuck_at != UINT64_MAX && space.f_bavail <= keep_free.stuck_at)
+        return;
+    keep_free.stuck_at = UINT64_MAX;
     units_print_percent(limits->keep_free_ppm, percent, sizeof percent);
     snprintf(why, sizeof why, "less than keep_free = %s of the file system is free", percent);
-    uint64_t needed = (blocks_wanted - space.f_bavail) * space.f_frsize;
-    uint64_t freed = remove_oldest(log_dir, needed, why);
-    if (freed < needed && !keep_free.exhausted)
+    bool enough = remove_oldest(log_dir, limits, why);
+    bool exhausted = !enough && keep_free.stuck_at == UINT64_MAX;
+    if (exhausted && !keep_free.exhausted)
         log_warning("%s: %s, and no sealed segment is left to remove; free some space", log_dir,
                     why);
-    keep_free.exhausted = freed < needed;
+    keep_free.exhausted = exhausted;
 }
 
 void retention_apply(const char *log_dir, const struct message_expire *limits)

@@ -49,7 +49,17 @@ START_TEST(names_of_others_are_refused)
     ck_assert(!avro_log_name_parse("engine-0000000000000000042-x", "engine", &parts));   /* 19 */
     ck_assert(!avro_log_name_parse("engine-000000000000000000042-x", "engine", &parts)); /* 21 */
     ck_assert(!avro_log_name_parse("engine-00000000000000000042.avro", "engine", &parts));
-    ck_assert(!avro_log_name_parse("engine-99999999999999999999-x", "engine", &parts));
+    ck_assert(!avro_log_name_parse("engine-99999999999999999999-20251009T085320Z.avro", "engine",
+                                   &parts));
+    ck_assert(!avro_log_name_parse("engine-best-flight.avro", "engine", &parts));
+    ck_assert(!avro_log_name_parse("engine-00000000000000000042-best.avro", "engine", &parts));
+    ck_assert(!avro_log_name_parse("engine-00000000000000000042-20251009T085320Z-best.avro",
+                                   "engine", &parts));
+    ck_assert(!avro_log_name_parse("engine-00000000000000000042-20251009T085320Z", "engine",
+                                   &parts));
+    ck_assert(avro_log_name_parse("engine-00000000000000000042-20251009T085320Z-2.avro.damaged",
+                                  "engine", &parts));
+    ck_assert_uint_eq(parts.number, 2);
 }
 END_TEST
 

@@ -304,9 +304,9 @@ START_TEST(test_a_file_in_place_of_the_folder)
 }
 END_TEST
 
-START_TEST(test_a_full_disk)
+/* log_dir on a file system of its own. */
+static void begin_own_disk(const char *size)
 {
-    int fd;
     ck_assert_int_eq(mkdir(rig.log_dir, 0755), 0);
     archive_rig_end(&rig); /* the mount must be seen by the archive: start it inside */
     if (unshare(CLONE_NEWNS) < 0)
@@ -314,18 +314,29 @@ START_TEST(test_a_full_disk)
     ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
     archive_rig_prepare(&rig);
     ck_assert_int_eq(mkdir(rig.log_dir, 0755), 0);
-    ck_assert_int_eq(mount("none", rig.log_dir, "tmpfs", 0, "size=600k"), 0);
+    ck_assert_int_eq(mount("none", rig.log_dir, "tmpfs", 0, size), 0);
     archive_rig_start(&rig);
+}
+
+static void end_own_disk(void)
+{
+    fd_close(&rig.socket);
+    fd_close(&rig.lock);
+    ck_assert_int_eq(archive_rig_wait(&rig), 0);
+    ck_assert_int_eq(umount(rig.log_dir), 0);
+}
+
+START_TEST(test_a_full_disk)
+{
+    int fd;
+    begin_own_disk("size=600k");
     archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
     expect_no_segment(1024 * 1024, ENOSPC, "1.0 MiB wanted");
     ck_assert_int_eq(archive_rig_count(&rig, ""), 1); /* the failed one left nothing behind */
     fd_close(&fd);
     archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
     fd_close(&fd);
-    fd_close(&rig.socket);
-    fd_close(&rig.lock);
-    ck_assert_int_eq(archive_rig_wait(&rig), 0);
-    ck_assert_int_eq(umount(rig.log_dir), 0);
+    end_own_disk();
 }
 END_TEST
 
@@ -466,6 +477,7 @@ START_TEST(test_keep_free_removes_the_oldest_of_all_that_have_it)
 {
     char mine[SEGMENT_NAME_SIZE], theirs[SEGMENT_NAME_SIZE], exempt[SEGMENT_NAME_SIZE], path[400];
     int fd;
+    begin_own_disk("size=4m");
     add_sealed(RIG_CHANNEL, 0, 100, mine);
     add_sealed("other", 0, 900, theirs);
     add_sealed("exempt", 0, 5000, exempt);
@@ -484,6 +496,73 @@ START_TEST(test_keep_free_removes_the_oldest_of_all_that_have_it)
     ck_assert_int_eq(access(path, F_OK), 0);
     ck_assert(archive_rig_has(&rig, open_one.name));
     ck_assert(archive_rig_said(&rig, "no sealed segment is left to remove"));
+    end_own_disk();
+}
+END_TEST
+
+START_TEST(test_removing_ends_when_it_makes_no_room)
+{
+    const struct message_expire all = {.channel = RIG_CHANNEL, .keep_free_ppm = 1000000};
+    char names[8][SEGMENT_NAME_SIZE], path[sizeof rig.channel + sizeof names + 1];
+    int held[8];
+    begin_own_disk("size=4m");
+    for (uint64_t i = 0; i < 8; i++) {
+        add_sealed(RIG_CHANNEL, i, 800 - i, names[i]);
+        snprintf(path, sizeof path, "%s/%s", rig.channel, names[i]);
+        held[i] = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    for (int round = 0; round < 3; round++)
+        archive_rig_expire(&rig, &all);
+    ck_assert_int_eq(archive_rig_count(&rig, ".avro"), 7);
+    ck_assert(archive_rig_said(&rig, "made no room"));
+    for (int i = 0; i < 8; i++)
+        fd_close(&held[i]); /* now there is more room, and removing makes some */
+    archive_rig_expire(&rig, &all);
+    ck_assert_int_eq(archive_rig_count(&rig, ".avro"), 0);
+    end_own_disk();
+}
+END_TEST
+
+START_TEST(test_age_is_a_matter_of_sequence_numbers)
+{
+    const uint64_t years = 365ull * 86400;
+    char first[SEGMENT_NAME_SIZE], second[SEGMENT_NAME_SIZE], third[SEGMENT_NAME_SIZE];
+    char path[400];
+    begin_own_disk("size=4m");
+    add_sealed(RIG_CHANNEL, 100, 7200, first);
+    add_sealed(RIG_CHANNEL, 200, 5000, second);
+    add_sealed(RIG_CHANNEL, 300, 50 * years, third); /* after a boot without a clock */
+    /* By the clock all three are too old, but nothing newer has come: */
+    archive_rig_expire(
+        &rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_for_ns = 3600 * NS_PER_S});
+    ck_assert_int_eq(archive_rig_count(&rig, ".avro"), 3);
+    snprintf(path, sizeof path, "%s/%s", rig.channel, second);
+    int held = open(path, O_RDONLY | O_CLOEXEC); /* its removal makes no room, so it is the last */
+    archive_rig_expire(&rig,
+                       &(struct message_expire){.channel = RIG_CHANNEL, .keep_free_ppm = 1000000});
+    ck_assert(!archive_rig_has(&rig, first) && !archive_rig_has(&rig, second));
+    ck_assert_msg(archive_rig_has(&rig, third), "the newest was removed before older ones");
+    fd_close(&held);
+    end_own_disk();
+}
+END_TEST
+
+START_TEST(test_what_is_none_of_ours_stays)
+{
+    static const char *const foreign[] = {
+        RIG_CHANNEL "-best-flight.avro", RIG_CHANNEL "-00000000000000000000-best.avro",
+        RIG_CHANNEL "-00000000000000000000-20251009T085320Z-best.avro"};
+    char own[SEGMENT_NAME_SIZE];
+    add_sealed(RIG_CHANNEL, 1, 7200, own);
+    add_sealed(RIG_CHANNEL, 2, 10, own);
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        log_maker_write(rig.channel, foreign[i], (const uint8_t *)"precious", 8);
+    archive_rig_expire(&rig, &(struct message_expire){.channel = RIG_CHANNEL,
+                                                      .keep_at_most = 1,
+                                                      .keep_for_ns = NS_PER_S});
+    ck_assert_int_eq(archive_rig_count(&rig, ".avro"), (int)(sizeof foreign / sizeof *foreign));
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        ck_assert(archive_rig_has(&rig, foreign[i]));
 }
 END_TEST
 
@@ -515,6 +594,8 @@ int main(void)
         test_stop_finishes_what_is_queued);
     ADD(suite, "retention", test_keep_at_most_removes_the_oldest,
         test_keep_for_removes_what_is_too_old,
-        test_keep_free_removes_the_oldest_of_all_that_have_it);
+        test_keep_free_removes_the_oldest_of_all_that_have_it,
+        test_removing_ends_when_it_makes_no_room, test_age_is_a_matter_of_sequence_numbers,
+        test_what_is_none_of_ours_stays);
     return log_maker_run(suite);
 }
