@@ -28,6 +28,8 @@
 #define AVRO_LOG_CRC_SIZE          4
 /* Everything of a record but source and payload: seq, time, six ints of at most 5, crc. */
 #define AVRO_LOG_RECORD_OVERHEAD 54
+/* No record is shorter: eight numbers and the crc. */
+#define AVRO_LOG_RECORD_LEAST 12
 /* The longest encoded record. */
 #define AVRO_LOG_RECORD_MAX                                                                        \
     (AVRO_LOG_RECORD_OVERHEAD + SOCKET_ADDRESS_TEXT_SIZE + CHANNEL_DATAGRAM_MAX)

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Finishes what a crash or a power cut left unfinished in a channel's folder. Called by archive.c
- * for RECOVER, by segments.c for a SEAL whose length nobody knows or the file doesn't confirm.
- * Every sound record is kept and no other; a crash at any point of it leaves files that the next
- * recovery finishes. Must never change a file that somebody may write to: RECOVER waits until no
- * process has it (as far as the file system knows locks) and only reads what it was told to keep;
- * SEAL takes the supervisor's word that its worker has given the file up, though it may still have
- * it open. */
+ * for RECOVER. One file's trouble is no reason to record nothing any more: it is set aside, and
+ * told. Must never change a file that somebody may write to: it waits until no process has it (as
+ * far as the file system knows locks) and only reads what it was told to keep. */
 #include "worker/archive/recovery.h"
 
 #include <errno.h>
@@ -18,226 +15,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/avro_log_copy.h"
 #include "common/avro_log_format.h"
-#include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/avro_log_scan.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "worker/archive/folder.h"
-#include "worker/archive/segment_header.h"
+#include "worker/archive/unfinished.h"
 
 /* Workers of a daemon that was killed notice and leave within this time. */
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)
 #define HOLDER_POLL_NS     (20 * NS_PER_MS)
-
-/* ---- one file ---- */
-
-static int discard(int folder, const char *channel, const char *name, const char *why)
-{
-    if (unlinkat(folder, name, 0) < 0)
-        return -errno;
-    log_info("%s: removed %s: %s", channel, name, why);
-    return 0;
-}
-
-static int set_aside(int folder, const char *channel, const char *name, const char *what)
-{
-    char damaged[SEGMENT_NAME_SIZE];
-    int result = folder_rename(folder, name, name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
-    if (result == 0)
-        log_warning("%s: %s can't be read (%s); kept as %s", channel, name, what, damaged);
-    return result;
-}
-
-/* The header of a file in the folder: its length, -EBADMSG when there is none, or -errno. */
-static long load_header(int folder, const char *name, struct avro_log_identity *ret)
-{
-    const char *what;
-    memset(ret, 0, sizeof *ret);
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return -errno;
-    long size = avro_log_load_header(fd, ret, &what);
-    fd_close(&fd);
-    return size;
-}
-
-/* The name that a file should have had when it was begun. */
-static void proper_open_name(const char *channel, const char *name,
-                             const struct avro_log_identity *identity,
-                             char ret_name[SEGMENT_NAME_SIZE])
-{
-    if (avro_log_name_is_prepared(name, channel))
-        avro_log_segment_name(channel, identity->first_seq, identity->created_ns, ret_name);
-    else
-        snprintf(ret_name, SEGMENT_NAME_SIZE, "%s", name);
-}
-
-/* Everything sound lies in one piece: seal the last block, cut off what follows. In whatever order
- * these writes reach the disk, a scan finds the same records again. */
-static int finish_in_place(int folder, int fd, const char *name,
-                           const struct avro_log_summary *summary, struct recovery_outcome *ret)
-{
-    const char *channel = summary->identity.channel;
-    uint8_t header[AVRO_LOG_BLOCK_HEADER_SIZE];
-    char open_name[SEGMENT_NAME_SIZE];
-    const struct avro_log_block *block = &summary->last_block;
-    uint64_t end = block->offset + AVRO_LOG_BLOCK_HEADER_SIZE + block->size;
-
-    avro_log_write_block_header(header, block->count, block->size);
-    int result = fd_write_all(fd, summary->identity.sync, AVRO_LOG_SYNC_SIZE, end);
-    if (result == 0)
-        result = fd_write_all(fd, header, sizeof header, block->offset);
-    if (result == 0)
-        result = segment_header_finish(folder, channel, fd, summary);
-    if (result == 0 && (ftruncate(fd, (off_t)(end + AVRO_LOG_SYNC_SIZE)) < 0 || fsync(fd) < 0))
-        result = -errno;
-    if (result < 0)
-        return result;
-    ret->length = end + AVRO_LOG_SYNC_SIZE;
-    proper_open_name(channel, name, &summary->identity, open_name);
-    return folder_rename(folder, name, open_name, AVRO_LOG_SUFFIX, ret->name);
-}
-
-/* What the file is called, or was, whose sound records are being copied to this one. */
-#define ORIGINAL_NAME_SIZE (SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX)
-static void original_name(const char *mending, char ret_name[ORIGINAL_NAME_SIZE])
-{
-    snprintf(ret_name, ORIGINAL_NAME_SIZE, "%.*s" AVRO_LOG_OPEN_SUFFIX,
-             (int)(strlen(mending) - strlen(AVRO_LOG_MENDING_SUFFIX)), mending);
-}
-
-/* Give a complete copy of sound records its name. */
-static int finish_mending(int folder, const char *channel, const char *mending,
-                          char ret_name[SEGMENT_NAME_SIZE])
-{
-    char original[ORIGINAL_NAME_SIZE], open_name[SEGMENT_NAME_SIZE];
-    struct avro_log_identity identity;
-    long size = load_header(folder, mending, &identity);
-    if (size < 0)
-        return (int)size;
-    original_name(mending, original);
-    if (strlen(original) >= SEGMENT_NAME_SIZE)
-        return -ENAMETOOLONG;
-    proper_open_name(channel, original, &identity, open_name);
-    return folder_rename(folder, mending, open_name, AVRO_LOG_SUFFIX, ret_name);
-}
-
-/* Sound records follow a fault: copy them all into a new file, keep the original beside it. The
- * copy is complete and synced before the original loses its name, so a .mending without its .open
- * is as good as done. */
-static int mend(int folder, int fd, const char *name, const struct avro_log_copy *copy_wanted,
-                struct recovery_outcome *ret)
-{
-    struct avro_log_copy copy = *copy_wanted;
-    struct avro_log_summary summary;
-    const char *channel = copy.channel;
-    uint8_t log_id[AVRO_LOG_ID_SIZE];
-    char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
-    struct stat status = {0};
-
-    folder_number_name(name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
-    copy.from_fd = fd;
-    copy.to_fd = openat(folder, mending, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
-    if (copy.to_fd < 0)
-        return -errno;
-    if (segment_header_log_id(folder, channel, log_id) == 1)
-        copy.log_id = log_id;
-    copy.latest_before_ns = segment_header_latest_before(folder, channel, ret->first_seq);
-    int result = avro_log_copy(&copy, &summary);
-    if (result == 0 && (fsync(copy.to_fd) < 0 || fstat(copy.to_fd, &status) < 0))
-        result = -errno;
-    fd_close(&copy.to_fd);
-    if (result == 0 && fsync(folder) < 0)
-        result = -errno;
-    if (result < 0) {
-        unlinkat(folder, mending, 0);
-        return result;
-    }
-    ret->length = (uint64_t)status.st_size;
-    result = folder_rename(folder, name, name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
-    if (result == 0)
-        result = finish_mending(folder, channel, mending, ret->name);
-    if (result == 0)
-        log_warning("%s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound "
-                    "records are in %s, the original is kept as %s",
-                    channel, name, (unsigned long long)summary.faults,
-                    (unsigned long long)summary.fault_offset, summary.fault_what,
-                    (unsigned long long)summary.records, ret->name, damaged);
-    return result;
-}
-
-static int finish_scanned(int folder, int fd, const char *name, const struct avro_log_copy *copy,
-                          struct recovery_outcome *ret)
-{
-    struct avro_log_summary summary;
-    const char *channel = copy->channel;
-    int result = avro_log_scan(fd, &copy->options, NULL, &summary);
-    if (result < 0)
-        return result;
-    if (summary.records == 0 && !summary.has_header) {
-        int blank = avro_log_is_blank(fd);
-        if (blank < 0)
-            return blank;
-        return blank ? discard(folder, channel, name, "it was prepared and never begun")
-                     : set_aside(folder, channel, name, summary.fault_what);
-    }
-    if (summary.records == 0)
-        return discard(folder, channel, name, "no record in it");
-    ret->has_records = true;
-    ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
-    ret->last_seq = summary.last_seq;
-    if (summary.records_after_fault > 0 || !summary.has_header)
-        return mend(folder, fd, name, copy, ret);
-    /* Its folder's, for its name. */
-    snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", channel);
-    result = finish_in_place(folder, fd, name, &summary, ret);
-    if (result == 0)
-        log_notice("%s: recovered %s: %llu records, up to number %llu", channel, ret->name,
-                   (unsigned long long)summary.records, (unsigned long long)summary.last_seq);
-    return result;
-}
-
-static int finish_file(int folder, const char *channel, const char *name,
-                       const struct avro_log_scan_options *options, struct recovery_outcome *ret)
-{
-    const struct avro_log_copy copy = {.options = *options, .channel = channel};
-    memset(ret, 0, sizeof *ret);
-    int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return -errno;
-    int result = finish_scanned(folder, fd, name, &copy, ret);
-    fd_close(&fd);
-    return result;
-}
-
-/* The first number of an open file by its header; UINT64_MAX if it can't be read. */
-static uint64_t header_first_seq(int folder, const char *name)
-{
-    struct avro_log_identity identity;
-    return load_header(folder, name, &identity) < 0 ? UINT64_MAX : identity.first_seq;
-}
-
-int recovery_finish(int folder, const char *channel, const char *name, uint64_t size_end,
-                    struct recovery_outcome *ret)
-{
-    struct avro_log_scan_options options = {
-        .open = true, .seq_end = UINT64_MAX, .size_end = size_end};
-    struct folder_list list;
-    struct avro_log_name parts;
-    uint64_t first_seq = header_first_seq(folder, name);
-    int result = folder_list(folder, channel, &list);
-    /* A segment bears its number once it is committed to. */
-    for (size_t i = 0; result == 0 && i < list.count; i++)
-        if (avro_log_name_parse(list.files[i].name, channel, &parts) &&
-            parts.first_seq > first_seq && parts.first_seq < options.seq_end)
-            options.seq_end = parts.first_seq;
-    folder_list_free(&list);
-    return result < 0 ? result : finish_file(folder, channel, name, &options, ret);
-}
 
 /* ---- a channel's folder ---- */
 
@@ -254,10 +43,12 @@ struct recovery {
     uint64_t next_seq;
 };
 
-static bool is_kept(const struct recovery *recovery, const char *name)
+/* By its name, or by what it is: a rename may have failed, or not have been done yet. */
+static bool is_kept(const struct recovery *recovery, const struct folder_file *file)
 {
     for (uint32_t i = 0; i < recovery->request->keep_count && i < 2; i++)
-        if (strcmp(recovery->request->keep[i], name) == 0)
+        if (strcmp(recovery->request->keep[i], file->name) == 0 ||
+            (recovery->request->keep_id[i] && recovery->request->keep_id[i] == file->id))
             return true;
     return false;
 }
@@ -283,14 +74,17 @@ static int resume_mending(struct recovery *recovery)
     const char *channel = recovery->request->channel;
     for (size_t i = 0; i < recovery->list.count; i++) {
         const char *name = recovery->list.files[i].name;
-        char original[ORIGINAL_NAME_SIZE], mended[SEGMENT_NAME_SIZE];
+        char original[UNFINISHED_ORIGINAL_SIZE], mended[SEGMENT_NAME_SIZE];
         if (!avro_log_name_ends_in(name, AVRO_LOG_MENDING_SUFFIX))
             continue;
-        original_name(name, original);
+        unfinished_original_name(name, original);
         int result = is_listed(recovery, original)
-                         ? discard(recovery->folder, channel, name,
-                                   "an unfinished copy; the original is still there")
-                         : finish_mending(recovery->folder, channel, name, mended);
+                         ? unfinished_discard(recovery->folder, channel, name,
+                                              "an unfinished copy; the original is still there")
+                         : unfinished_finish_mending(recovery->folder, channel, name, mended);
+        if (result == -EBADMSG) /* none of ours: a copy is whole before its original goes */
+            result =
+                unfinished_set_aside(recovery->folder, channel, name, "a copy that can't be read");
         if (result < 0)
             return result;
     }
@@ -305,20 +99,21 @@ static int newest_first(const void *a, const void *b)
 
 /* Where the file after the one that begins at first_seq begins. A worker that died while it went
  * over to a new segment may have left records behind the old one's end that the new one has too. */
-static uint64_t later_file(const struct recovery *recovery, uint64_t first_seq,
-                           uint64_t recovered_later)
+static void find_end(const struct recovery *recovery, uint64_t first_seq,
+                     const struct unfinished_outcome *recovered_later, struct unfinished *file)
 {
-    /* unknown: it belongs nowhere */
-    uint64_t end = first_seq == UINT64_MAX ? UINT64_MAX : recovered_later;
-    struct avro_log_name parts;
+    file->options.seq_end = UINT64_MAX;
+    if (first_seq == UINT64_MAX)
+        return; /* unknown: it belongs nowhere */
+    if (recovered_later->has_records)
+        unfinished_end_at(file, recovered_later->first_seq, recovered_later->name);
     for (size_t i = 0; i < recovery->list.count; i++) {
-        const char *name = recovery->list.files[i].name;
-        bool counts = avro_log_name_ends_in(name, AVRO_LOG_SUFFIX) || is_kept(recovery, name);
-        if (counts && avro_log_name_parse(name, recovery->request->channel, &parts) &&
-            parts.first_seq > first_seq && parts.first_seq < end)
-            end = parts.first_seq;
+        const struct folder_file *other = &recovery->list.files[i];
+        bool counts =
+            avro_log_name_ends_in(other->name, AVRO_LOG_SUFFIX) || is_kept(recovery, other);
+        if (counts && other->first_seq > first_seq && other->first_seq < file->options.seq_end)
+            unfinished_end_at(file, other->first_seq, other->name);
     }
-    return end;
 }
 
 /* Wait until no process has the file any more. Without locks in the file system, nobody is seen. */
@@ -341,46 +136,66 @@ static int wait_for_holders(const struct recovery *recovery, const char *name)
     return result;
 }
 
-static int finish_open_files(struct recovery *recovery, struct open_file *files, size_t count)
+/* One file's trouble is no reason to record nothing any more. true: it is dealt with, go on. */
+static bool live_with(const struct recovery *recovery, const char *name, int error)
 {
-    uint64_t recovered_later = UINT64_MAX;
-    qsort(files, count, sizeof *files, newest_first);
-    for (size_t i = 0; i < count; i++) {
-        struct recovery_outcome outcome = {0};
-        int result = wait_for_holders(recovery, files[i].name);
-        if (result == -EBUSY)
-            snprintf(recovery->answer->reason, sizeof recovery->answer->reason,
-                     "%.80s is still open in a process of an earlier holdfastd: it must end first",
-                     files[i].name);
-        const struct avro_log_scan_options options = {
-            .open = true, .seq_end = later_file(recovery, files[i].first_seq, recovered_later)};
-        if (result == 0)
-            result = finish_file(recovery->folder, recovery->request->channel, files[i].name,
-                                 &options, &outcome);
-        if (result < 0)
-            return result;
-        if (!outcome.has_records)
-            continue;
-        recovery->answer->files++;
-        raise_next_seq(recovery, outcome.last_seq + 1);
-        if (outcome.first_seq < recovered_later)
-            recovered_later = outcome.first_seq;
+    const char *channel = recovery->request->channel;
+    if (error == -ENOSPC || error == -EDQUOT) {
+        log_warning("%s: there is no space to mend %s: %s; it stays as it is until the next start "
+                    "or recovery; free some",
+                    channel, name, strerror(-error));
+        return true;
     }
+    return error == -EIO && unfinished_set_aside(recovery->folder, channel, name,
+                                                 "the disk can't read all of it") == 0;
+}
+
+static int finish_open_file(struct recovery *recovery, const struct open_file *file,
+                            struct unfinished_outcome *recovered_later)
+{
+    struct unfinished_outcome outcome = {0};
+    struct unfinished unfinished = {.folder = recovery->folder,
+                                    .channel = recovery->request->channel,
+                                    .name = file->name,
+                                    .options = {.open = true}};
+    int result = wait_for_holders(recovery, file->name);
+    if (result == -EBUSY)
+        snprintf(recovery->answer->reason, sizeof recovery->answer->reason,
+                 "%.80s is still open in a process of an earlier holdfastd: it must end first",
+                 file->name);
+    find_end(recovery, file->first_seq, recovered_later, &unfinished);
+    if (result == 0)
+        result = unfinished_finish(&unfinished, &outcome);
+    if (result < 0 && !live_with(recovery, file->name, result))
+        return result;
+    if (!outcome.has_records)
+        return 0;
+    raise_next_seq(recovery, outcome.last_seq + 1);
+    if (result < 0)
+        return 0;
+    recovery->answer->files++;
+    if (!recovered_later->has_records || outcome.first_seq < recovered_later->first_seq)
+        *recovered_later = outcome;
     return 0;
 }
 
 static int finish_all(struct recovery *recovery)
 {
+    struct unfinished_outcome recovered_later = {0};
     size_t count = 0;
+    int result = 0;
     struct open_file *files = calloc(recovery->list.count + 1, sizeof *files);
     if (!files)
         return -ENOMEM;
     for (size_t i = 0; i < recovery->list.count; i++) {
-        const char *name = recovery->list.files[i].name;
-        if (avro_log_name_ends_in(name, AVRO_LOG_OPEN_SUFFIX) && !is_kept(recovery, name))
-            files[count++] = (struct open_file){name, header_first_seq(recovery->folder, name)};
+        const struct folder_file *file = &recovery->list.files[i];
+        if (avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX) && !is_kept(recovery, file))
+            files[count++] =
+                (struct open_file){file->name, unfinished_first_seq(recovery->folder, file->name)};
     }
-    int result = finish_open_files(recovery, files, count);
+    qsort(files, count, sizeof *files, newest_first);
+    for (size_t i = 0; i < count && result == 0; i++)
+        result = finish_open_file(recovery, &files[i], &recovered_later);
     free(files);
     return result;
 }
@@ -405,27 +220,43 @@ static int last_seq_of(const struct recovery *recovery, const char *name, uint64
     return result;
 }
 
-/* The number after the last recorded one: from the newest sealed file that has a record, and from
- * those in use. Any file counts at least with the number in its name. From one that was set aside
- * unread no more than that is known: numbers that only it holds may be given again. */
+/* A file that can't be read: no record is shorter, so it can't hold more numbers than that. */
+static uint64_t most_numbers(const struct folder_file *file)
+{
+    return file->size / AVRO_LOG_RECORD_LEAST + 1;
+}
+
+/* The number after the last recorded one: from the sealed files with the highest number that have a
+ * record, and from those in use. Any file counts at least with the number in its name. From one
+ * that was set aside unread no more than that is known: numbers that only it holds may be given
+ * again. */
 static int find_next_seq(struct recovery *recovery)
 {
-    struct avro_log_name parts;
+    uint64_t found_at = 0, seq = 0;
     bool found = false;
-    uint64_t seq = 0;
     for (size_t i = recovery->list.count; i-- > 0;) {
-        const char *name = recovery->list.files[i].name;
-        bool sealed = avro_log_name_ends_in(name, AVRO_LOG_SUFFIX);
-        if (avro_log_name_parse(name, recovery->request->channel, &parts))
-            raise_next_seq(recovery, parts.first_seq);
-        if (!(sealed && !found) && !is_kept(recovery, name))
+        const struct folder_file *file = &recovery->list.files[i];
+        bool sealed = avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX);
+        if (file->first_seq != UINT64_MAX)
+            raise_next_seq(recovery, file->first_seq);
+        if (!(sealed && (!found || file->first_seq == found_at)) && !is_kept(recovery, file))
             continue;
-        int result = last_seq_of(recovery, name, &seq);
+        int result = last_seq_of(recovery, file->name, &seq);
+        if (result == -EIO && file->first_seq != UINT64_MAX) {
+            seq = file->first_seq + most_numbers(file);
+            log_warning("%s: the disk can't read %s; numbers go on at %llu, behind all that it can "
+                        "hold",
+                        recovery->request->channel, file->name, (unsigned long long)seq + 1);
+            result = 1;
+        }
         if (result < 0 && result != -ENOENT)
             return result;
         if (result <= 0)
             continue;
-        found |= sealed;
+        if (sealed && file->first_seq != UINT64_MAX) {
+            found = true;
+            found_at = file->first_seq;
+        }
         raise_next_seq(recovery, seq + 1);
     }
     return 0;

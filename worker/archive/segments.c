@@ -25,8 +25,8 @@
 #include "common/log.h"
 #include "common/units.h"
 #include "worker/archive/folder.h"
-#include "worker/archive/recovery.h"
 #include "worker/archive/segment_header.h"
+#include "worker/archive/unfinished.h"
 
 /* ---- open ---- */
 
@@ -201,13 +201,13 @@ static bool ends_soundly(int fd, uint64_t length)
            memcmp(end, identity.sync, sizeof end) == 0;
 }
 
-static int recover_instead(int folder, const struct message_seal *request,
+static int recover_instead(int folder, const char *name, const struct message_seal *request,
                            struct message_sealed *ret)
 {
-    struct recovery_outcome outcome;
+    struct unfinished_outcome outcome;
     /* What lies behind is in a later file. */
     uint64_t size_end = request->length == UINT64_MAX ? 0 : request->length;
-    int result = recovery_finish(folder, request->channel, request->name, size_end, &outcome);
+    int result = unfinished_finish_by_name(folder, request->channel, name, size_end, &outcome);
     if (result < 0)
         return result;
     snprintf(ret->name, sizeof ret->name, "%s", outcome.name);
@@ -215,9 +215,10 @@ static int recover_instead(int folder, const struct message_seal *request,
     return 0;
 }
 
-static int remove_empty(int folder, const struct message_seal *request, struct message_sealed *ret)
+static int remove_empty(int folder, const char *name, const struct message_seal *request,
+                        struct message_sealed *ret)
 {
-    if (unlinkat(folder, request->name, 0) < 0)
+    if (unlinkat(folder, name, 0) < 0)
         return -errno;
     ret->name[0] = '\0';
     ret->length = 0;
@@ -247,8 +248,8 @@ static int write_totals(int folder, int fd, const struct message_seal *request)
     return 0;
 }
 
-static int finish_segment(int folder, int fd, const struct message_seal *request,
-                          struct message_sealed *ret)
+static int finish_opened(int folder, int fd, const char *name, const struct message_seal *request,
+                         struct message_sealed *ret)
 {
     struct stat status;
     if (fstat(fd, &status) < 0)
@@ -256,13 +257,13 @@ static int finish_segment(int folder, int fd, const struct message_seal *request
     if (status.st_ino != request->id)
         return -ESTALE;
     if (request->length == 0)
-        return remove_empty(folder, request, ret);
+        return remove_empty(folder, name, request, ret);
     if (request->length == UINT64_MAX)
-        return recover_instead(folder, request, ret);
+        return recover_instead(folder, name, request, ret);
     if (request->length > (uint64_t)status.st_size || !ends_soundly(fd, request->length)) {
         log_info("%s: %s has no sealed end at %llu bytes; recovering it up to there",
                  request->channel, request->name, (unsigned long long)request->length);
-        return recover_instead(folder, request, ret);
+        return recover_instead(folder, name, request, ret);
     }
     if (ftruncate(fd, (off_t)request->length) < 0)
         return -errno;
@@ -270,7 +271,17 @@ static int finish_segment(int folder, int fd, const struct message_seal *request
     if (result < 0 || fsync(fd) < 0)
         return result < 0 ? result : -errno;
     ret->length = request->length;
-    return folder_rename(folder, request->name, request->name, AVRO_LOG_SUFFIX, ret->name);
+    return folder_rename(folder, name, request->name, AVRO_LOG_SUFFIX, ret->name);
+}
+
+/* name: what it is called now. */
+static int finish_segment(int folder, const char *name, const struct message_seal *request,
+                          struct message_sealed *ret)
+{
+    int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    int result = fd < 0 ? -errno : finish_opened(folder, fd, name, request, ret);
+    fd_close(&fd);
+    return result;
 }
 
 /* The file isn't there under its open name: an archive before this one may have sealed it and died
@@ -295,6 +306,24 @@ static int find_sealed(int folder, const struct message_seal *request, struct me
     return -ENOENT;
 }
 
+/* It could not be given the name that it was begun with: what it is called instead. */
+static bool find_by_id(int folder, const struct message_seal *request,
+                       char ret_name[SEGMENT_NAME_SIZE])
+{
+    struct folder_list list;
+    bool found = false;
+    if (folder_list(folder, request->channel, &list) < 0)
+        list.count = 0;
+    for (size_t i = 0; i < list.count && !found; i++) {
+        found = list.files[i].id == request->id &&
+                avro_log_name_ends_in(list.files[i].name, AVRO_LOG_OPEN_SUFFIX);
+        if (found)
+            snprintf(ret_name, SEGMENT_NAME_SIZE, "%s", list.files[i].name);
+    }
+    folder_list_free(&list);
+    return found;
+}
+
 void segments_seal(const char *log_dir, const struct message_seal *request,
                    struct message_sealed *ret)
 {
@@ -302,17 +331,17 @@ void segments_seal(const char *log_dir, const struct message_seal *request,
     snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
     snprintf(ret->name, sizeof ret->name, "%s", request->name);
     ret->id = request->id;
-    int folder = -1, fd = -1, result = -EINVAL;
+    char name[SEGMENT_NAME_SIZE];
+    int folder = -1, result = -EINVAL;
     if (is_open_name(request->channel, request->name))
         result = folder = folder_open(log_dir, request->channel, false);
     if (folder >= 0) {
-        fd = openat(folder, request->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-        if (fd >= 0)
-            result = finish_segment(folder, fd, request, ret);
-        else
-            result = errno == ENOENT ? find_sealed(folder, request, ret) : -errno;
+        result = finish_segment(folder, request->name, request, ret);
+        if (result == -ENOENT && find_by_id(folder, request, name))
+            result = finish_segment(folder, name, request, ret);
+        if (result == -ENOENT)
+            result = find_sealed(folder, request, ret);
     }
-    fd_close(&fd);
     fd_close(&folder);
     if (result >= 0)
         return;

@@ -203,6 +203,29 @@ START_TEST(test_seal_inside_a_block_keeps_what_was_committed)
 }
 END_TEST
 
+/* It could not be renamed when it was begun, and is sealed under the name it should have had. */
+START_TEST(test_a_segment_that_kept_its_first_name_is_sealed)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], path[sizeof rig.channel + SEGMENT_NAME_SIZE + 1];
+    int fd;
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    log_maker_begin(&maker, SEGMENT, RIG_CHANNEL, 500, SEED);
+    ck_assert(log_maker_append(&maker));
+    log_maker_seal(&maker);
+    ck_assert_int_eq(pwrite(fd, maker.bytes, maker.block_start, 0), (ssize_t)maker.block_start);
+    fd_close(&fd);
+    avro_log_segment_name(RIG_CHANNEL, 500, maker.identity.created_ns, open_name);
+    struct message_sealed sealed =
+        archive_rig_seal(&rig, open_name, grant.id, (uint64_t)maker.block_start);
+    ck_assert_msg(sealed.error == 0, "%s", sealed.reason);
+    snprintf(path, sizeof path, "%s/%s", rig.channel, sealed.name);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    ck_assert_int_eq(archive_rig_count(&rig, ".open"), 0);
+    log_maker_free(&maker);
+}
+END_TEST
+
 START_TEST(test_seal_of_unknown_length_recovers)
 {
     struct log_maker maker;
@@ -586,7 +609,8 @@ int main(void)
     ADD(suite, "a segment's life", test_open_gives_a_preallocated_file, test_begin_and_seal,
         test_requests_may_be_repeated, test_seal_of_an_unused_segment_removes_it,
         test_two_segments_of_one_name_both_stay, test_seal_inside_a_block_keeps_what_was_committed,
-        test_seal_of_unknown_length_recovers, test_segments_that_nobody_got_are_removed);
+        test_seal_of_unknown_length_recovers, test_a_segment_that_kept_its_first_name_is_sealed,
+        test_segments_that_nobody_got_are_removed);
     ADD(suite, "refusals", test_names_that_lead_elsewhere_are_refused,
         test_missing_file_and_missing_folder_are_told, test_a_file_in_place_of_the_folder,
         test_a_full_disk);

@@ -19,6 +19,7 @@
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/fd.h"
+#include "common/monotonic.h"
 #include "tests/lib/archive_rig.h"
 #include "worker/archive/folder.h"
 
@@ -282,7 +283,116 @@ START_TEST(test_unreadable_file_is_set_aside)
 }
 END_TEST
 
+/* ---- what other files say ---- */
+
+static void expect_whole_beside(const struct log_maker *maker, const char *open_name)
+{
+    char damaged[SEGMENT_NAME_SIZE];
+    uint8_t *bytes;
+    folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, damaged);
+    ck_assert_int_eq(archive_rig_read(&rig, damaged, &bytes), (long)maker->size);
+    ck_assert_mem_eq(bytes, maker->bytes, maker->size);
+    ck_assert(archive_rig_said(&rig, damaged));
+    free(bytes);
+}
+
+/* Somebody has put an old file there, or its name is wrong: what it doesn't have is not cut off. */
+START_TEST(test_a_later_name_alone_cuts_nothing)
+{
+    struct log_maker other, maker;
+    char open_other[SEGMENT_NAME_SIZE], open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    log_maker_begin(&other, SEGMENT, RIG_CHANNEL, 40, SEED + 1); /* the same numbers only */
+    for (int i = 0; i < 20; i++)
+        ck_assert(log_maker_append(&other));
+    avro_log_segment_name(RIG_CHANNEL, 40, other.identity.created_ns, open_other);
+    folder_number_name(open_other, AVRO_LOG_SUFFIX, 1, name);
+    log_maker_seal(&other);
+    log_maker_write(rig.channel, name, other.bytes, other.block_start);
+    make_log(&maker, 0, 5, open_name, name); /* 0..99 */
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    expect_recovered(1, 60);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 40);
+    expect_whole_beside(&maker, open_name);
+    log_maker_free(&maker);
+    log_maker_free(&other);
+}
+END_TEST
+
+/* A header says 1000, the records are 5000 and up, and a file of 2000 is there: not "no record in
+ * it". */
+START_TEST(test_a_wrong_first_number_removes_nothing)
+{
+    struct log_maker sealed, maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&sealed, 2000, 2, open_name, name);
+    log_maker_seal(&sealed);
+    log_maker_write(rig.channel, name, sealed.bytes, sealed.block_start);
+    make_log(&maker, 5000, 3, open_name, name);
+    maker.identity.first_seq = 1000;
+    avro_log_write_header(maker.bytes, &maker.identity);
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    struct message_recovered recovered = archive_rig_recover(&rig, NULL, NULL);
+    ck_assert_msg(recovered.error == 0, "%s", recovered.reason);
+    expect_whole_beside(&maker, open_name);
+    log_maker_free(&maker);
+    log_maker_free(&sealed);
+}
+END_TEST
+
+/* Two that begin at one number, and not the same records. */
+START_TEST(test_two_of_one_number_are_both_kept)
+{
+    struct log_maker first, second;
+    char open_name[SEGMENT_NAME_SIZE], another[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&first, 100, 3, open_name, name);
+    log_maker_write(rig.channel, open_name, first.bytes, first.size);
+    log_maker_begin(&second, SEGMENT, RIG_CHANNEL, 100, SEED + 1);
+    for (int i = 0; i < 20; i++)
+        ck_assert(log_maker_append(&second));
+    avro_log_segment_name(RIG_CHANNEL, 100, second.identity.created_ns + 5 * NS_PER_S, another);
+    log_maker_write(rig.channel, another, second.bytes, second.size);
+    struct message_recovered recovered = archive_rig_recover(&rig, NULL, NULL);
+    ck_assert_msg(recovered.error == 0, "%s", recovered.reason);
+    ck_assert_int_eq(archive_rig_count(&rig, ".avro"), 1);
+    ck_assert_int_eq(archive_rig_count(&rig, ".damaged"), 1);
+    log_maker_free(&first);
+    log_maker_free(&second);
+}
+END_TEST
+
+START_TEST(test_the_next_number_is_behind_all_of_one_number)
+{
+    struct log_maker longer, shorter;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&longer, 1000, 5, open_name, name);
+    log_maker_seal(&longer);
+    log_maker_write(rig.channel, name, longer.bytes, longer.block_start);
+    make_log(&shorter, 1000, 1, open_name, name);
+    log_maker_seal(&shorter);
+    folder_number_name(open_name, AVRO_LOG_SUFFIX, 2, name);
+    log_maker_write(rig.channel, name, shorter.bytes, shorter.block_start);
+    expect_recovered(0, 1100);
+    log_maker_free(&longer);
+    log_maker_free(&shorter);
+}
+END_TEST
+
 /* ---- interrupted recoveries ---- */
+
+START_TEST(test_a_copy_of_nothing_is_no_obstacle)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], mending[SEGMENT_NAME_SIZE];
+    avro_log_segment_name(RIG_CHANNEL, 7, 1, open_name);
+    folder_number_name(open_name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
+    log_maker_write(rig.channel, mending, "", 0); /* and its original is not there */
+    make_log(&maker, 100, 2, open_name, name);
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    expect_recovered(1, 140);
+    archive_rig_check_sealed(&rig, &maker, name, 100, 40);
+    log_maker_free(&maker);
+}
+END_TEST
 
 START_TEST(test_unfinished_copy_is_made_again)
 {
@@ -368,8 +478,13 @@ int main(void)
     tcase_add_test(damage, test_damaged_tail_is_cut_off);
     tcase_add_test(damage, test_lost_file_header);
     tcase_add_test(damage, test_unreadable_file_is_set_aside);
+    tcase_add_test(damage, test_a_later_name_alone_cuts_nothing);
+    tcase_add_test(damage, test_a_wrong_first_number_removes_nothing);
+    tcase_add_test(damage, test_two_of_one_number_are_both_kept);
+    tcase_add_test(damage, test_the_next_number_is_behind_all_of_one_number);
     TCase *again = new_case(suite, "interrupted recoveries");
     tcase_add_test(again, test_unfinished_copy_is_made_again);
+    tcase_add_test(again, test_a_copy_of_nothing_is_no_obstacle);
     tcase_add_test(again, test_finished_copy_gets_its_name);
     tcase_add_loop_test(again, test_interrupted_in_place, 0, 5);
     return log_maker_run(suite);

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+/* Makes a sealed file of one that was being written. Called by recovery.c for what a crash has
+ * left, by segments.c for a SEAL whose length nobody knows or the file doesn't confirm. Every sound
+ * record is kept: in the sealed file, or in the original, which then stays beside it. A crash at
+ * any point leaves files that the next recovery finishes. Must never be asked about a file that
+ * somebody may write to. */
+#include "worker/archive/unfinished.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/avro_log_copy.h"
+#include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
+#include "common/avro_log_name.h"
+#include "common/avro_log_scan.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "worker/archive/folder.h"
+#include "worker/archive/leftovers.h"
+#include "worker/archive/segment_header.h"
+
+int unfinished_discard(int folder, const char *channel, const char *name, const char *why)
+{
+    if (unlinkat(folder, name, 0) < 0)
+        return -errno;
+    log_info("%s: removed %s: %s", channel, name, why);
+    return 0;
+}
+
+int unfinished_set_aside(int folder, const char *channel, const char *name, const char *what)
+{
+    char damaged[SEGMENT_NAME_SIZE];
+    int result = folder_rename(folder, name, name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
+    if (result == 0)
+        log_warning("%s: %s is of no use as it is (%s); kept as %s, see holdfastctl recover",
+                    channel, name, what, damaged);
+    return result;
+}
+
+/* The header of a file in the folder: its length, -EBADMSG when there is none, or -errno. */
+static long load_header(int folder, const char *name, struct avro_log_identity *ret)
+{
+    const char *what;
+    memset(ret, 0, sizeof *ret);
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    long size = avro_log_load_header(fd, ret, &what);
+    fd_close(&fd);
+    return size;
+}
+
+/* The name that a file should have had when it was begun. */
+static void proper_open_name(const char *channel, const char *name,
+                             const struct avro_log_identity *identity,
+                             char ret_name[SEGMENT_NAME_SIZE])
+{
+    if (avro_log_name_is_prepared(name, channel))
+        avro_log_segment_name(channel, identity->first_seq, identity->created_ns, ret_name);
+    else
+        snprintf(ret_name, SEGMENT_NAME_SIZE, "%s", name);
+}
+
+/* Everything sound lies in one piece: seal the last block, cut off what follows. In whatever order
+ * these writes reach the disk, a scan finds the same records again. */
+static int finish_in_place(int folder, int fd, const char *name,
+                           const struct avro_log_summary *summary, struct unfinished_outcome *ret)
+{
+    const char *channel = summary->identity.channel;
+    uint8_t header[AVRO_LOG_BLOCK_HEADER_SIZE];
+    char open_name[SEGMENT_NAME_SIZE];
+    const struct avro_log_block *block = &summary->last_block;
+    uint64_t end = block->offset + AVRO_LOG_BLOCK_HEADER_SIZE + block->size;
+
+    avro_log_write_block_header(header, block->count, block->size);
+    int result = fd_write_all(fd, summary->identity.sync, AVRO_LOG_SYNC_SIZE, end);
+    if (result == 0)
+        result = fd_write_all(fd, header, sizeof header, block->offset);
+    if (result == 0)
+        result = segment_header_finish(folder, channel, fd, summary);
+    if (result == 0 && (ftruncate(fd, (off_t)(end + AVRO_LOG_SYNC_SIZE)) < 0 || fsync(fd) < 0))
+        result = -errno;
+    if (result < 0)
+        return result;
+    ret->length = end + AVRO_LOG_SYNC_SIZE;
+    proper_open_name(channel, name, &summary->identity, open_name);
+    return folder_rename(folder, name, open_name, AVRO_LOG_SUFFIX, ret->name);
+}
+
+/* What the file is called, or was, whose sound records are being copied to this one. */
+void unfinished_original_name(const char *mending, char ret_name[UNFINISHED_ORIGINAL_SIZE])
+{
+    snprintf(ret_name, UNFINISHED_ORIGINAL_SIZE, "%.*s" AVRO_LOG_OPEN_SUFFIX,
+             (int)(strlen(mending) - strlen(AVRO_LOG_MENDING_SUFFIX)), mending);
+}
+
+/* Give a complete copy of sound records its name. */
+int unfinished_finish_mending(int folder, const char *channel, const char *mending,
+                              char ret_name[SEGMENT_NAME_SIZE])
+{
+    char original[UNFINISHED_ORIGINAL_SIZE], open_name[SEGMENT_NAME_SIZE];
+    struct avro_log_identity identity;
+    long size = load_header(folder, mending, &identity);
+    if (size < 0)
+        return (int)size;
+    unfinished_original_name(mending, original);
+    if (strlen(original) >= SEGMENT_NAME_SIZE)
+        return -ENAMETOOLONG;
+    proper_open_name(channel, original, &identity, open_name);
+    return folder_rename(folder, mending, open_name, AVRO_LOG_SUFFIX, ret_name);
+}
+
+/* Sound records follow a fault: copy them all into a new file, keep the original beside it. The
+ * copy is complete and synced before the original loses its name, so a .mending without its .open
+ * is as good as done. */
+static int mend(int folder, int fd, const char *name, const struct avro_log_copy *copy_wanted,
+                struct unfinished_outcome *ret)
+{
+    struct avro_log_copy copy = *copy_wanted;
+    struct avro_log_summary summary;
+    const char *channel = copy.channel;
+    uint8_t log_id[AVRO_LOG_ID_SIZE];
+    char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
+    struct stat status = {0};
+
+    folder_number_name(name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
+    copy.from_fd = fd;
+    copy.to_fd = openat(folder, mending, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
+    if (copy.to_fd < 0)
+        return -errno;
+    if (segment_header_log_id(folder, channel, log_id) == 1)
+        copy.log_id = log_id;
+    copy.latest_before_ns = segment_header_latest_before(folder, channel, ret->first_seq);
+    int result = avro_log_copy(&copy, &summary);
+    if (result == 0 && (fsync(copy.to_fd) < 0 || fstat(copy.to_fd, &status) < 0))
+        result = -errno;
+    fd_close(&copy.to_fd);
+    if (result == 0 && fsync(folder) < 0)
+        result = -errno;
+    if (result < 0) {
+        unlinkat(folder, mending, 0);
+        return result;
+    }
+    ret->length = (uint64_t)status.st_size;
+    result = folder_rename(folder, name, name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
+    if (result == 0)
+        result = unfinished_finish_mending(folder, channel, mending, ret->name);
+    if (result == 0 && summary.faults > 0)
+        log_warning("%s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound "
+                    "records are in %s, the original is kept as %s",
+                    channel, name, (unsigned long long)summary.faults,
+                    (unsigned long long)summary.fault_offset, summary.fault_what,
+                    (unsigned long long)summary.records, ret->name, damaged);
+    else if (result == 0)
+        log_warning("%s: %s has records from number %llu on, where another file begins that does "
+                    "not have them; the %llu before it are in %s, the original is kept as %s",
+                    channel, name, (unsigned long long)copy.options.seq_end,
+                    (unsigned long long)summary.records, ret->name, damaged);
+    return result;
+}
+
+/* A worker died before it recorded anything in it; or what it holds is no record of ours. */
+static int finish_without_records(const struct unfinished *file, int fd,
+                                  const struct avro_log_summary *summary)
+{
+    const struct avro_log_scan_options whole = {.open = true, .seq_end = UINT64_MAX};
+    struct avro_log_summary all;
+    if (!summary->has_header) {
+        int blank = avro_log_is_blank(fd);
+        if (blank < 0)
+            return blank;
+        return blank ? unfinished_discard(file->folder, file->channel, file->name,
+                                          "it was prepared and never begun")
+                     : unfinished_set_aside(file->folder, file->channel, file->name,
+                                            summary->fault_what);
+    }
+    int result = avro_log_scan(fd, &whole, NULL, &all);
+    if (result < 0)
+        return result;
+    if (all.records_after_fault > 0)
+        return unfinished_set_aside(file->folder, file->channel, file->name, all.fault_what);
+    return unfinished_discard(file->folder, file->channel, file->name,
+                              all.records > 0 ? "all its records are in another one"
+                                              : "no record in it");
+}
+
+/* Nobody knows how much of what lies behind size_end is meant to be there; what lies behind the
+ * place where another file begins must be in that one. */
+static int may_end(const struct unfinished *file, int fd)
+{
+    return file->options.seq_end == UINT64_MAX
+               ? 1
+               : leftovers_are_elsewhere(file->folder, fd, file->options.seq_end, file->later);
+}
+
+static int finish_scanned(const struct unfinished *file, int fd, struct unfinished_outcome *ret)
+{
+    const struct avro_log_copy copy = {.options = file->options, .channel = file->channel};
+    struct avro_log_summary summary;
+    int result = avro_log_scan(fd, &copy.options, NULL, &summary);
+    int complete = result < 0 ? result : may_end(file, fd);
+    if (complete < 0)
+        return complete;
+    if (summary.records == 0 && !complete)
+        return unfinished_set_aside(
+            file->folder, file->channel, file->name,
+            "another file is said to have its numbers, and does not have its records");
+    if (summary.records == 0)
+        return finish_without_records(file, fd, &summary);
+    ret->has_records = true;
+    ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
+    ret->last_seq = summary.last_seq;
+    if (summary.records_after_fault > 0 || !summary.has_header || !complete)
+        return mend(file->folder, fd, file->name, &copy, ret);
+    /* Its folder's, for its name. */
+    snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", file->channel);
+    result = finish_in_place(file->folder, fd, file->name, &summary, ret);
+    if (result == 0)
+        log_notice("%s: recovered %s: %llu records, up to number %llu", file->channel, ret->name,
+                   (unsigned long long)summary.records, (unsigned long long)summary.last_seq);
+    return result;
+}
+
+int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    int fd = openat(file->folder, file->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    int result = finish_scanned(file, fd, ret);
+    fd_close(&fd);
+    return result;
+}
+
+void unfinished_end_at(struct unfinished *file, uint64_t seq_end, const char *later)
+{
+    file->options.seq_end = seq_end;
+    snprintf(file->later, sizeof file->later, "%s", later);
+}
+
+/* The first number of an open file by its header; UINT64_MAX if it can't be read. */
+uint64_t unfinished_first_seq(int folder, const char *name)
+{
+    struct avro_log_identity identity;
+    return load_header(folder, name, &identity) < 0 ? UINT64_MAX : identity.first_seq;
+}
+
+/* Those that were set aside, or are being copied, stand beside the one that has. */
+static bool has_its_records(const struct folder_file *file)
+{
+    return avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) ||
+           avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX);
+}
+
+int unfinished_finish_by_name(int folder, const char *channel, const char *name, uint64_t size_end,
+                              struct unfinished_outcome *ret)
+{
+    struct unfinished file = {
+        .folder = folder,
+        .channel = channel,
+        .name = name,
+        .options = {.open = true, .seq_end = UINT64_MAX, .size_end = size_end}};
+    struct folder_list list;
+    uint64_t first_seq = unfinished_first_seq(folder, name);
+    int result = folder_list(folder, channel, &list);
+    /* A segment bears its number once it is committed to. */
+    for (size_t i = 0; result == 0 && i < list.count; i++)
+        if (list.files[i].first_seq > first_seq && list.files[i].first_seq < file.options.seq_end &&
+            has_its_records(&list.files[i]))
+            unfinished_end_at(&file, list.files[i].first_seq, list.files[i].name);
+    folder_list_free(&list);
+    return result < 0 ? result : unfinished_finish(&file, ret);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* One open segment that nobody writes to any more becomes a sealed one. */
+#ifndef HOLDFAST_WORKER_ARCHIVE_UNFINISHED_H
+#define HOLDFAST_WORKER_ARCHIVE_UNFINISHED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/avro_log_name.h"
+#include "common/avro_log_scan.h"
+
+struct unfinished {
+    int folder;
+    const char *channel;
+    const char *name;
+    struct avro_log_scan_options options;
+    char later[SEGMENT_NAME_SIZE]; /* the file that begins at options.seq_end */
+};
+
+struct unfinished_outcome {
+    char name[SEGMENT_NAME_SIZE]; /* what the file is called now; "" when it was removed */
+    uint64_t length;
+    bool has_records;
+    uint64_t first_seq; /* by the file's header, which may be lower than its first record */
+    uint64_t last_seq;
+};
+
+/* Its records end where another file begins, which has what may lie behind. */
+void unfinished_end_at(struct unfinished *file, uint64_t seq_end, const char *later);
+
+/* 0 or -errno. After -ENOSPC the file is as it was, and *ret says what is in it. */
+int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *ret);
+
+/* The same for one alone: where it ends is found out. Bytes from size_end on were never committed
+ * (0: unknown). */
+int unfinished_finish_by_name(int folder, const char *channel, const char *name, uint64_t size_end,
+                              struct unfinished_outcome *ret);
+
+/* The first number of an open file by its header; UINT64_MAX if it can't be read. */
+uint64_t unfinished_first_seq(int folder, const char *name);
+
+/* Nothing of use is in it: remove it. 0 or -errno. */
+int unfinished_discard(int folder, const char *channel, const char *name, const char *why);
+/* Keep it as .avro.damaged. 0 or -errno. */
+int unfinished_set_aside(int folder, const char *channel, const char *name, const char *what);
+
+/* What the file is called, or was, whose sound records are being copied to this one. */
+#define UNFINISHED_ORIGINAL_SIZE (SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX)
+void unfinished_original_name(const char *mending, char ret_name[UNFINISHED_ORIGINAL_SIZE]);
+/* Give a complete copy of sound records its name. 0 or -errno. */
+int unfinished_finish_mending(int folder, const char *channel, const char *mending,
+                              char ret_name[SEGMENT_NAME_SIZE]);
+
+#endif
