@@ -306,7 +306,24 @@ static int find_sealed(int folder, const struct message_seal *request, struct me
     return -ENOENT;
 }
 
-/* It could not be given the name that it was begun with: what it is called instead. */
+/* The name that this file should have been given when it was begun. */
+static bool was_begun_as(int folder, const struct folder_file *file,
+                         const struct message_seal *request)
+{
+    char begun_name[SEGMENT_NAME_SIZE];
+    struct avro_log_identity identity;
+    const char *what;
+    int fd = openat(folder, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    bool has_header = fd >= 0 && avro_log_load_header(fd, &identity, &what) > 0;
+    fd_close(&fd);
+    if (!has_header)
+        return false;
+    avro_log_segment_name(request->channel, identity.first_seq, identity.created_ns, begun_name);
+    return strcmp(begun_name, request->name) == 0;
+}
+
+/* It could not be given the name that it was begun with: what it is called instead. Inode numbers
+ * are used again, so that the number alone says nothing: it may be the next segment already. */
 static bool find_by_id(int folder, const struct message_seal *request,
                        char ret_name[SEGMENT_NAME_SIZE])
 {
@@ -316,7 +333,8 @@ static bool find_by_id(int folder, const struct message_seal *request,
         list.count = 0;
     for (size_t i = 0; i < list.count && !found; i++) {
         found = list.files[i].id == request->id &&
-                avro_log_name_ends_in(list.files[i].name, AVRO_LOG_OPEN_SUFFIX);
+                avro_log_name_ends_in(list.files[i].name, AVRO_LOG_OPEN_SUFFIX) &&
+                was_begun_as(folder, &list.files[i], request);
         if (found)
             snprintf(ret_name, SEGMENT_NAME_SIZE, "%s", list.files[i].name);
     }

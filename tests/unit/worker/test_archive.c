@@ -226,6 +226,19 @@ START_TEST(test_a_segment_that_kept_its_first_name_is_sealed)
 }
 END_TEST
 
+/* Inode numbers are used again: a segment that is gone must not be taken for the next one. */
+START_TEST(test_an_inode_number_alone_is_no_segment)
+{
+    int fd;
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct message_sealed sealed = archive_rig_seal(
+        &rig, RIG_CHANNEL "-00000000000000000500-20251009T085320Z.avro.open", grant.id, UINT64_MAX);
+    ck_assert_msg(sealed.error == 0, "%s", sealed.reason); /* gone, and nothing was in it */
+    ck_assert_msg(archive_rig_has(&rig, grant.name), "the next segment was removed in its place");
+    fd_close(&fd);
+}
+END_TEST
+
 START_TEST(test_seal_of_unknown_length_recovers)
 {
     struct log_maker maker;
@@ -610,7 +623,7 @@ int main(void)
         test_requests_may_be_repeated, test_seal_of_an_unused_segment_removes_it,
         test_two_segments_of_one_name_both_stay, test_seal_inside_a_block_keeps_what_was_committed,
         test_seal_of_unknown_length_recovers, test_a_segment_that_kept_its_first_name_is_sealed,
-        test_segments_that_nobody_got_are_removed);
+        test_an_inode_number_alone_is_no_segment, test_segments_that_nobody_got_are_removed);
     ADD(suite, "refusals", test_names_that_lead_elsewhere_are_refused,
         test_missing_file_and_missing_folder_are_told, test_a_file_in_place_of_the_folder,
         test_a_full_disk);
