@@ -115,8 +115,8 @@ static void raise_fd_limit(const struct settings *settings)
     struct rlimit limit;
     rlim_t needed = 64 + 3 * settings->spare_workers;
     for (size_t i = 0; i < settings->channel_count;
-         i++) /* rx, ring, log, next, worker's socket and pidfd, 2 spare */
-        needed += 8 + channel_spec_destination_count(settings->channels[i]);
+         i++) /* rx, ring, private, history, log, next, worker's socket and pidfd, 3 spare */
+        needed += 11 + channel_spec_destination_count(settings->channels[i]);
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return;
     limit.rlim_cur = limit.rlim_max;

@@ -35,6 +35,7 @@ static void finish_if_done(struct supervisor *supervisor)
     bool answered = !archive->child || channels_recording_quiet(&supervisor->channels);
     if (!hurried && (archive->seal_count > 0 || !answered))
         return;
+    channels_let_go(&supervisor->channels);
     archive_client_stop(archive);
     if ((archive->child || supervisor->store.behind) && !hurried)
         return;

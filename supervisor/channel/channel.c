@@ -39,8 +39,11 @@ int channel_new(struct channel_host *host, struct channel_spec *spec, struct cha
     channel->spec = spec;
     channel->life.wanted = true;
     channel->life.since = monotonic_now();
-    int error = hold_init(&channel->hold, spec);
+    channel->ledger.destinations =
+        calloc(channel_spec_destination_count(spec) + 1, sizeof *channel->ledger.destinations);
+    int error = channel->ledger.destinations ? hold_init(&channel->hold, spec) : -ENOMEM;
     if (error < 0) {
+        free(channel->ledger.destinations);
         free(channel);
         return error;
     }
@@ -61,5 +64,6 @@ void channel_free(struct channel *channel)
     obituary_list_free(&channel->obituaries);
     stored_free(&channel->stored);
     hold_close(&channel->hold);
+    free(channel->ledger.destinations);
     free(channel);
 }

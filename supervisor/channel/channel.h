@@ -117,8 +117,9 @@ struct channel_hang {
 };
 
 struct channel_ledger {
-    struct counters carried;   /* from rings that had to be given up */
-    struct counters last_seen; /* of the present ring alone, as last read */
+    struct counters carried;                   /* from rings that had to be given up */
+    struct counters last_seen;                 /* of the present ring alone, as last read */
+    struct destination_progress *destinations; /* of each of the settings', from those rings */
     uint64_t last_pending;
     uint64_t
         seq_end; /* no number below it is given again: where a fresh ring begins at the least */
@@ -163,6 +164,8 @@ struct channel_recording {
     sd_event_time_handler_t on_retry; /* the state machine's: an attempt may settle the recording */
 };
 
+struct history;
+
 struct channel {
     struct channel_host *host;
     struct channel_spec *spec; /* owned by the settings */
@@ -176,6 +179,7 @@ struct channel {
     struct channel_takeover takeover;
     struct channel_recording recording;
     struct obituary_list obituaries;
+    struct history *history; /* a copy of what outlives this process; NULL when there is none */
 };
 
 /* 0 or -ENOMEM. */

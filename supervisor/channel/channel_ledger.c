@@ -7,6 +7,7 @@
 #include "common/channel_page.h"
 #include "common/inflight.h"
 #include "common/log.h"
+#include "supervisor/channel/channel_history.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_ring.h"
 
@@ -56,6 +57,34 @@ static void take_unpublished(struct channel *channel)
         channel->ledger.last_pending += count;
 }
 
+void channel_ledger_destination(const struct channel *channel, uint32_t index,
+                                struct destination_progress *ret)
+{
+    const struct channel_page *page = channel->hold.page;
+    struct destination_progress present = {0};
+    int place = page ? channel_page_find_destination(page,
+                                                     index < channel->spec->relay_count
+                                                         ? DESTINATION_IS_RELAY
+                                                         : DESTINATION_IS_DECIMATE,
+                                                     channel->spec->destinations[index].name)
+                     : -1;
+    *ret = channel->ledger.destinations[index];
+    if (place < 0 || !channel_page_read_destination(page, (uint32_t)place, &present))
+        return;
+    ret->sent += present.sent;
+    ret->dropped += present.dropped;
+    ret->repeated += present.repeated;
+}
+
+static void carry_destinations(struct channel *channel)
+{
+    for (uint32_t i = 0; i < channel->hold.destination_count; i++) {
+        struct destination_progress all;
+        channel_ledger_destination(channel, i, &all);
+        channel->ledger.destinations[i] = all;
+    }
+}
+
 void channel_ledger_retire_ring(struct channel *channel)
 {
     struct channel_ledger *ledger = &channel->ledger;
@@ -76,9 +105,11 @@ void channel_ledger_retire_ring(struct channel *channel)
     last_seen->value[COUNTER_kernel_dropped] +=
         hold_ring_untold_drops(&channel->hold, last_seen->value[COUNTER_kernel_dropped]);
     counters_add(&ledger->carried, last_seen);
+    carry_destinations(channel);
     *last_seen = (struct counters){0};
     ledger->last_pending = 0;
     if (channel->hold.page)
         channel_page_retire(channel->hold.page, RING_REPLACED, ledger->seq_end);
     hold_drop_ring(&channel->hold);
+    channel_history_save(channel);
 }

@@ -12,6 +12,10 @@ bool channel_ledger_look(struct channel *channel);
 /* The ledger now; false when the ring can't be read (the last known values are given then). */
 bool channel_ledger_read(struct channel *channel, struct counters *ret, uint64_t *ret_pending);
 
+/* What one destination of the settings was sent, over all rings. */
+void channel_ledger_destination(const struct channel *channel, uint32_t index,
+                                struct destination_progress *ret);
+
 /* Give up the ring: its counters are carried on, what was pending counts as lost. */
 void channel_ledger_retire_ring(struct channel *channel);
 

@@ -12,6 +12,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/channel/channel_deaths.h"
+#include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_lend.h"
 #include "supervisor/channel/channel_recording.h"
@@ -456,8 +457,11 @@ static void worker_ready(struct channel *channel, const struct message_ready *re
     snprintf(cause, sizeof cause, "%s is ready", child_describe(worker));
     if (channel->takeover.cause != DEATH_NONE)
         channel_deaths_note_takeover(channel, ready);
+    bool was_takeover = channel->takeover.cause != DEATH_NONE;
     channel->takeover.cause = DEATH_NONE;
     channel_machine_handle(channel, CHANNEL_EVENT_READY, cause);
+    if (was_takeover)
+        channel_history_save(channel);
 }
 
 static void worker_message(struct child *child, struct message *message)
@@ -504,6 +508,8 @@ static void worker_ended(struct child *child, const siginfo_t *end)
     const struct obituary *obituary = channel_deaths_note(channel, end);
     channel->lent.worker = NULL;
     channel_machine_handle(channel, CHANNEL_EVENT_DIED, cause);
-    if (obituary) /* the successor first: datagrams wait for it */
+    if (obituary) { /* the successor first: datagrams wait for it */
         obituary_log(channel->spec->name, obituary);
+        channel_history_save(channel);
+    }
 }

@@ -23,6 +23,7 @@
 #include "common/claim.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "supervisor/channel/channel_history.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_adopt.h"
 #include "supervisor/hold/hold_ring.h"
@@ -296,6 +297,8 @@ void channel_restore_all(const struct channels *channels)
             channel->recording.begun = false;
         }
     }
+    for (size_t i = 0; i < channels->count; i++)
+        channel_history_open(channels->list[i]);
     keep_stopped(channels, getenv(CHANNEL_RESTORE_VARIABLE));
     unsetenv(CHANNEL_RESTORE_VARIABLE);
     for (int i = 0; i < count; i++)

@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_answers.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/child/child.h"
+#include "supervisor/hold/store.h"
 
 static int compare_names(const void *a, const void *b)
 {
@@ -83,6 +85,14 @@ bool channels_recording_quiet(const struct channels *channels)
         if (!channel_recording_quiet(channels->list[i]))
             return false;
     return true;
+}
+
+void channels_let_go(const struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++) {
+        fd_close(&channels->list[i]->hold.history);
+        store_follow(&channels->list[i]->stored);
+    }
 }
 
 void channels_kill_workers(const struct channels *channels)

@@ -19,6 +19,9 @@ void channels_free(struct channels *channels);
 /* By name; NULL when there is none. */
 struct channel *channels_find(const struct channels *channels, const char *name);
 
+/* An orderly end: nothing is left for a supervisor after this one to go on with. */
+void channels_let_go(const struct channels *channels);
+
 bool channels_any_records(const struct channels *channels);
 bool channels_any_worker(const struct channels *channels);
 /* Nobody waits for an answer of the archive. */

@@ -134,6 +134,24 @@ struct obituary *obituary_newest(const struct obituary_list *list)
     return list->next ? list->entries[(list->next - 1) % OBITUARIES_KEPT] : NULL;
 }
 
+void obituary_add(struct obituary_list *list, const struct obituary *obituary)
+{
+    struct obituary **entry = &list->entries[list->next % OBITUARIES_KEPT];
+    struct obituary *copy = malloc(sizeof *copy);
+    if (!copy)
+        return;
+    *copy = *obituary;
+    free(*entry);
+    *entry = copy;
+    list->next++;
+}
+
+const struct obituary *obituary_by_age(const struct obituary_list *list, uint64_t i)
+{
+    uint64_t count = list->next < OBITUARIES_KEPT ? list->next : OBITUARIES_KEPT;
+    return i < count ? list->entries[(list->next - count + i) % OBITUARIES_KEPT] : NULL;
+}
+
 void obituary_note_takeover(struct obituary_list *list, monotonic now)
 {
     for (uint64_t i = list->next; i > 0 && list->next - i < OBITUARIES_KEPT; i--) {

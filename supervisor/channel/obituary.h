@@ -57,6 +57,10 @@ struct obituary *obituary_write(struct obituary_list *list, struct channel_page 
 enum channel_thread obituary_thread(const struct obituary *obituary);
 struct obituary *
 obituary_newest(const struct obituary_list *list); /* NULL when the list is empty */
+/* Append a copy; the oldest one goes when there are too many. */
+void obituary_add(struct obituary_list *list, const struct obituary *obituary);
+/* The i-th of those that are kept, oldest first; NULL behind the newest. */
+const struct obituary *obituary_by_age(const struct obituary_list *list, uint64_t i);
 /* A successor is READY. It succeeds those too who died before they became so. */
 void obituary_note_takeover(struct obituary_list *list, monotonic now);
 void obituary_log(const char *channel, const struct obituary *obituary);

@@ -93,8 +93,7 @@ static json_t *destination(const struct channel *channel, uint32_t index)
     json_object_set_new(report, "name", json_string(spec->name));
     json_object_set_new(report, "to", json_string(to));
     int place = place_of(channel, index);
-    if (place < 0 || !channel_page_read_destination(channel->hold.page, (uint32_t)place, &progress))
-        progress = (struct destination_progress){0};
+    channel_ledger_destination(channel, index, &progress);
     control_json_set_number(report, "sent", progress.sent);
     control_json_set_number(report, "dropped", progress.dropped);
     control_json_set_number(report, "repeated", progress.repeated);

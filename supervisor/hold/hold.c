@@ -5,6 +5,7 @@
 #include "supervisor/hold/hold.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +15,13 @@
 
 int hold_init(struct hold *hold, const struct channel_spec *spec)
 {
-    *hold = (struct hold){
-        .rx = -1, .ring = -1, .private_part = -1, .old_ring = -1, .segment = -1, .next = -1};
+    *hold = (struct hold){.rx = -1,
+                          .ring = -1,
+                          .private_part = -1,
+                          .old_ring = -1,
+                          .history = -1,
+                          .segment = -1,
+                          .next = -1};
     hold->relay_count = spec->relay_count;
     channel_geometry_compute(spec, &hold->geometry);
     uint32_t count = channel_spec_destination_count(spec);
@@ -35,25 +41,38 @@ int hold_init(struct hold *hold, const struct channel_spec *spec)
 
 /* ---- descriptors by name ---- */
 
-#define PLACES_BEFORE_DESTINATIONS 6
+static const struct {
+    const char *name;
+    size_t offset;
+} places[] = {
+    {"rx", offsetof(struct hold, rx)},
+    {"ring", offsetof(struct hold, ring)},
+    {"private", offsetof(struct hold, private_part)},
+    {"old", offsetof(struct hold, old_ring)},
+    {"history", offsetof(struct hold, history)},
+    {"log", offsetof(struct hold, segment)},
+    {"next", offsetof(struct hold, next)},
+};
+
+#define PLACES_BEFORE_DESTINATIONS (sizeof places / sizeof places[0])
+
+static int *place_at(struct hold *hold, size_t place)
+{
+    return (int *)((uint8_t *)hold + places[place].offset);
+}
 
 uint32_t hold_place_count(const struct hold *hold)
 {
-    return PLACES_BEFORE_DESTINATIONS + hold->destination_count;
+    return (uint32_t)PLACES_BEFORE_DESTINATIONS + hold->destination_count;
 }
 
 int hold_place(const struct hold *hold, uint32_t place, char ret_name[HOLD_NAME_SIZE])
 {
-    static const char *const names[PLACES_BEFORE_DESTINATIONS] = {"rx",  "ring", "private",
-                                                                  "old", "log",  "next"};
-    const int fds[PLACES_BEFORE_DESTINATIONS] = {hold->rx,       hold->ring,    hold->private_part,
-                                                 hold->old_ring, hold->segment, hold->next};
-
     if (place < PLACES_BEFORE_DESTINATIONS) {
-        snprintf(ret_name, HOLD_NAME_SIZE, "%s", names[place]);
-        return fds[place];
+        snprintf(ret_name, HOLD_NAME_SIZE, "%s", places[place].name);
+        return *(const int *)((const uint8_t *)hold + places[place].offset);
     }
-    uint32_t index = place - PLACES_BEFORE_DESTINATIONS;
+    uint32_t index = place - (uint32_t)PLACES_BEFORE_DESTINATIONS;
     bool is_relay = index < hold->relay_count;
     snprintf(ret_name, HOLD_NAME_SIZE, "%s.%u", is_relay ? "out" : "dec",
              is_relay ? index : index - hold->relay_count);
@@ -81,17 +100,10 @@ int *hold_place_named(struct hold *hold, const char *name, int *ret_destination)
     *ret_destination = destination_index(hold, name);
     if (*ret_destination >= 0)
         return &hold->destinations[*ret_destination];
-    if (strcmp(name, "rx") == 0)
-        return &hold->rx;
-    if (strcmp(name, "ring") == 0)
-        return &hold->ring;
-    if (strcmp(name, "private") == 0)
-        return &hold->private_part;
-    if (strcmp(name, "old") == 0)
-        return &hold->old_ring;
-    if (strcmp(name, "log") == 0)
-        return &hold->segment;
-    return strcmp(name, "next") == 0 ? &hold->next : NULL;
+    for (size_t i = 0; i < PLACES_BEFORE_DESTINATIONS; i++)
+        if (strcmp(name, places[i].name) == 0)
+            return place_at(hold, i);
+    return NULL;
 }
 
 /* ---- letting go ---- */
@@ -129,6 +141,7 @@ void hold_close(struct hold *hold)
 {
     hold_drop_ring(hold);
     hold_close_sockets(hold);
+    fd_close(&hold->history);
     fd_close(&hold->segment);
     fd_close(&hold->next);
     free(hold->destinations);

@@ -4,6 +4,7 @@
 #ifndef HOLDFAST_SUPERVISOR_HOLD_HOLD_H
 #define HOLDFAST_SUPERVISOR_HOLD_HOLD_H
 
+#include <fcntl.h>
 #include <net/if.h>
 #include <stdbool.h>
 
@@ -27,11 +28,15 @@ struct membership {
     char gone[160]; /* why nothing can come in, what to do; "" = it is joined */
 };
 
+/* Of every memory in a hold: nobody who is handed it can change its size. */
+#define HOLD_MEMORY_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
 struct hold {
     int rx;
     int ring;         /* public memory */
     int private_part; /* the private memory beside it; both or none, but while they are restored */
     int old_ring; /* of an older layout, until a worker has brought what is in it into this one */
+    int history;  /* the supervisors' own: channel_history.c */
     int segment;  /* that is written; -1 while there is none */
     int next;     /* segment after it; -1 while there is none */
     int *destinations;             /* relays first, then decimates; -1 where not open */
@@ -57,7 +62,7 @@ struct hold {
 int hold_init(struct hold *hold, const struct channel_spec *spec);
 
 /* Every descriptor has a place, and each place a name by which it survives the supervisor: "rx",
- * "ring", "private", "old", "log", "next", "out.<i>", "dec.<i>". */
+ * "ring", "private", "old", "history", "log", "next", "out.<i>", "dec.<i>". */
 #define HOLD_NAME_SIZE 16
 uint32_t hold_place_count(const struct hold *hold);
 /* The descriptor at a place, -1 when there is none; its name in any case. */

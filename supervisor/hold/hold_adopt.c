@@ -51,6 +51,8 @@ static bool deserves(const struct hold *hold, const struct channel_spec *spec, c
         return channel_memory_is_private(fd);
     if (place == &hold->old_ring)
         return channel_page_v1_is_one(fd, &hold->geometry);
+    if (place == &hold->history)
+        return fcntl(fd, F_GET_SEALS) == HOLD_MEMORY_SEALS;
     return spec->record.enabled && is_file(fd);
 }
 

@@ -60,8 +60,8 @@ def test_the_store_holds_each_descriptor_once_under_its_name(place):
     daemon.start_stored()
     Sender(place, listen, 100).wait()
     daemon.wait_drained("engine", 100)
-    expected = {"engine.rx", "engine.ring", "engine.private", "engine.log", "engine.out.0", "idle.rx",
-                "idle.ring", "idle.private", "idle.log"}
+    expected = {"engine.rx", "engine.ring", "engine.private", "engine.history", "engine.log", "engine.out.0", "idle.rx",
+                "idle.ring", "idle.private", "idle.history", "idle.log"}
 
     def stored():
         daemon.notifications.poll()
@@ -124,6 +124,58 @@ def test_an_upgrade_takes_a_changed_configuration(place):
     oracle.assert_consecutive(records, first=0)
     sent = oracle.read_datagrams(first.record)[0] + oracle.read_datagrams(second.record)[0]
     assert [record.payload for record in records] == sent
+
+
+def whole(daemon):
+    """What must never fall, nor be forgotten."""
+    entry = daemon.status("engine")
+    return ({name: value for name, value in entry["counters"].items()}, entry["restarts"],
+            [(relay["name"], relay["sent"], relay["dropped"]) for relay in entry["relays"] + entry["decimates"]],
+            [(crash["generation"], crash["pid"], crash["signal"]) for crash in
+             daemon.call("crashes", {"channel": "engine"})["crashes"]])
+
+
+def test_counters_and_crashes_survive_stops_restarts_upgrades_and_deaths(place):
+    listen, outlet, slow = place.ipv4(), place.ipv4(), place.ipv4()
+    daemon = StoredDaemon(place, channel("engine", listen, relays={"display": outlet},
+                                         decimates={"slow": {"to": slow, "keep_every": 5}}, record={}))
+    daemon.start_stored()
+    Sender(place, listen, 100, name="first", rate=5000).wait()
+    daemon.wait_drained("engine", 100)
+    wait_until(lambda: daemon.status("engine")["counters"]["decimated"] == 20, 10, "the decimated stream")
+    pid = daemon.status("engine")["pid"]
+    kill(pid)
+    wait_until(lambda: daemon.status("engine")["pid"] not in (None, pid), 10, "a successor")
+    daemon.wait_state("engine", "RUNNING")
+    wait_until(lambda: daemon.call("crashes", {"channel": "engine"})["crashes"][0]["takeover_ms"] is not None, 10,
+               "the takeover to be noted")
+    before = whole(daemon)
+    assert before[0]["received"] == before[0]["relayed"] == 100 and before[1] == 1 and len(before[3]) == 1
+    for how in ("restart", "stop", "upgrade", "die", "upgrade"):
+        if how == "stop":
+            daemon.ctl("stop", "engine")
+            assert whole(daemon) == before, "while it is stopped"
+            daemon.ctl("start", "engine")
+        elif how == "die":
+            daemon.die()
+            daemon.start_stored()
+        else:
+            daemon.disconnect()
+            daemon.ctl(*(["restart", "engine"] if how == "restart" else ["upgrade"]))
+        daemon.disconnect()
+        daemon.wait_state("engine", "RUNNING")
+        now = whole(daemon)
+        assert now[0] | {"restarts": 0} == before[0] | {"restarts": 0} and now[2:] == before[2:], (how, before, now)
+        assert now[1] - before[1] == (how == "die"), "a supervisor's death takes its worker with it"
+        before = now
+    Sender(place, listen, 100, name="second", rate=5000).wait()
+    daemon.wait_drained("engine", 200)
+    entry = daemon.status("engine")
+    oracle.assert_ledger(entry)
+    assert entry["relays"][0]["sent"] == 200
+    daemon.stop()
+    daemon.notifications.poll()
+    assert not daemon.notifications.kept, f"after an orderly end nothing stays: {sorted(daemon.notifications.kept)}"
 
 
 def test_a_changed_list_of_destinations_is_no_changed_ring(place):
