@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/config/config.h"
 #include "supervisor/config/config_errors.h"
@@ -21,6 +22,9 @@
 #include "supervisor/system/process.h"
 
 #define DEFAULT_CONFIG HOLDFAST_SYSCONFDIR "/holdfast/holdfast.conf"
+
+/* Above what a child is given by number. */
+#define PINNED_FD_LEAST 64
 
 enum { EXIT_USAGE = 2 };
 
@@ -147,6 +151,16 @@ static int find_programs(struct program *program)
     return access(program->worker_path, X_OK) == 0 ? 0 : -errno;
 }
 
+static int pin_worker(struct program *program)
+{
+    int fd = open(program->worker_path, O_PATH | O_CLOEXEC);
+    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, PINNED_FD_LEAST);
+    int error = high < 0 ? -errno : 0;
+    fd_close(&fd);
+    snprintf(program->worker_program, sizeof program->worker_program, "/proc/self/fd/%d", high);
+    return error;
+}
+
 /* Handled by the event loop, so blocked; children get their own mask. SIGPIPE: writing to a
  * vanished peer is an error code like any other. */
 static void prepare_signals(void)
@@ -168,6 +182,8 @@ static int serve(struct settings *settings, char **arguments)
     char why[512];
     program.arguments = arguments;
     int error = find_programs(&program);
+    if (error == 0)
+        error = pin_worker(&program);
     if (error < 0) {
         log_error("can't find holdfast-worker, neither beside this program nor as %s: %s; is the "
                   "installation complete?",

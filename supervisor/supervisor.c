@@ -22,7 +22,7 @@ static bool all_stopped(const struct supervisor *supervisor)
 static void end_loop(struct supervisor *supervisor)
 {
     const struct archive_client *archive = &supervisor->archive;
-    sd_event_exit(supervisor->event, archive->left_unsealed || archive->seal_count > 0 ? 1 : 0);
+    sd_event_exit(supervisor->event, archive_client_left_unsealed(archive) ? 1 : 0);
 }
 
 static void finish_if_done(struct supervisor *supervisor)

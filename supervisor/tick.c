@@ -4,6 +4,7 @@
  * hung because this process itself stood still. */
 #include "supervisor/tick.h"
 
+#include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_deaths.h"
 #include "supervisor/channel/channel_hang.h"
@@ -27,6 +28,20 @@ static void look_at_ledger(struct channel *channel, monotonic now)
         receive_rate_sample(&channel->ledger.rate, &counters, now);
 }
 
+/* Once for each silence. */
+static void look_at_archive(struct tick *tick, monotonic now)
+{
+    bool silent = archive_client_silence(tick->channels->host->archive, now) > 0;
+    if (silent && !tick->archive_told)
+        log_error(
+            "the archive has not answered for %llu s: does the disk of log_dir hang? Channels "
+            "relay, and record as long as they have a segment",
+            (unsigned long long)(ARCHIVE_SILENCE_NS / NS_PER_S));
+    else if (!silent && tick->archive_told)
+        log_notice("the archive answers again");
+    tick->archive_told = silent;
+}
+
 static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
 {
     struct tick *tick = userdata;
@@ -43,8 +58,12 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         monotonic_since(now, tick->last) > TICK_NS + host->settings->hang_timeout_ns / 2;
     tick->last = now;
     bool expire = monotonic_since(now, tick->last_expire) >= EXPIRE_EVERY_NS;
-    if (expire)
+    if (expire) {
         tick->last_expire = now;
+        if (host->phase < PHASE_PARKS)
+            archive_client_seal_failed_again(host->archive);
+    }
+    look_at_archive(tick, now);
     for (size_t i = 0; i < channels->count; i++) {
         struct channel *channel = channels->list[i];
         if (channel->lent.worker && !was_away)

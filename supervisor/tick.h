@@ -11,6 +11,7 @@ struct tick {
     monotonic last;
     uint64_t count;
     monotonic last_expire;
+    bool archive_told; /* that it does not answer */
 };
 
 /* 0 or -errno. */

@@ -51,6 +51,7 @@ int main(void)
         log_error("setting up: %s", strerror(errno));
         return 1;
     }
+    prctl(PR_SET_NAME, "holdfast-worker"); /* it was executed by a descriptor's number */
     prepare();
     int result = inherit_wait(&inheritance);
     if (result <= 0)

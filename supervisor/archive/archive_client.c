@@ -4,6 +4,7 @@
 #include "supervisor/archive/archive_client.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 struct seal_request {
     struct seal_request *next;
     char began_as[SEGMENT_NAME_SIZE]; /* "" = it was not begun */
+    bool told;                        /* that it failed */
     struct message_seal seal;
 };
 
@@ -31,7 +33,24 @@ static int send_to(struct archive_client *client, enum message_type type, const 
 {
     if (!client->child)
         return -ENOTCONN;
-    return child_send(client->child, type, payload, size, NULL, 0);
+    int error = child_send(client->child, type, payload, size, NULL, 0);
+    bool answers = type == MESSAGE_RECOVER || type == MESSAGE_OPEN_SEGMENT || type == MESSAGE_SEAL;
+    if (error == 0 && answers && client->unanswered++ == 0)
+        client->heard = monotonic_now();
+    return error;
+}
+
+static void note_answer(struct archive_client *client)
+{
+    client->heard = monotonic_now();
+    if (client->unanswered > 0)
+        client->unanswered--;
+}
+
+uint64_t archive_client_silence(const struct archive_client *client, monotonic now)
+{
+    uint64_t silence = monotonic_since(now, client->heard);
+    return client->child && client->unanswered > 0 && silence >= ARCHIVE_SILENCE_NS ? silence : 0;
 }
 
 /* ---- requests ---- */
@@ -106,6 +125,23 @@ void archive_client_seal(struct archive_client *client, const char *channel,
     send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal);
 }
 
+void archive_client_seal_failed_again(struct archive_client *client)
+{
+    struct seal_request *request;
+    while (client->child && (request = client->failed)) {
+        client->failed = request->next;
+        request->next = client->seals;
+        client->seals = request;
+        client->seal_count++;
+        send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal);
+    }
+}
+
+bool archive_client_left_unsealed(const struct archive_client *client)
+{
+    return client->left_unsealed || client->seal_count > 0 || client->failed;
+}
+
 /* ---- answers ---- */
 
 static void handle_sealed(struct archive_client *client, const struct message_sealed *sealed)
@@ -118,15 +154,20 @@ static void handle_sealed(struct archive_client *client, const struct message_se
         return; /* answered before its archive died, and asked again of this one */
     struct seal_request *request = *at;
     *at = request->next;
-    free(request);
     client->seal_count--;
     if (sealed->error) {
-        log_error("channel %s: segment %s could not be sealed: %s; the next start recovers it",
-                  sealed->channel, sealed->name, sealed->reason);
-        client->left_unsealed = true;
-    } else if (sealed->length > 0) {
-        log_info("channel %s: sealed %s, %llu bytes", sealed->channel, sealed->name,
-                 (unsigned long long)sealed->length);
+        if (!request->told)
+            log_error("channel %s: segment %s could not be sealed: %s; tried again every minute, "
+                      "and by the next start",
+                      sealed->channel, sealed->name, sealed->reason);
+        request->told = true;
+        request->next = client->failed;
+        client->failed = request;
+    } else {
+        free(request);
+        if (sealed->length > 0)
+            log_info("channel %s: sealed %s, %llu bytes", sealed->channel, sealed->name,
+                     (unsigned long long)sealed->length);
     }
     client->owner.sealed(client->owner.data, sealed->channel, !sealed->error && sealed->length > 0);
 }
@@ -158,12 +199,15 @@ static void archive_message(struct child *child, struct message *message)
     case MESSAGE_BYE:
         break;
     case MESSAGE_SEGMENT:
+        note_answer(client);
         owner->answer(owner->data, message->segment->channel, message);
         break;
     case MESSAGE_RECOVERED:
+        note_answer(client);
         owner->answer(owner->data, message->recovered->channel, message);
         break;
     case MESSAGE_SEALED:
+        note_answer(client);
         handle_sealed(client, message->sealed);
         break;
     case MESSAGE_LOG_DIR:
@@ -217,6 +261,7 @@ static void archive_ended(struct child *child, const siginfo_t *end)
     process_describe_end(end, how, sizeof how);
     snprintf(what, sizeof what, "%s %s", child_describe(child), how);
     client->child = NULL;
+    client->unanswered = 0;
     if (!client->told_to_stop)
         restart_later(client, what);
     client->owner.ended(client->owner.data);
@@ -272,18 +317,24 @@ void archive_client_init(struct archive_client *client, sd_event *event, struct 
         .event = event, .spares = spares, .settings = settings, .owner = *owner, .lock = -1};
 }
 
-void archive_client_free(struct archive_client *client)
+static void free_requests(struct seal_request *request)
 {
-    child_free(client->child);
-    client->child = NULL;
-    timer_disarm(&client->timer);
-    fd_close(&client->lock);
-    for (struct seal_request *request = client->seals; request;) {
+    while (request) {
         struct seal_request *next = request->next;
         log_warning("channel %s: segment %s was not sealed; the next start recovers it",
                     request->seal.channel, request->seal.name);
         free(request);
         request = next;
     }
-    client->seals = NULL;
+}
+
+void archive_client_free(struct archive_client *client)
+{
+    child_free(client->child);
+    client->child = NULL;
+    timer_disarm(&client->timer);
+    fd_close(&client->lock);
+    free_requests(client->seals);
+    free_requests(client->failed);
+    client->seals = client->failed = NULL;
 }

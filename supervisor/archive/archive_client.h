@@ -38,7 +38,10 @@ struct archive_client {
     struct seal_request *seals;        /* asked for and not answered */
     size_t seal_count;
     bool told_to_stop;
-    bool left_unsealed; /* a segment could not be sealed: the next start recovers it */
+    struct seal_request *failed; /* could not be sealed: asked again now and then */
+    uint32_t unanswered;         /* requests that must be answered, of this archive */
+    monotonic heard;             /* when it last answered, or was first asked after that */
+    bool left_unsealed;          /* a segment could not be sealed: the next start recovers it */
 };
 
 void archive_client_init(struct archive_client *client, sd_event *event, struct spares *spares,
@@ -66,5 +69,15 @@ void archive_client_seal(struct archive_client *client, const char *channel,
 /* Everything is sealed: let it end. */
 void archive_client_stop(struct archive_client *client);
 void archive_client_free(struct archive_client *client);
+
+/* It has been asked, and has not answered for that long (nanoseconds); 0 when it is not so, or not
+ * long. A disk that hangs shows like that. */
+#define ARCHIVE_SILENCE_NS (10 * NS_PER_S)
+uint64_t archive_client_silence(const struct archive_client *client, monotonic now);
+
+/* What could not be sealed may be possible now. */
+void archive_client_seal_failed_again(struct archive_client *client);
+/* Is there a segment that the next start has to recover? */
+bool archive_client_left_unsealed(const struct archive_client *client);
 
 #endif

@@ -168,6 +168,7 @@ static void tell_trouble(struct channel *channel, const char *reason, uint64_t d
 static void enter_trouble(struct channel *channel, const char *reason)
 {
     channel->recording.state = RECORDING_TROUBLE;
+    channel->recording.next_retry = false; /* the timer is for the current one from here on */
     tell_trouble(channel, reason, arm_retry(channel));
     snprintf(channel->recording.trouble, sizeof channel->recording.trouble, "%s", reason);
 }
@@ -461,6 +462,13 @@ void channel_recording_segment_done(struct channel *channel,
     store_follow(&channel->stored);
 }
 
+/* A segment that was begun may hold records, whatever its worker says: length 0 would have the
+ * archive remove it. Then the file itself is asked. */
+static uint64_t believable_length(const struct channel *channel, uint64_t length)
+{
+    return length == 0 && channel->recording.begun ? UINT64_MAX : length;
+}
+
 void channel_recording_failed(struct channel *channel, const struct message_segment_failed *failed)
 {
     struct hold *hold = &channel->hold;
@@ -477,7 +485,7 @@ void channel_recording_failed(struct channel *channel, const struct message_segm
     }
     if (hold->segment < 0 || failed->segment_id != hold->segment_grant.id)
         return; /* said before */
-    release_current(channel, failed->committed_length);
+    release_current(channel, believable_length(channel, failed->committed_length));
     if (hold->next >= 0) { /* the worker has it, and goes on there by itself */
         log_error("channel %s: %s; recording goes on in the next segment", channel->spec->name,
                   reason);

@@ -13,6 +13,7 @@
 #include "common/channel_spec.h"
 #include "common/control_protocol.h"
 #include "common/counters.h"
+#include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_progress.h"
@@ -372,8 +373,15 @@ static void add_problem(json_t *problems, const struct channel *channel, const c
                                     "cause", control_text(cause)));
 }
 
-/* A log in trouble is told but does not make the answer "no": the channel runs, and the relay loses
- * nothing. */
+/* It should record, runs, and has nowhere to. */
+static bool records_nothing(const struct channel *channel)
+{
+    return channel->spec->record.enabled && channel->life.state == CHANNEL_RUNNING &&
+           channel->hold.segment < 0 && channel->recording.state == RECORDING_TROUBLE;
+}
+
+/* The answer is no when a channel that should run, receive or record does not. What only threatens
+ * to be so is told: a next segment that can't be had, a destination that is down. */
 json_t *control_status_check(const struct supervisor *supervisor)
 {
     bool healthy = true;
@@ -391,12 +399,23 @@ json_t *control_status_check(const struct supervisor *supervisor)
         if (channel_silence_of(channel, now))
             add_problem(problems, channel, "silent", "nothing received for longer than `expect`");
         healthy = healthy && !gone[0] && !channel_silence_of(channel, now);
+        if (records_nothing(channel)) {
+            healthy = false;
+            add_problem(problems, channel, "not_recording", channel->recording.trouble);
+        }
         /* Also while only the next segment can't be had: the current one fills up. */
-        if (trouble_of(channel)[0])
+        if (trouble_of(channel)[0] && !records_nothing(channel))
             add_problem(problems, channel, "degraded", trouble_of(channel));
         for (uint32_t k = 0; k < channel->hold.destination_count; k++)
             if (why_down(channel, k)[0])
                 add_problem(problems, channel, "destination_down", why_down(channel, k));
+    }
+    if (archive_client_silence(&supervisor->archive, now)) {
+        healthy = false;
+        json_array_append_new(
+            problems,
+            json_pack("{s:n, s:s, s:n, s:s}", "channel", "kind", "archive_silent", "state", "cause",
+                      "the archive does not answer: does the disk of log_dir hang?"));
     }
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);
 }

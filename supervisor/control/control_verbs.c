@@ -122,11 +122,10 @@ static json_t *change_channel(struct verb_call *call,
 {
     struct channel *channel = call->channel;
     const char *why = "";
-    json_t *before = json_pack("{s:s, s:I, s:o, s:o}", "state",
-                               channel_state_names[channel->life.state], "generation",
-                               (json_int_t)channel->lent.generation, "segment",
-                               control_status_segment(channel), "segment_first_seq",
-                               control_status_worker_segment(channel));
+    json_t *before = json_pack(
+        "{s:s, s:I, s:o, s:o}", "state", channel_state_names[channel->life.state], "generation",
+        (json_int_t)channel->lent.generation, "segment", control_status_segment(channel),
+        "segment_first_seq", control_status_worker_segment(channel));
     int result = change(channel, &why);
     if (result < 0) {
         char message[384];

@@ -130,12 +130,39 @@ void ctl_report_status(FILE *to, const json_t *status, bool colour)
         print_trouble(to, json_array_get(channels, i), colour);
 }
 
-/* What the channel suffers from although it runs; NULL when it does not run. */
-static const char *warning_of(const char *kind)
+/* What it suffers from although it runs, and whether that alone makes the answer "no". NULL text:
+ * it does not run. */
+static const struct {
+    const char *kind;
+    const char *text;
+    bool no;
+} sufferings[] = {
+    {"degraded", " has trouble with its recording", false},
+    {"destination_down", " has a destination that is down", false},
+    {"not_recording", " is not recording", true},
+    {"interface_gone", " can't receive", true},
+    {"silent", " is silent", true},
+    {"archive_silent", "the archive is silent", true},
+};
+
+static void print_problem(FILE *to, const json_t *problem, bool colour)
 {
-    if (strcmp(kind, "degraded") == 0)
-        return " is not recording";
-    return strcmp(kind, "destination_down") == 0 ? " has a destination that is down" : NULL;
+    const char *state = ctl_string(problem, "state"), *cause = ctl_string(problem, "cause");
+    const char *text = NULL;
+    bool no = true;
+    for (size_t i = 0; i < sizeof sufferings / sizeof sufferings[0]; i++)
+        if (strcmp(ctl_string(problem, "kind"), sufferings[i].kind) == 0) {
+            text = sufferings[i].text;
+            no = sufferings[i].no;
+        }
+    if (!no)
+        ctl_print_text(to, colour, CTL_YELLOW, "warning: ");
+    ctl_print_text(to, false, CTL_PLAIN, ctl_string(problem, "channel"));
+    fputs(text ? text : " is ", to);
+    ctl_print_text(to, colour, ctl_state_colour(state), text ? "" : state);
+    fputs(cause[0] ? ": " : "", to);
+    ctl_print_text(to, false, CTL_PLAIN, cause);
+    fputc('\n', to);
 }
 
 void ctl_report_check(FILE *to, const json_t *check, bool colour)
@@ -143,19 +170,8 @@ void ctl_report_check(FILE *to, const json_t *check, bool colour)
     const json_t *problems = json_object_get(check, "problems");
     if (json_is_true(json_object_get(check, "healthy")))
         fputs("healthy: every channel that should run is RUNNING\n", to);
-    for (size_t i = 0; i < json_array_size(problems); i++) {
-        const json_t *problem = json_array_get(problems, i);
-        const char *warning = warning_of(ctl_string(problem, "kind"));
-        const char *state = ctl_string(problem, "state"), *cause = ctl_string(problem, "cause");
-        if (warning)
-            ctl_print_text(to, colour, CTL_YELLOW, "warning: ");
-        ctl_print_text(to, false, CTL_PLAIN, ctl_string(problem, "channel"));
-        fputs(warning ? warning : " is ", to);
-        ctl_print_text(to, colour, ctl_state_colour(state), warning ? "" : state);
-        fputs(cause[0] ? ": " : "", to);
-        ctl_print_text(to, false, CTL_PLAIN, cause);
-        fputc('\n', to);
-    }
+    for (size_t i = 0; i < json_array_size(problems); i++)
+        print_problem(to, json_array_get(problems, i), colour);
 }
 
 /* ---- the verb ---- */

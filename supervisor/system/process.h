@@ -12,6 +12,9 @@
 struct program {
     char path[4096];
     char worker_path[4096];
+    /* The worker that was there when this program started, whatever has become of its path since: a
+     * running supervisor must not start one that speaks another version's language. */
+    char worker_program[32];
     char **arguments; /* main()'s */
 };
 

@@ -55,6 +55,8 @@ def test_a_log_folder_that_can_not_be_made_stops_no_relay_and_comes_back(place):
     assert daemon.counters("engine")["recorded"] == 0
     assert str(obstacle) in daemon.log_text(), "the message names the folder"
     assert daemon.status("engine")["log"] is None or daemon.status("engine")["log"].get("trouble")
+    daemon.ctl("check", expect=1)
+    assert [problem["kind"] for problem in daemon.call("check")["problems"]] == ["not_recording"]
 
     obstacle.unlink()
     wait_until(lambda: (daemon.status("engine")["log"] or {}).get("segment"), 30, "recording to resume by itself")

@@ -245,8 +245,13 @@ def test_the_archive_is_stopped(place):
         kill(archive, signal.SIGSTOP)
         scene.wait_lost()
         scene.relays_on()
+        wait_until(lambda: "archive_silent" in {problem["kind"] for problem in scene.daemon.call("check")["problems"]}, 30,
+                   "the silence of the archive to be told")
+        assert "the archive is silent" in scene.daemon.ctl("check", expect=1).stdout
+        scene.daemon.wait_for_log("the archive has not answered")
         kill(archive, signal.SIGCONT)
         scene.wait_resumed()
+        scene.daemon.wait_for_log("the archive answers again")
     scene.judge()
 
 

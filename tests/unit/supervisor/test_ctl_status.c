@@ -209,7 +209,7 @@ START_TEST(check_says_what_is_wrong)
                       "{\"channel\":\"old\",\"kind\":\"degraded\",\"state\":\"RUNNING\",\"cause\":"
                       "\"disk full\"}]}",
                       0, NULL),
-           false, "gps is BACKOFF: bind failed\nwarning: old is not recording: disk full\n");
+           false, "gps is BACKOFF: bind failed\nwarning: old has trouble with its recording: disk full\n");
 }
 END_TEST
 
