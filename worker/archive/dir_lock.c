@@ -86,7 +86,7 @@ static dev_t find_outer_device(const char *log_dir, dev_t device)
 /* A log_dir that was removed or moved is made anew; one that went with its file system is not. */
 static bool is_unmounted(const struct dir_lock *lock)
 {
-    dev_t device;
+    dev_t device = 0;
     return lock->fd >= 0 && lock->outer_device != lock->device &&
            nearest_device(lock->log_dir, &device) == 0 && device == lock->outer_device;
 }
