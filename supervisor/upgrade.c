@@ -16,6 +16,8 @@
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_history.h"
+#include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_restore.h"
 #include "supervisor/child/child.h"
 #include "supervisor/child/spares.h"
@@ -223,6 +225,10 @@ void upgrade_execute(const struct upgrade *upgrade)
     struct inheritance_list list;
     char *stopped = list_stopped(upgrade->channels);
     bool complete = collect(upgrade->channels, &list) && stopped;
+    for (size_t i = 0; i < upgrade->channels->count; i++) {
+        channel_ledger_look(upgrade->channels->list[i]);
+        channel_history_save(upgrade->channels->list[i]);
+    }
     if (complete && set_environment(&list, stopped) && place_fds(&list))
         execv(program->path, program->arguments);
     int error = complete ? errno : ENOMEM;

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/channel_page.h"
 #include "common/channel_spec.h"
 #include "common/death.h"
 #include "common/fd.h"
@@ -29,14 +30,16 @@ struct history_destination {
     char name[CHANNEL_NAME_SIZE];
     uint32_t use; /* enum destination_use */
     uint32_t reserved;
-    struct destination_progress counts;
+    struct destination_progress counts;  /* from rings that are gone */
+    struct destination_progress present; /* from the one in use */
 };
 
 struct history_slot {
     uint64_t turn; /* the higher one counts; 0 = never written */
     uint32_t restarts;
     uint32_t obituary_count;
-    struct counters carried;
+    struct counters carried; /* of rings that are gone */
+    struct counters present; /* of the one in use: counts only if that can't be continued */
     struct history_destination destinations[CHANNEL_DESTINATIONS_MAX];
     struct obituary obituaries[OBITUARIES_KEPT]; /* oldest first */
     uint64_t check;                              /* over all that stands before */
@@ -81,21 +84,28 @@ static enum destination_use use_of(const struct channel *channel, uint32_t index
     return index < channel->spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE;
 }
 
-static void load_destination(struct channel *channel, const struct history_destination *from)
+static void load_destination(struct channel *channel, const struct history_destination *from,
+                             bool ring_goes_on)
 {
     for (uint32_t i = 0; i < channel->hold.destination_count; i++)
         if (from->use == (uint32_t)use_of(channel, i) &&
             strncmp(from->name, channel->spec->destinations[i].name, CHANNEL_NAME_SIZE) == 0)
-            channel->ledger.destinations[i] = from->counts;
+            channel->ledger.destinations[i] = (struct destination_progress){
+                from->counts.sent + (ring_goes_on ? 0 : from->present.sent),
+                from->counts.dropped + (ring_goes_on ? 0 : from->present.dropped),
+                from->counts.repeated + (ring_goes_on ? 0 : from->present.repeated)};
 }
 
 static void load(struct channel *channel, const struct history_slot *slot)
 {
     struct obituary_list *list = &channel->obituaries;
+    bool ring_goes_on = channel->hold.page && !channel->lent.ring_refused;
     channel->ledger.restarts = slot->restarts;
     channel->ledger.carried = slot->carried;
     for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++)
-        load_destination(channel, &slot->destinations[i]);
+        load_destination(channel, &slot->destinations[i], ring_goes_on);
+    for (int i = 0; i < COUNTER_COUNT && !ring_goes_on; i++)
+        channel->ledger.carried.value[i] += slot->present.value[i];
     for (uint32_t i = 0; i < slot->obituary_count && i < OBITUARIES_KEPT; i++)
         obituary_add(list, &slot->obituaries[i]);
     channel->takeover.quarantined_before = slot->carried.value[COUNTER_quarantined];
@@ -103,17 +113,31 @@ static void load(struct channel *channel, const struct history_slot *slot)
 
 /* ---- writing ---- */
 
+static void read_present(const struct channel *channel, uint32_t index,
+                         struct destination_progress *ret)
+{
+    int place = channel_page_find_destination(channel->hold.page, use_of(channel, index),
+                                              channel->spec->destinations[index].name);
+    if (place < 0 || !channel_page_read_destination(channel->hold.page, (uint32_t)place, ret))
+        *ret = (struct destination_progress){0};
+}
+
 static void fill(const struct channel *channel, struct history_slot *slot)
 {
     const struct channel_ledger *ledger = &channel->ledger;
     slot->restarts = ledger->restarts;
     slot->carried = ledger->carried;
+    slot->present = ledger->last_seen;
+    slot->present.value[COUNTER_record_lost] += ledger->last_pending; /* if it can't be continued */
     memset(slot->destinations, 0, sizeof slot->destinations);
     for (uint32_t i = 0; i < channel->hold.destination_count; i++) {
         struct history_destination *to = &slot->destinations[i];
         snprintf(to->name, sizeof to->name, "%s", channel->spec->destinations[i].name);
         to->use = use_of(channel, i);
         to->counts = ledger->destinations[i];
+        to->present = (struct destination_progress){0};
+        if (channel->hold.page)
+            read_present(channel, i, &to->present);
     }
     slot->obituary_count = 0;
     for (uint64_t i = 0; i < OBITUARIES_KEPT; i++) {

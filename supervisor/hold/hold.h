@@ -53,8 +53,9 @@ struct hold {
         drops_base; /* the socket's drop counter minus what this ring has told of it; modulo 2^32 */
     bool drops_known; /* drops_base is set, for this socket and this ring */
     struct membership membership;
-    bool rx_is_new;          /* what it has dropped so far is in no ring's count */
-    bool owes_gap;           /* nobody was receiving before, and no datagram says so yet */
+    uint64_t socket_settings; /* what rx was made from, for the page */
+    bool rx_is_new;           /* what it has dropped so far is in no ring's count */
+    bool owes_gap;            /* nobody was receiving before, and no datagram says so yet */
     uint64_t receive_buffer; /* bytes the kernel gave, as getsockopt says, halved back to payload */
 };
 

@@ -79,6 +79,7 @@ void hold_ring_begin_drops(struct hold *hold)
         drops = 0;
     hold->rx_is_new = false;
     channel_page_set_drops(hold->page, published, drops);
+    atomic_store(&hold->page->private.socket_settings, hold->socket_settings);
     channel_page_read_relay(hold->page, &relay);
     hold->drops_base = drops - (uint32_t)relay.kernel_dropped;
 }

@@ -432,21 +432,77 @@ void hold_sockets_renew_membership(struct hold *hold, const struct channel_spec 
         renew(hold, spec, membership->index);
 }
 
+/* ---- from a supervisor before this one ---- */
+
+/* Of what a socket can't be rid of, or nobody can tell by looking at it: what it was bound to and
+ * has joined. Never 0. */
+static uint64_t settings_digest(const struct channel_spec *spec)
+{
+    char text[2 * SOCKET_ADDRESS_TEXT_SIZE + IF_NAMESIZE] = "", listen[SOCKET_ADDRESS_TEXT_SIZE],
+                                             source[SOCKET_ADDRESS_TEXT_SIZE] = "";
+    uint64_t digest = 0xcbf29ce484222325ull;
+    socket_address_print(&spec->listen, listen, sizeof listen);
+    if (spec->source.family)
+        socket_address_print_host(&spec->source, source, sizeof source);
+    snprintf(text, sizeof text, "%s %s %s", listen, spec->interface, source);
+    for (const char *at = text; *at; at++)
+        digest = (digest ^ (uint8_t)*at) * 0x100000001b3ull;
+    return digest ? digest : 1;
+}
+
+/* It keeps its queue, and gets the options of the present settings. */
+static void adapt_receiver(struct hold *hold, const struct channel_spec *spec)
+{
+    struct attempt attempt = {.fd = hold->rx, .is_v6 = spec->listen.family == AF_INET6};
+    bool is_group = socket_address_is_multicast(&spec->listen);
+    if (set_int(&attempt, IPPROTO_UDP, UDP_GRO, spec->receive_offload ? 1 : 0, "UDP_GRO") < 0 &&
+        spec->receive_offload)
+        log_warning("channel %s: receive_offload has no effect on its socket: %s", spec->name,
+                    strerror(errno));
+    if (set_int(&attempt, SOL_SOCKET, SO_BUSY_POLL, (int)spec->busy_poll_us, "SO_BUSY_POLL") < 0 &&
+        spec->busy_poll_us > 0)
+        log_warning("channel %s: busy_poll has no effect: %s", spec->name, strerror(errno));
+    set_receive_buffer(&attempt, hold, spec);
+    if (is_group) { /* it has joined already, as a rule */
+        unsigned interface = if_nametoindex(spec->interface);
+        change_membership(&attempt, spec, interface, true);
+        note_membership(&hold->membership, spec, interface);
+    }
+}
+
+/* What it has joined can't be taken back without knowing it. */
+static bool has_other_settings(const struct hold *hold, const struct channel_spec *spec)
+{
+    uint64_t digest = hold->page ? atomic_load(&hold->page->private.socket_settings) : 0;
+    return digest != 0 && digest != settings_digest(spec);
+}
+
 int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *why,
                       size_t why_size)
 {
+    bool adopted = hold->rx >= 0 && hold->receive_buffer == 0;
+    if (adopted && has_other_settings(hold, spec)) {
+        log_notice("channel %s: its interface or source has changed: a new socket is opened",
+                   spec->name);
+        fd_close(&hold->rx);
+    }
     if (hold->rx < 0) {
         int error = open_receiver(hold, spec, why, why_size);
         if (error < 0)
             return error;
         hold->rx_is_new = hold->owes_gap = true;
-        hold_ring_begin_drops(hold);        /* a new socket's counter begins anew */
-    } else if (hold->receive_buffer == 0) { /* adopted from an earlier supervisor */
-        hold->receive_buffer = receive_buffer_given(hold->rx);
+        hold->socket_settings = settings_digest(spec);
+        hold_ring_begin_drops(hold); /* a new socket's counter begins anew */
+    } else if (adopted) {
+        hold->socket_settings = settings_digest(spec);
+        adapt_receiver(hold, spec);
     }
     for (uint32_t i = 0; i < hold->destination_count; i++) {
-        if (hold->destinations[i] >= 0)
+        if (hold->destinations[i] >= 0) {
+            if (adopted) /* ttl, loop, interface */
+                try_destination(hold, spec, i);
             continue;
+        }
         int error = make_destination(&hold->destinations[i], &spec->destinations[i], why, why_size);
         if (error < 0)
             return error;
