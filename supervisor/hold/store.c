@@ -128,6 +128,10 @@ void store_follow(struct stored *stored)
     struct store *store = stored->store;
     if (!manager_is_there() || !has_room(stored))
         return;
+    /* The end waits for it no longer, whatever changes on the way there: being behind again would
+     * have it wait anew. */
+    if (store->ending && store->patience >= LAST_RETRIES)
+        return;
     stored->behind = false;
     for (uint32_t place = 0; place < hold_place_count(stored->hold); place++) {
         if (update_place(stored, place) == -EAGAIN) {

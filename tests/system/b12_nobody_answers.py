@@ -23,6 +23,7 @@ class Deaf:
     """In the place of notifications: a manager that reads nothing, and whose queue is full."""
 
     def __init__(self, notifications):
+        self.deaf = notifications  # its socket stays open, or there would be no manager at all
         self.path = notifications.path
         self.poll = list
         self.stuffing = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -48,6 +49,15 @@ def test_a_manager_that_reads_nothing(place):
     fed = len(notifications.values("WATCHDOG"))
     wait_until(lambda: len(notifications.values("WATCHDOG")) >= fed + 2, 15, "signs of life again")
     daemon.stop()
+
+
+@core
+def test_a_stop_under_a_manager_that_reads_nothing(place):
+    """What it should forget is told a few times, in vain; then the stop goes on without it."""
+    daemon = Daemon(place, *(channel(f"channel{i}", place.ipv4(), record={}) for i in range(3))).start()
+    daemon.notifications = Deaf(daemon.notifications)
+    daemon.stop()
+    assert "the stop took too long" not in daemon.log_text()
 
 
 def test_a_log_on_a_disk_that_does_not_answer(place):
