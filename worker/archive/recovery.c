@@ -116,8 +116,9 @@ static void find_end(const struct recovery *recovery, uint64_t first_seq,
     }
 }
 
-/* Wait until no process has the file any more. Without locks in the file system, nobody is seen. */
-static int wait_for_holders(const struct recovery *recovery, const char *name)
+/* Wait until no process has the file any more, and keep it locked until *ret_fd is closed: nobody
+ * gets it while it is being finished. Without locks in the file system, nobody is seen. */
+static int wait_for_holders(const struct recovery *recovery, const char *name, int *ret_fd)
 {
     const monotonic begun = monotonic_now();
     const struct timespec pause = {.tv_nsec = HOLDER_POLL_NS};
@@ -132,7 +133,9 @@ static int wait_for_holders(const struct recovery *recovery, const char *name)
         }
         nanosleep(&pause, NULL);
     }
-    fd_close(&fd);
+    if (result < 0)
+        fd_close(&fd);
+    *ret_fd = fd;
     return result;
 }
 
@@ -158,7 +161,8 @@ static int finish_open_file(struct recovery *recovery, const struct open_file *f
                                     .channel = recovery->request->channel,
                                     .name = file->name,
                                     .options = {.open = true}};
-    int result = wait_for_holders(recovery, file->name);
+    int held = -1;
+    int result = wait_for_holders(recovery, file->name, &held);
     if (result == -EBUSY)
         snprintf(recovery->answer->reason, sizeof recovery->answer->reason,
                  "%.80s is still open in a process of an earlier holdfastd: it must end first",
@@ -166,6 +170,7 @@ static int finish_open_file(struct recovery *recovery, const struct open_file *f
     find_end(recovery, file->first_seq, recovered_later, &unfinished);
     if (result == 0)
         result = unfinished_finish(&unfinished, &outcome);
+    fd_close(&held);
     if (result < 0 && !live_with(recovery, file->name, result))
         return result;
     if (!outcome.has_records)

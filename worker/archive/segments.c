@@ -114,6 +114,9 @@ static int make_segment(int folder, const struct message_open_segment *request,
     int fd = create_prepared(folder, request->channel, ret->name);
     if (fd < 0)
         return fd;
+    /* Before the preallocation, which may take long: nobody may take it for an orphan meanwhile.
+     * Held by whoever gets the descriptor; a file system without locks does without. */
+    flock(fd, LOCK_EX | LOCK_NB);
     int result = preallocate(fd, request->size);
     if (result == 0 && fstat(fd, &status) < 0)
         result = -errno;
@@ -124,8 +127,6 @@ static int make_segment(int folder, const struct message_open_segment *request,
         fd_close(&fd);
         return result;
     }
-    /* Held by whoever gets the descriptor; a file system without locks does without. */
-    flock(fd, LOCK_EX | LOCK_NB);
     if (segment_header_log_id(folder, request->channel, ret->log_id) != 1 &&
         getrandom(ret->log_id, sizeof ret->log_id, 0) != sizeof ret->log_id)
         memset(ret->log_id, 0, sizeof ret->log_id); /* not known */

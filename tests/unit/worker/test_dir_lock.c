@@ -12,8 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/avro_log_name.h"
@@ -22,6 +25,7 @@
 #include "tests/lib/unit.h"
 
 #define SEGMENT (256 * 1024)
+#define MENDED  (32 * 1024 * 1024)
 #define SEED    99
 
 static struct archive_rig rig, other;
@@ -40,10 +44,7 @@ static void teardown(void)
 /* A second archive on the first one's folder, of a daemon that knows nothing of the first. */
 static void start_other(void)
 {
-    char own_folder[sizeof other.folder];
     archive_rig_prepare(&other);
-    snprintf(own_folder, sizeof own_folder, "%s", other.folder);
-    other.lock = -1;
     snprintf(other.log_dir, sizeof other.log_dir, "%s", rig.log_dir);
     snprintf(other.channel, sizeof other.channel, "%s", rig.channel);
     archive_rig_start(&other);
@@ -163,6 +164,62 @@ START_TEST(test_a_removed_folder_is_made_anew)
 }
 END_TEST
 
+/* ---- the segments' own locks ---- */
+
+/* Stop the archive as soon as it has made a file, other than log_dir's lock, in the channel's
+ * folder. */
+static void stop_at_next_file(int watch)
+{
+    char event[4096];
+    int status;
+    ck_assert_int_gt(read(watch, event, sizeof event), 0);
+    kill(rig.pid, SIGSTOP);
+    ck_assert_int_eq(waitpid(rig.pid, &status, WUNTRACED), rig.pid);
+    ck_assert(WIFSTOPPED(status));
+}
+
+static int watch_channel(void)
+{
+    int watch = inotify_init1(IN_CLOEXEC);
+    ck_assert_int_ge(watch, 0);
+    ck_assert_int_ge(inotify_add_watch(watch, rig.channel, IN_CREATE), 0);
+    return watch;
+}
+
+/* Whoever looks at the file while it is being mended finds it taken: also an earlier version's
+ * archive, which doesn't know log_dir's lock. */
+START_TEST(test_a_file_is_locked_while_it_is_mended)
+{
+    const struct message_recover recover = {.channel = RIG_CHANNEL};
+    struct log_maker maker;
+    char name[SEGMENT_NAME_SIZE], path[512];
+    expect_segment(&rig); /* makes the folder */
+    log_maker_begin(&maker, MENDED, RIG_CHANNEL, 10, SEED);
+    for (int block = 0; block < 100; block++) {
+        log_maker_seal(&maker);
+        for (int i = 0; i < 200; i++)
+            ck_assert(log_maker_append(&maker));
+    }
+    maker.bytes[maker.header_size + 2000] ^= 0xff;
+    avro_log_segment_name(RIG_CHANNEL, 10, maker.identity.created_ns, name);
+    log_maker_write(rig.channel, name, maker.bytes, maker.size);
+
+    int watch = watch_channel();
+    archive_rig_send(&rig, MESSAGE_RECOVER, &recover, sizeof recover);
+    stop_at_next_file(watch);
+    snprintf(path, sizeof path, "%s/%s", rig.channel, name);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_msg(fd >= 0, "the copy was complete before the archive could be stopped");
+    ck_assert(flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK);
+    kill(rig.pid, SIGCONT);
+    ck_assert_int_eq(archive_rig_receive(&rig, MESSAGE_RECOVERED)->recovered->error, 0);
+    ck_assert(flock(fd, LOCK_EX | LOCK_NB) == 0);
+    fd_close(&fd);
+    fd_close(&watch);
+    log_maker_free(&maker);
+}
+END_TEST
+
 /* ---- a mount that goes ---- */
 
 static char disk[128], kept[128];
@@ -246,6 +303,7 @@ static Suite *suite(void)
     tcase_add_test(turns, test_the_supervisor_keeps_it_between_two_archives);
     tcase_add_test(turns, test_an_archive_that_outlives_its_supervisor);
     tcase_add_test(turns, test_a_removed_folder_is_made_anew);
+    tcase_add_test(turns, test_a_file_is_locked_while_it_is_mended);
     suite_add_tcase(s, turns);
     TCase *mounts = tcase_create("mounts");
     tcase_set_timeout(mounts, 60);
