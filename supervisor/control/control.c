@@ -33,7 +33,7 @@ static void refuse(int fd)
 {
     char why[CONTROL_WHY_SIZE];
     size_t length = 0;
-    snprintf(why, sizeof why, "%d clients are connected already: close one and try again",
+    snprintf(why, sizeof why, "%d clients are connected and busy already: close one and try again",
              CONTROL_CLIENTS_MAX);
     char *line = control_print_error(NULL, CONTROL_ERROR_BUSY, json_string(why), &length);
     if (line && send(fd, line, length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
@@ -80,7 +80,8 @@ static int on_accept(sd_event_source *source, int listening, uint32_t events, vo
             pause_accepting(control, errno);
             break;
         }
-        if (control->clients.count >= CONTROL_CLIENTS_MAX) {
+        if (control->clients.count >= CONTROL_CLIENTS_MAX &&
+            !control_clients_evict(&control->clients)) {
             refuse(fd);
             continue;
         }

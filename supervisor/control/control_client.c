@@ -24,6 +24,7 @@ struct control_client {
     sd_event_source *io;
     sd_event_source *turn;  /* more complete requests are here already: go on in the next turn */
     sd_event_source *stall; /* armed while answers wait */
+    monotonic active;       /* when it came, or last sent a request */
     monotonic progress;     /* when the waiting answers last moved */
     struct control_lines lines;
     char *queue; /* answers: [queue_start, queue_end) waits; NULL when nothing does */
@@ -196,6 +197,7 @@ static int client_request(struct control_client *client, const char *line, size_
         return result;
     }
     json_t *error = NULL;
+    client->active = monotonic_now();
     json_t *answer = client->clients->serve(client->clients->data, &client->peer, request.method,
                                             request.params, &code, &error);
     if (!request.id) { /* a notification gets no answer, not even an error */
@@ -396,6 +398,18 @@ static int client_watch(struct control_client *client)
     return 0;
 }
 
+bool control_clients_evict(struct control_clients *clients)
+{
+    struct control_client *idlest = NULL;
+    for (struct control_client *it = clients->first; it; it = it->next)
+        if (queued(it) == 0 && !it->awaited && (!idlest || it->active.ns < idlest->active.ns))
+            idlest = it;
+    if (!idlest || monotonic_since(monotonic_now(), idlest->active) < CONTROL_IDLE_NS)
+        return false;
+    client_drop(idlest, "it was idle for longest, and its place is needed");
+    return true;
+}
+
 int control_client_new(struct control_clients *clients, int fd)
 {
     struct control_client *client = calloc(1, sizeof *client);
@@ -406,6 +420,7 @@ int control_client_new(struct control_clients *clients, int fd)
     }
     client->clients = clients;
     client->fd = fd;
+    client->active = monotonic_now();
     control_lines_init(&client->lines, CONTROL_REQUEST_MAX);
     client->next = clients->first;
     if (client->next)

@@ -4,6 +4,7 @@
 #define HOLDFAST_SUPERVISOR_CONTROL_CONTROL_CLIENT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <systemd/sd-event.h>
@@ -15,6 +16,7 @@
 #define CONTROL_PRIORITY    (SD_EVENT_PRIORITY_NORMAL + 10)
 
 #define CONTROL_CLIENTS_MAX 512
+#define CONTROL_IDLE_NS     (10 * NS_PER_S) /* without a request: its place may be given away */
 #define CONTROL_STALL_NS    (10 * NS_PER_S) /* without reading an answer that waits: dropped */
 #define CONTROL_LINGER_NS   (1 * NS_PER_S) /* for a client that is still sending what was refused */
 /* Bytes of answers waiting: no further request is taken */
@@ -49,6 +51,10 @@ struct control_clients {
 /* Take over a connected, nonblocking socket. 0 or -errno; the fd is closed on failure. */
 int control_client_new(struct control_clients *clients, int fd);
 void control_client_free(struct control_client *client);
+
+/* There are as many as there may be: let go of the one that has been idle for longest, if any has
+ * been for CONTROL_IDLE_NS. Not in the middle of a client's turn. */
+bool control_clients_evict(struct control_clients *clients);
 
 /* Everybody whose request is answered later: it is accepted, or refused for this reason. */
 void control_clients_answer_waiting(struct control_clients *clients, const char *why);

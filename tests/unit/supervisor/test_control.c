@@ -430,6 +430,36 @@ START_TEST(one_client_too_many_is_refused_politely)
 }
 END_TEST
 
+/* Nobody locks an operator out by doing nothing. */
+START_TEST(the_idlest_client_makes_room)
+{
+    enum { MOST = 512 };
+    static int fds[MOST];
+    json_t *answer = NULL;
+    setrlimit(RLIMIT_NOFILE, &(struct rlimit){1024, 1024});
+    for (int i = 0; i < MOST; i++) {
+        fds[i] = client();
+        json_decref(ask(fds[i], PING));
+    }
+    for (int attempt = 0; attempt < 600 && !answer; attempt++) {
+        json_decref(ask(fds[1], PING)); /* this one is not idle */
+        int fd = client();
+        send(fd, PING, strlen(PING), MSG_NOSIGNAL);
+        json_t *now = read_answer(fd); /* that it is refused, or an answer */
+        answer = json_incref(json_object_get(now, "result"));
+        json_decref(now);
+        close(fd);
+        poll(NULL, 0, 100);
+    }
+    ck_assert_ptr_nonnull(answer);
+    json_decref(answer);
+    ck_assert_int_eq(control_wait_end(fds[0], 2000), 0);
+    json_decref(ask(fds[1], PING));
+    for (int i = 0; i < MOST; i++)
+        close(fds[i]);
+}
+END_TEST
+
 START_TEST(without_descriptors_it_waits_and_does_not_spin)
 {
     int fds[24];
@@ -494,6 +524,7 @@ int main(void)
     tcase_add_test(tests, large_answers_that_nobody_reads_cost_the_oldest_first);
     tcase_add_test(tests, two_hundred_clients_at_once);
     tcase_add_test(tests, one_client_too_many_is_refused_politely);
+    tcase_add_test(tests, the_idlest_client_makes_room);
     tcase_add_test(tests, without_descriptors_it_waits_and_does_not_spin);
     tcase_add_test(tests, random_bytes_hurt_nobody);
     suite_add_tcase(suite, tests);
