@@ -148,6 +148,9 @@ static void terminate_texts(unsigned type, void *payload)
     case MESSAGE_EXPIRE:
         TERMINATE(((struct message_expire *)payload)->channel);
         break;
+    case MESSAGE_SWEEP:
+        TERMINATE(((struct message_sweep *)payload)->channel);
+        break;
     case MESSAGE_LOG_DIR:
         TERMINATE(((struct message_log_dir *)payload)->reason);
         break;

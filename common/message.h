@@ -72,7 +72,7 @@ struct message_assign {
     uint32_t spec_size;   /* bytes of the channel_spec behind this struct; 0 for the archive */
     uint32_t last_thread; /* that the predecessor died of; CHANNEL_THREAD_COUNT = not known */
     uint32_t beat_ms;     /* every thread of a channel gives a sign of life at least so often */
-    uint32_t has_lock;    /* archive only: log_dir's, as an archive before this one said in LOG_DIR */
+    uint32_t has_lock; /* archive only: log_dir's, as an archive before this one said in LOG_DIR */
     struct segment_grant segment;
     struct segment_grant next;
     /* archive only */
@@ -181,6 +181,12 @@ struct message_expire {
     uint32_t reserved;
 };
 
+struct message_sweep {
+    char channel[CHANNEL_NAME_SIZE]; /* "" when none records */
+    uint32_t last;
+    uint32_t reserved;
+};
+
 struct message_log_dir {
     int32_t error; /* 0, or errno and no fd */
     uint32_t reserved;
@@ -214,6 +220,7 @@ struct message {
         const struct message_sealed *sealed;
         const struct message_expire *expire;
         const struct message_log_dir *log_dir;
+        const struct message_sweep *sweep;
     };
     int fds[MESSAGE_FDS_MAX];
     _Alignas(8) uint8_t bytes[MESSAGE_SIZE_MAX];

@@ -17,8 +17,9 @@
 #define TICK_NS   CHANNEL_HANG_LOOK_NS
 #define SETTLE_NS (100 * NS_PER_MS) /* a successor has by then taken what waited for it */
 /* At the ledger: what is known of a ring that is scribbled over later, and how fast it fills */
-#define LOOK_EVERY_TICKS 4
-#define EXPIRE_EVERY_NS  (60 * NS_PER_S)
+#define LOOK_EVERY_TICKS  4
+#define FIRST_SWEEP_TICKS 20 /* after the start; then as often as retention is looked at */
+#define EXPIRE_EVERY_NS   (60 * NS_PER_S)
 
 static void look_at_ledger(struct channel *channel, monotonic now)
 {
@@ -26,6 +27,19 @@ static void look_at_ledger(struct channel *channel, monotonic now)
     uint64_t pending;
     if (channel_ledger_read(channel, &counters, &pending))
         receive_rate_sample(&channel->ledger.rate, &counters, now);
+}
+
+/* Half of the names would make strays of the other half: all or none. */
+static void sweep(const struct channels *channels)
+{
+    struct archive_client *archive = channels->host->archive;
+    if (!archive->child || archive->child->queue)
+        return; /* it is behind already, and will be asked again */
+    for (size_t i = 0; i < channels->count; i++)
+        if (channels->list[i]->spec->record.enabled &&
+            archive_client_sweep(archive, channels->list[i]->spec->name, false) < 0)
+            return;
+    archive_client_sweep(archive, "", true);
 }
 
 /* Once for each silence. */
@@ -64,6 +78,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
             archive_client_seal_failed_again(host->archive);
     }
     look_at_archive(tick, now);
+    if (host->phase < PHASE_PARKS && (expire || ++tick->looks == FIRST_SWEEP_TICKS))
+        sweep(channels);
     for (size_t i = 0; i < channels->count; i++) {
         struct channel *channel = channels->list[i];
         if (channel->lent.worker && !was_away)

@@ -11,6 +11,7 @@ struct tick {
     monotonic last;
     uint64_t count;
     monotonic last_expire;
+    uint32_t looks;    /* until the first sweep */
     bool archive_told; /* that it does not answer */
 };
 

@@ -104,6 +104,13 @@ void archive_client_expire(struct archive_client *client, const char *channel,
     send_to(client, MESSAGE_EXPIRE, &expire, sizeof expire);
 }
 
+int archive_client_sweep(struct archive_client *client, const char *channel, bool last)
+{
+    struct message_sweep sweep = {.last = last};
+    set_channel(&sweep.channel, channel);
+    return send_to(client, MESSAGE_SWEEP, &sweep, sizeof sweep);
+}
+
 void archive_client_seal(struct archive_client *client, const char *channel,
                          const struct segment_grant *grant, const char *began_as, uint64_t length)
 {

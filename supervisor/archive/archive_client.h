@@ -75,6 +75,10 @@ void archive_client_free(struct archive_client *client);
 #define ARCHIVE_SILENCE_NS (10 * NS_PER_S)
 uint64_t archive_client_silence(const struct archive_client *client, monotonic now);
 
+/* One after the other every channel that records ("" when there is none), `last` with the last one:
+ * what lies in other folders is then finished. 0 or -errno: then no `last` may follow. */
+int archive_client_sweep(struct archive_client *client, const char *channel, bool last);
+
 /* What could not be sealed may be possible now. */
 void archive_client_seal_failed_again(struct archive_client *client);
 /* Is there a segment that the next start has to recover? */

@@ -128,7 +128,6 @@ def evict(path):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-@core
 def test_a_segment_whose_start_is_not_in_memory_goes_on(place):
     """Supervisor and worker die between two steps: what is in the segment already, but not committed, comes once."""
     place.with_hooks()

@@ -5,7 +5,6 @@ import os
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import core
 
 
 def receiver_switches(pid):
@@ -18,7 +17,6 @@ def receiver_switches(pid):
     raise AssertionError("the worker has no thread named receiver")
 
 
-@core
 def test_datagrams_gather_and_keep_their_times(place):
     listen, outlet = place.ipv4(), place.ipv4()
     sink = Sink(place, outlet)

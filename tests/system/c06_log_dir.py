@@ -69,3 +69,26 @@ def test_a_log_dir_whose_mount_goes_away_is_not_taken_for_an_empty_one(place):
     records = oracle.read_with_python_avro(daemon.segments("engine"))
     payloads = [record.payload for record in records]
     assert len(set(payloads)) == len(payloads) and set(payloads) <= set(sent)
+
+
+@core
+def test_what_a_channel_that_is_gone_has_left_is_sealed_and_kept(place):
+    listen = place.ipv4()
+    before = Daemon(place, channel("old", listen, record={}), channel("plain", place.ipv4(), record={}), name="before").start()
+    sender = Sender(place, listen, 500, rate=10000)
+    sender.wait()
+    before.wait_drained("old", 500)
+    before.kill_all()
+    foreign = before.log_dir / "notes"
+    foreign.mkdir()
+    (foreign / "mine.txt").write_text("kept")
+    after = Daemon(place, channel("new", listen, record={}), channel("plain", place.ipv4(), relays={"out": place.ipv4()}), name="after",
+                   log_dir=before.log_dir).start()
+    wait_until(lambda: before.segments("old"), 30, "the segment of the channel that is gone to be sealed")
+    assert not before.segments("old", ".avro.open")
+    after.wait_for_log("old: no channel of this name records any more")
+    records = oracle.read_with_python_avro(before.segments("old"))
+    assert [record.payload for record in records] == oracle.read_datagrams(sender.record)[0]
+    assert after.segments("new", ".avro.open"), "and what is in use is let alone"
+    assert (foreign / "mine.txt").read_text() == "kept"
+    after.stop()

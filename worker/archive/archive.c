@@ -20,6 +20,7 @@
 #include "worker/archive/recovery.h"
 #include "worker/archive/retention.h"
 #include "worker/archive/segments.h"
+#include "worker/archive/strays.h"
 
 /* So often log_dir is looked at while there is nothing to do. */
 #define LOOK_EVERY_MS 1000
@@ -34,6 +35,7 @@ struct request {
         struct message_begin_segment begin_segment;
         struct message_seal seal;
         struct message_expire expire;
+        struct message_sweep sweep;
         char channel[CHANNEL_NAME_SIZE]; /* what each of them begins with */
     };
 };
@@ -50,7 +52,8 @@ struct archive {
 
 #define CHANNEL_FIRST(payload) (offsetof(struct message_##payload, channel) == 0)
 _Static_assert(CHANNEL_FIRST(recover) && CHANNEL_FIRST(open_segment) &&
-                   CHANNEL_FIRST(begin_segment) && CHANNEL_FIRST(seal) && CHANNEL_FIRST(expire),
+                   CHANNEL_FIRST(begin_segment) && CHANNEL_FIRST(seal) && CHANNEL_FIRST(expire) &&
+                   CHANNEL_FIRST(sweep),
                "every request begins with its channel");
 
 /* ---- the queue ---- */
@@ -79,6 +82,7 @@ static void take_message(struct archive *archive, const struct message *message)
     case MESSAGE_OPEN_SEGMENT:
     case MESSAGE_BEGIN_SEGMENT:
     case MESSAGE_SEAL:
+    case MESSAGE_SWEEP:
     case MESSAGE_EXPIRE:
         enqueue(archive, message);
         break;
@@ -253,6 +257,12 @@ static void serve(struct archive *archive, const struct request *request)
     case MESSAGE_EXPIRE:
         if (hold_log_dir(archive, false) == 0)
             retention_apply(archive->log_dir, &request->expire);
+        break;
+    case MESSAGE_SWEEP:
+        if (request->sweep.channel[0])
+            strays_note_channel(request->sweep.channel);
+        if (request->sweep.last && hold_log_dir(archive, false) == 0)
+            strays_sweep(archive->log_dir);
         break;
     }
 }
