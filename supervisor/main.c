@@ -16,6 +16,7 @@
 #include "supervisor/config/config.h"
 #include "supervisor/config/config_errors.h"
 #include "supervisor/config/config_print.h"
+#include "supervisor/config/config_surroundings.h"
 #include "supervisor/config/settings.h"
 #include "supervisor/daemon.h"
 #include "supervisor/system/log_writer.h"
@@ -226,11 +227,15 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     if (!options.check && !options.print_config)
         return run(settings, argv);
+    int missing =
+        options.print_config ? 0 : config_surroundings_report(stderr, options.config, settings);
     if (options.print_config)
         config_print(stdout, settings);
-    else
+    else if (missing == 0)
         printf("%s: ok, %zu channel%s\n", options.config, settings->channel_count,
                settings->channel_count == 1 ? "" : "s");
     settings_free(settings);
+    if (missing > 0)
+        return EXIT_USAGE;
     return fflush(stdout) == 0 ? 0 : EXIT_FAILURE;
 }

@@ -3,6 +3,7 @@
 right goes round: what --print-config prints reads back to the same. (The unit test test_config has each rule with its
 exact words; here the program itself is asked.)"""
 
+import os
 import re
 
 from lib.holdfast import Daemon, channel
@@ -57,6 +58,21 @@ def test_a_good_configuration_passes_and_prints_the_same_twice(place):
     assert "engine" in printed and "127.0.0.1:26001" in printed
     assert check(place, printed, "--print-config", expect=0).stdout == printed
     check(place, printed, expect=0)
+
+
+def test_what_this_machine_lacks_is_told(place):
+    where = place.folder / "sealed"
+    where.mkdir(mode=0o500)
+    text = "\n".join([f'log_dir = "{where}"', 'channel "engine" {', '  listen = "239.77.0.1:26000"',
+                      '  interface = "nosuch0"', '  record { }', "}"])
+    result = check(place, text, expect=0)
+    assert "warning" in result.stderr and "nosuch0" in result.stderr and "engine" in result.stderr, result.stderr
+    if os.geteuid() != 0:
+        assert str(where) in result.stderr, result.stderr
+    result = check(place, text.replace(str(where), str(place.folder / "file" / "log")), expect=0)
+    assert str(place.folder / "file") in result.stderr, result.stderr
+    result = check(place, text + '\ncontrol { group = "no-such-group" }\n', expect=2)
+    assert "no-such-group" in result.stderr and "groupadd" in result.stderr, result.stderr
 
 
 def test_the_configurations_that_come_along_pass_and_go_round(place):

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* What a configuration asks of this machine, which may be there later, or never. */
+#ifndef HOLDFAST_SUPERVISOR_CONFIG_CONFIG_SURROUNDINGS_H
+#define HOLDFAST_SUPERVISOR_CONFIG_CONFIG_SURROUNDINGS_H
+
+#include <stdio.h>
+
+#include "supervisor/config/settings.h"
+
+/* For --check: name what is missing, each with `path` and what to do. Returns how many of it would
+ * keep the daemon from starting; the rest are warnings. May wait for a name service and for a disk.
+ */
+int config_surroundings_report(FILE *to, const char *path, const struct settings *settings);
+
+#endif
