@@ -91,7 +91,8 @@ static int print_prefix(enum log_level level, char *buffer, size_t size)
                     local.tm_sec, now.tv_nsec / 1000000, log_who, words[level]);
 }
 
-static size_t print_line(enum log_level level, char *line, const char *format, va_list arguments)
+static size_t __attribute__((format(printf, 3, 0)))
+print_line(enum log_level level, char *line, const char *format, va_list arguments)
 {
     int prefix = print_prefix(level, line, LINE_SIZE - 1);
     int body = vsnprintf(line + prefix, LINE_SIZE - 1 - (size_t)prefix, format, arguments);

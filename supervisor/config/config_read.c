@@ -20,7 +20,8 @@
 /* libconfuse's error callback has no argument of ours. */
 static struct config_error_list *parse_errors;
 
-static void note_parse_error(cfg_t *cfg, const char *format, va_list arguments)
+static void __attribute__((format(printf, 2, 0)))
+note_parse_error(cfg_t *cfg, const char *format, va_list arguments)
 {
     char text[256];
     vsnprintf(text, sizeof text, format, arguments);
