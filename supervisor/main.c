@@ -152,9 +152,20 @@ static int find_programs(struct program *program)
     return access(program->worker_path, X_OK) == 0 ? 0 : -errno;
 }
 
+/* -1 when there is none. */
+static int inherited_worker(void)
+{
+    const char *text = getenv(PROGRAM_WORKER_VARIABLE);
+    int fd = text ? atoi(text) : -1;
+    unsetenv(PROGRAM_WORKER_VARIABLE);
+    return fd > STDERR_FILENO && fd_set_cloexec(fd) == 0 ? fd : -1;
+}
+
 static int pin_worker(struct program *program)
 {
-    int fd = open(program->worker_path, O_PATH | O_CLOEXEC);
+    int fd = inherited_worker();
+    if (fd < 0)
+        fd = open(program->worker_path, O_PATH | O_CLOEXEC);
     int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, PINNED_FD_LEAST);
     int error = high < 0 ? -errno : 0;
     fd_close(&fd);
@@ -183,7 +194,7 @@ static int serve(struct settings *settings, char **arguments)
     char why[512];
     program.arguments = arguments;
     int error = find_programs(&program);
-    if (error == 0)
+    if (error == 0 || getenv(PROGRAM_WORKER_VARIABLE))
         error = pin_worker(&program);
     if (error < 0) {
         log_error("can't find holdfast-worker, neither beside this program nor as %s: %s; is the "
@@ -192,6 +203,9 @@ static int serve(struct settings *settings, char **arguments)
         settings_free(settings);
         return EXIT_FAILURE;
     }
+    if (getenv(PROGRAM_TROUBLE_VARIABLE))
+        log_error("%s", getenv(PROGRAM_TROUBLE_VARIABLE));
+    unsetenv(PROGRAM_TROUBLE_VARIABLE);
     raise_fd_limit(settings);
     prepare_signals();
     int status = daemon_run(settings, &program, why, sizeof why);

@@ -13,6 +13,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
@@ -192,20 +193,37 @@ static char *list_stopped(const struct channels *channels)
     return list;
 }
 
-/* sd_listen_fds(3) wants them at 3 and following. First out of the way of each other, then into
- * place; dup2 clears CLOEXEC. Whatever of ours lay there is closed, which is why there is no way
- * back from here. */
+/* Whatever of the list lies at `number`, but the one that belongs there, gets out of the way. */
+static bool make_way(struct inheritance_list *list, size_t from, int number, int first_free)
+{
+    for (size_t i = from; i < list->count; i++) {
+        if (list->fds[i] != number)
+            continue;
+        list->fds[i] = fcntl(number, F_DUPFD_CLOEXEC, first_free);
+        return list->fds[i] >= 0;
+    }
+    return true;
+}
+
+/* sd_listen_fds(3) wants them at 3 and following. One after the other goes to its place, so that
+ * one spare number is enough however many there are. dup2 clears CLOEXEC. Whatever else of ours lay
+ * there is closed, which is why this program can't go on afterwards: it can only be executed again.
+ */
 static bool place_fds(struct inheritance_list *list)
 {
     int first_free = SD_LISTEN_FDS_START + (int)list->count;
     for (size_t i = 0; i < list->count; i++) {
-        list->fds[i] = fcntl(list->fds[i], F_DUPFD_CLOEXEC, first_free);
-        if (list->fds[i] < 0)
+        int number = SD_LISTEN_FDS_START + (int)i, from = list->fds[i];
+        if (from == number) {
+            if (fcntl(number, F_SETFD, 0) < 0)
+                return false;
+            continue;
+        }
+        if (!make_way(list, i + 1, number, first_free) || dup2(from, number) < 0)
             return false;
+        close(from);
+        list->fds[i] = number;
     }
-    for (size_t i = 0; i < list->count; i++)
-        if (dup2(list->fds[i], SD_LISTEN_FDS_START + (int)i) < 0)
-            return false;
     return true;
 }
 
@@ -219,6 +237,31 @@ static bool set_environment(const struct inheritance_list *list, const char *sto
            setenv(CHANNEL_RESTORE_VARIABLE, stopped, 1) == 0;
 }
 
+/* This very program, and the worker that it started with, for when the new one can't be executed.
+ * Above the places, or -1. */
+static int keep_for_fallback(const char *path, size_t count)
+{
+    int fd = open(path, O_PATH | O_CLOEXEC);
+    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, SD_LISTEN_FDS_START + (int)count + 1);
+    fd_close(&fd);
+    return high;
+}
+
+/* By now the log's descriptor may be somebody's ring: what there is to say is said after the exec.
+ */
+static void execute_again(const struct program *program, int error, int self, int worker)
+{
+    char number[24], why[4400];
+    snprintf(why, sizeof why,
+             "the upgrade failed: can't execute %s: %s; the program that ran so far goes on",
+             program->path, strerror(error));
+    setenv(PROGRAM_TROUBLE_VARIABLE, why, 1);
+    snprintf(number, sizeof number, "%d", worker);
+    if (worker >= 0 && fcntl(worker, F_SETFD, 0) == 0)
+        setenv(PROGRAM_WORKER_VARIABLE, number, 1);
+    fexecve(self, program->arguments, environ);
+}
+
 void upgrade_execute(const struct upgrade *upgrade)
 {
     const struct program *program = upgrade->program;
@@ -229,11 +272,17 @@ void upgrade_execute(const struct upgrade *upgrade)
         channel_ledger_look(upgrade->channels->list[i]);
         channel_history_save(upgrade->channels->list[i]);
     }
-    if (complete && set_environment(&list, stopped) && place_fds(&list))
+    int self = keep_for_fallback("/proc/self/exe", list.count);
+    int worker = keep_for_fallback(program->worker_program, list.count);
+    if (complete && set_environment(&list, stopped) && place_fds(&list)) {
         execv(program->path, program->arguments);
+        execute_again(program, errno, self, worker);
+    }
     int error = complete ? errno : ENOMEM;
     release(&list);
     free(stopped);
-    log_error("the upgrade failed: can't execute %s: %s; the next start recovers what was open",
-              program->path, strerror(error));
+    dprintf(STDERR_FILENO,
+            "holdfastd: the upgrade failed: %s; the next start recovers what was open\n",
+            strerror(error));
+    _exit(EXIT_FAILURE); /* nothing of this process is where it was */
 }

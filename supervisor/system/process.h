@@ -8,6 +8,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* The number of a descriptor of the worker, from the same program before it was executed again. */
+#define PROGRAM_WORKER_VARIABLE "HOLDFAST_WORKER_FD"
+/* What it has to say about that. */
+#define PROGRAM_TROUBLE_VARIABLE "HOLDFAST_TROUBLE"
+
 /* Where this program and its worker are, and how it was called. */
 struct program {
     char path[4096];

@@ -5,6 +5,7 @@ go of."""
 
 import os
 import pathlib
+import resource
 import shutil
 import signal
 
@@ -178,7 +179,60 @@ def test_a_lapped_ring_goes_on_with_on_full_wait(place):
     daemon.wait_state("engine", "RUNNING")
     daemon.wait_counter("engine", "recorded", daemon.counters("engine")["recorded"] + 2000, 20)
     sender.stop()
-    wait_until(lambda: daemon.status("engine")["ring"]["pending"] == 0, 20, "everything to be recorded or counted")
-    oracle.assert_ledger(daemon.status("engine"))
+
+    def quiet():
+        entry = daemon.status("engine")
+        relay = entry["relays"][0]
+        done = entry["ring"]["pending"] == 0 and entry["counters"]["received"] == relay["sent"] + relay["dropped"]
+        return entry if done else None
+    oracle.assert_ledger(wait_until(quiet, 20, "everything to be relayed, and recorded or counted"))
     daemon.stop(expect=None)
     oracle.assert_verified(daemon, daemon.segments("engine"))
+
+
+def judge_after(place, daemon, listen, generation):
+    """It goes on with what it held, in the same numbers."""
+    entry = daemon.wait_state("engine", "RUNNING", 30)
+    assert entry["generation"] > generation, entry
+    Sender(place, listen, 500, name="after", rate=5000).wait()
+    daemon.wait_drained("engine", 1000)
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["recorded"] == 1000 and counters["kernel_dropped"] == 0, counters
+    pid = entry["pid"]
+    kill(pid)
+    wait_until(lambda: daemon.status("engine")["pid"] not in (None, pid), 20, "a successor")
+    daemon.wait_state("engine", "RUNNING")
+    daemon.stop()
+    oracle.assert_consecutive(oracle.read_with_python_avro(daemon.segments("engine")), first=0)
+
+
+@core
+def test_a_program_that_vanishes_at_the_last_moment_ends_nothing(place):
+    """It passes its trial, and is gone when everything has been let go of for it."""
+    listen = place.ipv4()
+    daemon = Installed(place, channel("engine", listen, record={}))
+    daemon.start()
+    Sender(place, listen, 500, name="before", rate=5000).wait()
+    daemon.wait_drained("engine", 500)
+    generation = daemon.status("engine")["generation"]
+    worker = daemon.installed.with_name("holdfast-worker")
+    daemon.install(f'#!/bin/sh\nrm -f "{daemon.installed}" "{worker}"\nexec "{daemon.good}" "$@"\n'.encode())
+    daemon.upgrade(expect=None)
+    daemon.wait_for_log("the program that ran so far goes on")
+    judge_after(place, daemon, listen, generation)
+
+
+@core
+def test_an_upgrade_needs_no_second_descriptor_of_everything(place):
+    listen = place.ipv4()
+    others = [channel(f"other{i}", place.ipv4(), record={"segment_size": "1M"}) for i in range(10)]
+    daemon = Installed(place, channel("engine", listen, record={}), *others)
+    daemon.start()
+    Sender(place, listen, 500, name="before", rate=5000).wait()
+    daemon.wait_drained("engine", 500)
+    generation = daemon.status("engine")["generation"]
+    numbers = [int(name) for name in os.listdir(f"/proc/{daemon.process.pid}/fd")]
+    limit = max(numbers) + 12
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+    daemon.upgrade()
+    judge_after(place, daemon, listen, generation)
