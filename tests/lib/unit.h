@@ -8,6 +8,15 @@
 /* Run the suite, as loudly as $CK_VERBOSITY wants, and free it. Returns the exit status. */
 int unit_run(Suite *suite);
 
+/* End this test here, in its own process and before anything is started: this machine can't run it.
+ * tests/run.py counts the line that this prints, and shows why. */
+_Noreturn void unit_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* From here on this test's process mounts for itself alone and may mount: in a mount namespace, and
+ * where the user may not have one, in a user namespace around it in which the user keeps its
+ * number. Skips the test when the machine refuses both. */
+void unit_private_mounts(void);
+
 /* How many descriptors this process has; each count costs the same ones, so two of them compare. */
 int unit_count_fds(void);
 

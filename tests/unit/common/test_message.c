@@ -479,7 +479,9 @@ START_TEST(sending_never_blocks)
     while ((result = message_send(theirs, MESSAGE_ASSIGN, 1, assign_bytes, size, spare_fds, 246)) ==
            0)
         sent++;
-    ck_assert_int_eq(result, -EAGAIN);
+    /* Without privileges, the descriptors under way are as limited as those that are open. */
+    ck_assert_msg(result == -EAGAIN || result == -ETOOMANYREFS, "%d", result);
+    ck_assert_int_gt(sent, 0);
     for (; sent > 0; sent--) {
         ck_assert_int_eq(receive(TO_CHILD), 1);
         message_release(&message);

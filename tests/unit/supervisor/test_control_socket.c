@@ -158,7 +158,8 @@ START_TEST(the_group_is_as_set)
     const struct group *group = geteuid() == 0 ? getgrnam("daemon") : NULL;
     if (!group)
         group = getgrgid(getgroups(64, groups) > 0 ? groups[0] : getgid());
-    ck_assert_ptr_nonnull(group);
+    if (!group)
+        unit_skip("this user's group has no name in the group database");
     gid_t expected = group->gr_gid;
     snprintf(settings.control_group, sizeof settings.control_group, "%s", group->gr_name);
     snprintf(settings.control_socket, sizeof settings.control_socket, "%s/control.sock",

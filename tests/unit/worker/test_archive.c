@@ -7,7 +7,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include "common/fd.h"
 #include "common/monotonic.h"
 #include "tests/lib/archive_rig.h"
+#include "tests/lib/unit.h"
 #include "worker/archive/folder.h"
 
 #define SEGMENT (256 * 1024)
@@ -345,9 +345,7 @@ static void begin_own_disk(const char *size)
 {
     ck_assert_int_eq(mkdir(rig.log_dir, 0755), 0);
     archive_rig_end(&rig); /* the mount must be seen by the archive: start it inside */
-    if (unshare(CLONE_NEWNS) < 0)
-        ck_assert_int_eq(unshare(CLONE_NEWUSER | CLONE_NEWNS), 0);
-    ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    unit_private_mounts();
     archive_rig_prepare(&rig);
     ck_assert_int_eq(mkdir(rig.log_dir, 0755), 0);
     ck_assert_int_eq(mount("none", rig.log_dir, "tmpfs", 0, size), 0);

@@ -7,7 +7,6 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -226,9 +225,7 @@ static char disk[128], kept[128];
 
 static void setup_disk(void)
 {
-    if (unshare(CLONE_NEWNS) < 0)
-        ck_assert_int_eq(unshare(CLONE_NEWUSER | CLONE_NEWNS), 0);
-    ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    unit_private_mounts();
     archive_rig_prepare(&rig);
     snprintf(disk, sizeof disk, "%s/disk", rig.folder);
     snprintf(kept, sizeof kept, "%s/kept", rig.folder);
@@ -316,5 +313,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    return unit_run(suite());
+    return log_maker_run(suite());
 }
