@@ -209,20 +209,20 @@ static bool is_ours(const struct history *history)
 
 static void go_on(struct channel *channel)
 {
-    const struct history_slot *newest =
-        is_ours(channel->history) ? newest_slot(channel->history) : NULL;
+    struct history *history = channel->history;
+    const struct history_slot *newest = is_ours(history) ? newest_slot(history) : NULL;
     if (newest)
         load(channel, newest);
-    else if (channel->history->magic)
-        log_notice("channel %s: the history of the supervisor before can't be continued; counters, "
-                   "restarts and deaths begin anew",
+    if (is_ours(history))
+        return; /* with nothing in it yet, perhaps */
+    if (history->magic)
+        log_notice("channel %s: the history of the supervisor before is none; counters, restarts "
+                   "and deaths begin anew",
                    channel->spec->name);
-    if (!is_ours(channel->history)) {
-        memset(channel->history->slots, 0, sizeof channel->history->slots);
-        channel->history->magic = HISTORY_MAGIC;
-        channel->history->version = HISTORY_VERSION;
-        channel->history->size = sizeof *channel->history;
-    }
+    memset(history->slots, 0, sizeof history->slots);
+    history->magic = HISTORY_MAGIC;
+    history->version = HISTORY_VERSION;
+    history->size = sizeof *history;
 }
 
 void channel_history_open(struct channel *channel)

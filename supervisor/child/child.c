@@ -6,11 +6,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -18,6 +20,7 @@
 #include "supervisor/system/process.h"
 
 #define QUEUE_MAX             16384 /* messages; a thousand channels' requests to a slow archive fit */
+#define REAP_PATIENCE_MS      20    /* for one that was killed */
 #define MESSAGES_PER_DISPATCH 32    /* then the event loop looks after the others */
 
 struct queued_message {
@@ -258,11 +261,23 @@ void child_kill(struct child *child, int signal)
         sd_event_source_send_child_signal(child->exit_source, signal, NULL, 0);
 }
 
+/* It was killed and is nobody's any more: without this it would stay a zombie of this process, also
+ * across an upgrade. One that waits for a disk is left to its fate. */
+static void reap(const struct child *child)
+{
+    struct pollfd ended = {.fd = sd_event_source_get_child_pidfd(child->exit_source),
+                           .events = POLLIN};
+    if (poll(&ended, 1, REAP_PATIENCE_MS) > 0)
+        waitid(P_PIDFD, (id_t)ended.fd, &(siginfo_t){0}, WEXITED | WNOHANG);
+}
+
 void child_free(struct child *child)
 {
     if (!child)
         return;
     child_kill(child, SIGKILL);
+    if (child->exit_source)
+        reap(child);
     sd_event_source_disable_unref(child->socket_source);
     sd_event_source_disable_unref(child->exit_source);
     while (child->queue) {

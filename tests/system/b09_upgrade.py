@@ -54,6 +54,14 @@ def judge(place, daemon, name, sender, sink):
     oracle.assert_at_least_once(sent, oracle.read_datagrams(sink.record)[0], f"relayed of {name}")
 
 
+def zombies_of(pid):
+    found = []
+    for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
+        state = pathlib.Path(f"/proc/{child}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+        found += [child] if state == "Z" else []
+    return found
+
+
 def test_ten_times_in_a_row_under_load(place):
     names, rate = ("engine", "gps"), place.scaled(20000)
     listens, outlets = [place.ipv4(), place.ipv4()], [place.ipv4(), place.ipv4()]
@@ -77,6 +85,7 @@ def test_ten_times_in_a_row_under_load(place):
             assert entry["restarts"] == 0 and entry["last_death"] is None, "an upgrade is no death"
         assert daemon.status("engine")["generation"] > generation
         assert daemon.status()["supervisor"]["pid"] == pid == daemon.process.pid
+    assert not zombies_of(daemon.process.pid), "spares that were let go of"
     for sender in senders:
         sender.stop()
     for name, sender in zip(names, senders):
