@@ -505,6 +505,10 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
     if (published < page->public.start_seq || published > reserved || commit.next_seq > published ||
         commit.recorded + commit.record_lost != commit.next_seq - page->public.start_seq)
         return false;
+    /* No check word vouches for `published`, but one does for the relay, which follows at once: what
+     * is further ahead was never received, and must not use up the sequence numbers. */
+    if (relay.next_seq > published || published - relay.next_seq > geometry->descriptor_count)
+        return false;
 
     value[COUNTER_received] = published - page->public.start_seq;
     if (published != page->public.start_seq) {

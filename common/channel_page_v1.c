@@ -116,6 +116,9 @@ static const char *check_identity(const struct old_ring *old, const char *channe
         return "it belongs to another channel";
     if (page->start_seq > INT64_MAX || published < page->start_seq || published > INT64_MAX)
         return "the published position is impossible";
+    uint64_t relayed = atomic_load(&page->relay[atomic_load(&page->relay_version) & 1].next_seq);
+    if (relayed > published || published - relayed > old->geometry.descriptor_count)
+        return "the published position is too far ahead of the relay's";
     return NULL;
 }
 
