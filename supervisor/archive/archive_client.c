@@ -132,6 +132,14 @@ void archive_client_seal(struct archive_client *client, const char *channel,
     send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal);
 }
 
+/* Again: first the name, which may not have been given to it either. */
+static void ask_to_seal(struct archive_client *client, const struct seal_request *request)
+{
+    if (request->began_as[0])
+        archive_client_begin(client, request->seal.channel, request->began_as, request->seal.name);
+    send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal);
+}
+
 void archive_client_seal_failed_again(struct archive_client *client)
 {
     struct seal_request *request;
@@ -140,7 +148,7 @@ void archive_client_seal_failed_again(struct archive_client *client)
         request->next = client->seals;
         client->seals = request;
         client->seal_count++;
-        send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal);
+        ask_to_seal(client, request);
     }
 }
 
@@ -162,7 +170,13 @@ static void handle_sealed(struct archive_client *client, const struct message_se
     struct seal_request *request = *at;
     *at = request->next;
     client->seal_count--;
-    if (sealed->error) {
+    bool hopeless = sealed->error == ENOENT || sealed->error == ESTALE;
+    if (hopeless) {
+        log_error("channel %s: segment %s could not be sealed: %s", sealed->channel, sealed->name,
+                  sealed->reason);
+        client->left_unsealed = true;
+        free(request);
+    } else if (sealed->error) {
         if (!request->told)
             log_error("channel %s: segment %s could not be sealed: %s; tried again every minute, "
                       "and by the next start",
@@ -232,12 +246,8 @@ static void archive_message(struct child *child, struct message *message)
  * before a seal. */
 static void ask_again(struct archive_client *client)
 {
-    for (struct seal_request *request = client->seals; request; request = request->next) {
-        if (request->began_as[0])
-            archive_client_begin(client, request->seal.channel, request->began_as,
-                                 request->seal.name);
-        send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal);
-    }
+    for (struct seal_request *request = client->seals; request; request = request->next)
+        ask_to_seal(client, request);
     client->owner.back(client->owner.data);
 }
 

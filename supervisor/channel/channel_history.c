@@ -38,6 +38,7 @@ struct history_slot {
     uint64_t turn; /* the higher one counts; 0 = never written */
     uint32_t restarts;
     uint32_t obituary_count;
+    uint64_t retired_pair;   /* the ring that was carried last: not to be gone on with */
     struct counters carried; /* of rings that are gone */
     struct counters present; /* of the one in use: counts only if that can't be continued */
     struct history_destination destinations[CHANNEL_DESTINATIONS_MAX];
@@ -99,6 +100,11 @@ static void load_destination(struct channel *channel, const struct history_desti
 static void load(struct channel *channel, const struct history_slot *slot)
 {
     struct obituary_list *list = &channel->obituaries;
+    channel->ledger.retired_pair = slot->retired_pair;
+    if (channel->hold.page && slot->retired_pair == channel->hold.page->public.pair) {
+        hold_drop_ring(&channel->hold); /* its supervisor died over giving it up */
+        channel->recording.restored = false;
+    }
     bool ring_goes_on = channel->hold.page && !channel->lent.ring_refused;
     channel->ledger.restarts = slot->restarts;
     channel->ledger.carried = slot->carried;
@@ -127,6 +133,7 @@ static void fill(const struct channel *channel, struct history_slot *slot)
     const struct channel_ledger *ledger = &channel->ledger;
     slot->restarts = ledger->restarts;
     slot->carried = ledger->carried;
+    slot->retired_pair = ledger->retired_pair;
     slot->present = ledger->last_seen;
     slot->present.value[COUNTER_record_lost] += ledger->last_pending; /* if it can't be continued */
     memset(slot->destinations, 0, sizeof slot->destinations);
@@ -136,7 +143,7 @@ static void fill(const struct channel *channel, struct history_slot *slot)
         to->use = use_of(channel, i);
         to->counts = ledger->destinations[i];
         to->present = (struct destination_progress){0};
-        if (channel->hold.page)
+        if (channel->hold.page && channel->hold.page->public.pair != ledger->retired_pair)
             read_present(channel, i, &to->present);
     }
     slot->obituary_count = 0;

@@ -108,8 +108,12 @@ void channel_ledger_retire_ring(struct channel *channel)
     carry_destinations(channel);
     *last_seen = (struct counters){0};
     ledger->last_pending = 0;
+    /* Saved before it is let go of: who comes after a death between the two must not count it
+     * again, and knows it by its number. */
+    if (channel->hold.page)
+        ledger->retired_pair = channel->hold.page->public.pair;
+    channel_history_save(channel);
     if (channel->hold.page)
         channel_page_retire(channel->hold.page, RING_REPLACED, ledger->seq_end);
     hold_drop_ring(&channel->hold);
-    channel_history_save(channel);
 }

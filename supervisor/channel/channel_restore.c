@@ -289,6 +289,7 @@ void channel_restore_all(const struct channels *channels)
         struct channel *channel = channels->list[i];
         store_note_restored(&channel->stored);
         restore_ring(channel);
+        channel_history_open(channel); /* it may know that this ring was given up */
         restore_segments(channel);
         if (channel->hold.ring < 0 &&
             channel->hold.segment >= 0) { /* a log can't be continued without its ring */
@@ -298,7 +299,8 @@ void channel_restore_all(const struct channels *channels)
         }
     }
     for (size_t i = 0; i < channels->count; i++)
-        channel_history_open(channels->list[i]);
+        if (!channels->list[i]->history)
+            channel_history_open(channels->list[i]);
     keep_stopped(channels, getenv(CHANNEL_RESTORE_VARIABLE));
     unsetenv(CHANNEL_RESTORE_VARIABLE);
     for (int i = 0; i < count; i++)

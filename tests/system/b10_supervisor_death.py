@@ -121,6 +121,31 @@ def test_without_a_store_a_stopped_orphan_keeps_its_socket_and_its_segment(place
     judge(place, daemon, [first, second], sink)
 
 
+@core
+def test_a_ring_that_was_given_up_is_not_counted_again(place):
+    """The supervisor died when its history had the ring's sums, and the store still had the ring."""
+    daemon, listen, _sink = one_channel(place, StoredDaemon)
+    daemon.start_stored()
+    sender = Sender(place, listen, 500, rate=5000)
+    sender.wait()
+    daemon.wait_drained("engine", 500)
+    daemon.notifications.poll()
+    old = {name: os.dup(daemon.notifications.kept[name][0]) for name in ("engine.ring", "engine.private")}
+    daemon.ctl("stop", "engine")
+    daemon.die()
+    for name, fd in old.items():
+        replace(daemon, name.partition(".")[2], fd)
+    daemon.start_stored()
+    daemon.wait_state("engine", "RUNNING")
+    entry = daemon.status("engine")
+    assert entry["counters"]["received"] == entry["relays"][0]["sent"] == 500, entry
+    Sender(place, listen, 100, name="more", rate=5000).wait()
+    daemon.wait_drained("engine", 600)
+    oracle.assert_ledger(daemon.status("engine"))
+    daemon.stop()
+    oracle.assert_consecutive(oracle.read_with_python_avro(daemon.segments("engine")), first=0)
+
+
 def evict(path):
     """Out of memory with what the kernel has of this file: the next look at it asks the disk."""
     with open(path, "rb") as file:

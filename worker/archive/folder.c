@@ -105,6 +105,7 @@ static int add_file(struct folder_list *list, size_t *capacity, const char *chan
         memcpy(file->utc, parts.utc, sizeof file->utc);
     }
     file->id = status->st_ino;
+    file->links = status->st_nlink;
     file->size = (uint64_t)status->st_size;
     file->disk_size = (uint64_t)status->st_blocks * 512;
     file->modified_s = status->st_mtim.tv_sec;

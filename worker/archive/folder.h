@@ -18,6 +18,7 @@ struct folder_file {
     unsigned number;
     char utc[AVRO_LOG_UTC_LENGTH]; /* of its name; not ended */
     uint64_t id;                   /* inode number */
+    uint64_t links;                /* more than 1: somebody has made it his own */
     uint64_t size;
     uint64_t disk_size;
     int64_t modified_s; /* wall clock */

@@ -22,7 +22,12 @@
 #include "worker/archive/folder.h"
 
 /* So often, 50 ms apart, the file system is asked whether a removal made room. */
-#define ROOM_LOOKS 20
+#define ROOM_LOOKS 10
+/* So many removals in a row that made none are a reason to stop; one may have been read by
+ * somebody, or not have been seen beside what others write. Then it is tried again after a while.
+ */
+#define VAIN_REMOVALS 3
+#define STUCK_FOR_NS  (600 * NS_PER_S)
 
 /* The channels whose oldest segments may go when the file system is short of space: those that said
  * EXPIRE with keep_free. A cache only: a new archive learns it from the next round of EXPIRE. */
@@ -32,6 +37,7 @@ static struct {
     bool exhausted; /* said already that nothing is left to remove */
     /* Removing made no room: not again before f_bavail is above this. UINT64_MAX = it does. */
     uint64_t stuck_at;
+    monotonic stuck_since;
 } keep_free = {.stuck_at = UINT64_MAX};
 
 static bool is_sealed(const struct folder_file *file)
@@ -195,14 +201,15 @@ static bool remove_candidate(const char *log_dir, const struct candidate *candid
     return removed;
 }
 
-/* Remove the oldest until there is room. Ends at the first one whose removal makes none: going on
- * would remove everything for nothing. false when there is still too little. */
+/* Remove the oldest until there is room. Ends when that makes none: going on would remove
+ * everything for nothing. false when there is still too little. */
 static bool remove_oldest(const char *log_dir, const struct message_expire *limits, const char *why)
 {
     struct candidate *candidates = NULL;
     struct statvfs space;
     size_t count = 0;
     bool enough = false;
+    int in_vain = 0;
     for (size_t i = 0; i < keep_free.count; i++)
         count = add_candidates(log_dir, keep_free.names[i], &candidates, count);
     if (count > 0)
@@ -211,11 +218,18 @@ static bool remove_oldest(const char *log_dir, const struct message_expire *limi
         enough = !look_at_space(log_dir, &space) || space.f_bavail >= blocks_wanted(&space, limits);
         if (enough || i == count || !remove_candidate(log_dir, &candidates[i], why))
             break;
-        if (!made_room(log_dir, &space, candidates[i].file.disk_size)) {
+        /* One with several names makes no room, and loses nothing either. */
+        bool vain = candidates[i].file.links < 2 &&
+                    !made_room(log_dir, &space, candidates[i].file.disk_size);
+        in_vain = vain ? in_vain + 1 : 0;
+        if (in_vain == VAIN_REMOVALS) {
             keep_free.stuck_at = space.f_bavail + candidates[i].file.disk_size / 2 / space.f_frsize;
-            log_warning("%s: %s, but removing %s made no room: somebody still has it open "
-                        "(`lsof +L1`). Nothing more is removed until there is more room",
-                        log_dir, why, candidates[i].file.name);
+            keep_free.stuck_since = monotonic_now();
+            log_warning("%s: %s, but removing %d files up to %s made no room: somebody still has "
+                        "them open (`lsof +L1`). Nothing more is removed until there is more room, "
+                        "or for %llu minutes",
+                        log_dir, why, VAIN_REMOVALS, candidates[i].file.name,
+                        STUCK_FOR_NS / NS_PER_S / 60);
             break;
         }
     }
@@ -234,7 +248,8 @@ static void apply_keep_free(const char *log_dir, const struct message_expire *li
         keep_free.stuck_at = UINT64_MAX;
         return;
     }
-    if (keep_free.stuck_at != UINT64_MAX && space.f_bavail <= keep_free.stuck_at)
+    if (keep_free.stuck_at != UINT64_MAX && space.f_bavail <= keep_free.stuck_at &&
+        monotonic_since(monotonic_now(), keep_free.stuck_since) < STUCK_FOR_NS)
         return;
     keep_free.stuck_at = UINT64_MAX;
     units_print_percent(limits->keep_free_ppm, percent, sizeof percent);
