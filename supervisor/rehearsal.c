@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "common/monotonic.h"
 
 #define REHEARSAL_DEADLINE_NS (5 * NS_PER_S)
+#define READS_PER_DISPATCH    64 /* then the event loop looks after the others */
 
 /* Its arguments are ours, and one more. It must not speak to the service manager, nor take what is
  * not for it: it gets no environment. */
@@ -54,12 +56,36 @@ static int spawn(const struct program *program, int output, pid_t *ret_pid)
 
 /* ---- its end ---- */
 
-/* The first line of what it said, for people. */
-static void read_first_line(int fd, char *ret_line, size_t size)
+/* The beginning is kept, for people; the rest is taken too, because a full pipe would hold it up.
+ */
+static void take_output(struct rehearsal *rehearsal)
 {
-    ssize_t length = read(fd, ret_line, size - 1);
-    ret_line[length > 0 ? length : 0] = '\0';
-    ret_line[strcspn(ret_line, "\n")] = '\0';
+    char rest[4096];
+    for (int i = 0; i < READS_PER_DISPATCH; i++) {
+        size_t room = sizeof rehearsal->said - 1 - rehearsal->said_length;
+        ssize_t length =
+            room > 0 ? read(rehearsal->output, rehearsal->said + rehearsal->said_length, room)
+                     : read(rehearsal->output, rest, sizeof rest);
+        if (length < 0 && errno == EINTR)
+            continue;
+        if (length < 0 && errno == EAGAIN)
+            return;
+        if (length <= 0) {
+            rehearsal->output_source = sd_event_source_disable_unref(rehearsal->output_source);
+            return;
+        }
+        if (room > 0)
+            rehearsal->said_length += (size_t)length;
+    }
+}
+
+static int on_output(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+    (void)source;
+    (void)fd;
+    (void)events;
+    take_output(userdata);
+    return 0;
 }
 
 static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *userdata)
@@ -67,11 +93,12 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *use
     struct rehearsal *rehearsal = userdata;
     rehearsal_done done = rehearsal->done;
     void *data = rehearsal->data;
-    char line[256], how[64], why[640];
+    char *line = rehearsal->said, how[64], why[640];
     (void)source;
 
     process_describe_end(end, how, sizeof how);
-    read_first_line(rehearsal->output, line, sizeof line);
+    take_output(rehearsal);
+    line[strcspn(line, "\n")] = '\0';
     bool fit = end->si_code == CLD_EXITED && end->si_status == 0;
     snprintf(why, sizeof why, "%.200s --check %s%s%s; this one goes on", rehearsal->program->path,
              rehearsal->late ? "did not end within 5 s" : how, line[0] ? ": " : "", line);
@@ -104,6 +131,7 @@ void rehearsal_cancel(struct rehearsal *rehearsal)
     if (rehearsal->exit_source)
         sd_event_source_send_child_signal(rehearsal->exit_source, SIGKILL, NULL, 0);
     sd_event_source_disable_unref(rehearsal->exit_source);
+    sd_event_source_disable_unref(rehearsal->output_source);
     timer_disarm(&rehearsal->timer);
     fd_close(&rehearsal->output);
     *rehearsal = (struct rehearsal){0};
@@ -129,6 +157,9 @@ int rehearsal_start(struct rehearsal *rehearsal, sd_event *event, const struct p
             waitpid(rehearsal->pid, NULL, WNOHANG);
         }
     }
+    if (error >= 0)
+        error = sd_event_add_io(event, &rehearsal->output_source, rehearsal->output, EPOLLIN,
+                                on_output, rehearsal);
     if (error >= 0)
         error = timer_arm(&rehearsal->timer, event, REHEARSAL_DEADLINE_NS, on_deadline, rehearsal);
     if (error < 0)

@@ -19,8 +19,11 @@ struct rehearsal {
     rehearsal_done done;
     void *data;
     pid_t pid;
-    int output; /* what it writes to its standard error; nonblocking */
+    int output;     /* what it writes to its standard error; nonblocking */
+    char said[256]; /* its beginning */
+    size_t said_length;
     sd_event_source *exit_source;
+    sd_event_source *output_source;
     struct timer timer;
     bool late;
 };

@@ -50,9 +50,10 @@ void channel_deaths_complete(struct channel *channel)
         obituary->waited < count_waited(channel))
         obituary->waited = count_waited(channel);
     if (obituary->kernel_dropped)
-        log_warning("channel %s: the kernel dropped %llu datagrams while no worker ran; raise "
-                    "receive_buffer",
-                    channel->spec->name, (unsigned long long)obituary->kernel_dropped);
+        log_warning(
+            "channel %s: the kernel dropped at least %llu datagrams while no worker ran; raise "
+            "receive_buffer",
+            channel->spec->name, (unsigned long long)obituary->kernel_dropped);
 }
 
 /* The obituary of the worker before this one learns what the takeover took. */

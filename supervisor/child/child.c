@@ -22,6 +22,7 @@
 #define QUEUE_MAX             16384 /* messages; a thousand channels' requests to a slow archive fit */
 #define REAP_PATIENCE_MS      20    /* for one that was killed */
 #define MESSAGES_PER_DISPATCH 32    /* then the event loop looks after the others */
+#define RETRY_NS              (5 * NS_PER_MS)
 
 struct queued_message {
     struct queued_message *next;
@@ -83,8 +84,6 @@ static int queue_push(struct child *child, enum message_type type, const void *p
     *child->queue_tail = message;
     child->queue_tail = &message->next;
     child->queue_length++;
-    if (child->socket_source)
-        sd_event_source_set_io_events(child->socket_source, EPOLLIN | EPOLLOUT);
     return 0;
 }
 
@@ -95,6 +94,28 @@ static bool must_wait(int error)
     return error == -EAGAIN || error == -ETOOMANYREFS || error == -ENOBUFS;
 }
 
+static void queue_flush(struct child *child);
+
+static int on_retry(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+    (void)source;
+    (void)time_us;
+    queue_flush(userdata);
+    return 0;
+}
+
+/* A full socket says when it has room. Descriptors under way and the kernel's memory say nothing:
+ * the socket is writable all the time, and asking it would turn the event loop in circles. */
+static void wait_for_room(struct child *child, int error)
+{
+    if (!child->socket_source)
+        return;
+    bool timed = error != -EAGAIN &&
+                 timer_arm(&child->retry, sd_event_source_get_event(child->socket_source), RETRY_NS,
+                           on_retry, child) >= 0;
+    sd_event_source_set_io_events(child->socket_source, EPOLLIN | (timed ? 0 : EPOLLOUT));
+}
+
 static void queue_flush(struct child *child)
 {
     while (child->queue) {
@@ -102,8 +123,10 @@ static void queue_flush(struct child *child)
         int error =
             message_send(child->socket, message->type, message->generation, message->payload,
                          message->payload_size, message->fds, message->fd_count);
-        if (must_wait(error))
+        if (must_wait(error)) {
+            wait_for_room(child, error);
             return;
+        }
         if (error < 0 && error != -EPIPE && error != -ECONNRESET)
             log_warning("%s: can't send %s: %s", child_describe(child), message_name(message->type),
                         strerror(-error));
@@ -125,11 +148,17 @@ int child_send(struct child *child, enum message_type type, const void *payload,
         return queue_push(child, type, payload, payload_size, fds, fd_count);
     int error =
         message_send(child->socket, type, child->generation, payload, payload_size, fds, fd_count);
-    return must_wait(error) ? queue_push(child, type, payload, payload_size, fds, fd_count) : error;
+    if (!must_wait(error))
+        return error;
+    int pushed = queue_push(child, type, payload, payload_size, fds, fd_count);
+    if (pushed == 0)
+        wait_for_room(child, error);
+    return pushed;
 }
 
 static void stop_listening(struct child *child)
 {
+    timer_disarm(&child->retry);
     child->socket_source = sd_event_source_disable_unref(child->socket_source);
     if (!child->socket_closed.ns)
         child->socket_closed = monotonic_now();
@@ -280,6 +309,7 @@ void child_free(struct child *child)
         reap(child);
     sd_event_source_disable_unref(child->socket_source);
     sd_event_source_disable_unref(child->exit_source);
+    timer_disarm(&child->retry);
     while (child->queue) {
         struct queued_message *message = child->queue;
         child->queue = message->next;

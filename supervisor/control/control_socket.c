@@ -123,6 +123,23 @@ static int find_group(const char *name, gid_t *ret, const struct excuse *why)
     return 0;
 }
 
+/* Of the socket, never of something that a link in its place leads to: chmod(2) follows links, and
+ * not every kernel knows how not to. */
+static int set_mode(const char *path, mode_t mode)
+{
+    char itself[32];
+    struct stat about;
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    snprintf(itself, sizeof itself, "/proc/self/fd/%d", fd);
+    int error = fstat(fd, &about) < 0 ? -errno : S_ISSOCK(about.st_mode) ? 0 : -ENOTSOCK;
+    if (error == 0 && chmod(itself, mode) < 0)
+        error = -errno;
+    fd_close(&fd);
+    return error;
+}
+
 /* Group first: widening the mode before would let the wrong group in. */
 static int open_to_group(const struct settings *settings, const struct excuse *why)
 {
@@ -137,8 +154,9 @@ static int open_to_group(const struct settings *settings, const struct excuse *w
                         "cannot give %s to group %s: %s. Run as root or as a member of that group",
                         path, settings->control_group, strerror(errno));
     }
-    if (chmod(path, settings->control_mode) < 0)
-        return fail(why, errno, "cannot set the mode of %s: %s", path, strerror(errno));
+    int error = set_mode(path, settings->control_mode);
+    if (error < 0)
+        return fail(why, -error, "cannot set the mode of %s: %s", path, strerror(-error));
     return 0;
 }
 

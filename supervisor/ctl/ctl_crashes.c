@@ -66,8 +66,9 @@ static void print_takeover(FILE *to, const json_t *crash)
     ctl_format_count(ctl_count(crash, "kernel_dropped"), dropped);
     fprintf(
         to,
-        "  %-10s  after %.2f ms; %s datagrams waited meanwhile, %s were dropped by the kernel\n",
-        "takeover", json_number_value(takeover), waited, dropped);
+        "  %-10s  after %.2f ms; %s datagrams waited meanwhile, %s%s were dropped by the kernel\n",
+        "takeover", json_number_value(takeover), waited,
+        ctl_count(crash, "kernel_dropped") > 0 ? "at least " : "", dropped);
 }
 
 static void print_frames(FILE *to, const json_t *frames)

@@ -202,7 +202,7 @@ static void print_header(const struct verification *file)
 
 static void print_file(const struct verification *file)
 {
-    char count[32], bytes[32], title[96];
+    char count[32], bytes[32], title[128];
     if (file->error) {
         printf("%s: can't be read: %s\n", file->path, strerror(file->error));
         return;
@@ -220,8 +220,11 @@ static void print_file(const struct verification *file)
                                       ? "missing, because not recorded or damaged"
                                       : "received but not recorded");
     units_human_count(file->summary.lost_before, count, sizeof count);
-    snprintf(title, sizeof title,
-             "dropped by the kernel: %s datagrams, just before this many records", count);
+    snprintf(
+        title, sizeof title,
+        "dropped by the kernel: %s datagrams (with receive_offload at least), just before this "
+        "many records",
+        count);
     ctl_ranges_print(&file->dropped, title);
     ctl_uncovered_print(&file->uncovered);
     ctl_ranges_print(&file->quarantined, "quarantined");

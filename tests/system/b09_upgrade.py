@@ -110,6 +110,8 @@ def test_an_unfit_program_is_refused_and_the_service_goes_on(place):
         "can't be executed": lambda: daemon.install(b"\x7fELF and then nothing" * 10),
         "exited with status 1: no such library": lambda: daemon.install(
             b"#!/bin/sh\necho no such library >&2\nexit 1\n"),
+        "exited with status 1: a long story": lambda: daemon.install(
+            b"#!/bin/sh\n{ echo a long story; head -c 300000 /dev/zero | tr '\\0' x; } >&2 || exit 2\nexit 1\n"),
         "was killed by SIGSEGV": lambda: daemon.install(b"#!/bin/sh\nkill -SEGV $$\n"),
         "did not end within 5 s": lambda: daemon.install(b"#!/bin/sh\nexec sleep 1000\n"),
     }

@@ -110,12 +110,19 @@ static void note_taken(struct outlet *outlet)
         atomic_store_explicit(&outlet->place->send_error, 0, memory_order_relaxed);
 }
 
-/* Until its send queue has room; false when that takes too long, or something is to be received. */
+/* Until its send queue has room; false when that takes too long, or something is to be received. A
+ * signal, which stopping and rotating send, is no reason to drop. */
 static bool wait_for_room(const struct outlet *outlet)
 {
     struct pollfd fds[] = {{.fd = outlet->fd, .events = POLLOUT},
                            {.fd = outlet->receives, .events = POLLIN}};
-    return !outlet->impatient && poll(fds, 2, PATIENCE_MS) > 0 && fds[0].revents && !fds[1].revents;
+    int ready;
+    if (outlet->impatient)
+        return false;
+    do
+        ready = poll(fds, 2, PATIENCE_MS);
+    while (ready < 0 && errno == EINTR);
+    return ready > 0 && fds[0].revents && !fds[1].revents;
 }
 
 enum send_verdict { SEND_AGAIN, SEND_DROP, SEND_DROP_ALL, SEND_SINGLY };

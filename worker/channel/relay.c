@@ -104,6 +104,8 @@ void relay_run(struct channel_state *channel)
         commit(page, relay);
         atomic_store_explicit(&channel->relay_cursor, to, memory_order_release);
         REACHED(page, relay_committed);
+        if (to < end)
+            beat_busy(channel, CHANNEL_THREAD_RECEIVER);
     }
     beat_work(channel, CHANNEL_THREAD_RECEIVER, 0, 0);
 }
