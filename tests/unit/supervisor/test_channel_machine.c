@@ -5,6 +5,7 @@
  * process as worker. */
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,6 +151,93 @@ START_TEST(only_a_segment_without_records_and_without_datagrams_is_empty)
 }
 END_TEST
 
+/* ---- an archive that listens ---- */
+
+static int listening(void)
+{
+    int pair[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
+                     0);
+    fd_close(&dying->socket);
+    dying->socket = pair[0];
+    return pair[1];
+}
+
+/* The next request of this type; NULL when none was made. */
+static const struct message *asked(int archive_end, enum message_type type)
+{
+    static struct message message;
+    const char *what = "";
+    while (message_receive(archive_end, TO_CHILD, &message, &what) > 0)
+        if (message.header.type == type)
+            return &message;
+    return NULL;
+}
+
+static void record_to(struct channel *channel, uint64_t id, uint64_t next_id)
+{
+    channel->life.state = CHANNEL_BACKOFF; /* nobody listens */
+    channel->recording.state = RECORDING_OPEN;
+    channel->recording.recovered = true;
+    channel->hold.segment = open("/dev/null", O_RDWR | O_CLOEXEC);
+    channel->hold.segment_grant = (struct segment_grant){.id = id, .size = 1 << 20};
+    channel->hold.next = next_id ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+    channel->hold.next_grant = (struct segment_grant){.id = next_id, .size = 1 << 20};
+}
+
+START_TEST(when_the_next_segment_fails_and_then_the_current_one_recording_is_tried_again)
+{
+    struct channel *channel = channels.list[0];
+    struct message_segment_failed failed = {.segment_id = 8, .error = EIO};
+    int archive_end = listening();
+    record_to(channel, 7, 8);
+    channel_recording_failed(channel, &failed);
+    ck_assert(channel->recording.next_retry);
+    failed.segment_id = 7;
+    channel_recording_failed(channel, &failed);
+    ck_assert_int_eq(channel->recording.state, RECORDING_TROUBLE);
+    ck_assert_ptr_null(asked(archive_end, MESSAGE_OPEN_SEGMENT));
+    channel_recording_retry(channel);
+    ck_assert_int_eq(channel->recording.state, RECORDING_OPENING);
+    ck_assert_ptr_nonnull(asked(archive_end, MESSAGE_OPEN_SEGMENT));
+
+    static struct message message;
+    static const struct message_segment segment = {.grant = {.id = 9, .size = 1 << 20}};
+    message.header.type = MESSAGE_SEGMENT;
+    message.segment = &segment;
+    message.fds[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
+    channel_recording_answer(channel, &message);
+    ck_assert_int_eq(channel->recording.state, RECORDING_OPEN);
+    channel_recording_wanted(channel);
+    ck_assert_msg(channel->recording.next_requested, "the one after it can be had as well");
+    ck_assert_ptr_nonnull(asked(archive_end, MESSAGE_OPEN_SEGMENT));
+    fd_close(&archive_end);
+}
+END_TEST
+
+/* Length 0 has the archive remove the file. */
+START_TEST(no_worker_can_have_a_segment_with_records_removed)
+{
+    struct channel *channel = channels.list[0];
+    const struct message_segment_failed failed = {.segment_id = 7, .error = EIO};
+    int archive_end = listening();
+    record_to(channel, 7, 0);
+    channel->recording.begun = true;
+    channel_recording_failed(channel, &failed);
+    const struct message *seal = asked(archive_end, MESSAGE_SEAL);
+    ck_assert_ptr_nonnull(seal);
+    ck_assert_uint_eq(seal->seal->length, UINT64_MAX);
+
+    record_to(channel, 7, 0);
+    channel->recording.begun = false;
+    channel_recording_failed(channel, &failed);
+    seal = asked(archive_end, MESSAGE_SEAL);
+    ck_assert_ptr_nonnull(seal);
+    ck_assert_uint_eq(seal->seal->length, 0);
+    fd_close(&archive_end);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("channel_machine");
@@ -159,6 +247,9 @@ int main(void)
     tcase_add_test(cases, a_death_while_stopping_starts_nothing);
     tcase_add_test(cases, what_keeps_a_log_from_being_rotated_is_said);
     tcase_add_test(cases, only_a_segment_without_records_and_without_datagrams_is_empty);
+    tcase_add_test(cases,
+                   when_the_next_segment_fails_and_then_the_current_one_recording_is_tried_again);
+    tcase_add_test(cases, no_worker_can_have_a_segment_with_records_removed);
     suite_add_tcase(suite, cases);
     return unit_run(suite);
 }
