@@ -10,7 +10,8 @@
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_silence.h"
-#include "supervisor/hold/hold_sockets.h"
+#include "supervisor/hold/membership.h"
+#include "supervisor/hold/hold_destinations.h"
 #include "supervisor/policy/receive_rate.h"
 #include "supervisor/system/timer.h"
 
@@ -89,8 +90,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
             channel_deaths_complete(channel);
         if (look) {
             look_at_ledger(channel, now);
-            hold_sockets_try_down(&channel->hold, channel->spec);
-            hold_sockets_look_at_membership(&channel->hold, channel->spec);
+            hold_destinations_try_down(&channel->hold, channel->spec);
+            membership_look(&channel->hold, channel->spec);
             channel_silence_look(channel, now);
         }
         if (expire && host->phase < PHASE_STOPS)

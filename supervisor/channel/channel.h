@@ -66,6 +66,7 @@ struct channel_host {
     struct spares *spares;
     struct archive_client *archive;
     struct store *store;
+    struct child_owner worker; /* of every worker; data is the channel */
     enum phase phase;
     struct channel_counts counts;
     void (*changed)(void *data); /* a channel's state, or whether its recording is quiet */

@@ -159,3 +159,12 @@ void channel_hang_look(struct channel *channel, monotonic now)
     if (thread != CHANNEL_THREAD_COUNT)
         abort_for_hang(channel, thread, silent, now);
 }
+
+void channel_hang_kill_starter(struct channel *channel, uint64_t deadline_ns)
+{
+    log_error("channel %s: %s did not become READY within %llu s; killing it", channel->spec->name,
+              child_describe(channel->lent.worker), (unsigned long long)(deadline_ns / NS_PER_S));
+    channel->hang.aborted = true;
+    snprintf(channel->hang.thread, sizeof channel->hang.thread, "start");
+    child_kill(channel->lent.worker, SIGKILL);
+}

@@ -11,4 +11,7 @@
 /* The channel has a worker: abort it if it hangs, kill it if it should be gone. */
 void channel_hang_look(struct channel *channel, monotonic now);
 
+/* It did not become READY within deadline_ns. */
+void channel_hang_kill_starter(struct channel *channel, uint64_t deadline_ns);
+
 #endif

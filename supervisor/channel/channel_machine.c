@@ -1,30 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* A channel's state machine: a state x event table of actions, and one change_state() that does
- * what entering a state means. Fed by operators (channel_verbs.c), by the worker and the archive,
- * whose messages are understood here, by its own timers, and by whoever starts, upgrades and stops
- * everything. Must never block, and must never leave
- * a worker behind: outside STARTING, RUNNING and STOPPING there is none. */
+ * what entering a state means. Fed by operators (channel_verbs.c), by the worker
+ * (channel_worker_events.c) and the archive (channel_answers.c), by its own timers, and by whoever
+ * starts, upgrades and stops everything. Must never block, and must never leave a worker behind:
+ * outside STARTING, RUNNING and STOPPING there is none. */
 #include "supervisor/channel/channel_machine.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-#include "common/fd.h"
 #include "common/log.h"
-#include "supervisor/channel/channel_deaths.h"
-#include "supervisor/channel/channel_history.h"
+#include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_lend.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_progress.h"
 #include "supervisor/channel/channel_ring.h"
-#include "supervisor/channel/obituary.h"
 #include "supervisor/child/child.h"
 #include "supervisor/child/restart.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_sockets.h"
 #include "supervisor/hold/store.h"
-#include "supervisor/system/process.h"
 #include "supervisor/system/timer.h"
 
 #define RECORDING_DEADLINE_NS (5 * NS_PER_S) /* then the relay starts without its log */
@@ -39,8 +35,6 @@ static const char *const event_names[CHANNEL_EVENT_COUNT] = {
 
 static void change_state(struct channel *channel, enum channel_state to, const char *cause);
 static void enter_backoff(struct channel *channel);
-static void worker_message(struct child *child, struct message *message);
-static void worker_ended(struct child *child, const siginfo_t *end);
 
 /* ---- actions ---- */
 
@@ -137,11 +131,7 @@ static void forgive(struct channel *channel, const char *cause)
 static void kill_late_starter(struct channel *channel, const char *cause)
 {
     (void)cause;
-    log_error("channel %s: %s did not become READY within %llu s; killing it", channel->spec->name,
-              child_describe(channel->lent.worker), READY_DEADLINE_NS / NS_PER_S);
-    channel->hang.aborted = true;
-    snprintf(channel->hang.thread, sizeof channel->hang.thread, "start");
-    child_kill(channel->lent.worker, SIGKILL);
+    channel_hang_kill_starter(channel, READY_DEADLINE_NS);
 }
 
 static void kill_late_stopper(struct channel *channel, const char *cause)
@@ -221,6 +211,13 @@ static void end_stop(struct channel *channel, const char *cause)
      * kernel has queued is still to be received, and what is in the ring to be recorded. */
     bool unfinished =
         !channel->lent.bye_received || (!channel->life.restart_wanted && !channel->life.stop_seals);
+    /* It died over a stop that was to end with a fresh ring, which only a BYE allows: its successor
+     * runs until the next attempt. Without a pause that could go on many times a second. */
+    if (channel->life.wanted && channel->recording.renumber && !channel->lent.bye_received) {
+        uint64_t delay = restart_delay(&channel->life.restart, &channel->host->settings->restart);
+        wait_before_start(channel, delay, cause);
+        return;
+    }
     if (unfinished && can_drain(channel)) {
         channel->life.drains++;
         launch(channel, cause);
@@ -345,8 +342,8 @@ static void enter_opening(struct channel *channel)
 
 static void enter_starting(struct channel *channel)
 {
-    const struct child_owner worker = {
-        .role = "worker", .message = worker_message, .ended = worker_ended, .data = channel};
+    struct child_owner worker = channel->host->worker;
+    worker.data = channel;
     char why[256];
     if (channel->life.wanted)
         channel->life.restart_wanted = false;
@@ -425,91 +422,5 @@ static void change_state(struct channel *channel, enum channel_state to, const c
         break;
     default:
         break;
-    }
-}
-
-/* ---- what others say, as events ---- */
-
-static void worker_ready(struct channel *channel, const struct message_ready *ready)
-{
-    struct child *worker = channel->lent.worker;
-    char cause[200];
-
-    if (channel->life.state == CHANNEL_STOPPING)
-        return;
-    if (channel->life.state != CHANNEL_STARTING) {
-        child_violated(worker, "READY twice");
-        return;
-    }
-    if (ready->ring_refused) {
-        if (channel->lent.ring_was_fresh) {
-            child_violated(worker, "it refused a fresh ring");
-            return;
-        }
-        log_error("channel %s: %s can't trust the ring: %s; a fresh one is made",
-                  channel->spec->name, child_describe(worker), ready->reason);
-        channel->lent.ring_refused = true;
-        child_kill(worker, SIGKILL);
-        return;
-    }
-    fd_close(&channel->hold.old_ring); /* what was in it is in the present one */
-    snprintf(channel->lent.ring_reason, sizeof channel->lent.ring_reason, "%s", ready->reason);
-    snprintf(cause, sizeof cause, "%s is ready", child_describe(worker));
-    if (channel->takeover.cause != DEATH_NONE)
-        channel_deaths_note_takeover(channel, ready);
-    bool was_takeover = channel->takeover.cause != DEATH_NONE;
-    channel->takeover.cause = DEATH_NONE;
-    channel_machine_handle(channel, CHANNEL_EVENT_READY, cause);
-    if (was_takeover)
-        channel_history_save(channel);
-}
-
-static void worker_message(struct child *child, struct message *message)
-{
-    struct channel *channel = child->owner.data;
-    switch (message->header.type) {
-    case MESSAGE_READY:
-        worker_ready(channel, message->ready);
-        break;
-    case MESSAGE_SEGMENT_WANTED:
-        channel_recording_wanted(channel);
-        break;
-    case MESSAGE_SEGMENT_DONE:
-        channel_recording_segment_done(channel, message->segment_done);
-        break;
-    case MESSAGE_SEGMENT_FAILED:
-        channel_recording_failed(channel, message->segment_failed);
-        break;
-    case MESSAGE_BYE:
-        channel->lent.bye_received = true;
-        channel->lent.bye = *message->bye;
-        break;
-    default:
-        child_violated(child, "a message that is not a worker's to send");
-        break;
-    }
-}
-
-/* It was waited for: ledger and obituary, then the event DIED. */
-static void worker_ended(struct child *child, const siginfo_t *end)
-{
-    struct channel *channel = child->owner.data;
-    char how[64], cause[200];
-
-    process_describe_end(end, how, sizeof how);
-    snprintf(cause, sizeof cause, "%s %s", child_describe(child), how);
-    channel_ledger_look(channel);
-    channel_deaths_complete(channel);
-    if (channel->lent.bye_received && channel->life.state != CHANNEL_STOPPING) {
-        log_error("channel %s: %s gave up its socket; a new one is opened", channel->spec->name,
-                  child_describe(child));
-        fd_close(&channel->hold.rx);
-    }
-    const struct obituary *obituary = channel_deaths_note(channel, end);
-    channel->lent.worker = NULL;
-    channel_machine_handle(channel, CHANNEL_EVENT_DIED, cause);
-    if (obituary) { /* the successor first: datagrams wait for it */
-        obituary_log(channel->spec->name, obituary);
-        channel_history_save(channel);
     }
 }

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_recording.h"
+#include "supervisor/child/child.h"
 #include "supervisor/hold/hold_ring.h"
 
 void channel_ring_give_up(struct channel *channel)
@@ -35,6 +36,19 @@ void channel_ring_give_up(struct channel *channel)
         channel->hold.owes_gap =
             channel->hold.rx >= 0; /* what was relayed only is not in the log */
     }
+}
+
+void channel_ring_refused(struct channel *channel, const char *reason)
+{
+    struct child *worker = channel->lent.worker;
+    if (channel->lent.ring_was_fresh) {
+        child_violated(worker, "it refused a fresh ring");
+        return;
+    }
+    log_error("channel %s: %s can't trust the ring: %s; a fresh one is made", channel->spec->name,
+              child_describe(worker), reason);
+    channel->lent.ring_refused = true;
+    child_kill(worker, SIGKILL);
 }
 
 int channel_ring_make(struct channel *channel, char *why, size_t why_size)

@@ -10,6 +10,9 @@
  */
 void channel_ring_give_up(struct channel *channel);
 
+/* The worker says that it can't trust the ring, and why. */
+void channel_ring_refused(struct channel *channel, const char *reason);
+
 /* Make a ring if there is none. 0, or -errno with why. */
 int channel_ring_make(struct channel *channel, char *why, size_t why_size);
 

@@ -6,7 +6,7 @@
 
 #include "common/log.h"
 #include "common/units.h"
-#include "supervisor/hold/hold_sockets.h"
+#include "supervisor/hold/membership.h"
 
 uint64_t channel_silence_of(const struct channel *channel, monotonic now)
 {
@@ -37,6 +37,6 @@ void channel_silence_look(struct channel *channel, monotonic now)
         "channel %s: nothing received for more than %s, which is what `expect` allows: is the "
         "sender running, and is it this address that it sends to?",
         channel->spec->name, text);
-    hold_sockets_renew_membership(&channel->hold, channel->spec);
+    membership_renew(&channel->hold, channel->spec);
     silence->told = true;
 }

@@ -12,6 +12,7 @@
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_answers.h"
 #include "supervisor/channel/channel_recording.h"
+#include "supervisor/channel/channel_worker_events.h"
 #include "supervisor/child/child.h"
 #include "supervisor/hold/store.h"
 
@@ -33,6 +34,8 @@ int channels_make(struct channels *channels, struct channel_host *host)
     *channels = (struct channels){.host = host,
                                   .list = calloc(count + 1, sizeof(struct channel *)),
                                   .by_name = calloc(count + 1, sizeof(struct channel *))};
+    host->worker = (struct child_owner){
+        .role = "worker", .message = channel_worker_message, .ended = channel_worker_ended};
     if (!channels->list || !channels->by_name)
         return -ENOMEM;
     for (size_t i = 0; i < count; i++) {

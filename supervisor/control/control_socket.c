@@ -21,8 +21,10 @@
 #include "common/monotonic.h"
 #include "supervisor/config/settings.h"
 
-#define LISTEN_BACKLOG 256
-#define ANSWERS_ASKED  30 /* times 10 ms */
+#define LISTEN_BACKLOG   256
+#define ANSWERS_ASKED    30 /* times 10 ms */
+#define GROUP_SIZE_FIRST 16384
+#define GROUP_SIZE_MAX   (16384 << 6) /* 1 MiB */
 
 struct excuse { /* where an explanation goes */
     char *text;
@@ -111,15 +113,24 @@ static int remove_stale(const struct sockaddr_un *address, const struct excuse *
     return 0;
 }
 
+/* A group with thousands of members needs a large buffer. */
 static int find_group(const char *name, gid_t *ret, const struct excuse *why)
 {
-    char buffer[16384];
     struct group entry, *found = NULL;
-    int error = getgrnam_r(name, &entry, buffer, sizeof buffer, &found);
+    char *buffer = NULL;
+    int error = ERANGE;
+    for (size_t size = GROUP_SIZE_FIRST; error == ERANGE && size <= GROUP_SIZE_MAX; size *= 4) {
+        free(buffer);
+        buffer = malloc(size);
+        error = buffer ? getgrnam_r(name, &entry, buffer, size, &found) : ENOMEM;
+    }
+    if (found)
+        *ret = found->gr_gid;
+    free(buffer);
     if (!found)
         return fail(why, error ? error : ENOENT,
-                    "control { group }: there is no group '%s': make it with groupadd(8)", name);
-    *ret = found->gr_gid;
+                    "control { group }: there is no group '%s'%s%s: make it with groupadd(8)", name,
+                    error ? ": " : "", error ? strerror(error) : "");
     return 0;
 }
 

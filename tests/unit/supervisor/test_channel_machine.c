@@ -105,6 +105,29 @@ START_TEST(a_death_while_stopping_starts_nothing)
 }
 END_TEST
 
+/* A fresh ring for later numbers needs an orderly end of the one before. A worker that dies over
+ * every such stop is not asked again at once, and ever more rarely. */
+START_TEST(a_worker_that_dies_at_every_stop_is_no_storm)
+{
+    struct channel *channel = channels.list[0];
+    uint64_t before = 0;
+    settings.restart.max_delay_ns = 100 * NS_PER_S;
+    for (int i = 0; i < 4; i++) {
+        channel->life.state = CHANNEL_STOPPING;
+        channel->life.wanted = channel->life.restart_wanted = true;
+        channel->recording.renumber = true;
+        channel_machine_handle(channel, CHANNEL_EVENT_DIED, "test");
+        ck_assert_msg(channel->life.state == CHANNEL_BACKOFF, "%s",
+                      channel_state_names[channel->life.state]);
+        uint64_t wait = monotonic_since(channel->life.next_start, monotonic_now());
+        ck_assert_msg(wait > before, "%llu ns after %llu ns", (unsigned long long)wait,
+                      (unsigned long long)before);
+        before = wait;
+    }
+    settings.restart.max_delay_ns = NS_PER_S;
+}
+END_TEST
+
 START_TEST(what_keeps_a_log_from_being_rotated_is_said)
 {
     struct channel *channel = channels.list[0];
@@ -245,6 +268,7 @@ int main(void)
     tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_add_test(cases, trouble_while_opening_starts_the_relay);
     tcase_add_test(cases, a_death_while_stopping_starts_nothing);
+    tcase_add_test(cases, a_worker_that_dies_at_every_stop_is_no_storm);
     tcase_add_test(cases, what_keeps_a_log_from_being_rotated_is_said);
     tcase_add_test(cases, only_a_segment_without_records_and_without_datagrams_is_empty);
     tcase_add_test(cases,

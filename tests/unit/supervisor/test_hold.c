@@ -19,6 +19,7 @@
 #include "supervisor/hold/hold_adopt.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/hold_sockets.h"
+#include "supervisor/hold/hold_destinations.h"
 #include "tests/lib/unit.h"
 
 static union socket_address address_of(const char *text)
@@ -250,10 +251,10 @@ START_TEST(what_can_not_be_opened_is_told_and_can_be_opened_later)
     int lent = second.destinations[0]; /* what was lent is lent as it then is */
     ck_assert_int_ge(lent, 0);
     ck_assert(send(lent, "x", 1, MSG_NOSIGNAL) < 0 && errno == EDESTADDRREQ);
-    hold_sockets_try_down(&second, spec);
+    hold_destinations_try_down(&second, spec);
     ck_assert(second.down[0].reason[0] != '\0');
     spec->destinations[0].interface[0] = '\0';
-    hold_sockets_try_down(&second, spec);
+    hold_destinations_try_down(&second, spec);
     ck_assert(second.down[0].reason[0] == '\0');
     ck_assert_int_eq(second.destinations[0], lent);
     ck_assert_int_eq(send(lent, "x", 1, MSG_NOSIGNAL), 1);

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* The sockets that a channel sends on, one connected per destination. A destination that can't be
+ * reached is down: its socket refuses everything, and it is tried again. Must never keep a channel
+ * from receiving. */
+#include "supervisor/hold/hold_destinations.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/channel_spec.h"
+#include "common/log.h"
+#include "common/monotonic.h"
+#include "supervisor/hold/socket_attempt.h"
+
+#define SEND_BUFFER_WANTED (4 << 20)
+#define DOWN_TOLD_EVERY_NS (3600 * NS_PER_S)
+
+static int set_multicast_out(struct attempt *attempt, const struct destination_spec *to,
+                             unsigned interface)
+{
+    int ttl = (int)to->ttl, loop = to->loop != 0;
+    int error;
+    if (attempt->is_v6) {
+        error = interface ? attempt_set(attempt, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)interface,
+                                        "IPV6_MULTICAST_IF")
+                          : 0;
+        if (!error)
+            error =
+                attempt_set(attempt, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, ttl, "IPV6_MULTICAST_HOPS");
+        if (!error)
+            error = attempt_set(attempt, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, loop,
+                                "IPV6_MULTICAST_LOOP");
+        return error;
+    }
+    struct ip_mreqn request = {.imr_ifindex = (int)interface};
+    attempt->step = "IP_MULTICAST_IF";
+    if (interface &&
+        setsockopt(attempt->fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request) < 0)
+        return -errno;
+    error = attempt_set(attempt, IPPROTO_IP, IP_MULTICAST_TTL, ttl, "IP_MULTICAST_TTL");
+    if (!error)
+        error = attempt_set(attempt, IPPROTO_IP, IP_MULTICAST_LOOP, loop, "IP_MULTICAST_LOOP");
+    return error;
+}
+
+static void describe_destination(struct attempt *attempt, const struct destination_spec *to)
+{
+    char address[SOCKET_ADDRESS_TEXT_SIZE];
+    socket_address_print(&to->to, address, sizeof address);
+    snprintf(attempt->what, sizeof attempt->what, "send \"%s\" to %s%s%s", to->name, address,
+             to->interface[0] ? " at " : "", to->interface);
+}
+
+/* The socket with what doesn't depend on the network. */
+int hold_destination_make(int *ret_fd, const struct destination_spec *to, char *why,
+                          size_t why_size)
+{
+    struct attempt attempt = {.fd = -1, .is_v6 = to->to.family == AF_INET6, .step = "socket"};
+    describe_destination(&attempt, to);
+    attempt.fd = socket(to->to.family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error = attempt.fd < 0 ? -errno : 0;
+    if (!error && !attempt.is_v6)
+        error = attempt_set(&attempt, SOL_SOCKET, SO_BROADCAST, 1, "SO_BROADCAST");
+    if (error < 0)
+        return attempt_fail(&attempt, error, why, why_size);
+    if (attempt_set(&attempt, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_WANTED, "SO_SNDBUFFORCE") < 0)
+        attempt_set(&attempt, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_WANTED, "SO_SNDBUF");
+    /* Nobody reads here: keep no stranger's datagrams. */
+    attempt_set(&attempt, SOL_SOCKET, SO_RCVBUF, 0, "SO_RCVBUF");
+    *ret_fd = attempt.fd;
+    return 0;
+}
+
+static int reach_destination(struct attempt *attempt, const struct destination_spec *to,
+                             unsigned *ret_interface)
+{
+    union socket_address peer = to->to;
+    unsigned interface = 0;
+    int error = attempt_interface(attempt, to->interface, &interface);
+    *ret_interface = interface;
+    if (!error && socket_address_is_multicast(&peer))
+        error = set_multicast_out(attempt, to, interface);
+    if (error)
+        return error;
+    if (attempt->is_v6 && peer.v6.sin6_scope_id == 0)
+        peer.v6.sin6_scope_id = interface;
+    attempt->step = "connect";
+    return connect(attempt->fd, &peer.any, socket_address_length(&peer)) < 0 ? -errno : 0;
+}
+
+static void note_down(struct destination_down *down, const char *channel, const char *reason)
+{
+    monotonic now = monotonic_now();
+    bool changed = strcmp(down->reason, reason) != 0;
+    if (changed || monotonic_since(now, down->told) >= DOWN_TOLD_EVERY_NS) {
+        log_warning("channel %s: %s; what is meant for it is counted as dropped, everything else "
+                    "goes on; it is tried again every second",
+                    channel, reason);
+        down->told = now;
+    }
+    if (changed)
+        snprintf(down->reason, sizeof down->reason, "%s", reason);
+}
+
+/* A socket that leads nowhere yet refuses what is sent on it (EDESTADDRREQ). A worker has the same
+ * socket: once it is connected here, it is connected there. */
+void hold_destination_try(struct hold *hold, const struct channel_spec *spec, uint32_t index)
+{
+    const struct destination_spec *to = &spec->destinations[index];
+    struct destination_down *down = &hold->down[index];
+    struct attempt attempt = {.fd = hold->destinations[index], .is_v6 = to->to.family == AF_INET6};
+    char reason[sizeof down->reason];
+
+    describe_destination(&attempt, to);
+    int error = reach_destination(&attempt, to, &down->interface);
+    if (error < 0) {
+        attempt_describe(&attempt, error, reason, sizeof reason);
+        note_down(down, spec->name, reason);
+    } else if (down->reason[0]) {
+        log_notice("channel %s: \"%s\" can be reached now", spec->name, to->name);
+        *down = (struct destination_down){.interface = down->interface};
+    }
+}
+
+/* An interface that was deleted and made anew is another one, whatever its name: what is connected
+ * through the former leads nowhere. */
+static bool interface_changed(const struct destination_down *down,
+                              const struct destination_spec *to)
+{
+    return to->interface[0] && if_nametoindex(to->interface) != down->interface;
+}
+
+void hold_destinations_try_down(struct hold *hold, const struct channel_spec *spec)
+{
+    for (uint32_t i = 0; i < hold->destination_count; i++)
+        if (hold->destinations[i] >= 0 &&
+            (hold->down[i].reason[0] || interface_changed(&hold->down[i], &spec->destinations[i])))
+            hold_destination_try(hold, spec, i);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* Which group a receiver has joined, and where. Asked by the regular look: an interface that is
+ * deleted takes the membership with it, and the socket says nothing. Must never touch what the
+ * socket has queued. */
+#include "supervisor/hold/membership.h"
+
+#include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/channel_spec.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "supervisor/hold/hold_ring.h"
+
+int membership_change(struct attempt *attempt, const struct channel_spec *spec, unsigned interface,
+                      bool join)
+{
+    int level = attempt->is_v6 ? IPPROTO_IPV6 : IPPROTO_IP;
+    if (spec->source.family == 0) {
+        struct group_req request = {.gr_interface = interface};
+        int option = join ? MCAST_JOIN_GROUP : MCAST_LEAVE_GROUP;
+        memcpy(&request.gr_group, &spec->listen, socket_address_length(&spec->listen));
+        attempt->step = "MCAST_JOIN_GROUP";
+        return setsockopt(attempt->fd, level, option, &request, sizeof request) < 0 ? -errno : 0;
+    }
+    struct group_source_req request = {.gsr_interface = interface};
+    int option = join ? MCAST_JOIN_SOURCE_GROUP : MCAST_LEAVE_SOURCE_GROUP;
+    memcpy(&request.gsr_group, &spec->listen, socket_address_length(&spec->listen));
+    memcpy(&request.gsr_source, &spec->source, socket_address_length(&spec->source));
+    attempt->step = "MCAST_JOIN_SOURCE_GROUP";
+    return setsockopt(attempt->fd, level, option, &request, sizeof request) < 0 ? -errno : 0;
+}
+
+static bool is_address(const struct sockaddr *it, const union socket_address *own)
+{
+    if (!it || it->sa_family != own->family)
+        return false;
+    if (own->family == AF_INET)
+        return ((const struct sockaddr_in *)it)->sin_addr.s_addr == own->v4.sin_addr.s_addr;
+    return memcmp(&((const struct sockaddr_in6 *)it)->sin6_addr, &own->v6.sin6_addr,
+                  sizeof own->v6.sin6_addr) == 0;
+}
+
+/* The interface whose address the kernel would send to this group from, which is where it joins
+ * when it may choose. "" when that can't be told. */
+static void find_chosen_interface(const struct channel_spec *spec, char ret_name[IF_NAMESIZE])
+{
+    union socket_address own = {0};
+    socklen_t length = sizeof own;
+    struct ifaddrs *all = NULL;
+    int probe = socket(spec->listen.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (probe >= 0 &&
+        connect(probe, &spec->listen.any, socket_address_length(&spec->listen)) == 0 &&
+        getsockname(probe, &own.any, &length) == 0 && getifaddrs(&all) == 0)
+        for (const struct ifaddrs *it = all; it; it = it->ifa_next)
+            if (is_address(it->ifa_addr, &own))
+                snprintf(ret_name, IF_NAMESIZE, "%s", it->ifa_name);
+    freeifaddrs(all);
+    fd_close(&probe);
+}
+
+void membership_note(struct membership *membership, const struct channel_spec *spec,
+                     unsigned interface)
+{
+    *membership = (struct membership){.index = interface};
+    if (spec->interface[0])
+        snprintf(membership->interface, sizeof membership->interface, "%s", spec->interface);
+    else if (!interface || !if_indextoname(interface, membership->interface))
+        find_chosen_interface(spec, membership->interface);
+    if (!membership->index && membership->interface[0])
+        membership->index = if_nametoindex(membership->interface);
+}
+
+static void note_gone(struct hold *hold, const struct channel_spec *spec, const char *why)
+{
+    struct membership *membership = &hold->membership;
+    if (strcmp(membership->gone, why) == 0)
+        return;
+    snprintf(membership->gone, sizeof membership->gone, "%s", why);
+    log_warning("channel %s: %s", spec->name, membership->gone);
+}
+
+/* Join at the interface as it is now. The kernel keeps the entry of an interface that is gone, and
+ * would take a second one for the same as a mistake; that there may be none is no error. */
+static void renew(struct hold *hold, const struct channel_spec *spec, unsigned index)
+{
+    struct membership *membership = &hold->membership;
+    struct attempt attempt = {.fd = hold->rx, .is_v6 = spec->listen.family == AF_INET6};
+    char why[sizeof membership->gone];
+    membership_change(&attempt, spec, membership->index, false);
+    if (spec->interface[0] == '\0')
+        membership_change(&attempt, spec, 0, false);
+    int error = membership_change(&attempt, spec, index, true);
+    if (error < 0) {
+        snprintf(why, sizeof why, "can't join the group at %s again: %s; tried every second",
+                 membership->interface, strerror(-error));
+        note_gone(hold, spec, why);
+        return;
+    }
+    membership->index = index;
+    if (membership->gone[0])
+        log_notice("channel %s: interface %s is back; the group was joined anew on the same socket",
+                   spec->name, membership->interface);
+    membership->gone[0] = '\0';
+}
+
+void membership_look(struct hold *hold, const struct channel_spec *spec)
+{
+    struct membership *membership = &hold->membership;
+    char why[sizeof membership->gone];
+    if (hold->rx < 0 || !socket_address_is_multicast(&spec->listen))
+        return;
+    if (membership->interface[0] == '\0') /* a socket that was adopted */
+        membership_note(membership, spec, if_nametoindex(spec->interface));
+    if (membership->interface[0] == '\0')
+        return;
+    unsigned index = if_nametoindex(membership->interface);
+    if (index == 0) {
+        snprintf(why, sizeof why,
+                 "interface %s is gone: nothing can come in until it is back; see `ip link`",
+                 membership->interface);
+        note_gone(hold, spec, why);
+    } else if (index != membership->index || membership->gone[0]) {
+        if (!membership->gone[0]) /* gone and back between two looks */
+            note_gone(hold, spec, "its interface was made anew");
+        hold_ring_mark_gap(hold);
+        renew(hold, spec, index);
+    }
+}
+
+void membership_renew(struct hold *hold, const struct channel_spec *spec)
+{
+    const struct membership *membership = &hold->membership;
+    if (hold->rx >= 0 && membership->index && !membership->gone[0])
+        renew(hold, spec, membership->index);
+}
