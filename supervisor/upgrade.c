@@ -16,9 +16,10 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
-#include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_ledger.h"
+#include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_restore.h"
 #include "supervisor/child/child.h"
 #include "supervisor/child/spares.h"
@@ -26,6 +27,7 @@
 #include "supervisor/system/timer.h"
 
 #define UPGRADE_DEADLINE_NS (5 * NS_PER_S)
+#define STUCK_NS            (2 * NS_PER_S) /* what was killed and lives on for so long waits for a disk */
 
 /* What is handed over, in the order of the descriptors. */
 struct inheritance_list {
@@ -71,6 +73,47 @@ static void release(struct inheritance_list *list)
     free(list->names);
 }
 
+/* ---- what nothing can end ---- */
+
+/* A process that waits for a disk dies when the disk answers, whatever it is sent. Its channel's
+ * relay would stand still until then, and with it everybody else, who is parked. NULL: there is
+ * none. */
+static const char *find_disk_wait(const struct channels *channels)
+{
+    static char why[CHANNEL_NAME_SIZE + 160];
+    monotonic now = monotonic_now();
+    for (size_t i = 0; i < channels->count; i++) {
+        uint64_t wait = channel_hang_disk_wait(channels->list[i], now);
+        if (wait == 0)
+            continue;
+        snprintf(why, sizeof why,
+                 "the worker of channel %s has been waiting for its disk for %.1f s and can't be "
+                 "ended: upgrade when the disk answers",
+                 channels->list[i]->spec->name, (double)wait / 1e9);
+        return why;
+    }
+    return NULL;
+}
+
+/* The channels go on as after a restart; what still waits, when its disk answers. */
+static int on_stuck(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+    struct upgrade *upgrade = userdata;
+    const struct channels *channels = upgrade->channels;
+    struct channel_host *host = channels->host;
+    (void)source;
+    (void)time_us;
+    log_error("the upgrade is given up: %s waits for a disk and can't be ended; the program that "
+              "ran so far goes on",
+              channels_any_worker(channels) ? "a worker" : "the archive");
+    host->phase = PHASE_RUNS;
+    spares_reopen(host->spares);
+    archive_client_go_on(host->archive);
+    for (size_t i = 0; i < channels->count; i++)
+        channel_machine_resume(channels->list[i]);
+    return 0;
+}
+
 /* ---- letting go ---- */
 
 static int on_deadline(sd_event_source *source, uint64_t time_us, void *userdata)
@@ -85,6 +128,7 @@ static int on_deadline(sd_event_source *source, uint64_t time_us, void *userdata
     archive_client_stop(archive);
     if (archive->child)
         child_kill(archive->child, SIGKILL);
+    timer_arm(&upgrade->deadline, upgrade->channels->host->event, STUCK_NS, on_stuck, upgrade);
     return 0;
 }
 
@@ -109,6 +153,8 @@ static void let_go(struct upgrade *upgrade)
 static void on_rehearsed(void *data, const char *why)
 {
     struct upgrade *upgrade = data;
+    if (!why)
+        why = find_disk_wait(upgrade->channels);
     upgrade->answer(upgrade->data, why);
     if (why)
         log_error("no upgrade: %s", why);
@@ -128,7 +174,7 @@ static const char *find_obstacle(const struct upgrade *upgrade)
         return "the program is not where it was started from: install it first";
     if (access(upgrade->program->worker_path, X_OK) < 0)
         return "holdfast-worker is not where it was: install it first";
-    return NULL;
+    return find_disk_wait(upgrade->channels);
 }
 
 int upgrade_begin(struct upgrade *upgrade, const char **ret_why)

@@ -325,6 +325,13 @@ void archive_client_stop(struct archive_client *client)
         child_kill(client->child, SIGTERM);
 }
 
+void archive_client_go_on(struct archive_client *client)
+{
+    client->told_to_stop = false;
+    if (!client->child)
+        archive_client_start(client);
+}
+
 /* ---- life ---- */
 
 void archive_client_init(struct archive_client *client, sd_event *event, struct spares *spares,

@@ -68,6 +68,8 @@ void archive_client_seal(struct archive_client *client, const char *channel,
 
 /* Everything is sealed: let it end. */
 void archive_client_stop(struct archive_client *client);
+/* It was told to stop, and there is no end after all. */
+void archive_client_go_on(struct archive_client *client);
 void archive_client_free(struct archive_client *client);
 
 /* It has been asked, and has not answered for that long (nanoseconds); 0 when it is not so, or not

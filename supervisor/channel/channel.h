@@ -21,6 +21,7 @@
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/store.h"
 #include "supervisor/policy/receive_rate.h"
+#include "supervisor/policy/restart_policy.h"
 #include "supervisor/system/timer.h"
 
 enum channel_state {
@@ -46,7 +47,9 @@ enum recording_state {
     RECORDING_TROUBLE,    /* failed; asked again by the timer */
 };
 
-/* What the supervisor as a whole is about. It only goes forward. */
+/* What the supervisor as a whole is about. It only goes forward, but for an upgrade that is given
+ * up.
+ */
 enum phase {
     PHASE_RUNS,
     PHASE_PARKS,   /* for an upgrade: channels wait in OPENING, nothing is started */
@@ -66,7 +69,8 @@ struct channel_host {
     struct spares *spares;
     struct archive_client *archive;
     struct store *store;
-    struct child_owner worker; /* of every worker; data is the channel */
+    struct restart_share share; /* of the processors, for all restarts of workers */
+    struct child_owner worker;  /* of every worker; data is the channel */
     enum phase phase;
     struct channel_counts counts;
     void (*changed)(void *data); /* a channel's state, or whether its recording is quiet */

@@ -18,7 +18,8 @@
 #include "supervisor/child/child.h"
 
 #define ABORT_GRACE_NS  (500 * NS_PER_MS)
-#define SILENT_GRACE_NS NS_PER_S /* between closing fd 3 and the exit */
+#define SILENT_GRACE_NS NS_PER_S           /* between closing fd 3 and the exit */
+#define DISK_WAIT_NS    (1500 * NS_PER_MS) /* signs of life come at least once a second */
 
 static uint32_t thread_id(const struct channel *channel, enum channel_thread thread)
 {
@@ -87,6 +88,24 @@ static bool vouches(const struct channel *channel, monotonic now)
         &channel->hold.page->private.beats[CHANNEL_THREAD_CONTROL].beat_ns, memory_order_relaxed);
     return monotonic_since(now, (monotonic){beat_ns}) + CHANNEL_HANG_LOOK_NS <
            channel->host->settings->hang_timeout_ns;
+}
+
+uint64_t channel_hang_disk_wait(const struct channel *channel, monotonic now)
+{
+    uint64_t longest = 0;
+    if (!channel->lent.worker || !channel->hold.page)
+        return 0;
+    for (int i = 0; i < CHANNEL_THREAD_COUNT; i++) {
+        const struct thread_beat *beat = &channel->hold.page->private.beats[i];
+        uint32_t state = atomic_load_explicit(&beat->state, memory_order_relaxed);
+        uint64_t beat_ns = atomic_load_explicit(&beat->beat_ns, memory_order_relaxed);
+        uint64_t silent = monotonic_since(now, (monotonic){beat_ns});
+        if (state == THREAD_ABSENT || beat_ns == 0 || silent < DISK_WAIT_NS || silent <= longest)
+            continue;
+        if (state == THREAD_DISK || task_state(channel->lent.worker, thread_id(channel, i)) == 'D')
+            longest = silent;
+    }
+    return longest;
 }
 
 /* A thread that has been silent for too long, one that was at work before one that was parked;

@@ -11,6 +11,10 @@
 /* The channel has a worker: abort it if it hangs, kill it if it should be gone. */
 void channel_hang_look(struct channel *channel, monotonic now);
 
+/* One of its threads waits for a disk, and not just for a moment: nothing could end it now.
+ * Nanoseconds since its last sign of life; 0 when it is not so. */
+uint64_t channel_hang_disk_wait(const struct channel *channel, monotonic now);
+
 /* It did not become READY within deadline_ns. */
 void channel_hang_kill_starter(struct channel *channel, uint64_t deadline_ns);
 

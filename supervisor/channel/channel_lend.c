@@ -96,6 +96,8 @@ int channel_lend(struct channel *channel, const struct child_owner *owner, char 
 {
     struct channel_lent *lent = &channel->lent;
     int error = 0;
+    /* Also one that can't be started counts as a launch: trying again at once would never end. */
+    channel->life.restart.launched = monotonic_now();
     struct child *worker = spares_take(channel->host->spares, owner, &error);
     if (!worker) {
         snprintf(why, why_size, "can't start a worker: %s", strerror(-error));
@@ -109,7 +111,6 @@ int channel_lend(struct channel *channel, const struct child_owner *owner, char 
         channel->ledger.restarts++;
     evict_stranger(channel);
     channel_progress_mark(channel);
-    channel->life.restart.launched = monotonic_now();
     error = send_assign(channel);
     if (error < 0) { /* a spare that died unseen, most likely: its end comes as an event, and the
                         policy decides */

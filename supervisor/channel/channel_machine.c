@@ -340,6 +340,13 @@ static void enter_opening(struct channel *channel)
         arm(channel, RECORDING_DEADLINE_NS, on_timer);
 }
 
+void channel_machine_resume(struct channel *channel)
+{
+    if (channel->life.state == CHANNEL_OPENING)
+        enter_opening(channel);
+    store_follow(&channel->stored);
+}
+
 static void enter_starting(struct channel *channel)
 {
     struct child_owner worker = channel->host->worker;
@@ -376,7 +383,8 @@ static int on_backoff_look(sd_event_source *source, uint64_t time_us, void *user
     uint64_t left = monotonic_since(channel->life.next_start, monotonic_now());
     if (left == 0)
         return on_timer(source, time_us, userdata);
-    if (channel->life.worker_waited_for && channel_progress_presses(channel)) {
+    if (channel->life.worker_waited_for && channel->life.restart.rule != RESTART_RULE_SHARE &&
+        channel_progress_presses(channel)) {
         channel_machine_handle(channel, CHANNEL_EVENT_TIMER, "the kernel's buffer is half full");
         return 0;
     }

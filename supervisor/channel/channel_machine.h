@@ -21,6 +21,9 @@ enum channel_event {
 /* Feed one event to the state machine. cause says why, for the log and for status. */
 void channel_machine_handle(struct channel *channel, enum channel_event event, const char *cause);
 
+/* The phase is PHASE_RUNS again: what waited in OPENING goes on. */
+void channel_machine_resume(struct channel *channel);
+
 /* What the table does for an event in a state: the action's name, "impossible" where it can't
  * happen. */
 const char *channel_machine_action(enum channel_state state, enum channel_event event);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Reads off the shared page and the socket what the restart policy wants to know. Called by the
  * state machine and for status. What a wild worker wrote into the page can make a restart come
- * early, never faster than the policy's own bound, and never late. */
+ * early, never faster than the policy's own bound; at worst its death counts as one without
+ * progress. */
 #include "supervisor/channel/channel_progress.h"
 
 #include "common/channel_page.h"
 #include "supervisor/child/restart.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/policy/receive_rate.h"
+#include "supervisor/policy/restart_policy.h"
 
 static bool read_mark(const struct channel *channel, struct channel_mark *ret)
 {
@@ -52,7 +54,7 @@ static bool made_progress(const struct channel *channel)
     if (channel->life.restart.running_since.ns == 0 || !then->known || !read_mark(channel, &now))
         return false;
     return now.relayed > then->relayed || now.committed > then->committed ||
-           had_nothing_to_do(channel, &now);
+           now.decimated > then->decimated || had_nothing_to_do(channel, &now);
 }
 
 uint64_t channel_progress_stall_budget(const struct channel *channel)
@@ -68,9 +70,10 @@ uint64_t channel_progress_stall_budget(const struct channel *channel)
 
 struct restart_decision channel_progress_decide(struct channel *channel)
 {
-    const struct restart_circumstances circumstances = {.progress = made_progress(channel),
-                                                        .stall_budget_ns =
-                                                            channel_progress_stall_budget(channel)};
+    const struct restart_circumstances circumstances = {
+        .progress = made_progress(channel),
+        .stall_budget_ns = channel_progress_stall_budget(channel),
+        .share_wait_ns = restart_share_reserve(&channel->host->share, monotonic_now())};
     return restart_decide(&channel->life.restart, &channel->host->settings->restart,
                           &circumstances);
 }

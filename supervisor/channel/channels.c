@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/fd.h"
 #include "common/log.h"
@@ -15,6 +16,7 @@
 #include "supervisor/channel/channel_worker_events.h"
 #include "supervisor/child/child.h"
 #include "supervisor/hold/store.h"
+#include "supervisor/policy/restart_policy.h"
 
 static int compare_names(const void *a, const void *b)
 {
@@ -34,6 +36,7 @@ int channels_make(struct channels *channels, struct channel_host *host)
     *channels = (struct channels){.host = host,
                                   .list = calloc(count + 1, sizeof(struct channel *)),
                                   .by_name = calloc(count + 1, sizeof(struct channel *))};
+    restart_share_init(&host->share, count, (unsigned)sysconf(_SC_NPROCESSORS_ONLN));
     host->worker = (struct child_owner){
         .role = "worker", .message = channel_worker_message, .ended = channel_worker_ended};
     if (!channels->list || !channels->by_name)

@@ -37,7 +37,7 @@ struct child {
     struct queued_message *queue;
     struct queued_message **queue_tail;
     uint32_t queue_length;
-    struct timer retry; /* when it is not the socket's room that the queue waits for */
+    struct timer retry;      /* when it is not the socket's room that the queue waits for */
     monotonic socket_closed; /* it closed fd 3, or broke the protocol; ns = 0: it did not */
 };
 

@@ -28,7 +28,8 @@ struct restart_decision restart_decide(struct restart *restart, const struct res
                                       .launched = restart->launched,
                                       .started = restart->running_since,
                                       .progress = circumstances->progress,
-                                      .stall_budget_ns = circumstances->stall_budget_ns};
+                                      .stall_budget_ns = circumstances->stall_budget_ns,
+                                      .share_wait_ns = circumstances->share_wait_ns};
     struct restart_decision decision =
         restart_policy_decide(limits, &history, now, random_bits(now));
     restart->deaths_in_a_row = decision.deaths_in_a_row;

@@ -10,7 +10,7 @@
 struct restart {
     uint32_t deaths_in_a_row;
     uint32_t fruitless;      /* of these, the newest ones without progress */
-    monotonic launched;      /* given its work; ns = 0: not since the last decision */
+    monotonic launched;      /* to get its work; ns = 0: not since the last decision */
     monotonic running_since; /* ns = 0: it has not run since the last decision */
     enum restart_rule rule;  /* of the last decision */
 };
@@ -19,6 +19,7 @@ struct restart {
 struct restart_circumstances {
     bool progress;            /* as in restart_history */
     uint64_t stall_budget_ns; /* RESTART_NO_STALL: nothing waits for it */
+    uint64_t share_wait_ns;
 };
 
 /* A new beginning: what was before doesn't count. */

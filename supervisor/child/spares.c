@@ -140,6 +140,12 @@ void spares_drop(struct spares *spares)
     }
 }
 
+void spares_reopen(struct spares *spares)
+{
+    spares->closed = false;
+    spares_refill(spares);
+}
+
 void spares_free(struct spares *spares)
 {
     spares_drop(spares);

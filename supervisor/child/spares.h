@@ -34,6 +34,8 @@ void spares_refill(struct spares *spares);
 /* The end is near: those that there are stay, and no more are kept ready. */
 void spares_close(struct spares *spares);
 void spares_drop(struct spares *spares);
+/* There is no end after all. */
+void spares_reopen(struct spares *spares);
 void spares_free(struct spares *spares);
 
 #endif

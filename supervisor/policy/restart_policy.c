@@ -6,6 +6,8 @@
 
 #include <stdbool.h>
 
+#define SHARE_BURST_LEAST 20 /* launches */
+
 const char *const restart_rule_names[RESTART_RULE_COUNT] = {
     [RESTART_RULE_NONE] = "none",
     [RESTART_RULE_AT_ONCE] = "at once",
@@ -83,10 +85,29 @@ struct restart_decision restart_policy_decide(const struct restart_limits *limit
     if (decision.fruitless > 0)
         decide_fruitless(limits, history, random, &decision);
     uint64_t share = share_delay(history, now);
+    if (share < history->share_wait_ns)
+        share = history->share_wait_ns;
     if (decision.delay_ns < share) {
         decision.rule = RESTART_RULE_SHARE;
         decision.delay_ns = share;
     }
     decision.verdict = decision.delay_ns > 0 ? RESTART_LATER : RESTART_NOW;
     return decision;
+}
+
+void restart_share_init(struct restart_share *share, size_t children, unsigned processors)
+{
+    uint64_t interval = RESTART_APART_NS / (processors > 0 ? processors : 1);
+    *share =
+        (struct restart_share){.interval_ns = interval,
+                               .burst_ns = (2 * (uint64_t)children + SHARE_BURST_LEAST) * interval};
+}
+
+uint64_t restart_share_reserve(struct restart_share *share, monotonic now)
+{
+    if (share->next.ns < now.ns)
+        share->next = now;
+    uint64_t ahead = share->next.ns - now.ns;
+    share->next = monotonic_add(share->next, share->interval_ns);
+    return ahead > share->burst_ns ? ahead - share->burst_ns : 0;
 }

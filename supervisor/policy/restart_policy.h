@@ -25,17 +25,19 @@ struct restart_limits {
 struct restart_history {
     uint32_t deaths_in_a_row; /* since the last healthy period, before this one */
     uint32_t fruitless;       /* of these, the newest ones in a row that made no progress */
-    monotonic launched;       /* when the one that died was given its work; ns = 0: it never was */
+    monotonic launched;       /* when the one that died was to get its work; ns = 0: never */
     monotonic started;        /* when the one that died became RUNNING; ns = 0: it never did */
     bool progress;            /* it had moved its work on, or had none to do */
     uint64_t
         stall_budget_ns; /* until what queues for it is dropped; RESTART_NO_STALL: nothing is */
+    uint64_t
+        share_wait_ns; /* restart_share_reserve(): until all children's share allows one more */
 };
 
 #define RESTART_NO_STALL UINT64_MAX
 
-/* Two launches are at least so far apart. One costs 1 to 2 ms of processor time, so that restarts
- * take at most a tenth of one processor. */
+/* Two launches of a child are at least so far apart. One costs 1 to 2 ms of processor time, so that
+ * its restarts take at most a tenth of one processor. */
 #define RESTART_APART_NS (20 * NS_PER_MS)
 
 enum restart_verdict {
@@ -69,5 +71,17 @@ struct restart_decision {
 struct restart_decision restart_policy_decide(const struct restart_limits *limits,
                                               const struct restart_history *history, monotonic now,
                                               uint32_t random);
+
+/* The same for all children together: a tenth of every processor, after a burst in which each may
+ * have died twice. */
+struct restart_share {
+    uint64_t interval_ns;
+    uint64_t burst_ns;
+    monotonic next; /* when the next launch were due if they came at even intervals */
+};
+
+void restart_share_init(struct restart_share *share, size_t children, unsigned processors);
+/* One more launch: how long it has to wait, in nanoseconds. */
+uint64_t restart_share_reserve(struct restart_share *share, monotonic now);
 
 #endif

@@ -315,6 +315,85 @@ def test_a_takeover_does_not_wait_for_the_disk(place):
     assert [record.payload for record in oracle.read_with_avro_c(place, daemon.segments("engine"))] == sent
 
 
+class Neighbours:
+    """Two channels, of which one records onto a disk behind a cable."""
+
+    def __init__(self, place):
+        self.place, self.disk = place, FarDisk(place)
+        self.names = ("engine", "gps")
+        listens, outlets = [place.ipv4(), place.ipv4()], [place.ipv4(), place.ipv4()]
+        self.sinks = {name: Sink(place, outlet, name=f"caught-{name}") for name, outlet in zip(self.names, outlets)}
+        self.daemon = Daemon(place, *(channel(name, listen, relays={"display": outlet},
+                                              **({"record": {"segment_size": "16M", "sync": "50ms"}} if name == "engine" else {}))
+                                      for name, listen, outlet in zip(self.names, listens, outlets)),
+                             log_dir=self.disk.where / "log", hang_timeout="2s").start()
+        self.senders = {name: Sender(place, listen, 10**9, name=f"sent-{name}", rate=500, sizes=(200,))
+                        for name, listen in zip(self.names, listens)}
+        self.daemon.wait_counter("engine", "recorded", 100)
+
+    def relays_on(self):
+        for name in self.names:
+            self.sinks[name].wait_received([self.daemon.counters(name)["received"] + 200], 20)
+
+    def upgrade(self, expect=0):
+        self.daemon.disconnect()
+        return self.daemon.ctl("upgrade", expect=expect)
+
+    def judge(self):
+        sent = {}
+        for name in self.names:
+            self.senders[name].stop()
+            sent[name] = oracle.read_datagrams(self.senders[name].record)[0]
+            wait_until(lambda name=name: self.daemon.counters(name)["received"] == len(sent[name]), 20, "the rest")
+        self.daemon.wait_drained("engine", len(sent["engine"]))
+        self.daemon.stop()
+        for name in self.names:
+            self.sinks[name].stop()
+            oracle.assert_at_least_once(sent[name], oracle.read_datagrams(self.sinks[name].record)[0], f"relayed of {name}")
+        records = oracle.read_with_avro_c(self.place, self.daemon.segments("engine"))
+        oracle.assert_same_payloads(sent["engine"], [record.payload for record in records], "recorded")
+
+
+def task_states(pid):
+    return [path.read_text().rpartition(")")[2].split()[0] for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+
+
+def test_no_upgrade_while_a_disk_does_not_answer(place):
+    """What waits for a disk can't be ended: an upgrade would only stop the relay, and everybody else's with it."""
+    scene = Neighbours(place)
+    scene.disk.pull()
+    wait_until(lambda: "has been waiting for the disk" in scene.daemon.log_text(), 60, "a thread that waits for the disk")
+    worker = scene.daemon.status("engine")["pid"]
+    result = scene.upgrade(expect=1)
+    assert "waiting for its disk" in result.stderr and "channel engine" in result.stderr, result.stderr
+    scene.relays_on()
+    assert scene.daemon.status("engine")["pid"] == worker
+    scene.disk.plug_in()
+    wait_until(lambda: scene.upgrade(expect=None).returncode == 0, 30, "an upgrade that is taken")
+    wait_until(lambda: scene.daemon.status("engine")["pid"] != worker, 30, "the next worker")
+    scene.judge()
+
+
+def test_an_upgrade_that_meets_a_disk_is_given_up(place):
+    """The disk stops answering when the workers are asked to let go: those that can go on do."""
+    scene = Neighbours(place)
+    workers = {name: scene.daemon.status(name)["pid"] for name in scene.names}
+    scene.disk.pull()
+    wait_until(lambda: "D" in task_states(workers["engine"]), 30, "a thread that waits for the disk")
+    result = scene.upgrade(expect=None)
+    if "accepted" not in scene.daemon.log_text():
+        skip(f"no upgrade began: {result.stderr.strip()}")
+    wait_until(lambda: scene.daemon.status("gps")["state"] == "RUNNING" and
+               scene.daemon.status("gps")["pid"] not in (workers["gps"], None), 60, "the neighbour to go on")
+    assert "the upgrade is given up" in scene.daemon.log_text()
+    received = scene.daemon.counters("gps")["received"]
+    scene.sinks["gps"].wait_received([received + 200], 20)
+    scene.disk.plug_in()
+    wait_until(lambda: scene.daemon.status("engine")["state"] == "RUNNING" and
+               scene.daemon.status("engine")["pid"] != workers["engine"], 60, "the channel with the disk")
+    scene.judge()
+
+
 def switches(pid, thread):
     """How often the thread has gone to sleep so far."""
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():

@@ -128,6 +128,35 @@ START_TEST(a_worker_that_dies_at_every_stop_is_no_storm)
 }
 END_TEST
 
+/* Neither a spare nor a new process is to be had (a limit of processes, say) while the kernel's
+ * buffer is full: what presses must not have it tried again without end. */
+START_TEST(a_worker_that_can_not_be_started_is_waited_for)
+{
+    struct channel *channel = channels.list[0];
+    union socket_address address = {
+        .v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof address.v4;
+    const int small = 4096;
+    char bytes[512] = "";
+    int rx = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    ck_assert(setsockopt(rx, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
+    ck_assert(bind(rx, &address.any, length) == 0 && getsockname(rx, &address.any, &length) == 0);
+    for (int i = 0; i < 100; i++)
+        sendto(rx, bytes, sizeof bytes, MSG_DONTWAIT, &address.any, length);
+    channel->hold.rx = rx;
+    channel->hold.ring = open("/dev/null", O_RDWR | O_CLOEXEC); /* complete, as it seems */
+    channel->hold.receive_buffer = small;
+    spares.program = "/nowhere/holdfast-worker";
+    channel->life.wanted = true;
+    channel->life.state = CHANNEL_STARTING;
+    channel_machine_handle(channel, CHANNEL_EVENT_DIED, "test");
+    ck_assert_msg(channel->life.state == CHANNEL_BACKOFF, "%s",
+                  channel_state_names[channel->life.state]);
+    ck_assert_uint_le(channel->life.restart.deaths_in_a_row, 2);
+    spares.program = "/bin/true";
+}
+END_TEST
+
 START_TEST(what_keeps_a_log_from_being_rotated_is_said)
 {
     struct channel *channel = channels.list[0];
@@ -269,6 +298,7 @@ int main(void)
     tcase_add_test(cases, trouble_while_opening_starts_the_relay);
     tcase_add_test(cases, a_death_while_stopping_starts_nothing);
     tcase_add_test(cases, a_worker_that_dies_at_every_stop_is_no_storm);
+    tcase_add_test(cases, a_worker_that_can_not_be_started_is_waited_for);
     tcase_add_test(cases, what_keeps_a_log_from_being_rotated_is_said);
     tcase_add_test(cases, only_a_segment_without_records_and_without_datagrams_is_empty);
     tcase_add_test(cases,

@@ -185,6 +185,37 @@ START_TEST(no_crash_loop_takes_more_than_its_share)
 }
 END_TEST
 
+/* Twenty children that die as soon as they run, each with progress: together they take no more than
+ * one would on each processor. A thousand that die at once are all back at once. */
+START_TEST(nor_do_many_crash_loops_together)
+{
+    struct restart_share share;
+    monotonic now = {1000 * S};
+    int starts = 0;
+    restart_share_init(&share, 20, 2);
+    for (; now.ns < 1060 * S; now = monotonic_add(now, MS))
+        for (int child = 0; child < 20; child++)
+            starts +=
+                share.next.ns <= now.ns + share.burst_ns && restart_share_reserve(&share, now) == 0;
+    ck_assert_int_ge(starts, 6000);
+    ck_assert_int_le(starts, 6000 + 2 * 20 + 21);
+
+    restart_share_init(&share, 1000, 1);
+    for (int child = 0; child < 1000; child++)
+        ck_assert_uint_eq(restart_share_reserve(&share, now), 0);
+    struct restart_history history = {.deaths_in_a_row = 1,
+                                      .progress = true,
+                                      .launched = {99 * S},
+                                      .started = {99 * S},
+                                      .stall_budget_ns = 0,
+                                      .share_wait_ns = 70 * MS};
+    struct restart_decision decision =
+        restart_policy_decide(&usual, &history, (monotonic){100 * S}, 0);
+    ck_assert_int_eq(decision.rule, RESTART_RULE_SHARE);
+    ck_assert_uint_eq(decision.delay_ns, 70 * MS);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("restart_policy");
@@ -195,6 +226,7 @@ int main(void)
     tcase_add_test(cases, odd_limits_do_no_harm);
     tcase_add_test(cases, a_crash_loop_settles_at_the_cap);
     tcase_add_test(cases, no_crash_loop_takes_more_than_its_share);
+    tcase_add_test(cases, nor_do_many_crash_loops_together);
     suite_add_tcase(suite, cases);
     return unit_run(suite);
 }
