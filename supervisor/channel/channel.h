@@ -85,7 +85,8 @@ struct channel_life {
     bool restart_wanted;    /* STOPPING leads to OPENING again */
     bool stop_seals;        /* the STOP that was sent asked for sealed segments */
     bool reported;          /* has run or said why not: counts for READY=1 */
-    uint32_t drains;        /* workers started only to drain, since the stop was asked for */
+    uint32_t drains;        /* workers started only to drain, since one of them got on with it */
+    monotonic stop_began;   /* when it was asked for */
     struct restart restart; /* deaths of its workers */
     struct restart opening; /* failures to open what it needs */
     monotonic next_start;   /* BACKOFF */
@@ -108,6 +109,7 @@ struct channel_lent {
     bool ring_refused;                     /* by a worker: OPENING makes a fresh one */
     char ring_reason[MESSAGE_REASON_SIZE]; /* from READY: why the mapping is what it is; "" for
                                               double */
+    bool ready;                            /* the present worker is: its beats count */
     bool bye_received;                     /* from the last worker: bye is what it said */
     struct message_bye bye;
 };

@@ -172,7 +172,7 @@ void channel_hang_look(struct channel *channel, monotonic now)
         child_kill(worker, SIGKILL);
         return;
     }
-    if (channel->life.state != CHANNEL_RUNNING || !channel->hold.page)
+    if (!channel->lent.ready || !channel->hold.page)
         return;
     enum channel_thread thread = find_silent(channel, now, &silent);
     if (thread != CHANNEL_THREAD_COUNT)

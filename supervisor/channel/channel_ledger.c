@@ -42,6 +42,9 @@ bool channel_ledger_read(struct channel *channel, struct counters *ret, uint64_t
     *ret = ledger->carried;
     counters_add(ret, &ledger->last_seen);
     ret->value[COUNTER_restarts] = ledger->restarts;
+    /* A datagram tells what was dropped before it: of what was dropped since, nobody does yet. */
+    ret->value[COUNTER_kernel_dropped] +=
+        hold_ring_untold_drops(&channel->hold, ledger->last_seen.value[COUNTER_kernel_dropped]);
     *ret_pending = ledger->last_pending;
     return readable;
 }
@@ -85,6 +88,39 @@ static void carry_destinations(struct channel *channel)
     }
 }
 
+static uint64_t count_chosen(uint64_t from, uint64_t end, uint64_t every)
+{
+    return every ? end / every - from / every : 0;
+}
+
+/* What is in the ring and was not offered to everybody yet never will be. */
+static void drop_unsent(struct channel *channel)
+{
+    struct channel_ledger *ledger = &channel->ledger;
+    const struct channel_spec *spec = channel->spec;
+    const struct channel_page *page = channel->hold.page;
+    uint64_t end = ledger->ring_start_seq + ledger->last_seen.value[COUNTER_received];
+    struct relay_progress relay;
+    struct decimate_progress decimate;
+    if (!page || !channel_page_read_relay(page, &relay) ||
+        !channel_page_read_decimate(page, &decimate))
+        return;
+    for (uint32_t i = 0; i < channel->hold.destination_count; i++) {
+        bool is_relay = i < spec->relay_count;
+        uint64_t next = is_relay ? relay.next_seq : decimate.next_seq, unsent = 0;
+        if (next >= ledger->ring_start_seq && next < end)
+            unsent =
+                is_relay ? end - next : count_chosen(next, end, spec->destinations[i].keep_every);
+        ledger->destinations[i].dropped += unsent;
+        ledger->last_seen.value[is_relay ? COUNTER_relay_dropped : COUNTER_decimate_lost] += unsent;
+    }
+}
+
+void channel_ledger_discarded(struct channel *channel, uint64_t count)
+{
+    channel->ledger.carried.value[COUNTER_kernel_dropped] += count;
+}
+
 void channel_ledger_retire_ring(struct channel *channel)
 {
     struct channel_ledger *ledger = &channel->ledger;
@@ -97,6 +133,7 @@ void channel_ledger_retire_ring(struct channel *channel)
         commit.next_seq > ledger->seq_end && commit.next_seq <= INT64_MAX)
         ledger->seq_end = commit.next_seq;
     take_unpublished(channel);
+    drop_unsent(channel);
     if (ledger->last_pending > 0)
         log_warning(
             "channel %s: %llu datagrams were received but not recorded; counted as record_lost",

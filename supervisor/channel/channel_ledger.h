@@ -16,6 +16,9 @@ bool channel_ledger_read(struct channel *channel, struct counters *ret, uint64_t
 void channel_ledger_destination(const struct channel *channel, uint32_t index,
                                 struct destination_progress *ret);
 
+/* So many datagrams that the kernel had queued went with the socket. */
+void channel_ledger_discarded(struct channel *channel, uint64_t count);
+
 /* Give up the ring: its counters are carried on, what was pending counts as lost. */
 void channel_ledger_retire_ring(struct channel *channel);
 

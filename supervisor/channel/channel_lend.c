@@ -105,7 +105,7 @@ int channel_lend(struct channel *channel, const struct child_owner *owner, char 
     }
     lent->worker = worker;
     lent->generation = worker->generation;
-    lent->bye_received = false;
+    lent->ready = lent->bye_received = false;
     channel->hang = (struct channel_hang){0};
     if (channel->takeover.cause != DEATH_NONE)
         channel->ledger.restarts++;

@@ -19,6 +19,7 @@
 #include "supervisor/child/child.h"
 #include "supervisor/child/restart.h"
 #include "supervisor/hold/hold.h"
+#include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/hold_sockets.h"
 #include "supervisor/hold/store.h"
 #include "supervisor/system/timer.h"
@@ -134,16 +135,36 @@ static void kill_late_starter(struct channel *channel, const char *cause)
     channel_hang_kill_starter(channel, READY_DEADLINE_NS);
 }
 
+/* Another one would be as late with what is in the ring; what the kernel has queued it may still
+ * receive. */
 static void kill_late_stopper(struct channel *channel, const char *cause)
 {
+    struct hold_queue queue;
+    bool queued = hold_ring_queue(&channel->hold, &queue) && queue.used > 0;
     (void)cause;
+    if (!queued)
+        channel->life.drains = DRAINS_MAX;
+    else if (channel->life.drains < DRAINS_MAX - 1)
+        channel->life.drains = DRAINS_MAX - 1;
     log_error("channel %s: %s did not finish within %llu s; killing it", channel->spec->name,
               child_describe(channel->lent.worker), WORKER_STOP_DEADLINE_NS / NS_PER_S);
-    channel->life.drains = DRAINS_MAX;
     child_kill(channel->lent.worker, SIGKILL);
 }
 
 /* ---- stopping ---- */
+
+/* Nobody was left to receive it: it is lost, but counted. */
+static void discard_queue(struct channel *channel)
+{
+    uint64_t count = channel->lent.bye_received ? 0 : hold_sockets_discard(&channel->hold);
+    if (count == 0)
+        return;
+    log_error(
+        "channel %s: %llu datagrams that the kernel had queued are lost with the stop, because "
+        "no worker lived to receive them; counted as kernel_dropped",
+        channel->spec->name, (unsigned long long)count);
+    channel_ledger_discarded(channel, count);
+}
 
 static void finish_stop(struct channel *channel, const char *cause)
 {
@@ -154,34 +175,51 @@ static void finish_stop(struct channel *channel, const char *cause)
     channel->recording.restored = false;
     channel_recording_seal_all(channel);
     channel_ledger_retire_ring(channel);
+    discard_queue(channel);
     hold_close_sockets(&channel->hold);
     change_state(channel, CHANNEL_STOPPED, cause);
 }
 
-/* A ring that a worker used may hold datagrams that are not recorded yet: one more worker gets the
- * chance to. */
+/* A ring that a worker used may hold datagrams that are not recorded yet, and the socket's queue
+ * some that nobody has received. */
+static bool has_left_overs(const struct channel *channel)
+{
+    bool ring_used = channel->hold.ring >= 0 && !channel->hold.ring_fresh;
+    struct hold_queue queue;
+    return ring_used || (hold_ring_queue(&channel->hold, &queue) && queue.used > 0);
+}
+
+/* One more worker gets the chance to deal with them; one that died over it without having done
+ * anything, not often. */
 static bool can_drain(const struct channel *channel)
 {
-    return channel->hold.ring >= 0 && !channel->hold.ring_fresh && !channel->lent.ring_refused &&
-           channel->hold.rx >= 0 && channel->life.drains < DRAINS_MAX &&
-           channel->host->phase != PHASE_HURRIES;
+    return has_left_overs(channel) && !channel->lent.ring_refused && channel->hold.rx >= 0 &&
+           channel->life.drains < DRAINS_MAX && channel->host->phase != PHASE_HURRIES;
+}
+
+static void drain(struct channel *channel, const char *cause)
+{
+    channel->life.drains++;
+    launch(channel, cause);
 }
 
 static void stop_without_worker(struct channel *channel, const char *cause)
 {
     channel->life.wanted = false;
-    if (channel->life.state != CHANNEL_FAILED && can_drain(channel)) {
-        channel->life.drains++;
-        change_state(channel, CHANNEL_STARTING, cause);
-        return;
-    }
-    finish_stop(channel, cause);
+    channel->life.drains = 0;
+    channel->life.stop_began = monotonic_now();
+    channel->lent.bye_received = false; /* whoever said it is long gone */
+    if (channel->life.state != CHANNEL_FAILED && can_drain(channel))
+        drain(channel, cause);
+    else
+        finish_stop(channel, cause);
 }
 
 static void stop_worker(struct channel *channel, const char *cause)
 {
     channel->life.wanted = false;
     channel->life.drains = 0;
+    channel->life.stop_began = monotonic_now();
     change_state(channel, CHANNEL_STOPPING, cause);
 }
 
@@ -194,6 +232,10 @@ static void restart_worker(struct channel *channel, const char *cause)
 static void stay_stopped(struct channel *channel, const char *cause)
 {
     (void)cause;
+    if (channel->life.wanted) {
+        channel->life.drains = 0;
+        channel->life.stop_began = monotonic_now();
+    }
     channel->life.wanted = false;
     channel->life.restart_wanted = false;
 }
@@ -218,9 +260,12 @@ static void end_stop(struct channel *channel, const char *cause)
         wait_before_start(channel, delay, cause);
         return;
     }
+    /* Killed, but not in vain: as often as it takes, within the time that a stop has. */
+    if (channel_progress_moved(channel) &&
+        monotonic_since(monotonic_now(), channel->life.stop_began) < WORKER_STOP_DEADLINE_NS)
+        channel->life.drains = 0;
     if (unfinished && can_drain(channel)) {
-        channel->life.drains++;
-        launch(channel, cause);
+        drain(channel, cause);
     } else if (channel->life.restart_wanted) {
         if (channel->life.stop_seals)
             channel_recording_seal_all(channel);

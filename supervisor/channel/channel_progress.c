@@ -46,6 +46,20 @@ static bool had_nothing_to_do(const struct channel *channel, const struct channe
            hold_ring_queue(&channel->hold, &queue) && queue.used == 0;
 }
 
+static bool moved(const struct channel_mark *then, const struct channel_mark *now)
+{
+    return now->relayed > then->relayed || now->committed > then->committed ||
+           now->decimated > then->decimated;
+}
+
+bool channel_progress_moved(const struct channel *channel)
+{
+    const struct channel_mark *then = &channel->lent.mark;
+    struct channel_mark now;
+    return then->known && read_mark(channel, &now) &&
+           (moved(then, &now) || now.published > then->published);
+}
+
 static bool made_progress(const struct channel *channel)
 {
     const struct channel_mark *then = &channel->lent.mark;
@@ -53,8 +67,7 @@ static bool made_progress(const struct channel *channel)
     /* One that never came up has shown nothing, whatever there was to do. */
     if (channel->life.restart.running_since.ns == 0 || !then->known || !read_mark(channel, &now))
         return false;
-    return now.relayed > then->relayed || now.committed > then->committed ||
-           now.decimated > then->decimated || had_nothing_to_do(channel, &now);
+    return moved(then, &now) || had_nothing_to_do(channel, &now);
 }
 
 uint64_t channel_progress_stall_budget(const struct channel *channel)

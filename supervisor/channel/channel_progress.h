@@ -12,6 +12,9 @@ void channel_progress_mark(struct channel *channel);
 /* The worker is gone: when does the next one start? */
 struct restart_decision channel_progress_decide(struct channel *channel);
 
+/* Since it was marked: has a worker received, relayed, recorded or decimated anything? */
+bool channel_progress_moved(const struct channel *channel);
+
 /* Until the kernel drops what queues for this channel, in nanoseconds; RESTART_NO_STALL while
  * nothing comes in. */
 uint64_t channel_progress_stall_budget(const struct channel *channel);

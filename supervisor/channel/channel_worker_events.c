@@ -23,6 +23,7 @@ static void worker_ready(struct channel *channel, const struct message_ready *re
     struct child *worker = channel->lent.worker;
     char cause[200];
 
+    channel->lent.ready = !ready->ring_refused;
     if (channel->life.state == CHANNEL_STOPPING)
         return;
     if (channel->life.state != CHANNEL_STARTING) {

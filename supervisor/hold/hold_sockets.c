@@ -17,6 +17,7 @@
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/monotonic.h"
 #include "supervisor/hold/hold_destinations.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/membership.h"
@@ -28,6 +29,8 @@
 #ifndef IPV6_MULTICAST_ALL
 #define IPV6_MULTICAST_ALL 29
 #endif
+
+#define DISCARD_NS (100 * NS_PER_MS)
 
 /* ---- receiving ---- */
 
@@ -196,4 +199,40 @@ int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *
         hold_destination_try(hold, spec, i);
     }
     return 0;
+}
+
+/* With receive_offload one message may be a run of datagrams of the same length. */
+static uint64_t count_datagrams(struct msghdr *header, ssize_t length)
+{
+    for (struct cmsghdr *it = CMSG_FIRSTHDR(header); it; it = CMSG_NXTHDR(header, it)) {
+        int segment = 0;
+        if (it->cmsg_level != SOL_UDP || it->cmsg_type != UDP_GRO)
+            continue;
+        memcpy(&segment, CMSG_DATA(it), sizeof segment);
+        if (segment > 0 && length > segment)
+            return ((uint64_t)length + (uint64_t)segment - 1) / (uint64_t)segment;
+    }
+    return 1;
+}
+
+uint64_t hold_sockets_discard(struct hold *hold)
+{
+    const monotonic began = monotonic_now();
+    uint64_t count = 0;
+    while (hold->rx >= 0 && monotonic_since(monotonic_now(), began) < DISCARD_NS) {
+        _Alignas(struct cmsghdr) uint8_t control[512];
+        char nothing;
+        struct iovec part = {&nothing, 0};
+        struct msghdr header = {.msg_iov = &part,
+                                .msg_iovlen = 1,
+                                .msg_control = control,
+                                .msg_controllen = sizeof control};
+        ssize_t length = recvmsg(hold->rx, &header, MSG_DONTWAIT | MSG_TRUNC);
+        if (length < 0 && errno == EINTR)
+            continue;
+        if (length < 0)
+            break;
+        count += count_datagrams(&header, length);
+    }
+    return count;
 }

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""The ledger at quiet moments: whatever has happened, each datagram is recorded, relayed or counted under a named loss, and
+a stop loses nothing that a worker could still have taken."""
+
+import pathlib
+import signal
+import threading
+
+from lib import oracle
+from lib.holdfast import Control, Daemon, Sender, Sink, channel
+from lib.place import core, freeze, kill, skip, wait_until
+
+
+def thread_names(pid):
+    try:
+        return {path.read_text().strip() for path in pathlib.Path(f"/proc/{pid}/task").glob("*/comm")}
+    except OSError:
+        return set()  # it has just ended
+
+
+def stop_while_it_hangs(place, stop):
+    """A worker with 3,000 datagrams in its socket does nothing; then its channel is stopped."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, relays={"display": outlet}, record={}, receive_buffer="4M")).start()
+    first = Sender(place, listen, 100, name="first", rate=2000, tag=2)
+    first.wait()
+    daemon.wait_drained("engine", 100)
+    freeze(daemon.status("engine")["pid"])
+    second = Sender(place, listen, 3000, rate=0, sizes=(100,))
+    second.wait()
+    stop(daemon)
+    if daemon.process.poll() is None:
+        wait_until(lambda: daemon.status("engine")["state"] == "STOPPED", 30, "the stop")
+        counters = daemon.counters("engine")
+        assert counters["received"] == counters["recorded"] == 3100, counters
+        daemon.stop()
+    sink.stop()
+    sent = oracle.read_datagrams(first.record)[0] + oracle.read_datagrams(second.record)[0]
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
+    oracle.assert_at_least_once(sent, oracle.read_datagrams(sink.record)[0], "relayed")
+
+
+@core
+def test_a_stop_of_a_worker_that_hangs_loses_nothing(place):
+    stop_while_it_hangs(place, lambda daemon: daemon.ctl("stop", "engine", expect=None))
+
+
+def test_nor_does_the_end_of_the_daemon(place):
+    stop_while_it_hangs(place, lambda daemon: daemon.stop(expect=None))
+
+
+def test_nor_do_workers_that_are_killed_while_they_drain(place):
+    """Each one dies as soon as it is seen; what they leave, the next one receives."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, relays={"display": outlet}, record={}, receive_buffer="4M"),
+                    hang_timeout="1h", spare_workers=4).start()
+    daemon.wait_state("engine", "RUNNING")
+    freeze(daemon.status("engine")["pid"])
+    sender = Sender(place, listen, 3000, rate=0, sizes=(100,))
+    sender.wait()
+    killed, done = [], threading.Event()
+
+    def end_them():
+        while len(killed) < 4 and not done.is_set():
+            for pid in set(daemon.descendants()) - set(killed):
+                if "receiver" in thread_names(pid):
+                    kill(pid)
+                    killed.append(pid)
+
+    killer = threading.Thread(target=end_them)
+    daemon.disconnect()
+    operator = Control(daemon.socket)
+    killer.start()
+    try:
+        operator.call("stop", {"channel": "engine"})
+        wait_until(lambda: daemon.status("engine")["state"] == "STOPPED", 30, "the stop")
+    finally:
+        done.set()
+        killer.join()
+    counters = daemon.counters("engine")
+    named = counters["recorded"] + counters["record_lost"]
+    assert counters["received"] == named and counters["received"] + counters["kernel_dropped"] == 3000, counters
+    relay = daemon.status("engine")["relays"][0]
+    assert counters["received"] == relay["sent"] + relay["dropped"], (counters, relay)
+    print(f"{len(killed)} killed, {counters}")
+    daemon.stop()
+    sink.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    got = {record.payload for record in oracle.read_with_avro_c(place, daemon.segments("engine"))}
+    assert len(set(sent) - got) == counters["record_lost"] + counters["kernel_dropped"], counters
+    assert counters["kernel_dropped"] == 0 and counters["record_lost"] == 0, f"each of them got on with it: {counters}"
+
+
+@core
+def test_drops_are_counted_before_another_datagram_tells_of_them(place):
+    """A burst, and then silence."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, relays={"display": outlet}, record={}, receive_buffer="64K"),
+                    hang_timeout="1h").start()
+    daemon.wait_state("engine", "RUNNING")
+    worker = daemon.status("engine")["pid"]
+    freeze(worker)
+    Sender(place, listen, 2000, rate=0, sizes=(400,)).wait()
+    kill(worker, signal.SIGCONT)
+
+    def balanced(expected):
+        counters = daemon.counters("engine")
+        return counters["received"] + counters["kernel_dropped"] == expected and counters["kernel_dropped"] > 0
+
+    wait_until(lambda: balanced(2000), 20, "everything to be counted")
+    Sender(place, listen, 1, name="one").wait()
+    wait_until(lambda: balanced(2001), 20, "the one more to be counted, and nothing twice")
+    daemon.ctl("stop", "engine")
+    assert balanced(2001), daemon.counters("engine")
+    sink.stop()
+    daemon.stop()
+
+
+def test_what_a_refused_ring_held_is_dropped_for_its_destinations(place):
+    place.with_hooks()
+    listen, outlet, slow = place.ipv4(), place.ipv4(), place.ipv4()
+    sink = Sink(place, [outlet, slow])
+    daemon = Daemon(place, channel("engine", listen, relays={"display": outlet},
+                                   decimates={"slow": {"to": slow, "keep_every": 2}}, record={})).start()
+    daemon.wait_state("engine", "RUNNING")
+    Sender(place, listen, 100, rate=2000).wait()
+    daemon.wait_drained("engine", 100)
+    tool = [place.program("tool_page"), daemon.process.pid, "engine"]
+    place.run(*tool, "stop-at", "receive_published")
+    Sender(place, listen, 20, rate=0, name="b", tag=2).wait()
+    place.run(*tool, "wait-stopped", "receive_published", 20000)
+    worker = daemon.status("engine")["pid"]
+    place.run(*tool, "scribble", 1, "public", 4000)
+    kill(worker)
+    wait_until(lambda: daemon.counters("engine")["received"] >= 120, 20, "the rest")
+    wait_until(lambda: daemon.status("engine")["ring"]["pending"] == 0, 20, "a quiet moment")
+    entry = daemon.status("engine")
+    if "can't trust the ring" not in daemon.log_text():
+        skip("what was scribbled over did not matter")
+    oracle.assert_ledger(entry)
+    decimated = entry["decimates"][0]
+    assert decimated["sent"] + decimated["dropped"] == entry["counters"]["received"] // 2, entry
+    daemon.stop()
+    sink.stop()
