@@ -172,7 +172,7 @@ int channel_page_find_destination(const struct channel_page *page, enum destinat
 }
 
 int channel_page_place_destination(struct channel_page *page, enum destination_use use,
-                                   const char *name)
+                                   const char *name, uint64_t from_seq)
 {
     const struct destination_progress nothing = {0};
     const _Atomic uint64_t *version_word = use == DESTINATION_IS_RELAY
@@ -192,7 +192,9 @@ int channel_page_place_destination(struct channel_page *page, enum destination_u
     memcpy(it->name, name, strnlen(name, sizeof it->name - 1));
     atomic_store(&it->segmentation, 0);
     atomic_store(&it->send_error, 0);
-    atomic_store(&it->rate_sent, 0);
+    atomic_store(&page->private.rates[place].sent, from_seq);
+    atomic_store(&page->private.rates[place].attempted, from_seq);
+    atomic_store(&page->private.rates[place].due_ns, 0);
     slot_store(&it->slots[version & 1].sent, &nothing.sent, WORDS_OF(destination_progress),
                version);
     atomic_store_explicit(&it->use, (uint16_t)use, memory_order_release);
@@ -366,6 +368,13 @@ static const char *check_descriptors(const struct channel_page *page,
     return NULL;
 }
 
+/* Datagrams that came while the channel did not record are neither. */
+static bool is_uneven(const struct channel_page *page, const struct commit_progress *commit)
+{
+    uint64_t passed = commit->next_seq - page->public.start_seq;
+    return commit->recorded > passed || commit->record_lost > passed - commit->recorded;
+}
+
 static const char *check_progress(const struct channel_page *page, uint64_t published,
                                   uint64_t *ret_oldest)
 {
@@ -377,7 +386,7 @@ static const char *check_progress(const struct channel_page *page, uint64_t publ
         return "the relay's position is damaged";
     if (!channel_page_read_commit(page, &commit) || commit.next_seq > published ||
         commit.next_seq < page->public.start_seq || commit.block_start > commit.write_offset ||
-        commit.recorded + commit.record_lost != commit.next_seq - page->public.start_seq)
+        is_uneven(page, &commit))
         return "the log's commit slot is damaged";
     if (!channel_page_read_decimate(page, &decimate) || decimate.next_seq > published ||
         decimate.next_seq < page->public.start_seq)
@@ -473,6 +482,8 @@ int channel_page_check(const struct channel_page *page, const struct ring_descri
         what = "it belongs to another channel";
     else if (published < page->public.start_seq || published > INT64_MAX)
         what = "the published position is impossible";
+    else if (atomic_load(&page->private.converted) == RING_TO_BE_CONVERTED)
+        what = "the ring of an older version that it was to take in is missing";
     else
         what = check_batch(page, geometry, published);
     if (!what)
@@ -503,10 +514,10 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
     uint64_t published = atomic_load_explicit(&page->public.published, memory_order_acquire);
     uint64_t reserved = atomic_load_explicit(&page->public.reserved_seq, memory_order_acquire);
     if (published < page->public.start_seq || published > reserved || commit.next_seq > published ||
-        commit.recorded + commit.record_lost != commit.next_seq - page->public.start_seq)
+        is_uneven(page, &commit))
         return false;
-    /* No check word vouches for `published`, but one does for the relay, which follows at once: what
-     * is further ahead was never received, and must not use up the sequence numbers. */
+    /* No check word vouches for `published`, but one does for the relay, which follows at once:
+     * what is further ahead was never received, and must not use up the sequence numbers. */
     if (relay.next_seq > published || published - relay.next_seq > geometry->descriptor_count)
         return false;
 
@@ -527,11 +538,14 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
         atomic_load_explicit(&page->private.quarantined, memory_order_relaxed);
     if (value[COUNTER_quarantined] > value[COUNTER_received])
         value[COUNTER_quarantined] = 0; /* scribbled over: no check word vouches for it */
-    if (spec->record.enabled) {
-        value[COUNTER_recorded] = commit.recorded;
-        value[COUNTER_record_lost] = commit.record_lost;
+    value[COUNTER_recorded] = commit.recorded;
+    value[COUNTER_record_lost] = commit.record_lost;
+    value[COUNTER_unrecorded] =
+        commit.next_seq - page->public.start_seq - commit.recorded - commit.record_lost;
+    if (spec->record.enabled)
         *ret_pending = published - commit.next_seq;
-    }
+    else
+        value[COUNTER_unrecorded] += published - commit.next_seq;
     for (uint32_t i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
         struct destination_progress progress;
         bool is_relay = is_of_use(&page->private.places[i], DESTINATION_IS_RELAY);

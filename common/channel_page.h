@@ -151,9 +151,17 @@ struct destination_place {
     _Atomic uint16_t send_error; /* errno of what was refused last; 0 since something was taken */
     /* enum segmentation << 16 | errno of what was refused. For status only. */
     _Atomic uint32_t segmentation;
-    /* A decimated one that goes by rate: the number after the last datagram that it was sent. */
-    _Atomic uint64_t rate_sent;
     struct destination_slot slots[2];
+};
+
+/* Of a decimated destination that goes by rate, beside its place. */
+struct destination_rate {
+    /* The number after the last datagram that it was sent, or that came before it was there; 0 =
+     * not known. */
+    _Atomic uint64_t sent;
+    _Atomic uint64_t
+        attempted;           /* the same of one that may have been sent although `sent` is lower */
+    _Atomic uint64_t due_ns; /* CLOCK_MONOTONIC: the next one is sent no sooner */
 };
 
 /* Does a relay send runs of equal length with one call (UDP_SEGMENT, udp(7))? */
@@ -225,6 +233,14 @@ struct channel_public {
     _Atomic uint32_t retired; /* enum ring_retired */
 };
 
+/* Made to take in the ring of an older layout (channel_page_v1.h): is everything of it here? */
+enum ring_converted {
+    RING_NOT_OLDER = 0,
+    RING_CONVERTED = 1,
+    RING_TO_BE_CONVERTED =
+        2, /* not without that ring: its numbers are given, its records written */
+};
+
 /* What a segment's header says, so that who restores a ring need not ask a disk. */
 struct segment_identity {
     _Atomic uint64_t id; /* inode number; 0 = none */
@@ -250,8 +266,7 @@ struct channel_private {
     _Atomic uint64_t gap_before;
     /* What the socket's options were made from (hold_sockets.c); 0 = not known. */
     _Atomic uint64_t socket_settings;
-    /* 1: everything of the ring of an older layout is here (channel_page_v1.h). */
-    _Atomic uint32_t converted;
+    _Atomic uint32_t converted; /* enum ring_converted */
 
     _Alignas(CACHE_LINE) _Atomic uint64_t relay_version;
     struct relay_slot relay[2];
@@ -263,6 +278,8 @@ struct channel_private {
     /* Did the worker that last attached have decimated destinations? If not, `decimate` stood
      * still. */
     _Atomic uint32_t decimates;
+    /* ... and did it record? If not, `commit` stood still. */
+    _Atomic uint32_t records;
 
     /* Of the segment that the commit slot names and of the one before, in any order: noted before
      * the commit slot names a new one. */
@@ -278,6 +295,7 @@ struct channel_private {
     struct last_words last_words;
     struct inflight_batch batch;
     struct destination_place places[CHANNEL_DESTINATIONS_MAX];
+    struct destination_rate rates[CHANNEL_DESTINATIONS_MAX]; /* as places */
 };
 
 /* Both, as they are mapped. */
@@ -360,10 +378,11 @@ bool channel_page_read_destination(const struct channel_page *page, uint32_t pla
 /* The place of the destination of this kind and name; -1 when it has none. */
 int channel_page_find_destination(const struct channel_page *page, enum destination_use use,
                                   const char *name);
-/* Where it is, or a new place with nothing counted. For a worker, while no other thread runs. -1
- * when all places are taken by names that have come and gone. */
+/* Where it is, or a new place with nothing counted, to which nothing before from_seq is to be sent.
+ * For a worker, while no other thread runs. -1 when all places are taken by names that have come
+ * and gone. */
 int channel_page_place_destination(struct channel_page *page, enum destination_use use,
-                                   const char *name);
+                                   const char *name, uint64_t from_seq);
 
 /* The counters that flip with a position: those of every place of that use, in any order. */
 struct destination_tally {

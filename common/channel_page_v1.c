@@ -212,13 +212,14 @@ static void copy_destinations(const struct page_v1 *from, const struct channel_s
     for (uint32_t i = 0; i < count; i++) {
         int place = channel_page_place_destination(
             to, i < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE,
-            spec->destinations[i].name);
+            spec->destinations[i].name, 0);
         if (place < 0)
             continue;
         COPY(to->private.places[place].slots, from->destinations[i]);
         COPY(to->private.places[place].segmentation, from->segmentation[i]);
     }
     atomic_store(&to->private.decimates, spec->decimate_count > 0);
+    atomic_store(&to->private.records, spec->record.enabled != 0);
 }
 
 static uint64_t at_least(uint64_t value, uint64_t least)
@@ -299,7 +300,7 @@ int channel_page_v1_convert(int fd, const struct channel_spec *spec, struct ring
         copy_datagrams(&old, &data, to);
         copy_batch(&old, &data, to);
         atomic_store(&to->page->public.published, atomic_load(&old.page->published));
-        atomic_store(&to->page->private.converted, 1);
+        atomic_store(&to->page->private.converted, RING_CONVERTED);
         ring_map_close(&data);
     } else {
         *ret_what = "its data can't be mapped";

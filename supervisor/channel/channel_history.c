@@ -24,7 +24,7 @@
 #include "supervisor/hold/hold.h"
 
 #define HISTORY_MAGIC   0x686f6c64686973ull /* "holdhis" */
-#define HISTORY_VERSION 1u
+#define HISTORY_VERSION 2u
 
 struct history_destination {
     char name[CHANNEL_NAME_SIZE];

@@ -159,7 +159,7 @@ static const char *restore_old_ring(struct channel *channel)
     struct channel_page_v1_summary old;
     static char why[256];
     const char *what;
-    if (hold->page && atomic_load(&hold->page->private.converted) == 1) {
+    if (hold->page && atomic_load(&hold->page->private.converted) == RING_CONVERTED) {
         fd_close(&hold->old_ring);
         return NULL;
     }
@@ -172,6 +172,7 @@ static const char *restore_old_ring(struct channel *channel)
     hold->old_ring = old_ring;
     if (error < 0)
         return why;
+    atomic_store(&hold->page->private.converted, RING_TO_BE_CONVERTED);
     hold->ring_fresh = false;
     hold->drops_base = old.drops_base;
     hold->drops_known = old.drops_known && hold->rx >= 0;

@@ -41,14 +41,17 @@ int hold_init(struct hold *hold, const struct channel_spec *spec)
 
 /* ---- descriptors by name ---- */
 
+/* In the order in which a store learns of a change (store.c). An older version's ring was stored as
+ * "ring": it must be known as "old" before it is removed under that name, and beside the memory
+ * that will take its contents. */
 static const struct {
     const char *name;
     size_t offset;
 } places[] = {
     {"rx", offsetof(struct hold, rx)},
-    {"ring", offsetof(struct hold, ring)},
-    {"private", offsetof(struct hold, private_part)},
     {"old", offsetof(struct hold, old_ring)},
+    {"private", offsetof(struct hold, private_part)},
+    {"ring", offsetof(struct hold, ring)},
     {"history", offsetof(struct hold, history)},
     {"log", offsetof(struct hold, segment)},
     {"next", offsetof(struct hold, next)},

@@ -15,7 +15,7 @@ void ring_fixture_place(struct channel_page *page, bool is_relay, uint32_t index
     char name[CHANNEL_NAME_SIZE];
     snprintf(name, sizeof name, "to-%u", index);
     ck_assert_int_eq(channel_page_place_destination(
-                         page, is_relay ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE, name),
+                         page, is_relay ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE, name, 0),
                      (int)index);
 }
 

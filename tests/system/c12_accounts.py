@@ -5,6 +5,7 @@ a stop loses nothing that a worker could still have taken."""
 import pathlib
 import signal
 import threading
+import time
 
 from lib import oracle
 from lib.holdfast import Control, Daemon, Sender, Sink, channel
@@ -144,5 +145,113 @@ def test_what_a_refused_ring_held_is_dropped_for_its_destinations(place):
     oracle.assert_ledger(entry)
     decimated = entry["decimates"][0]
     assert decimated["sent"] + decimated["dropped"] == entry["counters"]["received"] // 2, entry
+    daemon.stop()
+    sink.stop()
+
+
+def received(sink):
+    return [entry["received"] for entry in sink.counts()]
+
+
+def reconfigure(daemon, *channels):
+    """The configuration with these channels instead, taken over by an upgrade."""
+    text = daemon.config.read_text()
+    daemon.config.write_text(text[:text.index('channel "')] + "\n".join(channels))
+    generation = daemon.status("engine")["generation"]
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    wait_until(lambda: (lambda entry: entry["state"] == "RUNNING" and entry["generation"] > generation)(
+        daemon.status("engine")), 20, "the upgraded channel")
+
+
+@core
+def test_recording_that_is_switched_on_and_off_begins_where_it_is_switched(place):
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    without = channel("engine", listen, relays={"display": outlet}, ring_size="1M")
+    recording = channel("engine", listen, relays={"display": outlet}, ring_size="1M", record={})
+    daemon = Daemon(place, without).start()
+    sent = {}
+    total = 0
+
+    def send(name, count):
+        nonlocal total
+        sender = Sender(place, listen, count, name=name, rate=5000, sizes=(400,), tag=len(sent) + 1)
+        sender.wait()
+        sent[name] = oracle.read_datagrams(sender.record)[0]
+        total += count
+        wait_until(lambda: daemon.counters("engine")["received"] == total and
+                   daemon.status("engine")["ring"]["pending"] == 0, 20, f"what was sent {name}")
+        return oracle.assert_ledger(daemon.status("engine"))
+
+    assert send("before", 5000)["unrecorded"] == 5000
+    reconfigure(daemon, recording)
+    counters = send("during", 100)
+    assert (counters["recorded"], counters["unrecorded"], counters["record_lost"]) == (100, 5000, 0), counters
+    reconfigure(daemon, without)
+    counters = send("after", 3000)
+    assert (counters["recorded"], counters["unrecorded"], counters["record_lost"]) == (100, 8000, 0), counters
+    reconfigure(daemon, recording)
+    counters = send("again", 50)
+    assert (counters["recorded"], counters["unrecorded"], counters["record_lost"]) == (150, 8000, 0), counters
+    daemon.stop()
+    sink.stop()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    oracle.assert_same_payloads(sent["during"] + sent["again"], [record.payload for record in records], "recorded")
+
+
+@core
+def test_a_new_destination_by_rate_is_sent_nothing_from_before(place):
+    listen, first, second = place.ipv4(), place.ipv4(), place.ipv4()
+    sink = Sink(place, [first, second])
+    old = {"first": {"to": first, "max_rate": 1000}}
+    daemon = Daemon(place, channel("engine", listen, decimates=old)).start()
+    Sender(place, listen, 10, rate=100).wait()
+    daemon.wait_counter("engine", "received", 10)
+    wait_until(lambda: daemon.status("engine")["decimates"][0]["sent"] == received(sink)[0] > 0, 20, "the newest of them")
+    before = received(sink)
+    reconfigure(daemon, channel("engine", listen, decimates={**old, "second": {"to": second, "max_rate": 1000}}))
+    Sender(place, listen, 1, name="more", tag=2).wait()
+    sink.wait_received([before[0] + 1, 1])
+    entry = daemon.status("engine")
+    assert entry["counters"]["relay_repeated"] == 0, entry
+    assert received(sink) == [before[0] + 1, 1], received(sink)
+    daemon.stop()
+    sink.stop()
+
+
+@core
+def test_a_stop_sends_the_newest_that_waits_for_its_time(place):
+    listen, slow = place.ipv4(), place.ipv4()
+    sink = Sink(place, slow)
+    daemon = Daemon(place, channel("engine", listen, decimates={"slow": {"to": slow, "max_rate": 1}}, record={})).start()
+    Sender(place, listen, 1, name="first").wait()
+    sink.wait_received([1])
+    sender = Sender(place, listen, 5, name="rest", tag=2)
+    sender.wait()
+    daemon.wait_drained("engine", 6)
+    daemon.ctl("stop", "engine")
+    wait_until(lambda: daemon.status("engine")["state"] == "STOPPED", 20, "the stop")
+    sink.wait_received([2])
+    daemon.stop()
+    sink.stop()
+    assert oracle.read_datagrams(sink.record)[0][-1] == oracle.read_datagrams(sender.record)[0][-1]
+
+
+def test_a_rate_holds_over_deaths(place):
+    """As many as the time allows, by the receiver's own clock, and not one more for every death."""
+    listen, slow = place.ipv4(), place.ipv4()
+    sink = Sink(place, slow)
+    daemon = Daemon(place, channel("engine", listen, decimates={"slow": {"to": slow, "max_rate": 1}}), spare_workers=2).start()
+    began = time.monotonic()
+    sender = Sender(place, listen, 10**9, rate=1000)
+    for number in range(40):
+        worker = daemon.wait_state("engine", "RUNNING")["pid"]
+        kill(worker)
+        wait_until(lambda number=number: daemon.counters("engine")["restarts"] == number + 1, 20, "the successor")
+    sender.stop()
+    count = received(sink)[0]
+    allowed = int(time.monotonic() - began) + 2
+    assert 0 < count <= allowed, f"{count} in a time for {allowed}"
     daemon.stop()
     sink.stop()

@@ -27,9 +27,10 @@
 
 /* A destination that goes by max_rate. */
 struct decimate_rate {
-    uint64_t interval_ns; /* 0 = it goes by count */
-    monotonic due;        /* not before */
-    uint64_t newest_sent; /* sequence number after the last one that was sent */
+    uint64_t interval_ns;            /* 0 = it goes by count */
+    struct destination_rate *shared; /* in the channel page: what a successor has to know */
+    monotonic due;                   /* not before */
+    uint64_t newest_sent;            /* sequence number after the last one that was sent */
     uint64_t doubtful; /* the predecessor may have sent the one before it, or have waited with it */
 };
 
@@ -80,6 +81,7 @@ int decimator_open(struct channel_state *channel)
                             .every = destination->keep_every,
                             .place = &page->private.places[channel->places[index]]};
         outlet_open(&decimator->outlets[i]);
+        decimator->rates[i].shared = &page->private.rates[channel->places[index]];
         if (destination->max_rate)
             decimator->rates[i].interval_ns = NS_PER_S / destination->max_rate;
         if (destination->keep_every && destination->keep_every < densest)
@@ -162,6 +164,27 @@ static uint32_t run_by_count(struct channel_state *channel, uint64_t relayed)
     return largest;
 }
 
+/* For a successor: first that it may have been sent and
+ * when the next one may be, then that it was. */
+static void send_newest(struct channel_state *channel, uint32_t index, uint64_t relayed)
+{
+    struct decimator *decimator = channel->decimator;
+    struct decimate_rate *rate = &decimator->rates[index];
+    struct destination_rate *shared = rate->shared;
+    atomic_store_explicit(&shared->due_ns, rate->due.ns, memory_order_release);
+    atomic_store_explicit(&shared->attempted, relayed, memory_order_release);
+    beat_work(channel, CHANNEL_THREAD_DECIMATOR, relayed - 1, relayed);
+    decimator->parcel.count = 0;
+    take(channel, relayed - 1);
+    if (relayed == rate->doubtful)
+        decimator->tally.counts[index].repeated += decimator->parcel.count;
+    send_parcel(channel, index);
+    commit(channel, decimator->progress.next_seq);
+    atomic_store_explicit(&shared->sent, relayed, memory_order_release);
+    beat_work(channel, CHANNEL_THREAD_DECIMATOR, 0, 0);
+    rate->newest_sent = relayed;
+}
+
 /* The newest datagram for every destination that is due. Returns nanoseconds until the next one is
  * due and has something unsent, 0 when none waits. */
 static uint64_t run_by_rate(struct channel_state *channel, uint64_t relayed)
@@ -175,16 +198,8 @@ static uint64_t run_by_rate(struct channel_state *channel, uint64_t relayed)
             relayed == channel->ring.page->public.start_seq)
             continue;
         if (now.ns >= rate->due.ns) {
-            beat_work(channel, CHANNEL_THREAD_DECIMATOR, relayed - 1, relayed);
-            decimator->parcel.count = 0;
-            take(channel, relayed - 1);
-            if (relayed == rate->doubtful)
-                decimator->tally.counts[i].repeated += decimator->parcel.count;
-            send_parcel(channel, i);
-            commit(channel, decimator->progress.next_seq);
-            beat_work(channel, CHANNEL_THREAD_DECIMATOR, 0, 0);
-            rate->newest_sent = relayed;
             rate->due = monotonic_add(now, rate->interval_ns);
+            send_newest(channel, i, relayed);
         } else if (wait == 0 || rate->due.ns - now.ns < wait) {
             wait = rate->due.ns - now.ns;
         }
@@ -218,18 +233,27 @@ static void wait_for_work(struct channel_state *channel, uint32_t ticket, uint64
     beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
 }
 
-/* The newest datagram that a predecessor decided on may have waited for its time when it died, and
- * if nothing follows, it is what shows the state of things: it goes out again, rather than never.
- */
-static void doubt_newest(struct channel_state *channel)
+/* Where the predecessor stood. The newest datagram may have waited for its time when it died, and
+ * if nothing follows, it is what shows the state of things. Sent again is only what may have been
+ * sent without being noted, or of which an older version has noted nothing. */
+static void take_over_rates(struct channel_state *channel)
 {
     struct decimator *decimator = channel->decimator;
     uint64_t next = decimator->progress.next_seq;
-    if (next == channel->ring.page->public.start_seq)
-        return;
+    monotonic now = monotonic_now();
     for (uint32_t i = 0; i < decimator->count; i++) {
-        decimator->rates[i].newest_sent = next - 1;
-        decimator->rates[i].doubtful = next;
+        struct decimate_rate *rate = &decimator->rates[i];
+        uint64_t sent = atomic_load(&rate->shared->sent);
+        uint64_t attempted = atomic_load(&rate->shared->attempted);
+        uint64_t due = atomic_load(&rate->shared->due_ns);
+        if (sent == 0 && next > channel->ring.page->public.start_seq) {
+            sent = next - 1;
+            attempted = next;
+        }
+        rate->newest_sent = sent;
+        rate->doubtful = attempted > sent ? attempted : 0;
+        if (due > now.ns) /* a scribbled one can't stop it for longer than its interval */
+            rate->due.ns = due - now.ns > rate->interval_ns ? now.ns + rate->interval_ns : due;
     }
 }
 
@@ -240,7 +264,7 @@ void *decimator_main(void *argument)
 
     thread_begin(channel, CHANNEL_THREAD_DECIMATOR);
     beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
-    doubt_newest(channel);
+    take_over_rates(channel);
     for (;;) {
         uint32_t ticket = wakeup_ticket(&channel->decimator_wakeup);
         /* Before the cursor: nothing comes after it. */
@@ -251,7 +275,8 @@ void *decimator_main(void *argument)
         beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
         if (decimator->progress.next_seq != relayed)
             continue;
-        if (ending)
+        /* A successor sends what still waits for its time. When none follows, it goes out first. */
+        if (ending && (rate_wait == 0 || !atomic_load(&channel->stop_drains)))
             break;
         wait_for_work(channel, ticket, rate_wait, largest > 1);
     }

@@ -159,7 +159,8 @@ static int attach(struct channel_state *channel, const char **ret_what)
 static int convert(struct channel_state *channel, const char **ret_what)
 {
     const struct inheritance *inheritance = channel->inheritance;
-    if (inheritance->old_ring < 0 || atomic_load(&channel->ring.page->private.converted) == 1)
+    if (inheritance->old_ring < 0 ||
+        atomic_load(&channel->ring.page->private.converted) == RING_CONVERTED)
         return 0;
     int result =
         channel_page_v1_convert(inheritance->old_ring, channel->spec, &channel->ring, ret_what);
@@ -194,15 +195,41 @@ static int begin_decimating(struct channel_state *channel)
     return 0;
 }
 
+/* While the channel has no record section, the recorder's position stands still. What came then is
+ * neither recorded nor lost; what waited to be recorded when the section was taken away is. */
+static void begin_recording(struct channel_state *channel)
+{
+    struct channel_page *page = channel->ring.page;
+    bool records = channel->spec->record.enabled != 0;
+    bool recorded = atomic_load(&page->private.records) != 0;
+    uint64_t published = atomic_load(&page->public.published);
+    struct commit_progress commit;
+    channel_page_read_commit(page, &commit); /* sound: channel_page_check() has read it */
+    if (records != recorded && commit.next_seq != published) {
+        if (recorded) {
+            log_warning(
+                "%llu datagrams were not recorded before recording was switched off; counted as "
+                "record_lost",
+                (unsigned long long)(published - commit.next_seq));
+            commit.record_lost += published - commit.next_seq;
+        }
+        commit.next_seq = published;
+        channel_page_write_commit(page, &commit);
+    }
+    atomic_store(&page->private.records, records);
+}
+
 /* Every destination has its place by its name; those that are new have counted nothing. */
 static int place_destinations(struct channel_state *channel, const char **ret_what)
 {
     struct channel_page *page = channel->ring.page;
     const struct channel_spec *spec = channel->spec;
+    struct relay_progress relay;
+    channel_page_read_relay(page, &relay); /* sound: channel_page_check() has read it */
     for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++) {
         int place = channel_page_place_destination(
             page, i < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE,
-            spec->destinations[i].name);
+            spec->destinations[i].name, relay.next_seq);
         if (place < 0) {
             *ret_what = "more destinations have come and gone than it has places for";
             return -EBADMSG;
@@ -229,6 +256,7 @@ int takeover_attach(struct channel_state *channel, const char **ret_what)
         result = place_destinations(channel, ret_what);
     if (result < 0)
         return result;
+    begin_recording(channel);
     atomic_store(&page->private.generation, inheritance->generation);
     last_words_open(page, inheritance->generation);
 

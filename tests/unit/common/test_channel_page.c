@@ -210,6 +210,8 @@ START_TEST(each_rule_says_what_is_wrong)
         &fixture.ring.descriptors[1004 % fixture.geometry.descriptor_count];
 
     ck_assert_str_eq(verdict(&fixture, "engine2"), "it belongs to another channel");
+    REFUSED_WITH(page->private.converted, RING_TO_BE_CONVERTED,
+                 "the ring of an older version that it was to take in is missing");
     REFUSED_WITH(page->public.magic, 1, "no channel page (magic)");
     REFUSED_WITH(page->public.version, 1, "a channel page of another version");
     REFUSED_WITH(page->private.version, 3, "a channel page of another version");
@@ -329,10 +331,10 @@ START_TEST(a_destination_has_its_place_by_its_name)
     ck_assert_int_eq(channel_page_find_destination(page, DESTINATION_IS_RELAY, "to"), -1);
     ck_assert_int_eq(channel_page_find_destination(page, DESTINATION_IS_RELAY, ""), -1);
 
-    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, "to-1"), 1);
+    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, "to-1", 0), 1);
     ck_assert(channel_page_read_destination(page, 1, &counts));
     ck_assert_uint_eq(counts.sent, 7);
-    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_DECIMATE, "to-1"), 3);
+    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_DECIMATE, "to-1", 0), 3);
     ck_assert(channel_page_read_destination(page, 3, &counts));
     ck_assert_uint_eq(counts.sent + counts.dropped + counts.repeated, 0);
     ck_assert(!channel_page_read_destination(page, 4, &counts));
@@ -340,10 +342,10 @@ START_TEST(a_destination_has_its_place_by_its_name)
 
     for (int i = 4; i < CHANNEL_DESTINATIONS_MAX; i++) {
         snprintf(name, sizeof name, "another-%d", i);
-        ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, name), i);
+        ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, name, 0), i);
     }
-    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, "one-more"), -1);
-    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, "to-0"), 0);
+    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, "one-more", 0), -1);
+    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, "to-0", 0), 0);
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "");
     memset(page->private.places[7].name, 'x', CHANNEL_NAME_SIZE);
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "a destination's name is damaged");
