@@ -261,7 +261,10 @@ START_TEST(each_rule_says_what_is_wrong)
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "the relay's position is damaged");
     channel_page_write_relay(page, &(struct relay_progress){.next_seq = 1005}, &relays);
     channel_page_write_decimate(page, &(struct decimate_progress){.next_seq = 1005}, &decimates);
-    channel_page_write_commit(page, &(struct commit_progress){.next_seq = 1005, .recorded = 4});
+    channel_page_write_commit(page, &(struct commit_progress){.next_seq = 1005, .recorded = 6});
+    ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "the log's commit slot is damaged");
+    channel_page_write_commit(
+        page, &(struct commit_progress){.next_seq = 1005, .recorded = 4, .record_lost = 2});
     ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "the log's commit slot is damaged");
     channel_page_write_commit(
         page, &(struct commit_progress){.next_seq = 1005, .recorded = 4, .record_lost = 1});
