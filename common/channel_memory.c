@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -90,6 +91,25 @@ bool channel_memory_is_ring(int fd, const struct channel_geometry *geometry)
 bool channel_memory_is_private(int fd)
 {
     return is_sealed(fd, CHANNEL_PRIVATE_SIZE);
+}
+
+bool channel_memory_find_shape(int fd, const char *channel, struct channel_shape *ret)
+{
+    struct channel_public public;
+    struct channel_geometry geometry;
+    if (pread(fd, &public, sizeof public, 0) != (ssize_t)sizeof public ||
+        public.magic != CHANNEL_PAGE_MAGIC || public.version != CHANNEL_PAGE_VERSION ||
+        strncmp(public.channel, channel, sizeof public.channel) != 0)
+        return false;
+    *ret = (struct channel_shape){.ring_size = public.geometry.data_capacity,
+                                  .max_datagram = public.geometry.max_datagram,
+                                  .receive_offload = public.geometry.segments_per_slot > 1};
+    if (ret->max_datagram == 0 || ret->max_datagram > 65535 || ret->ring_size == 0 ||
+        ret->ring_size > 2 * CHANNEL_RING_SIZE_MAX)
+        return false;
+    channel_shape_geometry(ret, &geometry);
+    return memcmp(&geometry, &public.geometry, sizeof geometry) == 0 &&
+           is_sealed(fd, geometry.total_size);
 }
 
 int channel_memory_map(const struct channel_memory *memory, const struct channel_geometry *geometry,

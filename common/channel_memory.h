@@ -22,6 +22,10 @@ int channel_memory_make(const struct channel_geometry *geometry,
 bool channel_memory_is_ring(int fd, const struct channel_geometry *geometry);
 bool channel_memory_is_private(int fd);
 
+/* The shape of a ring that was made for this channel with other settings; false when it is no such
+ * ring, sealed and of the size that the shape asks for. */
+bool channel_memory_find_shape(int fd, const char *channel, struct channel_shape *ret);
+
 /* Map everything but the data. 0 or -errno. Touching what is beyond a file's end is SIGBUS: ask the
  * two functions above first. */
 int channel_memory_map(const struct channel_memory *memory, const struct channel_geometry *geometry,

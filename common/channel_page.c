@@ -29,15 +29,15 @@ static uint64_t round_up(uint64_t value, uint64_t unit)
     return (value + unit - 1) / unit * unit;
 }
 
-void channel_geometry_compute(const struct channel_spec *spec, struct channel_geometry *ret)
+void channel_shape_geometry(const struct channel_shape *shape, struct channel_geometry *ret)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    struct channel_geometry geometry = {.max_datagram = spec->max_datagram};
+    struct channel_geometry geometry = {.max_datagram = shape->max_datagram};
 
-    geometry.segments_per_slot = spec->receive_offload ? BATCH_SEGMENTS_MAX : 1;
+    geometry.segments_per_slot = shape->receive_offload ? BATCH_SEGMENTS_MAX : 1;
     geometry.slot_size =
-        (uint32_t)round_up(spec->receive_offload ? 65536 : spec->max_datagram, CACHE_LINE);
-    geometry.data_capacity = round_up(spec->ring_size, page);
+        (uint32_t)round_up(shape->receive_offload ? 65536 : shape->max_datagram, CACHE_LINE);
+    geometry.data_capacity = round_up(shape->ring_size, page);
     if (geometry.data_capacity < 8ull * geometry.slot_size)
         geometry.data_capacity = round_up(8ull * geometry.slot_size, page);
     uint64_t slots = geometry.data_capacity / 4 / geometry.slot_size;
@@ -57,6 +57,19 @@ void channel_geometry_compute(const struct channel_spec *spec, struct channel_ge
     geometry.total_size =
         geometry.data_offset + round_up(geometry.data_capacity + geometry.tail, page);
     *ret = geometry;
+}
+
+struct channel_shape channel_shape_of(const struct channel_spec *spec)
+{
+    return (struct channel_shape){.ring_size = spec->ring_size,
+                                  .max_datagram = spec->max_datagram,
+                                  .receive_offload = spec->receive_offload};
+}
+
+void channel_geometry_compute(const struct channel_spec *spec, struct channel_geometry *ret)
+{
+    const struct channel_shape shape = channel_shape_of(spec);
+    channel_shape_geometry(&shape, ret);
 }
 
 /* No ring gets there: going back to the front, which costs a whole lap, ends at RING_REWIND_MAX,

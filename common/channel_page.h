@@ -58,6 +58,15 @@ struct channel_geometry {
     uint32_t segments_per_slot; /* 1, or BATCH_SEGMENTS_MAX with receive_offload */
 };
 
+/* The settings that it comes from. */
+struct channel_shape {
+    uint64_t ring_size;
+    uint32_t max_datagram;
+    uint32_t receive_offload;
+};
+
+struct channel_shape channel_shape_of(const struct channel_spec *spec);
+void channel_shape_geometry(const struct channel_shape *shape, struct channel_geometry *ret);
 void channel_geometry_compute(const struct channel_spec *spec, struct channel_geometry *ret);
 
 enum channel_thread {

@@ -9,6 +9,8 @@
 #include "supervisor/channel/channel_deaths.h"
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
+#include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/hold/membership.h"
 #include "supervisor/hold/hold_destinations.h"
@@ -93,6 +95,9 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
             hold_destinations_try_down(&channel->hold, channel->spec);
             membership_look(&channel->hold, channel->spec);
             channel_silence_look(channel, now);
+            if (host->phase == PHASE_RUNS && channel_ring_wants_shape(channel))
+                channel_machine_handle(channel, CHANNEL_EVENT_RESTART,
+                                       "the ring gets the size of the settings");
         }
         if (expire && host->phase < PHASE_STOPS)
             archive_client_expire(host->archive, channel->spec->name, &channel->spec->record);

@@ -65,6 +65,10 @@ static int send_assign(struct channel *channel)
     if (assign->has_next)
         assign->next = hold->next_grant;
     memcpy(assign + 1, channel->spec, spec_size);
+    struct channel_spec *lent_spec = (struct channel_spec *)(assign + 1);
+    lent_spec->ring_size = hold->shape.ring_size;
+    lent_spec->max_datagram = hold->shape.max_datagram;
+    lent_spec->receive_offload = hold->shape.receive_offload;
     uint32_t count = collect_fds(hold, fds);
     int error = child_send(channel->lent.worker, MESSAGE_ASSIGN, assign, sizeof *assign + spec_size,
                            fds, count);

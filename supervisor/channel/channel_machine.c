@@ -412,7 +412,10 @@ static void enter_starting(struct channel *channel)
 
 static void enter_stopping(struct channel *channel)
 {
-    struct message_stop stop = {.seal = channel->life.restart_wanted ? 0 : 1};
+    /* Also when another ring follows: nobody would record what is left in this one. */
+    bool ring_goes =
+        channel->host->phase == PHASE_RUNS && hold_is_outdated(&channel->hold, channel->spec);
+    struct message_stop stop = {.seal = channel->life.restart_wanted && !ring_goes ? 0 : 1};
     channel->life.stop_seals = stop.seal;
     int error = child_send(channel->lent.worker, MESSAGE_STOP, &stop, sizeof stop, NULL, 0);
     if (error < 0 && error != -EPIPE)

@@ -186,6 +186,11 @@ static const char *restore_old_ring(struct channel *channel)
 static const char *restore_present_ring(struct channel *channel)
 {
     struct hold *hold = &channel->hold;
+    if (hold_is_outdated(hold, channel->spec))
+        log_notice(
+            "channel %s: the ring of the supervisor before was made with other settings: what "
+            "is in it comes first",
+            channel->spec->name);
     struct commit_progress commit;
     const char *what = "half of its memory is missing";
     if (!hold->page ||

@@ -5,11 +5,56 @@
 
 #include <inttypes.h>
 
+#include "common/channel_page.h"
+#include "common/channel_spec.h"
+#include "common/inflight.h"
 #include "common/log.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/child/child.h"
+#include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_ring.h"
+#include "supervisor/hold/hold_sockets.h"
+
+/* So few datagrams are recorded in the moment that a stop takes. */
+#define RESHAPE_PENDING 4096
+
+/* Nothing of what it holds is still to be sent or recorded. */
+static bool is_idle(const struct channel *channel)
+{
+    const struct channel_spec *spec = channel->spec;
+    const struct hold *hold = &channel->hold;
+    struct relay_progress relay;
+    struct commit_progress commit;
+    struct decimate_progress decimate;
+    if (hold->old_ring >= 0 || !hold->page || !channel_page_read_relay(hold->page, &relay) ||
+        !channel_page_read_commit(hold->page, &commit) ||
+        !channel_page_read_decimate(hold->page, &decimate))
+        return false;
+    uint64_t published = atomic_load(&hold->page->public.published);
+    return relay.next_seq == published && (!spec->record.enabled || commit.next_seq == published) &&
+           (spec->decimate_count == 0 || decimate.next_seq == published) &&
+           inflight_unpublished(hold->page, &hold->geometry) == 0;
+}
+
+bool channel_ring_wants_shape(const struct channel *channel)
+{
+    const struct channel_recording *recording = &channel->recording;
+    return hold_is_outdated(&channel->hold, channel->spec) &&
+           channel->life.state == CHANNEL_RUNNING &&
+           (recording->state == RECORDING_NONE ||
+            (recording->state == RECORDING_OPEN && channel->hold.next >= 0 &&
+             channel->ledger.last_pending < RESHAPE_PENDING));
+}
+
+static void replace_outdated(struct channel *channel)
+{
+    log_notice("channel %s: what was in the ring of the former settings is dealt with; one as the "
+               "settings say now is made",
+               channel->spec->name);
+    channel_recording_seal_all(channel);
+    channel_ledger_retire_ring(channel);
+}
 
 void channel_ring_give_up(struct channel *channel)
 {
@@ -35,6 +80,8 @@ void channel_ring_give_up(struct channel *channel)
         channel->recording.renumber = false;
         channel->hold.owes_gap =
             channel->hold.rx >= 0; /* what was relayed only is not in the log */
+    } else if (hold_is_outdated(&channel->hold, channel->spec) && is_idle(channel)) {
+        replace_outdated(channel);
     }
 }
 
@@ -56,6 +103,8 @@ int channel_ring_make(struct channel *channel, char *why, size_t why_size)
     struct channel_ledger *ledger = &channel->ledger;
     if (channel->hold.ring >= 0)
         return 0;
+    hold_take_shape(&channel->hold, channel->spec);
+    hold_sockets_follow_shape(&channel->hold, channel->spec);
     int error = hold_ring_make(&channel->hold, channel->spec, ledger->seq_end, why, why_size);
     if (error == 0)
         ledger->ring_start_seq = ledger->seq_end;

@@ -23,7 +23,7 @@ int hold_init(struct hold *hold, const struct channel_spec *spec)
                           .segment = -1,
                           .next = -1};
     hold->relay_count = spec->relay_count;
-    channel_geometry_compute(spec, &hold->geometry);
+    hold_take_shape(hold, spec);
     uint32_t count = channel_spec_destination_count(spec);
     if (count == 0)
         return 0;
@@ -37,6 +37,19 @@ int hold_init(struct hold *hold, const struct channel_spec *spec)
     for (uint32_t i = 0; i < count; i++)
         hold->destinations[i] = -1;
     return 0;
+}
+
+void hold_take_shape(struct hold *hold, const struct channel_spec *spec)
+{
+    hold->shape = channel_shape_of(spec);
+    channel_shape_geometry(&hold->shape, &hold->geometry);
+}
+
+bool hold_is_outdated(const struct hold *hold, const struct channel_spec *spec)
+{
+    struct channel_geometry geometry;
+    channel_geometry_compute(spec, &geometry);
+    return hold->ring >= 0 && memcmp(&geometry, &hold->geometry, sizeof geometry) != 0;
 }
 
 /* ---- descriptors by name ---- */

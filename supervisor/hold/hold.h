@@ -45,6 +45,7 @@ struct hold {
     uint32_t relay_count;
     struct segment_grant segment_grant;
     struct segment_grant next_grant;
+    struct channel_shape shape; /* of the ring: of the settings, or those it was once made with */
     struct channel_geometry geometry;
     struct channel_page
         *page;       /* the ring up to its data, mapped; untrusted. NULL when not mapped */
@@ -61,6 +62,11 @@ struct hold {
 
 /* Every fd is -1 afterwards. 0 or -ENOMEM. */
 int hold_init(struct hold *hold, const struct channel_spec *spec);
+
+/* The next ring is made as the settings say. While there is none. */
+void hold_take_shape(struct hold *hold, const struct channel_spec *spec);
+/* The ring was made with other settings: what is in it comes first. */
+bool hold_is_outdated(const struct hold *hold, const struct channel_spec *spec);
 
 /* Every descriptor has a place, and each place a name by which it survives the supervisor: "rx",
  * "ring", "private", "old", "history", "log", "next", "out.<i>", "dec.<i>". */

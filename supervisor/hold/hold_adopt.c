@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "common/channel_memory.h"
+#include "common/channel_page.h"
 #include "common/channel_page_v1.h"
 #include "common/channel_spec.h"
 #include "common/fd.h"
@@ -38,7 +39,20 @@ static bool is_file(int fd)
     return fstat(fd, &about) == 0 && S_ISREG(about.st_mode) && about.st_ino != 0;
 }
 
-static bool deserves(const struct hold *hold, const struct channel_spec *spec, const int *place,
+/* One that was made with other settings keeps its shape: what is in it is dealt with first. */
+static bool adopt_shape(struct hold *hold, const struct channel_spec *spec, int fd)
+{
+    struct channel_shape shape;
+    if (channel_memory_is_ring(fd, &hold->geometry))
+        return true;
+    if (hold->page || !channel_memory_find_shape(fd, spec->name, &shape))
+        return false;
+    hold->shape = shape;
+    channel_shape_geometry(&shape, &hold->geometry);
+    return true;
+}
+
+static bool deserves(struct hold *hold, const struct channel_spec *spec, const int *place,
                      int destination, int fd)
 {
     if (destination >= 0)
@@ -46,7 +60,7 @@ static bool deserves(const struct hold *hold, const struct channel_spec *spec, c
     if (place == &hold->rx)
         return is_socket_for(fd, &spec->listen, false);
     if (place == &hold->ring)
-        return channel_memory_is_ring(fd, &hold->geometry);
+        return adopt_shape(hold, spec, fd);
     if (place == &hold->private_part)
         return channel_memory_is_private(fd);
     if (place == &hold->old_ring)

@@ -57,7 +57,8 @@ static void set_receive_buffer(struct attempt *attempt, struct hold *hold,
                     spec->name, (unsigned long long)hold->receive_buffer, wanted, wanted);
 }
 
-static int set_receive_options(struct attempt *attempt, const struct channel_spec *spec)
+static int set_receive_options(struct attempt *attempt, const struct hold *hold,
+                               const struct channel_spec *spec)
 {
     int error = 0;
     if (socket_address_is_multicast(&spec->listen))
@@ -74,7 +75,7 @@ static int set_receive_options(struct attempt *attempt, const struct channel_spe
         error = attempt_set(attempt, SOL_SOCKET, SO_TIMESTAMPNS, 1, "SO_TIMESTAMPNS");
     if (!error)
         error = attempt_set(attempt, SOL_SOCKET, SO_RXQ_OVFL, 1, "SO_RXQ_OVFL");
-    if (!error && spec->receive_offload)
+    if (!error && hold->shape.receive_offload)
         error = attempt_set(attempt, IPPROTO_UDP, UDP_GRO, 1, "UDP_GRO");
     if (!error && spec->busy_poll_us > 0 &&
         attempt_set(attempt, SOL_SOCKET, SO_BUSY_POLL, (int)spec->busy_poll_us, "SO_BUSY_POLL") < 0)
@@ -98,7 +99,7 @@ static int open_receiver(struct hold *hold, const struct channel_spec *spec, cha
     snprintf(attempt.what, sizeof attempt.what, "listen on %s%s%s", address,
              spec->interface[0] ? " at " : "", spec->interface);
     attempt.fd = socket(local.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    int error = attempt.fd < 0 ? -errno : set_receive_options(&attempt, spec);
+    int error = attempt.fd < 0 ? -errno : set_receive_options(&attempt, hold, spec);
     if (!error)
         error = attempt_interface(&attempt, spec->interface, &interface);
     if (!error) {
@@ -138,15 +139,21 @@ static uint64_t settings_digest(const struct channel_spec *spec)
     return digest ? digest : 1;
 }
 
+void hold_sockets_follow_shape(struct hold *hold, const struct channel_spec *spec)
+{
+    int value = hold->shape.receive_offload ? 1 : 0;
+    if (hold->rx >= 0 && setsockopt(hold->rx, IPPROTO_UDP, UDP_GRO, &value, sizeof value) < 0 &&
+        value)
+        log_warning("channel %s: receive_offload has no effect on its socket: %s", spec->name,
+                    strerror(errno));
+}
+
 /* It keeps its queue, and gets the options of the present settings. */
 static void adapt_receiver(struct hold *hold, const struct channel_spec *spec)
 {
     struct attempt attempt = {.fd = hold->rx, .is_v6 = spec->listen.family == AF_INET6};
     bool is_group = socket_address_is_multicast(&spec->listen);
-    if (attempt_set(&attempt, IPPROTO_UDP, UDP_GRO, spec->receive_offload ? 1 : 0, "UDP_GRO") < 0 &&
-        spec->receive_offload)
-        log_warning("channel %s: receive_offload has no effect on its socket: %s", spec->name,
-                    strerror(errno));
+    hold_sockets_follow_shape(hold, spec);
     if (attempt_set(&attempt, SOL_SOCKET, SO_BUSY_POLL, (int)spec->busy_poll_us, "SO_BUSY_POLL") <
             0 &&
         spec->busy_poll_us > 0)

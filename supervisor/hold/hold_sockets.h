@@ -11,6 +11,9 @@
 int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *why,
                       size_t why_size);
 
+/* The ring has another shape now: runs come only where it has room for them. */
+void hold_sockets_follow_shape(struct hold *hold, const struct channel_spec *spec);
+
 /* Take what the kernel has queued, for nobody, before the socket is closed without a worker to do
  * it: how many datagrams there were. Never waits; ends also while more come in. */
 uint64_t hold_sockets_discard(struct hold *hold);

@@ -2,6 +2,7 @@
 """The ledger at quiet moments: whatever has happened, each datagram is recorded, relayed or counted under a named loss, and
 a stop loses nothing that a worker could still have taken."""
 
+import os
 import pathlib
 import signal
 import threading
@@ -255,3 +256,69 @@ def test_a_rate_holds_over_deaths(place):
     assert 0 < count <= allowed, f"{count} in a time for {allowed}"
     daemon.stop()
     sink.stop()
+
+
+def reshape(place, disturb, settings, count=6000):
+    """Datagrams wait in the ring to be recorded when an upgrade brings settings of another ring."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+
+    def engine(**more):
+        return channel("engine", listen, relays={"display": outlet}, record={"segment_size": "1M"}, **more)
+
+    daemon = Daemon(place, engine(ring_size="32M")).start()
+    daemon.wait_state("engine", "RUNNING")
+    wait_until(lambda: daemon.status("engine")["log"]["segment"], 20, "a segment")
+    undo = disturb(daemon)
+    first = Sender(place, listen, count, name="first", rate=20000, sizes=(800,))
+    first.wait()
+    daemon.wait_counter("engine", "received", count)
+    pending = daemon.status("engine")["ring"]["pending"]
+    reconfigure(daemon, engine(**settings))
+    second = Sender(place, listen, 100, name="second", rate=2000, tag=2)
+    second.wait()
+    undo()
+    capacity = daemon.status("engine")["ring"]["capacity_bytes"]
+    daemon.wait_drained("engine", count + 100)
+    wait_until(lambda: "one as the settings say now is made" in daemon.log_text(), 30, "the ring of the new settings")
+    daemon.wait_state("engine", "RUNNING")
+    third = Sender(place, listen, 100, name="third", rate=2000, tag=3)
+    third.wait()
+    daemon.wait_drained("engine", count + 200)
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["record_lost"] == counters["kernel_dropped"] == counters["relay_dropped"] == 0, counters
+    print(f"{pending} pending, capacity {capacity} then {daemon.status('engine')['ring']['capacity_bytes']}")
+    daemon.stop()
+    sink.stop()
+    sent = [payload for sender in (first, second, third) for payload in oracle.read_datagrams(sender.record)[0]]
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    oracle.assert_consecutive(records, first=0)
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
+    oracle.assert_at_least_once(sent, oracle.read_datagrams(sink.record)[0], "relayed")
+    return pending
+
+
+def freeze_archive(daemon):
+    worker = daemon.status("engine")["pid"]
+    archive = wait_until(lambda: next((pid for pid in daemon.descendants() if pid != worker and is_archive(daemon, pid)),
+                                      None), 20, "the archive")
+    freeze(archive)
+    return lambda: None  # an upgrade ends it, and starts another one
+
+
+def is_archive(daemon, pid):
+    """It holds the lock of log_dir, and is no worker."""
+    try:
+        links = [os.readlink(link) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return False
+    return any(link.endswith("/.lock") for link in links) and "receiver" not in thread_names(pid)
+
+
+@core
+def test_what_waits_in_a_ring_of_other_settings_comes_first(place):
+    assert reshape(place, freeze_archive, {"ring_size": "16M"}) > 0, "nothing waited"
+
+
+def test_an_upgrade_that_changes_every_setting_of_the_ring(place):
+    reshape(place, lambda daemon: lambda: None, {"ring_size": "64M", "max_datagram": 1000, "receive_offload": True})

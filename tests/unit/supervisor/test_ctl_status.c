@@ -171,6 +171,8 @@ START_TEST(one_channel_in_detail)
            "  record_lost                 0  datagrams  received but overwritten in the ring "
            "before they could be "
            "recorded\n"
+           "  unrecorded                  0  datagrams  received while the channel had no record "
+           "section\n"
            "  quarantined                 0  datagrams  recorded with the quarantine flag and not "
            "relayed, for killing "
            "workers\n"

@@ -399,8 +399,14 @@ START_TEST(a_descriptor_under_a_false_name_is_refused)
     ck_assert_int_eq(hold_adopt(&other, spec, "rx", dup(hold.rx)), 0);
     ck_assert_int_eq(hold_adopt(&other, spec, "rx", twice), -EINVAL);
     close(twice);
-    spec->ring_size *= 2; /* the configuration has changed: the ring no longer fits */
+    spec->ring_size *= 2; /* the configuration has changed: the ring keeps its shape */
     struct hold changed;
+    ck_assert_int_eq(hold_init(&changed, spec), 0);
+    ck_assert_int_eq(hold_adopt(&changed, spec, "ring", dup(hold.ring)), 0);
+    ck_assert(hold_is_outdated(&changed, spec));
+    ck_assert_uint_eq(changed.geometry.data_capacity, hold.geometry.data_capacity);
+    hold_close(&changed);
+    snprintf(spec->name, sizeof spec->name, "another");
     ck_assert_int_eq(hold_init(&changed, spec), 0);
     ck_assert_int_eq(hold_adopt(&changed, spec, "ring", hold.ring), -EINVAL);
     hold_close(&changed);
