@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "common/avro_log_copy.h"
 #include "common/avro_log_name.h"
 #include "common/fd.h"
+#include "common/file_name.h"
 #include "common/units.h"
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_files.h"
@@ -142,7 +142,7 @@ static void rescue_file(struct rescue *rescue)
         return;
     }
     snprintf(partial, sizeof partial, "%s" PARTIAL_SUFFIX, rescue->result);
-    int to_fd = -1;
+    int to_fd = -1, named = 0;
     if (goes_into_a_recording(rescue)) {
         fail(rescue, EINVAL,
              "the result would lie in the recording's own folder, and be taken for a segment: name "
@@ -156,8 +156,8 @@ static void rescue_file(struct rescue *rescue)
                              : "the result can't be made: name another place with -o");
     } else if (write_result(rescue, from_fd, to_fd) < 0) {
         unlink(partial);
-    } else if (renameat2(AT_FDCWD, partial, AT_FDCWD, rescue->result, RENAME_NOREPLACE) < 0) {
-        fail(rescue, errno, "the result can't be given its name");
+    } else if ((named = file_name_change(AT_FDCWD, partial, rescue->result)) < 0) {
+        fail(rescue, -named, "the result can't be given its name");
         unlink(partial);
     } else if (sync_folder(rescue->result) < 0) {
         fail(rescue, errno, "the result's folder can't be brought to the disk");

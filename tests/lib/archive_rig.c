@@ -7,14 +7,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,10 +53,32 @@ void archive_rig_prepare(struct archive_rig *rig)
     make_socket(rig);
 }
 
+/* From here on the call fails where this argument of it is not 0. (linkat: the target folder.) */
+static void refuse_call(uint32_t number, unsigned argument, uint32_t error)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                 (uint32_t)(offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t))),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+        _exit(98);
+}
+
 static _Noreturn void run_child(const struct archive_rig *rig)
 {
     static struct message_assign assign = {.role = ROLE_ARCHIVE};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (rig->without_noreplace)
+        refuse_call(SYS_renameat2, 4, EINVAL);
+    if (rig->without_links)
+        refuse_call(SYS_linkat, 2, EPERM);
     close(rig->socket);
     int lock = rig->lock < 0 ? -1 : fcntl(rig->lock, F_DUPFD_CLOEXEC, LOCK_FD);
     int log = open(rig->log_path, O_CREAT | O_APPEND | O_WRONLY, 0600);

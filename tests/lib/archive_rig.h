@@ -23,6 +23,8 @@ struct archive_rig {
     int log_dir_error;
     uint64_t outer_device;
     pid_t pid;
+    /* Before it is started: system calls that its file system shall seem not to know. */
+    bool without_noreplace, without_links;
 };
 
 /* Make the folder and the socket; archive_rig_start() begins the process, so that messages may be

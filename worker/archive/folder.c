@@ -6,7 +6,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "common/avro_log_name.h"
 #include "common/channel_spec.h"
 #include "common/fd.h"
+#include "common/file_name.h"
 
 void folder_number_name(const char *open_name, const char *suffix, int n,
                         char ret_name[SEGMENT_NAME_SIZE])
@@ -33,7 +33,7 @@ int folder_rename(int folder, const char *from, const char *open_name, const cha
     int result = -EEXIST;
     for (int n = 1; n <= FOLDER_NUMBERS && result == -EEXIST; n++) {
         folder_number_name(open_name, suffix, n, ret_name);
-        result = renameat2(folder, from, folder, ret_name, RENAME_NOREPLACE) < 0 ? -errno : 0;
+        result = file_name_change(folder, from, ret_name);
     }
     if (result == 0 && fsync(folder) < 0)
         result = -errno;

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -22,6 +21,7 @@
 #include "common/avro_log_scan.h"
 #include "common/channel_spec.h"
 #include "common/fd.h"
+#include "common/file_name.h"
 #include "common/log.h"
 #include "common/units.h"
 #include "worker/archive/folder.h"
@@ -173,8 +173,8 @@ int segments_begin(const char *log_dir, const struct message_begin_segment *requ
     }
     int folder = folder_open(log_dir, request->channel, false);
     int result = folder < 0 ? folder : 0;
-    if (result == 0 && renameat2(folder, request->from, folder, request->to, RENAME_NOREPLACE) < 0)
-        result = -errno;
+    if (result == 0)
+        result = file_name_change(folder, request->from, request->to);
     if (result == -ENOENT && fstatat(folder, request->to, &status, AT_SYMLINK_NOFOLLOW) == 0)
         result = 0; /* an archive before this one did it */
     else if (result == 0 && fsync(folder) < 0)
