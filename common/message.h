@@ -77,7 +77,7 @@ struct message_assign {
     struct segment_grant next;
     /* archive only */
     char log_dir[512];
-    uint64_t outer_device; /* of that LOG_DIR */
+    uint64_t outer_mount; /* of that LOG_DIR */
 };
 
 struct message_ready {
@@ -190,8 +190,7 @@ struct message_sweep {
 struct message_log_dir {
     int32_t error; /* 0, or errno and no fd */
     uint32_t reserved;
-    uint64_t
-        outer_device; /* the file system that log_dir's is mounted on: worker/archive/dir_lock.h */
+    uint64_t outer_mount; /* what log_dir's is mounted on: worker/archive/dir_lock.h */
     char reason[MESSAGE_REASON_SIZE];
 };
 

@@ -207,7 +207,7 @@ static void handle_log_dir(struct archive_client *client, struct message *messag
     client->trouble[0] = '\0';
     fd_close(&client->lock);
     client->lock = fd_take(&message->fds[0]);
-    client->outer_device = log_dir->outer_device;
+    client->outer_mount = log_dir->outer_mount;
 }
 
 static void archive_message(struct child *child, struct message *message)
@@ -303,7 +303,7 @@ void archive_client_start(struct archive_client *client)
     client->told_to_stop = false;
     snprintf(assign.log_dir, sizeof assign.log_dir, "%s", client->settings->log_dir);
     assign.has_lock = client->lock >= 0;
-    assign.outer_device = client->outer_device;
+    assign.outer_mount = client->outer_mount;
     error =
         child_send(child, MESSAGE_ASSIGN, &assign, sizeof assign, &client->lock, assign.has_lock);
     if (error < 0) {

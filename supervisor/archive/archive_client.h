@@ -33,7 +33,7 @@ struct archive_client {
     struct timer timer;
     /* log_dir's lock, as the archive has sent it: held while no archive runs, given to the next. */
     int lock;
-    uint64_t outer_device;
+    uint64_t outer_mount;
     char trouble[MESSAGE_REASON_SIZE]; /* with log_dir as a whole; "" = none */
     struct seal_request *seals;        /* asked for and not answered */
     size_t seal_count;

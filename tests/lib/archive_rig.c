@@ -94,7 +94,7 @@ static _Noreturn void run_child(const struct archive_rig *rig)
     if (close_range(MESSAGE_FD + 1, LOCK_FD - 1, 0) < 0) /* what an exec would close */
         _exit(99);
     snprintf(assign.log_dir, sizeof assign.log_dir, "%s", rig->log_dir);
-    assign.outer_device = rig->outer_device;
+    assign.outer_mount = rig->outer_mount;
     _exit(archive_run(&assign, GENERATION, lock));
 }
 
@@ -169,7 +169,7 @@ struct message *archive_rig_receive(struct archive_rig *rig, enum message_type t
         fd_close(&rig->lock);
         if (!rig->log_dir_error)
             rig->lock = fd_take(&message.fds[0]);
-        rig->outer_device = message.log_dir->outer_device;
+        rig->outer_mount = message.log_dir->outer_mount;
         return archive_rig_receive(rig, type);
     }
     ck_assert_str_eq(message_name(message.header.type), message_name(type));

@@ -21,7 +21,7 @@ struct archive_rig {
     /* As the archive last said in LOG_DIR: what the supervisor would hold, -1 = none. */
     int lock;
     int log_dir_error;
-    uint64_t outer_device;
+    uint64_t outer_mount;
     pid_t pid;
     /* Before it is started: system calls that its file system shall seem not to know. */
     bool without_noreplace, without_links;

@@ -174,7 +174,7 @@ static int hold_log_dir(struct archive *archive, bool create)
     if (!changed)
         return result;
     message.error = -result;
-    message.outer_device = archive->lock.outer_device;
+    message.outer_mount = archive->lock.outer_mount;
     if (archive->lock.reason[0])
         memcpy(message.reason, archive->lock.reason, sizeof message.reason);
     else if (result < 0)
@@ -272,7 +272,7 @@ int archive_run(const struct message_assign *assign, uint64_t generation, int lo
     struct archive archive = {
         .socket = MESSAGE_FD, .generation = generation, .log_dir = assign->log_dir};
     log_open("archive");
-    dir_lock_init(&archive.lock, archive.log_dir, lock, assign->outer_device);
+    dir_lock_init(&archive.lock, archive.log_dir, lock, assign->outer_mount);
     while (!archive.gone && (archive.queue || !archive.stopping)) {
         receive(&archive, !archive.queue);
         struct request *request = archive.gone ? NULL : take_next(&archive);

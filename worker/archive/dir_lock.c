@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,69 +27,96 @@
 
 #define HOLDER_SIZE             96 /* what a lock file says: "holdfastd PID archive PID\n" */
 
-void dir_lock_init(struct dir_lock *lock, const char *log_dir, int fd, uint64_t outer_device)
+struct place {
+    dev_t device;
+    ino_t inode;
+    uint64_t mount; /* not used again as long as somebody has a file there open */
+};
+
+/* Where a descriptor ("") or a path (AT_FDCWD) leads. 0 or -errno. Two mounts of one file system
+ * are apart, unless the kernel is older than 5.8. */
+static int find_place(int fd, const char *path, struct place *ret)
 {
-    struct stat status = {0};
+    struct statx status;
+    if (statx(fd, path, AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_INO | STATX_MNT_ID, &status) < 0)
+        return -errno;
+    ret->device = makedev(status.stx_dev_major, status.stx_dev_minor);
+    ret->inode = status.stx_ino;
+    ret->mount = status.stx_mask & STATX_MNT_ID ? status.stx_mnt_id : ret->device;
+    return 0;
+}
+
+static void hold_at(struct dir_lock *lock, int fd, const struct place *place)
+{
+    fd_close(&lock->fd);
+    lock->fd = fd;
+    lock->device = place->device;
+    lock->inode = place->inode;
+    lock->mount = place->mount;
+}
+
+void dir_lock_init(struct dir_lock *lock, const char *log_dir, int fd, uint64_t outer_mount)
+{
+    struct place place;
     *lock = (struct dir_lock){.log_dir = log_dir, .fd = -1, .patient = true};
     if (fd < 0)
         return;
-    if (fstat(fd, &status) < 0) { /* then it must be taken again */
+    if (find_place(fd, "", &place) < 0) { /* then it must be taken again */
         fd_close(&fd);
         return;
     }
-    lock->fd = fd;
-    lock->device = status.st_dev;
-    lock->inode = status.st_ino;
-    lock->outer_device = (dev_t)outer_device;
+    hold_at(lock, fd, &place);
+    lock->outer_mount = outer_mount;
 }
 
 /* ---- where the path leads ---- */
 
-/* The file system of the nearest folder that exists on the way to log_dir. 0 or -errno. */
-static int nearest_device(const char *log_dir, dev_t *ret_device)
+/* The mount of the nearest folder that exists on the way to log_dir. 0 or -errno. */
+static int nearest_mount(const char *log_dir, uint64_t *ret_mount)
 {
     char path[PATH_MAX];
-    struct stat status;
+    struct place place;
+    int result;
     snprintf(path, sizeof path, "%s", log_dir);
-    while (stat(path, &status) < 0) {
+    while ((result = find_place(AT_FDCWD, path, &place)) < 0) {
         char above[PATH_MAX];
-        if (errno != ENOENT && errno != ENOTDIR)
-            return -errno;
+        if (result != -ENOENT && result != -ENOTDIR)
+            return result;
         snprintf(above, sizeof above, "%s", path);
         const char *parent = dirname(above);
         if (strcmp(parent, path) == 0)
             return -ENOENT;
         snprintf(path, sizeof path, "%s", parent);
     }
-    *ret_device = status.st_dev;
+    *ret_mount = place.mount;
     return 0;
 }
 
-/* The file system that log_dir's is mounted on; its own when that is the root's. */
-static dev_t find_outer_device(const char *log_dir, dev_t device)
+/* What log_dir's mount is mounted on; 0 when that is the root's. */
+static uint64_t find_outer_mount(const char *log_dir, uint64_t mount)
 {
     char path[PATH_MAX];
-    struct stat status;
+    struct place place;
     if (!realpath(log_dir, path))
-        return device;
+        return 0;
     while (strcmp(path, "/") != 0) {
         char above[PATH_MAX];
         snprintf(above, sizeof above, "%s", path);
         snprintf(path, sizeof path, "%s", dirname(above));
-        if (stat(path, &status) < 0)
-            return device;
-        if (status.st_dev != device)
-            return status.st_dev;
+        if (find_place(AT_FDCWD, path, &place) < 0)
+            return 0;
+        if (place.mount != mount)
+            return place.mount;
     }
-    return device;
+    return 0;
 }
 
 /* A log_dir that was removed or moved is made anew; one that went with its file system is not. */
 static bool is_unmounted(const struct dir_lock *lock)
 {
-    dev_t device = 0;
-    return lock->fd >= 0 && lock->outer_device != lock->device &&
-           nearest_device(lock->log_dir, &device) == 0 && device == lock->outer_device;
+    uint64_t mount = 0;
+    return lock->fd >= 0 && lock->outer_mount != 0 && lock->outer_mount != lock->mount &&
+           nearest_mount(lock->log_dir, &mount) == 0 && mount == lock->outer_mount;
 }
 
 static int make_folder(const struct dir_lock *lock)
@@ -178,7 +206,7 @@ static int open_lock_file(const struct dir_lock *lock)
 
 static int take(struct dir_lock *lock)
 {
-    struct stat status;
+    struct place place;
     int fd = open_lock_file(lock);
     if (fd < 0)
         return fd;
@@ -186,18 +214,15 @@ static int take(struct dir_lock *lock)
     lock->patient = false;
     if (result == -EBUSY)
         explain_holder(lock, fd);
-    else if (fstat(fd, &status) < 0)
-        result = -errno;
+    else
+        result = find_place(fd, "", &place);
     if (result < 0) {
         fd_close(&fd);
         return result;
     }
     write_holder(fd);
-    fd_close(&lock->fd);
-    lock->fd = fd;
-    lock->device = status.st_dev;
-    lock->inode = status.st_ino;
-    lock->outer_device = find_outer_device(lock->log_dir, status.st_dev);
+    hold_at(lock, fd, &place);
+    lock->outer_mount = find_outer_mount(lock->log_dir, place.mount);
     return 0;
 }
 

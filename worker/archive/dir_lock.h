@@ -20,9 +20,9 @@ struct dir_lock {
     int fd; /* -1 until it was taken */
     dev_t device;
     ino_t inode;
-    /* What shows at the path when log_dir's file system is unmounted; the same as device where it
-     * has no mount of its own. */
-    dev_t outer_device;
+    /* Which mount it is in; and the one that shows at the path when that is unmounted, 0 when it
+     * has none of its own. */
+    uint64_t mount, outer_mount;
     bool patient; /* a predecessor may be about to end: worth waiting for, once */
     int error;    /* how the last look ended: 0 or an errno */
     char reason[MESSAGE_REASON_SIZE];
@@ -30,7 +30,7 @@ struct dir_lock {
 
 /* fd: what an archive before this one has left to the supervisor, or -1; the lock has it from now
  * on. */
-void dir_lock_init(struct dir_lock *lock, const char *log_dir, int fd, uint64_t outer_device);
+void dir_lock_init(struct dir_lock *lock, const char *log_dir, int fd, uint64_t outer_mount);
 
 /* Before anything is touched: is the lock held, and does the path still lead there? Takes it first
  * if it can; makes log_dir if `create` is set, but never below a mount point whose file system is
