@@ -142,6 +142,7 @@ bool log_maker_append(struct log_maker *maker)
     static uint8_t buffer[PAYLOAD_MAX + 8];
     struct avro_log_record record;
     log_maker_record(maker->seed, maker->payload_max, maker->next_seq, buffer, &record);
+    record.flags ^= maker->other_flags;
     if (maker->write_offset == maker->block_start ||
         maker->write_offset + avro_log_record_size(&record) + AVRO_LOG_SYNC_SIZE > maker->size)
         return false;

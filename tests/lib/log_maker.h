@@ -27,6 +27,7 @@ struct log_maker {
     uint64_t seed;
     size_t payload_max;
     struct avro_log_identity identity;
+    int32_t other_flags; /* bits in which the next records are not what follows from the seed */
 };
 
 /* Header and an empty open block. */

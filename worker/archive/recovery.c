@@ -106,13 +106,13 @@ static void find_end(const struct recovery *recovery, uint64_t first_seq,
     if (first_seq == UINT64_MAX)
         return; /* unknown: it belongs nowhere */
     if (recovered_later->has_records)
-        unfinished_end_at(file, recovered_later->first_seq, recovered_later->name);
+        file->options.seq_end = recovered_later->first_seq;
     for (size_t i = 0; i < recovery->list.count; i++) {
         const struct folder_file *other = &recovery->list.files[i];
         bool counts =
             avro_log_name_ends_in(other->name, AVRO_LOG_SUFFIX) || is_kept(recovery, other);
         if (counts && other->first_seq > first_seq && other->first_seq < file->options.seq_end)
-            unfinished_end_at(file, other->first_seq, other->name);
+            file->options.seq_end = other->first_seq;
     }
 }
 

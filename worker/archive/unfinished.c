@@ -190,12 +190,12 @@ static int finish_without_records(const struct unfinished *file, int fd,
 }
 
 /* Nobody knows how much of what lies behind size_end is meant to be there; what lies behind the
- * place where another file begins must be in that one. */
+ * place where another file begins must be in that one, or behind it. */
 static int may_end(const struct unfinished *file, int fd)
 {
     return file->options.seq_end == UINT64_MAX
                ? 1
-               : leftovers_are_elsewhere(file->folder, fd, file->options.seq_end, file->later);
+               : leftovers_are_elsewhere(file->folder, file->channel, fd, file->options.seq_end);
 }
 
 static int finish_scanned(const struct unfinished *file, int fd, struct unfinished_outcome *ret)
@@ -237,12 +237,6 @@ int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *
     return result;
 }
 
-void unfinished_end_at(struct unfinished *file, uint64_t seq_end, const char *later)
-{
-    file->options.seq_end = seq_end;
-    snprintf(file->later, sizeof file->later, "%s", later);
-}
-
 /* The first number of an open file by its header; UINT64_MAX if it can't be read. */
 uint64_t unfinished_first_seq(int folder, const char *name)
 {
@@ -272,7 +266,7 @@ int unfinished_finish_by_name(int folder, const char *channel, const char *name,
     for (size_t i = 0; result == 0 && i < list.count; i++)
         if (list.files[i].first_seq > first_seq && list.files[i].first_seq < file.options.seq_end &&
             has_its_records(&list.files[i]))
-            unfinished_end_at(&file, list.files[i].first_seq, list.files[i].name);
+            file.options.seq_end = list.files[i].first_seq;
     folder_list_free(&list);
     return result < 0 ? result : unfinished_finish(&file, ret);
 }

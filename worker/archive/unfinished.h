@@ -13,8 +13,8 @@ struct unfinished {
     int folder;
     const char *channel;
     const char *name;
+    /* seq_end: where another file begins, which has what may lie behind */
     struct avro_log_scan_options options;
-    char later[SEGMENT_NAME_SIZE]; /* the file that begins at options.seq_end */
 };
 
 struct unfinished_outcome {
@@ -24,9 +24,6 @@ struct unfinished_outcome {
     uint64_t first_seq; /* by the file's header, which may be lower than its first record */
     uint64_t last_seq;
 };
-
-/* Its records end where another file begins, which has what may lie behind. */
-void unfinished_end_at(struct unfinished *file, uint64_t seq_end, const char *later);
 
 /* 0 or -errno. After -ENOSPC the file is as it was, and *ret says what is in it. */
 int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *ret);

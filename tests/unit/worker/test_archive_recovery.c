@@ -217,6 +217,37 @@ START_TEST(test_records_of_the_next_segment_are_not_kept_twice)
 }
 END_TEST
 
+/* The same over several of them, the first of which has one that was given another flag meanwhile:
+ * it has killed a worker. */
+START_TEST(test_records_of_several_later_segments_are_not_kept_twice)
+{
+    struct log_maker first, second, third;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&second, 50, 0, open_name, name);
+    for (int i = 0; i < 5; i++) {
+        second.other_flags = i == 2 ? AVRO_LOG_QUARANTINED : 0;
+        ck_assert(log_maker_append(&second));
+    }
+    log_maker_write(rig.channel, open_name, second.bytes, second.size);
+    make_log(&third, 55, 2, open_name, name);
+    if (_i == 0) {
+        log_maker_write(rig.channel, open_name, third.bytes, third.size);
+    } else { /* sealed already */
+        log_maker_seal(&third);
+        log_maker_write(rig.channel, name, third.bytes, third.block_start);
+    }
+    make_log(&first, 0, 3, open_name, name); /* 0..59: ten too many */
+    log_maker_write(rig.channel, open_name, first.bytes, first.size);
+    expect_recovered(_i == 0 ? 3 : 2, 95);
+    archive_rig_check_sealed(&rig, &first, name, 0, 50);
+    ck_assert_int_eq(archive_rig_count(&rig, ".damaged"), 0);
+    ck_assert_int_eq(archive_rig_count(&rig, ".avro"), 3);
+    log_maker_free(&first);
+    log_maker_free(&second);
+    log_maker_free(&third);
+}
+END_TEST
+
 /* ---- after damage ---- */
 
 START_TEST(test_fault_in_the_middle_keeps_both_sides_and_the_original)
@@ -473,6 +504,7 @@ int main(void)
     tcase_add_test(crash, test_segment_that_a_process_still_has);
     tcase_add_test(crash, test_numbers_go_on_behind_the_newest_file);
     tcase_add_test(crash, test_records_of_the_next_segment_are_not_kept_twice);
+    tcase_add_loop_test(crash, test_records_of_several_later_segments_are_not_kept_twice, 0, 2);
     TCase *damage = new_case(suite, "after damage");
     tcase_add_test(damage, test_fault_in_the_middle_keeps_both_sides_and_the_original);
     tcase_add_test(damage, test_damaged_tail_is_cut_off);
