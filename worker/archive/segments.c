@@ -285,62 +285,97 @@ static int finish_segment(int folder, const char *name, const struct message_sea
     return result;
 }
 
+/* Is there a file of this kind that is the one meant? */
+static bool is_called(int folder, const struct message_seal *request, const char *suffix, int n,
+                      struct stat *ret)
+{
+    char name[SEGMENT_NAME_SIZE];
+    folder_number_name(request->name, suffix, n, name);
+    return fstatat(folder, name, ret, AT_SYMLINK_NOFOLLOW) == 0 && ret->st_ino == request->id;
+}
+
 /* The file isn't there under its open name: an archive before this one may have sealed it and died
- * before answering. */
+ * before answering. Where it mended it, the file itself is set aside. */
 static int find_sealed(int folder, const struct message_seal *request, struct message_sealed *ret)
 {
     struct stat status;
+    ret->name[0] = '\0';
     for (int n = 1; n <= FOLDER_NUMBERS; n++) {
-        folder_number_name(request->name, AVRO_LOG_SUFFIX, n, ret->name);
-        if (fstatat(folder, ret->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-            /* mending makes a new file */
-            (status.st_ino == request->id || request->length == UINT64_MAX)) {
+        if (is_called(folder, request, AVRO_LOG_SUFFIX, n, &status)) {
+            folder_number_name(request->name, AVRO_LOG_SUFFIX, n, ret->name);
             ret->length = (uint64_t)status.st_size;
             return 0;
         }
-    }
-    /* Nothing in it, and removed already. */
-    if (request->length == 0 || request->length == UINT64_MAX) {
-        ret->name[0] = '\0';
-        return 0;
+        if (is_called(folder, request, AVRO_LOG_DAMAGED_SUFFIX, n, &status)) {
+            folder_number_name(request->name, AVRO_LOG_SUFFIX, n, ret->name);
+            if (fstatat(folder, ret->name, &status, AT_SYMLINK_NOFOLLOW) == 0)
+                ret->length = (uint64_t)status.st_size;
+            else
+                ret->name[0] = '\0'; /* it had no sound record */
+            return 0;
+        }
     }
     return -ENOENT;
 }
 
-/* The name that this file should have been given when it was begun. */
-static bool was_begun_as(int folder, const struct folder_file *file,
-                         const struct message_seal *request)
+/* Is this file, which has its inode number and another name, the one meant? Such numbers are used
+ * again, so that it may be the next segment already. It is if its header says that it should have
+ * that name; where no header can be read, but something was written, if it is in nobody's hands. 1,
+ * 0, or -EBUSY: that can't be told yet. */
+static int is_the_one(int folder, const char *name, const struct message_seal *request)
 {
     char begun_name[SEGMENT_NAME_SIZE];
     struct avro_log_identity identity;
     const char *what;
-    int fd = openat(folder, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    bool has_header = fd >= 0 && avro_log_load_header(fd, &identity, &what) > 0;
+    int result = 0;
+    int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    if (avro_log_load_header(fd, &identity, &what) > 0) {
+        avro_log_segment_name(request->channel, identity.first_seq, identity.created_ns,
+                              begun_name);
+        result = strcmp(begun_name, request->name) == 0;
+    } else if (avro_log_is_blank(fd) == 0) {
+        result = flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK ? -EBUSY : 1;
+    }
     fd_close(&fd);
-    if (!has_header)
-        return false;
-    avro_log_segment_name(request->channel, identity.first_seq, identity.created_ns, begun_name);
-    return strcmp(begun_name, request->name) == 0;
+    return result;
 }
 
-/* It could not be given the name that it was begun with: what it is called instead. Inode numbers
- * are used again, so that the number alone says nothing: it may be the next segment already. */
-static bool find_by_id(int folder, const struct message_seal *request,
-                       char ret_name[SEGMENT_NAME_SIZE])
+/* It could not be given the name that it was begun with: what it is called instead. 1, 0 when there
+ * is none, or -errno. */
+static int find_by_id(int folder, const struct message_seal *request,
+                      char ret_name[SEGMENT_NAME_SIZE])
 {
     struct folder_list list;
-    bool found = false;
-    if (folder_list(folder, request->channel, &list) < 0)
-        list.count = 0;
-    for (size_t i = 0; i < list.count && !found; i++) {
-        found = list.files[i].id == request->id &&
-                avro_log_name_ends_in(list.files[i].name, AVRO_LOG_OPEN_SUFFIX) &&
-                was_begun_as(folder, &list.files[i], request);
-        if (found)
-            snprintf(ret_name, SEGMENT_NAME_SIZE, "%s", list.files[i].name);
+    int result = folder_list(folder, request->channel, &list);
+    for (size_t i = 0; i < list.count && result == 0; i++) {
+        const char *name = list.files[i].name;
+        if (list.files[i].id != request->id || !avro_log_name_ends_in(name, AVRO_LOG_OPEN_SUFFIX))
+            continue;
+        result = is_the_one(folder, name, request);
+        snprintf(ret_name, SEGMENT_NAME_SIZE, "%s", name);
     }
     folder_list_free(&list);
-    return found;
+    return result;
+}
+
+/* Under its name, under another one, or as an archive before this one has left it. */
+static int seal_in(int folder, const struct message_seal *request, struct message_sealed *ret)
+{
+    char name[SEGMENT_NAME_SIZE];
+    int result = finish_segment(folder, request->name, request, ret);
+    if (result != -ENOENT && result != -ESTALE)
+        return result;
+    int found = find_by_id(folder, request, name);
+    if (found < 0)
+        return found;
+    if (found > 0)
+        return finish_segment(folder, name, request, ret);
+    bool removed = result == -ENOENT && (request->length == 0 || request->length == UINT64_MAX);
+    if (find_sealed(folder, request, ret) == 0 || removed)
+        return 0; /* removed: nothing was in it */
+    return result;
 }
 
 void segments_seal(const char *log_dir, const struct message_seal *request,
@@ -350,17 +385,11 @@ void segments_seal(const char *log_dir, const struct message_seal *request,
     snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
     snprintf(ret->name, sizeof ret->name, "%s", request->name);
     ret->id = request->id;
-    char name[SEGMENT_NAME_SIZE];
     int folder = -1, result = -EINVAL;
     if (is_open_name(request->channel, request->name))
         result = folder = folder_open(log_dir, request->channel, false);
-    if (folder >= 0) {
-        result = finish_segment(folder, request->name, request, ret);
-        if (result == -ENOENT && find_by_id(folder, request, name))
-            result = finish_segment(folder, name, request, ret);
-        if (result == -ENOENT)
-            result = find_sealed(folder, request, ret);
-    }
+    if (folder >= 0)
+        result = seal_in(folder, request, ret);
     fd_close(&folder);
     if (result >= 0)
         return;

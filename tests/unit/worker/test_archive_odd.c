@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The archive on file systems and machines that don't do what is usual. First those that know no
- * rename which replaces nothing; always: no file is overwritten, and each ends with one name. */
+ * rename which replaces nothing; always: no file is overwritten, and each ends with one name. Then
+ * segments that can be told from others only by what they are. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "common/avro_log_header.h"
@@ -112,6 +114,88 @@ START_TEST(test_a_segment_with_two_names_gets_one)
 }
 END_TEST
 
+/* ---- which file is meant ---- */
+
+static void flip(const char *name, off_t at)
+{
+    char path[512];
+    uint8_t byte;
+    snprintf(path, sizeof path, "%s/%s", rig.channel, name);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert(pread(fd, &byte, 1, at) == 1);
+    byte ^= 0xff;
+    ck_assert(pwrite(fd, &byte, 1, at) == 1);
+    fd_close(&fd);
+}
+
+/* It was begun and could not be given its name, and its header is damaged: only its number tells
+ * that it is there. "Nothing was in it, it is removed" would be wrong, and so would be the other
+ * file of that name. */
+START_TEST(test_sealed_is_only_what_is_not_open_any_more)
+{
+    struct log_maker other, maker;
+    char open_name[SEGMENT_NAME_SIZE];
+    archive_rig_start(&rig);
+    if (_i == 1) { /* sealed, and of the same name */
+        struct segment_grant first = make_segment(&other, 500, 2, open_name);
+        archive_rig_begin(&rig, first.name, open_name);
+        ck_assert_int_eq(archive_rig_seal(&rig, open_name, first.id, other.block_start).error, 0);
+        log_maker_free(&other);
+    }
+    struct segment_grant grant = make_segment(&maker, 500, 30, open_name);
+    flip(grant.name, 20);
+    struct message_sealed sealed = archive_rig_seal(&rig, open_name, grant.id, UINT64_MAX);
+    ck_assert_msg(sealed.error == 0, "%s", sealed.reason);
+    ck_assert_msg(!archive_rig_has(&rig, grant.name), "it is said to be sealed, and is open");
+    archive_rig_check_sealed(&rig, &maker, sealed.name, 500, 30);
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* The same while somebody has the file: it may be the next one, whose number is the same. */
+START_TEST(test_what_is_in_use_is_not_sealed_for_its_number)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], path[512];
+    archive_rig_start(&rig);
+    struct segment_grant grant = make_segment(&maker, 500, 30, open_name);
+    flip(grant.name, 20);
+    snprintf(path, sizeof path, "%s/%s", rig.channel, grant.name);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(flock(fd, LOCK_EX), 0); /* once the archive has let go of it */
+    ck_assert_int_eq(archive_rig_seal(&rig, open_name, grant.id, UINT64_MAX).error, EBUSY);
+    ck_assert(archive_rig_has(&rig, grant.name));
+    fd_close(&fd);
+    ck_assert_int_eq(archive_rig_seal(&rig, open_name, grant.id, UINT64_MAX).error, 0);
+    ck_assert(!archive_rig_has(&rig, grant.name));
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* Two were begun at one number in one second, and the first is not sealed yet. */
+START_TEST(test_a_name_that_another_one_has_hides_nothing)
+{
+    struct log_maker first, second;
+    char open_name[SEGMENT_NAME_SIZE];
+    archive_rig_start(&rig);
+    struct segment_grant one = make_segment(&first, 500, 3, open_name);
+    archive_rig_begin(&rig, one.name, open_name);
+    struct segment_grant two = make_segment(&second, 500, 4, open_name);
+    archive_rig_begin(&rig, two.name, open_name);
+    struct message_sealed sealed = archive_rig_seal(&rig, open_name, two.id, second.block_start);
+    ck_assert_msg(sealed.error == 0, "%s", sealed.reason);
+    archive_rig_check_sealed(&rig, &second, sealed.name, 500, 4);
+    ck_assert(archive_rig_has(&rig, open_name));
+    sealed = archive_rig_seal(&rig, open_name, two.id, second.block_start); /* asked again */
+    ck_assert_msg(sealed.error == 0, "%s", sealed.reason);
+    sealed = archive_rig_seal(&rig, open_name, one.id, first.block_start);
+    ck_assert_msg(sealed.error == 0, "%s", sealed.reason);
+    archive_rig_check_sealed(&rig, &first, sealed.name, 500, 3);
+    log_maker_free(&first);
+    log_maker_free(&second);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_odd");
@@ -121,5 +205,12 @@ int main(void)
     tcase_add_loop_test(names, test_two_segments_of_one_name_both_stay, 0, 2);
     tcase_add_loop_test(names, test_a_segment_with_two_names_gets_one, 0, 2);
     suite_add_tcase(suite, names);
+    TCase *meant = tcase_create("which file is meant");
+    tcase_set_timeout(meant, 60);
+    tcase_add_checked_fixture(meant, setup, teardown);
+    tcase_add_loop_test(meant, test_sealed_is_only_what_is_not_open_any_more, 0, 2);
+    tcase_add_test(meant, test_what_is_in_use_is_not_sealed_for_its_number);
+    tcase_add_test(meant, test_a_name_that_another_one_has_hides_nothing);
+    suite_add_tcase(suite, meant);
     return log_maker_run(suite);
 }
