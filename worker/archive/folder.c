@@ -27,17 +27,71 @@ void folder_number_name(const char *open_name, const char *suffix, int n,
     snprintf(ret_name, SEGMENT_NAME_SIZE, "%.*s%s%s", stem, open_name, number, suffix);
 }
 
+static bool has(int folder, const char *open_name, const char *suffix, int n, uint64_t *ret_id)
+{
+    struct stat status;
+    char name[SEGMENT_NAME_SIZE];
+    folder_number_name(open_name, suffix, n, name);
+    if (fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    *ret_id = status.st_ino;
+    return true;
+}
+
+/* Behind those that are there, sealed or set aside: one name is one segment's, also where only its
+ * damaged original is left. The file's own, when a crash has left it with two names. */
+static int free_number(int folder, const char *from, const char *open_name, const char *suffix)
+{
+    struct stat status = {0};
+    uint64_t sealed, damaged;
+    int last = 0;
+    if (fstatat(folder, from, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return -errno;
+    for (int n = 1; n <= FOLDER_NUMBERS; n++) {
+        bool is_sealed = has(folder, open_name, AVRO_LOG_SUFFIX, n, &sealed);
+        bool is_damaged = has(folder, open_name, AVRO_LOG_DAMAGED_SUFFIX, n, &damaged);
+        if ((is_sealed && sealed == status.st_ino && strcmp(suffix, AVRO_LOG_SUFFIX) == 0) ||
+            (is_damaged && damaged == status.st_ino &&
+             strcmp(suffix, AVRO_LOG_DAMAGED_SUFFIX) == 0))
+            return n;
+        if (is_sealed || is_damaged)
+            last = n;
+    }
+    return last + 1;
+}
+
+static int rename_to(int folder, const char *from, const char *name)
+{
+    int result = file_name_change(folder, from, name);
+    return result == 0 && fsync(folder) < 0 ? -errno : result;
+}
+
 int folder_rename(int folder, const char *from, const char *open_name, const char *suffix,
                   char ret_name[SEGMENT_NAME_SIZE])
 {
     int result = -EEXIST;
-    for (int n = 1; n <= FOLDER_NUMBERS && result == -EEXIST; n++) {
+    int first = free_number(folder, from, open_name, suffix);
+    if (first < 0)
+        return first;
+    for (int n = first; n <= FOLDER_NUMBERS && result == -EEXIST; n++) {
         folder_number_name(open_name, suffix, n, ret_name);
-        result = file_name_change(folder, from, ret_name);
+        result = rename_to(folder, from, ret_name);
     }
-    if (result == 0 && fsync(folder) < 0)
-        result = -errno;
     return result;
+}
+
+int folder_rename_copy(int folder, const char *from, const char *open_name,
+                       char ret_name[SEGMENT_NAME_SIZE])
+{
+    uint64_t id;
+    for (int n = FOLDER_NUMBERS; n > 0; n--) {
+        if (!has(folder, open_name, AVRO_LOG_DAMAGED_SUFFIX, n, &id) ||
+            has(folder, open_name, AVRO_LOG_SUFFIX, n, &id))
+            continue;
+        folder_number_name(open_name, AVRO_LOG_SUFFIX, n, ret_name);
+        return rename_to(folder, from, ret_name);
+    }
+    return folder_rename(folder, from, open_name, AVRO_LOG_SUFFIX, ret_name);
 }
 
 /* mkdir(2). A channel's folder survives a power cut: its parent is synced, unless that fails or the

@@ -33,11 +33,14 @@ struct folder_list {
 /* "<stem><suffix>" for n = 1, "<stem>-<n><suffix>" above, where open_name is "<stem>.avro.open". */
 void folder_number_name(const char *open_name, const char *suffix, int n,
                         char ret_name[SEGMENT_NAME_SIZE]);
-/* Rename a file to open_name's stem and that suffix, numbered where such a file exists already
- * (begun at the same number in the same second); *ret_name is what it became. The folder is synced.
- * 0 or -errno. */
+/* Rename a file to open_name's stem and that suffix (sealed or damaged), numbered behind the last
+ * one of either kind that exists already (begun at the same number in the same second); *ret_name
+ * is what it became. The folder is synced. 0 or -errno. */
 int folder_rename(int folder, const char *from, const char *open_name, const char *suffix,
                   char ret_name[SEGMENT_NAME_SIZE]);
+/* The same for the sealed copy of a file that was set aside: it gets that one's number. */
+int folder_rename_copy(int folder, const char *from, const char *open_name,
+                       char ret_name[SEGMENT_NAME_SIZE]);
 
 /* The channel's folder as a descriptor, made first if `create` is set. Or -errno. */
 int folder_open(const char *log_dir, const char *channel, bool create);

@@ -231,10 +231,91 @@ static uint64_t most_numbers(const struct folder_file *file)
     return file->size / AVRO_LOG_RECORD_LEAST + 1;
 }
 
+/* Where the zeros begin that were never written to. */
+static int find_extent(int fd, uint64_t size, uint64_t *ret_extent)
+{
+    static uint8_t bytes[64 * 1024];
+    *ret_extent = 0;
+    for (uint64_t end = size; end > 0;) {
+        size_t piece = end < sizeof bytes ? (size_t)end : sizeof bytes;
+        ssize_t n = pread(fd, bytes, piece, (off_t)(end - piece));
+        if (n < 0)
+            return -errno;
+        for (size_t i = (size_t)n; i > 0; i--) {
+            if (bytes[i - 1] != 0) {
+                *ret_extent = end - piece + i;
+                return 0;
+            }
+        }
+        end -= piece;
+    }
+    return 0;
+}
+
+/* Behind the last sound record, and behind as many of the shortest as there is room for in what
+ * follows and was written to. */
+static uint64_t end_of_numbers(const struct avro_log_summary *summary, uint64_t first_seq,
+                               uint64_t extent)
+{
+    const struct avro_log_block *last = &summary->last_block;
+    /* With its own marker, and the header of a block without records. */
+    uint64_t end = last->offset + AVRO_LOG_BLOCK_HEADER_SIZE + last->size + AVRO_LOG_SYNC_SIZE +
+                   AVRO_LOG_BLOCK_HEADER_SIZE;
+    uint64_t seq = summary->records > 0 ? summary->last_seq + 1 : first_seq;
+    if (summary->records == 0)
+        end = 0;
+    return extent > end ? seq + (extent - end) / AVRO_LOG_RECORD_LEAST + 1 : seq;
+}
+
+/* The number behind all that a file which was set aside can hold. 0: that can't be told. Or
+ * -errno. */
+static int end_of_damaged(const struct recovery *recovery, const struct folder_file *file,
+                          uint64_t *ret_end)
+{
+    const struct avro_log_scan_options whole = {.open = true, .seq_end = UINT64_MAX};
+    bool named = file->first_seq != UINT64_MAX;
+    struct avro_log_summary summary;
+    uint64_t extent;
+    *ret_end = 0;
+    int fd = openat(recovery->folder, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    int result = avro_log_scan(fd, &whole, NULL, &summary);
+    if (result == 0)
+        result = find_extent(fd, file->size, &extent);
+    fd_close(&fd);
+    if (result == 0 && (named || summary.records > 0))
+        *ret_end = end_of_numbers(&summary, file->first_seq, extent);
+    else if (result == -EIO && named) /* a disk that can't read may take long over it */
+        *ret_end = file->first_seq + most_numbers(file);
+    return result == -EIO ? 0 : result;
+}
+
+/* A number that was given once is not given again, also where only a file has it that was set
+ * aside. Files whose numbers are all below are not read for that. */
+static int pass_damaged(struct recovery *recovery)
+{
+    uint64_t end;
+    for (size_t i = 0; i < recovery->list.count; i++) {
+        const struct folder_file *file = &recovery->list.files[i];
+        if (!avro_log_name_ends_in(file->name, AVRO_LOG_DAMAGED_SUFFIX) ||
+            (file->first_seq != UINT64_MAX &&
+             file->first_seq + most_numbers(file) < recovery->next_seq))
+            continue;
+        int result = end_of_damaged(recovery, file, &end);
+        if (result < 0)
+            return result;
+        if (end > recovery->next_seq)
+            log_notice("%s: numbers go on at %llu, behind all that %s can hold",
+                       recovery->request->channel, (unsigned long long)end, file->name);
+        raise_next_seq(recovery, end);
+    }
+    return 0;
+}
+
 /* The number after the last recorded one: from the sealed files with the highest number that have a
- * record, and from those in use. Any file counts at least with the number in its name. From one
- * that was set aside unread no more than that is known: numbers that only it holds may be given
- * again. */
+ * record, from those in use, and from those that were set aside. Any file counts at least with the
+ * number in its name. */
 static int find_next_seq(struct recovery *recovery)
 {
     uint64_t found_at = 0, seq = 0;
@@ -264,7 +345,7 @@ static int find_next_seq(struct recovery *recovery)
         }
         raise_next_seq(recovery, seq + 1);
     }
-    return 0;
+    return pass_damaged(recovery);
 }
 
 static int list_again(struct recovery *recovery)

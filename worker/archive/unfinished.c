@@ -112,7 +112,7 @@ int unfinished_finish_mending(int folder, const char *channel, const char *mendi
     if (strlen(original) >= SEGMENT_NAME_SIZE)
         return -ENAMETOOLONG;
     proper_open_name(channel, original, &identity, open_name);
-    return folder_rename(folder, mending, open_name, AVRO_LOG_SUFFIX, ret_name);
+    return folder_rename_copy(folder, mending, open_name, ret_name);
 }
 
 /* Sound records follow a fault: copy them all into a new file, keep the original beside it. The
@@ -125,7 +125,8 @@ static int mend(int folder, int fd, const char *name, const struct avro_log_copy
     struct avro_log_summary summary;
     const char *channel = copy.channel;
     uint8_t log_id[AVRO_LOG_ID_SIZE];
-    char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
+    char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE], open_name[SEGMENT_NAME_SIZE];
+    struct avro_log_identity identity;
     struct stat status = {0};
 
     folder_number_name(name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
@@ -147,7 +148,10 @@ static int mend(int folder, int fd, const char *name, const struct avro_log_copy
         return result;
     }
     ret->length = (uint64_t)status.st_size;
-    result = folder_rename(folder, name, name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
+    long size = load_header(folder, mending, &identity);
+    proper_open_name(channel, name, &identity, open_name); /* the copy's will be the same */
+    result = size < 0 ? (int)size
+                      : folder_rename(folder, name, open_name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
     if (result == 0)
         result = unfinished_finish_mending(folder, channel, mending, ret->name);
     if (result == 0 && summary.faults > 0)

@@ -309,7 +309,7 @@ START_TEST(test_unreadable_file_is_set_aside)
     avro_log_segment_name(RIG_CHANNEL, 77, 1, open_name);
     folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, damaged);
     log_maker_write(rig.channel, open_name, "this is no log", 14);
-    expect_recovered(0, 77);
+    expect_recovered(0, 79); /* behind what two of the shortest records would be */
     ck_assert_int_eq(archive_rig_read(&rig, damaged, NULL), 14);
 }
 END_TEST
@@ -341,7 +341,7 @@ START_TEST(test_a_later_name_alone_cuts_nothing)
     log_maker_write(rig.channel, name, other.bytes, other.block_start);
     make_log(&maker, 0, 5, open_name, name); /* 0..99 */
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
-    expect_recovered(1, 60);
+    expect_recovered(1, 100);
     archive_rig_check_sealed(&rig, &maker, name, 0, 40);
     expect_whole_beside(&maker, open_name);
     log_maker_free(&maker);
@@ -364,6 +364,7 @@ START_TEST(test_a_wrong_first_number_removes_nothing)
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     struct message_recovered recovered = archive_rig_recover(&rig, NULL, NULL);
     ck_assert_msg(recovered.error == 0, "%s", recovered.reason);
+    ck_assert_uint_eq(recovered.next_seq, 5060); /* which were given */
     expect_whole_beside(&maker, open_name);
     log_maker_free(&maker);
     log_maker_free(&sealed);
@@ -405,6 +406,74 @@ START_TEST(test_the_next_number_is_behind_all_of_one_number)
     expect_recovered(0, 1100);
     log_maker_free(&longer);
     log_maker_free(&shorter);
+}
+END_TEST
+
+/* A name is one segment's, and a mended one has the name of its original: also where another file
+ * of that name was set aside before, and where recovery is interrupted between the two. */
+START_TEST(test_a_copy_and_its_original_have_one_name)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], other[SEGMENT_NAME_SIZE];
+    make_log(&maker, 0, 5, open_name, name);
+    log_maker_seal(&maker);
+    folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, other);
+    log_maker_write(rig.channel, other, "none of its records", 19);
+    folder_number_name(open_name, AVRO_LOG_SUFFIX, 2, name);
+    if (_i == 0) { /* without a fault */
+        log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    } else if (_i == 1) {
+        maker.bytes[maker.header_size] ^= 0xff;
+        log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    } else {
+        folder_number_name(open_name, AVRO_LOG_MENDING_SUFFIX, 1, other);
+        log_maker_write(rig.channel, other, maker.bytes, maker.block_start);
+        folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 2, other);
+        log_maker_write(rig.channel, other, maker.bytes, maker.size);
+    }
+    expect_recovered(_i == 2 ? 0 : 1, 100);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 100);
+    folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 2, other);
+    ck_assert(archive_rig_has(&rig, other) == (_i != 0));
+    ck_assert_int_eq(archive_rig_count(&rig, ""), _i == 0 ? 2 : 3);
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* One that was begun and not yet renamed is set aside under the name that it should have had. */
+START_TEST(test_the_original_of_a_prepared_one_gets_a_name)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
+    make_log(&maker, 42, 3, open_name, name);
+    maker.bytes[maker.header_size] ^= 0xff;
+    log_maker_write(rig.channel, RIG_CHANNEL "-prepared-0123456789abcdef.avro.open", maker.bytes,
+                    maker.size);
+    expect_recovered(1, 102);
+    folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, damaged);
+    archive_rig_check_sealed(&rig, &maker, name, 42, 60);
+    ck_assert_int_eq(archive_rig_read(&rig, damaged, NULL), (long)maker.size);
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* The numbers in a file that was set aside were given, and its end may have held some more. */
+START_TEST(test_numbers_of_a_file_set_aside_are_not_given_again)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
+    make_log(&maker, 100, 5, open_name, name);
+    folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, damaged);
+    if (_i == 1) /* the last block's first record, so that nothing in it is found */
+        maker.bytes[maker.block_start + AVRO_LOG_BLOCK_HEADER_SIZE + 12] ^= 1;
+    log_maker_write(rig.channel, damaged, maker.bytes, maker.size);
+    struct message_recovered recovered = archive_rig_recover(&rig, NULL, NULL);
+    ck_assert_int_eq(recovered.error, 0);
+    ck_assert_msg(recovered.next_seq >= 200, "%llu was given already",
+                  (unsigned long long)recovered.next_seq);
+    if (_i == 0)
+        ck_assert_uint_eq(recovered.next_seq, 200);
+    log_maker_free(&maker);
 }
 END_TEST
 
@@ -510,6 +579,9 @@ int main(void)
     tcase_add_test(damage, test_damaged_tail_is_cut_off);
     tcase_add_test(damage, test_lost_file_header);
     tcase_add_test(damage, test_unreadable_file_is_set_aside);
+    tcase_add_loop_test(damage, test_a_copy_and_its_original_have_one_name, 0, 3);
+    tcase_add_test(damage, test_the_original_of_a_prepared_one_gets_a_name);
+    tcase_add_loop_test(damage, test_numbers_of_a_file_set_aside_are_not_given_again, 0, 2);
     tcase_add_test(damage, test_a_later_name_alone_cuts_nothing);
     tcase_add_test(damage, test_a_wrong_first_number_removes_nothing);
     tcase_add_test(damage, test_two_of_one_number_are_both_kept);
