@@ -64,7 +64,8 @@ static int queue_push(struct child *child, enum message_type type, const void *p
         return -ENOMEM;
     *message = (struct queued_message){
         .type = type, .payload_size = payload_size, .generation = child->generation};
-    memcpy(message->payload, payload, payload_size);
+    if (payload_size > 0)
+        memcpy(message->payload, payload, payload_size);
     if (fd_count > 0) {
         message->fds = calloc(fd_count, sizeof *message->fds);
         if (!message->fds) {
