@@ -242,6 +242,10 @@ struct channel_public {
     _Atomic uint32_t retired; /* enum ring_retired */
 };
 
+/* Of a ring that takes in an older one, whose socket is the same: that one's drops_from_seq and
+ * base. */
+#define CHANNEL_DROPS_AS_BEFORE UINT64_MAX
+
 /* Made to take in the ring of an older layout (channel_page_v1.h): is everything of it here? */
 enum ring_converted {
     RING_NOT_OLDER = 0,

@@ -158,11 +158,13 @@ int channel_page_v1_read(int fd, const struct channel_geometry *geometry, const 
         return error;
     const struct page_v1 *page = old.page;
     uint64_t version = atomic_load(&page->commit_version);
+    uint64_t relay = atomic_load(&page->relay_version);
     *ret = (struct channel_page_v1_summary){
         .start_seq = page->start_seq,
         .start_position = page->start_position,
         .published = atomic_load(&page->published),
         .recorded = atomic_load(&page->commit[version & 1].recorded),
+        .kernel_dropped = atomic_load(&page->relay[relay & 1].kernel_dropped),
         .generation = atomic_load(&page->generation),
         .drops_base = atomic_load(&page->drops_base),
         .drops_known = atomic_load(&page->drops_from_seq) == page->start_seq};
@@ -187,8 +189,6 @@ static void copy_page(const struct page_v1 *from, struct channel_page *to)
     COPY(public->commit, from->commit);
     COPY(public->durable_segment_id, from->durable_segment_id);
     COPY(public->durable_offset, from->durable_offset);
-    COPY(private->drops_base, from->drops_base);
-    COPY(private->drops_from_seq, from->drops_from_seq);
     COPY(private->relay_version, from->relay_version);
     COPY(private->relay, from->relay);
     COPY(private->relay_attempted, from->relay_attempted);
@@ -199,6 +199,9 @@ static void copy_page(const struct page_v1 *from, struct channel_page *to)
     COPY(private->beats, from->beats);
     COPY(private->trouble, from->trouble);
     COPY(private->generation, from->generation);
+    if (atomic_load(&private->drops_from_seq) == CHANNEL_DROPS_AS_BEFORE)
+        channel_page_set_drops(to, atomic_load(&from->drops_from_seq),
+                               atomic_load(&from->drops_base));
 }
 
 /* They had no names then. If the list was changed together with the program, nobody can tell whose

@@ -31,6 +31,12 @@ struct membership {
 /* Of every memory in a hold: nobody who is handed it can change its size. */
 #define HOLD_MEMORY_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
+/* How far a ring has come. */
+struct ring_stand {
+    uint64_t published;
+    uint64_t kernel_dropped;
+};
+
 struct hold {
     int rx;
     int ring;         /* public memory */
@@ -49,6 +55,7 @@ struct hold {
     struct channel_geometry geometry;
     struct channel_page
         *page;       /* the ring up to its data, mapped; untrusted. NULL when not mapped */
+    struct ring_stand before; /* how far old_ring had come, until it is in this one */
     bool ring_fresh; /* no worker has attached to it yet */
     uint32_t
         drops_base; /* the socket's drop counter minus what this ring has told of it; modulo 2^32 */

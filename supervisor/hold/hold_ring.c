@@ -50,6 +50,18 @@ static bool read_drops(const struct hold *hold, uint32_t *ret_drops)
     return true;
 }
 
+/* Of the older one while a worker has still to bring it into this one. */
+static struct ring_stand ring_stand(const struct hold *hold)
+{
+    struct relay_progress relay = {0};
+    if (atomic_load(&hold->page->private.converted) == RING_TO_BE_CONVERTED)
+        return hold->before;
+    channel_page_read_relay(hold->page, &relay);
+    return (struct ring_stand){
+        .published = atomic_load_explicit(&hold->page->public.published, memory_order_acquire),
+        .kernel_dropped = relay.kernel_dropped};
+}
+
 void hold_ring_mark_gap(struct hold *hold)
 {
     uint64_t published;
@@ -59,29 +71,27 @@ void hold_ring_mark_gap(struct hold *hold)
     /* A worker may be at work: what it has published meanwhile can't bear the mark any more. A
      * number 0 has nothing before it that could be missing. */
     do {
-        published = atomic_load(&hold->page->public.published);
+        published = ring_stand(hold).published;
         if (published > 0)
             atomic_store(&hold->page->private.gap_before, published + 1);
-    } while (atomic_load(&hold->page->public.published) != published);
+    } while (ring_stand(hold).published != published);
 }
 
 void hold_ring_begin_drops(struct hold *hold)
 {
-    struct relay_progress relay = {0};
     uint32_t drops;
     hold->drops_known = hold->page && read_drops(hold, &drops);
     if (!hold->drops_known)
         return;
-    uint64_t published = atomic_load_explicit(&hold->page->public.published, memory_order_acquire);
+    const struct ring_stand stand = ring_stand(hold);
     if (hold->owes_gap)
         hold_ring_mark_gap(hold);
     if (hold->rx_is_new) /* what it has dropped before there was a ring is this ring's to tell */
         drops = 0;
     hold->rx_is_new = false;
-    channel_page_set_drops(hold->page, published, drops);
+    channel_page_set_drops(hold->page, stand.published, drops);
     atomic_store(&hold->page->private.socket_settings, hold->socket_settings);
-    channel_page_read_relay(hold->page, &relay);
-    hold->drops_base = drops - (uint32_t)relay.kernel_dropped;
+    hold->drops_base = drops - (uint32_t)stand.kernel_dropped;
 }
 
 uint32_t hold_ring_untold_drops(const struct hold *hold, uint64_t told)

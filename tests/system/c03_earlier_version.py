@@ -5,6 +5,7 @@ still held is relayed, decimated and recorded by a worker of this one, and numbe
 import fcntl
 import pathlib
 import shutil
+import signal
 import subprocess
 
 from lib import oracle
@@ -130,3 +131,46 @@ def test_what_only_the_old_ring_holds_is_not_lost(place):
     daemon.ctl("upgrade")
     daemon.wait_state("engine", "RUNNING", 30)
     judge(place, daemon, sender, sinks)
+
+
+@slow
+def test_a_new_address_together_with_the_upgrade_is_a_new_count_of_drops(place):
+    """What the new socket drops is counted, beside what the old one did, and the first datagram from it says that nobody
+    was receiving there before."""
+    listen, other, outlet = place.ipv4(), place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Upgraded(place, channel("engine", listen, relays={"display": outlet}, record={}, receive_buffer="128K"))
+    present = daemon.start_earlier()
+    before = flood(place, daemon, listen, 3001, "first")
+    daemon.config.write_text(daemon.config.read_text().replace(listen, other))
+    daemon.install(present)
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    daemon.wait_state("engine", "RUNNING", 30)
+    after = flood(place, daemon, other, 6002, "second")
+    assert after["kernel_dropped"] > before["kernel_dropped"] > 0, (before, after)
+    daemon.stop()
+    sink.stop()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    assert [record.seq for record in records if record.flags & 2] == [before["received"]]
+
+
+def flood(place, daemon, listen, expected, name):
+    """More than the socket holds while its worker stands still, and one datagram which tells of it."""
+    worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    freeze(worker)
+    Sender(place, listen, 3000, name=name, rate=0, sizes=(400,)).wait()
+    kill(worker, signal.SIGCONT)
+    wait_until(lambda: queued_bytes(listen) == 0, 10, "the worker to take all that is queued")
+    Sender(place, listen, 1, name=name + " after", rate=0).wait()
+
+    def all_told():
+        counters = daemon.counters("engine")
+        return counters if counters["received"] + counters["kernel_dropped"] == expected else None
+    return wait_until(all_told, 20, f"{expected} datagrams to be received or counted as dropped")
+
+
+def queued_bytes(address):
+    port = f":{int(address.rsplit(':', 1)[1]):04X}"
+    rows = [line.split() for line in pathlib.Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(port))
