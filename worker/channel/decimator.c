@@ -24,6 +24,8 @@
 /* While several datagrams come out of one round, they are collected this long: one call sends them
  * all. */
 #define PAUSE_NS NS_PER_MS
+/* ... and so many rounds with one or none: the receiver may have ended a pause early. */
+#define CALM_ROUNDS 4
 
 /* A destination that goes by max_rate. */
 struct decimate_rate {
@@ -40,6 +42,7 @@ struct decimator {
     struct decimate_rate *rates;
     struct tally tally;
     struct decimate_progress progress;
+    uint32_t calm;       /* rounds since several datagrams came out of one */
     uint64_t round_most; /* sequence numbers per round: the densest destination fills one parcel
                             with them */
     struct parcel parcel;
@@ -88,6 +91,7 @@ int decimator_open(struct channel_state *channel)
             densest = destination->keep_every;
     }
     decimator->round_most = densest * PARCEL_MAX;
+    decimator->calm = CALM_ROUNDS;
     if (outlet_count_repeats(decimator->outlets, decimator->tally.counts, decimator->count,
                              decimator->progress.next_seq,
                              atomic_load(&page->private.decimate_attempted)))
@@ -278,7 +282,8 @@ void *decimator_main(void *argument)
         /* A successor sends what still waits for its time. When none follows, it goes out first. */
         if (ending && (rate_wait == 0 || !atomic_load(&channel->stop_drains)))
             break;
-        wait_for_work(channel, ticket, rate_wait, largest > 1);
+        decimator->calm = largest > 1 ? 0 : decimator->calm + (decimator->calm < CALM_ROUNDS);
+        wait_for_work(channel, ticket, rate_wait, decimator->calm < CALM_ROUNDS);
     }
     beat_end(channel, CHANNEL_THREAD_DECIMATOR);
     atomic_store(&channel->decimator_done, 1);
