@@ -2,6 +2,7 @@
 """What a dead worker leaves behind: signal, thread, backtrace with function names, sequence numbers in work, an
 assertion's text, and for a hang the thread that hung and where. Then what the takeover took and cost."""
 
+import re
 import signal
 import socket
 
@@ -62,9 +63,9 @@ def check_fault(place, consumer):
     log = daemon.log_text()
     assert f"thread {thread}" in log and f"< {function}" in log, "the log tells it too"
     text = daemon.ctl("crashes", "engine").stdout
-    for wanted in ("SIGSEGV", thread, function, "seq 10", "takeover"):
+    for wanted in ("SIGSEGV", thread, function, "takeover"):
         assert wanted in text, f"{wanted!r} is missing in:\n{text}"
-    print(text)
+    assert re.search(r" at seq (\d+ to )?10\n", text), text
 
 
 def test_a_fault_in_the_relay(place):
