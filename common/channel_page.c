@@ -336,6 +336,15 @@ void channel_page_retire(struct channel_page *page, enum ring_retired why, uint6
     atomic_store(&page->public.retired, (uint32_t)why);
 }
 
+uint64_t channel_page_durable(const struct channel_page *page, uint64_t segment_id)
+{
+    if (atomic_load(&page->public.durable_segment_id) != segment_id)
+        return 0;
+    uint64_t offset = atomic_load(&page->public.durable_offset);
+    /* It may have changed meanwhile: the offset is then another segment's. */
+    return atomic_load(&page->public.durable_segment_id) == segment_id ? offset : 0;
+}
+
 void channel_page_set_drops(struct channel_page *page, uint64_t from_seq, uint32_t drops)
 {
     atomic_store(&page->private.drops_base, drops);

@@ -354,6 +354,10 @@ void channel_page_init(struct channel_page *page, const struct channel_geometry 
 
 /* No datagram from `end` on is or will be in this ring. For the supervisor, when no worker has it.
  */
+/* Bytes of this segment that the syncer has said to be on the disk; at most, if memory is damaged.
+ */
+uint64_t channel_page_durable(const struct channel_page *page, uint64_t segment_id);
+
 void channel_page_retire(struct channel_page *page, enum ring_retired why, uint64_t end);
 
 /* Datagrams from from_seq on come from a socket whose drop counter (SO_RXQ_OVFL) stands at `drops`

@@ -161,6 +161,8 @@ struct message_seal {
     char name[SEGMENT_NAME_SIZE]; /* ends in .avro.open */
     uint64_t id;
     uint64_t length; /* 0 = no record in it: remove it. UINT64_MAX = unknown: recover it */
+    uint32_t copy; /* 1: writing it failed, and what can be read may be in memory only */
+    uint32_t reserved;
 };
 
 struct message_sealed {

@@ -10,6 +10,7 @@
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/hold/membership.h"
@@ -99,6 +100,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
                 channel_machine_handle(channel, CHANNEL_EVENT_RESTART,
                                        "the ring gets the size of the settings");
         }
+        if (expire && host->phase < PHASE_PARKS)
+            channel_recording_clean_again(channel);
         if (expire && host->phase < PHASE_STOPS)
             archive_client_expire(host->archive, channel->spec->name, &channel->spec->record);
     }

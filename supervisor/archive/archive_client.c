@@ -112,7 +112,7 @@ int archive_client_sweep(struct archive_client *client, const char *channel, boo
 }
 
 void archive_client_seal(struct archive_client *client, const char *channel,
-                         const struct segment_grant *grant, const char *began_as, uint64_t length)
+                         const struct segment_grant *grant, const struct seal_order *order)
 {
     struct seal_request *request = calloc(1, sizeof *request);
     if (!request) {
@@ -121,11 +121,12 @@ void archive_client_seal(struct archive_client *client, const char *channel,
         client->left_unsealed = true;
         return;
     }
-    snprintf(request->began_as, sizeof request->began_as, "%s", began_as);
+    snprintf(request->began_as, sizeof request->began_as, "%s", order->began_as);
     set_channel(&request->seal.channel, channel);
     snprintf(request->seal.name, sizeof request->seal.name, "%s", grant->name);
     request->seal.id = grant->id;
-    request->seal.length = length;
+    request->seal.length = order->length;
+    request->seal.copy = order->copy;
     request->next = client->seals;
     client->seals = request;
     client->seal_count++;
@@ -182,6 +183,8 @@ static void handle_sealed(struct archive_client *client, const struct message_se
                       "and by the next start",
                       sealed->channel, sealed->name, sealed->reason);
         request->told = true;
+        if (sealed->error == EIO || sealed->error == ENOSPC || sealed->error == EDQUOT)
+            request->seal.copy = 1;
         request->next = client->failed;
         client->failed = request;
     } else {
@@ -319,6 +322,7 @@ void archive_client_stop(struct archive_client *client)
     struct message_stop stop = {.seal = 1};
     if (client->told_to_stop)
         return;
+    archive_client_seal_failed_again(client); /* the last occasion */
     client->told_to_stop = true;
     timer_disarm(&client->timer);
     if (client->child && send_to(client, MESSAGE_STOP, &stop, sizeof stop) < 0)

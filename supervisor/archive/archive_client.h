@@ -61,10 +61,14 @@ void archive_client_begin(struct archive_client *client, const char *channel, co
 void archive_client_expire(struct archive_client *client, const char *channel,
                            const struct record_spec *record);
 
-/* Seal a segment, now or when there is an archive again. began_as: the name it had before
- * BEGIN_SEGMENT ("" = it was not begun). Frees the caller of it for good. */
+struct seal_order {
+    const char *began_as; /* the name it had before BEGIN_SEGMENT; "" = it was not begun */
+    uint64_t length;      /* as in struct message_seal */
+    bool copy;            /* as there */
+};
+/* Seal a segment, now or when there is an archive again. Frees the caller of it for good. */
 void archive_client_seal(struct archive_client *client, const char *channel,
-                         const struct segment_grant *grant, const char *began_as, uint64_t length);
+                         const struct segment_grant *grant, const struct seal_order *order);
 
 /* Everything is sealed: let it end. */
 void archive_client_stop(struct archive_client *client);

@@ -107,9 +107,10 @@ static void ask_to_begin(const struct channel *channel)
 }
 
 static void ask_to_seal(const struct channel *channel, const struct segment_grant *grant,
-                        const char *began_as, uint64_t length)
+                        uint64_t length)
 {
-    archive_client_seal(archive_of(channel), channel->spec->name, grant, began_as, length);
+    const struct seal_order order = {.began_as = "", .length = length};
+    archive_client_seal(archive_of(channel), channel->spec->name, grant, &order);
 }
 
 bool channel_recording_restarts_worker(const struct channel *channel)
@@ -192,14 +193,20 @@ static void clean(struct channel *channel)
     ask_to_recover(channel); /* without an archive: channel_recording_archive_back() */
 }
 
+void channel_recording_clean_again(struct channel *channel)
+{
+    if (channel->recording.state == RECORDING_OPEN && channel->hold.segment >= 0 &&
+        !channel->recording.recovered && !channel->recording.cleaning)
+        clean(channel);
+}
+
 void channel_recording_begin(struct channel *channel)
 {
     if (!channel->spec->record.enabled) {
         channel->recording.state = RECORDING_NONE;
     } else if (channel->hold.segment >= 0) {
         channel->recording.state = RECORDING_OPEN;
-        if (!channel->recording.recovered && !channel->recording.cleaning)
-            clean(channel);
+        channel_recording_clean_again(channel);
     } else if (channel->recording.state == RECORDING_NONE ||
                channel->recording.state == RECORDING_OPEN) {
         request(channel);
@@ -226,6 +233,10 @@ static void handle_recovered(struct channel *channel, const struct message_recov
     if (channel->recording.cleaning) {
         channel->recording.cleaning = false;
         channel->recording.recovered = recovered->error == 0;
+        if (recovered->error)
+            log_warning("channel %s: what it left unfinished beside the segment in use can't be "
+                        "recovered: %s; tried again every minute",
+                        channel->spec->name, recovered->reason);
         if (channel->recording.begun && channel->hold.segment >= 0)
             ask_to_begin(channel);
     }
@@ -263,8 +274,15 @@ static void handle_recovered(struct channel *channel, const struct message_recov
 static void drop_segment(struct channel *channel, struct message *message)
 {
     int fd = fd_take(&message->fds[0]);
-    ask_to_seal(channel, &message->segment->grant, "", 0);
+    ask_to_seal(channel, &message->segment->grant, 0);
     fd_close(&fd);
+}
+
+/* What could not be sealed may be possible now, too. */
+static void take_up_again(const struct channel *channel)
+{
+    log_notice("channel %s: recording is possible again", channel->spec->name);
+    archive_client_seal_failed_again(archive_of(channel));
 }
 
 static void take_as_current(struct channel *channel, struct message *message)
@@ -275,7 +293,7 @@ static void take_as_current(struct channel *channel, struct message *message)
     channel->recording.begun = false;
     channel->recording.state = RECORDING_OPEN;
     if (channel->recording.failures > 0)
-        log_notice("channel %s: recording is possible again", channel->spec->name);
+        take_up_again(channel);
     channel->recording.failures = 0;
     channel->recording.trouble[0] = '\0';
     if (has_listener(channel) && !channel_recording_restarts_worker(channel))
@@ -398,8 +416,8 @@ static void begin_current(struct channel *channel, const struct message_segment_
 }
 
 /* Seal the current segment at this length, or let the archive find it out (UINT64_MAX), and let go
- * of it. */
-static void release_current(struct channel *channel, uint64_t length)
+ * of it. failed: writing it did. */
+static void release_written(struct channel *channel, uint64_t length, bool failed)
 {
     struct hold *hold = &channel->hold;
     if (hold->segment < 0)
@@ -413,10 +431,18 @@ static void release_current(struct channel *channel, uint64_t length)
         channel->recording.begun = false;
         length = UINT64_MAX;
     }
-    ask_to_seal(channel, &hold->segment_grant,
-                channel->recording.begun ? channel->recording.began_as : "", length);
+    const struct seal_order order = {
+        .began_as = channel->recording.begun ? channel->recording.began_as : "",
+        .length = length,
+        .copy = failed};
+    archive_client_seal(archive_of(channel), channel->spec->name, &hold->segment_grant, &order);
     fd_close(&hold->segment);
     channel->recording.begun = false;
+}
+
+static void release_current(struct channel *channel, uint64_t length)
+{
+    release_written(channel, length, false);
 }
 
 static void release_next(struct channel *channel, uint64_t length)
@@ -424,7 +450,7 @@ static void release_next(struct channel *channel, uint64_t length)
     struct hold *hold = &channel->hold;
     if (hold->next < 0)
         return;
-    ask_to_seal(channel, &hold->next_grant, "", length);
+    ask_to_seal(channel, &hold->next_grant, length);
     fd_close(&hold->next);
 }
 
@@ -485,7 +511,7 @@ void channel_recording_failed(struct channel *channel, const struct message_segm
     }
     if (hold->segment < 0 || failed->segment_id != hold->segment_grant.id)
         return; /* said before */
-    release_current(channel, believable_length(channel, failed->committed_length));
+    release_written(channel, believable_length(channel, failed->committed_length), true);
     if (hold->next >= 0) { /* the worker has it, and goes on there by itself */
         log_error("channel %s: %s; recording goes on in the next segment", channel->spec->name,
                   reason);

@@ -26,6 +26,8 @@ void channel_recording_answer(struct channel *channel, struct message *message);
 void channel_recording_archive_back(struct channel *channel);
 /* The timer has fired: try again what has failed. */
 void channel_recording_retry(struct channel *channel);
+/* What is unfinished beside the segment in use, if that could not be recovered before. */
+void channel_recording_clean_again(struct channel *channel);
 /* From the worker. */
 void channel_recording_wanted(struct channel *channel);
 void channel_recording_segment_done(struct channel *channel,

@@ -188,12 +188,8 @@ static json_t *recording_report(const struct channel *channel)
      * us. */
     if (known && channel->hold.segment >= 0 && commit.segment_id == grant->id)
         committed = at_most(commit.write_offset, grant->size);
-    if (page && channel->hold.segment >= 0 &&
-        atomic_load(&page->public.durable_segment_id) == grant->id) {
-        durable = at_most(atomic_load(&page->public.durable_offset), committed);
-        if (atomic_load(&page->public.durable_segment_id) != grant->id)
-            durable = 0; /* it changed meanwhile: the offset may be of another segment */
-    }
+    if (page && channel->hold.segment >= 0)
+        durable = at_most(channel_page_durable(page, grant->id), committed);
 
     json_t *report = json_object();
     json_object_set_new(report, "state",

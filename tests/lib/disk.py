@@ -106,3 +106,41 @@ class FarDisk:
 
     def plug_in(self):
         kill(self.server.pid, signal.SIGCONT)
+
+
+class ThinDisk(Disk):
+    """Thinly provisioned: what was allocated may still not be there when it is written, and then the kernel forgets it."""
+
+    def __init__(self, place, room=40):
+        self.room = room
+        super().__init__(place)
+
+    def mount(self):
+        store = self.place.folder / "store"
+        store.mkdir()
+        self.place.mount_tmpfs(store, f"{self.room}M")
+        self.image = store / "image"
+        with open(self.image, "wb") as image:
+            image.truncate(self.size << 20)
+        # Without a journal, whose failure would end the file system. Its tables are written now.
+        self.place.run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=0", self.image)
+        result = self.place.run("mount", "-o", "loop,errors=continue", self.image, self.where, expect=None)
+        if result.returncode:
+            skip(f"no loop device can be mounted here: {result.stderr.strip()}")
+        self.place.on_exit(lambda: self.place.unmount(self.where))
+
+    def exhaust(self):
+        with open(self.image.with_name("filler"), "wb", buffering=0) as filler:
+            try:
+                while filler.write(bytes(4096)) == 4096:
+                    pass
+            except OSError:
+                pass
+
+    def replenish(self):
+        self.image.with_name("filler").unlink()
+
+    def forget(self):
+        """What the machine's memory has of it, so that the disk itself is read."""
+        self.place.run("umount", self.where)
+        self.place.run("mount", "-o", "loop", self.image, self.where)

@@ -11,7 +11,7 @@ import signal
 import time
 
 from lib import oracle
-from lib.disk import EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW, Disk, FarDisk
+from lib.disk import EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW, Disk, FarDisk, ThinDisk
 from lib.holdfast import Daemon, Sender, Sink, channel
 from lib.place import freeze, kill, skip, wait_until
 
@@ -143,6 +143,28 @@ def test_a_disk_that_answers_with_errors(place):
     disk.mount()
     scene.wait_resumed()
     scene.judge(expect_stop=None, survive=False, logs=("Input/output error", "relaying goes on"))
+
+
+def test_what_the_disk_had_no_room_for_is_written_once_more(place):
+    """A write-back fails, and the kernel takes the pages for written: they can be read as long as they are in memory, and
+    a second fdatasync says that all is well. What is sealed later must be on the disk all the same."""
+    disk = ThinDisk(place)
+    scene = Scene(place, disk.where / "log")
+    disk.exhaust()
+    scene.daemon.wait_for_log("fdatasync: ")
+    scene.relays_on()
+    disk.replenish()
+    scene.wait_resumed()
+    scene.sender.stop()
+    sent = oracle.read_datagrams(scene.sender.record)[0]
+    scene.daemon.wait_drained("engine", len(sent))
+    counters = oracle.assert_ledger(scene.daemon.status("engine"))
+    scene.daemon.stop()
+    scene.sink.stop()
+    assert "were copied to" in scene.daemon.log_text(), scene.daemon.log_text()
+    disk.forget()
+    assert {path.suffix for path in (disk.where / "log" / "engine").iterdir()} == {".avro"}, "the original is not needed"
+    scene.judge_files(sent, counters, survive=True)
 
 
 def test_a_disk_that_does_not_answer(place):

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/fd.h"
 #include "common/log.h"
@@ -18,6 +19,7 @@
 #include "worker/archive/dir_lock.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/recovery.h"
+#include "worker/archive/recovery_process.h"
 #include "worker/archive/retention.h"
 #include "worker/archive/segments.h"
 #include "worker/archive/strays.h"
@@ -46,8 +48,10 @@ struct archive {
     const char *log_dir;
     struct dir_lock lock;
     struct request *queue; /* in the order of arrival */
-    bool stopping;         /* STOP: finish what is queued */
+    struct recovery_process recovery;
+    bool stopping; /* STOP: finish what is queued */
     bool gone; /* the supervisor closed: leave at once, another archive may be at work already */
+    bool failed;
 };
 
 #define CHANNEL_FIRST(payload) (offsetof(struct message_##payload, channel) == 0)
@@ -65,7 +69,8 @@ static void enqueue(struct archive *archive, const struct message *message)
         end = &(*end)->next;
     struct request *request = calloc(1, sizeof *request);
     if (!request) {
-        log_error("out of memory: %s was not done", message_name(message->header.type));
+        log_error("out of memory: another archive is asked for what this one can't keep in mind");
+        archive->gone = archive->failed = true;
         return;
     }
     request->type = message->header.type;
@@ -96,17 +101,19 @@ static void take_message(struct archive *archive, const struct message *message)
     }
 }
 
-/* Take everything that has arrived; with `wait`, until something has, or it is time for a look. */
+/* Take everything that has arrived; with `wait`, until something has, a recovery has ended, or it
+ * is time for a look. */
 static void receive(struct archive *archive, bool wait)
 {
     static struct message message; /* too large for a stack */
     const char *what;
-    struct pollfd readable = {.fd = archive->socket, .events = POLLIN};
+    struct pollfd readable[] = {{.fd = archive->socket, .events = POLLIN},
+                                {.fd = archive->recovery.ended, .events = POLLIN}};
     while (!archive->gone) {
-        int ready = poll(&readable, 1, wait ? LOOK_EVERY_MS : 0);
+        int ready = poll(readable, 2, wait ? LOOK_EVERY_MS : 0);
         if (ready < 0 && errno == EINTR)
             continue;
-        if (ready <= 0)
+        if (ready <= 0 || !readable[0].revents)
             return;
         wait = false;
         int result = message_receive(archive->socket, TO_CHILD, &message, &what);
@@ -124,22 +131,43 @@ static void receive(struct archive *archive, bool wait)
 /* A segment is opened or begun before anything else, but not before its channel's RECOVER. */
 static bool waits_for_recovery(const struct archive *archive, const struct request *request)
 {
+    if (recovery_process_has(&archive->recovery, request->channel))
+        return true;
     for (const struct request *before = archive->queue; before != request; before = before->next)
         if (before->type == MESSAGE_RECOVER && strcmp(before->channel, request->channel) == 0)
             return true;
     return false;
 }
 
+/* Nothing in the folder that is being recovered, and one recovery at a time. */
+static bool can_be_served(const struct archive *archive, const struct request *request)
+{
+    if (request->urgent)
+        return !waits_for_recovery(archive, request);
+    return archive->recovery.pid == 0 ||
+           (request->type != MESSAGE_RECOVER &&
+            !recovery_process_has(&archive->recovery, request->channel));
+}
+
+/* NULL when nothing can be done just now. */
+static struct request **find_next(struct archive *archive)
+{
+    struct request **first = NULL;
+    for (struct request **at = &archive->queue; *at; at = &(*at)->next) {
+        if (!can_be_served(archive, *at))
+            continue;
+        if ((*at)->urgent)
+            return at;
+        if (!first)
+            first = at;
+    }
+    return first;
+}
+
 static struct request *take_next(struct archive *archive)
 {
-    struct request **from = &archive->queue;
-    for (struct request **at = &archive->queue; *at; at = &(*at)->next) {
-        if ((*at)->urgent && !waits_for_recovery(archive, *at)) {
-            from = at;
-            break;
-        }
-    }
-    struct request *request = *from;
+    struct request **from = find_next(archive);
+    struct request *request = from ? *from : NULL;
     if (request)
         *from = request->next;
     return request;
@@ -227,15 +255,33 @@ static void serve_seal(struct archive *archive, const struct message_seal *reque
 static void serve_recover(struct archive *archive, const struct message_recover *request)
 {
     struct message_recovered recovered = {0};
+    pid_t pid = -1;
     int result = hold_log_dir(archive, true);
     if (result == 0) {
-        recovery_run(archive->log_dir, request, &recovered);
+        pid = recovery_process_fork(&archive->recovery, request->channel);
+        if (pid > 0)
+            return;
+        recovery_run(archive->log_dir, request, &recovered); /* there, or here if need be */
     } else {
         snprintf(recovered.channel, sizeof recovered.channel, "%s", request->channel);
         recovered.error = -result;
         explain(archive, request->channel, result, recovered.reason);
     }
     answer(archive, MESSAGE_RECOVERED, &recovered, sizeof recovered, NULL);
+    if (pid == 0)
+        _exit(EXIT_SUCCESS);
+}
+
+/* Of a recovery that has ended without an answer. */
+static void look_after_recovery(struct archive *archive)
+{
+    struct message_recovered recovered = {.error = ECHILD};
+    struct pollfd ended = {.fd = archive->recovery.ended, .events = POLLIN};
+    if (archive->recovery.pid == 0 || (ended.fd >= 0 && poll(&ended, 1, 0) <= 0))
+        return;
+    memcpy(recovered.channel, archive->recovery.channel, sizeof recovered.channel);
+    if (!recovery_process_reap(&archive->recovery, recovered.reason))
+        answer(archive, MESSAGE_RECOVERED, &recovered, sizeof recovered, NULL);
 }
 
 static void serve(struct archive *archive, const struct request *request)
@@ -273,8 +319,10 @@ int archive_run(const struct message_assign *assign, uint64_t generation, int lo
         .socket = MESSAGE_FD, .generation = generation, .log_dir = assign->log_dir};
     log_open("archive");
     dir_lock_init(&archive.lock, archive.log_dir, lock, assign->outer_mount);
-    while (!archive.gone && (archive.queue || !archive.stopping)) {
-        receive(&archive, !archive.queue);
+    recovery_process_init(&archive.recovery);
+    while (!archive.gone && (archive.queue || archive.recovery.pid > 0 || !archive.stopping)) {
+        receive(&archive, !find_next(&archive));
+        look_after_recovery(&archive);
         struct request *request = archive.gone ? NULL : take_next(&archive);
         if (request)
             serve(&archive, request);
@@ -287,5 +335,6 @@ int archive_run(const struct message_assign *assign, uint64_t generation, int lo
         archive.queue = request->next;
         free(request);
     }
-    return 0;
+    recovery_process_kill(&archive.recovery);
+    return archive.failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

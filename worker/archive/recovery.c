@@ -27,6 +27,8 @@
 /* Workers of a daemon that was killed notice and leave within this time. */
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)
 #define HOLDER_POLL_NS     (20 * NS_PER_MS)
+/* For another recovery in the same folder */
+#define LOCK_PATIENCE_NS (10 * NS_PER_S)
 
 /* ---- a channel's folder ---- */
 
@@ -354,6 +356,21 @@ static int list_again(struct recovery *recovery)
     return folder_list(recovery->folder, recovery->request->channel, &recovery->list);
 }
 
+/* An archive before this one may have left a recovery that is still about to die. */
+static int lock_folder(int folder)
+{
+    const monotonic began = monotonic_now();
+    const struct timespec pause = {.tv_nsec = HOLDER_POLL_NS};
+    while (flock(folder, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK)
+            return 0; /* a file system without locks does without */
+        if (monotonic_since(monotonic_now(), began) > LOCK_PATIENCE_NS)
+            return -EBUSY;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
 void recovery_run(const char *log_dir, const struct message_recover *request,
                   struct message_recovered *ret)
 {
@@ -361,7 +378,9 @@ void recovery_run(const char *log_dir, const struct message_recover *request,
     memset(ret, 0, sizeof *ret);
     snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
     recovery.folder = folder_open(log_dir, request->channel, false);
-    int result = recovery.folder < 0 ? recovery.folder : list_again(&recovery);
+    int result = recovery.folder < 0 ? recovery.folder : lock_folder(recovery.folder);
+    if (result == 0)
+        result = list_again(&recovery);
     if (result == 0)
         result = resume_mending(&recovery);
     if (result == 0)

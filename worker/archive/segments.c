@@ -207,8 +207,15 @@ static int recover_instead(int folder, const char *name, const struct message_se
 {
     struct unfinished_outcome outcome;
     /* What lies behind is in a later file. */
-    uint64_t size_end = request->length == UINT64_MAX ? 0 : request->length;
-    int result = unfinished_finish_by_name(folder, request->channel, name, size_end, &outcome);
+    struct unfinished file = {
+        .folder = folder,
+        .channel = request->channel,
+        .name = name,
+        .copy = request->copy != 0,
+        .options = {.open = true,
+                    .seq_end = UINT64_MAX,
+                    .size_end = request->length == UINT64_MAX ? 0 : request->length}};
+    int result = unfinished_finish_alone(&file, &outcome);
     if (result < 0)
         return result;
     snprintf(ret->name, sizeof ret->name, "%s", outcome.name);
@@ -259,7 +266,7 @@ static int finish_opened(int folder, int fd, const char *name, const struct mess
         return -ESTALE;
     if (request->length == 0)
         return remove_empty(folder, name, request, ret);
-    if (request->length == UINT64_MAX)
+    if (request->length == UINT64_MAX || request->copy)
         return recover_instead(folder, name, request, ret);
     if (request->length > (uint64_t)status.st_size || !ends_soundly(fd, request->length)) {
         log_info("%s: %s has no sealed end at %llu bytes; recovering it up to there",

@@ -115,15 +115,35 @@ int unfinished_finish_mending(int folder, const char *channel, const char *mendi
     return folder_rename_copy(folder, mending, open_name, ret_name);
 }
 
-/* Sound records follow a fault: copy them all into a new file, keep the original beside it. The
+/* What became of it. An original that has nothing more than its copy need not be kept. */
+static void conclude(const struct unfinished *file, const struct avro_log_summary *summary,
+                     const char *became, const char *damaged)
+{
+    if (summary->faults > 0)
+        log_warning("%s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound "
+                    "records are in %s, the original is kept as %s",
+                    file->channel, file->name, (unsigned long long)summary->faults,
+                    (unsigned long long)summary->fault_offset, summary->fault_what,
+                    (unsigned long long)summary->records, became, damaged);
+    else if (!file->is_whole)
+        log_warning("%s: %s has records from number %llu on, where another file begins that does "
+                    "not have them; the %llu before it are in %s, the original is kept as %s",
+                    file->channel, file->name, (unsigned long long)file->options.seq_end,
+                    (unsigned long long)summary->records, became, damaged);
+    else if (unlinkat(file->folder, damaged, 0) == 0)
+        log_notice("%s: the disk had refused a part of %s: all its %llu records were copied to %s",
+                   file->channel, file->name, (unsigned long long)summary->records, became);
+}
+
+/* Copy all sound records into a new file; the original is kept beside it where it has more. The
  * copy is complete and synced before the original loses its name, so a .mending without its .open
  * is as good as done. */
-static int mend(int folder, int fd, const char *name, const struct avro_log_copy *copy_wanted,
-                struct unfinished_outcome *ret)
+static int mend(const struct unfinished *file, int fd, struct unfinished_outcome *ret)
 {
-    struct avro_log_copy copy = *copy_wanted;
+    struct avro_log_copy copy = {.options = file->options, .channel = file->channel};
     struct avro_log_summary summary;
-    const char *channel = copy.channel;
+    const char *channel = file->channel, *name = file->name;
+    const int folder = file->folder;
     uint8_t log_id[AVRO_LOG_ID_SIZE];
     char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE], open_name[SEGMENT_NAME_SIZE];
     struct avro_log_identity identity;
@@ -154,17 +174,8 @@ static int mend(int folder, int fd, const char *name, const struct avro_log_copy
                       : folder_rename(folder, name, open_name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
     if (result == 0)
         result = unfinished_finish_mending(folder, channel, mending, ret->name);
-    if (result == 0 && summary.faults > 0)
-        log_warning("%s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound "
-                    "records are in %s, the original is kept as %s",
-                    channel, name, (unsigned long long)summary.faults,
-                    (unsigned long long)summary.fault_offset, summary.fault_what,
-                    (unsigned long long)summary.records, ret->name, damaged);
-    else if (result == 0)
-        log_warning("%s: %s has records from number %llu on, where another file begins that does "
-                    "not have them; the %llu before it are in %s, the original is kept as %s",
-                    channel, name, (unsigned long long)copy.options.seq_end,
-                    (unsigned long long)summary.records, ret->name, damaged);
+    if (result == 0)
+        conclude(file, &summary, ret->name, damaged);
     return result;
 }
 
@@ -202,11 +213,10 @@ static int may_end(const struct unfinished *file, int fd)
                : leftovers_are_elsewhere(file->folder, file->channel, fd, file->options.seq_end);
 }
 
-static int finish_scanned(const struct unfinished *file, int fd, struct unfinished_outcome *ret)
+static int finish_scanned(struct unfinished *file, int fd, struct unfinished_outcome *ret)
 {
-    const struct avro_log_copy copy = {.options = file->options, .channel = file->channel};
     struct avro_log_summary summary;
-    int result = avro_log_scan(fd, &copy.options, NULL, &summary);
+    int result = avro_log_scan(fd, &file->options, NULL, &summary);
     int complete = result < 0 ? result : may_end(file, fd);
     if (complete < 0)
         return complete;
@@ -219,8 +229,9 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
     ret->has_records = true;
     ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
     ret->last_seq = summary.last_seq;
-    if (summary.records_after_fault > 0 || !summary.has_header || !complete)
-        return mend(file->folder, fd, file->name, &copy, ret);
+    file->is_whole = complete;
+    if (summary.records_after_fault > 0 || !summary.has_header || !complete || file->copy)
+        return mend(file, fd, ret);
     /* Its folder's, for its name. */
     snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", file->channel);
     result = finish_in_place(file->folder, fd, file->name, &summary, ret);
@@ -230,7 +241,7 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
     return result;
 }
 
-int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *ret)
+int unfinished_finish(struct unfinished *file, struct unfinished_outcome *ret)
 {
     memset(ret, 0, sizeof *ret);
     int fd = openat(file->folder, file->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
@@ -255,22 +266,16 @@ static bool has_its_records(const struct folder_file *file)
            avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX);
 }
 
-int unfinished_finish_by_name(int folder, const char *channel, const char *name, uint64_t size_end,
-                              struct unfinished_outcome *ret)
+int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *ret)
 {
-    struct unfinished file = {
-        .folder = folder,
-        .channel = channel,
-        .name = name,
-        .options = {.open = true, .seq_end = UINT64_MAX, .size_end = size_end}};
     struct folder_list list;
-    uint64_t first_seq = unfinished_first_seq(folder, name);
-    int result = folder_list(folder, channel, &list);
+    uint64_t first_seq = unfinished_first_seq(file->folder, file->name);
+    int result = folder_list(file->folder, file->channel, &list);
     /* A segment bears its number once it is committed to. */
     for (size_t i = 0; result == 0 && i < list.count; i++)
-        if (list.files[i].first_seq > first_seq && list.files[i].first_seq < file.options.seq_end &&
-            has_its_records(&list.files[i]))
-            file.options.seq_end = list.files[i].first_seq;
+        if (list.files[i].first_seq > first_seq &&
+            list.files[i].first_seq < file->options.seq_end && has_its_records(&list.files[i]))
+            file->options.seq_end = list.files[i].first_seq;
     folder_list_free(&list);
-    return result < 0 ? result : unfinished_finish(&file, ret);
+    return result < 0 ? result : unfinished_finish(file, ret);
 }

@@ -13,8 +13,13 @@ struct unfinished {
     int folder;
     const char *channel;
     const char *name;
+    /* Writing it failed, and the kernel takes for written what may be in memory only: a copy
+     * becomes the sealed one. Another fsync(2) would only seem to succeed, and what is written once
+     * more into the same pages may stay out of the file. */
+    bool copy;
     /* seq_end: where another file begins, which has what may lie behind */
     struct avro_log_scan_options options;
+    bool is_whole; /* found out: no record of it is missing before seq_end */
 };
 
 struct unfinished_outcome {
@@ -26,12 +31,10 @@ struct unfinished_outcome {
 };
 
 /* 0 or -errno. After -ENOSPC the file is as it was, and *ret says what is in it. */
-int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *ret);
+int unfinished_finish(struct unfinished *file, struct unfinished_outcome *ret);
 
-/* The same for one alone: where it ends is found out. Bytes from size_end on were never committed
- * (0: unknown). */
-int unfinished_finish_by_name(int folder, const char *channel, const char *name, uint64_t size_end,
-                              struct unfinished_outcome *ret);
+/* The same for one alone: where another file begins is found out. */
+int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *ret);
 
 /* The first number of an open file by its header; UINT64_MAX if it can't be read. */
 uint64_t unfinished_first_seq(int folder, const char *name);
