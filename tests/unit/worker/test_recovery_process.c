@@ -14,7 +14,6 @@
 #include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "tests/lib/archive_rig.h"
-#include "tests/lib/unit.h"
 
 #define SEGMENT (256 * 1024)
 
@@ -158,5 +157,5 @@ int main(void)
     tcase_add_test(cases, it_ends_with_its_archive);
     tcase_add_test(cases, a_stop_waits_for_it);
     suite_add_tcase(suite, cases);
-    return unit_run(suite);
+    return log_maker_run(suite);
 }
