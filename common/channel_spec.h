@@ -26,6 +26,7 @@
 /* Holds the header and several records of any size */
 #define CHANNEL_SEGMENT_SIZE_MIN (1ull << 20)
 #define CHANNEL_SEGMENT_SIZE_MAX (1ull << 40)
+#define CHANNEL_SYNC_EVERY_MAX   1000000000u
 #define CHANNEL_DECIMATE_MAX     1000000000ull /* keep_every, and max_rate per second */
 
 /* An IPv4 or IPv6 socket address; family 0 means "none". */
@@ -98,7 +99,7 @@ struct record_spec {
     uint64_t keep_for_ns;     /* 0 = for ever */
     uint64_t keep_at_most;    /* bytes of sealed segments; 0 = no limit */
     uint32_t keep_free_ppm;   /* keep this part of the file system free; 0 = no limit */
-    uint32_t reserved;
+    uint32_t sync_every;      /* records; 0 = not by count */
 };
 
 struct channel_spec {

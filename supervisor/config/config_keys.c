@@ -101,6 +101,8 @@ static const struct config_key record_keys[] = {
      .minimum = NS_PER_S, .maximum = 365 * DAY, .zero_allowed = true},
     {"sync", TYPE_DURATION, IN(channel_spec, record.sync_ns), .default_text = "1s",
      .minimum = NS_PER_MS, .maximum = HOUR, .zero_allowed = true},
+    {"sync_every", TYPE_NUMBER, IN(channel_spec, record.sync_every), .default_text = "0",
+     .maximum = CHANNEL_SYNC_EVERY_MAX},
     {"keep_for", TYPE_DURATION, IN(channel_spec, record.keep_for_ns), .default_text = "0",
      .minimum = NS_PER_S, .maximum = 36500 * DAY, .zero_allowed = true, .empty_allowed = true},
     {"keep_at_most", TYPE_SIZE, IN(channel_spec, record.keep_at_most), .default_text = "0",

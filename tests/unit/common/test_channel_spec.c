@@ -299,6 +299,7 @@ START_TEST(every_field_of_a_channel_is_checked)
     EXPECT_FIELD(spec, record.segment_size, 1023 << 10, "record.segment_size");
     EXPECT_FIELD(spec, record.segment_size, UINT64_MAX, "record.segment_size");
     EXPECT_FIELD(spec, record.keep_free_ppm, 1000001, "record.keep_free");
+    EXPECT_FIELD(spec, record.sync_every, 1000000001, "record.sync_every");
     memset(spec->name, 'a', sizeof spec->name); /* no closing zero */
     expect_refusal(spec, channel_spec_size(2), "name");
     strcpy(spec->name, "engine");

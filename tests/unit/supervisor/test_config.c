@@ -52,6 +52,7 @@ START_TEST(a_minimal_file_has_the_documented_defaults)
     ck_assert_uint_eq(spec->record.segment_size, 256 << 20);
     ck_assert_uint_eq(spec->record.segment_time_ns, 3600 * NS_PER_S);
     ck_assert_uint_eq(spec->record.sync_ns, NS_PER_S);
+    ck_assert_uint_eq(spec->record.sync_every, 0);
     ck_assert_uint_eq(spec->record.keep_for_ns, 0);
     ck_assert_uint_eq(spec->record.keep_at_most, 0);
     ck_assert_uint_eq(spec->record.keep_free_ppm, 0);
@@ -76,7 +77,8 @@ static const char every_key[] =
     "  decimate \"two\" { to = \"10.0.0.8:6000\" keep_every = 5 }\n"
     "  relay \"three\" { to = \"[ff02::1%lo]:6000\" }\n"
     "  decimate \"four\" { to = \"[::1]:6001\" max_rate = 50 }\n"
-    "  record { segment_size = \"1M\" segment_time = \"0\" sync = \"0\" keep_for = \"7d\" "
+    "  record { segment_size = \"1M\" segment_time = \"0\" sync = \"0\" sync_every = 250 keep_for "
+    "= \"7d\" "
     "keep_at_most = \"50G\"\n"
     "           keep_free = \"2.5%\" on_full = \"wait\" }\n"
     "}\n"
@@ -121,6 +123,7 @@ START_TEST(every_key_is_read)
     ck_assert_uint_eq(spec->destinations[3].kind, DESTINATION_DECIMATE);
     ck_assert_uint_eq(spec->record.segment_time_ns, 0);
     ck_assert_uint_eq(spec->record.sync_ns, 0);
+    ck_assert_uint_eq(spec->record.sync_every, 250);
     ck_assert_uint_eq(spec->record.keep_for_ns, 7 * 86400 * NS_PER_S);
     ck_assert_uint_eq(spec->record.keep_free_ppm, 25000);
     ck_assert_uint_eq(spec->record.on_full, RECORD_ON_FULL_WAIT);

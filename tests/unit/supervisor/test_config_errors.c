@@ -112,7 +112,8 @@ START_TEST(unknown_and_misplaced_keys)
          "}\n",
          "2: unknown key \"rate\": decimate takes to, interface, ttl, loop, keep_every, max_rate"},
         {"channel a { listen = 1.2.3.4:5\nrecord { size = 1 } }\n",
-         "2: unknown key \"size\": record takes segment_size, segment_time, sync, keep_for, "
+         "2: unknown key \"size\": record takes segment_size, segment_time, sync, sync_every, "
+         "keep_for, "
          "keep_at_most, keep_free, "
          "on_full"},
         {"control|mode = 1\n" MINIMAL,
@@ -297,6 +298,10 @@ START_TEST(values_of_a_record)
         {RECORD("segment_time = 999ms"),
          "2: segment_time = \"999ms\": it must be between 1s and 365d, or 0"},
         {RECORD("sync = 1us"), "2: sync = \"1us\": it must be between 1ms and 1h, or 0"},
+        {RECORD("sync_every = 1000000001"),
+         "2: sync_every = \"1000000001\": it must be between 0 and 1000000000"},
+        {RECORD("sync_every = 1s"), "2: sync_every = \"1s\": not a whole number"},
+        {RECORD("sync_every = -1"), "2: sync_every = \"-1\": not a whole number"},
         {RECORD("keep_for = 7"),
          "2: keep_for = \"7\": not a duration: write a whole number with us, ms, s, m, h or d "
          "behind it, like \"10s\""},
