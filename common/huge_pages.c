@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Asks the kernel for huge pages and what it has of them. Called by whoever makes ring memory and
- * by `holdfastctl capabilities`. Must never leave a file whose pages are only promised: a later
- * touch would be SIGBUS. */
+ * by `holdfastctl capabilities`. Must never leave a file whose pages nobody has promised: a
+ * later touch would be SIGBUS. */
 #include "common/huge_pages.h"
 
 #include <errno.h>
@@ -67,12 +67,17 @@ int huge_pages_memfd(const char *name, unsigned flags, uint64_t size)
     int fd = memfd_create(name, flags | MFD_HUGETLB | MFD_HUGE_2MB);
     if (fd < 0)
         return -errno;
-    /* Taken now and for good: a map alone would only promise what this process maps. */
-    if (ftruncate(fd, (off_t)size) < 0 || fallocate(fd, 0, 0, (off_t)size) < 0) {
+    /* A shared map promises the file its pages for as long as it lives. Taking them now would clear
+     * them all, which is long for somebody who must not wait. */
+    void *map = MAP_FAILED;
+    if (ftruncate(fd, (off_t)size) == 0)
+        map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) {
         int error = errno;
         fd_close(&fd);
         return -error;
     }
+    munmap(map, size);
     return fd;
 }
 

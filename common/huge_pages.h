@@ -24,9 +24,9 @@ void huge_pages_read(struct huge_pages *ret);
  * kernel does not tell. */
 void huge_pages_read_transparent(char *text, size_t size);
 
-/* A memfd of `size` bytes that is made of huge pages, all of them taken already: nothing that is
- * written into it later can find them gone. memfd_create(2)'s name and flags. Returns the
- * descriptor or -errno. */
+/* A memfd of `size` bytes that is made of huge pages, all of them promised to it: nothing that is
+ * written into it later finds them gone. memfd_create(2)'s name and flags. Returns the descriptor
+ * or -errno. */
 int huge_pages_memfd(const char *name, unsigned flags, uint64_t size);
 
 /* Why huge_pages_memfd() returned `error` (> 0), with what the machine has and how to get more. */

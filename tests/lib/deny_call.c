@@ -3,7 +3,6 @@
  * the strictest one decides. */
 #include "tests/lib/deny_call.h"
 
-#include <check.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -14,7 +13,7 @@
 
 #include "tests/lib/unit.h"
 
-void deny_call(const struct denied_call *denied)
+int deny_call_install(const struct denied_call *denied)
 {
     bool any = denied->argument == DENY_ANY_ARGUMENT;
     /* The lower half of the argument; all machines that this runs on are little-endian. */
@@ -34,7 +33,15 @@ void deny_call(const struct denied_call *denied)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     const struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0)
-        unit_skip("no seccomp filter here: %s", strerror(errno));
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+void deny_call(const struct denied_call *denied)
+{
+    int result = deny_call_install(denied);
+    if (result < 0)
+        unit_skip("no seccomp filter here: %s", strerror(-result));
 }

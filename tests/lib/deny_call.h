@@ -15,8 +15,10 @@ struct denied_call {
     uint32_t has_bit; /* ... or, when not 0, has one of these bits */
 };
 
-/* From here on, in this process and its children, for good. Skips the test when the kernel has no
- * seccomp. */
+/* From here on, in this process and its children, for good. 0 or -errno. */
+int deny_call_install(const struct denied_call *denied);
+
+/* The same in a unit test, which is skipped when the kernel has no seccomp. */
 void deny_call(const struct denied_call *denied);
 
 #endif

@@ -45,6 +45,7 @@ START_TEST(a_minimal_file_has_the_documented_defaults)
     ck_assert_uint_eq(spec->ring_size, 32 << 20);
     ck_assert_uint_eq(spec->max_datagram, 2048);
     ck_assert_uint_eq(spec->mapping, RING_MAPPING_AUTO);
+    ck_assert_uint_eq(spec->ring_pages, RING_PAGES_NORMAL);
     ck_assert_uint_eq(spec->receive_offload, 0);
     ck_assert_uint_eq(spec->busy_poll_us, 0);
     ck_assert_uint_eq(spec->realtime_priority, 0);
@@ -70,6 +71,7 @@ static const char every_key[] =
     "channel \"engine\" {\n"
     "  listen = \"239.1.1.9:26000\" interface = \"lo\" source = \"10.0.0.7\"\n"
     "  receive_buffer = \"1M\" max_datagram = 65507 ring_size = \"524288\" mapping = \"mirror\"\n"
+    "  ring_pages = huge\n"
     "  receive_offload = true busy_poll = \"50us\" batch_delay = \"1ms\" expect = \"90s\" cpus = "
     "{2, 3, 1023} "
     "realtime_priority = 10\n"
@@ -101,6 +103,7 @@ START_TEST(every_key_is_read)
     ck_assert_uint_eq(spec->source.family, AF_INET);
     ck_assert_uint_eq(spec->ring_size, 512 << 10);
     ck_assert_uint_eq(spec->mapping, RING_MAPPING_MIRROR);
+    ck_assert_uint_eq(spec->ring_pages, RING_PAGES_HUGE);
     ck_assert_uint_eq(spec->receive_offload, 1);
     ck_assert_uint_eq(spec->busy_poll_us, 50);
     ck_assert_uint_eq(spec->batch_delay_us, 1000);
