@@ -85,7 +85,8 @@ TESTLIB_OBJ := $(call objects,$(filter-out tests/lib/tool_%.c,$(wildcard tests/l
 BENCH_TOOLS := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
 BENCH_OBJ   := $(call objects,$(filter-out tests/bench/bench_%.c,$(wildcard tests/bench/*.c)))
 # What the benches compare with; without them, those rows say "not installed".
-BENCH_LIBS   = $(shell pkg-config --libs sqlite3 2>/dev/null) $(shell pkg-config --libs lmdb 2>/dev/null)
+BENCH_LIBS   = $(shell pkg-config --libs sqlite3 2>/dev/null) $(shell pkg-config --libs lmdb 2>/dev/null) \
+               $(shell pkg-config --libs liburing 2>/dev/null)
 FUZZERS     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 HOUSE    = $(wildcard $(foreach part,common supervisor worker,$(part)/*.[ch] $(part)/*/*.[ch] $(part)/*.def))
