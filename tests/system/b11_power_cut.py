@@ -266,6 +266,22 @@ def test_a_successor_makes_durable_what_a_silent_channel_had_recorded(place):
     daemon.stop()
 
 
+def test_segments_that_were_left_do_not_pile_up_until_the_interval_ends(place):
+    """Each of them is a map and a descriptor of the worker."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M", "sync": "1h"})).start()
+    for round_ in range(12):
+        Sender(place, listen, 20, name=f"sent-{round_}").wait()
+        daemon.wait_counter("engine", "recorded", 20 * (round_ + 1))
+        daemon.ctl("rotate", "engine")
+    fds = f"/proc/{daemon.status('engine')['pid']}/fd"
+
+    def held():
+        return len({link for link in map(lambda fd: os.readlink(f"{fds}/{fd}"), os.listdir(fds)) if ".avro" in link})
+    wait_until(lambda: held() <= 8, 10, "the worker to let go of segments that were left")
+    daemon.stop()
+
+
 # ---- across a rotation, while the archive does not get to seal what went before ----
 
 def dirty_pages(segment):

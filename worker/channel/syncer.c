@@ -24,6 +24,8 @@
 #define AHEAD_LEAST (64 * 1024)
 #define AHEAD_MOST  (4 * 1024 * 1024)
 #define BUSY_RATE   16e6
+/* So many segments that were left wait to be synced: each is a map and a descriptor. */
+#define LEFT_MOST 4
 
 /* The thread's own. */
 struct syncing {
@@ -81,6 +83,7 @@ void syncer_follow(struct syncer *syncer, struct segment *segment, uint64_t end)
         before->left_at = end;
         *syncer->left_end = before;
         syncer->left_end = &before->behind;
+        syncer->left_count++;
     }
     pthread_mutex_unlock(&syncer->lock);
     if (!leaves)
@@ -105,11 +108,21 @@ static struct segment *first_left(struct syncer *syncer)
     return segment;
 }
 
+/* ... and the disk must have them, whatever interval and count say. */
+static bool too_many_left(struct syncer *syncer)
+{
+    pthread_mutex_lock(&syncer->lock);
+    bool too_many = syncer->left_count > LEFT_MOST;
+    pthread_mutex_unlock(&syncer->lock);
+    return too_many;
+}
+
 static void drop_first_left(struct syncer *syncer)
 {
     pthread_mutex_lock(&syncer->lock);
     struct segment *segment = syncer->left;
     syncer->left = segment->behind;
+    syncer->left_count--;
     if (!syncer->left)
         syncer->left_end = &syncer->left;
     pthread_mutex_unlock(&syncer->lock);
@@ -246,7 +259,8 @@ static bool attend(struct syncing *syncing, struct segment *segment, uint64_t cu
             syncing->shared->makes_durable && (committed->segment_id != syncing->synced_id ||
                                                committed->write_offset != syncing->synced_offset);
     }
-    if (dirty && (until_interval(syncing) == 0 || cursor >= due_seq(syncing))) {
+    if (dirty && (until_interval(syncing) == 0 || cursor >= due_seq(syncing) ||
+                  too_many_left(syncing->shared))) {
         sync_left(syncing);
         if (known)
             sync_segment(syncing, segment);

@@ -26,6 +26,7 @@ struct syncer {
     struct segment *segment; /* what the recorder writes into; NULL when there is none */
     /* What it wrote into before and is not durable yet, oldest first, chained by `behind`. */
     struct segment *left, **left_end;
+    uint32_t left_count;
 };
 
 /* Before recorder_open(). 0 or -errno. */
