@@ -13,14 +13,19 @@
 
 #include "common/channel_page.h"
 #include "common/fd.h"
+#include "common/huge_pages.h"
+#include "common/memory_page.h"
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
-static int make_one(const char *prefix, const char *channel, uint64_t size, const char **ret_step)
+static int make_one(const char *prefix, const struct channel_page_start *start, bool huge_pages,
+                    uint64_t size, const char **ret_step)
 {
     char name[64 + CHANNEL_NAME_SIZE];
-    snprintf(name, sizeof name, "%s:%s", prefix, channel);
+    snprintf(name, sizeof name, "%s:%s", prefix, start->channel);
     *ret_step = "memfd_create";
+    if (huge_pages)
+        return huge_pages_memfd(name, MFD_CLOEXEC | MFD_ALLOW_SEALING, size);
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
@@ -57,12 +62,12 @@ int channel_memory_make(const struct channel_geometry *geometry,
 {
     struct channel_memory memory = {-1, -1};
     int error = 0;
-    memory.ring = make_one("holdfast", start->channel, geometry->total_size, ret_step);
+    memory.ring = make_one("holdfast", start, start->huge_pages, geometry->total_size, ret_step);
     if (memory.ring < 0)
         error = memory.ring;
     if (!error) {
         memory.private_part =
-            make_one("holdfast-private", start->channel, CHANNEL_PRIVATE_SIZE, ret_step);
+            make_one("holdfast-private", start, false, CHANNEL_PRIVATE_SIZE, ret_step);
         error = memory.private_part < 0 ? memory.private_part : 0;
     }
     if (!error)
@@ -107,27 +112,35 @@ bool channel_memory_find_shape(int fd, const char *channel, struct channel_shape
     if (ret->max_datagram == 0 || ret->max_datagram > 65535 || ret->ring_size == 0 ||
         ret->ring_size > 2 * CHANNEL_RING_SIZE_MAX)
         return false;
-    channel_shape_geometry(ret, &geometry);
-    return memcmp(&geometry, &public.geometry, sizeof geometry) == 0 &&
-           is_sealed(fd, geometry.total_size);
+    for (ret->ring_pages = RING_PAGES_NORMAL; ret->ring_pages <= RING_PAGES_HUGE;
+         ret->ring_pages++) {
+        channel_shape_geometry(ret, &geometry);
+        if (memcmp(&geometry, &public.geometry, sizeof geometry) == 0)
+            return is_sealed(fd, geometry.total_size);
+    }
+    return false;
 }
 
 int channel_memory_map(const struct channel_memory *memory, const struct channel_geometry *geometry,
                        struct channel_page **ret)
 {
     size_t size = CHANNEL_PRIVATE_SIZE + geometry->data_offset;
+    uint8_t *base;
     *ret = NULL;
-    uint8_t *base = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED)
-        return -errno;
+    /* The public memory, behind the private one, may be of huge pages. */
+    int error =
+        memory_page_reserve(size, CHANNEL_PRIVATE_SIZE, memory_page_unit(memory->ring), &base);
+    if (error < 0)
+        return error;
     if (mmap(base, CHANNEL_PRIVATE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
              memory->private_part, 0) == MAP_FAILED ||
         mmap(base + CHANNEL_PRIVATE_SIZE, geometry->data_offset, PROT_READ | PROT_WRITE,
              MAP_SHARED | MAP_FIXED, memory->ring, 0) == MAP_FAILED) {
-        int error = errno;
+        error = errno;
         munmap(base, size);
         return -error;
     }
+    madvise(base, size, MADV_DONTFORK); /* a child has no business there */
     *ret = (struct channel_page *)base;
     return 0;
 }

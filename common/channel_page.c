@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/huge_pages.h"
 #include "common/inflight_batch.h"
 
 _Static_assert(sizeof(struct ring_descriptor) == CACHE_LINE, "one descriptor, one cache line");
@@ -31,7 +32,9 @@ static uint64_t round_up(uint64_t value, uint64_t unit)
 
 void channel_shape_geometry(const struct channel_shape *shape, struct channel_geometry *ret)
 {
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    /* What is to be mapped in huge pages begins at one, and ends at one. */
+    uint64_t page =
+        shape->ring_pages == RING_PAGES_HUGE ? HUGE_PAGE_SIZE : (uint64_t)sysconf(_SC_PAGESIZE);
     struct channel_geometry geometry = {.max_datagram = shape->max_datagram};
 
     geometry.segments_per_slot = shape->receive_offload ? BATCH_SEGMENTS_MAX : 1;
@@ -63,7 +66,8 @@ struct channel_shape channel_shape_of(const struct channel_spec *spec)
 {
     return (struct channel_shape){.ring_size = spec->ring_size,
                                   .max_datagram = spec->max_datagram,
-                                  .receive_offload = spec->receive_offload};
+                                  .receive_offload = spec->receive_offload,
+                                  .ring_pages = spec->ring_pages};
 }
 
 void channel_geometry_compute(const struct channel_spec *spec, struct channel_geometry *ret)
@@ -558,6 +562,8 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
     value[COUNTER_decimate_lost] = decimate.lost;
     value[COUNTER_quarantined] =
         atomic_load_explicit(&page->private.quarantined, memory_order_relaxed);
+    value[COUNTER_map_fallbacks] =
+        atomic_load_explicit(&page->private.mapping_fell_back, memory_order_relaxed) != 0;
     if (value[COUNTER_quarantined] > value[COUNTER_received])
         value[COUNTER_quarantined] = 0; /* scribbled over: no check word vouches for it */
     value[COUNTER_recorded] = commit.recorded;

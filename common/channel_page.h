@@ -63,6 +63,7 @@ struct channel_shape {
     uint64_t ring_size;
     uint32_t max_datagram;
     uint32_t receive_offload;
+    uint32_t ring_pages; /* huge: every part begins at a multiple of them, whatever it is made of */
 };
 
 struct channel_shape channel_shape_of(const struct channel_spec *spec);
@@ -280,6 +281,9 @@ struct channel_private {
     /* What the socket's options were made from (hold_sockets.c); 0 = not known. */
     _Atomic uint64_t socket_settings;
     _Atomic uint32_t converted; /* enum ring_converted */
+    /* Not 0: a worker could not have the double mapping that was wanted. The ring stays a mirror
+     * then, so it counts as one. */
+    _Atomic uint32_t mapping_fell_back;
 
     _Alignas(CACHE_LINE) _Atomic uint64_t relay_version;
     struct relay_slot relay[2];
@@ -346,6 +350,7 @@ struct channel_page_start {
     uint64_t pair; /* random */
     uint64_t seq;
     uint64_t position; /* 0, but for tests */
+    bool huge_pages;   /* the public memory is to be made of them */
 };
 
 /* Set up a fresh page in mapped, zeroed memory. */

@@ -303,6 +303,8 @@ static const char *check_record(const struct record_spec *record)
         return "record.segment_size";
     if (record->keep_free_ppm > 1000000)
         return "record.keep_free";
+    if (record->sync_every > CHANNEL_SYNC_EVERY_MAX)
+        return "record.sync_every";
     return NULL;
 }
 
@@ -326,6 +328,8 @@ static const char *check_reception(const struct channel_spec *spec)
         return "max_datagram";
     if (spec->mapping > RING_MAPPING_MIRROR)
         return "mapping";
+    if (spec->ring_pages > RING_PAGES_HUGE)
+        return "ring_pages";
     if (spec->receive_offload > 1)
         return "receive_offload";
     if (spec->realtime_priority > 99)

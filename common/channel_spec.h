@@ -26,6 +26,7 @@
 /* Holds the header and several records of any size */
 #define CHANNEL_SEGMENT_SIZE_MIN (1ull << 20)
 #define CHANNEL_SEGMENT_SIZE_MAX (1ull << 40)
+#define CHANNEL_SYNC_EVERY_MAX   1000000000u
 #define CHANNEL_DECIMATE_MAX     1000000000ull /* keep_every, and max_rate per second */
 
 /* An IPv4 or IPv6 socket address; family 0 means "none". */
@@ -59,6 +60,11 @@ bool socket_address_equal(const union socket_address *a, const union socket_addr
 bool channel_name_is_valid(const char *name);
 /* Could the kernel have an interface of that name? Looks at no more than IF_NAMESIZE bytes. */
 bool interface_name_is_valid(const char *name);
+
+enum ring_pages_wanted {
+    RING_PAGES_NORMAL = 0,
+    RING_PAGES_HUGE = 1, /* where they can be had */
+};
 
 enum ring_mapping_wanted {
     RING_MAPPING_AUTO = 0, /* double; mirror when double can't be had */
@@ -98,23 +104,25 @@ struct record_spec {
     uint64_t keep_for_ns;     /* 0 = for ever */
     uint64_t keep_at_most;    /* bytes of sealed segments; 0 = no limit */
     uint32_t keep_free_ppm;   /* keep this part of the file system free; 0 = no limit */
-    uint32_t reserved;
+    uint32_t sync_every;      /* records; 0 = not by count */
 };
 
 struct channel_spec {
     char name[CHANNEL_NAME_SIZE];
     union socket_address listen;
-    char interface[IF_NAMESIZE];          /* for multicast joins; "" = the kernel chooses */
-    union socket_address source;          /* source-specific join; family 0 = any source */
-    uint64_t receive_buffer;              /* bytes wanted of SO_RCVBUF */
-    uint64_t ring_size;                   /* bytes of payload; rounded up to whole pages */
-    uint64_t busy_poll_us;                /* SO_BUSY_POLL; 0 = off */
-    uint64_t batch_delay_us;              /* let datagrams gather in the kernel; 0 = off */
-    uint64_t expect_ns;                   /* longer silence is told; 0 = nothing is expected */
-    uint32_t max_datagram;                /* 1..CHANNEL_DATAGRAM_MAX; longer datagrams are cut */
-    uint32_t mapping;                     /* enum ring_mapping_wanted */
-    uint32_t receive_offload;             /* UDP_GRO: 0 or 1 */
-    uint32_t realtime_priority;           /* SCHED_FIFO 1..99 for the receiver thread; 0 = off */
+    char interface[IF_NAMESIZE]; /* for multicast joins; "" = the kernel chooses */
+    union socket_address source; /* source-specific join; family 0 = any source */
+    uint64_t receive_buffer;     /* bytes wanted of SO_RCVBUF */
+    uint64_t ring_size;          /* bytes of payload; rounded up to whole pages */
+    uint64_t busy_poll_us;       /* SO_BUSY_POLL; 0 = off */
+    uint64_t batch_delay_us;     /* let datagrams gather in the kernel; 0 = off */
+    uint64_t expect_ns;          /* longer silence is told; 0 = nothing is expected */
+    uint32_t max_datagram;       /* 1..CHANNEL_DATAGRAM_MAX; longer datagrams are cut */
+    uint32_t mapping;            /* enum ring_mapping_wanted */
+    uint32_t receive_offload;    /* UDP_GRO: 0 or 1 */
+    uint32_t realtime_priority;  /* SCHED_FIFO 1..99 for the receiver thread; 0 = off */
+    uint32_t ring_pages;         /* enum ring_pages_wanted */
+    uint32_t reserved;
     uint64_t cpus[CHANNEL_CPUS_MAX / 64]; /* allowed CPUs as a bit set; all zero = any */
     struct record_spec record;
     uint32_t relay_count;

@@ -56,6 +56,8 @@ int ring_attach(struct ring *ring, const struct channel_memory *memory,
     else
         snprintf(ring->data.reason, sizeof ring->data.reason,
                  "this ring was mapped as a mirror before");
+    if (!ring->data.doubled && before != MAPPED_MIRROR && wanted != RING_MAPPING_MIRROR)
+        atomic_store(&ring->page->private.mapping_fell_back, 1);
     atomic_store(&ring->page->private.mapping, ring->data.doubled ? MAPPED_DOUBLE : MAPPED_MIRROR);
     return 0;
 }

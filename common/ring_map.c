@@ -13,13 +13,15 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/memory_page.h"
 
 static int map_double(int memfd, uint64_t offset, struct ring_map *map)
 {
     size_t size = 2 * map->capacity;
-    uint8_t *base = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED)
-        return -errno;
+    uint8_t *base;
+    int result = memory_page_reserve(size, 0, memory_page_unit(memfd), &base);
+    if (result < 0)
+        return result;
     for (int half = 0; half < 2; half++) {
         void *at = base + (size_t)half * map->capacity;
         if (mmap(at, map->capacity, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd,
@@ -29,6 +31,7 @@ static int map_double(int memfd, uint64_t offset, struct ring_map *map)
             return -error;
         }
     }
+    madvise(base, size, MADV_DONTFORK); /* one process, one writer */
     map->base = base;
     map->mapped_size = size;
     map->doubled = true;
@@ -39,11 +42,12 @@ static int map_mirror(int memfd, uint64_t offset, struct ring_map *map)
 {
     /* Whole pages, as the kernel maps them: the last one must be known as mapped, so that it can be
      * populated. */
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t page = (size_t)memory_page_unit(memfd);
     size_t size = (map->capacity + map->tail + page - 1) / page * page;
     uint8_t *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, (off_t)offset);
     if (base == MAP_FAILED)
         return -errno;
+    madvise(base, size, MADV_DONTFORK);
     map->base = base;
     map->mapped_size = size;
     map->doubled = false;
@@ -54,13 +58,10 @@ static int map_mirror(int memfd, uint64_t offset, struct ring_map *map)
  * any. */
 static bool halves_agree(const struct ring_map *map)
 {
-    uint64_t step = map->capacity / 5;
-    for (uint64_t k = 0; k < map->capacity; k += step ? step : 1) {
+    uint64_t step = map->capacity / 5; /* it is whole pages */
+    for (uint64_t k = 0; k < map->capacity; k += step)
         if (map->base[k] != map->base[k + map->capacity])
             return false;
-        if (!step)
-            break;
-    }
     return true;
 }
 
@@ -121,7 +122,7 @@ int ring_map_probe(const char **ret_reason)
 
 static int try_double(int memfd, uint64_t offset, struct ring_map *map)
 {
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t page = memory_page_unit(memfd);
     if (offset % page || map->capacity % page) {
         snprintf(map->reason, sizeof map->reason, "ring of %llu bytes is not whole pages",
                  (unsigned long long)map->capacity);

@@ -108,5 +108,9 @@ int channel_ring_make(struct channel *channel, char *why, size_t why_size)
     int error = hold_ring_make(&channel->hold, channel->spec, ledger->seq_end, why, why_size);
     if (error == 0)
         ledger->ring_start_seq = ledger->seq_end;
+    if (error == 0 && channel->hold.pages_reason[0])
+        log_warning("channel %s: ring_pages = \"huge\" is configured, but: %s; the ring is made of "
+                    "normal pages",
+                    channel->spec->name, channel->hold.pages_reason);
     return error;
 }

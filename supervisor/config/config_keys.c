@@ -48,6 +48,7 @@ static const struct config_key restart_keys[] = {
 };
 
 static const char *const mapping_choices[] = {"auto", "double", "mirror", NULL};
+static const char *const ring_pages_choices[] = {"normal", "huge", NULL};
 static const char *const on_full_choices[] = {"lap", "wait", NULL};
 
 static const struct config_key channel_keys[] = {
@@ -63,6 +64,8 @@ static const struct config_key channel_keys[] = {
      .minimum = CHANNEL_RING_SIZE_MIN, .maximum = CHANNEL_RING_SIZE_MAX},
     {"mapping", TYPE_CHOICE, IN(channel_spec, mapping), .default_text = "auto",
      .choices = mapping_choices},
+    {"ring_pages", TYPE_CHOICE, IN(channel_spec, ring_pages), .default_text = "normal",
+     .choices = ring_pages_choices},
     {"receive_offload", TYPE_FLAG, IN(channel_spec, receive_offload), .default_text = "false"},
     {"busy_poll", TYPE_DURATION_US, IN(channel_spec, busy_poll_us), .default_text = "0",
      .maximum = CHANNEL_BUSY_POLL_MAX_US * NS_PER_US},
@@ -101,6 +104,8 @@ static const struct config_key record_keys[] = {
      .minimum = NS_PER_S, .maximum = 365 * DAY, .zero_allowed = true},
     {"sync", TYPE_DURATION, IN(channel_spec, record.sync_ns), .default_text = "1s",
      .minimum = NS_PER_MS, .maximum = HOUR, .zero_allowed = true},
+    {"sync_every", TYPE_NUMBER, IN(channel_spec, record.sync_every), .default_text = "0",
+     .maximum = CHANNEL_SYNC_EVERY_MAX},
     {"keep_for", TYPE_DURATION, IN(channel_spec, record.keep_for_ns), .default_text = "0",
      .minimum = NS_PER_S, .maximum = 36500 * DAY, .zero_allowed = true, .empty_allowed = true},
     {"keep_at_most", TYPE_SIZE, IN(channel_spec, record.keep_at_most), .default_text = "0",

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include "common/channel_spec.h"
 #include "common/control_protocol.h"
 #include "common/counters.h"
+#include "common/message.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel.h"
 #include "supervisor/channel/channel_ledger.h"
@@ -20,6 +22,7 @@
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_json.h"
+#include "supervisor/hold/hold_ring.h"
 #include "supervisor/policy/receive_rate.h"
 #include "supervisor/policy/restart_policy.h"
 
@@ -217,11 +220,26 @@ static const char *mapping_name(const struct channel_page *page)
     return mapping == 1 ? "double" : mapping == 2 ? "mirror" : "none";
 }
 
+/* Why it is not what it could be: the mapping, the pages. */
+static json_t *ring_reason(const struct channel *channel, bool huge)
+{
+    const char *mapping = channel->lent.ring_reason, *pages = "";
+    char text[MESSAGE_REASON_SIZE + 256];
+    if (channel->spec->ring_pages == RING_PAGES_HUGE && !huge && channel->hold.ring >= 0)
+        pages = channel->hold.pages_reason[0] ? channel->hold.pages_reason
+                                              : "this ring was made of normal pages before";
+    snprintf(text, sizeof text, "%s%s%s%s", mapping, mapping[0] && pages[0] ? "; " : "",
+             pages[0] ? "no huge pages: " : "", pages);
+    return control_text(text);
+}
+
 static json_t *ring_report(const struct channel *channel, uint64_t pending)
 {
     json_t *report = json_object();
     json_object_set_new(report, "mapping", json_string(mapping_name(channel->hold.page)));
-    json_object_set_new(report, "reason", control_text(channel->lent.ring_reason));
+    bool huge = hold_ring_is_huge(&channel->hold);
+    json_object_set_new(report, "pages", json_string(huge ? "huge" : "normal"));
+    json_object_set_new(report, "reason", ring_reason(channel, huge));
     control_json_set_number(report, "capacity_bytes", channel->hold.geometry.data_capacity);
     control_json_set_number(report, "pending", pending);
     return report;

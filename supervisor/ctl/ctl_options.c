@@ -164,7 +164,7 @@ static int take_arguments(struct ctl_command *command, int argc, char **argv)
 
 /* verify and recover have options of their own: of ours only these two are looked for behind the
  * verb. */
-static int take_offline(struct ctl_command *command, int argc, char **argv)
+static int take_files(struct ctl_command *command, int argc, char **argv)
 {
     bool only_files = false;
     command->argv = argv;
@@ -211,9 +211,9 @@ int ctl_options_parse(int argc, char **argv, struct ctl_command *ret)
         return status;
     argc -= verb_at;
     argv += verb_at;
-    if (control_verb_infos[ret->verb].effect == OFFLINE)
-        return take_offline(ret, argc - 1, argv + 1);
-    /* Behind an online verb the same options are understood; getopt wants a name in front, the verb
+    if (control_verb_infos[ret->verb].arguments == FILES)
+        return take_files(ret, argc - 1, argv + 1);
+    /* Behind any other verb the same options are understood; getopt wants a name in front, the verb
      * serves. */
     status = take_options(argc, argv, "", &ret->options);
     return status == CTL_OK ? take_arguments(ret, argc - optind, argv + optind) : status;

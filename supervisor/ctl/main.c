@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "supervisor/ctl/ctl.h"
+#include "supervisor/ctl/ctl_capabilities.h"
 #include "supervisor/ctl/ctl_channel.h"
 #include "supervisor/ctl/ctl_crashes.h"
 #include "supervisor/ctl/ctl_daemon.h"
@@ -13,7 +14,7 @@
 #include "supervisor/ctl/ctl_text.h"
 #include "supervisor/ctl/ctl_verify.h"
 
-static int run_offline(const struct ctl_command *command)
+static int run_on_files(const struct ctl_command *command)
 {
     return command->verb == VERB_verify
                ? ctl_verify(command->argc, command->argv, command->options.json)
@@ -42,9 +43,11 @@ static int run(const struct ctl_command *command)
     case VERB_reset_failed:
     case VERB_rotate:
         return ctl_change(options, command->verb, command->channel);
+    case VERB_capabilities:
+        return ctl_capabilities(options);
     case VERB_verify:
     case VERB_recover:
-        return run_offline(command);
+        return run_on_files(command);
     case VERB_COUNT:
         break;
     }

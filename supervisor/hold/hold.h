@@ -54,9 +54,10 @@ struct hold {
     struct channel_shape shape; /* of the ring: of the settings, or those it was once made with */
     struct channel_geometry geometry;
     struct channel_page
-        *page;       /* the ring up to its data, mapped; untrusted. NULL when not mapped */
+        *page;                /* the ring up to its data, mapped; untrusted. NULL when not mapped */
     struct ring_stand before; /* how far old_ring had come, until it is in this one */
-    bool ring_fresh; /* no worker has attached to it yet */
+    char pages_reason[160]; /* why the ring is of normal pages although huge ones are wanted; "" */
+    bool ring_fresh;        /* no worker has attached to it yet */
     uint32_t
         drops_base; /* the socket's drop counter minus what this ring has told of it; modulo 2^32 */
     bool drops_known; /* drops_base is set, for this socket and this ring */

@@ -4,6 +4,7 @@
  * before the first worker. */
 #include "supervisor/hold/hold_ring.h"
 
+#include <errno.h>
 #include <linux/sock_diag.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 
 #include "common/channel_memory.h"
 #include "common/channel_page.h"
+#include "common/huge_pages.h"
+#include "common/memory_page.h"
 #include "common/monotonic.h"
 
 /* Page, batch and descriptors: what the ledger is read from. The data stays unmapped here. */
@@ -126,16 +129,53 @@ static uint64_t random_number(void)
     return number;
 }
 
+/* What to do about it. */
+static const char *hint(int error)
+{
+    switch (error) {
+    case EMFILE:
+    case ENFILE:
+        return "allow more descriptors (LimitNOFILE=)";
+    case EPERM:
+    case EACCES:
+    case ENOSYS:
+        return "does a sandbox forbid it (SystemCallFilter=)? 'holdfastctl capabilities' tells";
+    default:
+        return "is ring_size too large?";
+    }
+}
+
+bool hold_ring_is_huge(const struct hold *hold)
+{
+    return hold->ring >= 0 && memory_page_unit(hold->ring) == HUGE_PAGE_SIZE;
+}
+
+/* Of huge pages where that is wanted and they can be had, else of normal ones. */
+static int make_memory(struct hold *hold, struct channel_page_start *start,
+                       struct channel_memory *ret, const char **ret_step)
+{
+    int error = channel_memory_make(&hold->geometry, start, ret, ret_step);
+    if (error == 0 || !start->huge_pages)
+        return error;
+    huge_pages_explain(-error, hold->geometry.total_size, hold->pages_reason,
+                       sizeof hold->pages_reason);
+    start->huge_pages = false;
+    return channel_memory_make(&hold->geometry, start, ret, ret_step);
+}
+
 int hold_ring_make(struct hold *hold, const struct channel_spec *spec, uint64_t start_seq,
                    char *why, size_t why_size)
 {
-    const struct channel_page_start start = {
-        .channel = spec->name, .pair = random_number(), .seq = start_seq};
+    struct channel_page_start start = {.channel = spec->name,
+                                       .pair = random_number(),
+                                       .seq = start_seq,
+                                       .huge_pages = spec->ring_pages == RING_PAGES_HUGE};
     struct channel_memory memory;
     const char *step;
 
     hold_drop_ring(hold);
-    int error = channel_memory_make(&hold->geometry, &start, &memory, &step);
+    hold->pages_reason[0] = '\0';
+    int error = make_memory(hold, &start, &memory, &step);
     if (error == 0) {
         hold->ring = memory.ring;
         hold->private_part = memory.private_part;
@@ -143,9 +183,9 @@ int hold_ring_make(struct hold *hold, const struct channel_spec *spec, uint64_t 
         error = hold_ring_map(hold);
     }
     if (error < 0) {
-        snprintf(why, why_size,
-                 "can't make the ring memory of %llu bytes (%s): %s; is ring_size too large?",
-                 (unsigned long long)hold->geometry.total_size, step, strerror(-error));
+        snprintf(why, why_size, "can't make the ring memory of %llu bytes (%s): %s; %s",
+                 (unsigned long long)hold->geometry.total_size, step, strerror(-error),
+                 hint(-error));
         hold_drop_ring(hold);
         return error;
     }

@@ -3,10 +3,18 @@
 #ifndef HOLDFAST_SUPERVISOR_HOLD_HOLD_RING_H
 #define HOLDFAST_SUPERVISOR_HOLD_HOLD_RING_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "supervisor/hold/hold.h"
 
-/* Make a fresh ring whose first datagram gets start_seq. Replaces an earlier one. 0, or -errno with
- * why. */
+/* Is it made of huge pages? */
+bool hold_ring_is_huge(const struct hold *hold);
+
+/* Make a fresh ring whose first datagram gets start_seq. Replaces an earlier one. Where the huge
+ * pages that are wanted can't be had, it is of normal ones, and hold->pages_reason says why. 0, or
+ * -errno with why. */
 int hold_ring_make(struct hold *hold, const struct channel_spec *spec, uint64_t start_seq,
                    char *why, size_t why_size);
 

@@ -67,6 +67,7 @@ void append_reader_rest(void)
 void append_clock_begin(struct append_job *job)
 {
     support_pin(job->writer_cpu);
+    counts_begin(&job->counts);
     clock_cpu_started = support_thread_cpu_ns();
     clock_started = monotonic_now().ns;
 }
@@ -80,4 +81,5 @@ void append_clock_end(struct append_job *job)
 {
     job->ns = monotonic_now().ns - clock_started;
     job->cpu_ns = support_thread_cpu_ns() - clock_cpu_started;
+    counts_end(&job->counts);
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "common/avro_log_format.h"
+#include "tests/bench/counts.h"
 
 #define APPEND_STEP        256 /* as many as the recorder commits at once */
 #define APPEND_READERS_MAX 16
@@ -31,6 +32,7 @@ struct append_job {
     uint64_t bytes; /* of the file that hold records */
     uint64_t ns;    /* the writer's, by the clock */
     uint64_t cpu_ns;
+    struct counts counts; /* the writer's */
     uint64_t reader_records[APPEND_READERS_MAX];
     _Atomic bool done; /* tells readers to leave */
 };
@@ -38,12 +40,13 @@ struct append_job {
 struct append_backend {
     const char *name;
     const char *what;
-    bool live_readers; /* can readers follow the writer? */
-    void (*run)(struct append_job *job);
+    bool live_readers;                   /* can readers follow the writer? */
+    void (*run)(struct append_job *job); /* NULL: its library was not there */
+    const char *(*why_not)(void); /* why this kernel can't; NULL: it can. May be NULL itself */
 };
 
-extern const struct append_backend append_memcpy, append_map, append_map_ahead, append_avro,
-    append_lmdb, append_sqlite;
+extern const struct append_backend append_memcpy, append_map, append_map_ahead, append_write,
+    append_uring, append_avro, append_lmdb, append_sqlite;
 
 /* Once, before any backend runs. */
 void append_prepare(void);

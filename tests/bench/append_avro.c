@@ -70,4 +70,4 @@ static void run(struct append_job *job)
         job->bytes = (uint64_t)status.st_size;
 }
 
-const struct append_backend append_avro = {"avro-c", "avro-c file writer", false, run};
+const struct append_backend append_avro = {"avro-c", "avro-c file writer", false, run, NULL};

@@ -105,7 +105,7 @@ static void run(struct append_job *job)
 }
 
 const struct append_backend append_lmdb = {"lmdb", "LMDB, MDB_APPEND, writable map, no sync", true,
-                                           run};
+                                           run, NULL};
 #else
-const struct append_backend append_lmdb = {"lmdb", "LMDB", true, NULL};
+const struct append_backend append_lmdb = {"lmdb", "LMDB", true, NULL, NULL};
 #endif

@@ -254,7 +254,8 @@ static void run_map_ahead(struct append_job *job)
 }
 
 const struct append_backend append_memcpy = {"memcpy", "memcpy into a populated map", true,
-                                             run_memcpy};
-const struct append_backend append_map = {"map", "Avro log in a populated map", true, run_map};
+                                             run_memcpy, NULL};
+const struct append_backend append_map = {"map", "Avro log in a populated map", true, run_map,
+                                          NULL};
 const struct append_backend append_map_ahead = {"map-ahead", "Avro log in a map populated ahead",
-                                                true, run_map_ahead};
+                                                true, run_map_ahead, NULL};

@@ -110,7 +110,8 @@ static void run(struct append_job *job)
         job->bytes = (uint64_t)status.st_size;
 }
 
-const struct append_backend append_sqlite = {"sqlite", "SQLite, WAL, batches, no sync", true, run};
+const struct append_backend append_sqlite = {"sqlite", "SQLite, WAL, batches, no sync", true, run,
+                                             NULL};
 #else
-const struct append_backend append_sqlite = {"sqlite", "SQLite", true, NULL};
+const struct append_backend append_sqlite = {"sqlite", "SQLite", true, NULL, NULL};
 #endif

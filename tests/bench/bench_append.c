@@ -8,14 +8,16 @@
 #include "tests/bench/support.h"
 
 static const struct append_backend *const backends[] = {
-    &append_memcpy, &append_map, &append_map_ahead, &append_avro, &append_lmdb, &append_sqlite};
+    &append_memcpy, &append_map,  &append_map_ahead, &append_write,
+    &append_uring,  &append_avro, &append_lmdb,      &append_sqlite};
 
 static const struct append_backend *find_backend(const char *name)
 {
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
         if (strcmp(backends[i]->name, name) == 0)
             return backends[i];
-    support_refuse("--backend is one of memcpy, map, map-ahead, avro-c, lmdb, sqlite");
+    support_refuse(
+        "--backend is one of memcpy, map, map-ahead, write, io_uring, avro-c, lmdb, sqlite");
 }
 
 int main(int argc, char **argv)
@@ -38,11 +40,18 @@ int main(int argc, char **argv)
         printf("{\"unavailable\": \"%s\"}\n", backend->run ? "no live readers" : "not installed");
         return 0;
     }
+    const char *why_not = backend->why_not ? backend->why_not() : NULL;
+    if (why_not) {
+        printf("{\"unavailable\": \"%s\"}\n", why_not);
+        return 0;
+    }
     append_prepare();
     backend->run(&job);
     printf("{\"what\": \"%s\", \"records\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"ns\": %" PRIu64
-           ", \"cpu_ns\": %" PRIu64 ", \"reader_records\": [",
+           ", \"cpu_ns\": %" PRIu64 ", ",
            backend->what, job.records, job.bytes, job.ns, job.cpu_ns);
+    counts_print(&job.counts);
+    printf(", \"reader_records\": [");
     for (uint32_t i = 0; i < job.readers; i++)
         printf("%s%" PRIu64, i ? ", " : "", job.reader_records[i]);
     printf("]}\n");

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/inflight.h"
+#include "tests/bench/counts.h"
 #include "tests/bench/ring_memory.h"
 #include "tests/bench/support.h"
 
@@ -27,6 +28,7 @@ struct tally {
     uint64_t crossing; /* batches that lie across the wrap */
     uint64_t mirrored; /* bytes that the mirror mapping copies once more */
     uint64_t ns;
+    struct counts counts;
 };
 
 /* What ring_map_mirror() copies for this span. */
@@ -85,12 +87,14 @@ static struct tally run(uint32_t size, uint64_t duration_ns)
     while (writer.position < ring.geometry.data_capacity * 2)
         one_batch(payload, to, size, &tally);
     tally = (struct tally){0};
+    counts_begin(&tally.counts);
     uint64_t started = monotonic_now().ns;
     while (tally.ns < duration_ns) {
         for (int i = 0; i < LOOK_EVERY; i++)
             one_batch(payload, to, size, &tally);
         tally.ns = monotonic_now().ns - started;
     }
+    counts_end(&tally.counts);
     if (memcmp(payload, to, size) != 0)
         support_refuse("what came out is not what went in");
     free(payload);
@@ -130,9 +134,11 @@ int main(int argc, char **argv)
     struct tally tally = run(size, duration);
     printf("{\"datagrams\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"ns\": %" PRIu64
            ", \"crossing\": %" PRIu64 ", \"mirrored_bytes\": %" PRIu64 ", \"batches\": %" PRIu64
-           ", \"probe_ns\": %" PRIu64 ", \"probe_again_ns\": %.1f, \"open_ns\": %" PRIu64 "}\n",
+           ", \"probe_ns\": %" PRIu64 ", \"probe_again_ns\": %.1f, \"open_ns\": %" PRIu64 ", ",
            tally.datagrams, tally.bytes, tally.ns, tally.crossing, tally.mirrored,
            tally.datagrams / ring.geometry.slot_count, probe_ns, again_ns, open_ns);
+    counts_print(&tally.counts);
+    printf("}\n");
     ring_detach(&ring);
     return 0;
 }

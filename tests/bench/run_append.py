@@ -10,8 +10,10 @@ import tempfile
 import machine
 import report
 
-BACKENDS = ["memcpy", "map", "map-ahead", "avro-c", "lmdb", "sqlite"]
+BACKENDS = ["memcpy", "map", "map-ahead", "write", "io_uring", "avro-c", "lmdb", "sqlite"]
 WANTED = 8 << 30
+COUNTED = {"faults": "page faults", "disk_faults": "with a disk", "waited": "waits", "preempted": "preemptions",
+           "tlb_misses": "TLB misses"}
 
 
 def affordable(folder):
@@ -28,10 +30,12 @@ def affordable(folder):
 
 
 def prove_valid(bench, folder):
-    """What the map backends write is a sound Avro log."""
-    for backend in ("map", "map-ahead"):
+    """What the backends write that claim it is a sound Avro log."""
+    for backend in ("map", "map-ahead", "write", "io_uring"):
         path = folder / "proof.avro"
-        bench.run_tool("bench_append", "--backend", backend, "--path", path, "--size", "64M", "--payload", 256)
+        if "unavailable" in bench.run_tool("bench_append", "--backend", backend, "--path", path, "--size", "64M",
+                                           "--payload", 256):
+            continue
         output = bench.place.run(bench.build / "bin" / "holdfastctl", "verify", path).stdout
         assert re.search(r"\d", output), output
         path.unlink()
@@ -44,16 +48,22 @@ class Combination:
         self.followed = report.Figure(unit="%")
         self.written = report.Figure(unit="GiB")
         self.what = ""
+        self.counted = {name: report.Figure(digits=2) for name in COUNTED}
 
     def add(self, result):
         if "unavailable" in result:
-            for figure in (self.ns, self.rate):
+            for figure in (self.ns, self.rate, *self.counted.values()):
                 figure.why = result["unavailable"]
             return
         self.what = result["what"]
         self.ns.add(result["ns"] / result["records"])
         self.rate.add(result["records"] / result["ns"] * 1000)
         self.written.add(result["bytes"] / 2**30)
+        for name, figure in self.counted.items():
+            if result[name] is None:
+                figure.why = result["tlb_why"]
+            else:
+                figure.add(1e6 * result[name] / result["records"])
         if result["reader_records"]:
             self.followed.add(100 * min(result["reader_records"]) / result["records"])
 
@@ -84,6 +94,14 @@ def tabulate(bench, title, combinations, notes):
         table.add(cell.what or backend, cell.ns, cell.rate, report.ratio(cell.ns, limit), cell.followed, cell.written)
 
 
+def tabulate_counts(bench, title, combinations):
+    table = bench.result.table(f"{title}: what the writer's thread cost beside time, per million records",
+                               ["means", *COUNTED.values()])
+    for backend in BACKENDS:
+        cell = combinations[backend]
+        table.add(cell.what or backend, *cell.counted.values())
+
+
 def run_on(bench, folder):
     kind = machine.file_system(folder)
     size, why = affordable(folder)
@@ -100,10 +118,13 @@ def run_on(bench, folder):
                 for backend in BACKENDS:
                     combinations[backend].add(measure(bench, folder, size, (backend, payload, readers)))
                     bench.say(f"{kind}, {payload} B, {readers} readers, {backend}: {combinations[backend].ns}")
-            tabulate(bench, f"Append, {payload} B, {readers} live readers, {kind}", combinations, notes)
+            title = f"Append, {payload} B, {readers} live readers, {kind}"
+            tabulate(bench, title, combinations, notes)
+            tabulate_counts(bench, title, combinations)
             bench.result.figures[f"{kind}/{payload}/{readers}"] = {
                 name: {"ns": cell.ns, "million_per_s": cell.rate, "followed_percent": cell.followed,
-                       "written_gib": cell.written} for name, cell in combinations.items()}
+                       "written_gib": cell.written, "per_million": cell.counted}
+                for name, cell in combinations.items()}
 
 
 def run(bench):

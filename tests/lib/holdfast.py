@@ -154,11 +154,12 @@ class Daemon:
         environment.update(extra or {})
         return environment
 
-    def start(self, wait=True, environment=None, arguments=()):
+    def start(self, wait=True, environment=None, arguments=(), wrapper=()):
+        """wrapper: a command that executes the one behind it."""
         self.notifications = Notifications(self.place.folder / f"notify.{self.place.count('notify')}")
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [self.place.program("holdfastd"), "--config", str(self.config), *arguments], stdin=subprocess.DEVNULL,
+                [*wrapper, self.place.program("holdfastd"), "--config", str(self.config), *arguments], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, env=self.environment(environment), cwd=self.place.folder)
         if wait:
             self.wait_ready()

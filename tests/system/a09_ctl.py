@@ -3,6 +3,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 
 from lib import oracle
@@ -82,6 +83,20 @@ def test_without_a_daemon(place):
     environment = {**os.environ, "HOLDFAST_SOCKET": str(place.folder / "elsewhere.sock")}
     result = place.run(place.program("holdfastctl"), "ping", expect=3, env=environment)
     assert "elsewhere.sock" in result.stderr
+
+
+@core
+def test_capabilities_need_no_daemon(place):
+    ctl = [place.program("holdfastctl"), "--socket", place.folder / "nowhere.sock"]
+    told = json.loads(place.run(*ctl, "capabilities", "--json").stdout)
+    assert told["page_bytes"] == os.sysconf("SC_PAGESIZE") and told["kernel"] == os.uname().release, told
+    assert told["memfd"] == {"present": True, "reason": None, "detail": None}, told
+    pool = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+    assert told["huge_pages"]["configured"] == (int(pool.read_text()) if pool.exists() else 0), told
+    human = place.run(*ctl, "capabilities").stdout
+    for word in ("memfd", "double mapping", "page size", "huge pages", "UDP_SEGMENT", "UDP_GRO", "seccomp", "landlock"):
+        assert word in human, human
+    place.run(*ctl, "capabilities", "engine", expect=2)
 
 
 def on_terminal(place, command, environment):

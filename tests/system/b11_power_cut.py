@@ -220,6 +220,68 @@ def test_the_sync_interval_is_kept(place):
     daemon.stop()
 
 
+@core
+def test_a_count_of_records_is_synced_however_long_the_interval(place):
+    """Every 20 records, though `sync` is an hour, and though it is off; not before; and by a successor at once, which
+    can't know how many there were."""
+    channels = {"hour": ("1h", place.ipv4()), "off": (0, place.ipv4())}
+    daemon = Daemon(place, *(channel(name, listen, record={"segment_size": "1M", "sync": sync, "sync_every": 20})
+                             for name, (sync, listen) in channels.items()), spare_workers=0).start()
+
+    def is_durable(name):
+        log = daemon.status(name)["log"]
+        return log["durable_bytes"] == log["committed_bytes"] > 0
+
+    def send(name, count, total, durable):
+        Sender(place, channels[name][1], count, name=f"{name}-{total}").wait()
+        daemon.wait_counter(name, "recorded", total)
+        if durable:
+            wait_until(lambda: is_durable(name), 10, "everything that is committed to be durable", interval=0.005)
+        else:
+            assert not is_durable(name), f"{count} are too few"
+
+    for name in channels:
+        for done in (0, 20, 40):
+            send(name, 19, done + 19, False)
+            send(name, 1, done + 20, True)
+        send(name, 7, 67, False)
+        kill(daemon.status(name)["pid"])
+        daemon.wait_counter(name, "restarts", 1)
+        wait_until(lambda name=name: is_durable(name), 10, "the successor to sync what it was left")
+        send(name, 19, 86, False)
+        send(name, 1, 87, True)
+    daemon.stop()
+
+
+def test_a_successor_makes_durable_what_a_silent_channel_had_recorded(place):
+    """The worker dies before its interval has passed, and no datagram follows that would tell its successor."""
+    daemon = Daemon(place, channel("engine", (listen := place.ipv4()), record={"segment_size": "1M", "sync": "2s"}),
+                    spare_workers=0).start()
+    Sender(place, listen, 50).wait()
+    daemon.wait_counter("engine", "recorded", 50)
+    kill(daemon.status("engine")["pid"])
+    daemon.wait_counter("engine", "restarts", 1)
+    wait_until(lambda: (lambda log: log["durable_bytes"] == log["committed_bytes"] > 0)(daemon.status("engine")["log"]), 10,
+               "everything that is committed to be durable")
+    daemon.stop()
+
+
+def test_segments_that_were_left_do_not_pile_up_until_the_interval_ends(place):
+    """Each of them is a map and a descriptor of the worker."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M", "sync": "1h"})).start()
+    for round_ in range(12):
+        Sender(place, listen, 20, name=f"sent-{round_}").wait()
+        daemon.wait_counter("engine", "recorded", 20 * (round_ + 1))
+        daemon.ctl("rotate", "engine")
+    fds = f"/proc/{daemon.status('engine')['pid']}/fd"
+
+    def held():
+        return len({link for link in map(lambda fd: os.readlink(f"{fds}/{fd}"), os.listdir(fds)) if ".avro" in link})
+    wait_until(lambda: held() <= 8, 10, "the worker to let go of segments that were left")
+    daemon.stop()
+
+
 # ---- across a rotation, while the archive does not get to seal what went before ----
 
 def dirty_pages(segment):

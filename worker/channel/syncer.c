@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The syncer: the thread of a recording worker that waits for disks, so that the recorder hardly
- * ever has to. It populates the segment's pages ahead of the recorder, and every `sync` interval
- * makes what is committed durable: first the rest of the segments that the recorder has left, which
- * the archive may seal much later, then the one in use. It must never hold the lock while it
- * touches a file, nor say that something is durable while anything before it is not. */
+ * ever has to. It populates the segment's pages ahead of the recorder, and every `sync` interval or
+ * `sync_every` records makes what is committed durable: first the rest of the segments that the
+ * recorder has left, which the archive may seal much later, then the one in use. It must never hold
+ * the lock while it touches a file, nor say that something is durable while anything before it is
+ * not. */
 #include "worker/channel/syncer.h"
 
 #include <errno.h>
@@ -23,17 +24,21 @@
 #define AHEAD_LEAST (64 * 1024)
 #define AHEAD_MOST  (4 * 1024 * 1024)
 #define BUSY_RATE   16e6
+/* So many segments that were left wait to be synced: each is a map and a descriptor. */
+#define LEFT_MOST 4
 
 /* The thread's own. */
 struct syncing {
     struct channel_state *channel;
     struct syncer *shared;
-    uint64_t interval; /* 0 = when to write is the kernel's business */
+    uint64_t interval, every; /* ns and records after which to sync, whichever comes first; 0 = not
+                                 by that */
     monotonic last_sync, last_asked, last_look;
     uint64_t asked_id, asked_offset;
     enum segment_preference preference;
     struct commit_progress committed; /* from the page: the recorder's own copy is the recorder's */
     uint64_t synced_id, synced_offset;
+    uint64_t synced_seq; /* datagrams < synced_seq were dealt with before the last sync */
 };
 
 /* Did the predecessor die between leaving a segment and making it durable? Then it is not with us:
@@ -58,7 +63,8 @@ int syncer_open(struct channel_state *channel)
     memset(syncer, 0, sizeof *syncer);
     channel->syncer = syncer;
     pthread_mutex_init(&syncer->lock, NULL);
-    syncer->makes_durable = channel->spec->record.sync_ns > 0;
+    syncer->makes_durable =
+        channel->spec->record.sync_ns > 0 || channel->spec->record.sync_every > 0;
     syncer->left_end = &syncer->left;
     syncer->doubts_earlier = syncer->makes_durable && doubts_earlier(channel->ring.page);
     atomic_store(&syncer->ahead, AHEAD_LEAST);
@@ -77,12 +83,14 @@ void syncer_follow(struct syncer *syncer, struct segment *segment, uint64_t end)
         before->left_at = end;
         *syncer->left_end = before;
         syncer->left_end = &before->behind;
+        syncer->left_count++;
     }
     pthread_mutex_unlock(&syncer->lock);
-    if (leaves)
-        wakeup_now(&syncer->wakeup);
-    else
+    if (!leaves)
         segment_release(&before);
+    /* Also for one that was taken over: it holds what the predecessor had not yet synced, and in a
+     * silent channel no commit will tell of it. */
+    wakeup_now(&syncer->wakeup);
 }
 
 void syncer_forget(struct channel_page *page, uint64_t segment_id)
@@ -100,11 +108,21 @@ static struct segment *first_left(struct syncer *syncer)
     return segment;
 }
 
+/* ... and the disk must have them, whatever interval and count say. */
+static bool too_many_left(struct syncer *syncer)
+{
+    pthread_mutex_lock(&syncer->lock);
+    bool too_many = syncer->left_count > LEFT_MOST;
+    pthread_mutex_unlock(&syncer->lock);
+    return too_many;
+}
+
 static void drop_first_left(struct syncer *syncer)
 {
     pthread_mutex_lock(&syncer->lock);
     struct segment *segment = syncer->left;
     syncer->left = segment->behind;
+    syncer->left_count--;
     if (!syncer->left)
         syncer->left_end = &syncer->left;
     pthread_mutex_unlock(&syncer->lock);
@@ -208,8 +226,25 @@ static void sync_segment(struct syncing *syncing, struct segment *segment)
     syncing->synced_offset = committed->write_offset;
 }
 
-/* Returns whether something is committed that has yet to be made durable. */
-static bool attend(struct syncing *syncing, struct segment *segment)
+/* How much longer until it is time by the clock; 0: now. */
+static uint64_t until_interval(const struct syncing *syncing)
+{
+    uint64_t age = monotonic_since(monotonic_now(), syncing->last_sync);
+    if (!syncing->interval)
+        return WAKEUP_NEVER;
+    return age < syncing->interval ? syncing->interval - age : 0;
+}
+
+/* The number at which it is time by count. A successor does not know how many there were since its
+ * predecessor's last sync: for it, there were enough. */
+static uint64_t due_seq(const struct syncing *syncing)
+{
+    return syncing->every ? syncing->synced_seq + syncing->every : WAKEUP_NEVER;
+}
+
+/* Up to `cursor` everything is committed. Returns whether something is that has yet to be made
+ * durable. */
+static bool attend(struct syncing *syncing, struct segment *segment, uint64_t cursor)
 {
     struct commit_progress *committed = &syncing->committed;
     /* Before the slot: what is left after it was read is not the segment that the slot names. */
@@ -220,14 +255,17 @@ static bool attend(struct syncing *syncing, struct segment *segment)
     if (known) {
         populate(syncing, segment);
         segment_write_back(segment, committed->write_offset);
-        dirty |= syncing->interval && (committed->segment_id != syncing->synced_id ||
-                                       committed->write_offset != syncing->synced_offset);
+        dirty |=
+            syncing->shared->makes_durable && (committed->segment_id != syncing->synced_id ||
+                                               committed->write_offset != syncing->synced_offset);
     }
-    if (dirty && monotonic_since(monotonic_now(), syncing->last_sync) >= syncing->interval) {
+    if (dirty && (until_interval(syncing) == 0 || cursor >= due_seq(syncing) ||
+                  too_many_left(syncing->shared))) {
         sync_left(syncing);
         if (known)
             sync_segment(syncing, segment);
         syncing->last_sync = monotonic_now();
+        syncing->synced_seq = cursor;
         dirty = false;
     }
     if (known)
@@ -245,19 +283,22 @@ static void look(struct syncing *syncing, struct segment *segment)
         wakeup_now(&syncing->channel->recorder_wakeup);
 }
 
-/* Dirty: only the clock ends the sleep. Clean: the next commit starts the clock, after one more
- * look at the file; then an idle channel sleeps. */
+/* Dirty: the clock or the count ends the sleep. Clean: the next commit starts the clock, after one
+ * more look at the file; then an idle channel sleeps. */
 static void wait_for_work(struct syncing *syncing, uint32_t ticket, uint64_t cursor, bool dirty)
 {
-    uint64_t interval = syncing->interval, timeout = LOOK_EVERY;
-    uint64_t age = monotonic_since(monotonic_now(), syncing->last_sync);
-    if (dirty)
-        timeout = age < interval ? interval - age : 1;
-    else if (interval && syncing->last_look.ns >= syncing->last_sync.ns)
+    bool makes_durable = syncing->shared->makes_durable;
+    uint64_t timeout = LOOK_EVERY, at = makes_durable ? cursor + 1 : WAKEUP_NEVER;
+    if (dirty) {
+        uint64_t left = until_interval(syncing);
+        at = due_seq(syncing);
+        if (left != WAKEUP_NEVER)
+            timeout = left ? left : 1;
+    } else if (makes_durable && syncing->last_look.ns >= syncing->last_sync.ns) {
         timeout = 0;
+    }
     beat_parked(syncing->channel, CHANNEL_THREAD_SYNCER);
-    wakeup_wait(&syncing->shared->wakeup, ticket, &syncing->channel->recorder_cursor,
-                dirty || !interval ? WAKEUP_NEVER : cursor + 1, timeout);
+    wakeup_wait(&syncing->shared->wakeup, ticket, &syncing->channel->recorder_cursor, at, timeout);
 }
 
 void *syncer_main(void *argument)
@@ -268,6 +309,7 @@ void *syncer_main(void *argument)
                               .shared = channel->syncer,
                               .preference = SEGMENT_SHORT_CALLS,
                               .interval = channel->spec->record.sync_ns,
+                              .every = channel->spec->record.sync_every,
                               .last_sync = now,
                               .last_asked = now,
                               .last_look = now};
@@ -280,7 +322,7 @@ void *syncer_main(void *argument)
         /* Before looking: nothing that comes after it is overlooked. */
         uint64_t cursor = atomic_load(&channel->recorder_cursor);
         struct segment *segment = keep_segment(syncing.shared);
-        bool dirty = attend(&syncing, segment);
+        bool dirty = attend(&syncing, segment, cursor);
         if (segment)
             look(&syncing, segment);
         segment_release(&segment);

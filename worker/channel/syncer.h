@@ -19,13 +19,14 @@ struct syncer {
     struct wakeup wakeup;   /* waits for the recorder's cursor */
     _Atomic uint64_t ahead; /* bytes that are populated ahead of the recorder */
     _Atomic uint32_t populate_asked;
-    bool makes_durable;      /* `sync` is not 0 */
+    bool makes_durable;      /* `sync` or `sync_every` is not 0 */
     bool doubts_earlier;     /* the syncer's: the predecessor left a segment and did not live to
                                 make the rest of it durable */
     pthread_mutex_t lock;    /* guards what follows; never held while anything touches a file */
     struct segment *segment; /* what the recorder writes into; NULL when there is none */
     /* What it wrote into before and is not durable yet, oldest first, chained by `behind`. */
     struct segment *left, **left_end;
+    uint32_t left_count;
 };
 
 /* Before recorder_open(). 0 or -errno. */

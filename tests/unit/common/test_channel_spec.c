@@ -292,6 +292,7 @@ START_TEST(every_field_of_a_channel_is_checked)
     EXPECT_FIELD(spec, max_datagram, 0, "max_datagram");
     EXPECT_FIELD(spec, max_datagram, 65508, "max_datagram");
     EXPECT_FIELD(spec, mapping, 3, "mapping");
+    EXPECT_FIELD(spec, ring_pages, 2, "ring_pages");
     EXPECT_FIELD(spec, receive_offload, 2, "receive_offload");
     EXPECT_FIELD(spec, realtime_priority, 100, "realtime_priority");
     EXPECT_FIELD(spec, record.enabled, 2, "record.enabled");
@@ -299,6 +300,7 @@ START_TEST(every_field_of_a_channel_is_checked)
     EXPECT_FIELD(spec, record.segment_size, 1023 << 10, "record.segment_size");
     EXPECT_FIELD(spec, record.segment_size, UINT64_MAX, "record.segment_size");
     EXPECT_FIELD(spec, record.keep_free_ppm, 1000001, "record.keep_free");
+    EXPECT_FIELD(spec, record.sync_every, 1000000001, "record.sync_every");
     memset(spec->name, 'a', sizeof spec->name); /* no closing zero */
     expect_refusal(spec, channel_spec_size(2), "name");
     strcpy(spec->name, "engine");

@@ -12,10 +12,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/fd.h"
 #include "common/monotonic.h"
+#include "tests/lib/deny_call.h"
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/unit.h"
 
@@ -35,6 +37,30 @@ static uint8_t *witness_of(int memfd, uint64_t size)
     ck_assert_ptr_ne(witness, MAP_FAILED);
     return witness;
 }
+
+/* What a kernel might do that promises more than it holds: from here on, every second map at a
+ * fixed place shows what lies a page further on in the file. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+static void make_kernel_wrong(void)
+{
+    unit_skip("a sanitizer has an mmap of its own");
+}
+#else
+static bool kernel_is_wrong;
+
+static void make_kernel_wrong(void)
+{
+    kernel_is_wrong = true;
+}
+
+void *mmap(void *at, size_t length, int access, int flags, int fd, off_t offset)
+{
+    static int fixed_maps;
+    if (kernel_is_wrong && flags & MAP_FIXED && fixed_maps++ % 2)
+        offset += PAGE;
+    return (void *)syscall(SYS_mmap, at, length, access, flags, fd, offset);
+}
+#endif
 
 #define SPAN_MAX 300
 
@@ -293,6 +319,63 @@ START_TEST(descriptors_run_out_before_the_probe)
 }
 END_TEST
 
+static void expect_mirror_because(const char *reason)
+{
+    int memfd = make_memfd(6 * PAGE);
+    uint8_t *witness = witness_of(memfd, 6 * PAGE);
+    struct ring_map map;
+    for (uint32_t i = 0; i < 6 * PAGE; i++)
+        witness[i] = (uint8_t)(1 + i / PAGE);
+    ck_assert_int_eq(ring_map_open(memfd, 0, 4 * PAGE, PAGE, RING_MAPPING_DOUBLE, &map), -ENOTSUP);
+    ck_assert_str_eq(map.reason, reason);
+    ck_assert_ptr_null(map.base);
+    ck_assert_int_eq(ring_map_open(memfd, 0, 4 * PAGE, PAGE, RING_MAPPING_AUTO, &map), 0);
+    ck_assert(!map.doubled);
+    ck_assert_str_eq(map.reason, reason);
+    ring_map_close(&map);
+    for (uint32_t i = 0; i < 6 * PAGE; i++)
+        ck_assert_int_eq(witness[i], 1 + i / PAGE);
+    munmap(witness, 6 * PAGE);
+    fd_close(&memfd);
+}
+
+START_TEST(halves_that_differ_are_found_by_the_probe)
+{
+    make_kernel_wrong();
+    expect_mirror_because("the two halves differ at offset 0");
+}
+END_TEST
+
+START_TEST(halves_that_differ_are_found_in_the_ring)
+{
+    const char *reason;
+    ck_assert_int_eq(ring_map_probe(&reason), 0);
+    make_kernel_wrong();
+    expect_mirror_because("the two halves differ");
+}
+END_TEST
+
+static const struct denied_call refused_maps[] = {
+    {SYS_mmap, EACCES, 3, 0, MAP_NORESERVE}, /* the room */
+    {SYS_mmap, EACCES, 3, 0, MAP_FIXED},     /* a half */
+};
+
+START_TEST(a_map_that_is_refused_is_found_by_the_probe)
+{
+    deny_call(&refused_maps[_i]);
+    expect_mirror_because("mapping twice: Permission denied");
+}
+END_TEST
+
+START_TEST(a_map_that_is_refused_later_too)
+{
+    const char *reason;
+    ck_assert_int_eq(ring_map_probe(&reason), 0);
+    deny_call(&refused_maps[_i]);
+    expect_mirror_because("mapping twice: Permission denied");
+}
+END_TEST
+
 START_TEST(the_probe_is_asked_once)
 {
     const char *reason, *again;
@@ -332,6 +415,10 @@ int main(void)
     tcase_add_test(refusals, the_reason_says_why_it_is_a_mirror);
     tcase_add_test(refusals, impossible_sizes_are_refused);
     tcase_add_test(refusals, address_space_runs_out);
+    tcase_add_test(refusals, halves_that_differ_are_found_by_the_probe);
+    tcase_add_test(refusals, halves_that_differ_are_found_in_the_ring);
+    tcase_add_loop_test(refusals, a_map_that_is_refused_is_found_by_the_probe, 0, 2);
+    tcase_add_loop_test(refusals, a_map_that_is_refused_later_too, 0, 2);
     tcase_add_test(refusals, descriptors_run_out_before_the_probe);
     tcase_add_test(refusals, the_probe_is_asked_once);
     suite_add_tcase(suite, spans);

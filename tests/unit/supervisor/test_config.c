@@ -45,6 +45,7 @@ START_TEST(a_minimal_file_has_the_documented_defaults)
     ck_assert_uint_eq(spec->ring_size, 32 << 20);
     ck_assert_uint_eq(spec->max_datagram, 2048);
     ck_assert_uint_eq(spec->mapping, RING_MAPPING_AUTO);
+    ck_assert_uint_eq(spec->ring_pages, RING_PAGES_NORMAL);
     ck_assert_uint_eq(spec->receive_offload, 0);
     ck_assert_uint_eq(spec->busy_poll_us, 0);
     ck_assert_uint_eq(spec->realtime_priority, 0);
@@ -52,6 +53,7 @@ START_TEST(a_minimal_file_has_the_documented_defaults)
     ck_assert_uint_eq(spec->record.segment_size, 256 << 20);
     ck_assert_uint_eq(spec->record.segment_time_ns, 3600 * NS_PER_S);
     ck_assert_uint_eq(spec->record.sync_ns, NS_PER_S);
+    ck_assert_uint_eq(spec->record.sync_every, 0);
     ck_assert_uint_eq(spec->record.keep_for_ns, 0);
     ck_assert_uint_eq(spec->record.keep_at_most, 0);
     ck_assert_uint_eq(spec->record.keep_free_ppm, 0);
@@ -69,6 +71,7 @@ static const char every_key[] =
     "channel \"engine\" {\n"
     "  listen = \"239.1.1.9:26000\" interface = \"lo\" source = \"10.0.0.7\"\n"
     "  receive_buffer = \"1M\" max_datagram = 65507 ring_size = \"524288\" mapping = \"mirror\"\n"
+    "  ring_pages = huge\n"
     "  receive_offload = true busy_poll = \"50us\" batch_delay = \"1ms\" expect = \"90s\" cpus = "
     "{2, 3, 1023} "
     "realtime_priority = 10\n"
@@ -76,7 +79,8 @@ static const char every_key[] =
     "  decimate \"two\" { to = \"10.0.0.8:6000\" keep_every = 5 }\n"
     "  relay \"three\" { to = \"[ff02::1%lo]:6000\" }\n"
     "  decimate \"four\" { to = \"[::1]:6001\" max_rate = 50 }\n"
-    "  record { segment_size = \"1M\" segment_time = \"0\" sync = \"0\" keep_for = \"7d\" "
+    "  record { segment_size = \"1M\" segment_time = \"0\" sync = \"0\" sync_every = 250 keep_for "
+    "= \"7d\" "
     "keep_at_most = \"50G\"\n"
     "           keep_free = \"2.5%\" on_full = \"wait\" }\n"
     "}\n"
@@ -99,6 +103,7 @@ START_TEST(every_key_is_read)
     ck_assert_uint_eq(spec->source.family, AF_INET);
     ck_assert_uint_eq(spec->ring_size, 512 << 10);
     ck_assert_uint_eq(spec->mapping, RING_MAPPING_MIRROR);
+    ck_assert_uint_eq(spec->ring_pages, RING_PAGES_HUGE);
     ck_assert_uint_eq(spec->receive_offload, 1);
     ck_assert_uint_eq(spec->busy_poll_us, 50);
     ck_assert_uint_eq(spec->batch_delay_us, 1000);
@@ -121,6 +126,7 @@ START_TEST(every_key_is_read)
     ck_assert_uint_eq(spec->destinations[3].kind, DESTINATION_DECIMATE);
     ck_assert_uint_eq(spec->record.segment_time_ns, 0);
     ck_assert_uint_eq(spec->record.sync_ns, 0);
+    ck_assert_uint_eq(spec->record.sync_every, 250);
     ck_assert_uint_eq(spec->record.keep_for_ns, 7 * 86400 * NS_PER_S);
     ck_assert_uint_eq(spec->record.keep_free_ppm, 25000);
     ck_assert_uint_eq(spec->record.on_full, RECORD_ON_FULL_WAIT);

@@ -72,7 +72,8 @@ START_TEST(missing_braces)
          "3: record: the { that opens this section is missing"},
         {"channel a {\nlisten = 1.2.3.4:5\ncontrol { mode = 0600 }\nrecord { }\n}\n",
          "3: unknown key \"control\": channel takes listen, interface, source, receive_buffer, "
-         "max_datagram, ring_size, mapping, receive_offload, busy_poll, batch_delay, expect, cpus, "
+         "max_datagram, ring_size, mapping, ring_pages, receive_offload, busy_poll, batch_delay, "
+         "expect, cpus, "
          "realtime_priority, relay, decimate, record"},
     };
     EXPECT_ALL_WRONG(cases);
@@ -103,7 +104,8 @@ START_TEST(unknown_and_misplaced_keys)
         {"channel a { listen = 1.2.3.4:5 ttl = 1 record { } }\n",
          "1: unknown key \"ttl\": channel takes listen, interface, source, receive_buffer, "
          "max_datagram, ring_size, "
-         "mapping, receive_offload, busy_poll, batch_delay, expect, cpus, realtime_priority, "
+         "mapping, ring_pages, receive_offload, busy_poll, batch_delay, expect, cpus, "
+         "realtime_priority, "
          "relay, decimate, "
          "record"},
         {"channel a { listen = 1.2.3.4:5\nrelay b { to = 1.2.3.4:6 keep_every = 2 } }\n",
@@ -112,7 +114,8 @@ START_TEST(unknown_and_misplaced_keys)
          "}\n",
          "2: unknown key \"rate\": decimate takes to, interface, ttl, loop, keep_every, max_rate"},
         {"channel a { listen = 1.2.3.4:5\nrecord { size = 1 } }\n",
-         "2: unknown key \"size\": record takes segment_size, segment_time, sync, keep_for, "
+         "2: unknown key \"size\": record takes segment_size, segment_time, sync, sync_every, "
+         "keep_for, "
          "keep_at_most, keep_free, "
          "on_full"},
         {"control|mode = 1\n" MINIMAL,
@@ -241,6 +244,7 @@ START_TEST(values_of_a_channel)
          "it at least 512K"},
         {CHANNEL("mapping = twice"),
          "3: mapping = \"twice\": choose one of \"auto\", \"double\", \"mirror\""},
+        {CHANNEL("ring_pages = 2M"), "3: ring_pages = \"2M\": choose one of \"normal\", \"huge\""},
         {CHANNEL("receive_offload = 1"), "3: receive_offload = \"1\": write true or false"},
         {CHANNEL("busy_poll = 11ms"), "3: busy_poll = \"11ms\": it must be between 0 and 10ms"},
         {CHANNEL("busy_poll = 1500ns"),
@@ -297,6 +301,10 @@ START_TEST(values_of_a_record)
         {RECORD("segment_time = 999ms"),
          "2: segment_time = \"999ms\": it must be between 1s and 365d, or 0"},
         {RECORD("sync = 1us"), "2: sync = \"1us\": it must be between 1ms and 1h, or 0"},
+        {RECORD("sync_every = 1000000001"),
+         "2: sync_every = \"1000000001\": it must be between 0 and 1000000000"},
+        {RECORD("sync_every = 1s"), "2: sync_every = \"1s\": not a whole number"},
+        {RECORD("sync_every = -1"), "2: sync_every = \"-1\": not a whole number"},
         {RECORD("keep_for = 7"),
          "2: keep_for = \"7\": not a duration: write a whole number with us, ms, s, m, h or d "
          "behind it, like \"10s\""},

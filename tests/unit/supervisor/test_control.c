@@ -240,6 +240,8 @@ static const struct {
      "ping, status, check"},
     {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"verify\"}", CONTROL_ERROR_METHOD,
      "no verb 'verify'"},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"capabilities\"}", CONTROL_ERROR_METHOD,
+     "no verb 'capabilities'"},
     {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":[1]}", CONTROL_ERROR_PARAMS,
      "no parameters"},
     {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":{\"chanel\":\"engine\"}}",

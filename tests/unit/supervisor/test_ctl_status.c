@@ -176,6 +176,8 @@ START_TEST(one_channel_in_detail)
            "  quarantined                 0  datagrams  recorded with the quarantine flag and not "
            "relayed, for killing "
            "workers\n"
+           "  map_fallbacks               0  rings      mapped once, although mapped twice was "
+           "wanted\n"
            "  restarts                    2  workers    started after another worker of the "
            "channel ended by itself\n");
 }
