@@ -52,6 +52,7 @@ static void print_help(void)
         "  --no-wait              return as soon as a command was accepted\n"
         "  --timeout TIME         wait at most this long, for example 500ms, 30s, 2m; default 10s\n"
         "  --watch                status: once a second, on a terminal\n"
+        "  -v, --verbose          status CHANNEL: with what each counter means\n"
         "  -o FILE                recover: write to this file or folder, not beside the damaged "
         "one\n"
         "  --help, --version\n"
@@ -89,7 +90,7 @@ static int take_timeout(struct ctl_options *options, const char *text)
     return usage_error();
 }
 
-/* Takes the options up to the first other argument (order "+") or all of them (order ""). */
+/* Takes the options up to the first other argument (order "+v") or all of them (order "v"). */
 static int take_options(int argc, char **argv, const char *order, struct ctl_options *options)
 {
     static const struct option known[] = {
@@ -98,6 +99,7 @@ static int take_options(int argc, char **argv, const char *order, struct ctl_opt
         {"no-wait", no_argument, NULL, OPTION_NO_WAIT},
         {"timeout", required_argument, NULL, OPTION_TIMEOUT},
         {"watch", no_argument, NULL, OPTION_WATCH},
+        {"verbose", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, OPTION_HELP},
         {"version", no_argument, NULL, OPTION_VERSION},
         {0},
@@ -120,6 +122,9 @@ static int take_options(int argc, char **argv, const char *order, struct ctl_opt
             break;
         case OPTION_WATCH:
             options->watch = true;
+            break;
+        case 'v':
+            options->verbose = true;
             break;
         case OPTION_HELP:
             print_help();
@@ -198,7 +203,7 @@ int ctl_options_parse(int argc, char **argv, struct ctl_command *ret)
 {
     *ret = (struct ctl_command){0};
     set_defaults(&ret->options);
-    int status = take_options(argc, argv, "+", &ret->options);
+    int status = take_options(argc, argv, "+v", &ret->options);
     if (status != CTL_OK)
         return status;
     if (optind >= argc) {
@@ -215,6 +220,6 @@ int ctl_options_parse(int argc, char **argv, struct ctl_command *ret)
         return take_offline(ret, argc - 1, argv + 1);
     /* Behind an online verb the same options are understood; getopt wants a name in front, the verb
      * serves. */
-    status = take_options(argc, argv, "", &ret->options);
+    status = take_options(argc, argv, "v", &ret->options);
     return status == CTL_OK ? take_arguments(ret, argc - optind, argv + optind) : status;
 }

@@ -9,6 +9,7 @@
 
 #include "common/counters.h"
 #include "supervisor/ctl/ctl_client.h"
+#include "supervisor/ctl/ctl_disk.h"
 #include "supervisor/ctl/ctl_status_channel.h"
 #include "supervisor/ctl/ctl_text.h"
 
@@ -176,14 +177,26 @@ void ctl_report_check(FILE *to, const json_t *check, bool colour)
 
 /* ---- the verb ---- */
 
+/* The supervisor asks no disk: this process does. */
+static void add_disk(json_t *channel)
+{
+    json_t *log = json_object_get(channel, "log");
+    const char *folder = ctl_string(log, "folder");
+    if (folder[0])
+        json_object_set_new(log, "disk", ctl_disk_look(folder));
+}
+
 static void print_status(const struct ctl_options *options, const json_t *status,
                          const char *channel)
 {
+    const struct ctl_look look = {.colour = options->colour, .verbose = options->verbose};
+    json_t *one = channel ? json_array_get(json_object_get(status, "channels"), 0) : NULL;
+    if (one)
+        add_disk(one);
     if (options->json) {
         ctl_print_json(status);
     } else if (channel) {
-        ctl_report_channel(stdout, json_array_get(json_object_get(status, "channels"), 0),
-                           options->colour);
+        ctl_report_channel(stdout, one, &look);
     } else {
         ctl_report_status(stdout, status, options->colour);
     }

@@ -165,8 +165,10 @@ void ctl_table_print(const struct ctl_table *table, FILE *to, const char *indent
         int *widest = &widths[i % table->column_count];
         *widest = width > *widest ? width : *widest;
     }
-    fputs(indent, to);
-    print_row(table, titles, widths, to, colour);
+    if (table->columns[0].title[0]) {
+        fputs(indent, to);
+        print_row(table, titles, widths, to, colour);
+    }
     for (size_t i = 0; i + table->column_count <= table->cell_count; i += table->column_count) {
         fputs(indent, to);
         print_row(table, &table->cells[i], widths, to, colour);

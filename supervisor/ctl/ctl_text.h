@@ -21,6 +21,12 @@ enum ctl_colour {
     CTL_RED,
 };
 
+/* How a report is to look. */
+struct ctl_look {
+    bool colour;
+    bool verbose; /* explain it, at whatever length */
+};
+
 /* What it means for somebody who looks at a wall of channels. */
 enum ctl_colour ctl_state_colour(const char *state);
 
