@@ -12,6 +12,7 @@
 #include "supervisor/ctl/ctl_crashes.h"
 #include "supervisor/ctl/ctl_status.h"
 #include "supervisor/ctl/ctl_status_channel.h"
+#include "supervisor/ctl/ctl_status_list.h"
 #include "supervisor/ctl/ctl_text.h"
 #include "tests/lib/unit.h"
 
@@ -88,6 +89,11 @@ static void report_channel(FILE *to, const json_t *channel, bool colour)
     ctl_report_channel(to, channel, &(struct ctl_look){.colour = colour});
 }
 
+static void report_list(FILE *to, const json_t *whole, bool colour)
+{
+    ctl_report_status(to, whole, &(struct ctl_look){.colour = colour});
+}
+
 static void report_verbosely(FILE *to, const json_t *channel, bool colour)
 {
     ctl_report_channel(to, channel, &(struct ctl_look){.colour = colour, .verbose = true});
@@ -106,28 +112,114 @@ static json_t *channel(size_t index)
     return one;
 }
 
+/* Those in trouble first, then the well, then those that should not run. */
 START_TEST(wall_of_channels)
 {
     expect(
-        ctl_report_status, status(), false,
+        report_list, status(), false,
         "holdfastd 0.1.0, pid 4711, up for 3 h 12 min\n"
         "\n"
-        "CHANNEL  STATE           FOR    RECEIVED      RATE    RECORDED  PENDING  LOST  RESTARTS\n"
-        "engine   RUNNING  3 h 12 min  12,345,678  19,998/s  12,345,600       78     0         2\n"
-        "gps      BACKOFF      250 ms           0         -           -        0    17         0\n"
-        "old      STOPPED   1 min 5 s           0         -           0        0     0         0\n"
+        "CHANNEL     STATE           FOR    RECEIVED      RATE       BYTES    RECORDED  PENDING  "
+        "LOST  RESTARTS\n"
+        "gps         BACKOFF      250 ms           0         -           -           -        0  "
+        "  17         0\n"
+        "old         STOPPED   1 min 5 s           0         -           -           0        0  "
+        "   0         0\n"
+        "engine      RUNNING  3 h 12 min  12,345,678  19,998/s  15.3 MiB/s  12,345,600       78  "
+        "   0         2\n"
+        "3 channels  1 run                12,345,678  19,998/s  15.3 MiB/s  12,345,600       78  "
+        "  17         2\n"
         "\n"
         "gps: BACKOFF, next start in 2.3 s: bind: Address already in use\n"
         "old: not recording: No space left\n");
 }
 END_TEST
 
+static json_t *many(int well, int troubled)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < well + troubled; i++)
+        json_array_append_new(list, json_pack("{s:s+%, s:s, s:b, s:s}", "name",
+                                              i < well ? "well-" : "sick-", i % 10 == 0 ? "0" : "1",
+                                              (size_t)1, "state", i < well ? "RUNNING" : "BACKOFF",
+                                              "wanted", 1, "cause", "the reason"));
+    return json_pack("{s:{}, s:o}", "supervisor", "channels", list);
+}
+
+static char *in_window(const json_t *whole, unsigned rows, unsigned columns, size_t *ret_rows)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    ctl_report_status(to, whole, &(struct ctl_look){.rows = rows, .columns = columns});
+    fclose(to);
+    *ret_rows = 0;
+    for (const char *at = text; *at; at++)
+        *ret_rows += *at == '\n';
+    return text;
+}
+
+START_TEST(a_small_window_gets_the_worst_and_is_told_of_the_rest)
+{
+    static const struct {
+        int well, troubled;
+        unsigned rows;
+        const char *channels_left_out, *lines_left_out;
+    } cases[] = {
+        {100, 0, 23, "... 82 more channels have no room here\n", NULL},
+        {100, 3, 23, "... 89 more channels have no room here\n", NULL},
+        {0, 100, 23, "... 91 more channels have no room here, 91 of them in trouble\n",
+         "... 93 more lines of trouble have no room here\n"},
+        {3, 2, 12, NULL, NULL},
+        {1, 2, 9, NULL, "... 2 more lines of trouble have no room here\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *whole = many(cases[i].well, cases[i].troubled);
+        size_t rows;
+        char *text = in_window(whole, cases[i].rows, 0, &rows);
+        ck_assert_msg(rows <= cases[i].rows, "%zu rows in %u:\n%s", rows, cases[i].rows, text);
+        ck_assert_msg(!cases[i].channels_left_out || strstr(text, cases[i].channels_left_out), "%s",
+                      text);
+        ck_assert_msg(!cases[i].lines_left_out || strstr(text, cases[i].lines_left_out), "%s",
+                      text);
+        ck_assert_msg(cases[i].channels_left_out || cases[i].lines_left_out ||
+                          !strstr(text, "no room"),
+                      "%s", text);
+        free(text);
+        for (unsigned small = 1; small < 120; small++) {
+            text = in_window(whole, small, 0, &rows);
+            ck_assert_msg(rows <= (small > 8 ? small : 8), "%zu rows in %u:\n%s", rows, small,
+                          text);
+            free(text);
+        }
+        json_decref(whole);
+    }
+}
+END_TEST
+
+START_TEST(a_narrow_window_has_fewer_columns)
+{
+    json_t *whole = status();
+    size_t rows;
+    char *text = in_window(whole, 0, 80, &rows);
+    static const char expected[] =
+        "CHANNEL     STATE      RECEIVED      RATE       BYTES    RECORDED  PENDING  LOST\n";
+    ck_assert_msg(strstr(text, expected) != NULL, "%s", text);
+    free(text);
+    text = in_window(whole, 0, 10, &rows);
+    ck_assert_msg(strstr(text, "CHANNEL     STATE        RATE  LOST\n") != NULL, "%s", text);
+    free(text);
+    json_decref(whole);
+}
+END_TEST
+
 START_TEST(colour_does_not_move_columns)
 {
     json_t *whole = status();
-    char *text = render(ctl_report_status, whole, true);
-    ck_assert_ptr_nonnull(strstr(text, "engine   \033[32mRUNNING\033[0m  3 h 12 min  12,345,678"));
-    ck_assert_ptr_nonnull(strstr(text, "gps      \033[31mBACKOFF\033[0m      250 ms"));
+    char *text = render(report_list, whole, true);
+    ck_assert_ptr_nonnull(
+        strstr(text, "engine      \033[32mRUNNING\033[0m  3 h 12 min  12,345,678"));
+    ck_assert_ptr_nonnull(strstr(text, "gps         \033[31mBACKOFF\033[0m      250 ms"));
     ck_assert_ptr_nonnull(strstr(text, "    \033[31m17\033[0m         0\n"));
     free(text);
     json_decref(whole);
@@ -355,7 +447,7 @@ static const char *const nonsense[] = {
 START_TEST(nonsense_never_reaches_the_terminal)
 {
     static void (*const reports[])(FILE *, const json_t *, bool) = {
-        ctl_report_status, report_channel, report_verbosely, ctl_report_check, ctl_report_crashes};
+        report_list, report_channel, report_verbosely, ctl_report_check, ctl_report_crashes};
     json_t *result = json_loads(nonsense[_i], JSON_DECODE_ANY, NULL);
     ck_assert_ptr_nonnull(result);
     for (size_t i = 0; i < sizeof reports / sizeof reports[0]; i++) {
@@ -376,6 +468,8 @@ int main(void)
     Suite *suite = suite_create("holdfastctl's output");
     TCase *tests = tcase_create("text");
     tcase_add_test(tests, wall_of_channels);
+    tcase_add_test(tests, a_small_window_gets_the_worst_and_is_told_of_the_rest);
+    tcase_add_test(tests, a_narrow_window_has_fewer_columns);
     tcase_add_test(tests, colour_does_not_move_columns);
     tcase_add_test(tests, one_channel_fits_a_terminal);
     tcase_add_test(tests, one_channel_explained);
