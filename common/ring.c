@@ -82,7 +82,9 @@ static bool still_there(const struct ring *ring, uint64_t seq, uint64_t position
            seq + ring->geometry.descriptor_count >= load_relaxed(ring->page->public.reserved_seq);
 }
 
-bool ring_peek(const struct ring *ring, uint64_t seq, struct ring_datagram *ret)
+/* The descriptor itself is a copy that may have been overwritten meanwhile: ask before using its
+ * length. */
+static bool read_descriptor(const struct ring *ring, uint64_t seq, struct ring_datagram *ret)
 {
     const struct ring_descriptor *descriptor = descriptor_of(ring, seq);
     uint64_t length_cut = load_relaxed(descriptor->length_cut);
@@ -101,12 +103,29 @@ bool ring_peek(const struct ring *ring, uint64_t seq, struct ring_datagram *ret)
         .flags = (uint8_t)(origin >> 8),
         .family = (uint8_t)origin,
     };
-    /* The descriptor itself is a copy that may have been overwritten meanwhile: ask before using
-     * its length. */
-    if (!ring_intact(ring, ret) || ret->length > ring->geometry.slot_size)
+    return ring_intact(ring, ret) && ret->length <= ring->geometry.slot_size;
+}
+
+bool ring_peek(const struct ring *ring, uint64_t seq, struct ring_datagram *ret)
+{
+    if (!read_descriptor(ring, seq, ret))
         return false;
     ret->data = ring_map_at(&ring->data, ret->position);
     return true;
+}
+
+bool ring_peek_newest(struct channel_page *page, const struct channel_geometry *geometry,
+                      struct ring_datagram *ret)
+{
+    const struct ring ring = {.page = page,
+                              .descriptors = channel_page_descriptors(page, geometry),
+                              .geometry = *geometry};
+    uint64_t published = ring_published(&ring), reserved = load_relaxed(page->public.reserved_seq);
+    if (published <= page->public.start_seq || published > INT64_MAX || published > reserved ||
+        reserved - published > geometry->descriptor_count)
+        return false;
+    return read_descriptor(&ring, published - 1, ret) && (ret->family == 4 || ret->family == 6) &&
+           ret->time_ns > 0 && ret->time_ns <= INT64_MAX;
 }
 
 bool ring_intact(const struct ring *ring, const struct ring_datagram *datagram)

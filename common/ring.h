@@ -47,6 +47,12 @@ struct ring_datagram {
 /* Look at the datagram `seq`, which must be < published. false when it was overwritten already. */
 bool ring_peek(const struct ring *ring, uint64_t seq, struct ring_datagram *ret);
 
+/* The newest datagram but for its bytes (data is NULL), for who has mapped the page alone.
+ * Everything in the page may be nonsense: what can't be true is not told, and no index comes from
+ * it unchecked. false when the ring has none, or it can't be said. */
+bool ring_peek_newest(struct channel_page *page, const struct channel_geometry *geometry,
+                      struct ring_datagram *ret);
+
 /* After copying from datagram->data: was it whole all the time? */
 bool ring_intact(const struct ring *ring, const struct ring_datagram *datagram);
 

@@ -123,6 +123,14 @@ struct channel_hang {
     bool disk_warned; /* THREAD_DISK was told once */
 };
 
+/* The newest datagram that was received. */
+struct channel_newest {
+    bool known;
+    uint64_t seq;
+    uint64_t time_ns; /* wall clock, from the kernel */
+    union socket_address source;
+};
+
 struct channel_ledger {
     struct counters carried;                   /* from rings that had to be given up */
     struct counters last_seen;                 /* of the present ring alone, as last read */
@@ -134,6 +142,7 @@ struct channel_ledger {
     uint64_t ring_start_seq; /* what the present ring was made with */
     uint32_t restarts;
     struct receive_rate rate;
+    struct channel_newest newest; /* of the rings that had to be given up */
 };
 
 struct channel_silence {

@@ -7,6 +7,7 @@
 #include "common/channel_page.h"
 #include "common/inflight.h"
 #include "common/log.h"
+#include "common/ring.h"
 #include "supervisor/channel/channel_history.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_ring.h"
@@ -79,6 +80,22 @@ void channel_ledger_destination(const struct channel *channel, uint32_t index,
     ret->repeated += present.repeated;
 }
 
+struct channel_newest channel_ledger_newest(const struct channel *channel)
+{
+    struct channel_newest newest = channel->ledger.newest;
+    struct ring_datagram datagram;
+    /* Who was just being overtaken by the receiver looks again. */
+    for (int i = 0; channel->hold.page && i < 3; i++) {
+        if (!ring_peek_newest(channel->hold.page, &channel->hold.geometry, &datagram))
+            continue;
+        newest = (struct channel_newest){
+            .known = true, .seq = datagram.seq, .time_ns = datagram.time_ns};
+        ring_source(&datagram, &newest.source);
+        break;
+    }
+    return newest;
+}
+
 static void carry_destinations(struct channel *channel)
 {
     for (uint32_t i = 0; i < channel->hold.destination_count; i++) {
@@ -143,6 +160,7 @@ void channel_ledger_retire_ring(struct channel *channel)
         hold_ring_untold_drops(&channel->hold, last_seen->value[COUNTER_kernel_dropped]);
     counters_add(&ledger->carried, last_seen);
     carry_destinations(channel);
+    ledger->newest = channel_ledger_newest(channel);
     *last_seen = (struct counters){0};
     ledger->last_pending = 0;
     /* Saved before it is let go of: who comes after a death between the two must not count it

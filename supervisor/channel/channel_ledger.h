@@ -16,6 +16,10 @@ bool channel_ledger_read(struct channel *channel, struct counters *ret, uint64_t
 void channel_ledger_destination(const struct channel *channel, uint32_t index,
                                 struct destination_progress *ret);
 
+/* The newest datagram that anybody received for this channel since this supervisor began, or that a
+ * ring it took over has. */
+struct channel_newest channel_ledger_newest(const struct channel *channel);
+
 /* So many datagrams that the kernel had queued went with the socket. */
 void channel_ledger_discarded(struct channel *channel, uint64_t count);
 

@@ -5,6 +5,7 @@
 #include "supervisor/control/control_status.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -177,6 +178,17 @@ static const char *trouble_of(const struct channel *channel)
                                      : "";
 }
 
+/* Where its segments lie, as somebody in another folder would name it. Asks no disk. */
+static json_t *folder_of(const struct channel *channel)
+{
+    const char *log_dir = channel->host->settings->log_dir;
+    char here[PATH_MAX], folder[2 * PATH_MAX];
+    bool relative = log_dir[0] != '/' && getcwd(here, sizeof here) && here[0] == '/';
+    snprintf(folder, sizeof folder, "%s%s%s/%s", relative ? here : "", relative ? "/" : "", log_dir,
+             channel->spec->name);
+    return control_text(folder);
+}
+
 static json_t *recording_report(const struct channel *channel)
 {
     const struct channel_page *page = channel->hold.page;
@@ -206,6 +218,7 @@ static json_t *recording_report(const struct channel *channel)
                             known && commit.next_seq > channel->recording.next_seq
                                 ? commit.next_seq
                                 : channel->recording.next_seq);
+    json_object_set_new(report, "folder", folder_of(channel));
     const char *trouble = trouble_of(channel);
     json_object_set_new(report, "trouble", trouble[0] ? control_text(trouble) : json_null());
     return report;
@@ -308,6 +321,34 @@ static json_t *restart_report(const struct channel *channel, monotonic now)
     return report;
 }
 
+/* What it takes datagrams from: null where the settings leave that open. */
+static void add_origin(json_t *report, const struct channel_spec *spec)
+{
+    char source[SOCKET_ADDRESS_TEXT_SIZE];
+    socket_address_print_host(&spec->source, source, sizeof source);
+    json_object_set_new(report, "interface",
+                        spec->interface[0] ? json_string(spec->interface) : json_null());
+    json_object_set_new(report, "source", spec->source.family ? json_string(source) : json_null());
+}
+
+static json_t *last_datagram(const struct channel *channel)
+{
+    struct channel_newest newest = channel_ledger_newest(channel);
+    uint64_t now = realtime_now_ns();
+    char source[SOCKET_ADDRESS_TEXT_SIZE];
+    if (!newest.known)
+        return json_null();
+    socket_address_print(&newest.source, source, sizeof source);
+    json_t *report = json_object();
+    control_json_set_number(report, "seq", newest.seq);
+    json_object_set_new(report, "time", control_json_seconds(newest.time_ns));
+    /* A clock that was set back makes no age. */
+    json_object_set_new(report, "age_s",
+                        control_json_seconds(now > newest.time_ns ? now - newest.time_ns : 0));
+    json_object_set_new(report, "source", json_string(source));
+    return report;
+}
+
 static void add_identity(json_t *report, const struct channel *channel, monotonic now)
 {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
@@ -319,6 +360,7 @@ static void add_identity(json_t *report, const struct channel *channel, monotoni
     json_object_set_new(report, "cause", control_text(channel->life.cause));
     json_object_set_new(report, "wanted", json_boolean(channel->life.wanted));
     json_object_set_new(report, "listen", json_string(listen));
+    add_origin(report, channel->spec);
     json_object_set_new(report, "pid",
                         channel->lent.worker ? json_integer(channel->lent.worker->pid)
                                              : json_null());
@@ -355,6 +397,7 @@ static json_t *channel_report(struct channel *channel, monotonic now)
     json_object_set_new(report, "receive_trouble", gone[0] ? control_text(gone) : json_null());
     uint64_t silent = channel_silence_of(channel, now);
     json_object_set_new(report, "silent_s", silent ? control_json_seconds(silent) : json_null());
+    json_object_set_new(report, "last_datagram", last_datagram(channel));
     add_rate(report, channel, pending);
     json_object_set_new(report, "relays", destinations(channel, 0, channel->spec->relay_count));
     json_object_set_new(

@@ -20,6 +20,7 @@ struct ctl_options {
     bool json;
     bool no_wait;
     bool watch;
+    bool verbose;
     bool colour;
     uint64_t timeout_ns; /* for the whole command; for each round of --watch */
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What verify and recover do alike: their arguments, and one report over several files. Called by
- * these two. A file that can't be read must not keep the next one from being looked at. */
+/* What verify and recover do alike: one report over several files. Called by these two. A file that
+ * can't be read must not keep the next one from being looked at. */
 #include "supervisor/ctl/ctl_files.h"
 
 #include <dirent.h>
@@ -14,27 +14,6 @@
 #include "common/avro_log_name.h"
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_text.h"
-
-int ctl_files_take(int argc, char **argv, bool has_output, struct ctl_files *ret)
-{
-    bool only_files = false;
-    *ret = (struct ctl_files){.paths = argv};
-    for (int i = 0; i < argc; i++) {
-        if (only_files || argv[i][0] != '-' || !argv[i][1]) {
-            argv[ret->count++] = argv[i]; /* never behind i */
-        } else if (strcmp(argv[i], "--") == 0) {
-            only_files = true;
-        } else if (has_output && strcmp(argv[i], "-o") == 0 && i + 1 < argc) {
-            ret->output = argv[++i];
-        } else {
-            ctl_complain("there is no option '%s' here, or something is missing behind it; a file "
-                         "whose name begins with '-' comes behind '--'",
-                         argv[i]);
-            return -EINVAL;
-        }
-    }
-    return 0;
-}
 
 struct avro_log_scan_options ctl_files_scan_options(const char *path)
 {

@@ -9,16 +9,10 @@
 #include "common/avro_log_scan.h"
 
 struct ctl_files {
-    const char *output; /* -o OUT; NULL when it was not given */
     char **paths;
     int count;
     bool takes_folders; /* a folder stands for the log files in it */
 };
-
-/* Take what follows the verb apart: files, -o OUT anywhere, if the verb has that option, and "--",
- * behind which everything is a file. The arguments are moved. 0, or -EINVAL for another option or
- * none behind -o, and that was said. */
-int ctl_files_take(int argc, char **argv, bool has_output, struct ctl_files *ret);
 
 /* How to scan this file: as one that is being written, if its name says so; past what the disk
  * can't read. */

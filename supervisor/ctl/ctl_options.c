@@ -17,6 +17,55 @@
 
 #define TIMEOUT_DEFAULT_NS (10 * NS_PER_S)
 
+enum option_id {
+    OPTION_SOCKET,
+    OPTION_JSON,
+    OPTION_NO_WAIT,
+    OPTION_TIMEOUT,
+    OPTION_WATCH,
+    OPTION_VERBOSE,
+    OPTION_OUTPUT,
+    OPTION_HELP,
+    OPTION_VERSION,
+    OPTION_COUNT
+};
+
+static const struct {
+    const char *name; /* as complaints call it */
+    const char *usage;
+    const char *help;
+} option_infos[OPTION_COUNT] = {
+    [OPTION_SOCKET] = {"--socket", "--socket PATH", "the control socket"},
+    [OPTION_JSON] = {"--json", "--json", "print the result as JSON"},
+    [OPTION_NO_WAIT] = {"--no-wait", "--no-wait",
+                        "what changes something: return as soon as it was accepted"},
+    [OPTION_TIMEOUT] = {"--timeout", "--timeout TIME",
+                        "wait at most this long, for example 500ms, 30s, 2m; default 10s"},
+    [OPTION_WATCH] = {"--watch", "--watch", "status: once a second, on a terminal"},
+    [OPTION_VERBOSE] = {"--verbose", "-v, --verbose",
+                        "status CHANNEL: with what each counter means"},
+    [OPTION_OUTPUT] = {"-o", "-o FILE",
+                       "recover: write to this file or folder, not beside the damaged one"},
+    [OPTION_HELP] = {"--help", "--help", "print this"},
+    [OPTION_VERSION] = {"--version", "--version", "print the version"},
+};
+
+/* A bit for each option that the verb has. The socket may be named for all, as in the
+ * environment. */
+static unsigned options_of(enum control_verb_id verb)
+{
+    unsigned set = 1U << OPTION_SOCKET | 1U << OPTION_JSON | 1U << OPTION_HELP;
+    if (control_verb_infos[verb].effect != OFFLINE)
+        set |= 1U << OPTION_TIMEOUT;
+    if (control_verb_infos[verb].effect == CHANGES)
+        set |= 1U << OPTION_NO_WAIT;
+    if (verb == VERB_status)
+        set |= 1U << OPTION_WATCH | 1U << OPTION_VERBOSE;
+    if (verb == VERB_recover)
+        set |= 1U << OPTION_OUTPUT;
+    return set;
+}
+
 static const char *arguments_text(enum control_verb_arguments arguments)
 {
     switch (arguments) {
@@ -44,17 +93,13 @@ static void print_help(void)
         snprintf(usage, sizeof usage, "%s%s", info->name, arguments_text(info->arguments));
         printf("  %-22s %s\n", usage, info->help);
     }
+    putchar('\n');
+    for (int option = 0; option < OPTION_COUNT; option++)
+        printf("  %-22s %s\n", option_infos[option].usage, option_infos[option].help);
     printf(
         "\n"
-        "  --socket PATH          the control socket; else $%s, else\n"
-        "                         %s\n"
-        "  --json                 print the result as one line of JSON\n"
-        "  --no-wait              return as soon as a command was accepted\n"
-        "  --timeout TIME         wait at most this long, for example 500ms, 30s, 2m; default 10s\n"
-        "  --watch                status: once a second, on a terminal\n"
-        "  -o FILE                recover: write to this file or folder, not beside the damaged "
-        "one\n"
-        "  --help, --version\n"
+        "Options may stand anywhere; what comes behind -- is none. The socket is else $%s,\n"
+        "or %s.\n"
         "\n"
         "Exit status: 0 yes, done; 1 no, not healthy, not reached; 2 wrong usage; 3 no holdfastd "
         "to ask.\n"
@@ -68,16 +113,6 @@ static int usage_error(void)
     return CTL_USAGE;
 }
 
-enum {
-    OPTION_SOCKET = 256,
-    OPTION_JSON,
-    OPTION_NO_WAIT,
-    OPTION_TIMEOUT,
-    OPTION_WATCH,
-    OPTION_HELP,
-    OPTION_VERSION
-};
-
 static int take_timeout(struct ctl_options *options, const char *text)
 {
     if (units_parse_duration(text, &options->timeout_ns) == 0 && options->timeout_ns > 0 &&
@@ -89,49 +124,132 @@ static int take_timeout(struct ctl_options *options, const char *text)
     return usage_error();
 }
 
-/* Takes the options up to the first other argument (order "+") or all of them (order ""). */
-static int take_options(int argc, char **argv, const char *order, struct ctl_options *options)
+/* ---- the line ---- */
+
+struct line {
+    struct ctl_command *command;
+    unsigned given;   /* a bit for each option */
+    char **arguments; /* what is no option: the verb first */
+    int argument_count;
+};
+
+static int complain_unknown(const char *word)
+{
+    ctl_complain("there is no option '%s'; a file whose name begins with '-' comes behind '--'",
+                 word);
+    return usage_error();
+}
+
+static int take_option(struct line *line, enum option_id option)
+{
+    struct ctl_options *options = &line->command->options;
+    line->given |= 1U << option;
+    switch (option) {
+    case OPTION_SOCKET:
+        options->socket = optarg;
+        break;
+    case OPTION_JSON:
+        options->json = true;
+        break;
+    case OPTION_NO_WAIT:
+        options->no_wait = true;
+        break;
+    case OPTION_TIMEOUT:
+        return take_timeout(options, optarg);
+    case OPTION_WATCH:
+        options->watch = true;
+        break;
+    case OPTION_VERBOSE:
+        options->verbose = true;
+        break;
+    case OPTION_OUTPUT:
+        line->command->output = optarg;
+        break;
+    case OPTION_HELP:
+        print_help();
+        return -1;
+    case OPTION_VERSION:
+        puts("holdfastctl " HOLDFAST_VERSION);
+        return -1;
+    case OPTION_COUNT:
+        break;
+    }
+    return CTL_OK;
+}
+
+/* Long options give OPTION_LONG + their number, so that no letter is one of these. */
+#define OPTION_LONG 256
+
+/* getopt's answer, the word that it has looked at last. */
+static int take_word(struct line *line, int answer, char *word)
+{
+    switch (answer) {
+    case 1: /* no option */
+        line->arguments[line->argument_count++] = optarg;
+        return CTL_OK;
+    case 'v':
+        return take_option(line, OPTION_VERBOSE);
+    case 'o':
+        return take_option(line, OPTION_OUTPUT);
+    case ':':
+        ctl_complain("something is missing behind '%s'", word);
+        return usage_error();
+    case '?':
+        if (optopt >= OPTION_LONG) {
+            ctl_complain("'%s': this option takes no value", word);
+            return usage_error();
+        }
+        return complain_unknown(word);
+    default:
+        return take_option(line, (enum option_id)(answer - OPTION_LONG));
+    }
+}
+
+static int take_line(struct line *line, int argc, char **argv)
 {
     static const struct option known[] = {
-        {"socket", required_argument, NULL, OPTION_SOCKET},
-        {"json", no_argument, NULL, OPTION_JSON},
-        {"no-wait", no_argument, NULL, OPTION_NO_WAIT},
-        {"timeout", required_argument, NULL, OPTION_TIMEOUT},
-        {"watch", no_argument, NULL, OPTION_WATCH},
-        {"help", no_argument, NULL, OPTION_HELP},
-        {"version", no_argument, NULL, OPTION_VERSION},
+        {"socket", required_argument, NULL, OPTION_LONG + OPTION_SOCKET},
+        {"json", no_argument, NULL, OPTION_LONG + OPTION_JSON},
+        {"no-wait", no_argument, NULL, OPTION_LONG + OPTION_NO_WAIT},
+        {"timeout", required_argument, NULL, OPTION_LONG + OPTION_TIMEOUT},
+        {"watch", no_argument, NULL, OPTION_LONG + OPTION_WATCH},
+        {"verbose", no_argument, NULL, OPTION_LONG + OPTION_VERBOSE},
+        {"help", no_argument, NULL, OPTION_LONG + OPTION_HELP},
+        {"version", no_argument, NULL, OPTION_LONG + OPTION_VERSION},
         {0},
     };
-    int option, status = CTL_OK;
-    optind = 0; /* begin anew: glibc's getopt is called for two parts of the line */
-    while (status == CTL_OK && (option = getopt_long(argc, argv, order, known, NULL)) != -1) {
-        switch (option) {
-        case OPTION_SOCKET:
-            options->socket = optarg;
+    int answer, status = CTL_OK;
+    line->arguments = argv; /* overwritten from the front, never ahead of getopt */
+    optind = 0;             /* begin anew: tests come here more than once */
+    opterr = 0;
+    /* "-": in the order of the line, whatever $POSIXLY_CORRECT says. */
+    while (status == CTL_OK) {
+        int at = optind > 0 ? optind : 1;
+        answer = getopt_long(argc, argv, "-:vo:", known, NULL);
+        if (answer == -1)
             break;
-        case OPTION_JSON:
-            options->json = true;
-            break;
-        case OPTION_NO_WAIT:
-            options->no_wait = true;
-            break;
-        case OPTION_TIMEOUT:
-            status = take_timeout(options, optarg);
-            break;
-        case OPTION_WATCH:
-            options->watch = true;
-            break;
-        case OPTION_HELP:
-            print_help();
-            return -1;
-        case OPTION_VERSION:
-            puts("holdfastctl " HOLDFAST_VERSION);
-            return -1;
-        default:
-            return usage_error(); /* getopt has said what is wrong */
-        }
+        status = take_word(line, answer, argv[at]);
     }
+    for (; status == CTL_OK && optind < argc; optind++)
+        line->arguments[line->argument_count++] = argv[optind];
     return status;
+}
+
+static int check_options(const struct line *line, enum control_verb_id verb)
+{
+    unsigned has = options_of(verb);
+    char list[128] = "";
+    for (int option = 0; option < OPTION_COUNT; option++)
+        if (has >> option & 1)
+            snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", list[0] ? ", " : "",
+                     option_infos[option].name);
+    for (int option = 0; option < OPTION_COUNT; option++)
+        if (line->given & ~has & 1U << option) {
+            ctl_complain("%s is no option of %s, which has: %s", option_infos[option].name,
+                         control_verb_infos[verb].name, list);
+            return usage_error();
+        }
+    return CTL_OK;
 }
 
 static int take_verb(const char *name, enum control_verb_id *ret)
@@ -145,39 +263,24 @@ static int take_verb(const char *name, enum control_verb_id *ret)
     return CTL_USAGE;
 }
 
+/* argv: what follows the verb. */
 static int take_arguments(struct ctl_command *command, int argc, char **argv)
 {
     const struct control_verb_info *info = &control_verb_infos[command->verb];
     int most = info->arguments == NO_ARGUMENT ? 0 : 1;
+    if (info->arguments == FILES) {
+        command->files = argv;
+        command->file_count = argc;
+        return CTL_OK;
+    }
     if (argc > most || (argc == 0 && info->arguments == ONE_CHANNEL)) {
         ctl_complain("usage: holdfastctl %s%s", info->name, arguments_text(info->arguments));
         return usage_error();
     }
     command->channel = argc > 0 ? argv[0] : NULL;
-    if (command->options.watch &&
-        (command->verb != VERB_status || command->options.json || !isatty(STDOUT_FILENO))) {
-        ctl_complain("--watch is for status on a terminal, without --json");
+    if (command->options.watch && (command->options.json || !isatty(STDOUT_FILENO))) {
+        ctl_complain("--watch draws on a terminal, and not with --json");
         return usage_error();
-    }
-    return CTL_OK;
-}
-
-/* verify and recover have options of their own: of ours only these two are looked for behind the
- * verb. */
-static int take_files(struct ctl_command *command, int argc, char **argv)
-{
-    bool only_files = false;
-    command->argv = argv;
-    for (int i = 0; i < argc; i++) {
-        if (!only_files && strcmp(argv[i], "--help") == 0) {
-            print_help();
-            return -1;
-        }
-        if (!only_files && strcmp(argv[i], "--json") == 0)
-            command->options.json = true;
-        else
-            argv[command->argc++] = argv[i];
-        only_files |= strcmp(argv[i], "--") == 0;
     }
     return CTL_OK;
 }
@@ -196,25 +299,19 @@ static void set_defaults(struct ctl_options *options)
 
 int ctl_options_parse(int argc, char **argv, struct ctl_command *ret)
 {
+    struct line line = {.command = ret};
     *ret = (struct ctl_command){0};
     set_defaults(&ret->options);
-    int status = take_options(argc, argv, "+", &ret->options);
+    int status = take_line(&line, argc, argv);
     if (status != CTL_OK)
         return status;
-    if (optind >= argc) {
+    if (line.argument_count == 0) {
         ctl_complain("no verb was given");
         return usage_error();
     }
-    int verb_at = optind;
-    status = take_verb(argv[verb_at], &ret->verb);
-    if (status != CTL_OK)
-        return status;
-    argc -= verb_at;
-    argv += verb_at;
-    if (control_verb_infos[ret->verb].arguments == FILES)
-        return take_files(ret, argc - 1, argv + 1);
-    /* Behind any other verb the same options are understood; getopt wants a name in front, the verb
-     * serves. */
-    status = take_options(argc, argv, "", &ret->options);
-    return status == CTL_OK ? take_arguments(ret, argc - optind, argv + optind) : status;
+    status = take_verb(line.arguments[0], &ret->verb);
+    if (status == CTL_OK)
+        status = check_options(&line, ret->verb);
+    return status == CTL_OK ? take_arguments(ret, line.argument_count - 1, line.arguments + 1)
+                            : status;
 }

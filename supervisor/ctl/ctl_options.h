@@ -10,8 +10,9 @@ struct ctl_command {
     struct ctl_options options;
     enum control_verb_id verb;
     const char *channel; /* NULL for none */
-    int argc;            /* verify and recover: what follows the verb, their own options included */
-    char **argv;
+    char **files;        /* of verify and recover */
+    int file_count;
+    const char *output; /* -o of recover; NULL when it was not given */
 };
 
 /* CTL_OK: *ret says what to do. Else the exit status with everything printed, except -1: help or

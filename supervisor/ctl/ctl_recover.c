@@ -232,14 +232,11 @@ static bool recover_file(void *context, const char *path, json_t **ret_report)
     return !rescue.error;
 }
 
-int ctl_recover(int argc, char **argv, bool json)
+int ctl_recover(const struct ctl_files *files, const char *output, bool json)
 {
-    struct ctl_files files;
-    if (ctl_files_take(argc, argv, true, &files) < 0)
-        return CTL_USAGE;
-    if (files.count < 1)
+    if (files->count < 1)
         return usage("it needs the damaged log files");
-    if (files.output && files.count != 1 && !is_folder(files.output))
+    if (output && files->count != 1 && !is_folder(output))
         return usage("with several FILEs, OUT must be a folder");
-    return ctl_files_each(&files, json, recover_file, (void *)files.output);
+    return ctl_files_each(files, json, recover_file, (void *)output);
 }

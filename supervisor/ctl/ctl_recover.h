@@ -6,8 +6,10 @@
 
 #include <stdbool.h>
 
-/* argv: what follows the verb. Talks to nobody. 0 all is well, 1 a result could not be written, 2
+#include "supervisor/ctl/ctl_files.h"
+
+/* output: -o OUT, or NULL. Talks to nobody. 0 all is well, 1 a result could not be written, 2
  * usage. */
-int ctl_recover(int argc, char **argv, bool json);
+int ctl_recover(const struct ctl_files *files, const char *output, bool json);
 
 #endif

@@ -11,8 +11,6 @@
 
 int ctl_status(const struct ctl_options *options, const char *channel);
 
-/* All channels as a table, and below it what needs somebody's attention. */
-void ctl_report_status(FILE *to, const json_t *status, bool colour);
 void ctl_report_check(FILE *to, const json_t *check, bool colour);
 
 #endif

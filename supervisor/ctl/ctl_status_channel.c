@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/counters.h"
 #include "supervisor/ctl/ctl_crashes.h"
@@ -12,7 +13,7 @@
 
 static void begin_line(FILE *to, const char *label)
 {
-    fprintf(to, "  %-12s  ", label);
+    fprintf(to, "  %-13s ", label);
 }
 
 /* Why it waits that long, and what it costs. */
@@ -67,7 +68,7 @@ static void print_worker(FILE *to, const json_t *channel)
     fprintf(to, ", %llu restarts\n", (unsigned long long)ctl_count(channel, "restarts"));
 }
 
-static void print_last_death(FILE *to, const json_t *channel)
+static void print_last_death(FILE *to, const json_t *channel, const struct ctl_look *look)
 {
     const json_t *death = json_object_get(channel, "last_death");
     char age[CTL_TEXT_SIZE];
@@ -78,41 +79,104 @@ static void print_last_death(FILE *to, const json_t *channel)
     }
     ctl_format_seconds(ctl_number(death, "age_s"), age);
     ctl_report_end(to, death);
-    fprintf(to, ", generation %llu, %s ago ('holdfastctl crashes ",
-            (unsigned long long)ctl_count(death, "generation"), age);
-    ctl_print_text(to, false, CTL_PLAIN, ctl_string(channel, "name"));
-    fputs("' shows more)\n", to);
+    fprintf(to, ", generation %llu, %s ago", (unsigned long long)ctl_count(death, "generation"),
+            age);
+    if (look->verbose) {
+        fputs(" ('holdfastctl crashes ", to);
+        ctl_print_text(to, false, CTL_PLAIN, ctl_string(channel, "name"));
+        fputs("' shows more)", to);
+    }
+    fputc('\n', to);
 }
 
-static void print_receiving(FILE *to, const json_t *channel)
-{
-    const json_t *rate = json_object_get(channel, "rate");
-    const json_t *ring_lasts = json_object_get(channel, "ring_lasts_s");
-    const json_t *buffer_lasts = json_object_get(channel, "receive_buffer_lasts_s");
-    char count[CTL_TEXT_SIZE], bytes[CTL_TEXT_SIZE];
+/* ---- what comes in ---- */
 
-    ctl_format_bytes(ctl_number(channel, "receive_buffer_bytes"), bytes);
+static void print_origin(FILE *to, const json_t *channel)
+{
+    const char *interface = ctl_string(channel, "interface");
+    const char *source = ctl_string(channel, "source");
     begin_line(to, "listens on");
     ctl_print_text(to, false, CTL_PLAIN, ctl_string(channel, "listen"));
-    fprintf(to, ", kernel buffer %s\n", bytes);
-    if (!json_is_object(rate))
+    fputs(interface[0] ? " at " : ", no interface set", to);
+    ctl_print_text(to, false, CTL_PLAIN, interface);
+    fputs(source[0] ? ", from " : ", from any source\n", to);
+    ctl_print_text(to, false, CTL_PLAIN, source);
+    fputs(source[0] ? " only\n" : "", to);
+}
+
+static void format_time(double seconds, bool exact, char ret_text[CTL_TEXT_SIZE])
+{
+    time_t whole = (time_t)seconds;
+    struct tm local;
+    char zone[16] = "", fraction[8] = "";
+    if (!(seconds >= 0 && seconds < 1e11) || !localtime_r(&whole, &local)) {
+        strcpy(ret_text, "?");
         return;
+    }
+    size_t length = strftime(ret_text, CTL_TEXT_SIZE, "%Y-%m-%d %H:%M:%S", &local);
+    if (!exact)
+        return;
+    strftime(zone, sizeof zone, " %z", &local);
+    snprintf(fraction, sizeof fraction, ".%03d", (int)((seconds - (double)whole) * 1000));
+    snprintf(ret_text + length, CTL_TEXT_SIZE - length, "%s%s", fraction, zone);
+}
+
+static void print_last_datagram(FILE *to, const json_t *channel, const struct ctl_look *look)
+{
+    const json_t *last = json_object_get(channel, "last_datagram");
+    char time[CTL_TEXT_SIZE], age[CTL_TEXT_SIZE];
+    begin_line(to, "last datagram");
+    if (!json_is_object(last)) {
+        fputs("none yet\n", to);
+        return;
+    }
+    format_time(ctl_number(last, "time"), look->verbose, time);
+    ctl_format_seconds(ctl_number(last, "age_s"), age);
+    ctl_print_text(to, false, CTL_PLAIN, ctl_string(last, "source"));
+    fprintf(to, " at %s, %s ago", time, age);
+    if (look->verbose)
+        fprintf(to, ", seq %llu", (unsigned long long)ctl_count(last, "seq"));
+    fputc('\n', to);
+}
+
+static void print_rate(FILE *to, const json_t *channel)
+{
+    const json_t *rate = json_object_get(channel, "rate");
+    char count[CTL_TEXT_SIZE], bytes[CTL_TEXT_SIZE];
+    begin_line(to, "rate");
     ctl_format_rate(ctl_number(rate, "datagrams_per_s"), count);
     ctl_format_bytes(ctl_number(rate, "bytes_per_s"), bytes);
-    begin_line(to, "rate");
-    fprintf(to, "%s, %s/s\n", count, bytes);
+    if (json_is_object(rate))
+        fprintf(to, "%s, %s/s", count, bytes);
+    else
+        fputs("not known", to);
+    ctl_format_bytes(ctl_number(channel, "receive_buffer_bytes"), bytes);
+    fprintf(to, "; kernel buffer %s\n", bytes);
+}
+
+/* How long it can do without whom, at this rate. */
+static void print_stall(FILE *to, const json_t *channel, const struct ctl_look *look)
+{
+    const json_t *ring_lasts = json_object_get(channel, "ring_lasts_s");
+    const json_t *buffer_lasts = json_object_get(channel, "receive_buffer_lasts_s");
+    bool records = json_is_object(json_object_get(channel, "log"));
+    char ring[CTL_TEXT_SIZE], buffer[CTL_TEXT_SIZE];
     if (!json_is_number(ring_lasts) || !json_is_number(buffer_lasts))
         return;
-    ctl_format_seconds(json_number_value(ring_lasts), count);
-    ctl_format_seconds(json_number_value(buffer_lasts), bytes);
+    ctl_format_seconds(json_number_value(ring_lasts), ring);
+    ctl_format_seconds(json_number_value(buffer_lasts), buffer);
     begin_line(to, "stall");
-    if (json_is_object(json_object_get(channel, "log")))
+    if (records && look->verbose)
         fprintf(to,
                 "at this rate the ring lasts %s without recording, the kernel buffer about %s "
                 "without a worker\n",
-                count, bytes);
+                ring, buffer);
+    else if (look->verbose)
+        fprintf(to, "at this rate the kernel buffer lasts about %s without a worker\n", buffer);
+    else if (records)
+        fprintf(to, "ring lasts %s without disk, buffer %s without worker\n", ring, buffer);
     else
-        fprintf(to, "at this rate the kernel buffer lasts about %s without a worker\n", bytes);
+        fprintf(to, "buffer lasts %s without worker\n", buffer);
 }
 
 static void print_ring(FILE *to, const json_t *ring)
@@ -159,6 +223,27 @@ static void print_gap(FILE *to, const json_t *channel)
             (unsigned long long)json_integer_value(gap));
 }
 
+/* "folder: free space", or why that isn't known. */
+static void print_folder(FILE *to, const json_t *log, bool colour)
+{
+    const json_t *disk = json_object_get(log, "disk");
+    const char *folder = ctl_string(log, "folder"), *reason = ctl_string(disk, "reason");
+    char free_text[CTL_TEXT_SIZE], size_text[CTL_TEXT_SIZE];
+    if (!folder[0])
+        return;
+    begin_line(to, "folder");
+    ctl_print_text(to, false, CTL_PLAIN, folder);
+    if (reason[0]) {
+        fputs(", free space not known: ", to);
+        ctl_print_text(to, colour, CTL_YELLOW, reason);
+    } else if (json_is_object(disk)) {
+        ctl_format_bytes(ctl_number(disk, "free_bytes"), free_text);
+        ctl_format_bytes(ctl_number(disk, "size_bytes"), size_text);
+        fprintf(to, ", %s of %s free", free_text, size_text);
+    }
+    fputc('\n', to);
+}
+
 /* "log" on the wire and for people: where the recording goes. */
 static void print_recording(FILE *to, const json_t *log, bool colour)
 {
@@ -176,9 +261,10 @@ static void print_recording(FILE *to, const json_t *log, bool colour)
         ctl_format_bytes(ctl_number(log, "committed_bytes"), committed);
         ctl_format_bytes(ctl_number(log, "durable_bytes"), durable);
         begin_line(to, "");
-        fprintf(to, "%s written, %s of them on disk for certain, next seq %llu\n", committed,
-                durable, (unsigned long long)ctl_count(log, "next_seq"));
+        fprintf(to, "%s written, %s durable, next seq %llu\n", committed, durable,
+                (unsigned long long)ctl_count(log, "next_seq"));
     }
+    print_folder(to, log, colour);
     if (trouble[0]) {
         begin_line(to, "");
         ctl_print_text(to, colour, CTL_RED, trouble);
@@ -194,23 +280,47 @@ bool ctl_is_loss(const char *name)
            strcmp(name, "decimate_lost") == 0 || strcmp(name, "record_lost") == 0;
 }
 
-static void print_counters(FILE *to, const json_t *counters, bool colour)
+static void add_counter(struct ctl_table *table, const json_t *counters, int which)
+{
+    const struct counter_info *info = &counter_infos[which];
+    uint64_t count = ctl_count(counters, info->name);
+    char value[CTL_TEXT_SIZE];
+    ctl_format_count(count, value);
+    ctl_table_add(table, CTL_PLAIN, info->name);
+    ctl_table_add(table, ctl_is_loss(info->name) && count ? CTL_RED : CTL_PLAIN, value);
+}
+
+static void print_explained_counters(FILE *to, const json_t *counters, bool colour)
 {
     static const struct ctl_column columns[] = {
         {"COUNTER", false}, {"VALUE", true}, {"UNIT", false}, {"MEANING", false}};
     struct ctl_table table;
     ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
     for (int i = 0; i < COUNTER_COUNT; i++) {
-        const struct counter_info *info = &counter_infos[i];
-        uint64_t count = ctl_count(counters, info->name);
-        char value[CTL_TEXT_SIZE];
-        ctl_format_count(count, value);
-        ctl_table_add(&table, CTL_PLAIN, info->name);
-        ctl_table_add(&table, ctl_is_loss(info->name) && count ? CTL_RED : CTL_PLAIN, value);
-        ctl_table_add(&table, CTL_PLAIN, info->unit);
-        ctl_table_add(&table, CTL_PLAIN, info->help);
+        add_counter(&table, counters, i);
+        ctl_table_add(&table, CTL_PLAIN, counter_infos[i].unit);
+        ctl_table_add(&table, CTL_PLAIN, counter_infos[i].help);
     }
-    fputc('\n', to);
+    ctl_table_print(&table, to, "  ", colour);
+    ctl_table_free(&table);
+}
+
+/* Two side by side, so that a channel fits an ordinary terminal. */
+static void print_counters(FILE *to, const json_t *counters, bool colour)
+{
+    static const struct ctl_column columns[] = {{"", false}, {"", true}, {"", false}, {"", true}};
+    enum { ROWS = (COUNTER_COUNT + 1) / 2 };
+    struct ctl_table table;
+    ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
+    for (int i = 0; i < ROWS; i++) {
+        add_counter(&table, counters, i);
+        if (i + ROWS < COUNTER_COUNT) {
+            add_counter(&table, counters, i + ROWS);
+        } else {
+            ctl_table_add(&table, CTL_PLAIN, "");
+            ctl_table_add(&table, CTL_PLAIN, "");
+        }
+    }
     ctl_table_print(&table, to, "  ", colour);
     ctl_table_free(&table);
 }
@@ -272,21 +382,29 @@ static void print_down(FILE *to, const json_t *destinations, bool colour)
     }
 }
 
-void ctl_report_channel(FILE *to, const json_t *channel, bool colour)
+void ctl_report_channel(FILE *to, const json_t *channel, const struct ctl_look *look)
 {
-    ctl_print_text(to, colour, CTL_BOLD, ctl_string(channel, "name"));
+    const json_t *counters = json_object_get(channel, "counters");
+    ctl_print_text(to, look->colour, CTL_BOLD, ctl_string(channel, "name"));
     fputc('\n', to);
-    print_state(to, channel, colour);
+    print_state(to, channel, look->colour);
     print_worker(to, channel);
-    print_last_death(to, channel);
-    print_receiving(to, channel);
-    print_silence(to, channel, colour);
+    print_last_death(to, channel, look);
+    print_origin(to, channel);
+    print_last_datagram(to, channel, look);
+    print_rate(to, channel);
+    print_stall(to, channel, look);
+    print_silence(to, channel, look->colour);
     print_gap(to, channel);
     print_ring(to, json_object_get(channel, "ring"));
-    print_recording(to, json_object_get(channel, "log"), colour);
+    print_recording(to, json_object_get(channel, "log"), look->colour);
     print_destinations(to, json_object_get(channel, "relays"),
-                       json_object_get(channel, "decimates"), colour);
-    print_down(to, json_object_get(channel, "relays"), colour);
-    print_down(to, json_object_get(channel, "decimates"), colour);
-    print_counters(to, json_object_get(channel, "counters"), colour);
+                       json_object_get(channel, "decimates"), look->colour);
+    print_down(to, json_object_get(channel, "relays"), look->colour);
+    print_down(to, json_object_get(channel, "decimates"), look->colour);
+    fputc('\n', to);
+    if (look->verbose)
+        print_explained_counters(to, counters, look->colour);
+    else
+        print_counters(to, counters, look->colour);
 }

@@ -7,8 +7,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "supervisor/ctl/ctl_text.h"
+
 /* Everything about one channel: a member of "channels" in the result of status. */
-void ctl_report_channel(FILE *to, const json_t *channel, bool colour);
+void ctl_report_channel(FILE *to, const json_t *channel, const struct ctl_look *look);
 
 /* Does the counter of this name count what is not where it should be? */
 bool ctl_is_loss(const char *name);

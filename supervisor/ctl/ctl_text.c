@@ -83,6 +83,12 @@ void ctl_format_bytes(double bytes, char text[CTL_TEXT_SIZE])
     units_human_bytes(bounded(bytes), text, CTL_TEXT_SIZE);
 }
 
+void ctl_format_byte_rate(double per_second, char text[CTL_TEXT_SIZE])
+{
+    units_human_bytes(bounded(per_second), text, CTL_TEXT_SIZE - 2);
+    strcat(text, "/s");
+}
+
 void ctl_format_rate(double per_second, char text[CTL_TEXT_SIZE])
 {
     if (per_second > 0 && per_second < 10) {
@@ -137,11 +143,26 @@ static void print_cell(FILE *to, const struct ctl_column *column, const struct c
         fprintf(to, "%*s", padding, "");
 }
 
+static bool is_hidden(const struct ctl_table *table, size_t column)
+{
+    return (table->hidden >> column) & 1;
+}
+
+static size_t last_shown(const struct ctl_table *table)
+{
+    size_t last = table->column_count - 1;
+    while (last > 0 && is_hidden(table, last))
+        last--;
+    return last;
+}
+
 static void print_row(const struct ctl_table *table, const struct ctl_cell *row, const int *widths,
                       FILE *to, bool colour)
 {
-    size_t last = table->column_count - 1;
+    size_t last = last_shown(table);
     for (size_t i = 0; i < last; i++) {
+        if (is_hidden(table, i))
+            continue;
         print_cell(to, &table->columns[i], &row[i], widths[i], colour);
         fputs("  ", to);
     }
@@ -150,27 +171,68 @@ static void print_row(const struct ctl_table *table, const struct ctl_cell *row,
     fputc('\n', to);
 }
 
-void ctl_table_print(const struct ctl_table *table, FILE *to, const char *indent, bool colour)
+static void measure(const struct ctl_table *table, int ret_widths[CTL_COLUMNS_MAX])
 {
-    int widths[CTL_COLUMNS_MAX] = {0};
-    struct ctl_cell titles[CTL_COLUMNS_MAX] = {0};
     assert(table->column_count > 0 && table->column_count <= CTL_COLUMNS_MAX);
-    for (size_t i = 0; i < table->column_count; i++) {
-        char *title = (char *)table->columns[i].title; /* only read */
-        titles[i] = (struct ctl_cell){title, CTL_BOLD};
-        widths[i] = (int)strlen(title);
-    }
+    for (size_t i = 0; i < table->column_count; i++)
+        ret_widths[i] = (int)strlen(table->columns[i].title);
     for (size_t i = 0; i < table->cell_count; i++) {
         int width = (int)strlen(table->cells[i].text);
-        int *widest = &widths[i % table->column_count];
+        int *widest = &ret_widths[i % table->column_count];
         *widest = width > *widest ? width : *widest;
     }
-    fputs(indent, to);
+}
+
+static size_t whole_width(const struct ctl_table *table)
+{
+    int widths[CTL_COLUMNS_MAX];
+    size_t sum = 0;
+    measure(table, widths);
+    for (size_t i = 0; i < table->column_count; i++)
+        if (!is_hidden(table, i))
+            sum += (size_t)widths[i] + (sum ? 2 : 0);
+    return sum;
+}
+
+void ctl_table_fit(struct ctl_table *table, size_t width, const int *expendable, size_t count)
+{
+    for (size_t i = 0; i < count && whole_width(table) > width; i++)
+        table->hidden |= 1U << expendable[i];
+}
+
+static void print_titles(const struct ctl_table *table, const int *widths, FILE *to, bool colour)
+{
+    struct ctl_cell titles[CTL_COLUMNS_MAX] = {0};
+    for (size_t i = 0; i < table->column_count; i++)
+        titles[i] = (struct ctl_cell){(char *)table->columns[i].title, CTL_BOLD}; /* only read */
     print_row(table, titles, widths, to, colour);
-    for (size_t i = 0; i + table->column_count <= table->cell_count; i += table->column_count) {
+}
+
+static void print_part(const struct ctl_table *table, FILE *to, const struct ctl_rows *rows,
+                       const char *indent, bool colour)
+{
+    int widths[CTL_COLUMNS_MAX];
+    size_t count = table->cell_count / table->column_count;
+    measure(table, widths);
+    if (rows->first == 0 && table->columns[0].title[0]) {
         fputs(indent, to);
-        print_row(table, &table->cells[i], widths, to, colour);
+        print_titles(table, widths, to, colour);
     }
+    for (size_t i = rows->first; i < rows->end && i < count; i++) {
+        fputs(indent, to);
+        print_row(table, &table->cells[i * table->column_count], widths, to, colour);
+    }
+}
+
+void ctl_table_print_rows(const struct ctl_table *table, FILE *to, const struct ctl_rows *rows,
+                          bool colour)
+{
+    print_part(table, to, rows, "", colour);
+}
+
+void ctl_table_print(const struct ctl_table *table, FILE *to, const char *indent, bool colour)
+{
+    print_part(table, to, &(struct ctl_rows){0, SIZE_MAX}, indent, colour);
 }
 
 void ctl_table_free(struct ctl_table *table)

@@ -21,6 +21,14 @@ enum ctl_colour {
     CTL_RED,
 };
 
+/* How a report is to look. */
+struct ctl_look {
+    bool colour;
+    bool verbose;     /* explain it, at whatever length */
+    unsigned rows;    /* say in so many lines what there is room for; 0 = there is room for all */
+    unsigned columns; /* the same; 0 = as wide as it likes */
+};
+
 /* What it means for somebody who looks at a wall of channels. */
 enum ctl_colour ctl_state_colour(const char *state);
 
@@ -38,11 +46,12 @@ const char *ctl_string(const json_t *object, const char *key);
 double ctl_number(const json_t *object, const char *key);
 uint64_t ctl_count(const json_t *object, const char *key);
 
-/* "12,345,678", "3 h 12 min", "31.4 MiB", "19,998/s" from numbers of any kind; never longer than
- * CTL_TEXT_SIZE. */
+/* "12,345,678", "3 h 12 min", "31.4 MiB", "31.4 MiB/s", "19,998/s" from numbers of any kind; never
+ * longer than CTL_TEXT_SIZE. */
 void ctl_format_count(uint64_t count, char text[CTL_TEXT_SIZE]);
 void ctl_format_seconds(double seconds, char text[CTL_TEXT_SIZE]);
 void ctl_format_bytes(double bytes, char text[CTL_TEXT_SIZE]);
+void ctl_format_byte_rate(double per_second, char text[CTL_TEXT_SIZE]);
 void ctl_format_rate(double per_second, char text[CTL_TEXT_SIZE]);
 
 struct ctl_column {
@@ -60,6 +69,11 @@ struct ctl_table {
     size_t column_count; /* at most CTL_COLUMNS_MAX */
     struct ctl_cell *cells;
     size_t cell_count;
+    unsigned hidden; /* a bit for each column that isn't printed */
+};
+
+struct ctl_rows {
+    size_t first, end;
 };
 
 void ctl_table_init(struct ctl_table *table, const struct ctl_column *columns, size_t column_count);
@@ -67,6 +81,11 @@ void ctl_table_init(struct ctl_table *table, const struct ctl_column *columns, s
 void ctl_table_add(struct ctl_table *table, enum ctl_colour colour, const char *text);
 /* With titles, two spaces between columns, no blank at the end of a line. */
 void ctl_table_print(const struct ctl_table *table, FILE *to, const char *indent, bool colour);
+/* The same of some rows only; titles come before row 0. All rows decide how wide a column is. */
+void ctl_table_print_rows(const struct ctl_table *table, FILE *to, const struct ctl_rows *rows,
+                          bool colour);
+/* Hide columns, in this order, until it is no wider than this. */
+void ctl_table_fit(struct ctl_table *table, size_t width, const int *expendable, size_t count);
 void ctl_table_free(struct ctl_table *table);
 
 #endif

@@ -352,16 +352,13 @@ static bool verify_file(void *context, const char *path, json_t **ret_report)
     return ok;
 }
 
-int ctl_verify(int argc, char **argv, bool json)
+int ctl_verify(struct ctl_files *files, bool json)
 {
     struct verification previous = {.error = ENOENT};
-    struct ctl_files files;
-    if (ctl_files_take(argc, argv, false, &files) < 0)
-        return CTL_USAGE;
-    if (files.count < 1) {
+    if (files->count < 1) {
         ctl_complain("verify needs the log files to look at: holdfastctl verify FILE...");
         return CTL_USAGE;
     }
-    files.takes_folders = true;
-    return ctl_files_each(&files, json, verify_file, &previous);
+    files->takes_folders = true;
+    return ctl_files_each(files, json, verify_file, &previous);
 }

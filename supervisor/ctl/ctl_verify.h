@@ -7,8 +7,10 @@
 
 #include <stdbool.h>
 
-/* argv: what follows the verb. Talks to nobody. 0 all is well, 1 a file has a fault or can't be
+#include "supervisor/ctl/ctl_files.h"
+
+/* Talks to nobody. 0 all is well, 1 a file has a fault or can't be
  * read, 2 usage. */
-int ctl_verify(int argc, char **argv, bool json);
+int ctl_verify(struct ctl_files *files, bool json);
 
 #endif

@@ -8,6 +8,7 @@
 #include "supervisor/ctl/ctl_channel.h"
 #include "supervisor/ctl/ctl_crashes.h"
 #include "supervisor/ctl/ctl_daemon.h"
+#include "supervisor/ctl/ctl_files.h"
 #include "supervisor/ctl/ctl_options.h"
 #include "supervisor/ctl/ctl_recover.h"
 #include "supervisor/ctl/ctl_status.h"
@@ -16,9 +17,10 @@
 
 static int run_on_files(const struct ctl_command *command)
 {
+    struct ctl_files files = {.paths = command->files, .count = command->file_count};
     return command->verb == VERB_verify
-               ? ctl_verify(command->argc, command->argv, command->options.json)
-               : ctl_recover(command->argc, command->argv, command->options.json);
+               ? ctl_verify(&files, command->options.json)
+               : ctl_recover(&files, command->output, command->options.json);
 }
 
 static int run(const struct ctl_command *command)

@@ -126,6 +126,52 @@ START_TEST(every_field_comes_back)
 }
 END_TEST
 
+/* Who has the page alone is told of the newest datagram, and of nothing that can't be. */
+START_TEST(the_newest_is_found_and_nonsense_is_not_told)
+{
+    struct ring_fixture fixture;
+    const struct ring_fixture_settings settings = {.ring_size = 65536, .max_datagram = 1000};
+    ring_fixture_open(&fixture, &settings);
+    struct channel_page *page = fixture.ring.page;
+    struct ring_datagram newest;
+    union socket_address source;
+
+    ck_assert(!ring_peek_newest(page, &fixture.geometry, &newest));
+    write_next(&fixture.writer);
+    write_next(&fixture.writer);
+    ck_assert(ring_peek_newest(page, &fixture.geometry, &newest));
+    ck_assert_uint_eq(newest.seq, 1);
+    ck_assert_uint_gt(newest.time_ns, 0);
+    ck_assert_ptr_null(newest.data);
+    ring_source(&newest, &source);
+    ck_assert_int_eq(ntohs(source.v4.sin_port), 4242);
+
+    static const uint64_t published[] = {0, 3, 1000000, INT64_MAX, 1ull << 63, UINT64_MAX};
+    uint64_t reserved = atomic_load(&page->public.reserved_seq);
+    for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
+        atomic_store(&page->public.published, published[i]);
+        atomic_store(&page->public.reserved_seq, i < 2 ? reserved : published[i] + (i == 2));
+        ring_peek_newest(page, &fixture.geometry, &newest); /* no crash; most are refused */
+        if (published[i] == 0 || published[i] > INT64_MAX)
+            ck_assert(!ring_peek_newest(page, &fixture.geometry, &newest));
+    }
+    atomic_store(&page->public.published, 2);
+    atomic_store(&page->public.reserved_seq, UINT64_MAX);
+    ck_assert(!ring_peek_newest(page, &fixture.geometry, &newest));
+    atomic_store(&page->public.reserved_seq, reserved);
+
+    struct ring_descriptor *last = channel_page_descriptors(page, &fixture.geometry) + 1;
+    uint64_t origin = atomic_load(&last->origin);
+    atomic_store(&last->origin, 7);
+    ck_assert(!ring_peek_newest(page, &fixture.geometry, &newest));
+    atomic_store(&last->origin, origin);
+    ck_assert(ring_peek_newest(page, &fixture.geometry, &newest));
+    atomic_store(&last->time_ns, UINT64_MAX);
+    ck_assert(!ring_peek_newest(page, &fixture.geometry, &newest));
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
 /* After every datagram: the lapped ones are a prefix, everything after it is whole. */
 static void check_all_readable(const struct ring *ring, uint64_t start)
 {
@@ -504,6 +550,7 @@ int main(void)
     TCase *threads = tcase_create("threads");
     tcase_set_timeout(alone, 60);
     tcase_set_timeout(threads, 120);
+    tcase_add_test(alone, the_newest_is_found_and_nonsense_is_not_told);
     tcase_add_loop_test(alone, every_field_comes_back, 0, 2);
     tcase_add_loop_test(alone, what_is_not_lapped_is_whole, 0, 2);
     tcase_add_loop_test(alone, positions_and_numbers_near_2_63, 0, 2);

@@ -227,9 +227,23 @@ static const struct {
     {"--timeout 10 ping", CTL_USAGE, "with its unit"},
     {"--timeout 0 ping", CTL_USAGE, "more than 0"},
     {"--timeout 2d ping", CTL_USAGE, "at most 1d"},
-    {"--nonsense ping", CTL_USAGE, "nonsense"},
-    {"ping --nonsense", CTL_USAGE, "nonsense"},
-    {"--watch ping", CTL_USAGE, "--watch is for status"},
+    {"--nonsense ping", CTL_USAGE, "no option '--nonsense'"},
+    {"ping --nonsense", CTL_USAGE, "no option '--nonsense'"},
+    {"--watch ping", CTL_USAGE, "--watch is no option of ping, which has: --socket, --json, "},
+    {"ping --watch", CTL_USAGE, "--watch is no option of ping"},
+    {"stop engine -v", CTL_USAGE, "--verbose is no option of stop"},
+    {"status --no-wait", CTL_USAGE, "--no-wait is no option of status"},
+    {"verify a.avro --timeout 3s", CTL_USAGE, "--timeout is no option of verify"},
+    {"verify a.avro -o b", CTL_USAGE, "-o is no option of verify, which has: --socket, --json"},
+    {"stop engine -o b", CTL_USAGE, "-o is no option of stop"},
+    {"verify a.avro -j", CTL_USAGE, "no option '-j'; a file whose name begins with '-'"},
+    {"verify --jsno a.avro", CTL_USAGE, "no option '--jsno'"},
+    {"recover a.avro -o", CTL_USAGE, "missing behind '-o'"},
+    {"stop engine --socket", CTL_USAGE, "missing behind '--socket'"},
+    {"status --json=1", CTL_USAGE, "'--json=1': this option takes no value"},
+    {"ping -- --json", CTL_USAGE, "usage: holdfastctl ping"},
+    {"-- --json", CTL_USAGE, "no verb '--json'"},
+    {"--", CTL_USAGE, "no verb was given"},
     {"--watch status", CTL_USAGE, "on a terminal"}, /* which the test's stdout is not */
     {"--help", -1, "usage: holdfastctl"},
     {"verify --help", -1, "usage: holdfastctl"},
@@ -251,9 +265,9 @@ static int run_parse(void *context)
         argv[argc++] = word;
     int status = ctl_options_parse(argc, argv, &parse->command);
     if (status == CTL_OK)
-        printf("%d:%s:%s", parse->command.argc,
-               parse->command.argc > 0 ? parse->command.argv[0] : "",
-               parse->command.argc > 1 ? parse->command.argv[1] : "");
+        printf("%d:%s:%s", parse->command.file_count,
+               parse->command.file_count > 0 ? parse->command.files[0] : "",
+               parse->command.file_count > 1 ? parse->command.files[1] : "");
     return status;
 }
 
@@ -270,9 +284,9 @@ START_TEST(options_are_understood_on_both_sides_of_the_verb)
 {
     struct parse parse;
     setenv(CONTROL_SOCKET_VARIABLE, "/from/environment", 1);
-    strcpy(parse.text, "--json status engine --no-wait --timeout 30s");
+    strcpy(parse.text, "--json restart engine --no-wait --timeout 30s");
     ck_assert_int_eq(capture(run_parse, &parse), CTL_OK);
-    ck_assert_int_eq(parse.command.verb, VERB_status);
+    ck_assert_int_eq(parse.command.verb, VERB_restart);
     ck_assert_str_eq(parse.command.channel, "engine");
     ck_assert(parse.command.options.json && parse.command.options.no_wait &&
               !parse.command.options.colour);
@@ -282,10 +296,39 @@ START_TEST(options_are_understood_on_both_sides_of_the_verb)
     ck_assert_int_eq(capture(run_parse, &parse), CTL_OK);
     ck_assert_int_eq(parse.command.verb, VERB_reset_failed);
     ck_assert_str_eq(parse.command.options.socket, "/from/line");
-    strcpy(parse.text, "recover --json -o out");
+}
+END_TEST
+
+/* The same behind and between what the verb works on; and with a shell that wants it otherwise. */
+static const struct {
+    const char *line, *files, *output;
+} offline[] = {
+    {"recover --json -o out", "0::", "out"},
+    {"recover a b -o out --json", "2:a:b", "out"},
+    {"recover a -oout b --json", "2:a:b", "out"},
+    {"--json -o out recover a b", "2:a:b", "out"},
+    {"--socket /s --json verify a b", "2:a:b", NULL},
+    {"verify a --json b --socket /s", "2:a:b", NULL},
+    {"verify --json -- -o --json", "2:-o:--json", NULL},
+    {"--json -- verify -a -", "2:-a:-", NULL},
+    {"verify - --json", "1:-:", NULL},
+};
+
+START_TEST(options_behind_files)
+{
+    struct parse parse;
+    if (_i % 2)
+        setenv("POSIXLY_CORRECT", "1", 1);
+    else
+        unsetenv("POSIXLY_CORRECT");
+    strcpy(parse.text, offline[_i / 2].line);
     ck_assert_int_eq(capture(run_parse, &parse), CTL_OK);
+    ck_assert_str_eq(said, offline[_i / 2].files);
     ck_assert(parse.command.options.json);
-    ck_assert_str_eq(said, "2:-o:out");
+    if (offline[_i / 2].output)
+        ck_assert_str_eq(parse.command.output, offline[_i / 2].output);
+    else
+        ck_assert_ptr_null(parse.command.output);
 }
 END_TEST
 
@@ -306,6 +349,7 @@ int main(void)
     tcase_add_loop_test(tests, wrong_lines_say_what_would_be_right, 0,
                         sizeof lines / sizeof lines[0]);
     tcase_add_test(tests, options_are_understood_on_both_sides_of_the_verb);
+    tcase_add_loop_test(tests, options_behind_files, 0, 2 * sizeof offline / sizeof offline[0]);
     suite_add_tcase(suite, tests);
     control_daemon_begin_all();
     int status = unit_run(suite);

@@ -12,6 +12,7 @@
 #include "supervisor/ctl/ctl_crashes.h"
 #include "supervisor/ctl/ctl_status.h"
 #include "supervisor/ctl/ctl_status_channel.h"
+#include "supervisor/ctl/ctl_status_list.h"
 #include "supervisor/ctl/ctl_text.h"
 #include "tests/lib/unit.h"
 
@@ -20,7 +21,10 @@ static const char status_json[] =
     "\"channels\":["
     "{\"name\":\"engine\",\"state\":\"RUNNING\",\"state_since_s\":11569.2,\"cause\":\"ready\","
     "\"wanted\":true,"
-    "\"listen\":\"127.0.0.1:26000\",\"pid\":4720,\"generation\":7,\"restarts\":2,\"deaths_in_a_"
+    "\"listen\":\"127.0.0.1:26000\",\"interface\":\"eth0\",\"source\":\"10.0.0.5\","
+    "\"last_datagram\":{\"seq\":12345677,\"time\":1760000000.25,\"age_s\":2.5,\"source\":\"10.0."
+    "0.5:4000\"},"
+    "\"pid\":4720,\"generation\":7,\"restarts\":2,\"deaths_in_a_"
     "row\":0,"
     "\"last_death\":{\"time\":1760000000.25,\"age_s\":190,\"cause\":\"crash\",\"signal\":"
     "\"SIGSEGV\","
@@ -41,7 +45,8 @@ static const char status_json[] =
     "\"log\":{\"state\":\"open\",\"segment\":\"engine-00000000000000000000-20260117T120000Z.avro."
     "open\","
     "\"committed_bytes\":12897485,\"durable_bytes\":12582912,\"next_seq\":12345600,\"trouble\":"
-    "null},"
+    "null,\"folder\":\"/var/lib/holdfast/engine\",\"disk\":{\"free_bytes\":13207024435,\"size_"
+    "bytes\":107374182400,\"reason\":null}},"
     "\"ring\":{\"mapping\":\"double\",\"reason\":\"\",\"capacity_bytes\":33554432,\"pending\":78}},"
     "{\"name\":\"gps\",\"state\":\"BACKOFF\",\"state_since_s\":0.25,\"cause\":\"bind: Address "
     "already in use\","
@@ -79,6 +84,21 @@ static void expect(void (*report)(FILE *, const json_t *, bool), json_t *result,
     json_decref(result);
 }
 
+static void report_channel(FILE *to, const json_t *channel, bool colour)
+{
+    ctl_report_channel(to, channel, &(struct ctl_look){.colour = colour});
+}
+
+static void report_list(FILE *to, const json_t *whole, bool colour)
+{
+    ctl_report_status(to, whole, &(struct ctl_look){.colour = colour});
+}
+
+static void report_verbosely(FILE *to, const json_t *channel, bool colour)
+{
+    ctl_report_channel(to, channel, &(struct ctl_look){.colour = colour, .verbose = true});
+}
+
 static json_t *status(void)
 {
     return json_loads(status_json, 0, NULL);
@@ -92,52 +112,182 @@ static json_t *channel(size_t index)
     return one;
 }
 
+/* Those in trouble first, then the well, then those that should not run. */
 START_TEST(wall_of_channels)
 {
     expect(
-        ctl_report_status, status(), false,
+        report_list, status(), false,
         "holdfastd 0.1.0, pid 4711, up for 3 h 12 min\n"
         "\n"
-        "CHANNEL  STATE           FOR    RECEIVED      RATE    RECORDED  PENDING  LOST  RESTARTS\n"
-        "engine   RUNNING  3 h 12 min  12,345,678  19,998/s  12,345,600       78     0         2\n"
-        "gps      BACKOFF      250 ms           0         -           -        0    17         0\n"
-        "old      STOPPED   1 min 5 s           0         -           0        0     0         0\n"
+        "CHANNEL     STATE           FOR    RECEIVED      RATE       BYTES    RECORDED  PENDING  "
+        "LOST  RESTARTS\n"
+        "gps         BACKOFF      250 ms           0         -           -           -        0  "
+        "  17         0\n"
+        "old         STOPPED   1 min 5 s           0         -           -           0        0  "
+        "   0         0\n"
+        "engine      RUNNING  3 h 12 min  12,345,678  19,998/s  15.3 MiB/s  12,345,600       78  "
+        "   0         2\n"
+        "3 channels  1 run                12,345,678  19,998/s  15.3 MiB/s  12,345,600       78  "
+        "  17         2\n"
         "\n"
         "gps: BACKOFF, next start in 2.3 s: bind: Address already in use\n"
         "old: not recording: No space left\n");
 }
 END_TEST
 
+static json_t *many(int well, int troubled)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < well + troubled; i++)
+        json_array_append_new(list, json_pack("{s:s+%, s:s, s:b, s:s}", "name",
+                                              i < well ? "well-" : "sick-", i % 10 == 0 ? "0" : "1",
+                                              (size_t)1, "state", i < well ? "RUNNING" : "BACKOFF",
+                                              "wanted", 1, "cause", "the reason"));
+    return json_pack("{s:{}, s:o}", "supervisor", "channels", list);
+}
+
+static char *in_window(const json_t *whole, unsigned rows, unsigned columns, size_t *ret_rows)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    ctl_report_status(to, whole, &(struct ctl_look){.rows = rows, .columns = columns});
+    fclose(to);
+    *ret_rows = 0;
+    for (const char *at = text; *at; at++)
+        *ret_rows += *at == '\n';
+    return text;
+}
+
+START_TEST(a_small_window_gets_the_worst_and_is_told_of_the_rest)
+{
+    static const struct {
+        int well, troubled;
+        unsigned rows;
+        const char *channels_left_out, *lines_left_out;
+    } cases[] = {
+        {100, 0, 23, "... 82 more channels have no room here\n", NULL},
+        {100, 3, 23, "... 89 more channels have no room here\n", NULL},
+        {0, 100, 23, "... 91 more channels have no room here, 91 of them in trouble\n",
+         "... 93 more lines of trouble have no room here\n"},
+        {3, 2, 12, NULL, NULL},
+        {1, 2, 9, NULL, "... 2 more lines of trouble have no room here\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *whole = many(cases[i].well, cases[i].troubled);
+        size_t rows;
+        char *text = in_window(whole, cases[i].rows, 0, &rows);
+        ck_assert_msg(rows <= cases[i].rows, "%zu rows in %u:\n%s", rows, cases[i].rows, text);
+        ck_assert_msg(!cases[i].channels_left_out || strstr(text, cases[i].channels_left_out), "%s",
+                      text);
+        ck_assert_msg(!cases[i].lines_left_out || strstr(text, cases[i].lines_left_out), "%s",
+                      text);
+        ck_assert_msg(cases[i].channels_left_out || cases[i].lines_left_out ||
+                          !strstr(text, "no room"),
+                      "%s", text);
+        free(text);
+        for (unsigned small = 1; small < 120; small++) {
+            text = in_window(whole, small, 0, &rows);
+            ck_assert_msg(rows <= (small > 8 ? small : 8), "%zu rows in %u:\n%s", rows, small,
+                          text);
+            free(text);
+        }
+        json_decref(whole);
+    }
+}
+END_TEST
+
+START_TEST(a_narrow_window_has_fewer_columns)
+{
+    json_t *whole = status();
+    size_t rows;
+    char *text = in_window(whole, 0, 80, &rows);
+    static const char expected[] =
+        "CHANNEL     STATE      RECEIVED      RATE       BYTES    RECORDED  PENDING  LOST\n";
+    ck_assert_msg(strstr(text, expected) != NULL, "%s", text);
+    free(text);
+    text = in_window(whole, 0, 10, &rows);
+    ck_assert_msg(strstr(text, "CHANNEL     STATE        RATE  LOST\n") != NULL, "%s", text);
+    free(text);
+    json_decref(whole);
+}
+END_TEST
+
 START_TEST(colour_does_not_move_columns)
 {
     json_t *whole = status();
-    char *text = render(ctl_report_status, whole, true);
-    ck_assert_ptr_nonnull(strstr(text, "engine   \033[32mRUNNING\033[0m  3 h 12 min  12,345,678"));
-    ck_assert_ptr_nonnull(strstr(text, "gps      \033[31mBACKOFF\033[0m      250 ms"));
+    char *text = render(report_list, whole, true);
+    ck_assert_ptr_nonnull(
+        strstr(text, "engine      \033[32mRUNNING\033[0m  3 h 12 min  12,345,678"));
+    ck_assert_ptr_nonnull(strstr(text, "gps         \033[31mBACKOFF\033[0m      250 ms"));
     ck_assert_ptr_nonnull(strstr(text, "    \033[31m17\033[0m         0\n"));
     free(text);
     json_decref(whole);
 }
 END_TEST
 
-START_TEST(one_channel_in_detail)
+/* Ordinary: one destination, nothing wrong. It fits 80 columns and, with a prompt below, 24 rows.
+ */
+START_TEST(one_channel_fits_a_terminal)
 {
-    expect(ctl_report_channel, channel(0), false,
+    json_t *one = channel(0);
+    json_array_clear(json_object_get(one, "decimates"));
+    setenv("TZ", "UTC", 1);
+    tzset();
+    static const char expected[] =
+        "engine\n"
+        "  state         RUNNING for 3 h 12 min: ready\n"
+        "  worker        pid 4720, generation 7, 2 restarts\n"
+        "  last death    crash, SIGSEGV, generation 6, 3 min 10 s ago\n"
+        "  listens on    127.0.0.1:26000 at eth0, from 10.0.0.5 only\n"
+        "  last datagram 10.0.0.5:4000 at 2025-10-09 08:53:20, 2.5 s ago\n"
+        "  rate          19,998/s, 15.3 MiB/s; kernel buffer 32.0 MiB\n"
+        "  stall         ring lasts 2.0 s without disk, buffer 1.2 s without worker\n"
+        "  ring          32.0 MiB, mapping double, 78 pending\n"
+        "  log           engine-00000000000000000000-20260117T120000Z.avro.open\n"
+        "                12.3 MiB written, 12.0 MiB durable, next seq 12345600\n"
+        "  folder        /var/lib/holdfast/engine, 12.3 GiB of 100.0 GiB free\n"
+        "\n"
+        "  DESTINATION  TO              GETS                  SENT  DROPPED  REPEATED\n"
+        "  display      239.1.1.1:6000  every datagram  12,345,678        0         3\n"
+        "\n"
+        "  received           12,345,678  decimated       2,469,135\n"
+        "  received_bytes  9,876,542,400  decimate_lost           0\n"
+        "  kernel_dropped              0  recorded       12,345,600\n"
+        "  truncated                   1  record_lost             0\n"
+        "  relayed            12,345,678  unrecorded              0\n"
+        "  relay_dropped               0  quarantined             0\n"
+        "  relay_repeated              3  restarts                2\n";
+    int rows = 0;
+    for (const char *line = expected; *line; line = strchr(line, '\n') + 1, rows++)
+        ck_assert_uint_le(strcspn(line, "\n"), 80);
+    ck_assert_int_le(rows, 23);
+    expect(report_channel, one, false, expected);
+}
+END_TEST
+
+START_TEST(one_channel_explained)
+{
+    setenv("TZ", "UTC", 1);
+    tzset();
+    expect(report_verbosely, channel(0), false,
            "engine\n"
            "  state         RUNNING for 3 h 12 min: ready\n"
            "  worker        pid 4720, generation 7, 2 restarts\n"
            "  last death    crash, SIGSEGV, generation 6, 3 min 10 s ago ('holdfastctl crashes "
            "engine' shows more)\n"
-           "  listens on    127.0.0.1:26000, kernel buffer 32.0 MiB\n"
-           "  rate          19,998/s, 15.3 MiB/s\n"
+           "  listens on    127.0.0.1:26000 at eth0, from 10.0.0.5 only\n"
+           "  last datagram 10.0.0.5:4000 at 2025-10-09 08:53:20.250 +0000, 2.5 s ago, seq "
+           "12345677\n"
+           "  rate          19,998/s, 15.3 MiB/s; kernel buffer 32.0 MiB\n"
            "  stall         at this rate the ring lasts 2.0 s without recording, the kernel buffer "
            "about 1.2 s "
            "without a "
            "worker\n"
            "  ring          32.0 MiB, mapping double, 78 pending\n"
            "  log           engine-00000000000000000000-20260117T120000Z.avro.open\n"
-           "                12.3 MiB written, 12.0 MiB of them on disk for certain, next seq "
-           "12345600\n"
+           "                12.3 MiB written, 12.0 MiB durable, next seq 12345600\n"
+           "  folder        /var/lib/holdfast/engine, 12.3 GiB of 100.0 GiB free\n"
            "\n"
            "  DESTINATION  TO              GETS                  SENT  DROPPED  REPEATED\n"
            "  display      239.1.1.1:6000  every datagram  12,345,678        0         3\n"
@@ -186,19 +336,35 @@ END_TEST
 START_TEST(a_channel_that_waits_says_when_and_why)
 {
     json_t *gps = channel(1);
-    char *text = render(ctl_report_channel, gps, false);
+    char *text = render(report_channel, gps, false);
     static const char expected[] =
         "gps\n"
         "  state         BACKOFF for 250 ms: bind: Address already in use\n"
         "  next start    in 2.3 s\n"
         "  worker        none, 0 restarts\n"
         "  last death    none\n"
-        "  listens on    [::1]:26001, kernel buffer 0 B\n"
+        "  listens on    [::1]:26001, no interface set, from any source\n"
+        "  last datagram none yet\n"
+        "  rate          not known; kernel buffer 0 B\n"
         "  ring          32.0 MiB, mapping none, 0 pending\n"
         "  log           not recorded\n";
     ck_assert_msg(strncmp(text, expected, strlen(expected)) == 0, "%s", text);
     free(text);
     json_decref(gps);
+}
+END_TEST
+
+START_TEST(a_folder_that_cannot_be_looked_at)
+{
+    json_t *one = channel(0), *log = json_object_get(one, "log");
+    json_object_set_new(log, "disk",
+                        json_pack("{s:n, s:n, s:s}", "free_bytes", "size_bytes", "reason",
+                                  "its disk does not answer"));
+    char *text = render(report_channel, one, false);
+    ck_assert_ptr_nonnull(strstr(text, "  folder        /var/lib/holdfast/engine, free space not "
+                                       "known: its disk does not answer\n"));
+    free(text);
+    json_decref(one);
 }
 END_TEST
 
@@ -213,7 +379,8 @@ START_TEST(check_says_what_is_wrong)
                       "{\"channel\":\"old\",\"kind\":\"degraded\",\"state\":\"RUNNING\",\"cause\":"
                       "\"disk full\"}]}",
                       0, NULL),
-           false, "gps is BACKOFF: bind failed\nwarning: old has trouble with its recording: disk full\n");
+           false,
+           "gps is BACKOFF: bind failed\nwarning: old has trouble with its recording: disk full\n");
 }
 END_TEST
 
@@ -282,7 +449,7 @@ static const char *const nonsense[] = {
 START_TEST(nonsense_never_reaches_the_terminal)
 {
     static void (*const reports[])(FILE *, const json_t *, bool) = {
-        ctl_report_status, ctl_report_channel, ctl_report_check, ctl_report_crashes};
+        report_list, report_channel, report_verbosely, ctl_report_check, ctl_report_crashes};
     json_t *result = json_loads(nonsense[_i], JSON_DECODE_ANY, NULL);
     ck_assert_ptr_nonnull(result);
     for (size_t i = 0; i < sizeof reports / sizeof reports[0]; i++) {
@@ -291,7 +458,7 @@ START_TEST(nonsense_never_reaches_the_terminal)
         free(text);
     }
     const json_t *first = json_array_get(json_object_get(result, "channels"), 0);
-    char *text = render(ctl_report_channel, first, false);
+    char *text = render(report_channel, first, false);
     ck_assert_ptr_null(strpbrk(text, "\033\007"));
     free(text);
     json_decref(result);
@@ -303,8 +470,12 @@ int main(void)
     Suite *suite = suite_create("holdfastctl's output");
     TCase *tests = tcase_create("text");
     tcase_add_test(tests, wall_of_channels);
+    tcase_add_test(tests, a_small_window_gets_the_worst_and_is_told_of_the_rest);
+    tcase_add_test(tests, a_narrow_window_has_fewer_columns);
     tcase_add_test(tests, colour_does_not_move_columns);
-    tcase_add_test(tests, one_channel_in_detail);
+    tcase_add_test(tests, one_channel_fits_a_terminal);
+    tcase_add_test(tests, one_channel_explained);
+    tcase_add_test(tests, a_folder_that_cannot_be_looked_at);
     tcase_add_test(tests, a_channel_that_waits_says_when_and_why);
     tcase_add_test(tests, check_says_what_is_wrong);
     tcase_add_test(tests, crashes_tell_the_whole_story);
