@@ -334,8 +334,8 @@ int ctl_capabilities(const struct ctl_options *options)
     json_object_set_new(all, "kernel", control_text(kernel.release));
     json_object_set_new(all, "page_bytes", json_integer((json_int_t)memory_page_size()));
     if (!options->json)
-        printf("%-18s %s\n%-18s %zu bytes\n", "kernel", kernel.release, "page size",
-               memory_page_size());
+        printf("%-18s %s\n%-18s %llu bytes\n", "kernel", kernel.release, "page size",
+               (unsigned long long)memory_page_size());
     for (size_t i = 0; i < sizeof capabilities / sizeof *capabilities; i++) {
         const struct capability *capability = &capabilities[i];
         struct answer answer = {0};
