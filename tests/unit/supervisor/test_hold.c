@@ -11,9 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -22,7 +20,6 @@
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/hold_sockets.h"
 #include "supervisor/hold/hold_destinations.h"
-#include "tests/lib/deny_call.h"
 #include "tests/lib/unit.h"
 
 static union socket_address address_of(const char *text)
@@ -298,84 +295,6 @@ START_TEST(a_ring_is_sealed_sized_and_sound)
 }
 END_TEST
 
-static const struct refused_ring {
-    struct denied_call call;
-    const char *why;
-} refused_rings[] = {
-    {{SYS_memfd_create, EPERM, DENY_ANY_ARGUMENT, 0, 0},
-     "(memfd_create): Operation not permitted; does a sandbox forbid it"},
-    {{SYS_memfd_create, EMFILE, DENY_ANY_ARGUMENT, 0, 0},
-     "(memfd_create): Too many open files; allow more descriptors"},
-    {{SYS_ftruncate, EFBIG, DENY_ANY_ARGUMENT, 0, 0},
-     "(ftruncate): File too large; is ring_size too large?"},
-};
-
-START_TEST(a_ring_that_is_refused_says_what_to_do)
-{
-    char why[256];
-    struct hold hold;
-    struct channel_spec *spec = make_spec("127.0.0.1:40005", 0, 0);
-    ck_assert_int_eq(hold_init(&hold, spec), 0);
-    int before = unit_count_fds();
-    deny_call(&refused_rings[_i].call);
-    ck_assert_int_eq(hold_ring_make(&hold, spec, 1, why, sizeof why),
-                     -refused_rings[_i].call.error);
-    ck_assert_msg(strstr(why, refused_rings[_i].why) != NULL, "%s", why);
-    ck_assert_int_eq(unit_count_fds(), before);
-    ck_assert_int_eq(hold.ring, -1);
-    ck_assert_int_eq(hold.private_part, -1);
-    ck_assert_ptr_null(hold.page);
-    hold_close(&hold);
-    free(spec);
-}
-END_TEST
-
-START_TEST(descriptors_run_out_over_a_ring)
-{
-    char why[256];
-    struct hold hold;
-    struct rlimit limit;
-    struct channel_spec *spec = make_spec("127.0.0.1:40006", 0, 0);
-    ck_assert_int_eq(hold_init(&hold, spec), 0);
-    int last = dup(STDIN_FILENO);
-    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    const struct rlimit few = {(rlim_t)last + 1, limit.rlim_max};
-    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
-    while (dup(STDIN_FILENO) >= 0) /* gaps below */
-        ;
-    for (int room = 0; room < 2; room++) { /* for none, and for one of the two */
-        ck_assert_int_eq(hold_ring_make(&hold, spec, 1, why, sizeof why), -EMFILE);
-        ck_assert_ptr_nonnull(strstr(why, "Too many open files; allow more descriptors"));
-        ck_assert_int_eq(hold.ring, -1);
-        ck_assert_int_eq(hold.private_part, -1);
-        if (room == 0)
-            close(last);
-    }
-    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    ck_assert_int_eq(hold_ring_make(&hold, spec, 1, why, sizeof why), 0);
-    hold_close(&hold);
-    free(spec);
-}
-END_TEST
-
-START_TEST(huge_pages_that_are_missing_keep_no_ring_away)
-{
-    char why[256];
-    struct hold hold;
-    struct channel_spec *spec = make_spec("127.0.0.1:40007", 0, 0);
-    spec->ring_pages = RING_PAGES_HUGE;
-    deny_call(&(struct denied_call){SYS_memfd_create, ENOMEM, 1, 0, MFD_HUGETLB});
-    ck_assert_int_eq(hold_init(&hold, spec), 0);
-    ck_assert_int_eq(hold_ring_make(&hold, spec, 1, why, sizeof why), 0);
-    ck_assert(!hold_ring_is_huge(&hold));
-    ck_assert_msg(strstr(hold.pages_reason, "huge pages") || strstr(hold.pages_reason, "needed"),
-                  "%s", hold.pages_reason);
-    ck_assert(!hold_is_outdated(&hold, spec)); /* or it would be made anew all the time */
-    hold_close(&hold);
-    free(spec);
-}
-END_TEST
-
 /* ---- by name ---- */
 
 struct named {
@@ -510,10 +429,6 @@ int main(void)
     tcase_add_test(cases, sockets_are_set_up_as_workers_need_them);
     tcase_add_test(cases, what_can_not_be_opened_is_told_and_can_be_opened_later);
     tcase_add_test(cases, a_ring_is_sealed_sized_and_sound);
-    tcase_add_loop_test(cases, a_ring_that_is_refused_says_what_to_do, 0,
-                        sizeof refused_rings / sizeof *refused_rings);
-    tcase_add_test(cases, descriptors_run_out_over_a_ring);
-    tcase_add_test(cases, huge_pages_that_are_missing_keep_no_ring_away);
     tcase_add_test(cases, a_hold_is_restored_from_names_alone);
     tcase_add_test(cases, a_descriptor_under_a_false_name_is_refused);
     suite_add_tcase(suite, cases);
