@@ -305,17 +305,22 @@ static void print_explained_counters(FILE *to, const json_t *counters, bool colo
     ctl_table_free(&table);
 }
 
-/* Two side by side, so that a channel fits an ordinary terminal. */
+/* Two side by side, so that a channel fits an ordinary terminal; what counts no datagrams only
+ * where there is something to count. */
 static void print_counters(FILE *to, const json_t *counters, bool colour)
 {
     static const struct ctl_column columns[] = {{"", false}, {"", true}, {"", false}, {"", true}};
-    enum { ROWS = (COUNTER_COUNT + 1) / 2 };
     struct ctl_table table;
+    int shown[COUNTER_COUNT], count = 0;
+    for (int i = 0; i < COUNTER_COUNT; i++)
+        if (i != COUNTER_map_fallbacks || ctl_count(counters, counter_infos[i].name) > 0)
+            shown[count++] = i;
+    const int rows = (count + 1) / 2;
     ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
-    for (int i = 0; i < ROWS; i++) {
-        add_counter(&table, counters, i);
-        if (i + ROWS < COUNTER_COUNT) {
-            add_counter(&table, counters, i + ROWS);
+    for (int i = 0; i < rows; i++) {
+        add_counter(&table, counters, shown[i]);
+        if (i + rows < count) {
+            add_counter(&table, counters, shown[i + rows]);
         } else {
             ctl_table_add(&table, CTL_PLAIN, "");
             ctl_table_add(&table, CTL_PLAIN, "");
