@@ -54,8 +54,8 @@ START_TEST(sizes_that_make_no_sense_are_refused)
                                         "abc",
                                         "1\n",
                                         "G32",
-                                        "\xff"
-                                        "1",
+                                        ("\xff"
+                                         "1"),
                                         "1\xff",
                                         "32MiB"};
     uint64_t value = 7;
