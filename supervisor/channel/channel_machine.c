@@ -36,6 +36,7 @@ static const char *const event_names[CHANNEL_EVENT_COUNT] = {
 
 static void change_state(struct channel *channel, enum channel_state to, const char *cause);
 static void enter_backoff(struct channel *channel);
+static void finish_stop(struct channel *channel, const char *cause);
 
 /* ---- actions ---- */
 
@@ -73,7 +74,10 @@ static void wait_before_start(struct channel *channel, uint64_t delay_ns, const 
 static void retry_opening(struct channel *channel, const char *cause)
 {
     uint64_t delay = restart_delay(&channel->life.opening, &channel->host->settings->restart);
-    wait_before_start(channel, delay, cause);
+    if (channel->life.wanted)
+        wait_before_start(channel, delay, cause);
+    else /* only to drain what is left, which then can't be */
+        finish_stop(channel, cause);
 }
 
 static void launch(struct channel *channel, const char *cause)

@@ -203,15 +203,16 @@ void ctl_table_fit(struct ctl_table *table, size_t width, const int *expendable,
 static void print_titles(const struct ctl_table *table, const int *widths, FILE *to, bool colour)
 {
     struct ctl_cell titles[CTL_COLUMNS_MAX] = {0};
-    for (size_t i = 0; i < table->column_count; i++)
-        titles[i] = (struct ctl_cell){(char *)table->columns[i].title, CTL_BOLD}; /* only read */
+    for (size_t i = 0; i < CTL_COLUMNS_MAX; i++) /* only read */
+        titles[i] = (struct ctl_cell){
+            i < table->column_count ? (char *)table->columns[i].title : (char *)"", CTL_BOLD};
     print_row(table, titles, widths, to, colour);
 }
 
 static void print_part(const struct ctl_table *table, FILE *to, const struct ctl_rows *rows,
                        const char *indent, bool colour)
 {
-    int widths[CTL_COLUMNS_MAX];
+    int widths[CTL_COLUMNS_MAX] = {0};
     size_t count = table->cell_count / table->column_count;
     measure(table, widths);
     if (rows->first == 0 && table->columns[0].title[0]) {

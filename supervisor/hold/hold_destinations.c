@@ -25,9 +25,8 @@ static int set_multicast_out(struct attempt *attempt, const struct destination_s
     int ttl = (int)to->ttl, loop = to->loop != 0;
     int error;
     if (attempt->is_v6) {
-        error = interface ? attempt_set(attempt, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)interface,
-                                        "IPV6_MULTICAST_IF")
-                          : 0;
+        error = attempt_set(attempt, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)interface,
+                            "IPV6_MULTICAST_IF");
         if (!error)
             error =
                 attempt_set(attempt, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, ttl, "IPV6_MULTICAST_HOPS");
@@ -38,8 +37,7 @@ static int set_multicast_out(struct attempt *attempt, const struct destination_s
     }
     struct ip_mreqn request = {.imr_ifindex = (int)interface};
     attempt->step = "IP_MULTICAST_IF";
-    if (interface &&
-        setsockopt(attempt->fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request) < 0)
+    if (setsockopt(attempt->fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request) < 0)
         return -errno;
     error = attempt_set(attempt, IPPROTO_IP, IP_MULTICAST_TTL, ttl, "IP_MULTICAST_TTL");
     if (!error)
@@ -75,11 +73,29 @@ int hold_destination_make(int *ret_fd, const struct destination_spec *to, char *
     return 0;
 }
 
+/* A connected socket keeps its own address and its interface, also over another connect(2), and may
+ * have neither any more. The port stays what receivers know. */
+static void dissolve(const struct attempt *attempt)
+{
+    union socket_address own = {0};
+    socklen_t length = sizeof own;
+    const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+    if (getsockname(attempt->fd, &own.any, &length) < 0 || own.v4.sin_port == 0)
+        return;                       /* it was never connected */
+    in_port_t port = own.v4.sin_port; /* in the same place for IPv6 */
+    connect(attempt->fd, &nobody, sizeof nobody);
+    memset(&own, 0, sizeof own);
+    own.family = attempt->is_v6 ? AF_INET6 : AF_INET;
+    own.v4.sin_port = port;
+    bind(attempt->fd, &own.any, socket_address_length(&own));
+}
+
 static int reach_destination(struct attempt *attempt, const struct destination_spec *to,
                              unsigned *ret_interface)
 {
     union socket_address peer = to->to;
     unsigned interface = 0;
+    dissolve(attempt);
     int error = attempt_interface(attempt, to->interface, &interface);
     *ret_interface = interface;
     if (!error && socket_address_is_multicast(&peer))

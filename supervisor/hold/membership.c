@@ -21,7 +21,9 @@ int membership_change(struct attempt *attempt, const struct channel_spec *spec, 
                       bool join)
 {
     int level = attempt->is_v6 ? IPPROTO_IPV6 : IPPROTO_IP;
-    if (spec->source.family == 0) {
+    /* Leaving one source would be refused at an interface that is gone, and its entry would count
+     * for ever; the group is left there with all its sources. */
+    if (spec->source.family == 0 || !join) {
         struct group_req request = {.gr_interface = interface};
         int option = join ? MCAST_JOIN_GROUP : MCAST_LEAVE_GROUP;
         memcpy(&request.gr_group, &spec->listen, socket_address_length(&spec->listen));
@@ -29,11 +31,12 @@ int membership_change(struct attempt *attempt, const struct channel_spec *spec, 
         return setsockopt(attempt->fd, level, option, &request, sizeof request) < 0 ? -errno : 0;
     }
     struct group_source_req request = {.gsr_interface = interface};
-    int option = join ? MCAST_JOIN_SOURCE_GROUP : MCAST_LEAVE_SOURCE_GROUP;
     memcpy(&request.gsr_group, &spec->listen, socket_address_length(&spec->listen));
     memcpy(&request.gsr_source, &spec->source, socket_address_length(&spec->source));
     attempt->step = "MCAST_JOIN_SOURCE_GROUP";
-    return setsockopt(attempt->fd, level, option, &request, sizeof request) < 0 ? -errno : 0;
+    return setsockopt(attempt->fd, level, MCAST_JOIN_SOURCE_GROUP, &request, sizeof request) < 0
+               ? -errno
+               : 0;
 }
 
 static bool is_address(const struct sockaddr *it, const union socket_address *own)
@@ -109,6 +112,25 @@ static void renew(struct hold *hold, const struct channel_spec *spec, unsigned i
     membership->gone[0] = '\0';
 }
 
+/* The kernel goes by the number: what comes in there still comes in. */
+static bool is_renamed(const struct membership *membership)
+{
+    char name[IF_NAMESIZE];
+    return !membership->gone[0] && membership->index &&
+           if_indextoname(membership->index, name) != NULL;
+}
+
+/* Nobody asked for the one that is gone: the route may lead elsewhere by now. */
+static unsigned choose_another(struct membership *membership, const struct channel_spec *spec)
+{
+    char name[IF_NAMESIZE] = "";
+    find_chosen_interface(spec, name);
+    unsigned index = name[0] ? if_nametoindex(name) : 0;
+    if (index)
+        snprintf(membership->interface, sizeof membership->interface, "%s", name);
+    return index;
+}
+
 void membership_look(struct hold *hold, const struct channel_spec *spec)
 {
     struct membership *membership = &hold->membership;
@@ -120,6 +142,10 @@ void membership_look(struct hold *hold, const struct channel_spec *spec)
     if (membership->interface[0] == '\0')
         return;
     unsigned index = if_nametoindex(membership->interface);
+    if (index == 0 && is_renamed(membership))
+        return;
+    if (index == 0 && spec->interface[0] == '\0')
+        index = choose_another(membership, spec);
     if (index == 0) {
         snprintf(why, sizeof why,
                  "interface %s is gone: nothing can come in until it is back; see `ip link`",

@@ -56,3 +56,23 @@ def test_a_stop_with_a_full_ring_waits_for_the_recorder(place):
     judge(daemon, sender)
     assert daemon.log_text().count("the ring is full") == 1, "said once, and then once a minute with a count"
     daemon.stop()
+
+
+def test_a_channel_without_memory_for_its_ring_can_be_stopped(place):
+    """What is queued can't be taken by anybody: counted, and nobody waits for it."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}), channel("other", place.ipv4(), record={}),
+                    spare_workers=0).start()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.ctl("stop", "engine")
+    daemon.wait_state("engine", "STOPPED")
+    pid = daemon.process.pid
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    limit = [number for number in range(3, 200) if number not in used][2]  # for its socket, and not for its ring
+    place.run("prlimit", "--pid", pid, f"--nofile={limit}:{limit}")
+    daemon.call("start", {"channel": "engine"})
+    daemon.wait_state("engine", "BACKOFF")
+    Sender(place, listen, 100, rate=0).wait()
+    daemon.call("stop", {"channel": "engine"})
+    daemon.wait_state("engine", "STOPPED", 10)
+    daemon.stop()

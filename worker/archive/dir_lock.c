@@ -57,7 +57,7 @@ static void hold_at(struct dir_lock *lock, int fd, const struct place *place)
 
 void dir_lock_init(struct dir_lock *lock, const char *log_dir, int fd, uint64_t outer_mount)
 {
-    struct place place;
+    struct place place = {0};
     *lock = (struct dir_lock){.log_dir = log_dir, .fd = -1, .patient = true};
     if (fd < 0)
         return;
@@ -75,7 +75,7 @@ void dir_lock_init(struct dir_lock *lock, const char *log_dir, int fd, uint64_t 
 static int nearest_mount(const char *log_dir, uint64_t *ret_mount)
 {
     char path[PATH_MAX];
-    struct place place;
+    struct place place = {0};
     int result;
     snprintf(path, sizeof path, "%s", log_dir);
     while ((result = find_place(AT_FDCWD, path, &place)) < 0) {
@@ -96,7 +96,7 @@ static int nearest_mount(const char *log_dir, uint64_t *ret_mount)
 static uint64_t find_outer_mount(const char *log_dir, uint64_t mount)
 {
     char path[PATH_MAX];
-    struct place place;
+    struct place place = {0};
     if (!realpath(log_dir, path))
         return 0;
     while (strcmp(path, "/") != 0) {
@@ -206,7 +206,7 @@ static int open_lock_file(const struct dir_lock *lock)
 
 static int take(struct dir_lock *lock)
 {
-    struct place place;
+    struct place place = {0};
     int fd = open_lock_file(lock);
     if (fd < 0)
         return fd;

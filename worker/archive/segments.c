@@ -223,6 +223,17 @@ static int recover_instead(int folder, const char *name, const struct message_se
     return 0;
 }
 
+/* Does the file itself say so? A length comes from a worker, which may be wrong about it. */
+static bool is_empty(int fd)
+{
+    const struct avro_log_scan_options open = {.open = true, .seq_end = UINT64_MAX};
+    struct avro_log_summary summary;
+    if (avro_log_is_blank(fd) == 1)
+        return true;
+    return avro_log_scan(fd, &open, NULL, &summary) == 0 && summary.has_header &&
+           summary.records == 0 && summary.records_after_fault == 0;
+}
+
 static int remove_empty(int folder, const char *name, const struct message_seal *request,
                         struct message_sealed *ret)
 {
@@ -264,9 +275,13 @@ static int finish_opened(int folder, int fd, const char *name, const struct mess
         return -errno;
     if (status.st_ino != request->id)
         return -ESTALE;
-    if (request->length == 0)
+    if (request->length == 0 && is_empty(fd))
         return remove_empty(folder, name, request, ret);
-    if (request->length == UINT64_MAX || request->copy)
+    if (request->length == 0)
+        log_warning(
+            "%s: %s is said to hold nothing, and does not look like that: recovered instead",
+            request->channel, request->name);
+    if (request->length == 0 || request->length == UINT64_MAX || request->copy)
         return recover_instead(folder, name, request, ret);
     if (request->length > (uint64_t)status.st_size || !ends_soundly(fd, request->length)) {
         log_info("%s: %s has no sealed end at %llu bytes; recovering it up to there",

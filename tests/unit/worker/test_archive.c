@@ -375,6 +375,22 @@ START_TEST(test_a_full_disk)
 }
 END_TEST
 
+/* A worker may be wrong about a length. */
+START_TEST(test_what_has_records_is_not_removed_on_a_word)
+{
+    struct log_maker maker;
+    int fd;
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    make_log(&maker, &grant, 500, 30);
+    write_log(fd, &maker);
+    fd_close(&fd);
+    struct message_sealed sealed = archive_rig_seal(&rig, grant.name, grant.id, 0);
+    ck_assert_msg(sealed.error == 0, "%s", sealed.reason);
+    archive_rig_check_sealed(&rig, &maker, sealed.name, 500, 30);
+    log_maker_free(&maker);
+}
+END_TEST
+
 /* ---- order of work ---- */
 
 START_TEST(test_what_a_recorder_waits_for_comes_first)
@@ -648,7 +664,8 @@ int main(void)
     ADD(suite, "refusals", test_names_that_lead_elsewhere_are_refused,
         test_missing_file_and_missing_folder_are_told, test_a_file_in_place_of_the_folder,
         test_a_full_disk);
-    ADD(suite, "order", test_what_a_recorder_waits_for_comes_first, test_nothing_is_leaked,
+    ADD(suite, "order", test_what_has_records_is_not_removed_on_a_word,
+        test_what_a_recorder_waits_for_comes_first, test_nothing_is_leaked,
         test_stop_finishes_what_is_queued);
     ADD(suite, "retention", test_keep_at_most_removes_the_oldest,
         test_keep_for_removes_what_is_too_old,
