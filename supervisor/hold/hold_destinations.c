@@ -75,19 +75,23 @@ int hold_destination_make(int *ret_fd, const struct destination_spec *to, char *
 
 /* A connected socket keeps its own address and its interface, also over another connect(2), and may
  * have neither any more. The port stays what receivers know. */
-static void dissolve(const struct attempt *attempt)
+static int dissolve(struct attempt *attempt)
 {
     union socket_address own = {0};
     socklen_t length = sizeof own;
     const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
     if (getsockname(attempt->fd, &own.any, &length) < 0 || own.v4.sin_port == 0)
-        return;                       /* it was never connected */
+        return 0;                     /* it was never connected */
     in_port_t port = own.v4.sin_port; /* in the same place for IPv6 */
-    connect(attempt->fd, &nobody, sizeof nobody);
+    attempt->step = "connect to nobody";
+    if (connect(attempt->fd, &nobody, sizeof nobody) < 0)
+        return -errno;
     memset(&own, 0, sizeof own);
     own.family = attempt->is_v6 ? AF_INET6 : AF_INET;
     own.v4.sin_port = port;
-    bind(attempt->fd, &own.any, socket_address_length(&own));
+    if (bind(attempt->fd, &own.any, socket_address_length(&own)) < 0)
+        log_info("%s: goes on from another port", attempt->what);
+    return 0;
 }
 
 static int reach_destination(struct attempt *attempt, const struct destination_spec *to,
@@ -95,8 +99,9 @@ static int reach_destination(struct attempt *attempt, const struct destination_s
 {
     union socket_address peer = to->to;
     unsigned interface = 0;
-    dissolve(attempt);
-    int error = attempt_interface(attempt, to->interface, &interface);
+    int error = dissolve(attempt);
+    if (!error)
+        error = attempt_interface(attempt, to->interface, &interface);
     *ret_interface = interface;
     if (!error && socket_address_is_multicast(&peer))
         error = set_multicast_out(attempt, to, interface);

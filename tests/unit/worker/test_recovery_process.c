@@ -103,11 +103,11 @@ END_TEST
 START_TEST(its_death_is_an_answer)
 {
     ask_to_recover();
-    kill(wait_for_recovery(), SIGSEGV);
+    kill(wait_for_recovery(), SIGKILL);
     struct message *message = archive_rig_receive(&rig, MESSAGE_RECOVERED);
     ck_assert_str_eq(message->recovered->channel, RIG_CHANNEL);
     ck_assert_int_ne(message->recovered->error, 0);
-    ck_assert_msg(strstr(message->recovered->reason, "signal 11") != NULL, "%s",
+    ck_assert_msg(strstr(message->recovered->reason, "signal 9") != NULL, "%s",
                   message->recovered->reason);
     fd_close(&held);
     ask_to_recover();
