@@ -12,18 +12,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/monotonic.h"
+#include "worker/archive/file_lock.h"
 
 /* The archive of a daemon that was killed notices and leaves within this time. */
 #define PREDECESSOR_PATIENCE_NS (2 * NS_PER_S)
-#define PREDECESSOR_POLL_NS     (20 * NS_PER_MS)
 
 #define HOLDER_SIZE             96 /* what a lock file says: "holdfastd PID archive PID\n" */
 
@@ -174,20 +173,11 @@ static void explain_holder(struct dir_lock *lock, int fd)
 /* 0; -EBUSY when somebody else has it; without locks in the file system everybody gets it. */
 static int lock_file(struct dir_lock *lock, int fd)
 {
-    const monotonic begun = monotonic_now();
-    const struct timespec pause = {.tv_nsec = PREDECESSOR_POLL_NS};
-    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (errno == EINTR)
-            continue;
-        if (errno != EWOULDBLOCK) {
-            log_warning("%s can't be locked: %s; nothing keeps a second holdfastd away from it",
-                        lock->log_dir, strerror(errno));
-            return 0;
-        }
-        if (!lock->patient || monotonic_since(monotonic_now(), begun) >= PREDECESSOR_PATIENCE_NS)
-            return -EBUSY;
-        nanosleep(&pause, NULL);
-    }
+    int result = file_lock_wait(fd, lock->patient ? PREDECESSOR_PATIENCE_NS : 0);
+    if (result == 0 || result == -EBUSY)
+        return result;
+    log_warning("%s can't be locked: %s; nothing keeps a second holdfastd away from it",
+                lock->log_dir, strerror(-result));
     return 0;
 }
 

@@ -27,34 +27,32 @@ void folder_number_name(const char *open_name, const char *suffix, int n,
     snprintf(ret_name, SEGMENT_NAME_SIZE, "%.*s%s%s", stem, open_name, number, suffix);
 }
 
-static bool has(int folder, const char *open_name, const char *suffix, int n, uint64_t *ret_id)
+bool folder_file_is_segment(const struct folder_file *file)
 {
-    struct stat status;
+    return avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) ||
+           avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX);
+}
+
+bool folder_has(int folder, const char *open_name, const char *suffix, int n, struct stat *ret)
+{
     char name[SEGMENT_NAME_SIZE];
     folder_number_name(open_name, suffix, n, name);
-    if (fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
-        return false;
-    *ret_id = status.st_ino;
-    return true;
+    return fstatat(folder, name, ret, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 /* Behind those that are there, sealed or set aside: one name is one segment's, also where only its
  * damaged original is left. The file's own, when a crash has left it with two names. */
 static int free_number(int folder, const char *from, const char *open_name, const char *suffix)
 {
-    struct stat status = {0};
-    uint64_t sealed, damaged;
+    struct stat own, other;
     int last = 0;
-    if (fstatat(folder, from, &status, AT_SYMLINK_NOFOLLOW) < 0)
+    if (fstatat(folder, from, &own, AT_SYMLINK_NOFOLLOW) < 0)
         return -errno;
     for (int n = 1; n <= FOLDER_NUMBERS; n++) {
-        bool is_sealed = has(folder, open_name, AVRO_LOG_SUFFIX, n, &sealed);
-        bool is_damaged = has(folder, open_name, AVRO_LOG_DAMAGED_SUFFIX, n, &damaged);
-        if ((is_sealed && sealed == status.st_ino && strcmp(suffix, AVRO_LOG_SUFFIX) == 0) ||
-            (is_damaged && damaged == status.st_ino &&
-             strcmp(suffix, AVRO_LOG_DAMAGED_SUFFIX) == 0))
+        if (folder_has(folder, open_name, suffix, n, &other) && other.st_ino == own.st_ino)
             return n;
-        if (is_sealed || is_damaged)
+        if (folder_has(folder, open_name, AVRO_LOG_SUFFIX, n, &other) ||
+            folder_has(folder, open_name, AVRO_LOG_DAMAGED_SUFFIX, n, &other))
             last = n;
     }
     return last + 1;
@@ -83,10 +81,10 @@ int folder_rename(int folder, const char *from, const char *open_name, const cha
 int folder_rename_copy(int folder, const char *from, const char *open_name,
                        char ret_name[SEGMENT_NAME_SIZE])
 {
-    uint64_t id;
+    struct stat status;
     for (int n = FOLDER_NUMBERS; n > 0; n--) {
-        if (!has(folder, open_name, AVRO_LOG_DAMAGED_SUFFIX, n, &id) ||
-            has(folder, open_name, AVRO_LOG_SUFFIX, n, &id))
+        if (!folder_has(folder, open_name, AVRO_LOG_DAMAGED_SUFFIX, n, &status) ||
+            folder_has(folder, open_name, AVRO_LOG_SUFFIX, n, &status))
             continue;
         folder_number_name(open_name, AVRO_LOG_SUFFIX, n, ret_name);
         return rename_to(folder, from, ret_name);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "common/avro_log_name.h"
 #include "common/message.h"
@@ -24,6 +25,9 @@ struct folder_file {
     int64_t modified_s; /* wall clock */
 };
 
+/* What was set aside, or is being copied, stands beside the segment that has its records. */
+bool folder_file_is_segment(const struct folder_file *file);
+
 struct folder_list {
     /* By sequence number: oldest first. What has none, prepared ones among it, comes last. */
     struct folder_file *files;
@@ -33,6 +37,8 @@ struct folder_list {
 /* "<stem><suffix>" for n = 1, "<stem>-<n><suffix>" above, where open_name is "<stem>.avro.open". */
 void folder_number_name(const char *open_name, const char *suffix, int n,
                         char ret_name[SEGMENT_NAME_SIZE]);
+/* The file of that stem, suffix and number, if there is one. */
+bool folder_has(int folder, const char *open_name, const char *suffix, int n, struct stat *ret);
 /* Rename a file to open_name's stem and that suffix (sealed or damaged), numbered behind the last
  * one of either kind that exists already (begun at the same number in the same second); *ret_name
  * is what it became. The folder is synced. 0 or -errno. */

@@ -87,12 +87,10 @@ static int scan(int fd, int (*record)(void *context, const struct avro_log_found
     return avro_log_scan(fd, &whole, &visitor, &summary);
 }
 
-/* May it have some of them? What was set aside, or is being copied, is no segment. */
+/* May it have some of them? */
 static bool may_have(const struct leftovers *leftovers, const struct folder_file *file)
 {
-    bool segment = avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) ||
-                   avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX);
-    return segment && file->first_seq >= leftovers->seq_end &&
+    return folder_file_is_segment(file) && file->first_seq >= leftovers->seq_end &&
            file->first_seq <= leftovers->list[leftovers->count - 1].seq;
 }
 

@@ -10,9 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/avro_log_format.h"
@@ -21,12 +19,12 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
+#include "worker/archive/file_lock.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/unfinished.h"
 
 /* Workers of a daemon that was killed notice and leave within this time. */
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)
-#define HOLDER_POLL_NS     (20 * NS_PER_MS)
 /* For another recovery in the same folder */
 #define LOCK_PATIENCE_NS (10 * NS_PER_S)
 
@@ -122,23 +120,14 @@ static void find_end(const struct recovery *recovery, uint64_t first_seq,
  * gets it while it is being finished. Without locks in the file system, nobody is seen. */
 static int wait_for_holders(const struct recovery *recovery, const char *name, int *ret_fd)
 {
-    const monotonic begun = monotonic_now();
-    const struct timespec pause = {.tv_nsec = HOLDER_POLL_NS};
     int fd = openat(recovery->folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return -errno;
-    int result = 0;
-    while (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
-        if (monotonic_since(monotonic_now(), begun) >= HOLDER_PATIENCE_NS) {
-            result = -EBUSY;
-            break;
-        }
-        nanosleep(&pause, NULL);
-    }
-    if (result < 0)
+    bool busy = file_lock_wait(fd, HOLDER_PATIENCE_NS) == -EBUSY;
+    if (busy)
         fd_close(&fd);
     *ret_fd = fd;
-    return result;
+    return busy ? -EBUSY : 0;
 }
 
 /* One file's trouble is no reason to record nothing any more. true: it is dealt with, go on. */
@@ -356,21 +345,6 @@ static int list_again(struct recovery *recovery)
     return folder_list(recovery->folder, recovery->request->channel, &recovery->list);
 }
 
-/* An archive before this one may have left a recovery that is still about to die. */
-static int lock_folder(int folder)
-{
-    const monotonic began = monotonic_now();
-    const struct timespec pause = {.tv_nsec = HOLDER_POLL_NS};
-    while (flock(folder, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK)
-            return 0; /* a file system without locks does without */
-        if (monotonic_since(monotonic_now(), began) > LOCK_PATIENCE_NS)
-            return -EBUSY;
-        nanosleep(&pause, NULL);
-    }
-    return 0;
-}
-
 void recovery_run(const char *log_dir, const struct message_recover *request,
                   struct message_recovered *ret)
 {
@@ -378,7 +352,10 @@ void recovery_run(const char *log_dir, const struct message_recover *request,
     memset(ret, 0, sizeof *ret);
     snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
     recovery.folder = folder_open(log_dir, request->channel, false);
-    int result = recovery.folder < 0 ? recovery.folder : lock_folder(recovery.folder);
+    int result = recovery.folder < 0 ? recovery.folder : 0;
+    /* An archive before this one may have left a recovery that is still about to die. */
+    if (result == 0 && file_lock_wait(recovery.folder, LOCK_PATIENCE_NS) == -EBUSY)
+        result = -EBUSY;
     if (result == 0)
         result = list_again(&recovery);
     if (result == 0)

@@ -24,6 +24,7 @@
 #include "common/file_name.h"
 #include "common/log.h"
 #include "common/units.h"
+#include "worker/archive/file_lock.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/segment_header.h"
 #include "worker/archive/unfinished.h"
@@ -311,9 +312,7 @@ static int finish_segment(int folder, const char *name, const struct message_sea
 static bool is_called(int folder, const struct message_seal *request, const char *suffix, int n,
                       struct stat *ret)
 {
-    char name[SEGMENT_NAME_SIZE];
-    folder_number_name(request->name, suffix, n, name);
-    return fstatat(folder, name, ret, AT_SYMLINK_NOFOLLOW) == 0 && ret->st_ino == request->id;
+    return folder_has(folder, request->name, suffix, n, ret) && ret->st_ino == request->id;
 }
 
 /* The file isn't there under its open name: an archive before this one may have sealed it and died
@@ -358,7 +357,7 @@ static int is_the_one(int folder, const char *name, const struct message_seal *r
                               begun_name);
         result = strcmp(begun_name, request->name) == 0;
     } else if (avro_log_is_blank(fd) == 0) {
-        result = flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK ? -EBUSY : 1;
+        result = file_lock_wait(fd, 0) == -EBUSY ? -EBUSY : 1;
     }
     fd_close(&fd);
     return result;

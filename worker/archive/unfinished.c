@@ -99,11 +99,11 @@ void unfinished_original_name(const char *mending, char ret_name[UNFINISHED_ORIG
              (int)(strlen(mending) - strlen(AVRO_LOG_MENDING_SUFFIX)), mending);
 }
 
-/* Give a complete copy of sound records its name. */
-int unfinished_finish_mending(int folder, const char *channel, const char *mending,
-                              char ret_name[SEGMENT_NAME_SIZE])
+/* What a complete copy, and its original, should have been called when that was begun. */
+static int name_of_copy(int folder, const char *channel, const char *mending,
+                        char ret_open_name[SEGMENT_NAME_SIZE])
 {
-    char original[UNFINISHED_ORIGINAL_SIZE], open_name[SEGMENT_NAME_SIZE];
+    char original[UNFINISHED_ORIGINAL_SIZE];
     struct avro_log_identity identity;
     long size = load_header(folder, mending, &identity);
     if (size < 0)
@@ -111,13 +111,23 @@ int unfinished_finish_mending(int folder, const char *channel, const char *mendi
     unfinished_original_name(mending, original);
     if (strlen(original) >= SEGMENT_NAME_SIZE)
         return -ENAMETOOLONG;
-    proper_open_name(channel, original, &identity, open_name);
-    return folder_rename_copy(folder, mending, open_name, ret_name);
+    proper_open_name(channel, original, &identity, ret_open_name);
+    return 0;
+}
+
+/* Give a complete copy of sound records its name. */
+int unfinished_finish_mending(int folder, const char *channel, const char *mending,
+                              char ret_name[SEGMENT_NAME_SIZE])
+{
+    char open_name[SEGMENT_NAME_SIZE];
+    int result = name_of_copy(folder, channel, mending, open_name);
+    return result < 0 ? result : folder_rename_copy(folder, mending, open_name, ret_name);
 }
 
 /* What became of it. An original that has nothing more than its copy need not be kept. */
-static void conclude(const struct unfinished *file, const struct avro_log_summary *summary,
-                     const char *became, const char *damaged)
+static void conclude(const struct unfinished *file, bool whole,
+                     const struct avro_log_summary *summary, const char *became,
+                     const char *damaged)
 {
     if (summary->faults > 0)
         log_warning("%s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound "
@@ -125,12 +135,12 @@ static void conclude(const struct unfinished *file, const struct avro_log_summar
                     file->channel, file->name, (unsigned long long)summary->faults,
                     (unsigned long long)summary->fault_offset, summary->fault_what,
                     (unsigned long long)summary->records, became, damaged);
-    else if (!file->is_whole)
+    else if (!whole)
         log_warning("%s: %s has records from number %llu on, where another file begins that does "
                     "not have them; the %llu before it are in %s, the original is kept as %s",
                     file->channel, file->name, (unsigned long long)file->options.seq_end,
                     (unsigned long long)summary->records, became, damaged);
-    else if (unlinkat(file->folder, damaged, 0) == 0)
+    else if (file->copy && unlinkat(file->folder, damaged, 0) == 0)
         log_notice("%s: the disk had refused a part of %s: all its %llu records were copied to %s",
                    file->channel, file->name, (unsigned long long)summary->records, became);
 }
@@ -138,7 +148,7 @@ static void conclude(const struct unfinished *file, const struct avro_log_summar
 /* Copy all sound records into a new file; the original is kept beside it where it has more. The
  * copy is complete and synced before the original loses its name, so a .mending without its .open
  * is as good as done. */
-static int mend(const struct unfinished *file, int fd, struct unfinished_outcome *ret)
+static int mend(const struct unfinished *file, int fd, bool whole, struct unfinished_outcome *ret)
 {
     struct avro_log_copy copy = {.options = file->options, .channel = file->channel};
     struct avro_log_summary summary;
@@ -146,7 +156,6 @@ static int mend(const struct unfinished *file, int fd, struct unfinished_outcome
     const int folder = file->folder;
     uint8_t log_id[AVRO_LOG_ID_SIZE];
     char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE], open_name[SEGMENT_NAME_SIZE];
-    struct avro_log_identity identity;
     struct stat status = {0};
 
     folder_number_name(name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
@@ -168,14 +177,13 @@ static int mend(const struct unfinished *file, int fd, struct unfinished_outcome
         return result;
     }
     ret->length = (uint64_t)status.st_size;
-    long size = load_header(folder, mending, &identity);
-    proper_open_name(channel, name, &identity, open_name); /* the copy's will be the same */
-    result = size < 0 ? (int)size
-                      : folder_rename(folder, name, open_name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
+    result = name_of_copy(folder, channel, mending, open_name);
     if (result == 0)
-        result = unfinished_finish_mending(folder, channel, mending, ret->name);
+        result = folder_rename(folder, name, open_name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
     if (result == 0)
-        conclude(file, &summary, ret->name, damaged);
+        result = folder_rename_copy(folder, mending, open_name, ret->name);
+    if (result == 0)
+        conclude(file, whole, &summary, ret->name, damaged);
     return result;
 }
 
@@ -213,7 +221,7 @@ static int may_end(const struct unfinished *file, int fd)
                : leftovers_are_elsewhere(file->folder, file->channel, fd, file->options.seq_end);
 }
 
-static int finish_scanned(struct unfinished *file, int fd, struct unfinished_outcome *ret)
+static int finish_scanned(const struct unfinished *file, int fd, struct unfinished_outcome *ret)
 {
     struct avro_log_summary summary;
     int result = avro_log_scan(fd, &file->options, NULL, &summary);
@@ -229,9 +237,8 @@ static int finish_scanned(struct unfinished *file, int fd, struct unfinished_out
     ret->has_records = true;
     ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
     ret->last_seq = summary.last_seq;
-    file->is_whole = complete;
     if (summary.records_after_fault > 0 || !summary.has_header || !complete || file->copy)
-        return mend(file, fd, ret);
+        return mend(file, fd, complete, ret);
     /* Its folder's, for its name. */
     snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", file->channel);
     result = finish_in_place(file->folder, fd, file->name, &summary, ret);
@@ -241,7 +248,7 @@ static int finish_scanned(struct unfinished *file, int fd, struct unfinished_out
     return result;
 }
 
-int unfinished_finish(struct unfinished *file, struct unfinished_outcome *ret)
+int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *ret)
 {
     memset(ret, 0, sizeof *ret);
     int fd = openat(file->folder, file->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
@@ -259,13 +266,6 @@ uint64_t unfinished_first_seq(int folder, const char *name)
     return load_header(folder, name, &identity) < 0 ? UINT64_MAX : identity.first_seq;
 }
 
-/* Those that were set aside, or are being copied, stand beside the one that has. */
-static bool has_its_records(const struct folder_file *file)
-{
-    return avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) ||
-           avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX);
-}
-
 int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *ret)
 {
     struct folder_list list;
@@ -274,7 +274,8 @@ int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *
     /* A segment bears its number once it is committed to. */
     for (size_t i = 0; result == 0 && i < list.count; i++)
         if (list.files[i].first_seq > first_seq &&
-            list.files[i].first_seq < file->options.seq_end && has_its_records(&list.files[i]))
+            list.files[i].first_seq < file->options.seq_end &&
+            folder_file_is_segment(&list.files[i]))
             file->options.seq_end = list.files[i].first_seq;
     folder_list_free(&list);
     return result < 0 ? result : unfinished_finish(file, ret);

@@ -19,7 +19,6 @@ struct unfinished {
     bool copy;
     /* seq_end: where another file begins, which has what may lie behind */
     struct avro_log_scan_options options;
-    bool is_whole; /* found out: no record of it is missing before seq_end */
 };
 
 struct unfinished_outcome {
@@ -31,7 +30,7 @@ struct unfinished_outcome {
 };
 
 /* 0 or -errno. After -ENOSPC the file is as it was, and *ret says what is in it. */
-int unfinished_finish(struct unfinished *file, struct unfinished_outcome *ret);
+int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *ret);
 
 /* The same for one alone: where another file begins is found out. */
 int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *ret);
