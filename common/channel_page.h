@@ -357,24 +357,17 @@ struct channel_page_start {
 void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry,
                        const struct channel_page_start *start);
 
-/* No datagram from `end` on is or will be in this ring. For the supervisor, when no worker has it.
- */
-/* Bytes of this segment that the syncer has said to be on the disk; at most, if memory is damaged.
- */
+/* Bytes of this segment that the syncer has said to be on the disk; 0 where it has said nothing. As
+ * it lies there: untrusted. */
 uint64_t channel_page_durable(const struct channel_page *page, uint64_t segment_id);
 
+/* No datagram from `end` on is or will be in this ring. For the supervisor, when no worker has it.
+ */
 void channel_page_retire(struct channel_page *page, enum ring_retired why, uint64_t end);
 
 /* Datagrams from from_seq on come from a socket whose drop counter (SO_RXQ_OVFL) stands at `drops`
  * now. For the supervisor, while no worker runs. */
 void channel_page_set_drops(struct channel_page *page, uint64_t from_seq, uint32_t drops);
-
-/* May this memory be continued? Checks identity, geometry and every position against each other,
- * and the descriptors of all pending datagrams. 0, or -EBADMSG with *ret_what saying what is wrong.
- * Reads only inside `geometry`. */
-int channel_page_check(const struct channel_page *page, const struct ring_descriptor *descriptors,
-                       const struct channel_geometry *geometry, const char *channel,
-                       const char **ret_what);
 
 /* Plain copies of the current slots. false when no sound one could be read (scribbled, or flipping
  * all the time). */
@@ -434,6 +427,10 @@ bool channel_page_find_segment(const struct channel_page *page, uint64_t id, uin
 bool channel_page_counters(const struct channel_page *page, const struct channel_spec *spec,
                            const struct channel_geometry *geometry, struct counters *ret,
                            uint64_t *ret_pending);
+
+/* More was recorded or lost than there was? Datagrams that came while the channel did not record
+ * are neither. */
+bool channel_page_is_uneven(const struct channel_page *page, const struct commit_progress *commit);
 
 static inline struct ring_descriptor *
 channel_page_descriptors(struct channel_page *page, const struct channel_geometry *geometry)

@@ -19,6 +19,7 @@
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/channel_page.h"
+#include "common/channel_page_check.h"
 #include "common/channel_page_v1.h"
 #include "common/claim.h"
 #include "common/fd.h"

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/channel_page_check.h"
 #include "common/fd.h"
 #include "common/inflight.h"
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_check.h"
 #include "common/channel_page_v1.h"
 #include "common/channel_spec.h"
 #include "common/claim.h"

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/channel_page_check.h"
 #include "common/monotonic.h"
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/udp_pair.h"

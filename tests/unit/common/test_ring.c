@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/channel_page_check.h"
 #include "common/inflight.h"
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/unit.h"

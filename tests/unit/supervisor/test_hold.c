@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/channel_page_check.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/hold/hold_adopt.h"
