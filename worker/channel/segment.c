@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/huge_pages.h"
 #include "common/memory_page.h"
 
 /* One call. The kernel does not let another thread onto the processor before its end, if it is
@@ -24,31 +25,21 @@
 /* More than the open block, to whose header the recorder goes back: pages before it are done. */
 #define OPEN_END       (256 * 1024)
 #define LET_GO_AT_ONCE (1024 * 1024)
-/* What one entry of the page tables can cover, if file and map are aligned alike */
-#define HUGE_PAGE (2 * 1024 * 1024)
 
 /* The kernel keeps the file in large pages where it can. In a map that is not aligned as the file
  * is, every small page of a large one costs a fault that goes through all of it. */
-static uint8_t *map_aligned(int fd, size_t size)
+static int map_aligned(int fd, size_t size, uint8_t **ret_map)
 {
-    size_t room_size = memory_page_ceil(size) + HUGE_PAGE;
-    uint8_t *room =
-        mmap(NULL, room_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (room == MAP_FAILED)
-        return room;
-    size_t before = HUGE_PAGE - (uintptr_t)room % HUGE_PAGE;
-    size_t behind = HUGE_PAGE - before;
-    uint8_t *map = mmap(room + before, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
-    if (map == MAP_FAILED) {
-        int error = errno;
-        munmap(room, room_size);
-        errno = error;
-        return map;
-    }
-    munmap(room, before);
-    if (behind > 0)
-        munmap(room + room_size - behind, behind);
-    return map;
+    uint8_t *room;
+    int result = memory_page_reserve(memory_page_ceil(size), 0, HUGE_PAGE_SIZE, &room);
+    if (result < 0)
+        return result;
+    *ret_map = mmap(room, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (*ret_map != MAP_FAILED)
+        return 0;
+    result = -errno;
+    munmap(room, memory_page_ceil(size));
+    return result;
 }
 
 /* A segment's file is known by its id. 0 and its size as it is now, -ESTALE when it is not the file
@@ -73,9 +64,9 @@ struct segment *segment_open(int *fd, const struct segment_grant *grant, int *re
         *ret_error = -result;
         goto fail;
     }
-    segment->map = map_aligned(*fd, grant->size);
-    if (segment->map == MAP_FAILED) {
-        *ret_error = errno;
+    result = map_aligned(*fd, grant->size, &segment->map);
+    if (result < 0) {
+        *ret_error = -result;
         goto fail;
     }
     segment->grant = *grant;
@@ -205,7 +196,7 @@ void segment_write_back(struct segment *segment, uint64_t offset)
     /* A page that is written to afterwards is written to the disk again, as a whole. */
     uint64_t until = memory_page_floor(offset - OPEN_END);
     if (segment->preference == SEGMENT_CHEAP)
-        until = until / HUGE_PAGE * HUGE_PAGE;
+        until = until / HUGE_PAGE_SIZE * HUGE_PAGE_SIZE;
     if (segment->written_back == 0 && until > LET_GO_AT_ONCE)
         segment->written_back = until - LET_GO_AT_ONCE;
     if (until > segment->written_back)
