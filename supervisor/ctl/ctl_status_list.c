@@ -235,23 +235,11 @@ struct list {
     size_t attention_lines;
 };
 
-static size_t count_lines(const char *text)
-{
-    size_t lines = 0;
-    for (; *text; text++)
-        lines += *text == '\n';
-    return lines;
-}
-
 static void gather(struct list *list, const json_t *channels)
 {
     struct sums sums = {0};
     size_t size;
-    FILE *attention = open_memstream(&list->attention, &size);
-    if (!attention) {
-        fputs("holdfastctl: memory is short\n", stderr);
-        exit(1);
-    }
+    FILE *attention = ctl_open_text(&list->attention, &size);
     for (int rank = 0; rank < RANK_COUNT; rank++)
         for (size_t i = 0; i < json_array_size(channels); i++) {
             const json_t *channel = json_array_get(channels, i);
@@ -265,7 +253,7 @@ static void gather(struct list *list, const json_t *channels)
     if (list->count > 1)
         add_sums(&list->table, &sums, list->count);
     fclose(attention);
-    list->attention_lines = count_lines(list->attention);
+    list->attention_lines = ctl_count_lines(list->attention);
 }
 
 /* How many channels and lines of attention have room. Each sort that has not costs a line that

@@ -114,6 +114,28 @@ void ctl_complain(const char *format, ...)
 
 /* ---- tables ---- */
 
+static _Noreturn void give_up(void)
+{
+    fputs("holdfastctl: memory is short\n", stderr);
+    exit(1);
+}
+
+FILE *ctl_open_text(char **text, size_t *size)
+{
+    FILE *stream = open_memstream(text, size);
+    if (!stream)
+        give_up();
+    return stream;
+}
+
+size_t ctl_count_lines(const char *text)
+{
+    size_t lines = 0;
+    for (; *text; text++)
+        lines += *text == '\n';
+    return lines;
+}
+
 void ctl_table_init(struct ctl_table *table, const struct ctl_column *columns, size_t column_count)
 {
     *table = (struct ctl_table){.columns = columns, .column_count = column_count};
@@ -125,10 +147,8 @@ void ctl_table_add(struct ctl_table *table, enum ctl_colour colour, const char *
     char *copy = cells ? strdup(text) : NULL;
     if (cells)
         table->cells = cells;
-    if (!copy) {
-        fputs("holdfastctl: memory is short\n", stderr);
-        exit(1);
-    }
+    if (!copy)
+        give_up();
     table->cells[table->cell_count++] = (struct ctl_cell){copy, colour};
 }
 

@@ -54,6 +54,10 @@ void ctl_format_bytes(double bytes, char text[CTL_TEXT_SIZE]);
 void ctl_format_byte_rate(double per_second, char text[CTL_TEXT_SIZE]);
 void ctl_format_rate(double per_second, char text[CTL_TEXT_SIZE]);
 
+/* open_memstream(3), or the end of this program. */
+FILE *ctl_open_text(char **text, size_t *size);
+size_t ctl_count_lines(const char *text);
+
 struct ctl_column {
     const char *title;
     bool right; /* numbers */

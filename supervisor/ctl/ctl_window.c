@@ -41,11 +41,7 @@ FILE *ctl_window_draw(struct ctl_look *look)
     picture.columns = window.ws_col;
     look->rows = picture.rows;
     look->columns = picture.columns;
-    picture.stream = open_memstream(&picture.text, &picture.size);
-    if (!picture.stream) {
-        fputs("holdfastctl: memory is short\n", stderr);
-        exit(1);
-    }
+    picture.stream = ctl_open_text(&picture.text, &picture.size);
     return picture.stream;
 }
 
@@ -71,19 +67,11 @@ static const char *put_line(const char *line)
     return *line ? line + 1 : line;
 }
 
-static size_t count_lines(const char *text)
-{
-    size_t lines = 0;
-    for (; *text; text++)
-        lines += *text == '\n';
-    return lines;
-}
-
 bool ctl_window_show(void)
 {
     fclose(picture.stream);
     const char *line = picture.text;
-    size_t lines = count_lines(line), shown = lines;
+    size_t lines = ctl_count_lines(line), shown = lines;
     if (picture.rows && lines > picture.rows)
         shown = picture.rows - 1;
     fputs("\033[H", stdout);
