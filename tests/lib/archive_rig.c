@@ -7,11 +7,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +22,7 @@
 #include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
+#include "tests/lib/deny_call.h"
 #include "tests/lib/unit.h"
 #include "worker/archive/archive.h"
 
@@ -54,20 +52,11 @@ void archive_rig_prepare(struct archive_rig *rig)
 }
 
 /* From here on the call fails where this argument of it is not 0. (linkat: the target folder.) */
-static void refuse_call(uint32_t number, unsigned argument, uint32_t error)
+static void refuse_call(long number, int argument, int error)
 {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                 (uint32_t)(offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t))),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+    const struct denied_call denied = {
+        .number = number, .error = error, .argument = argument, .has_bit = UINT32_MAX};
+    if (deny_call_install(&denied) < 0)
         _exit(98);
 }
 

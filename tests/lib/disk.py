@@ -19,6 +19,8 @@ SHUTDOWN_NOW = struct.pack("I", 2)  # without flushing the journal
 class Disk:
     """A small file system of this test's own, that can be broken in every way and comes back."""
 
+    format_options, mount_options = (), "loop,errors=remount-ro"
+
     def __init__(self, place, kind="ext4", size=64):
         place.private_mounts()
         self.place, self.kind, self.size = place, kind, size
@@ -33,14 +35,17 @@ class Disk:
 
     def mount(self):
         """A new, empty one, on top of what may be there."""
-        self.image = self.place.folder / f"disk.{self.place.count('disk')}"
+        self.image = self.image_folder() / f"disk.{self.place.count('disk')}"
         with open(self.image, "wb") as image:
             image.truncate(self.size << 20)
-        self.place.run("mkfs.ext4", "-q", self.image)
-        result = self.place.run("mount", "-o", "loop,errors=remount-ro", self.image, self.where, expect=None)
+        self.place.run("mkfs.ext4", "-q", *self.format_options, self.image)
+        result = self.place.run("mount", "-o", self.mount_options, self.image, self.where, expect=None)
         if result.returncode:
             skip(f"no loop device can be mounted here: {result.stderr.strip()}")
         self.place.on_exit(lambda: self.place.unmount(self.where))
+
+    def image_folder(self):
+        return self.place.folder
 
     def ioctl(self, number, argument=0):
         folder = os.open(self.where, os.O_RDONLY | os.O_DIRECTORY)
@@ -111,23 +116,17 @@ class FarDisk:
 class ThinDisk(Disk):
     """Thinly provisioned: what was allocated may still not be there when it is written, and then the kernel forgets it."""
 
+    # Without a journal, whose failure would end the file system. Its tables are written at once.
+    format_options, mount_options = ("-O", "^has_journal", "-E", "lazy_itable_init=0"), "loop,errors=continue"
+
     def __init__(self, place, room=40):
         self.room = room
         super().__init__(place)
 
-    def mount(self):
+    def image_folder(self):
         store = self.place.folder / "store"
-        store.mkdir()
         self.place.mount_tmpfs(store, f"{self.room}M")
-        self.image = store / "image"
-        with open(self.image, "wb") as image:
-            image.truncate(self.size << 20)
-        # Without a journal, whose failure would end the file system. Its tables are written now.
-        self.place.run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=0", self.image)
-        result = self.place.run("mount", "-o", "loop,errors=continue", self.image, self.where, expect=None)
-        if result.returncode:
-            skip(f"no loop device can be mounted here: {result.stderr.strip()}")
-        self.place.on_exit(lambda: self.place.unmount(self.where))
+        return store
 
     def exhaust(self):
         with open(self.image.with_name("filler"), "wb", buffering=0) as filler:
@@ -143,4 +142,4 @@ class ThinDisk(Disk):
     def forget(self):
         """What the machine's memory has of it, so that the disk itself is read."""
         self.place.run("umount", self.where)
-        self.place.run("mount", "-o", "loop", self.image, self.where)
+        self.place.run("mount", "-o", self.mount_options, self.image, self.where)

@@ -176,6 +176,7 @@ static char run_folder[48]; /* around all folders of this program */
 
 void log_maker_folder(char ret_path[64])
 {
+    ck_assert_msg(run_folder[0] != '\0', "this program is to be run by log_maker_run()");
     snprintf(ret_path, 64, "%s/XXXXXX", run_folder);
     ck_assert_ptr_nonnull(mkdtemp(ret_path));
 }

@@ -202,6 +202,18 @@ class Place:
         self.run("ip", "link", "set", "lo", "up")
         self.run("ip", "-6", "route", "add", "local", "ff00::/8", "dev", "lo", "table", "local")
 
+    def link(self, **addresses):
+        """Two interfaces of that private_network(), with an address or None: what is sent on one comes in on the other."""
+        name, other = addresses
+        self.run("ip", "link", "add", name, "type", "veth", "peer", "name", other)
+        for interface, address in addresses.items():
+            if address:
+                self.run("ip", "addr", "add", address, "dev", interface)
+            for key, value in (("accept_local", "1"), ("rp_filter", "0")):
+                pathlib.Path(f"/proc/sys/net/ipv4/conf/{interface}/{key}").write_text(value, encoding="ascii")
+            self.run("ip", "link", "set", interface, "up")
+        pathlib.Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0", encoding="ascii")
+
     def private_mounts(self):
         """This test in a mount namespace of its own: what it mounts, nobody else sees."""
         try:

@@ -2,8 +2,6 @@
 """An interface is deleted and comes back under the same name: the multicast membership, and the sockets that send there,
 come back by themselves; while it is gone that is said. A channel that is silent for longer than expected is told of."""
 
-import pathlib
-
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import core, wait_until
@@ -12,14 +10,7 @@ NOT_COVERED = 2
 
 
 def make_link(place):
-    """A pair of interfaces: what is sent on far0 comes in on near0."""
-    place.run("ip", "link", "add", "near0", "type", "veth", "peer", "name", "far0")
-    for name, address in (("near0", "203.0.113.1/24"), ("far0", "203.0.113.2/24")):
-        place.run("ip", "addr", "add", address, "dev", name)
-        for key, value in (("accept_local", "1"), ("rp_filter", "0")):
-            pathlib.Path(f"/proc/sys/net/ipv4/conf/{name}/{key}").write_text(value, encoding="ascii")
-        place.run("ip", "link", "set", name, "up")
-    pathlib.Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0", encoding="ascii")
+    place.link(near0="203.0.113.1/24", far0="203.0.113.2/24")
 
 
 def send(place, daemon, group, name, tag):

@@ -12,16 +12,6 @@ from lib.place import wait_until
 GROUP = "239.9.9.9"
 
 
-def link(place, name="near0", far="far0", address="10.9.0.1/24"):
-    place.run("ip", "link", "add", name, "type", "veth", "peer", "name", far)
-    place.run("ip", "addr", "add", address, "dev", name)
-    for interface in (name, far):
-        pathlib.Path(f"/proc/sys/net/ipv4/conf/{interface}/accept_local").write_text("1")
-        pathlib.Path(f"/proc/sys/net/ipv4/conf/{interface}/rp_filter").write_text("0")
-        place.run("ip", "link", "set", interface, "up")
-    pathlib.Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0")
-
-
 def feed(place, daemon, listen, count=20):
     before = daemon.counters("engine")["received"]
     Sender(place, listen, count, rate=0, name=f"feed{place.count('feed')}").wait()
@@ -69,14 +59,14 @@ def upgrade(daemon, was, becomes):
 
 def test_an_interface_that_comes_back_with_another_address_is_sent_on(place):
     place.private_network()
-    link(place)
+    place.link(near0="10.9.0.1/24", far0=None)
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, relays={"away": {"to": GROUP + ":6000", "interface": "near0"}})).start()
     daemon.wait_state("engine", "RUNNING")
     feed(place, daemon, listen)
     place.run("ip", "link", "del", "near0")
     wait_until(lambda: relay(daemon)["state"] == "down", 10, "the relay to be down")
-    link(place, address="10.9.0.3/24")
+    place.link(near0="10.9.0.3/24", far0=None)
     wait_until(lambda: relay(daemon)["state"] == "up", 10, "the relay to be up again")
     assert seen_on("far0", lambda: feed(place, daemon, listen)) == "10.9.0.3"
 
@@ -84,8 +74,8 @@ def test_an_interface_that_comes_back_with_another_address_is_sent_on(place):
 def test_an_upgrade_changes_where_a_relay_sends(place):
     """Another interface means its address, too; and none at all is the route's."""
     place.private_network()
-    link(place)
-    link(place, "near1", "far1", "10.8.0.1/24")
+    place.link(near0="10.9.0.1/24", far0=None)
+    place.link(near1="10.8.0.1/24", far1=None)
     place.run("ip", "route", "add", "239.0.0.0/8", "dev", "near0")
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, relays={"away": {"to": GROUP + ":6000", "interface": "near0"}})).start()
@@ -101,20 +91,20 @@ def test_a_source_filter_survives_any_number_of_new_interfaces(place):
     """Each return of the interface leaves one membership, not one more: the kernel allows twenty."""
     place.private_network()
     pathlib.Path("/proc/sys/net/ipv4/igmp_max_memberships").write_text("3")
-    link(place)
+    place.link(near0="10.9.0.1/24", far0=None)
     port = place.port()
     daemon = Daemon(place, channel("engine", f"{GROUP}:{port}", interface="near0", source="10.9.0.2", record={})).start()
     daemon.wait_state("engine", "RUNNING")
     for _ in range(5):
         place.run("ip", "link", "del", "near0")
         wait_until(lambda: trouble(daemon), 10, "the loss to be noticed")
-        link(place)
+        place.link(near0="10.9.0.1/24", far0=None)
         wait_until(lambda: trouble(daemon) is None, 10, "the membership to be back")
 
 
 def test_a_renamed_interface_is_no_lost_one(place):
     place.private_network()
-    link(place)
+    place.link(near0="10.9.0.1/24", far0=None)
     port = place.port()
     daemon = Daemon(place, channel("engine", f"{GROUP}:{port}", interface="near0", record={})).start()
     daemon.wait_state("engine", "RUNNING")
@@ -133,7 +123,7 @@ def test_a_renamed_interface_is_no_lost_one(place):
 
 def test_where_the_kernel_chose_it_may_choose_again(place):
     place.private_network()
-    link(place)
+    place.link(near0="10.9.0.1/24", far0=None)
     place.run("ip", "route", "add", "239.0.0.0/8", "dev", "near0")
     port = place.port()
     daemon = Daemon(place, channel("engine", f"{GROUP}:{port}", record={})).start()
@@ -142,7 +132,7 @@ def test_where_the_kernel_chose_it_may_choose_again(place):
     daemon.wait_counter("engine", "received", 50)
     place.run("ip", "link", "del", "near0")
     wait_until(lambda: trouble(daemon), 10, "the loss to be noticed")
-    link(place, "near1", "far1", "10.8.0.1/24")
+    place.link(near1="10.8.0.1/24", far1=None)
     place.run("ip", "route", "add", "239.0.0.0/8", "dev", "near1")
     wait_until(lambda: trouble(daemon) is None, 10, "the group to be joined at the other one")
     send_to_group(port, "far1", 50)

@@ -38,6 +38,15 @@ static int run(bool json)
     return status;
 }
 
+/* As JSON; the caller's. */
+static json_t *report(int expected_status)
+{
+    ck_assert_int_eq(run(true), expected_status);
+    json_t *all = json_loads(said, 0, NULL);
+    ck_assert_msg(all != NULL, "%s", said);
+    return all;
+}
+
 /* What it says of one of them; *ret_reason is NULL when it is present. */
 static bool is_present(const json_t *all, const char *key, const char **ret_reason)
 {
@@ -56,9 +65,7 @@ START_TEST(this_machine_as_it_is)
 {
     const char *reason;
     int fds = unit_count_fds();
-    ck_assert_int_eq(run(true), CTL_OK);
-    json_t *all = json_loads(said, 0, NULL);
-    ck_assert_msg(all != NULL, "%s", said);
+    json_t *all = report(CTL_OK);
     ck_assert_int_eq(json_integer_value(json_object_get(all, "page_bytes")), sysconf(_SC_PAGESIZE));
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         is_present(all, keys[i], &reason);
@@ -141,9 +148,7 @@ START_TEST(what_a_sandbox_takes_away_is_absent_and_says_why)
     if (strcmp(row->key, "landlock") == 0 && row->call.number == SYS_landlock_restrict_self &&
         syscall(SYS_landlock_create_ruleset, NULL, 0, 1) < 0)
         unit_skip("no landlock here: %s", strerror(errno));
-    ck_assert_int_eq(run(true), row->status);
-    json_t *all = json_loads(said, 0, NULL);
-    ck_assert_msg(all != NULL, "%s", said);
+    json_t *all = report(row->status);
     ck_assert_msg(!is_present(all, row->key, &reason), "%s is said to be there: %s", row->key,
                   said);
     ck_assert_msg(strstr(reason, row->reason) != NULL, "'%s' is not in: %s", row->reason, reason);
