@@ -25,9 +25,13 @@
 #include "supervisor/tick.h"
 #include "supervisor/upgrade.h"
 
+#define CONTROL_RETRY_NS NS_PER_S
+
 struct daemon {
     struct supervisor supervisor;
-    struct control *control;
+    struct control_setup setup;
+    struct control *control; /* NULL while it can't be opened */
+    struct timer control_retry;
     struct watchdog watchdog;
 };
 
@@ -112,10 +116,42 @@ static int make_parts(struct daemon *daemon, const struct program *program)
     return spares_init(&supervisor->spares, event, program->worker_program, settings);
 }
 
+/* ---- the control socket ---- */
+
+static int on_control_retry(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+    struct daemon *daemon = userdata;
+    char why[256];
+    (void)source;
+    (void)time_us;
+    if (control_open(&daemon->setup, &daemon->control, why, sizeof why) < 0)
+        return timer_arm(&daemon->control_retry, daemon->setup.event, CONTROL_RETRY_NS,
+                         on_control_retry, daemon);
+    log_notice("the control socket is open: %s", daemon->setup.settings->control_socket);
+    return 0;
+}
+
+/* Who has taken over datagrams and sockets from a supervisor before doesn't let go of them because
+ * nobody can ask how they are. Everybody else had better not begin. */
+static int open_control(struct daemon *daemon, bool restored, char *why, size_t why_size)
+{
+    daemon->setup = (struct control_setup){.event = daemon->supervisor.event,
+                                           .settings = daemon->supervisor.settings,
+                                           .serve = control_verb,
+                                           .data = &daemon->supervisor};
+    int error = control_open(&daemon->setup, &daemon->control, why, why_size);
+    if (error >= 0 || !restored)
+        return error;
+    log_error("%s; the channels go on, and it is tried again every second", why);
+    return timer_arm(&daemon->control_retry, daemon->setup.event, CONTROL_RETRY_NS,
+                     on_control_retry, daemon);
+}
+
 static int prepare(struct daemon *daemon, const struct program *program, char *why, size_t why_size)
 {
     struct supervisor *supervisor = &daemon->supervisor;
     const char *step = "the event loop";
+    bool restored = false;
     int error = sd_event_default(&supervisor->event);
     if (error >= 0) {
         step = "signals";
@@ -130,7 +166,7 @@ static int prepare(struct daemon *daemon, const struct program *program, char *w
         error = channels_make(&supervisor->channels, &supervisor->host);
     }
     if (error >= 0) {
-        channel_restore_all(&supervisor->channels);
+        restored = channel_restore_all(&supervisor->channels);
         step = "health checks";
         error = tick_start(&supervisor->tick, &supervisor->channels);
     }
@@ -141,11 +177,7 @@ static int prepare(struct daemon *daemon, const struct program *program, char *w
     error = watchdog_start(&daemon->watchdog, supervisor->event);
     if (error < 0)
         log_warning("systemd's watchdog can't be served: %s", strerror(-error));
-    struct control_setup setup = {.event = supervisor->event,
-                                  .settings = supervisor->settings,
-                                  .serve = control_verb,
-                                  .data = supervisor};
-    return control_open(&setup, &daemon->control, why, why_size);
+    return open_control(daemon, restored, why, why_size);
 }
 
 static void start(struct supervisor *supervisor)
@@ -170,6 +202,7 @@ static void daemon_free(struct daemon *daemon)
 {
     struct supervisor *supervisor = &daemon->supervisor;
     upgrade_cancel(&supervisor->upgrade);
+    timer_disarm(&daemon->control_retry);
     control_close(daemon->control);
     spares_free(&supervisor->spares);
     channels_free(&supervisor->channels);

@@ -276,7 +276,7 @@ static void keep_stopped(const struct channels *channels, const char *names)
     }
 }
 
-void channel_restore_all(const struct channels *channels)
+bool channel_restore_all(const struct channels *channels)
 {
     char **names = NULL;
     int count = sd_listen_fds_with_names(1, &names);
@@ -316,4 +316,5 @@ void channel_restore_all(const struct channels *channels)
     for (int i = 0; i < count; i++)
         free(names[i]);
     free(names);
+    return restored > 0;
 }

@@ -10,7 +10,7 @@
 #define CHANNEL_RESTORE_VARIABLE "HOLDFAST_UPGRADE"
 
 /* Channels are made and not started: give them what an earlier supervisor held
- * (sd_listen_fds_with_names(3)). */
-void channel_restore_all(const struct channels *channels);
+ * (sd_listen_fds_with_names(3)). Was there anything? */
+bool channel_restore_all(const struct channels *channels);
 
 #endif

@@ -41,6 +41,26 @@ static void warn_log_dir(FILE *to, const char *path, const char *log_dir)
                 path, log_dir, of, strerror(errno));
 }
 
+/* The last folder is made when it is missing, not those above it. */
+static void warn_control_socket(FILE *to, const char *path, const char *socket)
+{
+    char folder[sizeof((struct settings *)0)->control_socket];
+    snprintf(folder, sizeof folder, "%s", socket);
+    for (int up = 0; up < 2; up++) {
+        char *slash = strrchr(folder, '/');
+        if (!slash)
+            return;
+        slash[slash == folder] = '\0';
+        if (access(folder, F_OK) == 0 || errno != ENOENT)
+            break;
+    }
+    if (access(folder, W_OK | X_OK) < 0)
+        fprintf(to,
+                "%s: warning: control { socket = \"%s\" }: %s: %s for this user: nobody could ask "
+                "or command this daemon\n",
+                path, socket, folder, strerror(errno));
+}
+
 int config_surroundings_report(FILE *to, const char *path, const struct settings *settings)
 {
     int errors = 0;
@@ -52,6 +72,7 @@ int config_surroundings_report(FILE *to, const char *path, const struct settings
             path, settings->control_group);
         errors++;
     }
+    warn_control_socket(to, path, settings->control_socket);
     for (size_t i = 0; i < settings->channel_count; i++) {
         const struct channel_spec *spec = settings->channels[i];
         records |= spec->record.enabled != 0;

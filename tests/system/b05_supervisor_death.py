@@ -324,3 +324,33 @@ def test_a_stop_during_an_upgrade_ends_though_the_archive_is_frozen(place):
     daemon.start()
     daemon.stop()
     assert len(oracle.read_with_avro_c(place, daemon.segments("engine"))) == 100
+
+
+def test_an_upgrade_whose_control_socket_can_not_be_made_goes_on_without_it(place):
+    """Nobody can ask it then, which is no reason to let go of what it holds."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, relays={"display": outlet}, record={})).start()
+    daemon.wait_state("engine", "RUNNING")
+    missing = place.folder / "not" / "there"
+    text = daemon.config.read_text()
+    assert str(daemon.socket) in text, text
+    daemon.config.write_text(text.replace(str(daemon.socket), str(missing / "control.sock")))
+    said = place.run(place.program("holdfastd"), "--config", daemon.config, "--check")
+    assert "control { socket" in said.stderr, said.stderr
+    daemon.disconnect()
+    daemon.ctl("upgrade", expect=None)
+    daemon.wait_for_log("it is tried again every second")
+    sender = Sender(place, listen, 500, rate=5000)
+    sender.wait()
+    sink.wait_received(500)
+    missing.mkdir(parents=True)
+    daemon.wait_for_log("the control socket is open")
+    daemon.socket = missing / "control.sock"
+    daemon.disconnect()
+    daemon.wait_drained("engine", 500)
+    daemon.stop()
+    sink.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    oracle.assert_same_payloads(sent, [record.payload for record in
+                                       oracle.read_with_python_avro(daemon.segments("engine"))], "the log")
