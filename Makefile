@@ -179,8 +179,9 @@ check: all floors ## unit and system tests on the ordinary build, and the floors
 check-unit: tests ## unit tests of the chosen VARIANT only
 	$(PYTHON) tests/run.py --only-unit --variant $(VARIANT) --jobs $(JOBS)
 
-floors: programs ## does every file include and call only what its floor may?
+floors: programs ## does every file include and call only what its floor may? do log lines name their channel?
 	scripts/check-floors
+	scripts/check-log
 
 asan ubsan tsan: ## unit tests and the core system tests under this sanitizer
 	$(MAKE) VARIANT=$@ programs tests

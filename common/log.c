@@ -4,7 +4,10 @@
  * it is shared with others, so a socket is sent to without waiting, and a pipe or a terminal is
  * opened once more, for a description of our own. Where that is refused (a pipe of another user),
  * poll(2) is asked first, and a write waits if somebody else fills the pipe just in between. Files
- * have no such way: the supervisor puts a pipe before them (log_writer.c). */
+ * have no such way: the supervisor puts a pipe before them (log_writer.c).
+ *
+ * Where stderr leads to the journal, lines are sent to it by its own protocol, which has fields,
+ * and by stderr only when that fails. */
 #include "common/log.h"
 
 #include <errno.h>
@@ -28,6 +31,7 @@ static char log_who[96] = "holdfast";
 static int log_fd = STDERR_FILENO;
 static bool log_to_socket;
 static bool log_to_journal;
+static int log_journal_fd = -1;
 static bool log_debug_wanted;
 static atomic_uint log_lost; /* lines that nobody took, since the last one that somebody took */
 
@@ -38,7 +42,9 @@ static bool is_stream(const struct stat *about, const char *stream)
            about->st_ino == inode;
 }
 
-bool log_is_journal(void)
+/* Does standard error lead to the journal? Not only if the environment says so: it is inherited by
+ * programs whose output goes elsewhere, which is why it names the stream. */
+static bool is_journal(void)
 {
     struct stat about;
     return fstat(STDERR_FILENO, &about) == 0 && is_stream(&about, getenv("JOURNAL_STREAM"));
@@ -49,6 +55,23 @@ void log_close(void)
     if (log_fd != STDERR_FILENO)
         fd_close(&log_fd);
     log_fd = STDERR_FILENO;
+    fd_close(&log_journal_fd);
+}
+
+static void settle(void)
+{
+    if (log_journal_fd >= 0)
+        journal_settle(log_journal_fd);
+}
+
+static void open_journal(void)
+{
+    static bool settles;
+    log_to_journal = is_journal();
+    if (!log_to_journal)
+        return;
+    log_journal_fd = journal_open();
+    settles = settles || atexit(settle) == 0;
 }
 
 static void open_description(void)
@@ -70,11 +93,33 @@ void log_open(const char *who)
 {
     snprintf(log_who, sizeof log_who, "%s", who);
     open_description();
-    log_to_journal = log_is_journal();
+    open_journal();
     log_debug_wanted = getenv("HOLDFAST_DEBUG") != NULL;
 }
 
-static int print_prefix(enum log_level level, char *buffer, size_t size)
+size_t log_print_time(char *buffer, size_t size)
+{
+    struct timespec now;
+    struct tm local;
+    char whole[32];
+    clock_gettime(CLOCK_REALTIME, &now);
+    localtime_r(&now.tv_sec, &local);
+    strftime(whole, sizeof whole, "%Y-%m-%dT%H:%M:%S", &local);
+    long minutes = labs(local.tm_gmtoff) / 60;
+    int length = snprintf(buffer, size, "%s.%03ld%c%02ld:%02ld ", whole, now.tv_nsec / 1000000,
+                          local.tm_gmtoff < 0 ? '-' : '+', minutes / 60, minutes % 60);
+    return length < 0 ? 0 : (size_t)length < size ? (size_t)length : size - 1;
+}
+
+struct line {
+    enum log_level level;
+    size_t message; /* where it begins, behind time or priority: "WHO: ..." */
+    size_t body;    /* ... and where what is told begins */
+    size_t length;  /* with the line's end */
+    char text[LINE_SIZE];
+};
+
+static void print_prefix(struct line *line)
 {
     static const char *const words[] = {[LOG_LEVEL_ERROR] = "error",
                                         [LOG_LEVEL_WARNING] = "warning",
@@ -82,62 +127,98 @@ static int print_prefix(enum log_level level, char *buffer, size_t size)
                                         [LOG_LEVEL_INFO] = "info",
                                         [LOG_LEVEL_DEBUG] = "debug"};
     if (log_to_journal)
-        return snprintf(buffer, size, "<%d>%s: ", (int)level, log_who);
-    struct timespec now;
-    struct tm local;
-    clock_gettime(CLOCK_REALTIME, &now);
-    localtime_r(&now.tv_sec, &local);
-    return snprintf(buffer, size, "%02d:%02d:%02d.%03ld %s: %s: ", local.tm_hour, local.tm_min,
-                    local.tm_sec, now.tv_nsec / 1000000, log_who, words[level]);
+        line->message = (size_t)snprintf(line->text, LINE_SIZE, "<%d>", (int)line->level);
+    else
+        line->message = log_print_time(line->text, LINE_SIZE);
+    line->body = line->message + (size_t)snprintf(line->text + line->message,
+                                                  LINE_SIZE - line->message, "%s: %s%s", log_who,
+                                                  log_to_journal ? "" : words[line->level],
+                                                  log_to_journal ? "" : ": ");
 }
 
-static size_t __attribute__((format(printf, 3, 0)))
-print_line(enum log_level level, char *line, const char *format, va_list arguments)
+static void __attribute__((format(printf, 2, 0)))
+print_line(struct line *line, const char *format, va_list arguments)
 {
-    int prefix = print_prefix(level, line, LINE_SIZE - 1);
-    int body = vsnprintf(line + prefix, LINE_SIZE - 1 - (size_t)prefix, format, arguments);
-    size_t length = (size_t)(prefix + (body > 0 ? body : 0));
+    print_prefix(line);
+    int body = vsnprintf(line->text + line->body, LINE_SIZE - 1 - line->body, format, arguments);
+    size_t length = line->body + (body > 0 ? (size_t)body : 0);
     if (length > LINE_SIZE - 2)
         length = LINE_SIZE - 2;
     /* One event, one line: also when a peer's text is quoted in it. */
     for (size_t i = 0; i < length; i++)
-        if (line[i] == '\n' || line[i] == '\r')
-            line[i] = ' ';
-    line[length++] = '\n';
-    return length;
+        if (line->text[i] == '\n' || line->text[i] == '\r')
+            line->text[i] = ' ';
+    line->text[length++] = '\n';
+    line->text[length] = '\0';
+    line->length = length;
+}
+
+/* Of "channel NAME: ..." the name and its length; 0 when it begins otherwise. */
+static int find_channel(const char *text, const char **ret_name)
+{
+    static const char word[] = "channel ";
+    if (strncmp(text, word, sizeof word - 1) != 0)
+        return 0;
+    *ret_name = text + sizeof word - 1;
+    size_t length = strcspn(*ret_name, ": ");
+    return strncmp(*ret_name + length, ": ", 2) == 0 ? (int)length : 0;
+}
+
+static bool send_to_journal(struct line *line)
+{
+    struct journal_entry entry;
+    const char *name = "";
+    line->text[line->length - 1] = '\0';
+    journal_begin(&entry, (int)line->level, line->text + line->message);
+    int length = find_channel(line->text + line->body, &name);
+    if (length == 0)
+        length = find_channel(line->text + line->message, &name);
+    if (length > 0)
+        journal_add(&entry, "HOLDFAST_CHANNEL", "%.*s", length, name);
+    line->text[line->length - 1] = '\n';
+    return journal_send(log_journal_fd, &entry);
+}
+
+bool log_entry(const struct journal_entry *entry)
+{
+    return log_journal_fd >= 0 && journal_send(log_journal_fd, entry);
 }
 
 /* A reader that is gone is asked for beforehand: writing would raise SIGPIPE where that isn't
  * ignored. */
-static bool put(const char *line, size_t length)
+static bool put(struct line *line)
 {
     struct pollfd writable = {.fd = log_fd, .events = POLLOUT};
+    if (log_journal_fd >= 0 && send_to_journal(line))
+        return true;
     if (log_to_socket)
-        return send(log_fd, line, length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+        return send(log_fd, line->text, line->length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
     return poll(&writable, 1, 0) == 1 && writable.revents == POLLOUT &&
-           write(log_fd, line, length) >= 0;
+           write(log_fd, line->text, line->length) >= 0;
 }
 
 __attribute__((format(printf, 2, 3))) static bool print(enum log_level level, const char *format,
                                                         ...)
 {
-    char line[LINE_SIZE];
+    struct line line;
     va_list arguments;
+    line.level = level;
     va_start(arguments, format);
-    size_t length = print_line(level, line, format, arguments);
+    print_line(&line, format, arguments);
     va_end(arguments);
-    return put(line, length);
+    return put(&line);
 }
 
 void log_line(enum log_level level, const char *format, ...)
 {
-    char line[LINE_SIZE];
+    struct line line;
     va_list arguments;
 
     if (level == LOG_LEVEL_DEBUG && !log_debug_wanted)
         return;
+    line.level = level;
     va_start(arguments, format);
-    size_t length = print_line(level, line, format, arguments);
+    print_line(&line, format, arguments);
     va_end(arguments);
     unsigned lost = atomic_exchange(&log_lost, 0);
     if (lost > 0 && print(LOG_LEVEL_WARNING,
@@ -145,6 +226,6 @@ void log_line(enum log_level level, const char *format, ...)
                           "or gone",
                           lost))
         lost = 0;
-    if (lost > 0 || !put(line, length))
+    if (lost > 0 || !put(&line))
         atomic_fetch_add(&log_lost, lost + 1);
 }

@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* Messages to people: one line per event on stderr. (What a channel records is not this log.) Under
- * systemd each line carries its priority as "<N>" (sd-daemon(3)), elsewhere a time and a word. Only
- * those who decide call this: supervisor/ and worker/, never common/. */
+ * systemd each goes to the journal as an entry with its priority, elsewhere with date, time and a
+ * word. Only those who decide call this: supervisor/ and worker/, never common/.
+ *
+ * A line about a channel begins with "channel NAME: ", or comes from a process whose `who` is
+ * "channel NAME". In the journal it has the field HOLDFAST_CHANNEL then: whoever says which channel
+ * it is about has said it to those who search, too. scripts/check-log looks that nobody says it
+ * otherwise. */
 #ifndef HOLDFAST_COMMON_LOG_H
 #define HOLDFAST_COMMON_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
+
+#include "common/journal.h"
 
 /* The priorities of syslog(3). */
 enum log_level {
@@ -24,11 +32,15 @@ void log_open(const char *who);
 /* Back to standard error itself: no descriptor is kept besides it. */
 void log_close(void);
 
-/* Does standard error lead to the journal? Not only if the environment says so: it is inherited by
- * programs whose output goes elsewhere, which is why it names the stream. */
-bool log_is_journal(void);
+/* To the journal, with fields of its own. false when standard error does not lead there, or the
+ * journal did not take it: log it plainly then. */
+bool log_entry(const struct journal_entry *entry);
 
-/* One write(2) per line, cut at 1 KiB. Safe from several threads. A line that there is no room for
+/* "2026-01-17T12:00:00.123+01:00 ": how a line begins elsewhere. */
+#define LOG_TIME_SIZE 40
+size_t log_print_time(char *buffer, size_t size);
+
+/* One write per line, cut at 1 KiB. Safe from several threads. A line that there is no room for
  * is dropped, and the next one that fits is preceded by one that says how many were. */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

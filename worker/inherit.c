@@ -77,7 +77,7 @@ static int take(struct message *message, struct inheritance *ret)
         ret->destinations[i] = fd_take(&message->fds[at++]);
     const char *what = check_fds(ret);
     if (what) {
-        log_error("assigned to channel %s, but %s; leaving", ret->spec->name, what);
+        log_error("channel %s: assigned to it, but %s; leaving", ret->spec->name, what);
         return -EBADMSG;
     }
     return 0;

@@ -399,6 +399,7 @@ void channel_machine_resume(struct channel *channel)
 static void enter_starting(struct channel *channel)
 {
     struct child_owner worker = channel->host->worker;
+    worker.channel = channel->spec->name;
     worker.data = channel;
     char why[256];
     if (channel->life.wanted)

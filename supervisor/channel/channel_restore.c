@@ -256,8 +256,9 @@ static void evict_worker(const char *full_name, int fd)
     pid_t holder =
         dot && (strcmp(dot, ".ring") == 0 || strcmp(dot, ".private") == 0) ? claim_evict(fd) : 0;
     if (holder > 0)
-        log_warning("process %d, a worker of the supervisor before, still had %s: killed",
-                    (int)holder, full_name);
+        log_warning("channel %.*s: process %d, a worker of the supervisor before, still had %s: "
+                    "killed",
+                    (int)(dot - full_name), full_name, (int)holder, full_name);
 }
 
 /* "engine:gps:" */
@@ -287,7 +288,8 @@ bool channel_restore_all(const struct channels *channels)
         if (restore_fd(channels, names[i], fd)) {
             restored++;
         } else {
-            log_notice("%s of the supervisor before has no use here: closed", names[i]);
+            log_notice("channel %.*s: %s of the supervisor before has no use here: closed",
+                       (int)strcspn(names[i], "."), names[i], names[i]);
             evict_worker(names[i], fd);
             fd_close(&fd);
             store_forget(names[i]);

@@ -114,7 +114,7 @@ static struct channel *addressee(const struct channels *channels, const char *na
 {
     struct channel *channel = channels_find(channels, name);
     if (!channel)
-        log_warning("archive: an answer for channel %s, which does not exist: ignored", name);
+        log_warning("channel %s: the archive answers for it, but it does not exist: ignored", name);
     return channel;
 }
 

@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "common/death.h"
+#include "common/journal.h"
 #include "common/log.h"
-#include "supervisor/system/journal.h"
 
 #define WORK_MAX 65536 /* datagrams; no consumer takes so many in one step */
 
@@ -259,6 +259,6 @@ void obituary_log(const char *channel, const struct obituary *obituary)
         journal_add(&entry, "HOLDFAST_BACKTRACE", "%s", backtrace);
         journal_add(&entry, "HOLDFAST_TEXT", "%s", words->text);
     }
-    if (!journal_send(&entry))
+    if (!log_entry(&entry))
         log_error("%s", message);
 }

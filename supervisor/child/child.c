@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/system/process.h"
@@ -41,6 +42,16 @@ const char *child_describe(const struct child *child)
     if (child->generation)
         snprintf(text + length, sizeof text - (size_t)length, " (generation %llu)",
                  (unsigned long long)child->generation);
+    return text;
+}
+
+/* The same, as the beginning of a log line: behind the channel that it is about. */
+static const char *begin_line(const struct child *child)
+{
+    static char text[CHANNEL_NAME_SIZE + 96];
+    if (!child->owner.channel)
+        return child_describe(child);
+    snprintf(text, sizeof text, "channel %s: %s", child->owner.channel, child_describe(child));
     return text;
 }
 
@@ -129,7 +140,7 @@ static void queue_flush(struct child *child)
             return;
         }
         if (error < 0 && error != -EPIPE && error != -ECONNRESET)
-            log_warning("%s: can't send %s: %s", child_describe(child), message_name(message->type),
+            log_warning("%s: can't send %s: %s", begin_line(child), message_name(message->type),
                         strerror(-error));
         child->queue = message->next;
         child->queue_length--;
@@ -167,7 +178,7 @@ static void stop_listening(struct child *child)
 
 void child_violated(struct child *child, const char *what)
 {
-    log_error("%s broke the protocol: %s; killing it", child_describe(child), what);
+    log_error("%s broke the protocol: %s; killing it", begin_line(child), what);
     stop_listening(child);
     child_kill(child, SIGKILL);
 }
@@ -192,7 +203,7 @@ static void receive(struct child *child, int most)
             return;
         }
         if (message.header.generation != child->generation)
-            log_debug("%s: dropped %s of generation %llu", child_describe(child),
+            log_debug("%s: dropped %s of generation %llu", begin_line(child),
                       message_name(message.header.type),
                       (unsigned long long)message.header.generation);
         else

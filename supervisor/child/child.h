@@ -19,7 +19,8 @@ struct queued_message; /* waits for room in the socket */
 
 /* Whoever has a use for it. data is child->owner.data. */
 struct child_owner {
-    const char *role; /* "spare", "worker", "archive": for log lines */
+    const char *role;    /* "spare", "worker", "archive": for log lines */
+    const char *channel; /* that it works for, for log lines too; NULL = none. Outlives it */
     void (*message)(struct child *child, struct message *message); /* fds may be taken out of it */
     void (*ended)(struct child *child, const siginfo_t *end); /* waited for; freed afterwards */
     void *data;

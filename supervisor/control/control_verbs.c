@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/channel_spec.h"
 #include "common/control_protocol.h"
 #include "common/log.h"
 #include "supervisor/channel/channel.h"
@@ -207,9 +208,11 @@ static void log_change(const struct verb_call *call, const json_t *params)
         control_quote(json_string_value(given), argument, sizeof argument);
     if (call->error)
         control_quote(json_string_value(call->error), result, sizeof result);
-    log_notice("control: pid %d, uid %u, gid %u: %s%s%s: %s%s", (int)call->peer->pid,
-               call->peer->uid, call->peer->gid, control_verb_infos[call->verb].name,
-               argument[0] ? " " : "", argument, call->error ? "refused: " : "", result);
+    bool about = channel_name_is_valid(argument);
+    log_notice("%s%s%scontrol: pid %d, uid %u, gid %u: %s%s%s: %s%s", about ? "channel " : "",
+               about ? argument : "", about ? ": " : "", (int)call->peer->pid, call->peer->uid,
+               call->peer->gid, control_verb_infos[call->verb].name, argument[0] ? " " : "",
+               argument, call->error ? "refused: " : "", result);
 }
 
 static json_t *no_such_verb(struct verb_call *call, const char *method)

@@ -91,9 +91,9 @@ static bool has_room(struct stored *stored)
     size_t length = names_length(stored);
     if (store->names_length + length > STORE_NAMES_MAX) {
         if (store->names_length <= STORE_NAMES_MAX)
-            log_warning("channel %s and all that come after it: the service manager can't keep the "
-                        "descriptors of so "
-                        "many channels; if this supervisor dies, what waits in their sockets and "
+            log_warning("channel %s: the service manager can't keep the descriptors of so many "
+                        "channels, neither its own nor those of all that come after it; if this "
+                        "supervisor dies, what waits in their sockets and "
                         "rings is lost",
                         stored->channel);
         store->names_length = STORE_NAMES_MAX + 1;

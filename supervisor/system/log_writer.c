@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/log.h"
 #include "common/monotonic.h"
 
 #define PIPE_WANTED (1 << 20) /* bytes; some ten thousand lines */
@@ -60,12 +61,13 @@ struct loss {
 
 static int tell_loss(int file, struct loss *loss)
 {
-    char line[128];
+    char time[LOG_TIME_SIZE], line[128 + LOG_TIME_SIZE];
     if (loss->lines == 0)
         return 0;
-    int length =
-        snprintf(line, sizeof line, "holdfastd: about %llu lines of this log are lost: %s\n",
-                 (unsigned long long)loss->lines, strerror(-loss->error));
+    log_print_time(time, sizeof time);
+    int length = snprintf(line, sizeof line,
+                          "%sholdfastd: warning: about %llu lines of this log are lost: %s\n", time,
+                          (unsigned long long)loss->lines, strerror(-loss->error));
     int error = write_all(file, line, (size_t)length);
     if (!error)
         *loss = (struct loss){0};

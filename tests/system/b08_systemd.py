@@ -214,7 +214,8 @@ def test_a_crash_is_in_the_journal_with_its_fields(place):
     kill(victim, signal.SIGSEGV)
     service.wait_counter("engine", "restarts", 1)
     service.wait_state("engine", "RUNNING")
-    entries = wait_until(lambda: service.journal("HOLDFAST_CHANNEL=engine"), 10, "the obituary in the journal")
+    entries = wait_until(lambda: service.journal("HOLDFAST_CHANNEL=engine", f"HOLDFAST_SIGNAL={int(signal.SIGSEGV)}"),
+                         10, "the obituary in the journal")
     assert int(entries[0]["HOLDFAST_SIGNAL"]) == signal.SIGSEGV, entries[0]
     assert int(entries[0]["HOLDFAST_GENERATION"]) >= 1 and int(entries[0]["PRIORITY"]) <= 4
     assert entries[0]["_SYSTEMD_UNIT"] == "holdfast.service"
@@ -222,3 +223,27 @@ def test_a_crash_is_in_the_journal_with_its_fields(place):
     sender = Sender(place, service.listen, 500, rate=5000)
     sender.wait()
     service.judge([sender], sink)
+
+
+def test_every_line_about_a_channel_has_its_field(place):
+    """Of the supervisor, the archive and the workers, also of one that ends; and each is the unit's."""
+    service = Service(place)
+    sink = service.start_clean()
+    text = service.machine.config.read_text()
+    service.machine.config.write_text(text.replace('channel "gps" {', 'channel "gps" {\n  cpus = "1000"'))
+    sender = Sender(place, service.listen, 500, rate=5000)
+    sender.wait()
+    service.wait_drained("engine", 500)
+    service.disconnect()
+    service.machine.run("holdfastctl", "rotate", "engine")
+    service.machine.run("holdfastctl", "upgrade")
+    service.judge([sender], sink)
+    entries = service.journal("--unit=holdfast")
+    told = [entry for entry in entries if entry["_COMM"].startswith("holdfast")]
+    for name in ("engine", "gps"):
+        about = [entry for entry in told if f"channel {name}" in entry["MESSAGE"]]
+        assert about and all(entry.get("HOLDFAST_CHANNEL") == name for entry in about), about
+    assert any("cpus: " in entry["MESSAGE"] for entry in told if entry.get("HOLDFAST_CHANNEL") == "gps"), \
+        "a worker's own line"
+    assert all("HOLDFAST_CHANNEL" not in entry for entry in told if "channel" not in entry["MESSAGE"])
+    assert {entry["SYSLOG_IDENTIFIER"] for entry in told} == {"holdfastd"}

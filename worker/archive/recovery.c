@@ -135,9 +135,10 @@ static bool live_with(const struct recovery *recovery, const char *name, int err
 {
     const char *channel = recovery->request->channel;
     if (error == -ENOSPC || error == -EDQUOT) {
-        log_warning("%s: there is no space to mend %s: %s; it stays as it is until the next start "
-                    "or recovery; free some",
-                    channel, name, strerror(-error));
+        log_warning(
+            "channel %s: there is no space to mend %s: %s; it stays as it is until the next start "
+            "or recovery; free some",
+            channel, name, strerror(-error));
         return true;
     }
     return error == -EIO && unfinished_set_aside(recovery->folder, channel, name,
@@ -297,7 +298,7 @@ static int pass_damaged(struct recovery *recovery)
         if (result < 0)
             return result;
         if (end > recovery->next_seq)
-            log_notice("%s: numbers go on at %llu, behind all that %s can hold",
+            log_notice("channel %s: numbers go on at %llu, behind all that %s can hold",
                        recovery->request->channel, (unsigned long long)end, file->name);
         raise_next_seq(recovery, end);
     }
@@ -321,9 +322,10 @@ static int find_next_seq(struct recovery *recovery)
         int result = last_seq_of(recovery, file->name, &seq);
         if (result == -EIO && file->first_seq != UINT64_MAX) {
             seq = file->first_seq + most_numbers(file);
-            log_warning("%s: the disk can't read %s; numbers go on at %llu, behind all that it can "
-                        "hold",
-                        recovery->request->channel, file->name, (unsigned long long)seq + 1);
+            log_warning(
+                "channel %s: the disk can't read %s; numbers go on at %llu, behind all that it can "
+                "hold",
+                recovery->request->channel, file->name, (unsigned long long)seq + 1);
             result = 1;
         }
         if (result < 0 && result != -ENOENT)

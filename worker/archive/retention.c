@@ -53,12 +53,12 @@ static bool remove_file(int folder, const char *channel, const struct folder_fil
     char size[32];
     if (unlinkat(folder, file->name, 0) < 0) {
         if (errno != ENOENT)
-            log_warning("%s: %s should go (%s) but can't be removed: %s", channel, file->name, why,
-                        strerror(errno));
+            log_warning("channel %s: %s should go (%s) but can't be removed: %s", channel,
+                        file->name, why, strerror(errno));
         return false;
     }
     units_human_bytes(file->size, size, sizeof size);
-    log_info("%s: removed %s, %s: %s", channel, file->name, size, why);
+    log_info("channel %s: removed %s, %s: %s", channel, file->name, size, why);
     return true;
 }
 

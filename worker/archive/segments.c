@@ -98,7 +98,8 @@ static void remove_orphans(int folder, const char *channel)
         int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
         if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && pread(fd, &first, 1, 0) >= 0 &&
             first == 0 && unlinkat(folder, name, 0) == 0)
-            log_info("%s: removed %s, which was prepared and never handed out", channel, name);
+            log_info("channel %s: removed %s, which was prepared and never handed out", channel,
+                     name);
         fd_close(&fd);
         first = 1;
     }
@@ -168,8 +169,9 @@ int segments_begin(const char *log_dir, const struct message_begin_segment *requ
     struct stat status;
     if (!is_open_name(request->channel, request->from) ||
         !is_open_name(request->channel, request->to)) {
-        log_error("%s: refused to rename \"%s\" to \"%s\": not names of this channel's segments",
-                  request->channel, request->from, request->to);
+        log_error(
+            "channel %s: refused to rename \"%s\" to \"%s\": not names of this channel's segments",
+            request->channel, request->from, request->to);
         return -EINVAL;
     }
     int folder = folder_open(log_dir, request->channel, false);
@@ -182,9 +184,10 @@ int segments_begin(const char *log_dir, const struct message_begin_segment *requ
         result = -errno;
     fd_close(&folder);
     if (result < 0)
-        log_warning("%s: the segment %s could not be renamed to %s: %s; it keeps its name until it "
-                    "is sealed",
-                    request->channel, request->from, request->to, strerror(-result));
+        log_warning(
+            "channel %s: the segment %s could not be renamed to %s: %s; it keeps its name until it "
+            "is sealed",
+            request->channel, request->from, request->to, strerror(-result));
     return result;
 }
 
@@ -242,7 +245,7 @@ static int remove_empty(int folder, const char *name, const struct message_seal 
         return -errno;
     ret->name[0] = '\0';
     ret->length = 0;
-    log_debug("%s: removed the unused segment %s", request->channel, request->name);
+    log_debug("channel %s: removed the unused segment %s", request->channel, request->name);
     return 0;
 }
 
@@ -255,14 +258,16 @@ static int write_totals(int folder, int fd, const struct message_seal *request)
     struct avro_log_summary summary;
     int result = avro_log_scan(fd, &sealed, NULL, &summary);
     if (result < 0)
-        log_warning("%s: %s can't be read through while it is sealed: %s; its header does not say "
-                    "what is in it",
-                    request->channel, request->name, strerror(-result));
+        log_warning(
+            "channel %s: %s can't be read through while it is sealed: %s; its header does not say "
+            "what is in it",
+            request->channel, request->name, strerror(-result));
     else if (summary.faults > 0)
-        log_warning("%s: %s is damaged at byte %llu (%s) while it is sealed; holdfastctl verify "
-                    "tells more",
-                    request->channel, request->name, (unsigned long long)summary.fault_offset,
-                    summary.fault_what);
+        log_warning(
+            "channel %s: %s is damaged at byte %llu (%s) while it is sealed; holdfastctl verify "
+            "tells more",
+            request->channel, request->name, (unsigned long long)summary.fault_offset,
+            summary.fault_what);
     else
         return segment_header_finish(folder, request->channel, fd, &summary);
     return 0;
@@ -285,7 +290,7 @@ static int finish_opened(int folder, int fd, const char *name, const struct mess
     if (request->length == 0 || request->length == UINT64_MAX || request->copy)
         return recover_instead(folder, name, request, ret);
     if (request->length > (uint64_t)status.st_size || !ends_soundly(fd, request->length)) {
-        log_info("%s: %s has no sealed end at %llu bytes; recovering it up to there",
+        log_info("channel %s: %s has no sealed end at %llu bytes; recovering it up to there",
                  request->channel, request->name, (unsigned long long)request->length);
         return recover_instead(folder, name, request, ret);
     }

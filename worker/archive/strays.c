@@ -67,15 +67,16 @@ static void finish(const char *log_dir, const char *name)
     snprintf(request.channel, sizeof request.channel, "%s", name);
     recovery_run(log_dir, &request, &recovered);
     if (recovered.error == EBUSY)
-        log_debug("%s: %s", name, recovered.reason);
+        log_debug("channel %s: %s", name, recovered.reason);
     else if (recovered.error)
-        log_warning("%s: no channel of this name records, and what it left can't be finished: %s",
-                    name, recovered.reason);
+        log_warning(
+            "channel %s: no channel of this name records, and what it left can't be finished: %s",
+            name, recovered.reason);
     else
-        log_notice(
-            "%s: no channel of this name records any more: what was unfinished is sealed (%u "
-            "files); its folder is kept, and nothing in it expires",
-            name, recovered.files);
+        log_notice("channel %s: no channel of this name records any more: what was unfinished is "
+                   "sealed (%u "
+                   "files); its folder is kept, and nothing in it expires",
+                   name, recovered.files);
 }
 
 void strays_sweep(const char *log_dir)

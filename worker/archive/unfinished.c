@@ -28,7 +28,7 @@ int unfinished_discard(int folder, const char *channel, const char *name, const 
 {
     if (unlinkat(folder, name, 0) < 0)
         return -errno;
-    log_info("%s: removed %s: %s", channel, name, why);
+    log_info("channel %s: removed %s: %s", channel, name, why);
     return 0;
 }
 
@@ -37,8 +37,9 @@ int unfinished_set_aside(int folder, const char *channel, const char *name, cons
     char damaged[SEGMENT_NAME_SIZE];
     int result = folder_rename(folder, name, name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
     if (result == 0)
-        log_warning("%s: %s is of no use as it is (%s); kept as %s, see holdfastctl recover",
-                    channel, name, what, damaged);
+        log_warning(
+            "channel %s: %s is of no use as it is (%s); kept as %s, see holdfastctl recover",
+            channel, name, what, damaged);
     return result;
 }
 
@@ -130,19 +131,22 @@ static void conclude(const struct unfinished *file, bool whole,
                      const char *damaged)
 {
     if (summary->faults > 0)
-        log_warning("%s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound "
-                    "records are in %s, the original is kept as %s",
-                    file->channel, file->name, (unsigned long long)summary->faults,
-                    (unsigned long long)summary->fault_offset, summary->fault_what,
-                    (unsigned long long)summary->records, became, damaged);
+        log_warning(
+            "channel %s: %s is damaged (%llu faults, the first at byte %llu: %s); its %llu sound "
+            "records are in %s, the original is kept as %s",
+            file->channel, file->name, (unsigned long long)summary->faults,
+            (unsigned long long)summary->fault_offset, summary->fault_what,
+            (unsigned long long)summary->records, became, damaged);
     else if (!whole)
-        log_warning("%s: %s has records from number %llu on, where another file begins that does "
-                    "not have them; the %llu before it are in %s, the original is kept as %s",
-                    file->channel, file->name, (unsigned long long)file->options.seq_end,
-                    (unsigned long long)summary->records, became, damaged);
+        log_warning(
+            "channel %s: %s has records from number %llu on, where another file begins that does "
+            "not have them; the %llu before it are in %s, the original is kept as %s",
+            file->channel, file->name, (unsigned long long)file->options.seq_end,
+            (unsigned long long)summary->records, became, damaged);
     else if (file->copy && unlinkat(file->folder, damaged, 0) == 0)
-        log_notice("%s: the disk had refused a part of %s: all its %llu records were copied to %s",
-                   file->channel, file->name, (unsigned long long)summary->records, became);
+        log_notice(
+            "channel %s: the disk had refused a part of %s: all its %llu records were copied to %s",
+            file->channel, file->name, (unsigned long long)summary->records, became);
 }
 
 /* Copy all sound records into a new file; the original is kept beside it where it has more. The
@@ -243,8 +247,9 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
     snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", file->channel);
     result = finish_in_place(file->folder, fd, file->name, &summary, ret);
     if (result == 0)
-        log_notice("%s: recovered %s: %llu records, up to number %llu", file->channel, ret->name,
-                   (unsigned long long)summary.records, (unsigned long long)summary.last_seq);
+        log_notice("channel %s: recovered %s: %llu records, up to number %llu", file->channel,
+                   ret->name, (unsigned long long)summary.records,
+                   (unsigned long long)summary.last_seq);
     return result;
 }
 
