@@ -284,9 +284,9 @@ static int finish_opened(int folder, int fd, const char *name, const struct mess
     if (request->length == 0 && is_empty(fd))
         return remove_empty(folder, name, request, ret);
     if (request->length == 0)
-        log_warning(
-            "%s: %s is said to hold nothing, and does not look like that: recovered instead",
-            request->channel, request->name);
+        log_warning("channel %s: %s is said to hold nothing, and does not look like that: "
+                    "recovered instead",
+                    request->channel, request->name);
     if (request->length == 0 || request->length == UINT64_MAX || request->copy)
         return recover_instead(folder, name, request, ret);
     if (request->length > (uint64_t)status.st_size || !ends_soundly(fd, request->length)) {
