@@ -75,6 +75,8 @@ static void explain_open(const char *log_dir, const struct message_open_segment 
     }
     units_human_bytes(request->size, wanted, sizeof wanted);
     units_human_bytes((uint64_t)space.f_bavail * space.f_frsize, left, sizeof left);
+    if (strcmp(wanted, left) == 0) /* what the file system keeps of a file besides its content */
+        snprintf(left, sizeof left, "a little less");
     snprintf(reason, MESSAGE_REASON_SIZE,
              "%.40s: no space: %.15s wanted, %.15s free; free some, lower segment_size, or set "
              "keep_at_most",
