@@ -180,19 +180,33 @@ static int prepare(struct daemon *daemon, const struct program *program, char *w
     return open_control(daemon, restored, why, why_size);
 }
 
+static void start_channel(struct channel *channel)
+{
+    channel->former.wanted = channel->life.wanted;
+    if (channel->former.removed)
+        channel_machine_handle(channel, CHANNEL_EVENT_STOP,
+                               "the configuration doesn't have it any more: what is left of it is "
+                               "recorded");
+    else if (channel->former.configured)
+        channel_machine_handle(channel, CHANNEL_EVENT_STOP,
+                               "its listen, interface or source has changed: what its former "
+                               "socket has comes first");
+    else if (channel->life.wanted)
+        channel_machine_handle(channel, CHANNEL_EVENT_START, "start");
+    else
+        channel_machine_handle(channel, CHANNEL_EVENT_STOP, "stopped before the upgrade");
+}
+
 static void start(struct supervisor *supervisor)
 {
     const struct channels *channels = &supervisor->channels;
-    log_notice("holdfastd %s: %zu channel%s, log_dir %s", HOLDFAST_VERSION, channels->count,
-               channels->count == 1 ? "" : "s", supervisor->settings->log_dir);
+    const size_t count = supervisor->settings->channel_count;
+    log_notice("holdfastd %s: %zu channel%s, log_dir %s", HOLDFAST_VERSION, count,
+               count == 1 ? "" : "s", supervisor->settings->log_dir);
     if (channels_any_records(channels))
         archive_client_start(&supervisor->archive);
     for (size_t i = 0; i < channels->count; i++)
-        if (channels->list[i]->life.wanted)
-            channel_machine_handle(channels->list[i], CHANNEL_EVENT_START, "start");
-        else
-            channel_machine_handle(channels->list[i], CHANNEL_EVENT_STOP,
-                                   "stopped before the upgrade");
+        start_channel(channels->list[i]);
     spares_refill(&supervisor->spares);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "supervisor/channel/channel_former.h"
 #include "supervisor/system/manager.h"
 #include "supervisor/system/timer.h"
 
@@ -27,17 +28,26 @@ static const struct channel *find_troubled(const struct channels *channels)
     return found;
 }
 
+static size_t count_gone(const struct channels *channels)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < channels->count; i++)
+        count += channel_former_is_gone(channels->list[i]) ? 1 : 0;
+    return count;
+}
+
 static void compose(const struct channels *channels, char *text, size_t size)
 {
     const struct channel_host *host = channels->host;
     size_t running = host->counts.in_state[CHANNEL_RUNNING];
-    size_t stopped = host->counts.in_state[CHANNEL_STOPPED];
+    size_t gone = count_gone(channels), count = channels->count - gone;
+    size_t stopped = host->counts.in_state[CHANNEL_STOPPED] - gone;
     if (host->phase >= PHASE_STOPS) {
         snprintf(text, size, "stopping: %zu of %zu channels stopped, %zu segments to seal", stopped,
-                 channels->count, host->archive->seal_count);
+                 count, host->archive->seal_count);
         return;
     }
-    int length = snprintf(text, size, "%zu of %zu channels running", running, channels->count);
+    int length = snprintf(text, size, "%zu of %zu channels running", running, count);
     if (stopped > 0)
         length += snprintf(text + length, size - (size_t)length, ", %zu stopped", stopped);
     const struct channel *troubled = find_troubled(channels);

@@ -228,13 +228,19 @@ void upgrade_cancel(struct upgrade *upgrade)
 
 /* ---- executing ---- */
 
+static bool is_stopped(const struct channel *channel)
+{
+    const struct channel_former *former = &channel->former;
+    return !channel->life.wanted && !former->removed && !(former->configured && former->wanted);
+}
+
 /* Channels that an operator has stopped stay stopped. */
 static char *list_stopped(const struct channels *channels)
 {
     char *list = calloc(channels->count + 1, CHANNEL_NAME_SIZE + 1);
     size_t length = 0;
     for (size_t i = 0; list && i < channels->count; i++)
-        if (!channels->list[i]->life.wanted)
+        if (is_stopped(channels->list[i]))
             length += (size_t)sprintf(list + length, "%s:", channels->list[i]->spec->name);
     return list;
 }

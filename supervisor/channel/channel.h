@@ -181,11 +181,29 @@ struct channel_recording {
     sd_event_time_handler_t on_retry; /* the state machine's: an attempt may settle the recording */
 };
 
+struct channel;
+
+/* What the kernel had queued when nobody was left to receive it. */
+struct channel_discard {
+    sd_event_source *source; /* NULL: nothing is under way */
+    uint64_t count;
+    void (*done)(struct channel *channel);
+};
+
+/* What it has of a configuration before this one: that is dealt with first (channel_former.c). */
+struct channel_former {
+    bool removed; /* the present one doesn't have it at all: it ends when that is done */
+    struct channel_spec *configured; /* what spec will be then; NULL: it is that already */
+    bool wanted;                     /* ... and whether it is to run */
+    struct channel_spec *own;        /* the spec meanwhile; freed with the channel */
+};
+
 struct history;
 
 struct channel {
     struct channel_host *host;
-    struct channel_spec *spec; /* owned by the settings */
+    struct channel_spec *spec; /* owned by the settings, or former.own */
+    struct channel_former former;
     struct hold hold;
     struct stored stored;
     struct channel_life life;
@@ -195,6 +213,7 @@ struct channel {
     struct channel_silence silence;
     struct channel_takeover takeover;
     struct channel_recording recording;
+    struct channel_discard discard;
     struct obituary_list obituaries;
     struct history *history; /* a copy of what outlives this process; NULL when there is none */
 };

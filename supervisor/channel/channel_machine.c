@@ -8,8 +8,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "common/log.h"
+#include "supervisor/channel/channel_discard.h"
+#include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_lend.h"
@@ -19,6 +22,7 @@
 #include "supervisor/child/child.h"
 #include "supervisor/child/restart.h"
 #include "supervisor/hold/hold.h"
+#include "supervisor/hold/hold_destinations.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/hold_sockets.h"
 #include "supervisor/hold/store.h"
@@ -88,7 +92,8 @@ static void launch(struct channel *channel, const char *cause)
             change_state(channel, CHANNEL_OPENING, cause);
         return;
     }
-    if (channel_ring_make(channel, why, sizeof why) < 0) {
+    if (hold_destinations_open(&channel->hold, channel->spec, why, sizeof why) < 0 ||
+        channel_ring_make(channel, why, sizeof why) < 0) {
         retry_opening(channel, why);
         return;
     }
@@ -157,17 +162,19 @@ static void kill_late_stopper(struct channel *channel, const char *cause)
 
 /* ---- stopping ---- */
 
-/* Nobody was left to receive it: it is lost, but counted. */
-static void discard_queue(struct channel *channel)
+/* Nothing is left of it. What its former settings held up begins, and who was to start it again
+ * meanwhile gets that. */
+static void conclude_stop(struct channel *channel)
 {
-    uint64_t count = channel->lent.bye_received ? 0 : hold_sockets_discard(&channel->hold);
-    if (count == 0)
-        return;
-    log_error(
-        "channel %s: %llu datagrams that the kernel had queued are lost with the stop, because "
-        "no worker lived to receive them; counted as kernel_dropped",
-        channel->spec->name, (unsigned long long)count);
-    channel_ledger_discarded(channel, count);
+    bool start = channel->life.restart_wanted;
+    char cause[sizeof channel->life.cause];
+    memcpy(cause, channel->life.cause, sizeof cause);
+    channel->life.restart_wanted = false;
+    hold_close_sockets(&channel->hold);
+    change_state(channel, CHANNEL_STOPPED, cause);
+    start |= channel_former_finish(channel);
+    if (start && channel->host->phase == PHASE_RUNS)
+        begin(channel, "what was left of it is dealt with");
 }
 
 static void finish_stop(struct channel *channel, const char *cause)
@@ -178,10 +185,15 @@ static void finish_stop(struct channel *channel, const char *cause)
     channel->recording.waited = false;
     channel->recording.restored = false;
     channel_recording_seal_all(channel);
+    hold_sockets_mute(&channel->hold);
     channel_ledger_retire_ring(channel);
-    discard_queue(channel);
-    hold_close_sockets(&channel->hold);
-    change_state(channel, CHANNEL_STOPPED, cause);
+    snprintf(channel->life.cause, sizeof channel->life.cause, "%s", cause);
+    if (channel_discard_begin(channel, conclude_stop))
+        conclude_stop(channel);
+    else if (channel->life.state != CHANNEL_STOPPING)
+        change_state(channel, CHANNEL_STOPPING, cause);
+    else
+        timer_disarm(&channel->life.timer);
 }
 
 /* A ring that a worker used may hold datagrams that are not recorded yet, and the socket's queue
@@ -213,10 +225,13 @@ static void stop_without_worker(struct channel *channel, const char *cause)
     channel->life.drains = 0;
     channel->life.stop_began = monotonic_now();
     channel->lent.bye_received = false; /* whoever said it is long gone */
-    if (channel->life.state != CHANNEL_FAILED && can_drain(channel))
-        drain(channel, cause);
-    else
+    if (channel->life.state == CHANNEL_FAILED || !can_drain(channel)) {
         finish_stop(channel, cause);
+        return;
+    }
+    if (channel->life.state == CHANNEL_DOWN) /* there may be more than its segment has room for */
+        channel_recording_begin(channel);
+    drain(channel, cause);
 }
 
 static void stop_worker(struct channel *channel, const char *cause)
@@ -270,7 +285,7 @@ static void end_stop(struct channel *channel, const char *cause)
         channel->life.drains = 0;
     if (unfinished && can_drain(channel)) {
         drain(channel, cause);
-    } else if (channel->life.restart_wanted) {
+    } else if (channel->life.restart_wanted && !channel->former.configured) {
         if (channel->life.stop_seals)
             channel_recording_seal_all(channel);
         begin(channel, cause);
@@ -417,6 +432,8 @@ static void enter_starting(struct channel *channel)
 
 static void enter_stopping(struct channel *channel)
 {
+    if (!channel->lent.worker)
+        return; /* nobody is to be asked: what the kernel has queued is counted */
     /* Also when another ring follows: nobody would record what is left in this one. */
     bool ring_goes =
         channel->host->phase == PHASE_RUNS && hold_is_outdated(&channel->hold, channel->spec);

@@ -21,10 +21,13 @@
 #include "common/channel_page.h"
 #include "common/channel_page_check.h"
 #include "common/channel_page_v1.h"
+#include "common/channel_spec.h"
 #include "common/claim.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_history.h"
+#include "supervisor/channel/channel_ledger.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_adopt.h"
 #include "supervisor/hold/hold_ring.h"
@@ -190,7 +193,7 @@ static const char *restore_old_ring(struct channel *channel)
 static const char *restore_present_ring(struct channel *channel)
 {
     struct hold *hold = &channel->hold;
-    if (hold_is_outdated(hold, channel->spec))
+    if (!channel->former.removed && hold_is_outdated(hold, channel->spec))
         log_notice(
             "channel %s: the ring of the supervisor before was made with other settings: what "
             "is in it comes first",
@@ -236,7 +239,26 @@ static void restore_ring(struct channel *channel)
                channel->spec->name, (unsigned long long)channel->ledger.seq_end);
 }
 
-static bool restore_fd(const struct channels *channels, const char *full_name, int fd)
+/* One that the configuration doesn't have may have left datagrams; where it sent them to is of no
+ * use any more. */
+static struct channel *find_or_make(struct channels *channels, const char *name, const char *place)
+{
+    struct channel *channel = channels_find(channels, name);
+    if (channel || !channel_name_is_valid(name) || strchr(place, '.'))
+        return channel;
+    struct channel_spec *spec = channel_former_spec(name);
+    channel = spec ? channels_add(channels, spec) : NULL;
+    if (!channel) {
+        log_error("channel %s: no memory for what is left of it", name);
+        free(spec);
+        return NULL;
+    }
+    channel->former.removed = true;
+    channel->former.own = spec;
+    return channel;
+}
+
+static bool restore_fd(struct channels *channels, const char *full_name, int fd)
 {
     char channel_name[CHANNEL_NAME_SIZE];
     const char *dot = strchr(full_name, '.'); /* channel names have none */
@@ -244,7 +266,7 @@ static bool restore_fd(const struct channels *channels, const char *full_name, i
         return false;
     memcpy(channel_name, full_name, (size_t)(dot - full_name));
     channel_name[dot - full_name] = '\0';
-    struct channel *channel = channels_find(channels, channel_name);
+    struct channel *channel = find_or_make(channels, channel_name, dot + 1);
     return channel && hold_adopt(&channel->hold, channel->spec, dot + 1, fd) == 0;
 }
 
@@ -277,7 +299,55 @@ static void keep_stopped(const struct channels *channels, const char *names)
     }
 }
 
-bool channel_restore_all(const struct channels *channels)
+/* Who has a socket of the same address, interface and source now? A channel that was renamed. */
+static struct channel *find_heir(const struct channels *channels, const struct channel *from)
+{
+    for (size_t i = 0; i < channels->count; i++) {
+        struct channel *heir = channels->list[i];
+        if (!heir->former.removed && heir->hold.rx < 0 &&
+            hold_adopted_socket_suits(&from->hold, heir->spec))
+            return heir;
+    }
+    return NULL;
+}
+
+/* With its queue. What it has dropped is its former owner's to count. */
+static void pass_socket(struct channel *from, struct channel *heir)
+{
+    channel_ledger_look(from);
+    channel_ledger_discarded(
+        from,
+        hold_ring_untold_drops(&from->hold, from->ledger.last_seen.value[COUNTER_kernel_dropped]));
+    from->hold.drops_known = false;
+    heir->hold.rx = fd_take(&from->hold.rx);
+    log_notice("channel %s: goes on with the socket that channel %s had", heir->spec->name,
+               from->spec->name);
+}
+
+/* What belongs to a former configuration is dealt with before the present one begins. */
+static void settle_sockets(const struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++) {
+        struct channel *channel = channels->list[i];
+        struct channel *heir =
+            channel->hold.rx < 0 || hold_adopted_socket_suits(&channel->hold, channel->spec)
+                ? NULL
+                : find_heir(channels, channel);
+        if (heir)
+            pass_socket(channel, heir);
+    }
+    for (size_t i = 0; i < channels->count; i++) {
+        struct channel *channel = channels->list[i];
+        bool is_former =
+            channel->former.removed ||
+            (channel->hold.rx >= 0 && !hold_adopted_socket_suits(&channel->hold, channel->spec));
+        if (is_former && channel_former_begin(channel) < 0)
+            log_error("channel %s: no memory to deal with what its former socket has",
+                      channel->spec->name);
+    }
+}
+
+bool channel_restore_all(struct channels *channels)
 {
     char **names = NULL;
     int count = sd_listen_fds_with_names(1, &names);
@@ -313,6 +383,8 @@ bool channel_restore_all(const struct channels *channels)
     for (size_t i = 0; i < channels->count; i++)
         if (!channels->list[i]->history)
             channel_history_open(channels->list[i]);
+    if (restored > 0)
+        settle_sockets(channels);
     keep_stopped(channels, getenv(CHANNEL_RESTORE_VARIABLE));
     unsetenv(CHANNEL_RESTORE_VARIABLE);
     for (int i = 0; i < count; i++)

@@ -11,6 +11,6 @@
 
 /* Channels are made and not started: give them what an earlier supervisor held
  * (sd_listen_fds_with_names(3)). Was there anything? */
-bool channel_restore_all(const struct channels *channels);
+bool channel_restore_all(struct channels *channels);
 
 #endif

@@ -9,17 +9,21 @@
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_recording.h"
 
-static int refuse_while_stopping(const struct channel *channel, const char **ret_why)
+static int refuse_what_ends(const struct channel *channel, const char **ret_why)
 {
-    if (channel->host->phase < PHASE_STOPS)
+    if (channel->former.removed)
+        *ret_why = "the configuration doesn't have it any more; it ends when what is left of it is "
+                   "recorded";
+    else if (channel->host->phase >= PHASE_STOPS)
+        *ret_why = "the supervisor is shutting down";
+    else
         return 0;
-    *ret_why = "the supervisor is shutting down";
     return -ESHUTDOWN;
 }
 
 int channel_verb_start(struct channel *channel, const char **ret_why)
 {
-    if (refuse_while_stopping(channel, ret_why) < 0)
+    if (refuse_what_ends(channel, ret_why) < 0)
         return -ESHUTDOWN;
     channel->life.wanted = true;
     channel_machine_handle(channel, CHANNEL_EVENT_START, "an operator started it");
@@ -28,7 +32,7 @@ int channel_verb_start(struct channel *channel, const char **ret_why)
 
 int channel_verb_stop(struct channel *channel, const char **ret_why)
 {
-    if (refuse_while_stopping(channel, ret_why) < 0)
+    if (refuse_what_ends(channel, ret_why) < 0)
         return -ESHUTDOWN;
     channel_machine_handle(channel, CHANNEL_EVENT_STOP, "an operator stopped it");
     return 0;
@@ -36,7 +40,7 @@ int channel_verb_stop(struct channel *channel, const char **ret_why)
 
 int channel_verb_restart(struct channel *channel, const char **ret_why)
 {
-    if (refuse_while_stopping(channel, ret_why) < 0)
+    if (refuse_what_ends(channel, ret_why) < 0)
         return -ESHUTDOWN;
     if (channel->life.state == CHANNEL_STOPPED ||
         (channel->life.state == CHANNEL_STOPPING && !channel->life.wanted)) {
@@ -49,7 +53,7 @@ int channel_verb_restart(struct channel *channel, const char **ret_why)
 
 int channel_verb_reset_failed(struct channel *channel, const char **ret_why)
 {
-    if (refuse_while_stopping(channel, ret_why) < 0)
+    if (refuse_what_ends(channel, ret_why) < 0)
         return -ESHUTDOWN;
     channel_machine_handle(channel, CHANNEL_EVENT_RESET, "an operator reset its failures");
     return 0;
@@ -57,7 +61,7 @@ int channel_verb_reset_failed(struct channel *channel, const char **ret_why)
 
 int channel_verb_rotate(struct channel *channel, const char **ret_why)
 {
-    if (refuse_while_stopping(channel, ret_why) < 0)
+    if (refuse_what_ends(channel, ret_why) < 0)
         return -ESHUTDOWN;
     if (!channel->spec->record.enabled) {
         *ret_why = "it has no record section: there is no log to rotate";

@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_answers.h"
+#include "supervisor/channel/channel_discard.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_worker_events.h"
 #include "supervisor/child/child.h"
@@ -53,6 +54,25 @@ int channels_make(struct channels *channels, struct channel_host *host)
     return 0;
 }
 
+struct channel *channels_add(struct channels *channels, struct channel_spec *spec)
+{
+    size_t room = channels->count + 2;
+    struct channel **list = realloc(channels->list, room * sizeof(struct channel *));
+    if (list)
+        channels->list = list;
+    struct channel **by_name = realloc(channels->by_name, room * sizeof(struct channel *));
+    if (by_name)
+        channels->by_name = by_name;
+    struct channel *channel;
+    if (!list || !by_name || channel_new(channels->host, spec, &channel) < 0)
+        return NULL;
+    channel->recording.on_retry = channel_answers_on_retry;
+    list[channels->count] = by_name[channels->count] = channel;
+    channels->count++;
+    qsort(by_name, channels->count, sizeof(struct channel *), compare_names);
+    return channel;
+}
+
 void channels_free(struct channels *channels)
 {
     for (size_t i = 0; i < channels->count; i++)
@@ -80,7 +100,7 @@ bool channels_any_records(const struct channels *channels)
 bool channels_any_worker(const struct channels *channels)
 {
     for (size_t i = 0; i < channels->count; i++)
-        if (channels->list[i]->lent.worker)
+        if (channels->list[i]->lent.worker || channel_discard_is_under_way(channels->list[i]))
             return true;
     return false;
 }

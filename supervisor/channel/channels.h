@@ -7,7 +7,7 @@
 
 struct channels {
     struct channel_host *host;
-    struct channel **list; /* in the order of the configuration */
+    struct channel **list; /* in the order of the configuration; then those that it doesn't have */
     size_t count;
     struct channel **by_name; /* sorted */
 };
@@ -16,6 +16,10 @@ struct channels {
 int channels_make(struct channels *channels, struct channel_host *host);
 void channels_free(struct channels *channels);
 
+/* One more, of this spec, that belongs to the caller until it is freed with the channel. NULL: no
+ * memory. */
+struct channel *channels_add(struct channels *channels, struct channel_spec *spec);
+
 /* By name; NULL when there is none. */
 struct channel *channels_find(const struct channels *channels, const char *name);
 
@@ -23,6 +27,7 @@ struct channel *channels_find(const struct channels *channels, const char *name)
 void channels_let_go(const struct channels *channels);
 
 bool channels_any_records(const struct channels *channels);
+/* A worker, or a socket whose queue is still counted. */
 bool channels_any_worker(const struct channels *channels);
 /* Nobody waits for an answer of the archive. */
 bool channels_recording_quiet(const struct channels *channels);

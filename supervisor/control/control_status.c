@@ -18,6 +18,7 @@
 #include "common/message.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel.h"
+#include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_progress.h"
 #include "supervisor/channel/channel_silence.h"
@@ -413,7 +414,8 @@ json_t *control_status(const struct supervisor *supervisor, const struct channel
     monotonic now = monotonic_now();
     json_t *channels = json_array();
     for (size_t i = 0; i < supervisor->channels.count; i++)
-        if (!channel || supervisor->channels.list[i] == channel)
+        if (!channel_former_is_gone(supervisor->channels.list[i]) &&
+            (!channel || supervisor->channels.list[i] == channel))
             json_array_append_new(channels, channel_report(supervisor->channels.list[i], now));
     return json_pack("{s:{s:i, s:s, s:o, s:b}, s:o}", "supervisor", "pid", (int)getpid(), "version",
                      HOLDFAST_VERSION, "uptime_s",

@@ -12,6 +12,7 @@
 #include "common/control_protocol.h"
 #include "common/log.h"
 #include "supervisor/channel/channel.h"
+#include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_verbs.h"
 #include "supervisor/channel/channels.h"
 #include "supervisor/control/control_crashes.h"
@@ -41,11 +42,13 @@ static json_t *fail(struct verb_call *call, int code, const char *message)
 
 static void list_channels(const struct channels *channels, char *buffer, size_t size)
 {
-    size_t used = 0;
+    size_t used = 0, count = channels->count;
+    while (count > 0 && channels->list[count - 1]->former.removed)
+        count--; /* they come last */
     snprintf(buffer, size, "none");
-    for (size_t i = 0; i < channels->count && i <= NAMES_LISTED_MAX && used < size; i++) {
+    for (size_t i = 0; i < count && i <= NAMES_LISTED_MAX && used < size; i++) {
         int n = i == NAMES_LISTED_MAX
-                    ? snprintf(buffer + used, size - used, " and %zu more", channels->count - i)
+                    ? snprintf(buffer + used, size - used, " and %zu more", count - i)
                     : snprintf(buffer + used, size - used, "%s%s", i ? ", " : "",
                                channels->list[i]->spec->name);
         used += n > 0 ? (size_t)n : 0;
@@ -57,7 +60,7 @@ static bool find_channel(struct verb_call *call, const char *name)
     char quoted[CHANNEL_NAME_SIZE], names[NAMES_LISTED_MAX * (CHANNEL_NAME_SIZE + 2)],
         message[sizeof quoted + sizeof names + 64];
     call->channel = channels_find(&call->supervisor->channels, name);
-    if (call->channel)
+    if (call->channel && !channel_former_is_gone(call->channel))
         return true;
     control_quote(name, quoted, sizeof quoted);
     list_channels(&call->supervisor->channels, names, sizeof names);

@@ -13,15 +13,20 @@
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "supervisor/hold/hold_ring.h"
+#include "supervisor/hold/hold_sockets.h"
+
+static bool is_datagram_socket(int fd)
+{
+    int type = 0;
+    socklen_t length = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_DGRAM;
+}
 
 static bool is_socket_for(int fd, const union socket_address *address, bool as_peer)
 {
     union socket_address actual = {0};
     socklen_t length = sizeof actual;
-    int type = 0;
-    socklen_t type_length = sizeof type;
-
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != SOCK_DGRAM)
+    if (!is_datagram_socket(fd))
         return false;
     if ((as_peer ? getpeername(fd, &actual.any, &length) : getsockname(fd, &actual.any, &length)) <
         0)
@@ -31,6 +36,16 @@ static bool is_socket_for(int fd, const union socket_address *address, bool as_p
     if (actual.family == AF_INET6 && address->v6.sin6_scope_id == 0)
         actual.v6.sin6_scope_id = 0; /* the spec names the scope by its interface */
     return socket_address_equal(&actual, address);
+}
+
+/* It may be bound to what the settings were (hold_adopted_socket_suits()), and muted. */
+static bool is_receiver(int fd)
+{
+    union socket_address own = {0}, peer;
+    socklen_t length = sizeof own, peer_length = sizeof peer;
+    return is_datagram_socket(fd) && getsockname(fd, &own.any, &length) == 0 &&
+           (own.family == AF_INET || own.family == AF_INET6) &&
+           (getpeername(fd, &peer.any, &peer_length) < 0 || hold_sockets_is_muted(fd));
 }
 
 static bool is_file(int fd)
@@ -58,7 +73,7 @@ static bool deserves(struct hold *hold, const struct channel_spec *spec, const i
     if (destination >= 0)
         return is_socket_for(fd, &spec->destinations[destination].to, true);
     if (place == &hold->rx)
-        return is_socket_for(fd, &spec->listen, false);
+        return is_receiver(fd);
     if (place == &hold->ring)
         return adopt_shape(hold, spec, fd);
     if (place == &hold->private_part)
@@ -96,4 +111,10 @@ int hold_adopt(struct hold *hold, const struct channel_spec *spec, const char *n
     }
     hold_ring_adopt_drops(hold);
     return 0;
+}
+
+bool hold_adopted_socket_suits(const struct hold *hold, const struct channel_spec *spec)
+{
+    return hold->rx >= 0 && is_socket_for(hold->rx, &spec->listen, false) &&
+           !hold_sockets_is_muted(hold->rx) && !hold_sockets_have_other_settings(hold, spec);
 }

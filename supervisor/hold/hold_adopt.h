@@ -11,4 +11,7 @@
  * the channel finds out about segments. */
 int hold_adopt(struct hold *hold, const struct channel_spec *spec, const char *name, int fd);
 
+/* Is the adopted rx what the settings say now: its address, interface and source? */
+bool hold_adopted_socket_suits(const struct hold *hold, const struct channel_spec *spec);
+
 #endif

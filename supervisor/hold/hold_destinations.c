@@ -54,8 +54,7 @@ static void describe_destination(struct attempt *attempt, const struct destinati
 }
 
 /* The socket with what doesn't depend on the network. */
-int hold_destination_make(int *ret_fd, const struct destination_spec *to, char *why,
-                          size_t why_size)
+static int make_socket(int *ret_fd, const struct destination_spec *to, char *why, size_t why_size)
 {
     struct attempt attempt = {.fd = -1, .is_v6 = to->to.family == AF_INET6, .step = "socket"};
     describe_destination(&attempt, to);
@@ -145,6 +144,20 @@ void hold_destination_try(struct hold *hold, const struct channel_spec *spec, ui
         log_notice("channel %s: \"%s\" can be reached now", spec->name, to->name);
         *down = (struct destination_down){.interface = down->interface};
     }
+}
+
+int hold_destinations_open(struct hold *hold, const struct channel_spec *spec, char *why,
+                           size_t why_size)
+{
+    for (uint32_t i = 0; i < hold->destination_count; i++) {
+        if (hold->destinations[i] >= 0)
+            continue;
+        int error = make_socket(&hold->destinations[i], &spec->destinations[i], why, why_size);
+        if (error < 0)
+            return error;
+        hold_destination_try(hold, spec, i);
+    }
+    return 0;
 }
 
 /* An interface that was deleted and made anew is another one, whatever its name: what is connected

@@ -5,9 +5,10 @@
 
 #include "supervisor/hold/hold.h"
 
-/* The socket with what doesn't depend on the network. 0, or -errno with why set. */
-int hold_destination_make(int *ret_fd, const struct destination_spec *to, char *why,
-                          size_t why_size);
+/* Open what is missing. One that can't be reached is down, and no failure. 0, or -errno with why
+ * set. */
+int hold_destinations_open(struct hold *hold, const struct channel_spec *spec, char *why,
+                           size_t why_size);
 
 /* Connect it as the settings say now. One that can't be is down, which is told. */
 void hold_destination_try(struct hold *hold, const struct channel_spec *spec, uint32_t index);

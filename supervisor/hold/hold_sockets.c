@@ -30,7 +30,9 @@
 #define IPV6_MULTICAST_ALL 29
 #endif
 
-#define DISCARD_NS (100 * NS_PER_MS)
+/* Datagrams that are discarded in one turn: well below a millisecond. */
+#define DISCARD_CALLS 4
+#define DISCARD_BATCH 64
 
 /* ---- receiving ---- */
 
@@ -166,8 +168,7 @@ static void adapt_receiver(struct hold *hold, const struct channel_spec *spec)
     }
 }
 
-/* What it has joined can't be taken back without knowing it. */
-static bool has_other_settings(const struct hold *hold, const struct channel_spec *spec)
+bool hold_sockets_have_other_settings(const struct hold *hold, const struct channel_spec *spec)
 {
     uint64_t digest = hold->page ? atomic_load(&hold->page->private.socket_settings) : 0;
     return digest != 0 && digest != settings_digest(spec);
@@ -177,11 +178,6 @@ int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *
                       size_t why_size)
 {
     bool adopted = hold->rx >= 0 && hold->receive_buffer == 0;
-    if (adopted && has_other_settings(hold, spec)) {
-        log_notice("channel %s: its interface or source has changed: a new socket is opened",
-                   spec->name);
-        fd_close(&hold->rx);
-    }
     if (hold->rx < 0) {
         int error = open_receiver(hold, spec, why, why_size);
         if (error < 0)
@@ -191,55 +187,102 @@ int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *
         hold_ring_begin_drops(hold); /* a new socket's counter begins anew */
     } else if (adopted) {
         hold->socket_settings = settings_digest(spec);
+        if (hold->page)
+            atomic_store(&hold->page->private.socket_settings, hold->socket_settings);
         adapt_receiver(hold, spec);
     }
-    for (uint32_t i = 0; i < hold->destination_count; i++) {
-        if (hold->destinations[i] >= 0) {
-            if (adopted) /* ttl, loop, interface */
+    if (adopted) /* ttl, loop, interface */
+        for (uint32_t i = 0; i < hold->destination_count; i++)
+            if (hold->destinations[i] >= 0)
                 hold_destination_try(hold, spec, i);
-            continue;
-        }
-        int error =
-            hold_destination_make(&hold->destinations[i], &spec->destinations[i], why, why_size);
-        if (error < 0)
-            return error;
-        hold_destination_try(hold, spec, i);
+    return hold_destinations_open(hold, spec, why, why_size);
+}
+
+/* ---- letting go ---- */
+
+/* A connected socket takes only what its peer sends, and nobody sends from there: port 1 of this
+ * machine. */
+static union socket_address nobody(sa_family_t family)
+{
+    union socket_address address = {.family = family};
+    if (family == AF_INET6) {
+        address.v6.sin6_addr = in6addr_loopback;
+        address.v6.sin6_port = htons(1);
+    } else {
+        address.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        address.v4.sin_port = htons(1);
     }
-    return 0;
+    return address;
+}
+
+/* What can't be connected goes on as it is. */
+void hold_sockets_mute(const struct hold *hold)
+{
+    union socket_address own;
+    socklen_t length = sizeof own;
+    if (hold->rx < 0 || getsockname(hold->rx, &own.any, &length) < 0)
+        return;
+    const union socket_address peer = nobody(own.family);
+    if (connect(hold->rx, &peer.any, socket_address_length(&peer)) < 0)
+        log_debug("a socket that is let go of still receives: %s", strerror(errno));
+}
+
+bool hold_sockets_is_muted(int rx)
+{
+    union socket_address peer = {0};
+    socklen_t length = sizeof peer;
+    if (getpeername(rx, &peer.any, &length) < 0)
+        return false;
+    const union socket_address expected = nobody(peer.family);
+    return socket_address_equal(&peer, &expected);
+}
+
+void hold_sockets_keep(struct hold *hold)
+{
+    hold_sockets_mute(hold);
+    hold->receive_buffer = hold->rx >= 0 ? receive_buffer_given(hold->rx) : 0;
 }
 
 /* With receive_offload one message may be a run of datagrams of the same length. */
-static uint64_t count_datagrams(struct msghdr *header, ssize_t length)
+static uint64_t count_datagrams(struct msghdr *header, uint32_t length)
 {
     for (struct cmsghdr *it = CMSG_FIRSTHDR(header); it; it = CMSG_NXTHDR(header, it)) {
         int segment = 0;
         if (it->cmsg_level != SOL_UDP || it->cmsg_type != UDP_GRO)
             continue;
         memcpy(&segment, CMSG_DATA(it), sizeof segment);
-        if (segment > 0 && length > segment)
-            return ((uint64_t)length + (uint64_t)segment - 1) / (uint64_t)segment;
+        if (segment > 0 && length > (uint32_t)segment)
+            return (length + (uint32_t)segment - 1) / (uint32_t)segment;
     }
     return 1;
 }
 
-uint64_t hold_sockets_discard(struct hold *hold)
+/* Returns the messages that were taken, less than DISCARD_BATCH when no more are there. */
+static int discard_batch(int rx, uint64_t *count)
 {
-    const monotonic began = monotonic_now();
+    struct {
+        _Alignas(struct cmsghdr) uint8_t bytes[256];
+    } control[DISCARD_BATCH];
+    struct mmsghdr messages[DISCARD_BATCH] = {0};
+    char nothing;
+    struct iovec part = {&nothing, 0};
+    for (int i = 0; i < DISCARD_BATCH; i++)
+        messages[i].msg_hdr = (struct msghdr){.msg_iov = &part,
+                                              .msg_iovlen = 1,
+                                              .msg_control = control[i].bytes,
+                                              .msg_controllen = sizeof control[i].bytes};
+    int taken = recvmmsg(rx, messages, DISCARD_BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
+    for (int i = 0; i < taken; i++)
+        *count += count_datagrams(&messages[i].msg_hdr, messages[i].msg_len);
+    return taken < 0 && errno == EINTR ? DISCARD_BATCH : taken;
+}
+
+uint64_t hold_sockets_discard(const struct hold *hold, bool *ret_empty)
+{
     uint64_t count = 0;
-    while (hold->rx >= 0 && monotonic_since(monotonic_now(), began) < DISCARD_NS) {
-        _Alignas(struct cmsghdr) uint8_t control[512];
-        char nothing;
-        struct iovec part = {&nothing, 0};
-        struct msghdr header = {.msg_iov = &part,
-                                .msg_iovlen = 1,
-                                .msg_control = control,
-                                .msg_controllen = sizeof control};
-        ssize_t length = recvmsg(hold->rx, &header, MSG_DONTWAIT | MSG_TRUNC);
-        if (length < 0 && errno == EINTR)
-            continue;
-        if (length < 0)
-            break;
-        count += count_datagrams(&header, length);
-    }
+    int taken = hold->rx >= 0 ? DISCARD_BATCH : 0;
+    for (int i = 0; i < DISCARD_CALLS && taken == DISCARD_BATCH; i++)
+        taken = discard_batch(hold->rx, &count);
+    *ret_empty = taken < DISCARD_BATCH;
     return count;
 }

@@ -398,6 +398,9 @@ START_TEST(a_descriptor_under_a_false_name_is_refused)
                       lies[i].name);
     int twice = dup(hold.rx);
     ck_assert_int_eq(hold_adopt(&other, spec, "rx", dup(hold.rx)), 0);
+    ck_assert(hold_adopted_socket_suits(&other, spec));
+    spec->listen.v4.sin_port = htons(1); /* it is what the settings were */
+    ck_assert(!hold_adopted_socket_suits(&other, spec));
     ck_assert_int_eq(hold_adopt(&other, spec, "rx", twice), -EINVAL);
     close(twice);
     spec->ring_size *= 2; /* the configuration has changed: the ring keeps its shape */

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* What a supervisor before this one held for a channel that the configuration no longer has, or at
+ * a socket that it no longer names, is dealt with first: a worker receives what the old socket has
+ * queued, records what is in the ring, and the segment is sealed. A socket that has changed is
+ * opened when that is done. Called when a hold is restored, and by the state machine at its end. */
+#include "supervisor/channel/channel_former.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/counters.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "supervisor/channel/channel_ledger.h"
+#include "supervisor/hold/hold_sockets.h"
+
+#define SEGMENT_SIZE (64ull << 20) /* where none is held that tells */
+
+struct channel_spec *channel_former_spec(const char *name)
+{
+    struct channel_spec *spec = calloc(1, channel_spec_size(0));
+    if (!spec)
+        return NULL;
+    snprintf(spec->name, sizeof spec->name, "%s", name);
+    spec->listen.v4 = (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons(1), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    spec->receive_buffer = 32 << 20;
+    spec->ring_size = 32 << 20;
+    spec->max_datagram = CHANNEL_DATAGRAM_MAX;
+    spec->record =
+        (struct record_spec){.enabled = 1, .segment_size = SEGMENT_SIZE, .sync_ns = NS_PER_S};
+    return spec;
+}
+
+static void take_address(const struct channel *channel, struct channel_spec *own)
+{
+    union socket_address bound = {0};
+    socklen_t length = sizeof bound;
+    if (channel->hold.rx >= 0 && getsockname(channel->hold.rx, &bound.any, &length) == 0 &&
+        bound.v4.sin_port != 0)
+        own->listen = bound;
+}
+
+/* What the hold tells about the settings that it was made with. */
+static void take_settings(const struct channel *channel, struct channel_spec *own)
+{
+    const struct hold *hold = &channel->hold;
+    own->ring_size = hold->shape.ring_size;
+    own->max_datagram = hold->shape.max_datagram;
+    own->receive_offload = hold->shape.receive_offload;
+    own->ring_pages = hold->shape.ring_pages;
+    own->record.enabled =
+        hold->segment >= 0 || (hold->page && atomic_load(&hold->page->private.records));
+    if (hold->segment >= 0 && hold->segment_grant.size >= CHANNEL_SEGMENT_SIZE_MIN)
+        own->record.segment_size = hold->segment_grant.size;
+}
+
+int channel_former_begin(struct channel *channel)
+{
+    struct channel_former *former = &channel->former;
+    if (!former->removed) {
+        size_t size = channel_spec_size(channel_spec_destination_count(channel->spec));
+        former->own = malloc(size);
+        if (!former->own)
+            return -ENOMEM;
+        memcpy(former->own, channel->spec, size);
+        former->configured = channel->spec;
+        channel->spec = former->own;
+    } else {
+        take_settings(channel, former->own);
+    }
+    take_address(channel, former->own);
+    /* A worker has to have one, even if only the ring is left. */
+    if (channel->hold.rx < 0)
+        channel->hold.rx = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    hold_sockets_keep(&channel->hold);
+    return 0;
+}
+
+static void tell_removed(const struct channel *channel)
+{
+    const struct counters *all = &channel->ledger.carried;
+    log_notice("channel %s: the configuration doesn't have it any more; what was left is dealt "
+               "with: of %llu datagrams received since it began, %llu are recorded, %llu were "
+               "lost before, and the kernel had dropped %llu. Its folder is kept",
+               channel->spec->name, (unsigned long long)all->value[COUNTER_received],
+               (unsigned long long)all->value[COUNTER_recorded],
+               (unsigned long long)all->value[COUNTER_record_lost],
+               (unsigned long long)all->value[COUNTER_kernel_dropped]);
+}
+
+bool channel_former_finish(struct channel *channel)
+{
+    struct channel_former *former = &channel->former;
+    if (former->removed) {
+        tell_removed(channel);
+        fd_close(&channel->hold.history);
+    }
+    if (!former->configured)
+        return false;
+    channel->spec = former->configured;
+    former->configured = NULL;
+    return former->wanted;
+}
+
+bool channel_former_is_gone(const struct channel *channel)
+{
+    return channel->former.removed && channel->life.state == CHANNEL_STOPPED;
+}
