@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 /* ---- addresses ---- */
@@ -54,12 +55,15 @@ static bool is_plain_text(const char *text)
     return true;
 }
 
-static char *put_ipv6(char *to, const struct sockaddr_in6 *address)
+static char *put_ipv6(char *to, const struct sockaddr_in6 *address, const char *interface)
 {
     /* Cannot fail: the family is right and the room is there. */
     inet_ntop(AF_INET6, &address->sin6_addr, to, INET6_ADDRSTRLEN);
     to += strlen(to);
-    if (address->sin6_scope_id != 0) {
+    if (interface[0]) {
+        *to++ = '%';
+        to = stpcpy(to, interface);
+    } else if (address->sin6_scope_id != 0) {
         char name[IF_NAMESIZE];
         *to++ = '%';
         if (if_indextoname(address->sin6_scope_id, name) && is_plain_text(name))
@@ -82,22 +86,29 @@ static size_t copy_text(const char *text, const char *end, char *buffer, size_t 
     return length;
 }
 
-size_t socket_address_print(const union socket_address *address, char *buffer, size_t size)
+size_t socket_address_print_at(const union socket_address *address, const char *interface,
+                               char *buffer, size_t size)
 {
     char text[SOCKET_ADDRESS_TEXT_SIZE];
     char *end = text;
+    bool has_scope = socket_address_is_link_local(address);
     if (address->family == AF_INET) {
         end = put_ipv4(end, (const uint8_t *)&address->v4.sin_addr);
         *end++ = ':';
         end = put_number(end, ntohs(address->v4.sin_port));
     } else if (address->family == AF_INET6) {
         *end++ = '[';
-        end = put_ipv6(end, &address->v6);
+        end = put_ipv6(end, &address->v6, has_scope && is_plain_text(interface) ? interface : "");
         *end++ = ']';
         *end++ = ':';
         end = put_number(end, ntohs(address->v6.sin6_port));
     }
     return copy_text(text, end, buffer, size);
+}
+
+size_t socket_address_print(const union socket_address *address, char *buffer, size_t size)
+{
+    return socket_address_print_at(address, "", buffer, size);
 }
 
 size_t socket_address_print_host(const union socket_address *address, char *buffer, size_t size)
@@ -107,7 +118,7 @@ size_t socket_address_print_host(const union socket_address *address, char *buff
     if (address->family == AF_INET)
         end = put_ipv4(end, (const uint8_t *)&address->v4.sin_addr);
     else if (address->family == AF_INET6)
-        end = put_ipv6(end, &address->v6);
+        end = put_ipv6(end, &address->v6, "");
     return copy_text(text, end, buffer, size);
 }
 
@@ -127,15 +138,13 @@ static int parse_number(const char *text, uint64_t most, uint64_t *ret)
     return 0;
 }
 
-static int parse_scope(const char *text, uint32_t *ret_index)
+static int find_scope(const char *name, uint32_t *ret_index)
 {
     uint64_t number;
-    char name[IF_NAMESIZE];
-    if (!interface_name_is_valid(text))
-        return -EINVAL;
-    unsigned index = if_nametoindex(text);
-    if (index == 0 && parse_number(text, UINT32_MAX, &number) == 0 &&
-        if_indextoname((unsigned)number, name))
+    char same[IF_NAMESIZE];
+    unsigned index = if_nametoindex(name);
+    if (index == 0 && parse_number(name, UINT32_MAX, &number) == 0 &&
+        if_indextoname((unsigned)number, same))
         index = (unsigned)number;
     if (index == 0)
         return -ENODEV;
@@ -143,7 +152,7 @@ static int parse_scope(const char *text, uint32_t *ret_index)
     return 0;
 }
 
-static int parse_ipv6_host(const char *text, struct sockaddr_in6 *ret)
+static int parse_ipv6_host(const char *text, struct sockaddr_in6 *ret, char ret_scope[IF_NAMESIZE])
 {
     char host[INET6_ADDRSTRLEN];
     const char *percent = strchrnul(text, '%');
@@ -155,15 +164,20 @@ static int parse_ipv6_host(const char *text, struct sockaddr_in6 *ret)
     ret->sin6_family = AF_INET6;
     if (inet_pton(AF_INET6, host, &ret->sin6_addr) != 1)
         return -EINVAL;
-    return *percent ? parse_scope(percent + 1, &ret->sin6_scope_id) : 0;
+    if (*percent && !interface_name_is_valid(percent + 1))
+        return -EINVAL;
+    snprintf(ret_scope, IF_NAMESIZE, "%s", *percent ? percent + 1 : "");
+    return 0;
 }
 
-int socket_address_parse_host(const char *text, union socket_address *ret_address)
+int socket_address_parse_host(const char *text, union socket_address *ret_address,
+                              char ret_scope[IF_NAMESIZE])
 {
     union socket_address address;
     memset(&address, 0, sizeof address);
+    ret_scope[0] = '\0';
     if (strchr(text, ':')) {
-        int result = parse_ipv6_host(text, &address.v6);
+        int result = parse_ipv6_host(text, &address.v6, ret_scope);
         if (result < 0)
             return result;
     } else {
@@ -175,7 +189,8 @@ int socket_address_parse_host(const char *text, union socket_address *ret_addres
     return 0;
 }
 
-int socket_address_parse(const char *text, union socket_address *ret_address)
+int socket_address_parse_scoped(const char *text, union socket_address *ret_address,
+                                char ret_scope[IF_NAMESIZE])
 {
     char host[SOCKET_ADDRESS_TEXT_SIZE];
     bool bracket = *text == '[';
@@ -190,7 +205,7 @@ int socket_address_parse(const char *text, union socket_address *ret_address)
     if (parse_number(end + (bracket ? 2 : 1), UINT16_MAX, &port) < 0 || port == 0)
         return -EINVAL;
     union socket_address address;
-    int result = socket_address_parse_host(host, &address);
+    int result = socket_address_parse_host(host, &address, ret_scope);
     if (result < 0)
         return result;
     /* Brackets and only brackets hold IPv6: else its last group would be taken for a port. */
@@ -202,6 +217,27 @@ int socket_address_parse(const char *text, union socket_address *ret_address)
         address.v4.sin_port = htons((uint16_t)port);
     *ret_address = address;
     return 0;
+}
+
+int socket_address_parse(const char *text, union socket_address *ret_address)
+{
+    char scope[IF_NAMESIZE];
+    union socket_address address;
+    int result = socket_address_parse_scoped(text, &address, scope);
+    if (result == 0 && scope[0])
+        result = find_scope(scope, &address.v6.sin6_scope_id);
+    if (result == 0)
+        *ret_address = address;
+    return result;
+}
+
+bool socket_address_is_link_local(const union socket_address *address)
+{
+    if (address->family != AF_INET6)
+        return false;
+    const struct in6_addr *host = &address->v6.sin6_addr;
+    return IN6_IS_ADDR_LINKLOCAL(host) || IN6_IS_ADDR_MC_LINKLOCAL(host) ||
+           IN6_IS_ADDR_MC_NODELOCAL(host);
 }
 
 bool socket_address_is_multicast(const union socket_address *address)

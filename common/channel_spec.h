@@ -45,14 +45,24 @@ socklen_t socket_address_length(const union socket_address *address);
 /* Returns the text's length. A scope is printed by interface name where the kernel knows it, else
  * by number. */
 size_t socket_address_print(const union socket_address *address, char *buffer, size_t size);
+/* The same of a configured one, which has its scope as the name beside it. */
+size_t socket_address_print_at(const union socket_address *address, const char *interface,
+                               char *buffer, size_t size);
 /* The same without port and brackets. */
 size_t socket_address_print_host(const union socket_address *address, char *buffer, size_t size);
 /* "127.0.0.1:26000", "[::1]:26000", "[fe80::1%lo]:26000". 0 or -EINVAL; a %scope must be an
  * existing interface (-ENODEV). Port 0 is refused. Host names are not looked up: a resolver could
  * block the supervisor. */
 int socket_address_parse(const char *text, union socket_address *ret_address);
+/* The same, but a %scope stays the name that it is, whether there is such an interface or not; ""
+ * when there is none. */
+int socket_address_parse_scoped(const char *text, union socket_address *ret_address,
+                                char ret_scope[IF_NAMESIZE]);
 /* The same without a port: "10.0.0.7", "fe80::1%lo". */
-int socket_address_parse_host(const char *text, union socket_address *ret_address);
+int socket_address_parse_host(const char *text, union socket_address *ret_address,
+                              char ret_scope[IF_NAMESIZE]);
+/* Does it mean something only together with an interface? */
+bool socket_address_is_link_local(const union socket_address *address);
 bool socket_address_is_multicast(const union socket_address *address);
 bool socket_address_equal(const union socket_address *a, const union socket_address *b);
 

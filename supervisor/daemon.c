@@ -17,9 +17,12 @@
 #include "supervisor/child/spares.h"
 #include "supervisor/control/control.h"
 #include "supervisor/control/control_verbs.h"
+#include "supervisor/hold/hold_destinations.h"
+#include "supervisor/hold/membership.h"
 #include "supervisor/hold/store.h"
 #include "supervisor/status_line.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/system/links.h"
 #include "supervisor/system/manager.h"
 #include "supervisor/system/timer.h"
 #include "supervisor/tick.h"
@@ -33,6 +36,7 @@ struct daemon {
     struct control *control; /* NULL while it can't be opened */
     struct timer control_retry;
     struct watchdog watchdog;
+    struct links links;
 };
 
 /* ---- signals ---- */
@@ -84,6 +88,16 @@ static int watch_signals(struct daemon *daemon)
     if (error >= 0)
         error = sd_event_add_signal(event, NULL, SIGUSR2, on_upgrade_signal, daemon);
     return error;
+}
+
+/* What an interface that is gone had joined and connected; the regular look finds it out. */
+static void on_interface_gone(void *data, unsigned index)
+{
+    const struct channels *channels = data;
+    for (size_t i = 0; i < channels->count; i++) {
+        membership_interface_gone(&channels->list[i]->hold.membership, index);
+        hold_destinations_interface_gone(&channels->list[i]->hold, index);
+    }
 }
 
 /* ---- the beginning ---- */
@@ -174,6 +188,12 @@ static int prepare(struct daemon *daemon, const struct program *program, char *w
         snprintf(why, why_size, "can't set up %s: %s", step, strerror(-error));
         return error;
     }
+    error =
+        links_watch(&daemon->links, supervisor->event, on_interface_gone, &supervisor->channels);
+    if (error < 0)
+        log_warning("the kernel doesn't tell of interfaces that go: %s; one that is back within a "
+                    "second under its number will not be noticed",
+                    strerror(-error));
     error = watchdog_start(&daemon->watchdog, supervisor->event);
     if (error < 0)
         log_warning("systemd's watchdog can't be served: %s", strerror(-error));
@@ -222,6 +242,7 @@ static void daemon_free(struct daemon *daemon)
     channels_free(&supervisor->channels);
     archive_client_free(&supervisor->archive);
     watchdog_stop(&daemon->watchdog);
+    links_stop(&daemon->links);
     tick_stop(&supervisor->tick);
     status_line_stop(&supervisor->status_line);
     store_free(&supervisor->store);
@@ -241,6 +262,7 @@ int daemon_run(struct settings *settings, const struct program *program, char *w
     }
     why[0] = '\0';
     struct supervisor *supervisor = &daemon->supervisor;
+    daemon->links.fd = -1;
     supervisor->settings = settings;
     supervisor->started = monotonic_now();
     if (prepare(daemon, program, why, why_size) >= 0) {

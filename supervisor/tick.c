@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_deaths.h"
+#include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_machine.h"
@@ -31,6 +32,27 @@ static void look_at_ledger(struct channel *channel, monotonic now)
     uint64_t pending;
     if (channel_ledger_read(channel, &counters, &pending))
         receive_rate_sample(&channel->ledger.rate, &counters, now);
+}
+
+/* Its socket is of no use any more: what it has is dealt with, then another one is opened. */
+static void reopen(struct channel *channel)
+{
+    bool can_be = channel->life.state == CHANNEL_RUNNING || channel->life.state == CHANNEL_BACKOFF;
+    if (!can_be || channel->host->phase != PHASE_RUNS || channel_former_begin(channel) < 0)
+        return; /* the next look will try it */
+    channel->former.wanted = true;
+    channel_machine_handle(channel, CHANNEL_EVENT_STOP,
+                           "its interface was made anew: a new socket is bound there");
+}
+
+static void look_at_network(struct channel *channel)
+{
+    bool made = hold_destinations_try_down(&channel->hold, channel->spec);
+    if (made && channel->life.state == CHANNEL_RUNNING && channel->host->phase == PHASE_RUNS)
+        channel_machine_handle(channel, CHANNEL_EVENT_RESTART,
+                               "the socket of a destination can be had now");
+    if (membership_look(&channel->hold, channel->spec))
+        reopen(channel);
 }
 
 /* Half of the names would make strays of the other half: all or none. */
@@ -93,8 +115,7 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
             channel_deaths_complete(channel);
         if (look) {
             look_at_ledger(channel, now);
-            hold_destinations_try_down(&channel->hold, channel->spec);
-            membership_look(&channel->hold, channel->spec);
+            look_at_network(channel);
             channel_silence_look(channel, now);
             if (host->phase == PHASE_RUNS && channel_ring_wants_shape(channel))
                 channel_machine_handle(channel, CHANNEL_EVENT_RESTART,

@@ -42,6 +42,8 @@ static void take_address(const struct channel *channel, struct channel_spec *own
     if (channel->hold.rx >= 0 && getsockname(channel->hold.rx, &bound.any, &length) == 0 &&
         bound.v4.sin_port != 0)
         own->listen = bound;
+    if (own->listen.family == AF_INET6)
+        own->listen.v6.sin6_scope_id = 0; /* its interface may be another one by now */
 }
 
 /* What the hold tells about the settings that it was made with. */
@@ -63,6 +65,7 @@ int channel_former_begin(struct channel *channel)
     struct channel_former *former = &channel->former;
     if (!former->removed) {
         size_t size = channel_spec_size(channel_spec_destination_count(channel->spec));
+        free(former->own);
         former->own = malloc(size);
         if (!former->own)
             return -ENOMEM;

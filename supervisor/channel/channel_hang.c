@@ -187,3 +187,10 @@ void channel_hang_kill_starter(struct channel *channel, uint64_t deadline_ns)
     snprintf(channel->hang.thread, sizeof channel->hang.thread, "start");
     child_kill(channel->lent.worker, SIGKILL);
 }
+
+void channel_hang_kill_stopper(const struct channel *channel, uint64_t deadline_ns)
+{
+    log_error("channel %s: %s did not finish within %llu s; killing it", channel->spec->name,
+              child_describe(channel->lent.worker), (unsigned long long)(deadline_ns / NS_PER_S));
+    child_kill(channel->lent.worker, SIGKILL);
+}

@@ -17,5 +17,7 @@ uint64_t channel_hang_disk_wait(const struct channel *channel, monotonic now);
 
 /* It did not become READY within deadline_ns. */
 void channel_hang_kill_starter(struct channel *channel, uint64_t deadline_ns);
+/* It did not finish within deadline_ns. */
+void channel_hang_kill_stopper(const struct channel *channel, uint64_t deadline_ns);
 
 #endif

@@ -155,9 +155,7 @@ static void kill_late_stopper(struct channel *channel, const char *cause)
         channel->life.drains = DRAINS_MAX;
     else if (channel->life.drains < DRAINS_MAX - 1)
         channel->life.drains = DRAINS_MAX - 1;
-    log_error("channel %s: %s did not finish within %llu s; killing it", channel->spec->name,
-              child_describe(channel->lent.worker), WORKER_STOP_DEADLINE_NS / NS_PER_S);
-    child_kill(channel->lent.worker, SIGKILL);
+    channel_hang_kill_stopper(channel, WORKER_STOP_DEADLINE_NS);
 }
 
 /* ---- stopping ---- */
@@ -179,10 +177,8 @@ static void conclude_stop(struct channel *channel)
 
 static void finish_stop(struct channel *channel, const char *cause)
 {
-    channel->life.restart_wanted = false;
-    channel->recording.renumber = false;
-    channel->lent.ring_refused = false;
-    channel->recording.waited = false;
+    channel->life.restart_wanted = channel->lent.ring_refused = false;
+    channel->recording.renumber = channel->recording.waited = false;
     channel->recording.restored = false;
     channel_recording_seal_all(channel);
     hold_sockets_mute(&channel->hold);

@@ -23,23 +23,6 @@ _Static_assert(CHANNEL_SEGMENT_SIZE_MIN >= 4 * (CHANNEL_DATAGRAM_MAX + SOCKET_AD
 
 /* ---- one address and the interface beside it ---- */
 
-static bool is_link_local(const union socket_address *address)
-{
-    if (address->family != AF_INET6)
-        return false;
-    const struct in6_addr *host = &address->v6.sin6_addr;
-    return IN6_IS_ADDR_LINKLOCAL(host) || IN6_IS_ADDR_MC_LINKLOCAL(host) ||
-           IN6_IS_ADDR_MC_NODELOCAL(host);
-}
-
-/* Does the %scope behind an IPv6 address say something else than the key interface? */
-static bool scope_contradicts(const union socket_address *address, const char *interface)
-{
-    char name[IF_NAMESIZE];
-    return address->family == AF_INET6 && address->v6.sin6_scope_id != 0 && interface[0] != '\0' &&
-           if_indextoname(address->v6.sin6_scope_id, name) && strcmp(name, interface) != 0;
-}
-
 struct endpoint {
     const char *key; /* listen or to */
     const union socket_address *address;
@@ -57,26 +40,18 @@ static void check_endpoint(const struct endpoint *endpoint, struct config_error_
     if (address->family == AF_UNSPEC)
         return;
     socket_address_print(address, text, sizeof text);
-    if (named && !multicast)
+    bool link_local = socket_address_is_link_local(address);
+    if (named && !multicast && !link_local)
         config_error(errors, endpoint->interface_line,
                      "interface = \"%s\": %s is no multicast group, only groups take an interface: "
                      "remove it",
                      endpoint->interface, text);
-    else if (scope_contradicts(address, endpoint->interface))
-        config_error(errors, endpoint->interface_line,
-                     "interface = \"%s\": %s = \"%s\" names another interface: keep one of them",
-                     endpoint->interface, endpoint->key, text);
-    else if (is_link_local(address) && address->v6.sin6_scope_id == 0 && !(multicast && named))
+    else if (link_local && !named)
         config_error(errors, endpoint->line,
                      "%s = \"%s\": a link-local address needs to know its link: %s", endpoint->key,
                      text,
                      multicast ? "add interface = \"NAME\""
                                : "write %NAME of the interface behind the address");
-    else if (address->family == AF_INET6 && address->v6.sin6_scope_id != 0 && !multicast &&
-             !is_link_local(address))
-        config_error(errors, endpoint->line,
-                     "%s = \"%s\": only link-local addresses take an interface after %%: remove it",
-                     endpoint->key, text);
 }
 
 /* ---- one channel ---- */

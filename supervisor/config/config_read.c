@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/channel_spec.h"
+#include "supervisor/config/config_draft.h"
 #include "supervisor/config/config_keys.h"
 #include "supervisor/config/config_values.h"
 #include "supervisor/config/settings.h"
@@ -108,6 +109,14 @@ static void read_keys(struct reader *reader, cfg_t *cfg, enum config_section sec
     }
 }
 
+/* An address of the configuration, and where it stands. */
+struct scoped_address {
+    enum config_section section;
+    const struct config_section_lines *lines;
+    const char *key;
+    const union socket_address *address;
+};
+
 static void read_name(struct reader *reader, cfg_t *cfg, int line, char to[CHANNEL_NAME_SIZE])
 {
     const char *title = cfg_title(cfg);
@@ -119,13 +128,31 @@ static void read_name(struct reader *reader, cfg_t *cfg, int line, char to[CHANN
     snprintf(to, CHANNEL_NAME_SIZE, "%s", title);
 }
 
-/* An IPv6 group with a %scope says by it which interface is meant. */
-static void adopt_scope(const union socket_address *address, char interface[IF_NAMESIZE])
+/* The %scope behind an IPv6 address is its interface, by name: it may come and go. */
+static void adopt_scope(struct reader *reader, cfg_t *cfg, const struct scoped_address *where,
+                        char interface[IF_NAMESIZE])
 {
-    if (interface[0] == '\0' && socket_address_is_multicast(address) &&
-        address->family == AF_INET6 && address->v6.sin6_scope_id != 0 &&
-        !if_indextoname(address->v6.sin6_scope_id, interface))
-        interface[0] = '\0';
+    const char *text = cfg_getstr(cfg, where->key);
+    const union socket_address *address = where->address;
+    union socket_address same;
+    char scope[IF_NAMESIZE];
+    if (!text || socket_address_parse_scoped(text, &same, scope) < 0 || scope[0] == '\0')
+        return;
+    if (!socket_address_is_multicast(address) && !socket_address_is_link_local(address))
+        config_error(reader->errors,
+                     config_draft_key_line(where->section, where->lines, where->key),
+                     "%s = \"%s\": only link-local addresses take an interface after %%: remove it",
+                     where->key, text);
+    else if (interface[0] && strcmp(interface, scope) != 0)
+        config_error(reader->errors,
+                     config_draft_key_line(where->section, where->lines, "interface"),
+                     "interface = \"%s\": %s = \"%s\" names another interface: keep one of them",
+                     interface, where->key, text);
+    else if (!if_nametoindex(scope) && strspn(scope, "0123456789") == strlen(scope) &&
+             if_indextoname((unsigned)strtoul(scope, NULL, 10), interface))
+        return; /* by its number */
+    else
+        snprintf(interface, IF_NAMESIZE, "%s", scope);
 }
 
 static void read_destinations(struct reader *reader, cfg_t *cfg, enum destination_kind kind,
@@ -146,7 +173,8 @@ static void read_destinations(struct reader *reader, cfg_t *cfg, enum destinatio
         destination->kind = (uint32_t)kind;
         read_name(reader, child, lines->line, destination->name);
         read_keys(reader, child, section, lines, destination);
-        adopt_scope(&destination->to, destination->interface);
+        adopt_scope(reader, child, &(struct scoped_address){section, lines, "to", &destination->to},
+                    destination->interface);
     }
 }
 
@@ -165,7 +193,9 @@ static int read_channel(struct reader *reader, cfg_t *cfg, struct config_channel
     channel->lines = take_lines(reader, SECTION_CHANNEL);
     read_name(reader, cfg, channel->lines->line, spec->name);
     read_keys(reader, cfg, SECTION_CHANNEL, channel->lines, spec);
-    adopt_scope(&spec->listen, spec->interface);
+    adopt_scope(reader, cfg,
+                &(struct scoped_address){SECTION_CHANNEL, channel->lines, "listen", &spec->listen},
+                spec->interface);
     read_destinations(reader, cfg, DESTINATION_RELAY, channel);
     read_destinations(reader, cfg, DESTINATION_DECIMATE, channel);
     if (cfg_size(cfg, "record") > 0) {

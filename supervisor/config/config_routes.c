@@ -31,13 +31,12 @@ static bool is_loopback(const union socket_address *address)
     return address->family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&address->v6.sin6_addr);
 }
 
-/* The address alone: a group's scope is compared as interface. */
+/* The address alone: a scope is compared as interface. */
 static bool same_host(const union socket_address *a, const union socket_address *b)
 {
     if (a->family == AF_INET)
         return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
-    bool same_scope = socket_address_is_multicast(a) || a->v6.sin6_scope_id == b->v6.sin6_scope_id;
-    return same_scope && IN6_ARE_ADDR_EQUAL(&a->v6.sin6_addr, &b->v6.sin6_addr);
+    return IN6_ARE_ADDR_EQUAL(&a->v6.sin6_addr, &b->v6.sin6_addr);
 }
 
 /* An interface that is not named may be any. */
@@ -61,7 +60,7 @@ static bool listens_collide(const struct channel_spec *a, const struct channel_s
     if (!same_host(&a->listen, &b->listen))
         return false;
     if (!socket_address_is_multicast(&a->listen))
-        return true;
+        return may_be_same_interface(a->interface, b->interface);
     bool other_sources = a->source.family != AF_UNSPEC && b->source.family != AF_UNSPEC &&
                          !socket_address_equal(&a->source, &b->source);
     return may_be_same_interface(a->interface, b->interface) && !other_sources;
@@ -100,7 +99,8 @@ static bool feeds(const struct destination_spec *destination, const struct chann
                may_be_same_interface(destination->interface, channel->interface);
     if (is_wildcard(&channel->listen))
         return is_loopback(&destination->to);
-    return same_host(&destination->to, &channel->listen);
+    return same_host(&destination->to, &channel->listen) &&
+           may_be_same_interface(destination->interface, channel->interface);
 }
 
 /* ---- loops: a depth-first search over channels; an edge back into the path closes one ---- */

@@ -305,8 +305,6 @@ static void print_choice(FILE *to, const struct config_key *key, const void *bas
 static int take_address(int result, const union socket_address *address, const char *refusal,
                         union socket_address *to, char why[CONFIG_WHY_SIZE])
 {
-    if (result == -ENODEV)
-        return refuse(why, "there is no interface of the name after % now; `ip link` lists them");
     if (result < 0)
         return refuse(why, refusal);
     if (address->family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address->v6.sin6_addr))
@@ -315,12 +313,14 @@ static int take_address(int result, const union socket_address *address, const c
     return 0;
 }
 
+/* The interface after % is for config_read.c, which knows where it belongs. */
 static int parse_address(const struct config_key *key, const char *text, void *base,
                          char why[CONFIG_WHY_SIZE])
 {
     union socket_address address;
+    char scope[IF_NAMESIZE];
     return take_address(
-        socket_address_parse(text, &address), &address,
+        socket_address_parse_scoped(text, &address, scope), &address,
         "not an address with port: write 10.0.0.7:26000 or [::1]:26000; host names are "
         "not looked up",
         place_of(key, base), why);
@@ -337,13 +337,14 @@ static int parse_host(const struct config_key *key, const char *text, void *base
                       char why[CONFIG_WHY_SIZE])
 {
     union socket_address address;
+    char scope[IF_NAMESIZE]; /* the kernel has no use for a source's */
     union socket_address *to = place_of(key, base);
     if (*text == '\0') {
         memset(to, 0, sizeof *to);
         return 0;
     }
     return take_address(
-        socket_address_parse_host(text, &address), &address,
+        socket_address_parse_host(text, &address, scope), &address,
         "not an address: write 10.0.0.7 or fe80::1%eth0, without a port and no host name", to, why);
 }
 

@@ -95,7 +95,7 @@ static json_t *destination(const struct channel *channel, uint32_t index)
     char to[SOCKET_ADDRESS_TEXT_SIZE];
     json_t *report = json_object();
 
-    socket_address_print(&spec->to, to, sizeof to);
+    socket_address_print_at(&spec->to, spec->interface, to, sizeof to);
     json_object_set_new(report, "name", json_string(spec->name));
     json_object_set_new(report, "to", json_string(to));
     int place = place_of(channel, index);
@@ -353,7 +353,8 @@ static json_t *last_datagram(const struct channel *channel)
 static void add_identity(json_t *report, const struct channel *channel, monotonic now)
 {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
-    socket_address_print(&channel->spec->listen, listen, sizeof listen);
+    socket_address_print_at(&channel->spec->listen, channel->spec->interface, listen,
+                            sizeof listen);
     json_object_set_new(report, "name", json_string(channel->spec->name));
     json_object_set_new(report, "state", json_string(channel_state_names[channel->life.state]));
     json_object_set_new(report, "state_since_s",

@@ -16,15 +16,19 @@
 /* A destination that can't be reached: its socket is there, but leads nowhere yet. */
 struct destination_down {
     unsigned interface; /* index of the one that it was connected with; 0 = by routing table */
+    bool stand_in;      /* its own socket can't be had: one that leads nowhere is in its place */
+    uint64_t dropped;   /* when it was last tried because its worker was refused */
     char reason[256];   /* what was attempted, why it failed, what to do; "" = it is up */
     monotonic told;     /* when the log last said so */
 };
 
-/* Where the channel's multicast group was joined. The kernel forgets that when the interface is
- * deleted, and doesn't remember when one of the same name comes back. */
+/* Where the channel's multicast group was joined, or its link-local address is. The kernel forgets
+ * that when the interface is deleted, and doesn't remember when one of the same name comes back. */
 struct membership {
     char interface[IF_NAMESIZE]; /* as configured, or as the kernel chose; "" = not known */
     unsigned index;
+    bool lost;      /* the kernel has said that the interface is gone, whoever has its number now */
+    bool uncertain; /* it may have said so unheard */
     char gone[160]; /* why nothing can come in, what to do; "" = it is joined */
 };
 

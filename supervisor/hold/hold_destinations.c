@@ -5,13 +5,16 @@
 #include "supervisor/hold/hold_destinations.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "common/channel_page.h"
 #include "common/channel_spec.h"
+#include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "supervisor/hold/socket_attempt.h"
@@ -142,8 +145,23 @@ void hold_destination_try(struct hold *hold, const struct channel_spec *spec, ui
         note_down(down, spec->name, reason);
     } else if (down->reason[0]) {
         log_notice("channel %s: \"%s\" can be reached now", spec->name, to->name);
-        *down = (struct destination_down){.interface = down->interface};
+        down->reason[0] = '\0';
+        down->told = (monotonic){0};
     }
+}
+
+/* Its own socket can't be had, of an address family that this machine lacks, for example. What
+ * stands in for it refuses everything, as one that leads nowhere does. */
+static int make_stand_in(struct hold *hold, const struct channel_spec *spec, uint32_t index,
+                         const char *why)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    hold->destinations[index] = fd;
+    hold->down[index].stand_in = true;
+    note_down(&hold->down[index], spec->name, why);
+    return 0;
 }
 
 int hold_destinations_open(struct hold *hold, const struct channel_spec *spec, char *why,
@@ -153,11 +171,28 @@ int hold_destinations_open(struct hold *hold, const struct channel_spec *spec, c
         if (hold->destinations[i] >= 0)
             continue;
         int error = make_socket(&hold->destinations[i], &spec->destinations[i], why, why_size);
-        if (error < 0)
+        if (error < 0 && make_stand_in(hold, spec, i, why) < 0)
             return error;
-        hold_destination_try(hold, spec, i);
+        if (error == 0)
+            hold_destination_try(hold, spec, i);
     }
     return 0;
+}
+
+/* Of one that has a stand-in. */
+static bool make_own_socket(struct hold *hold, const struct channel_spec *spec, uint32_t index)
+{
+    char why[sizeof hold->down[index].reason];
+    int fd;
+    if (make_socket(&fd, &spec->destinations[index], why, sizeof why) < 0) {
+        note_down(&hold->down[index], spec->name, why);
+        return false;
+    }
+    fd_close(&hold->destinations[index]);
+    hold->destinations[index] = fd;
+    hold->down[index].stand_in = false;
+    hold_destination_try(hold, spec, index);
+    return true;
 }
 
 /* An interface that was deleted and made anew is another one, whatever its name: what is connected
@@ -165,13 +200,57 @@ int hold_destinations_open(struct hold *hold, const struct channel_spec *spec, c
 static bool interface_changed(const struct destination_down *down,
                               const struct destination_spec *to)
 {
-    return to->interface[0] && if_nametoindex(to->interface) != down->interface;
+    unsigned index;
+    return to->interface[0] && attempt_find_interface(to->interface, &index) == 0 &&
+           index != down->interface;
 }
 
-void hold_destinations_try_down(struct hold *hold, const struct channel_spec *spec)
+/* Of what connect(2) has settled, the route, the own address: it may have been so then, and be no
+ * more. */
+static bool is_of_connection(uint16_t error)
+{
+    return error == ENETUNREACH || error == EHOSTUNREACH || error == EINVAL || error == ENODEV ||
+           error == ENXIO || error == EADDRNOTAVAIL;
+}
+
+/* Was its worker refused since it was last tried? */
+static bool is_refused(struct hold *hold, const struct channel_spec *spec, uint32_t index)
+{
+    struct destination_down *down = &hold->down[index];
+    struct destination_progress progress;
+    if (!hold->page)
+        return false;
+    int place = channel_page_find_destination(
+        hold->page, index < hold->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE,
+        spec->destinations[index].name);
+    if (place < 0 ||
+        !is_of_connection(atomic_load(&hold->page->private.places[place].send_error)) ||
+        !channel_page_read_destination(hold->page, (uint32_t)place, &progress) ||
+        progress.dropped == down->dropped)
+        return false;
+    down->dropped = progress.dropped;
+    return true;
+}
+
+bool hold_destinations_try_down(struct hold *hold, const struct channel_spec *spec)
+{
+    bool made = false;
+    for (uint32_t i = 0; i < hold->destination_count; i++) {
+        struct destination_down *down = &hold->down[i];
+        if (hold->destinations[i] < 0)
+            continue;
+        if (down->stand_in)
+            made |= make_own_socket(hold, spec, i);
+        else if (down->reason[0] || interface_changed(down, &spec->destinations[i]) ||
+                 is_refused(hold, spec, i))
+            hold_destination_try(hold, spec, i);
+    }
+    return made;
+}
+
+void hold_destinations_interface_gone(struct hold *hold, unsigned index)
 {
     for (uint32_t i = 0; i < hold->destination_count; i++)
-        if (hold->destinations[i] >= 0 &&
-            (hold->down[i].reason[0] || interface_changed(&hold->down[i], &spec->destinations[i])))
-            hold_destination_try(hold, spec, i);
+        if (index == 0 || hold->down[i].interface == index)
+            hold->down[i].interface = UINT_MAX; /* nobody's: it is connected anew */
 }

@@ -106,19 +106,17 @@ static int open_receiver(struct hold *hold, const struct channel_spec *spec, cha
         error = attempt_interface(&attempt, spec->interface, &interface);
     if (!error) {
         set_receive_buffer(&attempt, hold, spec);
-        if (attempt.is_v6 && is_group && local.v6.sin6_scope_id == 0)
-            local.v6.sin6_scope_id = interface; /* link-local groups can't be bound without */
+        if (attempt.is_v6 && interface)
+            local.v6.sin6_scope_id = interface; /* what is link-local can't be bound without */
         attempt.step = "bind";
         error = bind(attempt.fd, &local.any, socket_address_length(&local)) < 0 ? -errno : 0;
     }
-    if (!interface && attempt.is_v6)
-        interface = local.v6.sin6_scope_id;
     if (!error && is_group)
         error = membership_change(&attempt, spec, interface, true);
     if (error < 0)
         return attempt_fail(&attempt, error, why, why_size);
     hold->rx = attempt.fd;
-    if (is_group)
+    if (is_group || socket_address_is_link_local(&local))
         membership_note(&hold->membership, spec, interface);
     return 0;
 }
@@ -161,11 +159,8 @@ static void adapt_receiver(struct hold *hold, const struct channel_spec *spec)
         spec->busy_poll_us > 0)
         log_warning("channel %s: busy_poll has no effect: %s", spec->name, strerror(errno));
     set_receive_buffer(&attempt, hold, spec);
-    if (is_group) { /* it has joined already, as a rule */
-        unsigned interface = if_nametoindex(spec->interface);
-        membership_change(&attempt, spec, interface, true);
-        membership_note(&hold->membership, spec, interface);
-    }
+    if (is_group || socket_address_is_link_local(&spec->listen))
+        membership_adopt(hold, spec);
 }
 
 bool hold_sockets_have_other_settings(const struct hold *hold, const struct channel_spec *spec)

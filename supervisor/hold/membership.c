@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Which group a receiver has joined, and where. Asked by the regular look: an interface that is
- * deleted takes the membership with it, and the socket says nothing. Must never touch what the
- * socket has queued. */
+ * deleted takes the membership with it, and the socket says nothing. A link-local address is bound
+ * to its interface's number for good. Must never touch what the socket has queued. */
 #include "supervisor/hold/membership.h"
 
 #include <errno.h>
@@ -76,7 +76,7 @@ void membership_note(struct membership *membership, const struct channel_spec *s
     else if (!interface || !if_indextoname(interface, membership->interface))
         find_chosen_interface(spec, membership->interface);
     if (!membership->index && membership->interface[0])
-        membership->index = if_nametoindex(membership->interface);
+        attempt_find_interface(membership->interface, &membership->index);
 }
 
 static void note_gone(struct hold *hold, const struct channel_spec *spec, const char *why)
@@ -86,6 +86,38 @@ static void note_gone(struct hold *hold, const struct channel_spec *spec, const 
         return;
     snprintf(membership->gone, sizeof membership->gone, "%s", why);
     log_warning("channel %s: %s", spec->name, membership->gone);
+}
+
+/* Joining once more where it is a member is refused with one of these. */
+static bool is_member_already(const struct channel_spec *spec, int error)
+{
+    return error == -EADDRINUSE || (spec->source.family && error == -EADDRNOTAVAIL);
+}
+
+/* What the socket was bound to: a name may stand for another interface by now. */
+static unsigned bound_scope(const struct hold *hold)
+{
+    union socket_address own = {0};
+    socklen_t length = sizeof own;
+    bool known = getsockname(hold->rx, &own.any, &length) == 0 && own.family == AF_INET6;
+    return known ? own.v6.sin6_scope_id : 0;
+}
+
+void membership_adopt(struct hold *hold, const struct channel_spec *spec)
+{
+    struct membership *membership = &hold->membership;
+    struct attempt attempt = {.fd = hold->rx, .is_v6 = spec->listen.family == AF_INET6};
+    unsigned interface;
+    int error = attempt_interface(&attempt, spec->interface, &interface);
+    if (!error && socket_address_is_multicast(&spec->listen))
+        error = membership_change(&attempt, spec, interface, true);
+    membership_note(membership, spec, interface);
+    if (socket_address_is_link_local(&spec->listen))
+        membership->index = bound_scope(hold);
+    else if (error == 0)
+        hold_ring_mark_gap(hold);
+    else if (!is_member_already(spec, error))
+        membership->lost = true; /* the regular look says so, and joins when it can */
 }
 
 /* Join at the interface as it is now. The kernel keeps the entry of an interface that is gone, and
@@ -110,58 +142,90 @@ static void renew(struct hold *hold, const struct channel_spec *spec, unsigned i
         log_notice("channel %s: interface %s is back; the group was joined anew on the same socket",
                    spec->name, membership->interface);
     membership->gone[0] = '\0';
+    membership->lost = membership->uncertain = false;
 }
 
-/* The kernel goes by the number: what comes in there still comes in. */
+/* The kernel goes by the number: what comes in there still comes in. Also when nobody can be asked.
+ */
 static bool is_renamed(const struct membership *membership)
 {
     char name[IF_NAMESIZE];
-    return !membership->gone[0] && membership->index &&
-           if_indextoname(membership->index, name) != NULL;
+    return !membership->gone[0] && !membership->lost && membership->index &&
+           (if_indextoname(membership->index, name) || (errno != ENXIO && errno != ENODEV));
 }
 
 /* Nobody asked for the one that is gone: the route may lead elsewhere by now. */
 static unsigned choose_another(struct membership *membership, const struct channel_spec *spec)
 {
     char name[IF_NAMESIZE] = "";
+    unsigned index = 0;
     find_chosen_interface(spec, name);
-    unsigned index = name[0] ? if_nametoindex(name) : 0;
+    if (name[0])
+        attempt_find_interface(name, &index);
     if (index)
         snprintf(membership->interface, sizeof membership->interface, "%s", name);
     return index;
 }
 
-void membership_look(struct hold *hold, const struct channel_spec *spec)
+/* It is there, but not as it was. false when the socket can't follow. */
+static bool follow(struct hold *hold, const struct channel_spec *spec, unsigned index)
+{
+    struct membership *membership = &hold->membership;
+    if (!membership->gone[0]) /* gone and back between two looks */
+        note_gone(hold, spec, "its interface was made anew");
+    if (socket_address_is_link_local(&spec->listen) && index != membership->index)
+        return false;
+    hold_ring_mark_gap(hold);
+    if (socket_address_is_multicast(&spec->listen))
+        renew(hold, spec, index);
+    else
+        membership->gone[0] = '\0', membership->lost = false;
+    return true;
+}
+
+bool membership_look(struct hold *hold, const struct channel_spec *spec)
 {
     struct membership *membership = &hold->membership;
     char why[sizeof membership->gone];
-    if (hold->rx < 0 || !socket_address_is_multicast(&spec->listen))
-        return;
-    if (membership->interface[0] == '\0') /* a socket that was adopted */
-        membership_note(membership, spec, if_nametoindex(spec->interface));
-    if (membership->interface[0] == '\0')
-        return;
-    unsigned index = if_nametoindex(membership->interface);
+    unsigned index;
+    bool is_group = socket_address_is_multicast(&spec->listen);
+    if (hold->rx < 0 || (!is_group && !socket_address_is_link_local(&spec->listen)))
+        return false;
+    if (membership->interface[0] == '\0') /* nothing was known when it was adopted */
+        choose_another(membership, spec);
+    if (membership->interface[0] == '\0' && !membership->lost)
+        return false;
+    if (attempt_find_interface(membership->interface, &index) < 0)
+        return false; /* for want of descriptors, perhaps: the next look will tell */
     if (index == 0 && is_renamed(membership))
-        return;
+        return false;
     if (index == 0 && spec->interface[0] == '\0')
         index = choose_another(membership, spec);
     if (index == 0) {
         snprintf(why, sizeof why,
                  "interface %s is gone: nothing can come in until it is back; see `ip link`",
-                 membership->interface);
+                 membership->interface[0] ? membership->interface : "of the route to the group");
         note_gone(hold, spec, why);
-    } else if (index != membership->index || membership->gone[0]) {
-        if (!membership->gone[0]) /* gone and back between two looks */
-            note_gone(hold, spec, "its interface was made anew");
-        hold_ring_mark_gap(hold);
+    } else if (index != membership->index || membership->gone[0] || membership->lost) {
+        return !follow(hold, spec, index);
+    } else if (membership->uncertain && is_group) {
         renew(hold, spec, index);
     }
+    return false;
+}
+
+void membership_interface_gone(struct membership *membership, unsigned index)
+{
+    if (index == 0)
+        membership->uncertain = true;
+    else if (index == membership->index)
+        membership->lost = true;
 }
 
 void membership_renew(struct hold *hold, const struct channel_spec *spec)
 {
     const struct membership *membership = &hold->membership;
-    if (hold->rx >= 0 && membership->index && !membership->gone[0])
+    if (hold->rx >= 0 && membership->index && !membership->gone[0] &&
+        socket_address_is_multicast(&spec->listen))
         renew(hold, spec, membership->index);
 }

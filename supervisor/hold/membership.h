@@ -13,9 +13,16 @@ int membership_change(struct attempt *attempt, const struct channel_spec *spec, 
 void membership_note(struct membership *membership, const struct channel_spec *spec,
                      unsigned interface);
 
+/* The same of a socket that was adopted: it has joined already, as a rule. Another interface, or
+ * none, means that nobody was receiving for a while. */
+void membership_adopt(struct hold *hold, const struct channel_spec *spec);
+
 /* Is the interface at which the group was joined still there? One that comes back is joined anew,
- * on the same socket. */
-void membership_look(struct hold *hold, const struct channel_spec *spec);
+ * on the same socket. true: that can't be, because a link-local address is bound to the one that is
+ * gone; a new socket is needed. */
+bool membership_look(struct hold *hold, const struct channel_spec *spec);
+/* The kernel says that this interface is gone; 0: it may have said so of any. */
+void membership_interface_gone(struct membership *membership, unsigned index);
 /* Leave and join again, on suspicion. */
 void membership_renew(struct hold *hold, const struct channel_spec *spec);
 

@@ -57,12 +57,19 @@ int attempt_fail(struct attempt *attempt, int error, char *why, size_t why_size)
     return error;
 }
 
+int attempt_find_interface(const char *name, unsigned *ret_index)
+{
+    errno = 0;
+    *ret_index = if_nametoindex(name); /* asks by a socket of its own */
+    return *ret_index || errno == ENODEV || errno == ENXIO || errno == 0 ? 0 : -errno;
+}
+
 int attempt_interface(struct attempt *attempt, const char *name, unsigned *ret_index)
 {
     attempt->step = "interface";
     *ret_index = 0;
     if (name[0] == '\0')
         return 0;
-    *ret_index = if_nametoindex(name);
-    return *ret_index ? 0 : -ENODEV;
+    int error = attempt_find_interface(name, ret_index);
+    return error < 0 || *ret_index ? error : -ENODEV;
 }

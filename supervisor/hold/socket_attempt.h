@@ -17,7 +17,10 @@ struct attempt {
 /* setsockopt(2) with an int; step names it. 0 or -errno. */
 int attempt_set(struct attempt *attempt, int level, int option, int value, const char *step);
 
-/* "" is no interface, index 0. 0 or -ENODEV. */
+/* Its number, 0 when there is no such interface. 0, or -errno when nobody could be asked. */
+int attempt_find_interface(const char *name, unsigned *ret_index);
+
+/* "" is no interface, index 0. 0, -ENODEV, or -errno when nobody could be asked. */
 int attempt_interface(struct attempt *attempt, const char *name, unsigned *ret_index);
 
 /* "can't listen on ... (bind): ...; what to do" */

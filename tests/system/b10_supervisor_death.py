@@ -290,7 +290,7 @@ def test_what_comes_back_may_be_wrong(place):
         told = daemon.log_text()[seen:]
         assert "has no use here" in told or "can't be trusted" in told or "can't be continued" in told, f"{what}: {told}"
         wait_until(lambda: "engine.ring" in daemon.notifications.kept and daemon.status("engine")["log"], 10, what)
-        assert not [name for name in daemon.notifications.kept if name.startswith("gone.")], what
+        wait_until(lambda: not [name for name in daemon.notifications.kept if name.startswith("gone.")], 10, what)
         assert all(len(fds) == 1 for fds in daemon.notifications.kept.values()), what
         wait_until(lambda: len(os.listdir(f"/proc/{daemon.process.pid}/fd")) <= descriptors + 2, 10,
                    f"{what}: no descriptor to be leaked")

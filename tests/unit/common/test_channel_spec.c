@@ -82,22 +82,27 @@ START_TEST(texts_that_are_no_address_are_refused)
     union socket_address address;
     ck_assert_int_eq(socket_address_parse("[fe80::1%nosuch0]:1", &address), -ENODEV);
     ck_assert_int_eq(socket_address_parse("[fe80::1%99999999]:1", &address), -ENODEV);
+    char scope[IF_NAMESIZE];
+    ck_assert_int_eq(socket_address_parse_scoped("[fe80::1%nosuch0]:1", &address, scope), 0);
+    ck_assert_str_eq(scope, "nosuch0");
+    ck_assert_uint_eq(address.v6.sin6_scope_id, 0);
 }
 END_TEST
 
 START_TEST(hosts_have_no_port)
 {
     union socket_address address;
-    char text[SOCKET_ADDRESS_TEXT_SIZE];
-    ck_assert_int_eq(socket_address_parse_host("10.0.0.7", &address), 0);
+    char text[SOCKET_ADDRESS_TEXT_SIZE], scope[IF_NAMESIZE];
+    ck_assert_int_eq(socket_address_parse_host("10.0.0.7", &address, scope), 0);
     socket_address_print_host(&address, text, sizeof text);
     ck_assert_str_eq(text, "10.0.0.7");
-    ck_assert_int_eq(socket_address_parse_host("fe80::1%lo", &address), 0);
+    ck_assert_int_eq(socket_address_parse_host("fe80::1%lo", &address, scope), 0);
     socket_address_print_host(&address, text, sizeof text);
-    ck_assert_str_eq(text, "fe80::1%lo");
-    ck_assert_int_eq(socket_address_parse_host("10.0.0.7:5", &address), -EINVAL);
-    ck_assert_int_eq(socket_address_parse_host("[::1]", &address), -EINVAL);
-    ck_assert_int_eq(socket_address_parse_host("", &address), -EINVAL);
+    ck_assert_str_eq(text, "fe80::1");
+    ck_assert_str_eq(scope, "lo");
+    ck_assert_int_eq(socket_address_parse_host("10.0.0.7:5", &address, scope), -EINVAL);
+    ck_assert_int_eq(socket_address_parse_host("[::1]", &address, scope), -EINVAL);
+    ck_assert_int_eq(socket_address_parse_host("", &address, scope), -EINVAL);
 }
 END_TEST
 

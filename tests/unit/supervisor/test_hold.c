@@ -153,7 +153,7 @@ END_TEST
 
 START_TEST(a_source_specific_join_takes_that_source_only)
 {
-    char listen[64], elsewhere[64];
+    char listen[64], elsewhere[64], scope[IF_NAMESIZE];
     int port = free_port(AF_INET);
     snprintf(listen, sizeof listen, "232.77.1.9:%d", port);
     snprintf(elsewhere, sizeof elsewhere, "127.0.0.1:%d", free_port(AF_INET));
@@ -164,8 +164,8 @@ START_TEST(a_source_specific_join_takes_that_source_only)
 
     strcpy(to->interface, "lo");
     strcpy(other->interface, "lo");
-    ck_assert_int_eq(socket_address_parse_host("127.0.0.1", &to->source), 0);
-    ck_assert_int_eq(socket_address_parse_host("127.0.0.99", &other->source), 0);
+    ck_assert_int_eq(socket_address_parse_host("127.0.0.1", &to->source, scope), 0);
+    ck_assert_int_eq(socket_address_parse_host("127.0.0.99", &other->source, scope), 0);
     set_destination(from, 0, listen, "lo");
     open_hold(&receiver, to);
     open_hold(&deaf, other); /* the same group and port: multicast addresses are shared */
