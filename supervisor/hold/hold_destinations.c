@@ -183,7 +183,7 @@ int hold_destinations_open(struct hold *hold, const struct channel_spec *spec, c
 static bool make_own_socket(struct hold *hold, const struct channel_spec *spec, uint32_t index)
 {
     char why[sizeof hold->down[index].reason];
-    int fd;
+    int fd = -1;
     if (make_socket(&fd, &spec->destinations[index], why, sizeof why) < 0) {
         note_down(&hold->down[index], spec->name, why);
         return false;

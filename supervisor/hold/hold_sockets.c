@@ -213,7 +213,7 @@ static union socket_address nobody(sa_family_t family)
 /* What can't be connected goes on as it is. */
 void hold_sockets_mute(const struct hold *hold)
 {
-    union socket_address own;
+    union socket_address own = {0};
     socklen_t length = sizeof own;
     if (hold->rx < 0 || getsockname(hold->rx, &own.any, &length) < 0)
         return;
@@ -257,7 +257,7 @@ static int discard_batch(int rx, uint64_t *count)
 {
     struct {
         _Alignas(struct cmsghdr) uint8_t bytes[256];
-    } control[DISCARD_BATCH];
+    } control[DISCARD_BATCH] = {0};
     struct mmsghdr messages[DISCARD_BATCH] = {0};
     char nothing;
     struct iovec part = {&nothing, 0};
