@@ -214,7 +214,7 @@ static void start_channel(struct channel *channel)
     else if (channel->life.wanted)
         channel_machine_handle(channel, CHANNEL_EVENT_START, "start");
     else
-        channel_machine_handle(channel, CHANNEL_EVENT_STOP, "stopped before the upgrade");
+        channel_machine_handle(channel, CHANNEL_EVENT_STOP, "an operator stopped it");
 }
 
 static void start(struct supervisor *supervisor)

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -90,11 +92,11 @@ static int parse_options(int argc, char **argv, struct options *ret)
     return -1;
 }
 
-static struct settings *load(const char *path)
+static struct settings *load(const struct config_source *source)
 {
     struct settings *settings = NULL;
     struct config_errors errors = {0};
-    int error = config_load(path, &settings, &errors);
+    int error = config_load_from(source, &settings, &errors);
     if (error < 0)
         fprintf(stderr, "%s%s", errors.text ? errors.text : "holdfastd: out of memory\n",
                 errors.text && errors.text[0] && errors.text[strlen(errors.text) - 1] != '\n' ? "\n"
@@ -134,16 +136,30 @@ static void raise_fd_limit(const struct settings *settings)
                     (unsigned long long)needed);
 }
 
+/* Where it was started from: that may be a link that leads elsewhere by the next upgrade. `self`:
+ * the file itself. */
+static void find_path(struct program *program, const char *self)
+{
+    const char *told = getenv(PROGRAM_PATH_VARIABLE);
+    const char *started_as = (const char *)getauxval(AT_EXECFN);
+    bool is_path = started_as && started_as[0] == '/' && strncmp(started_as, "/dev/fd/", 8) != 0 &&
+                   strncmp(started_as, "/proc/", 6) != 0;
+    snprintf(program->path, sizeof program->path, "%s", told ? told : is_path ? started_as : self);
+    unsetenv(PROGRAM_PATH_VARIABLE);
+}
+
 /* The worker is beside this very program (a build, a relocated install), else where it was
  * installed. */
 static int find_programs(struct program *program)
 {
-    ssize_t length = readlink("/proc/self/exe", program->path, sizeof program->path - 1);
-    program->path[length > 0 ? length : 0] = '\0';
-    const char *slash = strrchr(program->path, '/');
-    if (slash && slash - program->path < 4000) {
+    char self[sizeof program->path];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[length > 0 ? length : 0] = '\0';
+    find_path(program, self);
+    const char *slash = strrchr(self, '/');
+    if (slash && slash - self < 4000) {
         snprintf(program->worker_path, sizeof program->worker_path, "%.*s/holdfast-worker",
-                 (int)(slash - program->path), program->path);
+                 (int)(slash - self), self);
         if (access(program->worker_path, X_OK) == 0)
             return 0;
     }
@@ -153,17 +169,17 @@ static int find_programs(struct program *program)
 }
 
 /* -1 when there is none. */
-static int inherited_worker(void)
+static int inherited_fd(const char *variable)
 {
-    const char *text = getenv(PROGRAM_WORKER_VARIABLE);
+    const char *text = getenv(variable);
     int fd = text ? atoi(text) : -1;
-    unsetenv(PROGRAM_WORKER_VARIABLE);
+    unsetenv(variable);
     return fd > STDERR_FILENO && fd_set_cloexec(fd) == 0 ? fd : -1;
 }
 
 static int pin_worker(struct program *program)
 {
-    int fd = inherited_worker();
+    int fd = inherited_fd(PROGRAM_WORKER_VARIABLE);
     if (fd < 0)
         fd = open(program->worker_path, O_PATH | O_CLOEXEC);
     int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, PINNED_FD_LEAST);
@@ -188,11 +204,12 @@ static void prepare_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-static int serve(struct settings *settings, char **arguments)
+static int serve(struct settings *settings, char **arguments, int config)
 {
     static struct program program;
     char why[512];
     program.arguments = arguments;
+    program.config = config;
     int error = find_programs(&program);
     if (error == 0 || getenv(PROGRAM_WORKER_VARIABLE))
         error = pin_worker(&program);
@@ -214,14 +231,14 @@ static int serve(struct settings *settings, char **arguments)
     return status;
 }
 
-static int run(struct settings *settings, char **arguments)
+static int run(struct settings *settings, char **arguments, int config)
 {
     int error = log_writer_start();
     log_open("holdfastd");
     if (error < 0)
         log_warning("the log's file is written directly, which waits for its disk: %s",
                     strerror(-error));
-    int status = serve(settings, arguments);
+    int status = serve(settings, arguments, config);
     log_close();
     log_writer_finish();
     return status;
@@ -236,11 +253,18 @@ int main(int argc, char **argv)
     int status = parse_options(argc, argv, &options);
     if (status >= 0)
         return status;
-    struct settings *settings = load(options.config);
+    bool serves = !options.check && !options.print_config;
+    struct config_source source = {.path = options.config,
+                                   .from = inherited_fd(PROGRAM_CONFIG_VARIABLE),
+                                   .copy_to = inherited_fd(PROGRAM_CONFIG_COPY_VARIABLE)};
+    if (serves) /* without it, an upgrade that fails reads the file again */
+        source.copy_to = memfd_create("holdfast-config", MFD_CLOEXEC);
+    struct settings *settings = load(&source);
+    fd_close(&source.from);
     if (!settings)
         return EXIT_USAGE;
-    if (!options.check && !options.print_config)
-        return run(settings, argv);
+    if (serves)
+        return run(settings, argv, source.copy_to);
     int missing =
         options.print_config ? 0 : config_surroundings_report(stderr, options.config, settings);
     if (options.print_config)

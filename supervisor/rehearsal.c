@@ -18,27 +18,38 @@
 #define REHEARSAL_DEADLINE_NS (5 * NS_PER_S)
 #define READS_PER_DISPATCH    64 /* then the event loop looks after the others */
 
+#define CONFIG_FD             3
+
+/* What a rehearsal writes to. */
+struct outlets {
+    int output;
+    int config; /* or -1 */
+};
+
 /* Its arguments are ours, and one more. It must not speak to the service manager, nor take what is
- * not for it: it gets no environment. */
-static int spawn_with(const struct program *program, char *const *arguments, int output,
-                      pid_t *ret_pid)
+ * not for it: of the environment it gets only where the configuration's text is to go. */
+static int spawn_with(const struct program *program, char *const *arguments,
+                      const struct outlets *outlets, pid_t *ret_pid)
 {
-    char *environment[] = {NULL};
+    char copy[64];
+    snprintf(copy, sizeof copy, PROGRAM_CONFIG_COPY_VARIABLE "=%d", CONFIG_FD);
+    char *environment[] = {outlets->config >= 0 ? copy : NULL, NULL};
     int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (nowhere < 0)
         return -errno;
-    const struct process_fd fds[] = {{output, STDERR_FILENO}, {nowhere, STDOUT_FILENO}};
+    const struct process_fd fds[] = {
+        {outlets->output, STDERR_FILENO}, {nowhere, STDOUT_FILENO}, {outlets->config, CONFIG_FD}};
     struct process_plan plan = {.path = program->path,
                                 .arguments = arguments,
                                 .environment = environment,
                                 .fds = fds,
-                                .fd_count = 2};
+                                .fd_count = outlets->config >= 0 ? 3 : 2};
     int error = process_spawn(&plan, ret_pid);
     fd_close(&nowhere);
     return error;
 }
 
-static int spawn(const struct program *program, int output, pid_t *ret_pid)
+static int spawn(const struct program *program, const struct outlets *outlets, pid_t *ret_pid)
 {
     char check[] = "--check";
     size_t count = 0;
@@ -49,7 +60,7 @@ static int spawn(const struct program *program, int output, pid_t *ret_pid)
         return -ENOMEM;
     memcpy(arguments, program->arguments, count * sizeof *arguments);
     arguments[count] = check;
-    int error = spawn_with(program, arguments, output, ret_pid);
+    int error = spawn_with(program, arguments, outlets, ret_pid);
     free(arguments);
     return error;
 }
@@ -121,7 +132,7 @@ static int on_deadline(sd_event_source *source, uint64_t time_us, void *userdata
 
 bool rehearsal_is_under_way(const struct rehearsal *rehearsal)
 {
-    return rehearsal->done;
+    return rehearsal->program;
 }
 
 void rehearsal_cancel(struct rehearsal *rehearsal)
@@ -134,20 +145,21 @@ void rehearsal_cancel(struct rehearsal *rehearsal)
     sd_event_source_disable_unref(rehearsal->output_source);
     timer_disarm(&rehearsal->timer);
     fd_close(&rehearsal->output);
-    *rehearsal = (struct rehearsal){0};
+    *rehearsal = (struct rehearsal){.done = rehearsal->done, .data = rehearsal->data};
 }
 
 int rehearsal_start(struct rehearsal *rehearsal, sd_event *event, const struct program *program,
-                    rehearsal_done done, void *data)
+                    int config)
 {
     int ends[2] = {-1, -1};
     int error = pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0;
-    *rehearsal =
-        (struct rehearsal){.program = program, .done = done, .data = data, .output = ends[0]};
+    *rehearsal = (struct rehearsal){
+        .program = program, .done = rehearsal->done, .data = rehearsal->data, .output = ends[0]};
+    const struct outlets outlets = {ends[1], config};
     if (!error)
         error = fd_set_nonblocking(ends[0]);
     if (!error)
-        error = spawn(program, ends[1], &rehearsal->pid);
+        error = spawn(program, &outlets, &rehearsal->pid);
     fd_close(&ends[1]);
     if (!error) {
         error = sd_event_add_child(event, &rehearsal->exit_source, rehearsal->pid, WEXITED,

@@ -13,11 +13,11 @@
  * called. */
 typedef void (*rehearsal_done)(void *data, const char *why);
 
-/* All zero: none is under way. */
+/* Who begins one sets done and data. */
 struct rehearsal {
-    const struct program *program;
     rehearsal_done done;
     void *data;
+    const struct program *program; /* NULL: none is under way */
     pid_t pid;
     int output;     /* what it writes to its standard error; nonblocking */
     char said[256]; /* its beginning */
@@ -28,9 +28,10 @@ struct rehearsal {
     bool late;
 };
 
-/* 0: done will be called from the event loop. -errno: it can't even be tried. */
+/* config: gets the text of the configuration that is accepted, of a program that knows how; or -1.
+ * 0: done will be called from the event loop. -errno: it can't even be tried. */
 int rehearsal_start(struct rehearsal *rehearsal, sd_event *event, const struct program *program,
-                    rehearsal_done done, void *data);
+                    int config);
 bool rehearsal_is_under_way(const struct rehearsal *rehearsal);
 
 /* End one that is under way, without a word. Accepts that there is none. */

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -189,8 +191,10 @@ int upgrade_begin(struct upgrade *upgrade, const char **ret_why)
         *ret_why = "there are too many channels to hand over: restart the service instead";
         return -E2BIG;
     }
+    fd_close(&upgrade->config);
+    upgrade->config = memfd_create("holdfast-config", MFD_CLOEXEC);
     int error = rehearsal_start(&upgrade->rehearsal, upgrade->channels->host->event,
-                                upgrade->program, on_rehearsed, upgrade);
+                                upgrade->program, upgrade->config);
     if (error < 0)
         *ret_why = error == -ENOEXEC
                        ? "the program can't be executed: it is damaged, or for another machine"
@@ -216,23 +220,22 @@ void upgrade_progress(struct upgrade *upgrade)
 void upgrade_init(struct upgrade *upgrade, const struct program *program, struct channels *channels,
                   rehearsal_done answer, void *data)
 {
-    *upgrade =
-        (struct upgrade){.program = program, .channels = channels, .answer = answer, .data = data};
+    *upgrade = (struct upgrade){.program = program,
+                                .channels = channels,
+                                .rehearsal = {.done = on_rehearsed, .data = upgrade},
+                                .config = -1,
+                                .answer = answer,
+                                .data = data};
 }
 
 void upgrade_cancel(struct upgrade *upgrade)
 {
     rehearsal_cancel(&upgrade->rehearsal);
     timer_disarm(&upgrade->deadline);
+    fd_close(&upgrade->config);
 }
 
 /* ---- executing ---- */
-
-static bool is_stopped(const struct channel *channel)
-{
-    const struct channel_former *former = &channel->former;
-    return !channel->life.wanted && !former->removed && !(former->configured && former->wanted);
-}
 
 /* Channels that an operator has stopped stay stopped. */
 static char *list_stopped(const struct channels *channels)
@@ -240,7 +243,7 @@ static char *list_stopped(const struct channels *channels)
     char *list = calloc(channels->count + 1, CHANNEL_NAME_SIZE + 1);
     size_t length = 0;
     for (size_t i = 0; list && i < channels->count; i++)
-        if (is_stopped(channels->list[i]))
+        if (channels->list[i]->life.kept_stopped)
             length += (size_t)sprintf(list + length, "%s:", channels->list[i]->spec->name);
     return list;
 }
@@ -289,29 +292,60 @@ static bool set_environment(const struct inheritance_list *list, const char *sto
            setenv(CHANNEL_RESTORE_VARIABLE, stopped, 1) == 0;
 }
 
-/* This very program, and the worker that it started with, for when the new one can't be executed.
- * Above the places, or -1. */
-static int keep_for_fallback(const char *path, size_t count)
+/* ---- what the next program is told ---- */
+
+/* Above the places of the hold; -1 when there is none. */
+static int lift(int fd, size_t count)
+{
+    return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, SD_LISTEN_FDS_START + (int)count + 1);
+}
+
+static int lift_file(const char *path, size_t count)
 {
     int fd = open(path, O_PATH | O_CLOEXEC);
-    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, SD_LISTEN_FDS_START + (int)count + 1);
+    int high = lift(fd, count);
     fd_close(&fd);
     return high;
 }
 
+static void hand_on(int fd, const char *variable)
+{
+    char number[24];
+    snprintf(number, sizeof number, "%d", fd);
+    if (fd >= 0 && fcntl(fd, F_SETFD, 0) == 0)
+        setenv(variable, number, 1);
+}
+
+/* The file may have changed since the rehearsal. A program that doesn't know how to keep the text
+ * has left this empty. */
+static bool has_text(int config)
+{
+    struct stat about;
+    return config >= 0 && fstat(config, &about) == 0 && about.st_size > 0;
+}
+
+/* This very program, with the worker and the configuration that it started with, for when the new
+ * one can't be executed. */
+struct fallback {
+    int self;
+    int worker;
+    int config;
+};
+
 /* By now the log's descriptor may be somebody's ring: what there is to say is said after the exec.
  */
-static void execute_again(const struct program *program, int error, int self, int worker)
+static void execute_again(const struct program *program, int error, const struct fallback *fallback)
 {
-    char number[24], why[4400];
+    char why[4400];
     snprintf(why, sizeof why,
              "the upgrade failed: can't execute %s: %s; the program that ran so far goes on",
              program->path, strerror(error));
     setenv(PROGRAM_TROUBLE_VARIABLE, why, 1);
-    snprintf(number, sizeof number, "%d", worker);
-    if (worker >= 0 && fcntl(worker, F_SETFD, 0) == 0)
-        setenv(PROGRAM_WORKER_VARIABLE, number, 1);
-    fexecve(self, program->arguments, environ);
+    setenv(PROGRAM_PATH_VARIABLE, program->path, 1);
+    unsetenv(PROGRAM_CONFIG_VARIABLE);
+    hand_on(fallback->worker, PROGRAM_WORKER_VARIABLE);
+    hand_on(fallback->config, PROGRAM_CONFIG_VARIABLE);
+    fexecve(fallback->self, program->arguments, environ);
 }
 
 void upgrade_execute(const struct upgrade *upgrade)
@@ -324,11 +358,14 @@ void upgrade_execute(const struct upgrade *upgrade)
         channel_ledger_look(upgrade->channels->list[i]);
         channel_history_save(upgrade->channels->list[i]);
     }
-    int self = keep_for_fallback("/proc/self/exe", list.count);
-    int worker = keep_for_fallback(program->worker_program, list.count);
+    const struct fallback fallback = {.self = lift_file("/proc/self/exe", list.count),
+                                      .worker = lift_file(program->worker_program, list.count),
+                                      .config = lift(program->config, list.count)};
+    int config = has_text(upgrade->config) ? lift(upgrade->config, list.count) : -1;
     if (complete && set_environment(&list, stopped) && place_fds(&list)) {
+        hand_on(config, PROGRAM_CONFIG_VARIABLE);
         execv(program->path, program->arguments);
-        execute_again(program, errno, self, worker);
+        execute_again(program, errno, &fallback);
     }
     int error = complete ? errno : ENOMEM;
     release(&list);

@@ -14,6 +14,7 @@ struct upgrade {
     const struct program *program;
     struct channels *channels;
     struct rehearsal rehearsal;
+    int config; /* the text of the configuration that was rehearsed, which is what counts; or -1 */
     struct timer deadline;
     rehearsal_done answer; /* whoever waits for it: it begins now, or why not */
     void *data;

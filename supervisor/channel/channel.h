@@ -82,6 +82,7 @@ struct channel_life {
     monotonic since;
     char cause[160];        /* why it is in this state, for status */
     bool wanted;            /* should run: false after an operator's stop */
+    bool kept_stopped;      /* by an operator, until one starts it: outlives this process */
     bool restart_wanted;    /* STOPPING leads to OPENING again */
     bool stop_seals;        /* the STOP that was sent asked for sealed segments */
     bool reported;          /* has run or said why not: counts for READY=1 */

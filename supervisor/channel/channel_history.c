@@ -24,7 +24,7 @@
 #include "supervisor/hold/hold.h"
 
 #define HISTORY_MAGIC   0x686f6c64686973ull /* "holdhis" */
-#define HISTORY_VERSION 2u
+#define HISTORY_VERSION 3u
 
 struct history_destination {
     char name[CHANNEL_NAME_SIZE];
@@ -38,6 +38,8 @@ struct history_slot {
     uint64_t turn; /* the higher one counts; 0 = never written */
     uint32_t restarts;
     uint32_t obituary_count;
+    uint32_t kept_stopped; /* by an operator: not 0 */
+    uint32_t reserved;
     uint64_t retired_pair;   /* the ring that was carried last: not to be gone on with */
     struct counters carried; /* of rings that are gone */
     struct counters present; /* of the one in use: counts only if that can't be continued */
@@ -107,6 +109,8 @@ static void load(struct channel *channel, const struct history_slot *slot)
     }
     bool ring_goes_on = channel->hold.page && !channel->lent.ring_refused;
     channel->ledger.restarts = slot->restarts;
+    channel->life.kept_stopped = slot->kept_stopped != 0;
+    channel->life.wanted = !channel->life.kept_stopped;
     channel->ledger.carried = slot->carried;
     for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++)
         load_destination(channel, &slot->destinations[i], ring_goes_on);
@@ -132,6 +136,7 @@ static void fill(const struct channel *channel, struct history_slot *slot)
 {
     const struct channel_ledger *ledger = &channel->ledger;
     slot->restarts = ledger->restarts;
+    slot->kept_stopped = channel->life.kept_stopped;
     slot->carried = ledger->carried;
     slot->retired_pair = ledger->retired_pair;
     slot->present = ledger->last_seen;

@@ -15,6 +15,7 @@
 #include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
+#include "supervisor/channel/channel_leftovers.h"
 #include "supervisor/channel/channel_lend.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_progress.h"
@@ -32,7 +33,6 @@
 #define READY_DEADLINE_NS     (5 * NS_PER_S)
 /* For what is still to be written; within the shutdown's deadline */
 #define WORKER_STOP_DEADLINE_NS (8 * NS_PER_S)
-#define DRAINS_MAX              2
 #define BACKOFF_LOOK_NS         (50 * NS_PER_MS) /* at the kernel's queue */
 
 static const char *const event_names[CHANNEL_EVENT_COUNT] = {
@@ -152,9 +152,9 @@ static void kill_late_stopper(struct channel *channel, const char *cause)
     bool queued = hold_ring_queue(&channel->hold, &queue) && queue.used > 0;
     (void)cause;
     if (!queued)
-        channel->life.drains = DRAINS_MAX;
-    else if (channel->life.drains < DRAINS_MAX - 1)
-        channel->life.drains = DRAINS_MAX - 1;
+        channel->life.drains = CHANNEL_DRAINS_MAX;
+    else if (channel->life.drains < CHANNEL_DRAINS_MAX - 1)
+        channel->life.drains = CHANNEL_DRAINS_MAX - 1;
     channel_hang_kill_stopper(channel, WORKER_STOP_DEADLINE_NS);
 }
 
@@ -180,6 +180,7 @@ static void finish_stop(struct channel *channel, const char *cause)
     channel->life.restart_wanted = channel->lent.ring_refused = false;
     channel->recording.renumber = channel->recording.waited = false;
     channel->recording.restored = false;
+    channel->recording.trouble[0] = '\0'; /* it wants nothing of the disk any more */
     channel_recording_seal_all(channel);
     hold_sockets_mute(&channel->hold);
     channel_ledger_retire_ring(channel);
@@ -190,23 +191,6 @@ static void finish_stop(struct channel *channel, const char *cause)
         change_state(channel, CHANNEL_STOPPING, cause);
     else
         timer_disarm(&channel->life.timer);
-}
-
-/* A ring that a worker used may hold datagrams that are not recorded yet, and the socket's queue
- * some that nobody has received. */
-static bool has_left_overs(const struct channel *channel)
-{
-    bool ring_used = channel->hold.ring >= 0 && !channel->hold.ring_fresh;
-    struct hold_queue queue;
-    return ring_used || (hold_ring_queue(&channel->hold, &queue) && queue.used > 0);
-}
-
-/* One more worker gets the chance to deal with them; one that died over it without having done
- * anything, not often. */
-static bool can_drain(const struct channel *channel)
-{
-    return has_left_overs(channel) && !channel->lent.ring_refused && channel->hold.rx >= 0 &&
-           channel->life.drains < DRAINS_MAX && channel->host->phase != PHASE_HURRIES;
 }
 
 static void drain(struct channel *channel, const char *cause)
@@ -221,7 +205,7 @@ static void stop_without_worker(struct channel *channel, const char *cause)
     channel->life.drains = 0;
     channel->life.stop_began = monotonic_now();
     channel->lent.bye_received = false; /* whoever said it is long gone */
-    if (channel->life.state == CHANNEL_FAILED || !can_drain(channel)) {
+    if (channel->life.state == CHANNEL_FAILED || !channel_leftovers_can_be_drained(channel)) {
         finish_stop(channel, cause);
         return;
     }
@@ -279,8 +263,11 @@ static void end_stop(struct channel *channel, const char *cause)
     if (channel_progress_moved(channel) &&
         monotonic_since(monotonic_now(), channel->life.stop_began) < WORKER_STOP_DEADLINE_NS)
         channel->life.drains = 0;
-    if (unfinished && can_drain(channel)) {
+    if (unfinished && channel_leftovers_can_be_drained(channel)) {
         drain(channel, cause);
+    } else if (unfinished && !channel->life.wanted && channel_leftovers_need_a_ring(channel)) {
+        channel->life.drains++;
+        change_state(channel, CHANNEL_OPENING, cause);
     } else if (channel->life.restart_wanted && !channel->former.configured) {
         if (channel->life.stop_seals)
             channel_recording_seal_all(channel);

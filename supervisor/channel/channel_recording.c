@@ -340,13 +340,13 @@ static void handle_no_segment(struct channel *channel, const struct message_segm
 static void handle_segment(struct channel *channel, struct message *message)
 {
     bool ended = has_ended(channel);
-    if (message->segment->error) {
+    if (message->segment->error && !ended) {
         handle_no_segment(channel, message->segment);
     } else if (channel->recording.state == RECORDING_OPENING && !ended) {
         take_as_current(channel, message);
     } else if (channel->recording.next_requested && channel->hold.next < 0 && !ended) {
         take_as_next(channel, message);
-    } else {
+    } else if (!message->segment->error) {
         drop_segment(channel, message); /* asked twice, or nobody wants it any more */
     }
     if (ended) {

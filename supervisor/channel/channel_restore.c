@@ -294,8 +294,10 @@ static void keep_stopped(const struct channels *channels, const char *names)
         memcpy(name, names, length);
         name[length] = '\0';
         struct channel *channel = channels_find(channels, name);
-        if (channel)
-            channel->life.wanted = false;
+        if (!channel)
+            continue;
+        channel->life.wanted = false;
+        channel->life.kept_stopped = true;
     }
 }
 

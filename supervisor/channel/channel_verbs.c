@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_recording.h"
 
@@ -21,11 +22,18 @@ static int refuse_what_ends(const struct channel *channel, const char **ret_why)
     return -ESHUTDOWN;
 }
 
+static void keep_stopped(struct channel *channel, bool stopped)
+{
+    channel->life.kept_stopped = stopped;
+    channel_history_save(channel);
+}
+
 int channel_verb_start(struct channel *channel, const char **ret_why)
 {
     if (refuse_what_ends(channel, ret_why) < 0)
         return -ESHUTDOWN;
     channel->life.wanted = true;
+    keep_stopped(channel, false);
     channel_machine_handle(channel, CHANNEL_EVENT_START, "an operator started it");
     return 0;
 }
@@ -34,6 +42,7 @@ int channel_verb_stop(struct channel *channel, const char **ret_why)
 {
     if (refuse_what_ends(channel, ret_why) < 0)
         return -ESHUTDOWN;
+    keep_stopped(channel, true);
     channel_machine_handle(channel, CHANNEL_EVENT_STOP, "an operator stopped it");
     return 0;
 }

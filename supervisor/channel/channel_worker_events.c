@@ -24,8 +24,11 @@ static void worker_ready(struct channel *channel, const struct message_ready *re
     char cause[200];
 
     channel->lent.ready = !ready->ring_refused;
-    if (channel->life.state == CHANNEL_STOPPING)
+    if (channel->life.state == CHANNEL_STOPPING) {
+        if (ready->ring_refused)
+            channel_ring_refused(channel, ready->reason);
         return;
+    }
     if (channel->life.state != CHANNEL_STARTING) {
         child_violated(worker, "READY twice");
         return;

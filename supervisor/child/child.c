@@ -194,6 +194,9 @@ static void receive(struct child *child, int most)
         int result = message_receive(child->socket, TO_PARENT, &message, &what);
         if (result == -EAGAIN)
             return;
+        if (result == -ECONNRESET) /* it left without having read everything; what it said before
+                                      comes next */
+            continue;
         if (result == -EBADMSG) {
             child_violated(child, what);
             return;

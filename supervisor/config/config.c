@@ -61,13 +61,17 @@ static int read_open_file(int fd, char **ret_text, size_t *ret_size)
     return 0;
 }
 
-static int read_file(const char *path, char **ret_text, size_t *ret_size)
+static int read_source(const struct config_source *source, char **ret_text, size_t *ret_size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = source->from >= 0 ? dup(source->from) : open(source->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
+    if (source->from >= 0)
+        lseek(fd, 0, SEEK_SET);
     int result = read_open_file(fd, ret_text, ret_size);
     fd_close(&fd);
+    if (result == 0 && source->copy_to >= 0)
+        result = fd_write_all(source->copy_to, *ret_text, *ret_size, 0);
     return result;
 }
 
@@ -95,13 +99,20 @@ static int load_text(const char *file, size_t size, struct settings **ret,
 
 int config_load(const char *path, struct settings **ret_settings, struct config_errors *ret_errors)
 {
+    const struct config_source source = {.path = path, .from = -1, .copy_to = -1};
+    return config_load_from(&source, ret_settings, ret_errors);
+}
+
+int config_load_from(const struct config_source *source, struct settings **ret_settings,
+                     struct config_errors *ret_errors)
+{
     struct config_error_list list = {0};
     char *file = NULL;
     size_t size = 0;
     *ret_settings = NULL;
     *ret_errors = (struct config_errors){0};
 
-    int result = read_file(path, &file, &size);
+    int result = read_source(source, &file, &size);
     if (result < 0)
         config_error(
             &list, 0,
@@ -112,7 +123,7 @@ int config_load(const char *path, struct settings **ret_settings, struct config_
     free(file);
     if (result < 0 && list.count == 0)
         config_error(&list, 0, "cannot read the configuration: %s", strerror(-result));
-    if (result < 0 && config_error_list_join(&list, path, ret_errors) < 0)
+    if (result < 0 && config_error_list_join(&list, source->path, ret_errors) < 0)
         result = -ENOMEM;
     config_error_list_free(&list);
     return result;

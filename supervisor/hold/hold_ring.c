@@ -17,6 +17,8 @@
 #include "common/memory_page.h"
 #include "common/monotonic.h"
 
+#define MARK_TRIES 100
+
 /* Page, batch and descriptors: what the ledger is read from. The data stays unmapped here. */
 int hold_ring_map(struct hold *hold)
 {
@@ -72,12 +74,14 @@ void hold_ring_mark_gap(struct hold *hold)
         return;
     hold->owes_gap = false;
     /* A worker may be at work: what it has published meanwhile can't bear the mark any more. A
-     * number 0 has nothing before it that could be missing. */
-    do {
+     * number 0 has nothing before it that could be missing. Nor can one that never stands still. */
+    for (int i = 0; i < MARK_TRIES; i++) {
         published = ring_stand(hold).published;
         if (published > 0)
             atomic_store(&hold->page->private.gap_before, published + 1);
-    } while (ring_stand(hold).published != published);
+        if (ring_stand(hold).published == published)
+            return;
+    }
 }
 
 void hold_ring_begin_drops(struct hold *hold)

@@ -12,6 +12,12 @@
 #define PROGRAM_WORKER_VARIABLE "HOLDFAST_WORKER_FD"
 /* What it has to say about that. */
 #define PROGRAM_TROUBLE_VARIABLE "HOLDFAST_TROUBLE"
+/* Where it is installed: what is executed by descriptor has no other name. */
+#define PROGRAM_PATH_VARIABLE "HOLDFAST_PROGRAM"
+/* The number of a descriptor with the configuration's text, to be read instead of the file. */
+#define PROGRAM_CONFIG_VARIABLE "HOLDFAST_CONFIG_FD"
+/* --check: the number of one into which the text goes that was checked. */
+#define PROGRAM_CONFIG_COPY_VARIABLE "HOLDFAST_CONFIG_COPY_FD"
 
 /* Where this program and its worker are, and how it was called. */
 struct program {
@@ -21,6 +27,7 @@ struct program {
      * running supervisor must not start one that speaks another version's language. */
     char worker_program[32];
     char **arguments; /* main()'s */
+    int config; /* a memory file with the text of the configuration that it runs with; or -1 */
 };
 
 /* A descriptor, and the number under which the new process has it. */

@@ -8,10 +8,11 @@ import pathlib
 import resource
 import shutil
 import signal
+import threading
 
 from lib import oracle
 from lib.holdfast import Control, Daemon, Sender, Sink, channel
-from lib.place import core, kill, wait_until
+from lib.place import core, freeze, kill, wait_until
 
 
 class Installed(Daemon):
@@ -246,4 +247,83 @@ def test_an_upgrade_needs_no_second_descriptor_of_everything(place):
     limit = max(numbers) + 12
     resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
     daemon.upgrade()
+    judge_after(place, daemon, listen, generation)
+
+
+def vanish(daemon):
+    """A program that passes its trial, and is gone when everything has been let go of for it."""
+    daemon.install(f'#!/bin/sh\nrm -f "{daemon.installed}"\nexec "{daemon.good}" "$@"\n'.encode())
+
+
+@core
+def test_after_a_failed_one_another_is_possible(place):
+    """What goes on then was executed by descriptor, and knows all the same where it is installed."""
+    listen = place.ipv4()
+    daemon = Installed(place, channel("engine", listen, record={}))
+    daemon.start()
+    Sender(place, listen, 500, name="before", rate=5000).wait()
+    daemon.wait_drained("engine", 500)
+    vanish(daemon)
+    daemon.upgrade(expect=None)
+    daemon.wait_for_log("the program that ran so far goes on")
+    generation = daemon.wait_state("engine", "RUNNING")["generation"]
+    daemon.install(pathlib.Path(daemon.good).read_bytes())
+    daemon.upgrade()
+    judge_after(place, daemon, listen, generation)
+
+
+def test_a_link_to_the_program_is_followed_anew(place):
+    listen = place.ipv4()
+    daemon = Installed(place, channel("engine", listen, record={}))
+    first, second = (daemon.installed.with_name(name) for name in ("holdfastd-1", "holdfastd-2"))
+    daemon.installed.rename(first)
+    shutil.copy2(first, second)
+    daemon.installed.symlink_to(first)
+    daemon.start()
+    Sender(place, listen, 500, name="before", rate=5000).wait()
+    daemon.wait_drained("engine", 500)
+    generation = daemon.status("engine")["generation"]
+    link = daemon.installed.with_suffix(".new")
+    link.symlink_to(second)
+    link.rename(daemon.installed)
+    daemon.upgrade()
+    wait_until(lambda: os.readlink(f"/proc/{daemon.process.pid}/exe") == str(second), 20, "the second program")
+    judge_after(place, daemon, listen, generation)
+
+
+@core
+def test_the_configuration_that_was_tried_is_the_one_that_counts(place):
+    """An editor saves half of it while a worker is slow to let go."""
+    listen = place.ipv4()
+    daemon = Installed(place, channel("engine", listen, record={}), hang_timeout="60s")
+    daemon.start()
+    Sender(place, listen, 500, name="before", rate=5000).wait()
+    daemon.wait_drained("engine", 500)
+    entry = daemon.status("engine")
+    freeze(entry["pid"])
+    before = daemon.config.read_text()
+    daemon.disconnect()
+    upgrade = threading.Thread(target=daemon.ctl, args=("upgrade",))
+    upgrade.start()
+    daemon.wait_for_log("as soon as the workers have let go")
+    daemon.config.write_text(before + '\nchannel "half written')
+    upgrade.join()
+    judge_after(place, daemon, listen, entry["generation"])
+
+
+@core
+def test_nor_does_a_failed_one_read_it_again(place):
+    """What goes on is the program of before, with the configuration of before."""
+    listen = place.ipv4()
+    daemon = Installed(place, channel("engine", listen, record={}))
+    daemon.start()
+    Sender(place, listen, 500, name="before", rate=5000).wait()
+    daemon.wait_drained("engine", 500)
+    generation = daemon.status("engine")["generation"]
+    broken = str(daemon.config) + ".broken"
+    pathlib.Path(broken).write_text('channel "half written', encoding="utf-8")
+    daemon.install(f'#!/bin/sh\n"{daemon.good}" "$@" || exit\nmv "{broken}" "{daemon.config}"\n'
+                   f'rm -f "{daemon.installed}"\n'.encode())
+    daemon.upgrade(expect=None)
+    daemon.wait_for_log("the program that ran so far goes on")
     judge_after(place, daemon, listen, generation)

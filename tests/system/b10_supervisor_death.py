@@ -316,3 +316,21 @@ def test_no_more_is_stored_than_can_be_given_back(place):
     daemon.wait_state("last", "RUNNING")
     assert "restored" in daemon.log_text()
     daemon.stop()
+
+
+def test_what_an_operator_has_stopped_stays_so(place):
+    """Whoever dies, and until an operator starts it."""
+    listens = [place.ipv4(), place.ipv4()]
+    daemon = StoredDaemon(place, *(channel(name, listen, record={}) for name, listen in zip(("engine", "gps"), listens)))
+    daemon.start_stored()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.ctl("stop", "engine")
+    for _ in range(2):
+        daemon.die()
+        daemon.start_stored()
+        daemon.wait_state("gps", "RUNNING")
+        assert daemon.wait_state("engine", "STOPPED")["cause"] == "an operator stopped it"
+    daemon.ctl("start", "engine")
+    daemon.die()
+    daemon.start_stored()
+    daemon.wait_state("engine", "RUNNING")

@@ -2,11 +2,12 @@
 """However a channel is stopped, what the kernel had queued for it is recorded, or counted."""
 
 import os
+import pathlib
 import signal
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core, skip, wait_until
+from lib.place import comm, core, freeze, kill, skip, wait_until
 
 
 def judge(daemon, sender):
@@ -76,3 +77,57 @@ def test_a_channel_without_memory_for_its_ring_can_be_stopped(place):
     daemon.call("stop", {"channel": "engine"})
     daemon.wait_state("engine", "STOPPED", 10)
     daemon.stop()
+
+
+def scribble_identity(daemon):
+    """The public memory says no longer what it is; the supervisor has it open."""
+    folder = pathlib.Path(f"/proc/{daemon.process.pid}/fd")
+    ring = next(path for path in folder.iterdir() if os.readlink(path).startswith("/memfd:holdfast:engine"))
+    with open(ring, "r+b", buffering=0) as memory:
+        memory.write(bytes(8))
+
+
+@core
+def test_a_stop_over_a_damaged_ring_receives_what_was_queued(place):
+    """The worker dies over the stop; its successor trusts the ring no more, and gets another one."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}), hang_timeout="60s").start()
+    worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    first = Sender(place, listen, 100, rate=2000, name="first", tag=2)
+    first.wait()
+    daemon.wait_drained("engine", 100)
+    freeze(worker)
+    second = Sender(place, listen, 1000, rate=0, sizes=(100,), name="second")
+    second.wait()
+    scribble_identity(daemon)
+    daemon.ctl("stop", "engine", "--no-wait")
+    kill(worker)
+    daemon.wait_state("engine", "STOPPED", 30)
+    assert "can't trust the ring" in daemon.log_text()
+    counters = daemon.counters("engine")
+    assert counters["received"] == counters["recorded"] == 1100 and counters["kernel_dropped"] == 0, counters
+    daemon.stop()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    oracle.assert_consecutive(records, first=0)
+    sent = [payload for sender in (first, second) for payload in oracle.read_datagrams(sender.record)[0]]
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
+
+
+def test_a_stopped_channel_asks_for_no_segment(place):
+    """The archive's refusal comes when the channel has stopped."""
+    place.private_mounts()
+    place.mount_tmpfs(place.folder / "full", "1M")
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={"segment_size": "16M"}), spare_workers=0,
+                    log_dir=place.folder / "full" / "log").start()
+
+    def log_state():
+        return daemon.status("engine")["log"]["state"]
+    wait_until(lambda: log_state() == "trouble", 10, "the trouble")
+    worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    archive = next(pid for pid in daemon.descendants() if pid != worker and comm(pid) != "holdfast-log")
+    freeze(archive)
+    wait_until(lambda: log_state() != "trouble", 10, "the next attempt")
+    daemon.ctl("stop", "engine")
+    kill(archive, signal.SIGCONT)
+    wait_until(lambda: log_state() == "none", 10, "the end of the recording")
+    assert daemon.call("check")["problems"] == []

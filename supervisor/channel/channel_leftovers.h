@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* What is left of a channel that stops, and whether one more worker is to deal with it. */
+#ifndef HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_LEFTOVERS_H
+#define HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_LEFTOVERS_H
+
+#include "supervisor/channel/channel.h"
+
+/* So many workers get the chance in a row without having got on with it. */
+#define CHANNEL_DRAINS_MAX 2
+
+/* Something is left, in a ring that can be trusted or in the socket. */
+bool channel_leftovers_can_be_drained(const struct channel *channel);
+
+/* The ring is lost, what the kernel has queued need not be: it gets another one, at a number that
+ * the archive knows. */
+bool channel_leftovers_need_a_ring(const struct channel *channel);
+
+#endif
