@@ -13,7 +13,8 @@
 
 #define READS_MAX 16 /* in one turn */
 
-static void hear(const struct links *links, const struct nlmsghdr *message, size_t size)
+/* Signed: the last message's padding, which may be missing, is taken off, too. */
+static void hear(const struct links *links, const struct nlmsghdr *message, ssize_t size)
 {
     for (; NLMSG_OK(message, size); message = NLMSG_NEXT(message, size)) {
         const struct ifinfomsg *about = NLMSG_DATA(message);
@@ -41,7 +42,7 @@ static int on_message(sd_event_source *source, int fd, uint32_t events, void *us
         if (size < 0 || (header.msg_flags & MSG_TRUNC))
             links->gone(links->data, 0); /* ENOBUFS */
         else if (from.nl_pid == 0)
-            hear(links, (const struct nlmsghdr *)bytes, (size_t)size);
+            hear(links, (const struct nlmsghdr *)bytes, size);
     }
     return 0;
 }
