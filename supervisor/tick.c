@@ -47,8 +47,12 @@ static void reopen(struct channel *channel)
 
 static void look_at_network(struct channel *channel)
 {
-    bool made = hold_destinations_try_down(&channel->hold, channel->spec);
-    if (made && channel->life.state == CHANNEL_RUNNING && channel->host->phase == PHASE_RUNS)
+    /* A worker that is starting or ending can't be had to take another socket: it would keep the
+     * stand-in while the destination is said to be up. */
+    bool can_follow = channel->life.state == CHANNEL_RUNNING && channel->host->phase == PHASE_RUNS;
+    if (hold_destinations_try_down(&channel->hold, channel->spec,
+                                   can_follow || !channel->lent.worker) &&
+        can_follow)
         channel_machine_handle(channel, CHANNEL_EVENT_RESTART,
                                "the socket of a destination can be had now");
     if (membership_look(&channel->hold, channel->spec))

@@ -232,7 +232,8 @@ static bool is_refused(struct hold *hold, const struct channel_spec *spec, uint3
     return true;
 }
 
-bool hold_destinations_try_down(struct hold *hold, const struct channel_spec *spec)
+bool hold_destinations_try_down(struct hold *hold, const struct channel_spec *spec,
+                                bool may_replace)
 {
     bool made = false;
     for (uint32_t i = 0; i < hold->destination_count; i++) {
@@ -240,7 +241,7 @@ bool hold_destinations_try_down(struct hold *hold, const struct channel_spec *sp
         if (hold->destinations[i] < 0)
             continue;
         if (down->stand_in)
-            made |= make_own_socket(hold, spec, i);
+            made |= may_replace && make_own_socket(hold, spec, i);
         else if (down->reason[0] || interface_changed(down, &spec->destinations[i]) ||
                  is_refused(hold, spec, i))
             hold_destination_try(hold, spec, i);

@@ -252,10 +252,10 @@ START_TEST(what_can_not_be_opened_is_told_and_can_be_opened_later)
     int lent = second.destinations[0]; /* what was lent is lent as it then is */
     ck_assert_int_ge(lent, 0);
     ck_assert(send(lent, "x", 1, MSG_NOSIGNAL) < 0 && errno == EDESTADDRREQ);
-    hold_destinations_try_down(&second, spec);
+    hold_destinations_try_down(&second, spec, true);
     ck_assert(second.down[0].reason[0] != '\0');
     spec->destinations[0].interface[0] = '\0';
-    hold_destinations_try_down(&second, spec);
+    hold_destinations_try_down(&second, spec, true);
     ck_assert(second.down[0].reason[0] == '\0');
     ck_assert_int_eq(second.destinations[0], lent);
     ck_assert_int_eq(send(lent, "x", 1, MSG_NOSIGNAL), 1);
@@ -263,6 +263,37 @@ START_TEST(what_can_not_be_opened_is_told_and_can_be_opened_later)
     hold_close(&second); /* closing twice is closing once */
     free(spec);
     ck_assert_int_eq(unit_count_fds(), before);
+}
+END_TEST
+
+/* What a worker has been lent stays, until one can be given what comes in its place. */
+START_TEST(a_stand_in_is_replaced_only_when_its_worker_can_follow)
+{
+    struct channel_spec *spec = make_spec("127.0.0.1:1", 1, 0);
+    struct hold hold;
+    char text[64];
+    snprintf(text, sizeof text, "127.0.0.1:%d", free_port(AF_INET));
+    spec->listen = address_of(text);
+    set_destination(spec, 0, "127.0.0.1:9", "");
+    open_hold(&hold, spec);
+    int stand_in = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    fd_close(&hold.destinations[0]);
+    hold.destinations[0] = stand_in;
+    hold.down[0].stand_in = true;
+    strcpy(hold.down[0].reason, "it can't be had");
+    ck_assert(!hold_destinations_try_down(&hold, spec, false));
+    ck_assert_int_eq(hold.destinations[0], stand_in);
+    ck_assert(hold.down[0].stand_in);
+    ck_assert_str_eq(hold.down[0].reason, "it can't be had");
+    ck_assert(hold_destinations_try_down(&hold, spec, true));
+    ck_assert(!hold.down[0].stand_in);
+    ck_assert_str_eq(hold.down[0].reason, "");
+    union socket_address peer = {0};
+    socklen_t length = sizeof peer;
+    ck_assert_int_eq(getpeername(hold.destinations[0], &peer.any, &length), 0);
+    ck_assert(!hold_destinations_try_down(&hold, spec, true));
+    hold_close(&hold);
+    free(spec);
 }
 END_TEST
 
@@ -432,6 +463,7 @@ int main(void)
     tcase_add_test(cases, a_source_specific_join_takes_that_source_only);
     tcase_add_test(cases, sockets_are_set_up_as_workers_need_them);
     tcase_add_test(cases, what_can_not_be_opened_is_told_and_can_be_opened_later);
+    tcase_add_test(cases, a_stand_in_is_replaced_only_when_its_worker_can_follow);
     tcase_add_test(cases, a_ring_is_sealed_sized_and_sound);
     tcase_add_test(cases, a_hold_is_restored_from_names_alone);
     tcase_add_test(cases, a_descriptor_under_a_false_name_is_refused);
