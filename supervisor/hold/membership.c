@@ -109,6 +109,9 @@ void membership_adopt(struct hold *hold, const struct channel_spec *spec)
     struct attempt attempt = {.fd = hold->rx, .is_v6 = spec->listen.family == AF_INET6};
     unsigned interface;
     int error = attempt_interface(&attempt, spec->interface, &interface);
+    *membership = (struct membership){0};
+    if (error < 0 && error != -ENODEV)
+        return; /* for want of descriptors, perhaps: the regular look asks again */
     if (!error && socket_address_is_multicast(&spec->listen))
         error = membership_change(&attempt, spec, interface, true);
     membership_note(membership, spec, interface);
@@ -191,8 +194,10 @@ bool membership_look(struct hold *hold, const struct channel_spec *spec)
     bool is_group = socket_address_is_multicast(&spec->listen);
     if (hold->rx < 0 || (!is_group && !socket_address_is_link_local(&spec->listen)))
         return false;
-    if (membership->interface[0] == '\0') /* nothing was known when it was adopted */
+    if (membership->interface[0] == '\0' && membership->lost)
         choose_another(membership, spec);
+    else if (membership->interface[0] == '\0') /* nobody could be asked when it was adopted */
+        membership_adopt(hold, spec);
     if (membership->interface[0] == '\0' && !membership->lost)
         return false;
     if (attempt_find_interface(membership->interface, &index) < 0)
