@@ -134,6 +134,10 @@ static void renew(struct hold *hold, const struct channel_spec *spec, unsigned i
     if (spec->interface[0] == '\0')
         membership_change(&attempt, spec, 0, false);
     int error = membership_change(&attempt, spec, index, true);
+    if (is_member_already(spec, error)) { /* an entry of a supervisor before this one */
+        membership_change(&attempt, spec, index, false);
+        error = membership_change(&attempt, spec, index, true);
+    }
     if (error < 0) {
         snprintf(why, sizeof why, "can't join the group at %s again: %s; tried every second",
                  membership->interface, strerror(-error));

@@ -195,6 +195,23 @@ def test_an_upgrade_while_the_chosen_interface_is_gone(place):
     assert daemon.status("engine")["not_covered_before"] == 50
 
 
+def another_network(place):
+    """The pid of a process in a network namespace of its own."""
+    # pylint: disable-next=consider-using-with
+    elsewhere = subprocess.Popen(["unshare", "--net", "sleep", "60"])
+    place.on_exit(lambda: (elsewhere.kill(), elsewhere.wait()))
+    wait_until(lambda: os.readlink(f"/proc/{elsewhere.pid}/ns/net") != os.readlink("/proc/self/ns/net"), 10, "the namespace")
+    return elsewhere.pid
+
+
+def back_from(place, elsewhere):
+    place.run("nsenter", f"--net=/proc/{elsewhere}/ns/net", "ip", "link", "set", "near0", "netns", str(os.getpid()))
+    place.run("ip", "addr", "add", "10.9.0.1/24", "dev", "near0")
+    for key, value in (("accept_local", "1"), ("rp_filter", "0")):
+        pathlib.Path(f"/proc/sys/net/ipv4/conf/near0/{key}").write_text(value, encoding="ascii")
+    place.run("ip", "link", "set", "near0", "up")
+
+
 def test_an_interface_that_is_back_under_its_number_within_a_moment(place):
     """Into another network namespace and back: it keeps its number, and forgets who has joined."""
     private(place)
@@ -204,18 +221,33 @@ def test_an_interface_that_is_back_under_its_number_within_a_moment(place):
     sent_to(GROUP, port, 50)
     daemon.wait_drained("engine", 50)
     index = socket.if_nametoindex("near0")
-    # pylint: disable-next=consider-using-with
-    elsewhere = subprocess.Popen(["unshare", "--net", "sleep", "60"])
-    place.on_exit(lambda: (elsewhere.kill(), elsewhere.wait()))
-    wait_until(lambda: os.readlink(f"/proc/{elsewhere.pid}/ns/net") != os.readlink("/proc/self/ns/net"), 10, "the namespace")
-    place.run("ip", "link", "set", "near0", "netns", str(elsewhere.pid))
-    place.run("nsenter", f"--net=/proc/{elsewhere.pid}/ns/net", "ip", "link", "set", "near0", "netns", str(os.getpid()))
+    elsewhere = another_network(place)
+    place.run("ip", "link", "set", "near0", "netns", str(elsewhere))
+    back_from(place, elsewhere)
     assert socket.if_nametoindex("near0") == index
-    place.run("ip", "addr", "add", "10.9.0.1/24", "dev", "near0")
-    for key, value in (("accept_local", "1"), ("rp_filter", "0")):
-        pathlib.Path(f"/proc/sys/net/ipv4/conf/near0/{key}").write_text(value, encoding="ascii")
-    place.run("ip", "link", "set", "near0", "up")
     daemon.wait_for_log("the group was joined anew")
+    sent_to(GROUP, port, 50, first=50)
+    daemon.wait_drained("engine", 100)
+    assert daemon.status("engine")["not_covered_before"] == 50
+
+
+def test_an_interface_that_is_back_under_its_number_after_an_upgrade(place):
+    """The successor doesn't know the number under which the kernel still has the socket's former entry."""
+    private(place)
+    port = place.port()
+    daemon = Daemon(place, channel("engine", f"{GROUP}:{port}", interface="near0", record={})).start()
+    daemon.wait_state("engine", "RUNNING")
+    sent_to(GROUP, port, 50)
+    daemon.wait_drained("engine", 50)
+    index = socket.if_nametoindex("near0")
+    elsewhere = another_network(place)
+    place.run("ip", "link", "set", "near0", "netns", str(elsewhere))
+    wait_until(lambda: trouble(daemon), 10, "the loss of the interface")
+    upgrade(daemon)
+    wait_until(lambda: trouble(daemon), 10, "the loss to be known to the successor")
+    back_from(place, elsewhere)
+    assert socket.if_nametoindex("near0") == index
+    wait_until(lambda: not trouble(daemon), 10, "its return")
     sent_to(GROUP, port, 50, first=50)
     daemon.wait_drained("engine", 100)
     assert daemon.status("engine")["not_covered_before"] == 50
