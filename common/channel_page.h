@@ -238,7 +238,8 @@ struct channel_public {
     _Atomic uint64_t durable_offset;
 
     /* Set last of all, when no worker has the ring any more: no datagram from retired_end on is or
-     * will be in it. */
+     * will be in it, and what is in it may go at any time: who has copied something looks whether
+     * it is set. */
     _Alignas(CACHE_LINE) _Atomic uint64_t retired_end;
     _Atomic uint32_t retired; /* enum ring_retired */
 };

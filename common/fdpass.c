@@ -85,10 +85,12 @@ ssize_t fdpass_receive(int socket, void *buffer, size_t size, int *ret_fds, uint
         return -errno;
     int result = collect_fds(&message, ret_fds, capacity, ret_count);
     /* An empty packet looks like the end of the stream, unless something rides on it. */
-    bool whole = result == 0 && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
-    if (whole && (length > 0 || *ret_count == 0))
+    bool whole = result == 0 && !(message.msg_flags & MSG_TRUNC);
+    /* There is room for all that a packet can bring: what was cut found no free number. */
+    bool lost = message.msg_flags & MSG_CTRUNC;
+    if (whole && !lost && (length > 0 || *ret_count == 0))
         return length;
     fd_close_all(ret_fds, *ret_count);
-    *ret_count = 0;
-    return -EBADMSG;
+    *ret_count = whole && lost && length > 0 ? FDPASS_LOST : 0;
+    return *ret_count == FDPASS_LOST ? length : -EBADMSG;
 }

@@ -5,6 +5,7 @@
 #include "common/message.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/channel_spec.h"
@@ -196,6 +197,23 @@ static const char *check_packet(struct message *message, size_t length,
     return NULL;
 }
 
+/* The segment that the archive has made came without its descriptor: that is as good as none, and
+ * no fault of the archive's. */
+static bool is_lost_segment(struct message *message, size_t length,
+                            enum message_direction direction)
+{
+    struct message_segment *segment =
+        (struct message_segment *)(message->bytes + sizeof message->header);
+    if (message->header.type != MESSAGE_SEGMENT || direction != TO_PARENT ||
+        length != sizeof message->header + sizeof *segment)
+        return false;
+    segment->error = EMFILE;
+    snprintf(segment->reason, sizeof segment->reason,
+             "too many open files: raise LimitNOFILE= or `ulimit -n`");
+    message->header.fd_count = 0;
+    return true;
+}
+
 int message_receive(int socket, enum message_direction direction, struct message *ret,
                     const char **ret_what)
 {
@@ -211,7 +229,14 @@ int message_receive(int socket, enum message_direction direction, struct message
     memset(&ret->header, 0, sizeof ret->header);
     memcpy(&ret->header, ret->bytes,
            (size_t)length < sizeof ret->header ? (size_t)length : sizeof ret->header);
-    const char *what = check_packet(ret, (size_t)length, direction, fd_count);
+    const char *what = NULL;
+    if (fd_count == FDPASS_LOST) {
+        fd_count = 0;
+        if (!is_lost_segment(ret, (size_t)length, direction))
+            what = "its file descriptors found no free number";
+    }
+    if (!what)
+        what = check_packet(ret, (size_t)length, direction, fd_count);
     if (what) {
         fd_close_all(ret->fds, fd_count);
         ret->header.fd_count = 0;

@@ -24,6 +24,7 @@
 #include "supervisor/supervisor.h"
 #include "supervisor/system/links.h"
 #include "supervisor/system/manager.h"
+#include "supervisor/system/shredder.h"
 #include "supervisor/system/timer.h"
 #include "supervisor/tick.h"
 #include "supervisor/upgrade.h"
@@ -121,9 +122,11 @@ static int make_parts(struct daemon *daemon, const struct program *program)
                                              .spares = &supervisor->spares,
                                              .archive = &supervisor->archive,
                                              .store = &supervisor->store,
+                                             .shredder = &supervisor->shredder,
                                              .changed = supervisor_changed,
                                              .data = supervisor};
     store_init(&supervisor->store, event, supervisor_changed, supervisor);
+    shredder_init(&supervisor->shredder, event);
     archive_client_init(&supervisor->archive, event, &supervisor->spares, settings, &archive_owner);
     upgrade_init(&supervisor->upgrade, program, &supervisor->channels, answer_upgrade, daemon);
     status_line_init(&supervisor->status_line, &supervisor->channels);
@@ -240,6 +243,7 @@ static void daemon_free(struct daemon *daemon)
     control_close(daemon->control);
     spares_free(&supervisor->spares);
     channels_free(&supervisor->channels);
+    shredder_free(&supervisor->shredder);
     archive_client_free(&supervisor->archive);
     watchdog_stop(&daemon->watchdog);
     links_stop(&daemon->links);

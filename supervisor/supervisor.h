@@ -17,6 +17,7 @@ struct supervisor {
     struct spares spares;
     struct archive_client archive;
     struct store store;
+    struct shredder shredder;
     struct tick tick;
     struct status_line status_line;
     struct upgrade upgrade;

@@ -14,6 +14,7 @@
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/channel_silence.h"
+#include "supervisor/child/spares.h"
 #include "supervisor/hold/membership.h"
 #include "supervisor/hold/hold_destinations.h"
 #include "supervisor/policy/receive_rate.h"
@@ -84,6 +85,7 @@ static void look_at_archive(struct tick *tick, monotonic now)
     else if (!silent && tick->archive_told)
         log_notice("the archive answers again");
     tick->archive_told = silent;
+    archive_client_look(tick->channels->host->archive, now);
 }
 
 static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
@@ -108,6 +110,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
             archive_client_seal_failed_again(host->archive);
     }
     look_at_archive(tick, now);
+    if (look)
+        spares_look(host->spares);
     if (host->phase < PHASE_PARKS && (expire || ++tick->looks == FIRST_SWEEP_TICKS))
         sweep(channels);
     for (size_t i = 0; i < channels->count; i++) {

@@ -317,6 +317,18 @@ void archive_client_start(struct archive_client *client)
     ask_again(client);
 }
 
+void archive_client_look(struct archive_client *client, monotonic now)
+{
+    if (archive_client_silence(client, now) < ARCHIVE_STOPPED_NS)
+        return;
+    char state = process_task_state(client->child->pid, (uint32_t)client->child->pid);
+    if (state != 'T' && state != 't')
+        return; /* it works, or waits for a disk: another one would do the same */
+    log_error("%s has been stopped for %llu s; it is killed, and another one started",
+              child_describe(client->child), (unsigned long long)(ARCHIVE_STOPPED_NS / NS_PER_S));
+    child_kill(client->child, SIGKILL);
+}
+
 void archive_client_stop(struct archive_client *client)
 {
     struct message_stop stop = {.seal = 1};

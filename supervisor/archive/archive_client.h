@@ -44,6 +44,10 @@ struct archive_client {
     bool left_unsealed;          /* a segment could not be sealed: the next start recovers it */
 };
 
+/* One that somebody has stopped is silent for good: it keeps nothing in memory that matters, and is
+ * replaced. Called now and then. */
+void archive_client_look(struct archive_client *client, monotonic now);
+
 void archive_client_init(struct archive_client *client, sd_event *event, struct spares *spares,
                          const struct settings *settings, const struct archive_owner *owner);
 
@@ -79,6 +83,7 @@ void archive_client_free(struct archive_client *client);
 /* It has been asked, and has not answered for that long (nanoseconds); 0 when it is not so, or not
  * long. A disk that hangs shows like that. */
 #define ARCHIVE_SILENCE_NS (10 * NS_PER_S)
+#define ARCHIVE_STOPPED_NS (30 * NS_PER_S)
 uint64_t archive_client_silence(const struct archive_client *client, monotonic now);
 
 /* One after the other every channel that records ("" when there is none), `last` with the last one:

@@ -47,6 +47,7 @@ int channel_new(struct channel_host *host, struct channel_spec *spec, struct cha
         free(channel);
         return error;
     }
+    channel->hold.shredder = host->shredder;
     store_add(host->store, &channel->stored, spec->name, &channel->hold);
     host->counts.in_state[CHANNEL_DOWN]++;
     host->counts.unreported++;

@@ -69,6 +69,7 @@ struct channel_host {
     struct spares *spares;
     struct archive_client *archive;
     struct store *store;
+    struct shredder *shredder;
     struct restart_share share; /* of the processors, for all restarts of workers */
     struct child_owner worker;  /* of every worker; data is the channel */
     enum phase phase;
@@ -86,6 +87,8 @@ struct channel_life {
     bool restart_wanted;    /* STOPPING leads to OPENING again */
     bool stop_seals;        /* the STOP that was sent asked for sealed segments */
     bool reported;          /* has run or said why not: counts for READY=1 */
+    uint64_t ready_within;  /* nanoseconds that the worker has from its start to READY */
+    uint32_t late_starts;   /* in a row, of workers that did not become READY in time */
     uint32_t drains;        /* workers started only to drain, since one of them got on with it */
     monotonic stop_began;   /* when it was asked for */
     struct restart restart; /* deaths of its workers */

@@ -6,16 +6,15 @@
  * beat from the future counts as one of now. */
 #include "supervisor/channel/channel_hang.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/channel_page.h"
-#include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/child/child.h"
+#include "supervisor/system/process.h"
 
 #define ABORT_GRACE_NS  (500 * NS_PER_MS)
 #define SILENT_GRACE_NS NS_PER_S           /* between closing fd 3 and the exit */
@@ -27,22 +26,10 @@ static uint32_t thread_id(const struct channel *channel, enum channel_thread thr
                                 memory_order_relaxed);
 }
 
-/* The state letter of proc(5): 'D' sleeps without interruption, 'T' is stopped; '?' when there is
- * no such thread in this worker. The thread's number is the worker's word: only threads of its own
- * process are looked at. Reading this file takes no lock that a thread could hold while it waits
- * for a disk. */
+/* The thread's number is the worker's word: only threads of its own process are looked at. */
 static char task_state(const struct child *worker, uint32_t thread_id)
 {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/task/%u/stat", (int)worker->pid, thread_id);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return '?';
-    ssize_t length = read(fd, text, sizeof text - 1);
-    fd_close(&fd);
-    text[length > 0 ? length : 0] = '\0';
-    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
-    return end && end[1] == ' ' && end[2] ? end[2] : '?';
+    return process_task_state(worker->pid, thread_id);
 }
 
 /* To the thread itself, so that the last words tell where it hangs. Not yet waited for, so the pid
@@ -181,8 +168,8 @@ void channel_hang_look(struct channel *channel, monotonic now)
 
 void channel_hang_kill_starter(struct channel *channel, uint64_t deadline_ns)
 {
-    log_error("channel %s: %s did not become READY within %llu s; killing it", channel->spec->name,
-              child_describe(channel->lent.worker), (unsigned long long)(deadline_ns / NS_PER_S));
+    log_error("channel %s: %s did not become READY within %.3g s; killing it", channel->spec->name,
+              child_describe(channel->lent.worker), (double)deadline_ns / 1e9);
     channel->hang.aborted = true;
     snprintf(channel->hang.thread, sizeof channel->hang.thread, "start");
     child_kill(channel->lent.worker, SIGKILL);

@@ -21,11 +21,13 @@ static bool may_try(const struct channel *channel, uint32_t drains_max)
 bool channel_leftovers_can_be_drained(const struct channel *channel)
 {
     bool ring_used = channel->hold.ring >= 0 && !channel->hold.ring_fresh;
-    return may_try(channel, CHANNEL_DRAINS_MAX) && !channel->lent.ring_refused && (ring_used || has_queue(channel));
+    return may_try(channel, CHANNEL_DRAINS_MAX) && !channel->lent.ring_refused &&
+           (ring_used || has_queue(channel));
 }
 
 bool channel_leftovers_need_a_ring(const struct channel *channel)
 {
     /* Those who refused the ring have not tried. */
-    return may_try(channel, CHANNEL_DRAINS_MAX + 1) && channel->lent.ring_refused && has_queue(channel);
+    return may_try(channel, CHANNEL_DRAINS_MAX + 1) && channel->lent.ring_refused &&
+           has_queue(channel);
 }

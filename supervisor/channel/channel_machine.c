@@ -27,10 +27,10 @@
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/hold_sockets.h"
 #include "supervisor/hold/store.h"
+#include "supervisor/policy/restart_policy.h"
 #include "supervisor/system/timer.h"
 
 #define RECORDING_DEADLINE_NS (5 * NS_PER_S) /* then the relay starts without its log */
-#define READY_DEADLINE_NS     (5 * NS_PER_S)
 /* For what is still to be written; within the shutdown's deadline */
 #define WORKER_STOP_DEADLINE_NS (8 * NS_PER_S)
 #define BACKOFF_LOOK_NS         (50 * NS_PER_MS) /* at the kernel's queue */
@@ -115,6 +115,7 @@ static void run(struct channel *channel, const char *cause)
 {
     restart_forget(&channel->life.opening);
     channel->life.restart.running_since = monotonic_now();
+    channel->life.late_starts = 0;
     change_state(channel, CHANNEL_RUNNING, cause);
     if (channel->recording.renumber && channel_recording_settled(channel))
         channel_machine_handle(channel, CHANNEL_EVENT_RESTART, "the log goes on at a later number");
@@ -141,7 +142,8 @@ static void forgive(struct channel *channel, const char *cause)
 static void kill_late_starter(struct channel *channel, const char *cause)
 {
     (void)cause;
-    channel_hang_kill_starter(channel, READY_DEADLINE_NS);
+    channel_hang_kill_starter(channel, channel->life.ready_within);
+    channel->life.late_starts++;
 }
 
 /* Another one would be as late with what is in the ring; what the kernel has queued it may still
@@ -409,7 +411,9 @@ static void enter_starting(struct channel *channel)
     } else if (!channel->life.wanted) {
         change_state(channel, CHANNEL_STOPPING, "to drain what is left");
     } else {
-        arm(channel, READY_DEADLINE_NS, on_timer);
+        channel->life.ready_within = restart_ready_deadline(channel_progress_stall_budget(channel),
+                                                            channel->life.late_starts);
+        arm(channel, channel->life.ready_within, on_timer);
     }
 }
 

@@ -13,6 +13,8 @@
 /* Starting a process takes a processor for a millisecond: the worker that was just assigned comes
  * first. */
 #define REFILL_AFTER_NS (5 * NS_PER_MS)
+/* It has read itself from the disk by then. */
+#define USABLE_AFTER_NS NS_PER_S
 
 static int on_refill(sd_event_source *source, uint64_t time_us, void *userdata);
 
@@ -81,6 +83,23 @@ void spares_refill(struct spares *spares)
         return;
     if (!timer_is_armed(&spares->timer)) /* else it is coming, or waits after deaths */
         arm(spares, REFILL_AFTER_NS);
+}
+
+void spares_look(struct spares *spares)
+{
+    for (size_t i = 0; i < spares->count && !spares->closed; i++) {
+        struct child *child = spares->children[i];
+        if (!child || monotonic_since(monotonic_now(), child->spawned) < USABLE_AFTER_NS)
+            continue;
+        char state = process_task_state(child->pid, (uint32_t)child->pid);
+        if (state != 'T' && state != 't' && state != 'D')
+            continue;
+        log_warning("%s %s; it is killed, and another one started", child_describe(child),
+                    state == 'D' ? "waits for a disk" : "is stopped");
+        child_kill(child, SIGKILL);
+        spares->children[i] = NULL; /* its end may be long in coming */
+        spares_refill(spares);
+    }
 }
 
 static struct child *pick(struct spares *spares)

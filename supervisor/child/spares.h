@@ -31,6 +31,10 @@ struct child *spares_take(struct spares *spares, const struct child_owner *owner
 /* Bring them up to their number, soon: what is under way now goes first. */
 void spares_refill(struct spares *spares);
 
+/* One that somebody has stopped, or that waits for a disk before it has anything to do, is of no
+ * use: another one takes its place. Called now and then. */
+void spares_look(struct spares *spares);
+
 /* The end is near: those that there are stay, and no more are kept ready. */
 void spares_close(struct spares *spares);
 void spares_drop(struct spares *spares);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/control_protocol.h"
@@ -18,23 +19,30 @@
 
 #define ACCEPTS_PER_TURN 16
 #define ACCEPT_PAUSE_US  (250 * 1000ull)
+/* Descriptors that clients leave to those who must not wait for them: of a channel, a segment and
+ * its worker's socket and pidfd; of all, the archive's and spares'. */
+#define RESERVE_PER_CHANNEL 4
+#define RESERVE             32
 
 struct control {
     struct control_socket socket;
     sd_event_source *accept_source;
     sd_event_source *accept_pause; /* fds are short: accepting waits */
     struct control_clients clients;
+    size_t reserve;
     bool shortage_logged;
 };
 
 /* ---- accepting ---- */
 
-static void refuse(int fd)
+static void refuse(int fd, size_t count)
 {
     char why[CONTROL_WHY_SIZE];
     size_t length = 0;
-    snprintf(why, sizeof why, "%d clients are connected and busy already: close one and try again",
-             CONTROL_CLIENTS_MAX);
+    snprintf(why, sizeof why,
+             "%zu clients are connected and busy already, and there are no more descriptors for "
+             "clients (LimitNOFILE=): close one and try again",
+             count);
     char *line = control_print_error(NULL, CONTROL_ERROR_BUSY, json_string(why), &length);
     if (line && send(fd, line, length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         log_debug("control: a client that was refused did not wait for the reason: %s",
@@ -65,6 +73,21 @@ static int on_pause_over(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
+/* The kernel gives the lowest number that is free. */
+static bool is_short(const struct control *control, int fd)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return false;
+    rlim_t reserve = control->reserve < limit.rlim_cur / 8 ? control->reserve : limit.rlim_cur / 8;
+    return (rlim_t)fd + reserve >= limit.rlim_cur;
+}
+
+static bool has_no_place(const struct control *control, int fd)
+{
+    return control->clients.count >= CONTROL_CLIENTS_MAX || is_short(control, fd);
+}
+
 static int on_accept(sd_event_source *source, int listening, uint32_t events, void *userdata)
 {
     struct control *control = userdata;
@@ -76,13 +99,14 @@ static int on_accept(sd_event_source *source, int listening, uint32_t events, vo
             break;
         if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
             continue;
+        if (fd < 0 && errno == EMFILE && control_clients_evict(&control->clients))
+            continue;
         if (fd < 0) {
             pause_accepting(control, errno);
             break;
         }
-        if (control->clients.count >= CONTROL_CLIENTS_MAX &&
-            !control_clients_evict(&control->clients)) {
-            refuse(fd);
+        if (has_no_place(control, fd) && !control_clients_evict(&control->clients)) {
+            refuse(fd, control->clients.count);
             continue;
         }
         int error = control_client_new(&control->clients, fd);
@@ -130,6 +154,7 @@ int control_open(const struct control_setup *setup, struct control **ret, char *
     }
     control->clients =
         (struct control_clients){.event = setup->event, .serve = setup->serve, .data = setup->data};
+    control->reserve = RESERVE + RESERVE_PER_CHANNEL * setup->settings->channel_count;
     int error = control_socket_open(setup->settings, &control->socket, why, why_size);
     if (error == 0) {
         error = watch(control);

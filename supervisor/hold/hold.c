@@ -136,9 +136,9 @@ void hold_drop_ring(struct hold *hold)
     if (hold->page && hold->rx >= 0 && owes_gap(hold->page))
         hold->owes_gap = true;
     channel_memory_unmap(&hold->page, &hold->geometry);
-    fd_close(&hold->ring);
+    shredder_take(hold->shredder, &hold->ring);
     fd_close(&hold->private_part);
-    fd_close(&hold->old_ring);
+    shredder_take(hold->shredder, &hold->old_ring);
     hold->ring_fresh = false;
     hold->drops_known = false;
 }

@@ -12,6 +12,7 @@
 #include "common/channel_spec.h"
 #include "common/message.h"
 #include "common/monotonic.h"
+#include "supervisor/system/shredder.h"
 
 /* A destination that can't be reached: its socket is there, but leads nowhere yet. */
 struct destination_down {
@@ -42,6 +43,7 @@ struct ring_stand {
 };
 
 struct hold {
+    struct shredder *shredder; /* for what is in a ring that is dropped; NULL: it is closed */
     int rx;
     int ring;         /* public memory */
     int private_part; /* the private memory beside it; both or none, but while they are restored */
@@ -90,7 +92,7 @@ int hold_place(const struct hold *hold, uint32_t place, char ret_name[HOLD_NAME_
  * index goes to *ret_destination, for others it is -1. */
 int *hold_place_named(struct hold *hold, const char *name, int *ret_destination);
 
-/* Letting go. */
+/* Letting go. What is in the ring is lost, also to those who were lent it. */
 void hold_drop_ring(struct hold *hold);
 void hold_close_sockets(struct hold *hold);
 /* Of everything. Accepts a hold that is half built. */

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 
 #define SHARE_BURST_LEAST 20 /* launches */
+#define READY_LEAST_NS    (250 * NS_PER_MS)
+#define READY_MOST_NS     (5 * NS_PER_S)
 
 const char *const restart_rule_names[RESTART_RULE_COUNT] = {
     [RESTART_RULE_NONE] = "none",
@@ -110,4 +112,14 @@ uint64_t restart_share_reserve(struct restart_share *share, monotonic now)
     uint64_t ahead = share->next.ns - now.ns;
     share->next = monotonic_add(share->next, share->interval_ns);
     return ahead > share->burst_ns ? ahead - share->burst_ns : 0;
+}
+
+uint64_t restart_ready_deadline(uint64_t stall_budget_ns, uint32_t late_in_a_row)
+{
+    uint64_t deadline = stall_budget_ns / 2;
+    if (deadline < READY_LEAST_NS)
+        deadline = READY_LEAST_NS;
+    while (late_in_a_row-- > 0 && deadline < READY_MOST_NS)
+        deadline *= 2;
+    return deadline < READY_MOST_NS ? deadline : READY_MOST_NS;
 }

@@ -84,4 +84,9 @@ void restart_share_init(struct restart_share *share, size_t children, unsigned p
 /* One more launch: how long it has to wait, in nanoseconds. */
 uint64_t restart_share_reserve(struct restart_share *share, monotonic now);
 
+/* How long a child may take until it is READY: half the time after which what queues for it is
+ * dropped, because another one may be faster; doubled for each that was late, because it may be the
+ * machine that is slow. */
+uint64_t restart_ready_deadline(uint64_t stall_budget_ns, uint32_t late_in_a_row);
+
 #endif

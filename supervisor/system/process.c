@@ -4,6 +4,7 @@
  * process that it was not meant for. */
 #include "supervisor/system/process.h"
 
+#include <fcntl.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/death.h"
+#include "common/fd.h"
 
 /* A process group of its own: Ctrl-C on a terminal is meant for the supervisor, which stops its
  * workers in order. */
@@ -76,6 +78,20 @@ char **process_child_environment(void)
         if (!is_private_variable(environ[i]))
             copy[kept++] = environ[i];
     return copy;
+}
+
+char process_task_state(pid_t pid, uint32_t thread_id)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/task/%u/stat", (int)pid, thread_id);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return '?';
+    ssize_t length = read(fd, text, sizeof text - 1);
+    fd_close(&fd);
+    text[length > 0 ? length : 0] = '\0';
+    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
+    return end && end[1] == ' ' && end[2] ? end[2] : '?';
 }
 
 void process_describe_end(const siginfo_t *end, char *ret_text, size_t size)

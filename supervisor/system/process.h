@@ -53,6 +53,12 @@ int process_spawn(const struct process_plan *plan, pid_t *ret_pid);
  * entries. NULL: no memory. */
 char **process_child_environment(void);
 
+/* The state letter of proc(5) of one of its threads: 'D' sleeps without interruption, 'T' is
+ * stopped;
+ * '?' when there is none of that number. Reading it takes no lock that a thread could hold while it
+ * waits for a disk. */
+char process_task_state(pid_t pid, uint32_t thread_id);
+
 /* "was killed by SIGSEGV", "exited with status 1": what waitid(2) said. */
 void process_describe_end(const siginfo_t *end, char *ret_text, size_t size);
 

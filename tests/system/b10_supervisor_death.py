@@ -136,8 +136,9 @@ def test_a_ring_that_was_given_up_is_not_counted_again(place):
     for name, fd in old.items():
         replace(daemon, name.partition(".")[2], fd)
     daemon.start_stored()
-    daemon.wait_state("engine", "RUNNING")
-    entry = daemon.status("engine")
+    daemon.wait_state("engine", "STOPPED")
+    daemon.ctl("start", "engine")
+    entry = daemon.wait_state("engine", "RUNNING")
     assert entry["counters"]["received"] == entry["relays"][0]["sent"] == 500, entry
     Sender(place, listen, 100, name="more", rate=5000).wait()
     daemon.wait_drained("engine", 600)

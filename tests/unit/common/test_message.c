@@ -419,6 +419,29 @@ START_TEST(a_packet_that_is_too_long_is_refused)
 }
 END_TEST
 
+/* The archive has done nothing wrong, and can be asked again. */
+START_TEST(a_segment_whose_descriptor_finds_no_number_is_none)
+{
+    struct rlimit limit, low;
+    struct message_segment segment = {.channel = "engine"};
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(
+        message_send(theirs, MESSAGE_SEGMENT, 7, &segment, sizeof segment, spare_fds, 1), 0);
+    int lowest = dup(ours);
+    low = (struct rlimit){(rlim_t)lowest, limit.rlim_max};
+    fd_close(&lowest);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    int result = receive(TO_PARENT);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(result, 1);
+    ck_assert_int_eq(message.segment->error, EMFILE);
+    ck_assert_ptr_nonnull(strstr(message.segment->reason, "LimitNOFILE"));
+    ck_assert_uint_eq(message.header.fd_count, 0);
+    message_release(&message);
+    still_usable();
+}
+END_TEST
+
 START_TEST(descriptors_that_do_not_fit_are_refused)
 {
     size_t size = make_assign(assign_bytes, 100, 0);
@@ -434,7 +457,7 @@ START_TEST(descriptors_that_do_not_fit_are_refused)
     int result = receive(TO_CHILD);
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
     ck_assert_int_eq(result, -EBADMSG);
-    ck_assert_str_eq(what, "packet or file descriptors truncated");
+    ck_assert_str_eq(what, "its file descriptors found no free number");
     still_usable();
 
     /* The receiver below the messages: fewer places than descriptors. */
@@ -505,6 +528,7 @@ int main(void)
                                   texts_end,
                                   a_packet_that_is_too_long_is_refused,
                                   descriptors_that_do_not_fit_are_refused,
+                                  a_segment_whose_descriptor_finds_no_number_is_none,
                                   control_data_of_another_kind_is_refused,
                                   an_empty_packet_keeps_nothing,
                                   sending_never_blocks};

@@ -187,6 +187,22 @@ END_TEST
 
 /* Twenty children that die as soon as they run, each with progress: together they take no more than
  * one would on each processor. A thousand that die at once are all back at once. */
+START_TEST(a_start_gets_half_of_what_is_left_and_more_when_all_are_late)
+{
+    static const struct {
+        uint64_t stall_ms;
+        uint32_t late;
+        uint64_t deadline_ms;
+    } starts[] = {{1000, 0, 500}, {1000, 1, 1000}, {1000, 4, 5000}, {1000, 1000000, 5000},
+                  {100, 0, 250},  {0, 0, 250},     {0, 3, 2000},    {600000, 0, 5000}};
+    for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++)
+        ck_assert_uint_eq(restart_ready_deadline(starts[i].stall_ms * NS_PER_MS, starts[i].late),
+                          starts[i].deadline_ms * NS_PER_MS);
+    ck_assert_uint_eq(restart_ready_deadline(RESTART_NO_STALL, 0), 5 * NS_PER_S);
+    ck_assert_uint_eq(restart_ready_deadline(RESTART_NO_STALL, UINT32_MAX), 5 * NS_PER_S);
+}
+END_TEST
+
 START_TEST(nor_do_many_crash_loops_together)
 {
     struct restart_share share;
@@ -227,6 +243,7 @@ int main(void)
     tcase_add_test(cases, a_crash_loop_settles_at_the_cap);
     tcase_add_test(cases, no_crash_loop_takes_more_than_its_share);
     tcase_add_test(cases, nor_do_many_crash_loops_together);
+    tcase_add_test(cases, a_start_gets_half_of_what_is_left_and_more_when_all_are_late);
     suite_add_tcase(suite, cases);
     return unit_run(suite);
 }

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Children that somebody has stopped, and work that would hold up the event loop."""
+
+import os
+import pathlib
+import signal
+import socket
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, channel
+from lib.place import comm, core, freeze, kill, wait_until
+
+
+def others(daemon, *names):
+    """Archive and spares."""
+    workers = {daemon.status(name)["pid"] for name in names}
+    return sorted(pid for pid in daemon.descendants() if pid not in workers and comm(pid) != "holdfast-log")
+
+
+def test_a_spare_that_is_stopped_is_replaced(place):
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={})).start()
+    wait_until(lambda: len(others(daemon, "engine")) == 2, 10, "archive and spare")
+    spare = others(daemon, "engine")[-1]
+    freeze(spare)
+    daemon.wait_for_log(f"spare {spare} is stopped; it is killed")
+    wait_until(lambda: len(others(daemon, "engine")) == 2 and spare not in others(daemon, "engine"), 10, "another spare")
+
+
+@core
+def test_a_spare_that_was_just_stopped_costs_no_datagram(place):
+    """It is given the hold before anybody can know; half of what the kernel's buffer lasts is all that it gets."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}, receive_buffer="8M")).start()
+    wait_until(lambda: len(others(daemon, "engine")) == 2, 10, "archive and spare")
+    sender = Sender(place, listen, 10**9, rate=place.scaled(20000), sizes=(200,))
+    daemon.wait_counter("engine", "received", place.scaled(40000))
+    worker = daemon.status("engine")["pid"]
+    freeze(others(daemon, "engine")[-1])
+    kill(worker)
+    wait_until(lambda: daemon.status("engine")["state"] == "RUNNING" and daemon.status("engine")["pid"] != worker, 20,
+               "a worker that runs")
+    sender.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_drained("engine", len(sent))
+    assert daemon.counters("engine")["kernel_dropped"] == 0
+    assert "did not become READY within" in daemon.log_text()
+    daemon.stop()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
+
+
+def test_an_archive_that_stays_stopped_is_replaced(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}), spare_workers=0).start()
+    daemon.wait_state("engine", "RUNNING")
+    archive = others(daemon, "engine")[0]
+    freeze(archive)
+    sender = Sender(place, listen, 100, rate=1000)
+    sender.wait()
+    daemon.ctl("stop", "engine")
+    daemon.wait_for_log("has been stopped for 30 s; it is killed", 60)
+    wait_until(lambda: daemon.segments("engine") and not daemon.segments("engine", ".avro.open"), 20, "the seal")
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    oracle.assert_same_payloads(oracle.read_datagrams(sender.record)[0], [record.payload for record in records], "recorded")
+
+
+def memory_of(pid):
+    """Of the memory files that the process has open: bytes in use."""
+    blocks = 0
+    for path in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if os.readlink(path).startswith("/memfd:holdfast:"):
+                blocks += path.stat().st_blocks
+        except OSError:
+            pass  # closed meanwhile
+    return 512 * blocks
+
+
+def test_a_large_ring_is_let_go_of_in_slices(place):
+    """Between two answers of the daemon it has become smaller, and is still there."""
+    listen = place.ipv4()
+    size = place.scaled(1 << 30)
+    record = {"on_full": "wait", "segment_size": "1M"}
+    daemon = Daemon(place, channel("engine", listen, record=record, ring_size=size, max_datagram=65507),
+                    hang_timeout="60s", spare_workers=0).start()
+    daemon.wait_state("engine", "RUNNING")
+    archive = others(daemon, "engine")[0]
+    freeze(archive)  # the recorder runs out of segments: the ring fills
+    sender = Sender(place, listen, size // 70000, rate=8000, sizes=(60000,))
+    sender.wait()
+    pid, used = daemon.process.pid, memory_of(daemon.process.pid)
+    assert used > size // 2, used
+    daemon.ctl("stop", "engine", expect=None)
+    seen = set()
+
+    def gone():
+        daemon.call("ping")
+        seen.add(memory_of(pid))
+        return min(seen) == 0
+    wait_until(gone, 30, "the ring to be gone", interval=0)
+    kill(archive, signal.SIGCONT)
+    assert len([amount for amount in seen if 0 < amount < used]) >= 3, seen
+
+
+@core
+def test_clients_leave_descriptors_to_the_channels(place):
+    """Four hundred of them are connected and say nothing; workers die and segments fill as before."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M"}), spare_workers=1).start()
+    daemon.wait_state("engine", "RUNNING")
+    place.run("prlimit", "--pid", str(daemon.process.pid), "--nofile=256:256")
+    sender = Sender(place, listen, 10**9, rate=place.scaled(4000), sizes=(800,))
+    clients = []
+    for _ in range(400):
+        client = socket.socket(socket.AF_UNIX)
+        place.on_exit(client.close)
+        client.setblocking(False)
+        try:
+            client.connect(str(daemon.socket))
+        except BlockingIOError:
+            pass  # its queue is full
+        clients.append(client)
+    for _ in range(4):
+        segment = daemon.status("engine")["log"]["segment"]
+        worker = daemon.wait_state("engine", "RUNNING")["pid"]
+        kill(worker)
+        wait_until(lambda pid=worker: daemon.status("engine")["pid"] not in (pid, None), 20, "a successor")
+        wait_until(lambda name=segment: daemon.status("engine")["log"]["segment"] not in (name, None), 30, "a new segment")
+    sender.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_drained("engine", len(sent))
+    assert daemon.counters("engine")["recorded"] == len(sent)
+    assert "broke the protocol" not in daemon.log_text()
