@@ -23,6 +23,7 @@
  * its worker's socket and pidfd; of all, the archive's and spares'. */
 #define RESERVE_PER_CHANNEL 4
 #define RESERVE             32
+#define CLIENTS_ALWAYS      4 /* somebody must be able to ask what is wrong */
 
 struct control {
     struct control_socket socket;
@@ -85,7 +86,8 @@ static bool is_short(const struct control *control, int fd)
 
 static bool has_no_place(const struct control *control, int fd)
 {
-    return control->clients.count >= CONTROL_CLIENTS_MAX || is_short(control, fd);
+    return control->clients.count >= CONTROL_CLIENTS_MAX ||
+           (control->clients.count >= CLIENTS_ALWAYS && is_short(control, fd));
 }
 
 static int on_accept(sd_event_source *source, int listening, uint32_t events, void *userdata)

@@ -20,14 +20,12 @@ struct shredded {
     int64_t left; /* bytes, from the start */
 };
 
-/* false: nothing is left of it. */
+/* false: only its beginning is left, by which whoever else has it knows what it was. */
 static bool punch(struct shredded *file)
 {
-    int64_t slice = file->left < SLICE ? file->left : SLICE;
-    file->left -= slice;
-    return fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, file->left, slice) ==
-               0 &&
-           file->left > 0;
+    file->left -= SLICE;
+    return file->left > 0 &&
+           fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, file->left, SLICE) == 0;
 }
 
 static void drop_first(struct shredder *shredder)

@@ -18,8 +18,8 @@ struct shredder {
 
 void shredder_init(struct shredder *shredder, sd_event *event);
 
-/* Close a memory file that nobody needs any more, whoever else may have it: what is in it is gone.
- * *fd is -1 afterwards. Accepts -1. */
+/* Close a memory file that nobody needs any more, whoever else may have it: what is in it is gone,
+ * but for its beginning. *fd is -1 afterwards. Accepts -1. */
 void shredder_take(struct shredder *shredder, int *fd);
 
 /* Closes what is left, for as long as that takes. */
