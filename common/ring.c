@@ -6,9 +6,9 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/channel_memory.h"
 #include "common/channel_page.h"
@@ -42,22 +42,51 @@ int ring_attach(struct ring *ring, const struct channel_memory *memory,
     ring->batch = &ring->page->private.batch;
     ring->descriptors = channel_page_descriptors(ring->page, geometry);
 
-    uint32_t before = atomic_load(&ring->page->private.mapping);
-    if (before == MAPPED_MIRROR)
-        wanted = RING_MAPPING_MIRROR;
+    ring->wanted = wanted;
     result = ring_map_open(memory->ring, geometry->data_offset, geometry->data_capacity,
                            geometry->tail, wanted, &ring->data);
-    if (result < 0) {
+    if (result < 0)
         channel_memory_unmap(&ring->page, geometry);
-        return result;
+    return result;
+}
+
+/* What the kernel may have put behind the end for a predecessor with a mirror, in the slot of the
+ * batch that lies across it. Published datagrams are in both places already. */
+static int bring_to_front(const struct ring *ring, int fd)
+{
+    const struct channel_geometry *geometry = &ring->geometry;
+    uint64_t position = load_relaxed(ring->batch->armed_position);
+    uint32_t count = load_relaxed(ring->batch->count);
+    if (load_relaxed(ring->batch->armed) != 1 || count > geometry->slot_count)
+        return 0;
+    for (uint32_t i = 0; i < count; i++, position += geometry->slot_size) {
+        uint64_t end = position % geometry->data_capacity + geometry->slot_size;
+        if (end <= geometry->data_capacity)
+            continue;
+        size_t size = end - geometry->data_capacity;
+        if (size > geometry->tail)
+            return -EBADMSG;
+        ssize_t length = pread(fd, ring->data.base, size,
+                               (off_t)(geometry->data_offset + geometry->data_capacity));
+        if (length != (ssize_t)size)
+            return length < 0 ? -errno : -EBADMSG;
     }
+    return 0;
+}
+
+int ring_settle(struct ring *ring, int fd)
+{
+    uint32_t before = atomic_load(&ring->page->private.mapping);
+    int result = 0;
     if (before != MAPPED_MIRROR)
         ring_map_refresh_tail(&ring->data);
-    else
-        snprintf(ring->data.reason, sizeof ring->data.reason,
-                 "this ring was mapped as a mirror before");
-    if (!ring->data.doubled && before != MAPPED_MIRROR && wanted != RING_MAPPING_MIRROR)
+    else if (ring->data.doubled)
+        result = bring_to_front(ring, fd);
+    if (result < 0)
+        return result;
+    if (!ring->data.doubled && ring->wanted != RING_MAPPING_MIRROR)
         atomic_store(&ring->page->private.mapping_fell_back, 1);
+    /* Last: who dies before leaves everything as it was for the one after. */
     atomic_store(&ring->page->private.mapping, ring->data.doubled ? MAPPED_DOUBLE : MAPPED_MIRROR);
     return 0;
 }

@@ -17,14 +17,18 @@ struct ring {
     struct inflight_batch *batch;
     struct channel_geometry geometry;
     struct ring_map data;
+    enum ring_mapping_wanted wanted;
 };
 
-/* Map a channel's memory of this geometry. Keeps the predecessor's mirror mapping where there is
- * one, because the newest bytes may be in the tail only. Nothing is checked yet: see
- * channel_page_check(). 0 or -errno: -EBADMSG when it is too small for the geometry; on
+/* Map a channel's memory of this geometry. Nothing is checked yet: see channel_page_check(). 0 or
+ * -errno: -EBADMSG when it is too small for the geometry; on
  * -ENOTSUP ring->data.reason says why `double` can't be had. */
 int ring_attach(struct ring *ring, const struct channel_memory *memory,
                 const struct channel_geometry *geometry, enum ring_mapping_wanted wanted);
+/* The predecessor may have mapped it in another way: its bytes beyond the end are brought to where
+ * this mapping has them. After the check, before anything is read or published. fd: of the public
+ * memory. 0 or -errno. */
+int ring_settle(struct ring *ring, int fd);
 void ring_detach(struct ring *ring);
 
 /* A datagram as a reader sees it. */

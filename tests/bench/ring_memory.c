@@ -24,6 +24,7 @@ void ring_memory_open(const struct channel_spec *spec, struct ring *ret_ring,
     support_check(
         ring_attach(ret_ring, &memory, &geometry, (enum ring_mapping_wanted)spec->mapping),
         "ring_attach");
+    support_check(ring_settle(ret_ring, memory.ring), "ring_settle");
     fd_close(&memory.ring);
     fd_close(&memory.private_part);
     ring_writer_open(ret_writer, ret_ring);

@@ -50,6 +50,7 @@ void ring_fixture_attach(struct ring_fixture *fixture, enum ring_mapping_wanted 
     int result = channel_page_check(fixture->ring.page, fixture->ring.descriptors,
                                     &fixture->geometry, RING_FIXTURE_CHANNEL, &what);
     ck_assert_msg(result == 0, "the ring is refused: %s", what);
+    ck_assert_int_eq(ring_settle(&fixture->ring, fixture->memory.ring), 0);
     ring_writer_open(&fixture->writer, &fixture->ring);
 }
 

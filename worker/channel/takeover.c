@@ -172,6 +172,15 @@ static int convert(struct channel_state *channel, const char **ret_what)
     return result;
 }
 
+static int settle(struct channel_state *channel, const char **ret_what)
+{
+    int result = ring_settle(&channel->ring, channel->inheritance->memory.ring);
+    *ret_what = "what was being received into it can't be read";
+    if (result < 0 && result != -EBADMSG)
+        log_error("reading the ring: %s", strerror(-result));
+    return result;
+}
+
 /* As long as there is no decimated destination, the decimator's position stands still: the first
  * one is not to be sent the ring's history. */
 static int begin_decimating(struct channel_state *channel)
@@ -253,6 +262,8 @@ int takeover_attach(struct channel_state *channel, const char **ret_what)
     struct channel_page *page = channel->ring.page;
     result = channel_page_check(page, channel->ring.descriptors, &inheritance->geometry,
                                 channel->spec->name, ret_what);
+    if (result == 0)
+        result = settle(channel, ret_what);
     if (result == 0)
         result = place_destinations(channel, ret_what);
     if (result < 0)

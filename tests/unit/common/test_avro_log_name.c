@@ -55,8 +55,8 @@ START_TEST(names_of_others_are_refused)
     ck_assert(!avro_log_name_parse("engine-00000000000000000042-best.avro", "engine", &parts));
     ck_assert(!avro_log_name_parse("engine-00000000000000000042-20251009T085320Z-best.avro",
                                    "engine", &parts));
-    ck_assert(!avro_log_name_parse("engine-00000000000000000042-20251009T085320Z", "engine",
-                                   &parts));
+    ck_assert(
+        !avro_log_name_parse("engine-00000000000000000042-20251009T085320Z", "engine", &parts));
     ck_assert(avro_log_name_parse("engine-00000000000000000042-20251009T085320Z-2.avro.damaged",
                                   "engine", &parts));
     ck_assert_uint_eq(parts.number, 2);

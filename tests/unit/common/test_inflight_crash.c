@@ -36,13 +36,16 @@ struct mapping_pair {
 static const struct mapping_pair mapping_pairs[] = {{RING_MAPPING_DOUBLE, RING_MAPPING_DOUBLE},
                                                     {RING_MAPPING_DOUBLE, RING_MAPPING_MIRROR},
                                                     {RING_MAPPING_MIRROR, RING_MAPPING_MIRROR},
-                                                    {RING_MAPPING_MIRROR, RING_MAPPING_AUTO}};
+                                                    {RING_MAPPING_MIRROR, RING_MAPPING_AUTO},
+                                                    {RING_MAPPING_MIRROR, RING_MAPPING_DOUBLE}};
 #define MAPPING_PAIRS (sizeof mapping_pairs / sizeof *mapping_pairs)
 
 struct crash {
     enum death death;
     struct mapping_pair mapping;
-    bool rewound; /* the worker went back to the start of the memory first */
+    bool rewound;      /* the worker went back to the start of the memory first */
+    bool dies_settled; /* so does its successor, when it has settled, and has not said so yet */
+    enum ring_mapping_wanted third; /* by whom it is followed then */
     uint64_t start_position;
     struct ring_fixture fixture;
     struct udp_pair pair;
@@ -68,7 +71,8 @@ static bool attach_in_child(struct ring_fixture *fixture, enum ring_mapping_want
     const char *what;
     if (ring_attach(&fixture->ring, &fixture->memory, &fixture->geometry, mapping) < 0 ||
         channel_page_check(fixture->ring.page, fixture->ring.descriptors, &fixture->geometry,
-                           RING_FIXTURE_CHANNEL, &what) < 0)
+                           RING_FIXTURE_CHANNEL, &what) < 0 ||
+        ring_settle(&fixture->ring, fixture->memory.ring) < 0)
         return false;
     ring_writer_open(&fixture->writer, &fixture->ring);
     return true;
@@ -125,6 +129,16 @@ static int run_child(struct crash *crash)
     return status;
 }
 
+/* What it leaves is what settling did, and the word as it was: that is written last. */
+static void settle_and_die(struct ring_fixture *fixture, enum ring_mapping_wanted mapping)
+{
+    ck_assert_int_eq(ring_attach(&fixture->ring, &fixture->memory, &fixture->geometry, mapping), 0);
+    uint32_t before = atomic_load(&fixture->ring.page->private.mapping);
+    ck_assert_int_eq(ring_settle(&fixture->ring, fixture->memory.ring), 0);
+    atomic_store(&fixture->ring.page->private.mapping, before);
+    ring_detach(&fixture->ring);
+}
+
 static void crash_and_recover(struct crash *crash)
 {
     static const uint32_t saved[DEATH_COUNT] = {[AFTER_RECEIVE] = BATCH, [WHILE_FILLING] = BATCH};
@@ -140,8 +154,13 @@ static void crash_and_recover(struct crash *crash)
                   WEXITSTATUS(status));
     ck_assert_int_eq(WTERMSIG(status), crash->death == WHILE_FILLING ? SIGSEGV : SIGKILL);
 
-    ring_fixture_attach(fixture, crash->mapping.second);
-    ck_assert_int_eq(fixture->ring.data.doubled, crash->mapping.second == RING_MAPPING_DOUBLE);
+    enum ring_mapping_wanted last = crash->mapping.second;
+    if (crash->dies_settled) {
+        settle_and_die(fixture, crash->mapping.second);
+        last = crash->third;
+    }
+    ring_fixture_attach(fixture, last);
+    ck_assert_int_eq(fixture->ring.data.doubled, last != RING_MAPPING_MIRROR);
     ck_assert_uint_eq(inflight_recover(&fixture->writer), saved[crash->death]);
     ck_assert_uint_eq(inflight_recover(&fixture->writer), 0); /* the batch is history now */
     while (udp_pair_receive(&fixture->writer, crash->pair.rx, 5))
@@ -179,6 +198,22 @@ START_TEST(a_death_at_each_step)
                 struct crash crash = {.death = (enum death)_i,
                                       .mapping = mapping_pairs[pair],
                                       .start_position = start_for(slot, below_the_wrap[i])};
+                crash_and_recover(&crash);
+            }
+}
+END_TEST
+
+START_TEST(a_successor_that_dies_while_it_settles)
+{
+    static const enum ring_mapping_wanted thirds[] = {RING_MAPPING_DOUBLE, RING_MAPPING_MIRROR};
+    for (size_t pair = 0; pair < MAPPING_PAIRS; pair++)
+        for (size_t third = 0; third < 2; third++)
+            for (uint32_t slot = 0; slot < BATCH; slot += 5) {
+                struct crash crash = {.death = (enum death)_i,
+                                      .mapping = mapping_pairs[pair],
+                                      .dies_settled = true,
+                                      .third = thirds[third],
+                                      .start_position = start_for(slot, 128)};
                 crash_and_recover(&crash);
             }
 }
@@ -326,7 +361,8 @@ static void storm_read(struct storm *storm)
 
 START_TEST(a_storm_of_kills_loses_nothing)
 {
-    const enum ring_mapping_wanted mapping = _i ? RING_MAPPING_MIRROR : RING_MAPPING_DOUBLE;
+    /* The last time round, the workers take turns. */
+    const enum ring_mapping_wanted mapping = _i == 1 ? RING_MAPPING_MIRROR : RING_MAPPING_DOUBLE;
     struct ring_fixture_settings settings = {
         .ring_size = 4 << 20, .max_datagram = MAX_DATAGRAM, .mapping = mapping};
     static struct storm storm;
@@ -344,7 +380,8 @@ START_TEST(a_storm_of_kills_loses_nothing)
         pid_t child = fork();
         ck_assert_int_ge(child, 0);
         if (child == 0)
-            storm_worker(&storm, kills == KILLS, mapping);
+            storm_worker(&storm, kills == KILLS,
+                         _i == 2 && kills % 2 ? RING_MAPPING_MIRROR : mapping);
         if (kills < KILLS) {
             struct timespec pause_until_kill = {.tv_nsec =
                                                     (long)(ring_fixture_random(&random) % 3000000)};
@@ -384,9 +421,10 @@ int main(void)
     tcase_set_timeout(steps, 60);
     tcase_set_timeout(storm, 120);
     tcase_add_loop_test(steps, a_death_at_each_step, 0, DEATH_COUNT);
+    tcase_add_loop_test(steps, a_successor_that_dies_while_it_settles, 0, DEATH_COUNT);
     tcase_add_loop_test(steps, a_death_at_each_step_after_a_rewind, 0, DEATH_COUNT);
     tcase_add_loop_test(steps, coalesced_runs_are_saved_too, 0, (int)MAPPING_PAIRS);
-    tcase_add_loop_test(storm, a_storm_of_kills_loses_nothing, 0, 2);
+    tcase_add_loop_test(storm, a_storm_of_kills_loses_nothing, 0, 3);
     suite_add_tcase(suite, steps);
     suite_add_tcase(suite, storm);
     return unit_run(suite);
