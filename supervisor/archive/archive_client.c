@@ -133,6 +133,30 @@ void archive_client_seal(struct archive_client *client, const char *channel,
     send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal);
 }
 
+static struct seal_request *find_request(struct seal_request *list, const char *channel,
+                                         uint64_t id)
+{
+    while (list && (list->seal.id != id || strcmp(list->seal.channel, channel) != 0))
+        list = list->next;
+    return list;
+}
+
+bool archive_client_copy(struct archive_client *client, const char *channel,
+                         const struct segment_grant *grant, uint64_t length)
+{
+    const struct seal_order order = {.began_as = "", .length = length, .copy = true};
+    struct seal_request *asked = find_request(client->seals, channel, grant->id);
+    if (find_request(client->failed, channel, grant->id) || (asked && asked->seal.copy))
+        return false;
+    if (!asked) {
+        archive_client_seal(client, channel, grant, &order);
+        return true;
+    }
+    asked->seal.copy = 1; /* it may have been read as it was: ask once more */
+    send_to(client, MESSAGE_SEAL, &asked->seal, sizeof asked->seal);
+    return true;
+}
+
 /* Again: first the name, which may not have been given to it either. */
 static void ask_to_seal(struct archive_client *client, const struct seal_request *request)
 {
@@ -160,16 +184,25 @@ bool archive_client_left_unsealed(const struct archive_client *client)
 
 /* ---- answers ---- */
 
+static struct seal_request *take_request(struct seal_request **list,
+                                         const struct message_sealed *sealed)
+{
+    while (*list &&
+           ((*list)->seal.id != sealed->id || strcmp((*list)->seal.channel, sealed->channel) != 0))
+        list = &(*list)->next;
+    struct seal_request *request = *list;
+    if (request)
+        *list = request->next;
+    return request;
+}
+
 static void handle_sealed(struct archive_client *client, const struct message_sealed *sealed)
 {
-    struct seal_request **at = &client->seals;
-    while (*at &&
-           ((*at)->seal.id != sealed->id || strcmp((*at)->seal.channel, sealed->channel) != 0))
-        at = &(*at)->next;
-    if (!*at)
+    struct seal_request *request = take_request(&client->seals, sealed);
+    if (!request && !sealed->error) /* asked twice, and refused the first time */
+        free(take_request(&client->failed, sealed));
+    if (!request)
         return; /* answered before its archive died, and asked again of this one */
-    struct seal_request *request = *at;
-    *at = request->next;
     client->seal_count--;
     bool hopeless = sealed->error == ENOENT || sealed->error == ESTALE;
     if (hopeless) {

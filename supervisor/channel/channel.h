@@ -166,8 +166,13 @@ struct channel_takeover {
     uint64_t ready_ns; /* ... and its successor was ready at this time; wall clock */
 };
 
+/* Segments that a worker has left: the disk may still refuse what is in them. */
+#define LEFT_SEGMENTS_KEPT 8
+
 struct channel_recording {
     enum recording_state state;
+    struct segment_grant left[LEFT_SEGMENTS_KEPT]; /* by its worker, in turn; id 0 = none */
+    uint32_t left_next;
     char trouble[MESSAGE_REASON_SIZE];
     uint64_t next_seq; /* from RECOVERED */
     bool recovered;

@@ -436,6 +436,8 @@ static void release_written(struct channel *channel, uint64_t length, bool faile
         .length = length,
         .copy = failed};
     archive_client_seal(archive_of(channel), channel->spec->name, &hold->segment_grant, &order);
+    channel->recording.left[channel->recording.left_next++ % LEFT_SEGMENTS_KEPT] =
+        hold->segment_grant;
     fd_close(&hold->segment);
     channel->recording.begun = false;
 }
@@ -495,6 +497,22 @@ static uint64_t believable_length(const struct channel *channel, uint64_t length
     return length == 0 && channel->recording.begun ? UINT64_MAX : length;
 }
 
+/* It is sealed, or about to be, and part of it may be nowhere but in memory. */
+static void copy_left(const struct channel *channel, const struct message_segment_failed *failed,
+                      const char *reason)
+{
+    for (size_t i = 0; i < LEFT_SEGMENTS_KEPT; i++) {
+        const struct segment_grant *left = &channel->recording.left[i];
+        if (left->id == 0 || left->id != failed->segment_id)
+            continue;
+        if (archive_client_copy(archive_of(channel), channel->spec->name, left,
+                                failed->committed_length))
+            log_error("channel %s: %s of %s; its records are copied to another file",
+                      channel->spec->name, reason, left->name);
+        return;
+    }
+}
+
 void channel_recording_failed(struct channel *channel, const struct message_segment_failed *failed)
 {
     struct hold *hold = &channel->hold;
@@ -509,8 +527,10 @@ void channel_recording_failed(struct channel *channel, const struct message_segm
         log_error("channel %s: the next segment is unusable: %s", channel->spec->name, reason);
         return;
     }
-    if (hold->segment < 0 || failed->segment_id != hold->segment_grant.id)
-        return; /* said before */
+    if (hold->segment < 0 || failed->segment_id != hold->segment_grant.id) {
+        copy_left(channel, failed, reason);
+        return;
+    }
     release_written(channel, believable_length(channel, failed->committed_length), true);
     if (hold->next >= 0) { /* the worker has it, and goes on there by itself */
         log_error("channel %s: %s; recording goes on in the next segment", channel->spec->name,

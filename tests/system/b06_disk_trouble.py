@@ -21,13 +21,13 @@ RATE, SIZE, KEEP_EVERY = 3000, 200, 4
 class Scene:
     """A channel that records onto the disk, relays and decimates, under load."""
 
-    def __init__(self, place, log_dir, rate=RATE, **top):
+    def __init__(self, place, log_dir, rate=RATE, sync="100ms", **top):
         self.place, self.log_dir = place, log_dir
         listen, outlet, slow = place.ipv4(), place.ipv4(), place.ipv4()
         self.sink = Sink(place, [outlet, slow])
         self.daemon = Daemon(place, channel("engine", listen, ring_size="1M", max_datagram=256, relays={"display": outlet},
                                             decimates={"slow": {"to": slow, "keep_every": KEEP_EVERY}},
-                                            record={"segment_size": "1M", "sync": "100ms"}),
+                                            record={"segment_size": "1M", "sync": sync}),
                              log_dir=log_dir, **top).start()
         self.sender = Sender(place, listen, 10**9, rate=rate, sizes=(SIZE,))
         wait_until(lambda: len(self.sealed()) >= 2, 30, "two sealed segments")
@@ -164,6 +164,33 @@ def test_what_the_disk_had_no_room_for_is_written_once_more(place):
     assert "were copied to" in scene.daemon.log_text(), scene.daemon.log_text()
     disk.forget()
     assert {path.suffix for path in (disk.where / "log" / "engine").iterdir()} == {".avro"}, "the original is not needed"
+    scene.judge_files(sent, counters, survive=True)
+
+
+def test_so_is_a_segment_that_was_full_when_the_disk_refused_it(place):
+    """Its worker has left it by then. The archive, which stands still meanwhile, would not learn of it: to whom the file is
+    opened later, the kernel says that all is well. What the archive has sealed before is copied likewise."""
+    disk = ThinDisk(place)
+    scene = Scene(place, disk.where / "log", sync="3s", spare_workers=0)
+    archive = archive_of(scene)
+    wait_until(lambda: len(scene.daemon.segments("engine", ".avro.open")) == 2, 10, "the next segment to be prepared")
+    freeze(archive)
+    disk.exhaust()
+    scene.daemon.wait_for_log("which is full: fdatasync: ", 30)
+    scene.relays_on()
+    disk.replenish()
+    kill(archive, signal.SIGCONT)
+    scene.daemon.wait_for_log("its records are copied to another file")
+    scene.wait_resumed()
+    scene.sender.stop()
+    sent = oracle.read_datagrams(scene.sender.record)[0]
+    scene.daemon.wait_drained("engine", len(sent))
+    counters = oracle.assert_ledger(scene.daemon.status("engine"))
+    scene.daemon.stop()
+    scene.sink.stop()
+    disk.forget()
+    assert {path.suffix for path in (disk.where / "log" / "engine").iterdir()} == {".avro"}, "the originals are not needed"
+    scene.hashes = {}  # what was sealed just before the disk was exhausted may be among them
     scene.judge_files(sent, counters, survive=True)
 
 

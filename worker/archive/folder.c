@@ -58,7 +58,7 @@ static int free_number(int folder, const char *from, const char *open_name, cons
     return last + 1;
 }
 
-static int rename_to(int folder, const char *from, const char *name)
+int folder_rename_to(int folder, const char *from, const char *name)
 {
     int result = file_name_change(folder, from, name);
     return result == 0 && fsync(folder) < 0 ? -errno : result;
@@ -73,7 +73,7 @@ int folder_rename(int folder, const char *from, const char *open_name, const cha
         return first;
     for (int n = first; n <= FOLDER_NUMBERS && result == -EEXIST; n++) {
         folder_number_name(open_name, suffix, n, ret_name);
-        result = rename_to(folder, from, ret_name);
+        result = folder_rename_to(folder, from, ret_name);
     }
     return result;
 }
@@ -87,7 +87,7 @@ int folder_rename_copy(int folder, const char *from, const char *open_name,
             folder_has(folder, open_name, AVRO_LOG_SUFFIX, n, &status))
             continue;
         folder_number_name(open_name, AVRO_LOG_SUFFIX, n, ret_name);
-        return rename_to(folder, from, ret_name);
+        return folder_rename_to(folder, from, ret_name);
     }
     return folder_rename(folder, from, open_name, AVRO_LOG_SUFFIX, ret_name);
 }

@@ -44,6 +44,8 @@ bool folder_has(int folder, const char *open_name, const char *suffix, int n, st
  * is what it became. The folder is synced. 0 or -errno. */
 int folder_rename(int folder, const char *from, const char *open_name, const char *suffix,
                   char ret_name[SEGMENT_NAME_SIZE]);
+/* Exactly to that name, which nobody has. */
+int folder_rename_to(int folder, const char *from, const char *name);
 /* The same for the sealed copy of a file that was set aside: it gets that one's number. */
 int folder_rename_copy(int folder, const char *from, const char *open_name,
                        char ret_name[SEGMENT_NAME_SIZE]);

@@ -388,9 +388,18 @@ static int find_by_id(int folder, const struct message_seal *request,
     return result;
 }
 
+/* It was sealed, and then the disk refused part of it: as if it had not been. */
+static int copy_sealed(int folder, const char *name, const struct message_seal *request,
+                       struct message_sealed *ret)
+{
+    int result = folder_rename_to(folder, name, request->name);
+    return result < 0 ? result : finish_segment(folder, request->name, request, ret);
+}
+
 /* Under its name, under another one, or as an archive before this one has left it. */
 static int seal_in(int folder, const struct message_seal *request, struct message_sealed *ret)
 {
+    struct stat status;
     char name[SEGMENT_NAME_SIZE];
     int result = finish_segment(folder, request->name, request, ret);
     if (result != -ENOENT && result != -ESTALE)
@@ -401,9 +410,12 @@ static int seal_in(int folder, const struct message_seal *request, struct messag
     if (found > 0)
         return finish_segment(folder, name, request, ret);
     bool removed = result == -ENOENT && (request->length == 0 || request->length == UINT64_MAX);
-    if (find_sealed(folder, request, ret) == 0 || removed)
-        return 0; /* removed: nothing was in it */
-    return result;
+    found = find_sealed(folder, request, ret);
+    if (found == 0 && request->copy &&
+        fstatat(folder, ret->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        status.st_ino == request->id)
+        return copy_sealed(folder, ret->name, request, ret);
+    return found == 0 || removed ? 0 : result; /* removed: nothing was in it */
 }
 
 void segments_seal(const char *log_dir, const struct message_seal *request,

@@ -143,6 +143,14 @@ static void fail_segment(struct recorder *recorder, int error, const char *what,
     recorder_mailbox_report_failed(&recorder->mailbox, failed_id, length, error, what);
 }
 
+static void report_broken(struct recorder *recorder)
+{
+    struct syncer_broken broken;
+    while (syncer_take_broken(recorder->channel->syncer, &broken))
+        recorder_mailbox_report_failed(&recorder->mailbox, broken.id, broken.length, broken.error,
+                                       "fdatasync, when it was full");
+}
+
 static bool segment_is_old(const struct recorder *recorder)
 {
     const struct record_spec *record = &recorder->channel->spec->record;
@@ -263,6 +271,7 @@ static bool run_round(struct recorder *recorder)
     struct channel_state *channel = recorder->channel;
     bool pending = channel_state_relay_cursor(channel) != recorder->committed.next_seq;
 
+    report_broken(recorder);
     if (!recorder->current) {
         if (pending)
             skip_lapped(recorder);

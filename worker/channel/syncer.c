@@ -184,18 +184,46 @@ static void publish_durable(struct channel_page *page, uint64_t segment_id, uint
     atomic_store(&page->public.durable_segment_id, segment_id);
 }
 
-/* What the recorder has left. An error is told and does not come again: the kernel forgets the
- * pages, so that a second call would only seem to succeed. */
+/* Nobody but the archive can save what it holds, and only while it is in memory. */
+static void note_broken(struct syncing *syncing, const struct segment *segment, int error)
+{
+    struct syncer *syncer = syncing->shared;
+    pthread_mutex_lock(&syncer->lock);
+    uint32_t count = atomic_load(&syncer->broken_count);
+    if (count < SYNCER_BROKEN_MAX) {
+        syncer->broken[count] = (struct syncer_broken){
+            .id = segment->grant.id, .length = segment->left_at, .error = error};
+        atomic_store(&syncer->broken_count, count + 1);
+    }
+    pthread_mutex_unlock(&syncer->lock);
+    wakeup_now(&syncing->channel->recorder_wakeup);
+}
+
+bool syncer_take_broken(struct syncer *syncer, struct syncer_broken *ret)
+{
+    if (atomic_load_explicit(&syncer->broken_count, memory_order_relaxed) == 0)
+        return false;
+    pthread_mutex_lock(&syncer->lock);
+    uint32_t count = atomic_load(&syncer->broken_count) - 1;
+    *ret = syncer->broken[count];
+    atomic_store(&syncer->broken_count, count);
+    pthread_mutex_unlock(&syncer->lock);
+    return true;
+}
+
+/* What the recorder has left. An error does not come again: the kernel forgets the pages, so that a
+ * second call would only seem to succeed. */
 static void sync_left(struct syncing *syncing)
 {
     struct segment *segment;
     while ((segment = first_left(syncing->shared))) {
         bool failed_before = atomic_load(&segment->error);
         int result = segment_sync(segment, segment->left_at);
-        if (result < 0 && !failed_before)
-            log_error("segment %s: fdatasync: %s; what was recorded last in it may be missing "
-                      "after a power cut",
+        if (result < 0 && !failed_before) {
+            log_error("segment %s, which is full: fdatasync: %s; what is in it is to be copied",
                       segment->grant.name, strerror(-result));
+            note_broken(syncing, segment, -result);
+        }
         if (result == 0 && !failed_before && segment->left_at > 0)
             publish_durable(syncing->channel->ring.page, segment->grant.id, segment->left_at);
         drop_first_left(syncing->shared);

@@ -14,6 +14,15 @@
 
 struct channel_state;
 
+#define SYNCER_BROKEN_MAX 8
+
+/* A segment that the recorder has left, and the disk did not take. */
+struct syncer_broken {
+    uint64_t id;
+    uint64_t length; /* committed */
+    int error;
+};
+
 /* What the recorder and the syncer share. */
 struct syncer {
     struct wakeup wakeup;   /* waits for the recorder's cursor */
@@ -27,6 +36,9 @@ struct syncer {
     /* What it wrote into before and is not durable yet, oldest first, chained by `behind`. */
     struct segment *left, **left_end;
     uint32_t left_count;
+    /* Of these, those that could not be made durable: for the recorder to report. */
+    struct syncer_broken broken[SYNCER_BROKEN_MAX];
+    _Atomic uint32_t broken_count;
 };
 
 /* Before recorder_open(). 0 or -errno. */
@@ -38,6 +50,9 @@ void *syncer_main(void *channel);
 /* From the recorder: it writes into this segment now, or into none (NULL). It leaves the one before
  * with `end` bytes committed, which become durable before anything in the new one is said to be. */
 void syncer_follow(struct syncer *syncer, struct segment *segment, uint64_t end);
+
+/* From the recorder: the next one that the disk did not take. false: there is none. */
+bool syncer_take_broken(struct syncer *syncer, struct syncer_broken *ret);
 
 /* From the recorder, before it begins a segment: what was durable in a file that had this inode
  * number before says nothing about the new one. */
