@@ -6,6 +6,7 @@
 
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_recording.h"
+#include "supervisor/channel/channel_segments.h"
 #include "supervisor/hold/store.h"
 
 /* Whatever happened to the recording may have settled it: OPENING waits for that, and a worker
@@ -43,7 +44,7 @@ int channel_answers_on_retry(sd_event_source *source, uint64_t time_us, void *us
     (void)source;
     (void)time_us;
     bool settled_before = channel_recording_settled(channel);
-    channel_recording_retry(channel);
+    channel_segments_retry(channel);
     follow_recording(channel, settled_before);
     return 0;
 }

@@ -20,6 +20,7 @@
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_progress.h"
 #include "supervisor/channel/channel_ring.h"
+#include "supervisor/channel/channel_segments.h"
 #include "supervisor/child/child.h"
 #include "supervisor/child/restart.h"
 #include "supervisor/hold/hold.h"
@@ -183,7 +184,7 @@ static void finish_stop(struct channel *channel, const char *cause)
     channel->recording.renumber = channel->recording.waited = false;
     channel->recording.restored = false;
     channel->recording.trouble[0] = '\0'; /* it wants nothing of the disk any more */
-    channel_recording_seal_all(channel);
+    channel_segments_seal_all(channel);
     hold_sockets_mute(&channel->hold);
     channel_ledger_retire_ring(channel);
     snprintf(channel->life.cause, sizeof channel->life.cause, "%s", cause);
@@ -272,7 +273,7 @@ static void end_stop(struct channel *channel, const char *cause)
         change_state(channel, CHANNEL_OPENING, cause);
     } else if (channel->life.restart_wanted && !channel->former.configured) {
         if (channel->life.stop_seals)
-            channel_recording_seal_all(channel);
+            channel_segments_seal_all(channel);
         begin(channel, cause);
     } else {
         finish_stop(channel, cause);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* A channel's recording, between the worker that writes segments and the archive that makes and
- * seals them. Called by the state machine with what either of them says and when an attempt is due,
- * by an operator's rotate, and where a ring is given up. It raises no event: whoever calls it looks
- * how it stands afterwards. Independent of the worker's state: trouble with recording never stops
- * the relay. Whatever is outstanding when an archive dies is asked again of the next one. If
- * recovery succeeds only after the relay has begun, the numbers given meanwhile may be in the log
- * already: the channel then restarts with a fresh ring that counts on behind them. Must never lose
- * track of a segment: each is held, or was given to archive_client_seal(). */
+/* A channel's recording as the archive sees it: what is asked of it and what it answers;
+ * channel_segments.c is the worker's side. Called by the state machine. It raises no event: whoever
+ * calls it looks how it stands afterwards. Independent of the worker's state: trouble with
+ * recording never stops the relay. Whatever is outstanding when an archive dies is asked again of
+ * the next one. If recovery succeeds only after the relay has begun, the numbers given meanwhile
+ * may be in the log already: the channel then restarts with a fresh ring that counts on behind
+ * them. Must never lose track of a segment: each is held, or was given to archive_client_seal(). */
 /* clang-format off */
 /*
  *    archive                 supervisor                  worker
@@ -26,7 +25,6 @@
 #include <string.h>
 
 #include "common/avro_log_format.h"
-#include "common/avro_log_format.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/channel_page.h"
@@ -39,8 +37,6 @@
 
 #define RETRY_FIRST_NS (100 * NS_PER_MS)
 #define RETRY_MAX_NS   (5 * NS_PER_S)
-
-static void request(struct channel *channel);
 
 bool channel_recording_settled(const struct channel *channel)
 {
@@ -85,7 +81,7 @@ static bool has_ended(const struct channel *channel)
     return channel->life.state == CHANNEL_STOPPED || channel->life.state == CHANNEL_DOWN;
 }
 
-static int ask_for_segment(const struct channel *channel)
+int channel_recording_ask_for_segment(const struct channel *channel)
 {
     return archive_client_open_segment(archive_of(channel), channel->spec->name,
                                        channel->spec->record.segment_size);
@@ -100,14 +96,14 @@ static int ask_to_recover(const struct channel *channel)
 }
 
 /* Where the current segment was begun: its name becomes the right one. */
-static void ask_to_begin(const struct channel *channel)
+void channel_recording_ask_to_begin(const struct channel *channel)
 {
     archive_client_begin(archive_of(channel), channel->spec->name, channel->recording.began_as,
                          channel->hold.segment_grant.name);
 }
 
-static void ask_to_seal(const struct channel *channel, const struct segment_grant *grant,
-                        uint64_t length)
+void channel_recording_ask_to_seal(const struct channel *channel, const struct segment_grant *grant,
+                                   uint64_t length)
 {
     const struct seal_order order = {.began_as = "", .length = length};
     archive_client_seal(archive_of(channel), channel->spec->name, grant, &order);
@@ -132,17 +128,7 @@ static void give_to_worker(struct channel *channel, const struct segment_grant *
 
 /* ---- trouble and retrying ---- */
 
-void channel_recording_retry(struct channel *channel)
-{
-    if (channel->recording.state == RECORDING_TROUBLE) {
-        request(channel);
-    } else if (channel->recording.next_retry) {
-        channel->recording.next_retry = false;
-        channel_recording_wanted(channel);
-    }
-}
-
-static uint64_t arm_retry(struct channel *channel)
+uint64_t channel_recording_arm_retry(struct channel *channel)
 {
     struct channel_recording *recording = &channel->recording;
     uint64_t delay = RETRY_FIRST_NS;
@@ -166,23 +152,25 @@ static void tell_trouble(struct channel *channel, const char *reason, uint64_t d
               channel->spec->name, reason, (double)delay / 1e9);
 }
 
-static void enter_trouble(struct channel *channel, const char *reason)
+void channel_recording_enter_trouble(struct channel *channel, const char *reason)
 {
     channel->recording.state = RECORDING_TROUBLE;
     channel->recording.next_retry = false; /* the timer is for the current one from here on */
-    tell_trouble(channel, reason, arm_retry(channel));
+    tell_trouble(channel, reason, channel_recording_arm_retry(channel));
     snprintf(channel->recording.trouble, sizeof channel->recording.trouble, "%s", reason);
 }
 
 /* Ask for what is missing most: recovery first, then a segment. */
-static void request(struct channel *channel)
+void channel_recording_request(struct channel *channel)
 {
     channel->recording.state =
         channel->recording.recovered ? RECORDING_OPENING : RECORDING_RECOVERING;
-    int error = channel->recording.recovered ? ask_for_segment(channel) : ask_to_recover(channel);
+    int error = channel->recording.recovered ? channel_recording_ask_for_segment(channel)
+                                             : ask_to_recover(channel);
     if (error < 0 && error != -ENOTCONN && error != -EPIPE)
-        enter_trouble(channel, "the archive can't be asked just now (it has just died, or too many "
-                               "requests wait for it)");
+        channel_recording_enter_trouble(
+            channel, "the archive can't be asked just now (it has just died, or too many "
+                     "requests wait for it)");
 }
 
 /* Restored with its segments: whatever other open files there are, nobody will ever continue.
@@ -209,7 +197,7 @@ void channel_recording_begin(struct channel *channel)
         channel_recording_clean_again(channel);
     } else if (channel->recording.state == RECORDING_NONE ||
                channel->recording.state == RECORDING_OPEN) {
-        request(channel);
+        channel_recording_request(channel);
     }
 }
 
@@ -218,12 +206,12 @@ void channel_recording_archive_back(struct channel *channel)
     if (channel->recording.cleaning)
         clean(channel);
     else if (channel->recording.begun && channel->hold.segment >= 0)
-        ask_to_begin(channel);
+        channel_recording_ask_to_begin(channel);
     if (channel->recording.state == RECORDING_RECOVERING ||
         channel->recording.state == RECORDING_OPENING)
-        request(channel);
+        channel_recording_request(channel);
     else if (channel->recording.next_requested)
-        ask_for_segment(channel);
+        channel_recording_ask_for_segment(channel);
 }
 
 /* ---- answers of the archive ---- */
@@ -238,7 +226,7 @@ static void handle_recovered(struct channel *channel, const struct message_recov
                         "recovered: %s; tried again every minute",
                         channel->spec->name, recovered->reason);
         if (channel->recording.begun && channel->hold.segment >= 0)
-            ask_to_begin(channel);
+            channel_recording_ask_to_begin(channel);
     }
     if (channel->recording.state != RECORDING_RECOVERING)
         return;               /* that was all, or it was asked twice and answered twice */
@@ -248,12 +236,13 @@ static void handle_recovered(struct channel *channel, const struct message_recov
         return;
     }
     if (recovered->error) {
-        enter_trouble(channel, recovered->reason);
+        channel_recording_enter_trouble(channel, recovered->reason);
         return;
     }
     if (recovered->next_seq > AVRO_LOG_SEQ_MAX / 2) { /* there must be room for more */
-        enter_trouble(channel, "a file in the channel's folder bears or holds a number that no log "
-                               "reaches: find it with holdfastctl verify and move it away");
+        channel_recording_enter_trouble(
+            channel, "a file in the channel's folder bears or holds a number that no log "
+                     "reaches: find it with holdfastctl verify and move it away");
         return;
     }
     channel->recording.recovered = true;
@@ -268,13 +257,13 @@ static void handle_recovered(struct channel *channel, const struct message_recov
     else
         channel->recording.renumber =
             !channel->recording.restored && channel->ledger.ring_start_seq < recovered->next_seq;
-    request(channel);
+    channel_recording_request(channel);
 }
 
 static void drop_segment(struct channel *channel, struct message *message)
 {
     int fd = fd_take(&message->fds[0]);
-    ask_to_seal(channel, &message->segment->grant, 0);
+    channel_recording_ask_to_seal(channel, &message->segment->grant, 0);
     fd_close(&fd);
 }
 
@@ -322,11 +311,11 @@ static void handle_no_segment(struct channel *channel, const struct message_segm
             archive_of(channel), channel->spec->name,
             &channel->spec->record); /* retention may make room before the next attempt */
     if (channel->recording.state == RECORDING_OPENING) {
-        enter_trouble(channel, segment->reason);
+        channel_recording_enter_trouble(channel, segment->reason);
     } else if (channel->recording.next_requested) {
         channel->recording.next_requested = false;
         channel->recording.next_retry = true;
-        uint64_t delay = arm_retry(channel);
+        uint64_t delay = channel_recording_arm_retry(channel);
         if (strcmp(channel->recording.trouble, segment->reason) != 0)
             log_error("channel %s: the next segment can't be prepared: %s; when the current one is "
                       "full, datagrams are "
@@ -363,202 +352,4 @@ void channel_recording_answer(struct channel *channel, struct message *message)
         handle_recovered(channel, message->recovered);
     else if (message->header.type == MESSAGE_SEGMENT)
         handle_segment(channel, message);
-}
-
-/* ---- what the worker says ---- */
-
-void channel_recording_wanted(struct channel *channel)
-{
-    if (channel->recording.state != RECORDING_OPEN || channel->hold.next >= 0 ||
-        channel->recording.next_requested || channel->recording.next_retry)
-        return;
-    int error = ask_for_segment(channel);
-    /* Without an archive it stays asked for: channel_recording_archive_back(). The worker asks
-     * again every 2 s. */
-    channel->recording.next_requested = error == 0 || error == -ENOTCONN || error == -EPIPE;
-}
-
-/* As the worker has it: what it says about its segments may still be under way. When the page can't
- * be read, the worker shall decide. */
-bool channel_recording_is_empty(const struct channel *channel)
-{
-    const struct channel_page *page = channel->hold.page;
-    struct commit_progress commit;
-    if (!page || !channel_page_read_commit(page, &commit))
-        return false;
-    bool has_records = commit.segment_id != 0 && commit.next_seq != commit.segment_first_seq;
-    return !has_records &&
-           atomic_load_explicit(&page->public.published, memory_order_acquire) == commit.next_seq;
-}
-
-int channel_recording_rotate(struct channel *channel, const char **ret_why)
-{
-    struct message_empty empty = {0};
-    int error = child_send(channel->lent.worker, MESSAGE_ROTATE, &empty, sizeof empty, NULL, 0);
-    if (error < 0) {
-        *ret_why = "its worker can't be reached just now: try again";
-        return error;
-    }
-    channel_recording_wanted(channel);
-    return 0;
-}
-
-static void begin_current(struct channel *channel, const struct message_segment_done *done)
-{
-    struct segment_grant *grant = &channel->hold.segment_grant;
-    snprintf(channel->recording.began_as, sizeof channel->recording.began_as, "%s", grant->name);
-    avro_log_segment_name(channel->spec->name, done->begun_first_seq, done->begun_created_ns,
-                          grant->name);
-    channel->recording.begun = true;
-    if (!channel->recording.cleaning)
-        ask_to_begin(channel);
-    log_info("channel %s: recording to %s", channel->spec->name, grant->name);
-}
-
-/* Seal the current segment at this length, or let the archive find it out (UINT64_MAX), and let go
- * of it. failed: writing it did. */
-static void release_written(struct channel *channel, uint64_t length, bool failed)
-{
-    struct hold *hold = &channel->hold;
-    if (hold->segment < 0)
-        return;
-    if (length > hold->segment_grant.size)
-        length = UINT64_MAX;
-    if (channel->recording.cleaning &&
-        channel->recording.begun) { /* it still has its old name; recovery gives it the right one */
-        memcpy(hold->segment_grant.name, channel->recording.began_as,
-               sizeof hold->segment_grant.name);
-        channel->recording.begun = false;
-        length = UINT64_MAX;
-    }
-    const struct seal_order order = {
-        .began_as = channel->recording.begun ? channel->recording.began_as : "",
-        .length = length,
-        .copy = failed};
-    archive_client_seal(archive_of(channel), channel->spec->name, &hold->segment_grant, &order);
-    channel->recording.left[channel->recording.left_next++ % LEFT_SEGMENTS_KEPT] =
-        hold->segment_grant;
-    fd_close(&hold->segment);
-    channel->recording.begun = false;
-}
-
-static void release_current(struct channel *channel, uint64_t length)
-{
-    release_written(channel, length, false);
-}
-
-static void release_next(struct channel *channel, uint64_t length)
-{
-    struct hold *hold = &channel->hold;
-    if (hold->next < 0)
-        return;
-    ask_to_seal(channel, &hold->next_grant, length);
-    fd_close(&hold->next);
-}
-
-static void promote_next(struct channel *channel)
-{
-    struct hold *hold = &channel->hold;
-    hold->segment = fd_take(&hold->next);
-    hold->segment_grant = hold->next_grant;
-    channel->recording.begun = false;
-    channel->recording.state = RECORDING_OPEN;
-}
-
-void channel_recording_segment_done(struct channel *channel,
-                                    const struct message_segment_done *done)
-{
-    struct hold *hold = &channel->hold;
-    if (done->begun_first_seq > INT64_MAX) {
-        child_violated(channel->lent.worker, "SEGMENT_DONE with an impossible sequence number");
-        return;
-    }
-    if (hold->segment >= 0 && done->begun_id == hold->segment_grant.id) {
-        if (!channel->recording.begun)
-            begin_current(channel, done);
-    } else if (hold->next >= 0 && done->begun_id == hold->next_grant.id) {
-        if (hold->segment >= 0)
-            release_current(channel, done->finished_id == hold->segment_grant.id
-                                         ? done->finished_length
-                                         : UINT64_MAX);
-        promote_next(channel);
-        begin_current(channel, done);
-    } else {
-        log_debug("channel %s: SEGMENT_DONE of a segment that is not held: ignored",
-                  channel->spec->name);
-    }
-    store_follow(&channel->stored);
-}
-
-/* A segment that was begun may hold records, whatever its worker says: length 0 would have the
- * archive remove it. Then the file itself is asked. */
-static uint64_t believable_length(const struct channel *channel, uint64_t length)
-{
-    return length == 0 && channel->recording.begun ? UINT64_MAX : length;
-}
-
-/* It is sealed, or about to be, and part of it may be nowhere but in memory. */
-static void copy_left(const struct channel *channel, const struct message_segment_failed *failed,
-                      const char *reason)
-{
-    for (size_t i = 0; i < LEFT_SEGMENTS_KEPT; i++) {
-        const struct segment_grant *left = &channel->recording.left[i];
-        if (left->id == 0 || left->id != failed->segment_id)
-            continue;
-        if (archive_client_copy(archive_of(channel), channel->spec->name, left,
-                                failed->committed_length))
-            log_error("channel %s: %s of %s; its records are copied to another file",
-                      channel->spec->name, reason, left->name);
-        return;
-    }
-}
-
-void channel_recording_failed(struct channel *channel, const struct message_segment_failed *failed)
-{
-    struct hold *hold = &channel->hold;
-    char reason[MESSAGE_REASON_SIZE];
-    snprintf(reason, sizeof reason, "writing failed: %.100s (%.40s)", failed->reason,
-             strerror(failed->error));
-
-    if (hold->next >= 0 && failed->segment_id == hold->next_grant.id) {
-        release_next(channel, failed->committed_length);
-        channel->recording.next_retry = true;
-        arm_retry(channel);
-        log_error("channel %s: the next segment is unusable: %s", channel->spec->name, reason);
-        return;
-    }
-    if (hold->segment < 0 || failed->segment_id != hold->segment_grant.id) {
-        copy_left(channel, failed, reason);
-        return;
-    }
-    release_written(channel, believable_length(channel, failed->committed_length), true);
-    if (hold->next >= 0) { /* the worker has it, and goes on there by itself */
-        log_error("channel %s: %s; recording goes on in the next segment", channel->spec->name,
-                  reason);
-        promote_next(channel);
-    } else if (channel->recording
-                   .next_requested) { /* the answer that is under way becomes the current one */
-        channel->recording.next_requested = false;
-        channel->recording.state = RECORDING_OPENING;
-        log_error("channel %s: %s; a new segment is on its way", channel->spec->name, reason);
-    } else {
-        enter_trouble(channel, reason);
-    }
-    store_follow(&channel->stored);
-}
-
-void channel_recording_seal_all(struct channel *channel)
-{
-    const struct message_bye *bye = &channel->lent.bye;
-    bool known = channel->lent.bye_received && channel->life.stop_seals;
-    struct hold *hold = &channel->hold;
-
-    timer_disarm(&channel->recording.timer);
-    channel->recording.next_retry = false;
-    release_next(channel, known && bye->segment_id != hold->next_grant.id ? 0 : UINT64_MAX);
-    release_current(channel, known && bye->segment_id == hold->segment_grant.id
-                                 ? bye->committed_length
-                                 : UINT64_MAX);
-    if (channel->recording.state == RECORDING_OPEN || channel->recording.state == RECORDING_TROUBLE)
-        channel->recording.state = RECORDING_NONE;
 }

@@ -24,21 +24,21 @@ void channel_recording_begin(struct channel *channel);
 void channel_recording_answer(struct channel *channel, struct message *message);
 /* A new archive runs: ask it again. */
 void channel_recording_archive_back(struct channel *channel);
-/* The timer has fired: try again what has failed. */
-void channel_recording_retry(struct channel *channel);
 /* What is unfinished beside the segment in use, if that could not be recovered before. */
 void channel_recording_clean_again(struct channel *channel);
-/* From the worker. */
-void channel_recording_wanted(struct channel *channel);
-void channel_recording_segment_done(struct channel *channel,
-                                    const struct message_segment_done *done);
-void channel_recording_failed(struct channel *channel, const struct message_segment_failed *failed);
-/* Is there neither a record in the current segment nor a datagram that waits to become one? */
-bool channel_recording_is_empty(const struct channel *channel);
-/* For an operator. 0, or -errno with *ret_why. */
-int channel_recording_rotate(struct channel *channel, const char **ret_why);
-/* Let go of both segments: after a final stop (length from BYE), or because the ring they belong to
- * is given up. */
-void channel_recording_seal_all(struct channel *channel);
+
+/* ---- for channel_segments.c ---- */
+
+/* 0, or -errno: not asked. */
+int channel_recording_ask_for_segment(const struct channel *channel);
+/* Where the current segment was begun: its name becomes the right one. */
+void channel_recording_ask_to_begin(const struct channel *channel);
+void channel_recording_ask_to_seal(const struct channel *channel, const struct segment_grant *grant,
+                                   uint64_t length);
+/* Ask for what is missing most: recovery first, then a segment. */
+void channel_recording_request(struct channel *channel);
+/* Sooner at first, later and later while it fails: nanoseconds. */
+uint64_t channel_recording_arm_retry(struct channel *channel);
+void channel_recording_enter_trouble(struct channel *channel, const char *reason);
 
 #endif

@@ -10,7 +10,7 @@
 #include "common/inflight.h"
 #include "common/log.h"
 #include "supervisor/channel/channel_ledger.h"
-#include "supervisor/channel/channel_recording.h"
+#include "supervisor/channel/channel_segments.h"
 #include "supervisor/child/child.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_ring.h"
@@ -52,14 +52,14 @@ static void replace_outdated(struct channel *channel)
     log_notice("channel %s: what was in the ring of the former settings is dealt with; one as the "
                "settings say now is made",
                channel->spec->name);
-    channel_recording_seal_all(channel);
+    channel_segments_seal_all(channel);
     channel_ledger_retire_ring(channel);
 }
 
 void channel_ring_give_up(struct channel *channel)
 {
     if (channel->lent.ring_refused) {
-        channel_recording_seal_all(channel);
+        channel_segments_seal_all(channel);
         channel_ledger_retire_ring(channel);
         channel->lent.ring_refused = false;
         channel->recording.renumber = false;

@@ -8,7 +8,7 @@
 
 #include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_machine.h"
-#include "supervisor/channel/channel_recording.h"
+#include "supervisor/channel/channel_segments.h"
 
 static int refuse_what_ends(const struct channel *channel, const char **ret_why)
 {
@@ -84,9 +84,9 @@ int channel_verb_rotate(struct channel *channel, const char **ret_why)
         *ret_why = "its log is in trouble (see status): a new segment is asked for anyway";
         return -EAGAIN;
     }
-    if (channel_recording_is_empty(channel)) {
+    if (channel_segments_is_empty(channel)) {
         *ret_why = "its current segment is empty: nothing to rotate";
         return CHANNEL_VERB_NOTHING;
     }
-    return channel_recording_rotate(channel, ret_why);
+    return channel_segments_rotate(channel, ret_why);
 }

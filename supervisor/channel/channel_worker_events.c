@@ -12,7 +12,7 @@
 #include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_machine.h"
-#include "supervisor/channel/channel_recording.h"
+#include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/obituary.h"
 #include "supervisor/child/child.h"
@@ -57,13 +57,13 @@ void channel_worker_message(struct child *child, struct message *message)
         worker_ready(channel, message->ready);
         break;
     case MESSAGE_SEGMENT_WANTED:
-        channel_recording_wanted(channel);
+        channel_segments_wanted(channel);
         break;
     case MESSAGE_SEGMENT_DONE:
-        channel_recording_segment_done(channel, message->segment_done);
+        channel_segments_done(channel, message->segment_done);
         break;
     case MESSAGE_SEGMENT_FAILED:
-        channel_recording_failed(channel, message->segment_failed);
+        channel_segments_failed(channel, message->segment_failed);
         break;
     case MESSAGE_BYE:
         channel->lent.bye_received = true;

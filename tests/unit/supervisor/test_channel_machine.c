@@ -17,6 +17,7 @@
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_recording.h"
+#include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_verbs.h"
 #include "supervisor/channel/channels.h"
 #include "tests/lib/unit.h"
@@ -188,17 +189,17 @@ START_TEST(only_a_segment_without_records_and_without_datagrams_is_empty)
     ck_assert_ptr_nonnull(strstr(why, "empty"));
 
     page.public.published = 8;
-    ck_assert(!channel_recording_is_empty(channel));
+    ck_assert(!channel_segments_is_empty(channel));
     commit = (struct commit_progress){.segment_id = 1, .segment_first_seq = 7, .next_seq = 8};
     channel_page_write_commit(&page, &commit);
-    ck_assert_msg(!channel_recording_is_empty(channel), "also before the worker has reported it");
+    ck_assert_msg(!channel_segments_is_empty(channel), "also before the worker has reported it");
     commit = (struct commit_progress){.segment_id = 2, .segment_first_seq = 8, .next_seq = 8};
     channel_page_write_commit(&page, &commit);
-    ck_assert_msg(channel_recording_is_empty(channel), "it has just begun");
+    ck_assert_msg(channel_segments_is_empty(channel), "it has just begun");
 
     channel_page_write_commit(&page, &commit);
     page.public.commit[0].recorded = page.public.commit[1].recorded = 99;
-    ck_assert_msg(!channel_recording_is_empty(channel), "who can't read it doesn't know");
+    ck_assert_msg(!channel_segments_is_empty(channel), "who can't read it doesn't know");
     channel->hold.page = NULL;
 }
 END_TEST
@@ -243,13 +244,13 @@ START_TEST(when_the_next_segment_fails_and_then_the_current_one_recording_is_tri
     struct message_segment_failed failed = {.segment_id = 8, .error = EIO};
     int archive_end = listening();
     record_to(channel, 7, 8);
-    channel_recording_failed(channel, &failed);
+    channel_segments_failed(channel, &failed);
     ck_assert(channel->recording.next_retry);
     failed.segment_id = 7;
-    channel_recording_failed(channel, &failed);
+    channel_segments_failed(channel, &failed);
     ck_assert_int_eq(channel->recording.state, RECORDING_TROUBLE);
     ck_assert_ptr_null(asked(archive_end, MESSAGE_OPEN_SEGMENT));
-    channel_recording_retry(channel);
+    channel_segments_retry(channel);
     ck_assert_int_eq(channel->recording.state, RECORDING_OPENING);
     ck_assert_ptr_nonnull(asked(archive_end, MESSAGE_OPEN_SEGMENT));
 
@@ -260,7 +261,7 @@ START_TEST(when_the_next_segment_fails_and_then_the_current_one_recording_is_tri
     message.fds[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
     channel_recording_answer(channel, &message);
     ck_assert_int_eq(channel->recording.state, RECORDING_OPEN);
-    channel_recording_wanted(channel);
+    channel_segments_wanted(channel);
     ck_assert_msg(channel->recording.next_requested, "the one after it can be had as well");
     ck_assert_ptr_nonnull(asked(archive_end, MESSAGE_OPEN_SEGMENT));
     fd_close(&archive_end);
@@ -275,14 +276,14 @@ START_TEST(no_worker_can_have_a_segment_with_records_removed)
     int archive_end = listening();
     record_to(channel, 7, 0);
     channel->recording.begun = true;
-    channel_recording_failed(channel, &failed);
+    channel_segments_failed(channel, &failed);
     const struct message *seal = asked(archive_end, MESSAGE_SEAL);
     ck_assert_ptr_nonnull(seal);
     ck_assert_uint_eq(seal->seal->length, UINT64_MAX);
 
     record_to(channel, 7, 0);
     channel->recording.begun = false;
-    channel_recording_failed(channel, &failed);
+    channel_segments_failed(channel, &failed);
     seal = asked(archive_end, MESSAGE_SEAL);
     ck_assert_ptr_nonnull(seal);
     ck_assert_uint_eq(seal->seal->length, 0);

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+/* The segments that a channel's worker writes: what it says about them, an operator's rotate, and
+ * letting go of them; channel_recording.c is the archive's side. Called with the worker's messages,
+ * by the retry timer, and where a ring is given up. Must never lose track of a segment: each is
+ * held, or was given to archive_client_seal(); nor take a worker's word for that one is empty. */
+#include "supervisor/channel/channel_segments.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/avro_log_name.h"
+#include "common/channel_page.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "supervisor/archive/archive_client.h"
+#include "supervisor/channel/channel_recording.h"
+#include "supervisor/child/child.h"
+#include "supervisor/hold/store.h"
+#include "supervisor/system/timer.h"
+
+static struct archive_client *archive_of(const struct channel *channel)
+{
+    return channel->host->archive;
+}
+
+void channel_segments_retry(struct channel *channel)
+{
+    if (channel->recording.state == RECORDING_TROUBLE) {
+        channel_recording_request(channel);
+    } else if (channel->recording.next_retry) {
+        channel->recording.next_retry = false;
+        channel_segments_wanted(channel);
+    }
+}
+
+void channel_segments_wanted(struct channel *channel)
+{
+    if (channel->recording.state != RECORDING_OPEN || channel->hold.next >= 0 ||
+        channel->recording.next_requested || channel->recording.next_retry)
+        return;
+    int error = channel_recording_ask_for_segment(channel);
+    /* Without an archive it stays asked for: channel_recording_archive_back(). The worker asks
+     * again every 2 s. */
+    channel->recording.next_requested = error == 0 || error == -ENOTCONN || error == -EPIPE;
+}
+
+/* As the worker has it: what it says about its segments may still be under way. When the page can't
+ * be read, the worker shall decide. */
+bool channel_segments_is_empty(const struct channel *channel)
+{
+    const struct channel_page *page = channel->hold.page;
+    struct commit_progress commit;
+    if (!page || !channel_page_read_commit(page, &commit))
+        return false;
+    bool has_records = commit.segment_id != 0 && commit.next_seq != commit.segment_first_seq;
+    return !has_records &&
+           atomic_load_explicit(&page->public.published, memory_order_acquire) == commit.next_seq;
+}
+
+int channel_segments_rotate(struct channel *channel, const char **ret_why)
+{
+    struct message_empty empty = {0};
+    int error = child_send(channel->lent.worker, MESSAGE_ROTATE, &empty, sizeof empty, NULL, 0);
+    if (error < 0) {
+        *ret_why = "its worker can't be reached just now: try again";
+        return error;
+    }
+    channel_segments_wanted(channel);
+    return 0;
+}
+
+static void begin_current(struct channel *channel, const struct message_segment_done *done)
+{
+    struct segment_grant *grant = &channel->hold.segment_grant;
+    snprintf(channel->recording.began_as, sizeof channel->recording.began_as, "%s", grant->name);
+    avro_log_segment_name(channel->spec->name, done->begun_first_seq, done->begun_created_ns,
+                          grant->name);
+    channel->recording.begun = true;
+    if (!channel->recording.cleaning)
+        channel_recording_ask_to_begin(channel);
+    log_info("channel %s: recording to %s", channel->spec->name, grant->name);
+}
+
+/* Seal the current segment at this length, or let the archive find it out (UINT64_MAX), and let go
+ * of it. failed: writing it did. */
+static void release_written(struct channel *channel, uint64_t length, bool failed)
+{
+    struct hold *hold = &channel->hold;
+    if (hold->segment < 0)
+        return;
+    if (length > hold->segment_grant.size)
+        length = UINT64_MAX;
+    if (channel->recording.cleaning &&
+        channel->recording.begun) { /* it still has its old name; recovery gives it the right one */
+        memcpy(hold->segment_grant.name, channel->recording.began_as,
+               sizeof hold->segment_grant.name);
+        channel->recording.begun = false;
+        length = UINT64_MAX;
+    }
+    const struct seal_order order = {
+        .began_as = channel->recording.begun ? channel->recording.began_as : "",
+        .length = length,
+        .copy = failed};
+    archive_client_seal(archive_of(channel), channel->spec->name, &hold->segment_grant, &order);
+    channel->recording.left[channel->recording.left_next++ % LEFT_SEGMENTS_KEPT] =
+        hold->segment_grant;
+    fd_close(&hold->segment);
+    channel->recording.begun = false;
+}
+
+static void release_current(struct channel *channel, uint64_t length)
+{
+    release_written(channel, length, false);
+}
+
+static void release_next(struct channel *channel, uint64_t length)
+{
+    struct hold *hold = &channel->hold;
+    if (hold->next < 0)
+        return;
+    channel_recording_ask_to_seal(channel, &hold->next_grant, length);
+    fd_close(&hold->next);
+}
+
+static void promote_next(struct channel *channel)
+{
+    struct hold *hold = &channel->hold;
+    hold->segment = fd_take(&hold->next);
+    hold->segment_grant = hold->next_grant;
+    channel->recording.begun = false;
+    channel->recording.state = RECORDING_OPEN;
+}
+
+void channel_segments_done(struct channel *channel, const struct message_segment_done *done)
+{
+    struct hold *hold = &channel->hold;
+    if (done->begun_first_seq > INT64_MAX) {
+        child_violated(channel->lent.worker, "SEGMENT_DONE with an impossible sequence number");
+        return;
+    }
+    if (hold->segment >= 0 && done->begun_id == hold->segment_grant.id) {
+        if (!channel->recording.begun)
+            begin_current(channel, done);
+    } else if (hold->next >= 0 && done->begun_id == hold->next_grant.id) {
+        if (hold->segment >= 0)
+            release_current(channel, done->finished_id == hold->segment_grant.id
+                                         ? done->finished_length
+                                         : UINT64_MAX);
+        promote_next(channel);
+        begin_current(channel, done);
+    } else {
+        log_debug("channel %s: SEGMENT_DONE of a segment that is not held: ignored",
+                  channel->spec->name);
+    }
+    store_follow(&channel->stored);
+}
+
+/* A segment that was begun may hold records, whatever its worker says: length 0 would have the
+ * archive remove it. Then the file itself is asked. */
+static uint64_t believable_length(const struct channel *channel, uint64_t length)
+{
+    return length == 0 && channel->recording.begun ? UINT64_MAX : length;
+}
+
+/* It is sealed, or about to be, and part of it may be nowhere but in memory. */
+static void copy_left(const struct channel *channel, const struct message_segment_failed *failed,
+                      const char *reason)
+{
+    for (size_t i = 0; i < LEFT_SEGMENTS_KEPT; i++) {
+        const struct segment_grant *left = &channel->recording.left[i];
+        if (left->id == 0 || left->id != failed->segment_id)
+            continue;
+        if (archive_client_copy(archive_of(channel), channel->spec->name, left,
+                                failed->committed_length))
+            log_error("channel %s: %s of %s; its records are copied to another file",
+                      channel->spec->name, reason, left->name);
+        return;
+    }
+}
+
+void channel_segments_failed(struct channel *channel, const struct message_segment_failed *failed)
+{
+    struct hold *hold = &channel->hold;
+    char reason[MESSAGE_REASON_SIZE];
+    snprintf(reason, sizeof reason, "writing failed: %.100s (%.40s)", failed->reason,
+             strerror(failed->error));
+
+    if (hold->next >= 0 && failed->segment_id == hold->next_grant.id) {
+        release_next(channel, failed->committed_length);
+        channel->recording.next_retry = true;
+        channel_recording_arm_retry(channel);
+        log_error("channel %s: the next segment is unusable: %s", channel->spec->name, reason);
+        return;
+    }
+    if (hold->segment < 0 || failed->segment_id != hold->segment_grant.id) {
+        copy_left(channel, failed, reason);
+        return;
+    }
+    release_written(channel, believable_length(channel, failed->committed_length), true);
+    if (hold->next >= 0) { /* the worker has it, and goes on there by itself */
+        log_error("channel %s: %s; recording goes on in the next segment", channel->spec->name,
+                  reason);
+        promote_next(channel);
+    } else if (channel->recording
+                   .next_requested) { /* the answer that is under way becomes the current one */
+        channel->recording.next_requested = false;
+        channel->recording.state = RECORDING_OPENING;
+        log_error("channel %s: %s; a new segment is on its way", channel->spec->name, reason);
+    } else {
+        channel_recording_enter_trouble(channel, reason);
+    }
+    store_follow(&channel->stored);
+}
+
+void channel_segments_seal_all(struct channel *channel)
+{
+    const struct message_bye *bye = &channel->lent.bye;
+    bool known = channel->lent.bye_received && channel->life.stop_seals;
+    struct hold *hold = &channel->hold;
+
+    timer_disarm(&channel->recording.timer);
+    channel->recording.next_retry = false;
+    release_next(channel, known && bye->segment_id != hold->next_grant.id ? 0 : UINT64_MAX);
+    release_current(channel, known && bye->segment_id == hold->segment_grant.id
+                                 ? bye->committed_length
+                                 : UINT64_MAX);
+    if (channel->recording.state == RECORDING_OPEN || channel->recording.state == RECORDING_TROUBLE)
+        channel->recording.state = RECORDING_NONE;
+}
