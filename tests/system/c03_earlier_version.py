@@ -4,13 +4,16 @@ still held is relayed, decimated and recorded by a worker of this one, and numbe
 
 import fcntl
 import pathlib
+import random
 import shutil
 import signal
 import subprocess
+import threading
+import time
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import freeze, kill, skip, slow, wait_until
+from lib.place import comm, freeze, kill, skip, slow, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EARLIER = "c6f2568f766e4a0c5ab19ff0315c69f2ddbe2afa"
@@ -129,6 +132,41 @@ def test_what_only_the_old_ring_holds_is_not_lost(place):
     daemon.install(present)
     daemon.disconnect()
     daemon.ctl("upgrade")
+    daemon.wait_state("engine", "RUNNING", 30)
+    judge(place, daemon, sender, sinks)
+
+
+def died_early(daemon):
+    """Workers of the present version that never were READY."""
+    lines = daemon.log_text().partition("executing ")[2].splitlines()
+    return sum("engine: STARTING -> " in line and "was killed" in line for line in lines)
+
+
+@slow
+def test_workers_that_die_while_they_bring_it_over(place):
+    """Before they are READY, at any instruction: the next one begins the copy again from what only the old ring has."""
+    daemon, listen, sinks = scene(place, segment_size="1M")
+    present = daemon.start_earlier()
+    worker = daemon.status("engine")["pid"]
+    others = wait_until(lambda: (lambda pids: pids if len(pids) == 2 else None)(set(daemon.descendants()) - {worker}),
+                        10, "archive and spare")
+    freeze(min(others))
+    sender = Sender(place, listen, 10000, rate=place.scaled(20000), sizes=(800,))
+    sender.wait()
+    daemon.wait_counter("engine", "received", 10000)
+    daemon.install(present)
+    daemon.disconnect()
+    upgrade = threading.Thread(target=daemon.ctl, args=("upgrade",), kwargs={"expect": None})
+    upgrade.start()
+    daemon.wait_for_log("executing")
+    chance, killed = random.Random(4), set(others) | {worker}
+    while len(killed) < 60 and died_early(daemon) < 5:  # archive and spares die as well
+        for pid in {pid for pid in daemon.descendants() if comm(pid) == "holdfast-worker"} - killed:
+            time.sleep(chance.random() * 0.004)  # into its life, not into a state
+            kill(pid)
+            killed.add(pid)
+    upgrade.join()
+    assert died_early(daemon) >= 3, "too few died before they were READY"
     daemon.wait_state("engine", "RUNNING", 30)
     judge(place, daemon, sender, sinks)
 
