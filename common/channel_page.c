@@ -173,12 +173,19 @@ bool channel_page_read_destination(const struct channel_page *page, uint32_t pla
                      &it->slots[0].sent, WORDS_OF(destination_progress), &ret->sent);
 }
 
+bool channel_page_is_destination(const struct channel_page *page, int place,
+                                 enum destination_use use, const char *name)
+{
+    return place >= 0 && place < CHANNEL_DESTINATIONS_MAX &&
+           is_of_use(&page->private.places[place], use) &&
+           strncmp(page->private.places[place].name, name, CHANNEL_NAME_SIZE) == 0;
+}
+
 int channel_page_find_destination(const struct channel_page *page, enum destination_use use,
                                   const char *name)
 {
     for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++)
-        if (is_of_use(&page->private.places[i], use) &&
-            strncmp(page->private.places[i].name, name, CHANNEL_NAME_SIZE) == 0)
+        if (channel_page_is_destination(page, i, use, name))
             return i;
     return -1;
 }

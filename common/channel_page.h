@@ -391,6 +391,9 @@ bool channel_page_read_decimate(const struct channel_page *page, struct decimate
 bool channel_page_read_destination(const struct channel_page *page, uint32_t place,
                                    struct destination_progress *ret);
 
+/* Does this place belong to the destination of this kind and name? */
+bool channel_page_is_destination(const struct channel_page *page, int place,
+                                 enum destination_use use, const char *name);
 /* The place of the destination of this kind and name; -1 when it has none. */
 int channel_page_find_destination(const struct channel_page *page, enum destination_use use,
                                   const char *name);

@@ -126,8 +126,7 @@ static void load(struct channel *channel, const struct history_slot *slot)
 static void read_present(const struct channel *channel, uint32_t index,
                          struct destination_progress *ret)
 {
-    int place = channel_page_find_destination(channel->hold.page, use_of(channel, index),
-                                              channel->spec->destinations[index].name);
+    int place = hold_find_destination(&channel->hold, channel->spec, index);
     if (place < 0 || !channel_page_read_destination(channel->hold.page, (uint32_t)place, ret))
         *ret = (struct destination_progress){0};
 }

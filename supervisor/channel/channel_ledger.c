@@ -66,12 +66,7 @@ void channel_ledger_destination(const struct channel *channel, uint32_t index,
 {
     const struct channel_page *page = channel->hold.page;
     struct destination_progress present = {0};
-    int place = page ? channel_page_find_destination(page,
-                                                     index < channel->spec->relay_count
-                                                         ? DESTINATION_IS_RELAY
-                                                         : DESTINATION_IS_DECIMATE,
-                                                     channel->spec->destinations[index].name)
-                     : -1;
+    int place = hold_find_destination(&channel->hold, channel->spec, index);
     *ret = channel->ledger.destinations[index];
     if (place < 0 || !channel_page_read_destination(page, (uint32_t)place, &present))
         return;

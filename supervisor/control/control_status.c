@@ -24,6 +24,7 @@
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_json.h"
+#include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/policy/receive_rate.h"
 #include "supervisor/policy/restart_policy.h"
@@ -55,13 +56,7 @@ static json_t *segmentation(const struct channel *channel, int place)
 
 static int place_of(const struct channel *channel, uint32_t index)
 {
-    return channel->hold.page
-               ? channel_page_find_destination(channel->hold.page,
-                                               index < channel->spec->relay_count
-                                                   ? DESTINATION_IS_RELAY
-                                                   : DESTINATION_IS_DECIMATE,
-                                               channel->spec->destinations[index].name)
-               : -1;
+    return hold_find_destination(&channel->hold, channel->spec, index);
 }
 
 /* Why it can't be reached: as the supervisor found when it tried, or as the worker was told when it

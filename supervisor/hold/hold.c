@@ -122,6 +122,21 @@ int *hold_place_named(struct hold *hold, const char *name, int *ret_destination)
     return NULL;
 }
 
+/* It stays where it is as long as the ring lives: hundreds of names are not to be compared each
+ * time. */
+int hold_find_destination(const struct hold *hold, const struct channel_spec *spec, uint32_t index)
+{
+    enum destination_use use =
+        index < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE;
+    const char *name = spec->destinations[index].name;
+    struct destination_down *down = &hold->down[index];
+    if (!hold->page)
+        return -1;
+    if (!channel_page_is_destination(hold->page, down->place, use, name))
+        down->place = channel_page_find_destination(hold->page, use, name);
+    return down->place;
+}
+
 /* ---- letting go ---- */
 
 /* Its first datagram, which was to say that nobody was receiving before, never came. */

@@ -17,6 +17,7 @@
 /* A destination that can't be reached: its socket is there, but leads nowhere yet. */
 struct destination_down {
     unsigned interface; /* index of the one that it was connected with; 0 = by routing table */
+    int place;          /* where it was found last in the page */
     bool stand_in;      /* its own socket can't be had: one that leads nowhere is in its place */
     uint64_t dropped;   /* when it was last tried because its worker was refused */
     char reason[256];   /* what was attempted, why it failed, what to do; "" = it is up */
@@ -91,6 +92,9 @@ int hold_place(const struct hold *hold, uint32_t place, char ret_name[HOLD_NAME_
 /* Where descriptors of this name belong; NULL when it is no name of this hold. A destination's
  * index goes to *ret_destination, for others it is -1. */
 int *hold_place_named(struct hold *hold, const char *name, int *ret_destination);
+
+/* A destination's place in the ring's private memory; -1 when it has none. */
+int hold_find_destination(const struct hold *hold, const struct channel_spec *spec, uint32_t index);
 
 /* Letting go. What is in the ring is lost, also to those who were lent it. */
 void hold_drop_ring(struct hold *hold);

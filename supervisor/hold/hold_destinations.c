@@ -220,9 +220,7 @@ static bool is_refused(struct hold *hold, const struct channel_spec *spec, uint3
     struct destination_progress progress;
     if (!hold->page)
         return false;
-    int place = channel_page_find_destination(
-        hold->page, index < hold->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE,
-        spec->destinations[index].name);
+    int place = hold_find_destination(hold, spec, index);
     if (place < 0 ||
         !is_of_connection(atomic_load(&hold->page->private.places[place].send_error)) ||
         !channel_page_read_destination(hold->page, (uint32_t)place, &progress) ||
