@@ -23,6 +23,7 @@
 #include "supervisor/status_line.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/system/links.h"
+#include "supervisor/system/log_writer.h"
 #include "supervisor/system/manager.h"
 #include "supervisor/system/shredder.h"
 #include "supervisor/system/timer.h"
@@ -197,6 +198,7 @@ static int prepare(struct daemon *daemon, const struct program *program, char *w
         log_warning("the kernel doesn't tell of interfaces that go: %s; one that is back within a "
                     "second under its number will not be noticed",
                     strerror(-error));
+    log_writer_watch(supervisor->event);
     error = watchdog_start(&daemon->watchdog, supervisor->event);
     if (error < 0)
         log_warning("systemd's watchdog can't be served: %s", strerror(-error));
@@ -247,6 +249,7 @@ static void daemon_free(struct daemon *daemon)
     archive_client_free(&supervisor->archive);
     watchdog_stop(&daemon->watchdog);
     links_stop(&daemon->links);
+    log_writer_unwatch();
     tick_stop(&supervisor->tick);
     status_line_stop(&supervisor->status_line);
     store_free(&supervisor->store);

@@ -231,9 +231,20 @@ static int serve(struct settings *settings, char **arguments, int config)
     return status;
 }
 
+static struct log_writer inherited_log_writer(void)
+{
+    const char *pid = getenv(PROGRAM_LOG_PID_VARIABLE);
+    const struct log_writer before = {.pipe = inherited_fd(PROGRAM_LOG_PIPE_VARIABLE),
+                                      .file = inherited_fd(PROGRAM_LOG_FILE_VARIABLE),
+                                      .pid = pid ? atoi(pid) : 0};
+    unsetenv(PROGRAM_LOG_PID_VARIABLE);
+    return before;
+}
+
 static int run(struct settings *settings, char **arguments, int config)
 {
-    int error = log_writer_start();
+    const struct log_writer before = inherited_log_writer();
+    int error = log_writer_start(&before);
     log_open("holdfastd");
     if (error < 0)
         log_warning("the log's file is written directly, which waits for its disk: %s",

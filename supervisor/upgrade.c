@@ -26,6 +26,7 @@
 #include "supervisor/child/child.h"
 #include "supervisor/child/spares.h"
 #include "supervisor/hold/hold.h"
+#include "supervisor/system/log_writer.h"
 #include "supervisor/system/timer.h"
 
 #define UPGRADE_DEADLINE_NS (5 * NS_PER_S)
@@ -316,6 +317,18 @@ static void hand_on(int fd, const char *variable)
         setenv(variable, number, 1);
 }
 
+static void hand_on_log_writer(size_t count)
+{
+    const struct log_writer *writer = log_writer_get();
+    char pid[24];
+    snprintf(pid, sizeof pid, "%d", (int)writer->pid);
+    if (writer->pid <= 0)
+        return;
+    setenv(PROGRAM_LOG_PID_VARIABLE, pid, 1);
+    hand_on(lift(writer->pipe, count), PROGRAM_LOG_PIPE_VARIABLE);
+    hand_on(lift(writer->file, count), PROGRAM_LOG_FILE_VARIABLE);
+}
+
 /* The file may have changed since the rehearsal. A program that doesn't know how to keep the text
  * has left this empty. */
 static bool has_text(int config)
@@ -361,6 +374,7 @@ void upgrade_execute(const struct upgrade *upgrade)
     const struct fallback fallback = {.self = lift_file("/proc/self/exe", list.count),
                                       .worker = lift_file(program->worker_program, list.count),
                                       .config = lift(program->config, list.count)};
+    hand_on_log_writer(list.count);
     int config = has_text(upgrade->config) ? lift(upgrade->config, list.count) : -1;
     if (complete && set_environment(&list, stopped) && place_fds(&list)) {
         hand_on(config, PROGRAM_CONFIG_VARIABLE);

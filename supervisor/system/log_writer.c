@@ -29,6 +29,7 @@
 #define PIPE_WANTED (1 << 20) /* bytes; some ten thousand lines */
 #define FINISH_NS   NS_PER_S
 #define LOOK_NS     (5 * NS_PER_MS)
+#define AGAIN_NS    NS_PER_S /* between two of them that don't live long */
 
 /* ---- the process ---- */
 
@@ -96,7 +97,7 @@ static void copy(int from, int file)
 }
 
 /* Signals that end the service are not for it: it ends when everybody who logs has ended. */
-_Noreturn static void be_writer(int from)
+_Noreturn static void be_writer(int from, int file)
 {
     enum { FROM = 0, FILE_FD = 1, FIRST_OTHER = 2 };
     setpgid(0, 0);
@@ -106,8 +107,8 @@ _Noreturn static void be_writer(int from)
     signal(SIGHUP, SIG_IGN);
     signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
-    if (dup2(STDERR_FILENO, FILE_FD) < 0 || dup2(from, FROM) < 0 ||
-        close_range(FIRST_OTHER, ~0U, 0) < 0 || chdir("/") < 0)
+    if (dup2(file, FILE_FD) < 0 || dup2(from, FROM) < 0 || close_range(FIRST_OTHER, ~0U, 0) < 0 ||
+        chdir("/") < 0)
         _exit(EXIT_FAILURE);
     copy(FROM, FILE_FD);
     _exit(EXIT_SUCCESS);
@@ -115,7 +116,8 @@ _Noreturn static void be_writer(int from)
 
 /* ---- its supervisor ---- */
 
-static int original = -1; /* the file itself; -1 when this program was executed anew meanwhile */
+/* Kept so that another process can take its place, with what is still in the pipe. */
+static struct log_writer writer = {.pipe = -1, .file = -1};
 
 static bool is_file(int fd)
 {
@@ -123,36 +125,123 @@ static bool is_file(int fd)
     return fstat(fd, &about) == 0 && (S_ISREG(about.st_mode) || S_ISBLK(about.st_mode));
 }
 
-int log_writer_start(void)
+static bool is_pipe(int fd)
 {
-    int ends[2] = {-1, -1};
-    if (!is_file(STDERR_FILENO))
-        return 0;
+    struct stat about;
+    return fstat(fd, &about) == 0 && S_ISFIFO(about.st_mode);
+}
+
+static int start_process(void)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        be_writer(writer.pipe, writer.file);
+    if (pid < 0)
+        return -errno;
+    writer.pid = pid;
+    writer.started = monotonic_now();
+    return 0;
+}
+
+static int make(int ends[2])
+{
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
     /* An unprivileged user has a limit; the usual 64 KiB are a queue, too. */
     fcntl(ends[1], F_SETPIPE_SZ, PIPE_WANTED);
-    pid_t pid = fork();
-    if (pid == 0)
-        be_writer(ends[0]);
-    int error = pid < 0 ? -errno : 0;
-    if (!error)
-        original = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    writer.file = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    writer.pipe = fd_take(&ends[0]);
+    int error = writer.file < 0 ? -errno : start_process();
     if (!error && dup2(ends[1], STDERR_FILENO) < 0)
         error = -errno;
+    return error;
+}
+
+int log_writer_start(const struct log_writer *before)
+{
+    int ends[2] = {-1, -1};
+    writer = *before;
+    if (writer.pid > 0 && is_pipe(writer.pipe) && is_file(writer.file))
+        return 0;
+    fd_close(&writer.pipe);
+    fd_close(&writer.file);
+    writer.pid = 0;
+    if (!is_file(STDERR_FILENO))
+        return 0;
+    int error = make(ends);
     fd_close_all(ends, 2);
     return error;
 }
 
-/* By waiting for any child: after an upgrade its pid isn't known, and no other child is left. */
+const struct log_writer *log_writer_get(void)
+{
+    return &writer;
+}
+
+/* ---- its end ---- */
+
+static void watch(void);
+
+static int on_due(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+    (void)source;
+    (void)time_us;
+    (void)userdata;
+    int error = start_process();
+    if (error < 0) {
+        timer_arm(&writer.timer, writer.event, AGAIN_NS, on_due, NULL);
+        return 0;
+    }
+    watch();
+    log_error("the process that writes this log has ended; process %d goes on with what was still "
+              "to be written",
+              (int)writer.pid);
+    return 0;
+}
+
+static int on_ended(sd_event_source *source, const siginfo_t *end, void *userdata)
+{
+    bool soon = monotonic_since(monotonic_now(), writer.started) >= AGAIN_NS;
+    (void)source;
+    (void)end;
+    (void)userdata;
+    writer.source = sd_event_source_unref(writer.source);
+    writer.pid = 0;
+    timer_arm(&writer.timer, writer.event, soon ? 0 : AGAIN_NS, on_due, NULL);
+    return 0;
+}
+
+static void watch(void)
+{
+    int error =
+        sd_event_add_child(writer.event, &writer.source, writer.pid, WEXITED, on_ended, NULL);
+    if (error < 0)
+        log_warning("nobody watches the process that writes this log: %s", strerror(-error));
+}
+
+void log_writer_watch(sd_event *event)
+{
+    writer.event = event;
+    if (writer.pid > 0)
+        watch();
+}
+
+void log_writer_unwatch(void)
+{
+    timer_disarm(&writer.timer);
+    writer.source = sd_event_source_disable_unref(writer.source);
+}
+
+/* By waiting for any child: no other one is left. */
 void log_writer_finish(void)
 {
     const struct timespec pause = {.tv_nsec = LOOK_NS};
     monotonic begun = monotonic_now();
-    int instead = original >= 0 ? original : open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int instead = writer.file >= 0 ? writer.file : open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (instead < 0 || dup2(instead, STDERR_FILENO) < 0)
         close(STDERR_FILENO);
     fd_close(&instead);
+    fd_close(&writer.pipe);
     while (waitpid(-1, NULL, WNOHANG) >= 0 && monotonic_since(monotonic_now(), begun) < FINISH_NS)
         nanosleep(&pause, NULL);
 }

@@ -16,6 +16,10 @@
 #define PROGRAM_PATH_VARIABLE "HOLDFAST_PROGRAM"
 /* The number of a descriptor with the configuration's text, to be read instead of the file. */
 #define PROGRAM_CONFIG_VARIABLE "HOLDFAST_CONFIG_FD"
+/* Numbers of the descriptors of the process that writes the log, and its pid: log_writer.h. */
+#define PROGRAM_LOG_PIPE_VARIABLE "HOLDFAST_LOG_PIPE_FD"
+#define PROGRAM_LOG_FILE_VARIABLE "HOLDFAST_LOG_FILE_FD"
+#define PROGRAM_LOG_PID_VARIABLE  "HOLDFAST_LOG_PID"
 /* --check: the number of one into which the text goes that was checked. */
 #define PROGRAM_CONFIG_COPY_VARIABLE "HOLDFAST_CONFIG_COPY_FD"
 

@@ -8,7 +8,7 @@ import socket
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import comm, core, freeze, kill, wait_until
+from lib.place import children_of, comm, core, freeze, kill, wait_until
 
 
 def others(daemon, *names):
@@ -131,3 +131,25 @@ def test_clients_leave_descriptors_to_the_channels(place):
     daemon.wait_drained("engine", len(sent))
     assert daemon.counters("engine")["recorded"] == len(sent)
     assert "broke the protocol" not in daemon.log_text()
+
+
+def test_the_process_that_writes_the_log_is_replaced(place):
+    """Before and after an upgrade, and what was in the pipe is written."""
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={})).start()
+
+    def writer():
+        return next((pid for pid in children_of(daemon.process.pid) if comm(pid) == "holdfast-log"), None)
+    for number in (1, 2):
+        before = writer()
+        freeze(before)
+        for _ in range(3):
+            daemon.ctl("rotate", "engine", expect=None)
+        kill(before)
+        wait_until(lambda pid=before: writer() not in (None, pid), 10, "another process")
+        daemon.wait_for_log(f"process {writer()} goes on")
+        assert daemon.log_text().count("rotate engine") == 3 * number, daemon.log_text()
+        daemon.disconnect()
+        daemon.ctl("upgrade")
+        wait_until(lambda wanted=number: daemon.log_text().count("restored ") == wanted, 10, "the upgrade's log")
+    daemon.stop()
+    assert daemon.log_text().rstrip().endswith("ended")
