@@ -326,9 +326,35 @@ static void pass_socket(struct channel *from, struct channel *heir)
                from->spec->name);
 }
 
+static bool is_same(int fd, int other)
+{
+    struct stat about, of_other;
+    return fd >= 0 && other >= 0 && fstat(fd, &about) == 0 && fstat(other, &of_other) == 0 &&
+           about.st_ino == of_other.st_ino && about.st_dev == of_other.st_dev;
+}
+
+/* A supervisor that died while it passed a socket on may have left it under both names. Who has it
+ * now keeps it, untouched. */
+static void drop_shared_sockets(const struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++) {
+        struct channel *channel = channels->list[i];
+        for (size_t k = 0; k < channels->count && channel->hold.rx >= 0; k++) {
+            const struct channel *other = channels->list[k];
+            if (other == channel || !is_same(channel->hold.rx, other->hold.rx) ||
+                hold_adopted_socket_suits(&channel->hold, channel->spec))
+                continue;
+            log_notice("channel %s: %s.rx of the supervisor before has no use here: closed",
+                       channel->spec->name, channel->spec->name);
+            fd_close(&channel->hold.rx);
+        }
+    }
+}
+
 /* What belongs to a former configuration is dealt with before the present one begins. */
 static void settle_sockets(const struct channels *channels)
 {
+    drop_shared_sockets(channels);
     for (size_t i = 0; i < channels->count; i++) {
         struct channel *channel = channels->list[i];
         struct channel *heir =

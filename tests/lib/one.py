@@ -33,6 +33,7 @@ def load(path):
 def main():
     path, name, folder = sys.argv[1:4]
     signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would children
     place = Place(folder)
     failure, skipped = None, None
     try:

@@ -231,12 +231,12 @@ def test_verbs_refuse_what_makes_no_sense(place):
 
 def test_what_the_service_manager_chose_for_the_scheduler_stays(place):
     """Nice= and CPUSchedulingPolicy= of the unit reach every thread of a worker."""
-    os.nice(3)
+    nice = os.nice(3)
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     daemon = Daemon(place, channel("engine", place.ipv4(), record={})).start()
     pid = daemon.wait_state("engine", "RUNNING")["pid"]
     wait_until(lambda: daemon.status("engine")["log"]["state"] == "open", 10, "the recorder to have a segment")
     for thread in map(int, os.listdir(f"/proc/{pid}/task")):
         said = os.getpriority(os.PRIO_PROCESS, thread), os.sched_getscheduler(thread)
-        assert said == (3, os.SCHED_BATCH), f"thread {thread}: nice and policy are {said}"
+        assert said == (nice, os.SCHED_BATCH), f"thread {thread}: nice and policy are {said}"
     daemon.stop()

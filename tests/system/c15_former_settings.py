@@ -3,11 +3,13 @@
 renamed or removed, or whose address is another one now, is received, recorded and sealed before its settings are
 forgotten."""
 
+import os
 import socket
 
 from lib import oracle
 from lib.holdfast import Daemon, RpcError, Sender, Sink, channel
 from lib.place import comm, core, freeze, kill, wait_until
+from lib.store import StoredDaemon
 
 NOT_COVERED = 2
 
@@ -126,6 +128,25 @@ def test_a_changed_address_comes_after_what_the_former_socket_has(place):
     oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
     assert [record.seq for record in records if record.flags & NOT_COVERED] == [1010]
     oracle.assert_at_least_once(sent, oracle.read_datagrams(sink.record)[0], "relayed")
+
+
+def test_a_socket_under_two_names_belongs_to_who_has_it_now(place):
+    """The supervisor died when it had passed it on, and before the store had let go of its former name."""
+    listen = place.ipv4()
+    daemon = StoredDaemon(place, channel("motor", listen, record={}))
+    daemon.start_stored()
+    first = Sender(place, listen, 100, name="first", rate=2000, tag=2)
+    first.wait()
+    daemon.wait_drained("motor", 100)
+    daemon.notifications.poll()
+    daemon.die()
+    daemon.notifications.kept["engine.rx"] = [os.dup(daemon.notifications.kept["motor.rx"][0])]
+    daemon.start_stored()
+    daemon.wait_state("motor", "RUNNING")
+    second = Sender(place, listen, 100, name="second", rate=2000, tag=3)
+    second.wait()
+    daemon.wait_drained("motor", 200)
+    wait_gone(daemon, "engine")
 
 
 def test_two_channels_that_swap_their_addresses(place):
