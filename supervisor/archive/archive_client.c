@@ -142,9 +142,10 @@ static struct seal_request *find_request(struct seal_request *list, const char *
 }
 
 bool archive_client_copy(struct archive_client *client, const char *channel,
-                         const struct segment_grant *grant, uint64_t length)
+                         const struct segment_grant *grant)
 {
-    const struct seal_order order = {.began_as = "", .length = length, .copy = true};
+    /* Sealed by now, the file itself says best how long it is. */
+    const struct seal_order order = {.began_as = "", .length = UINT64_MAX, .copy = true};
     struct seal_request *asked = find_request(client->seals, channel, grant->id);
     if (find_request(client->failed, channel, grant->id) || (asked && asked->seal.copy))
         return false;

@@ -73,7 +73,7 @@ struct seal_order {
 /* The disk has refused part of a segment that was to be sealed: its records are to be in another
  * file. false: that is under way already. */
 bool archive_client_copy(struct archive_client *client, const char *channel,
-                         const struct segment_grant *grant, uint64_t length);
+                         const struct segment_grant *grant);
 /* Seal a segment, now or when there is an archive again. Frees the caller of it for good. */
 void archive_client_seal(struct archive_client *client, const char *channel,
                          const struct segment_grant *grant, const struct seal_order *order);

@@ -143,6 +143,9 @@ static void forgive(struct channel *channel, const char *cause)
 static void kill_late_starter(struct channel *channel, const char *cause)
 {
     (void)cause;
+    child_listen(channel->lent.worker); /* it may be this process that is late */
+    if (channel->life.state != CHANNEL_STARTING)
+        return;
     channel_hang_kill_starter(channel, channel->life.ready_within);
     channel->life.late_starts++;
 }
@@ -174,7 +177,7 @@ static void conclude_stop(struct channel *channel)
     hold_close_sockets(&channel->hold);
     change_state(channel, CHANNEL_STOPPED, cause);
     start |= channel_former_finish(channel);
-    if (start && channel->host->phase == PHASE_RUNS)
+    if (start && channel->host->phase < PHASE_STOPS)
         begin(channel, "what was left of it is dealt with");
 }
 
@@ -412,8 +415,10 @@ static void enter_starting(struct channel *channel)
     } else if (!channel->life.wanted) {
         change_state(channel, CHANNEL_STOPPING, "to drain what is left");
     } else {
-        channel->life.ready_within = restart_ready_deadline(channel_progress_stall_budget(channel),
-                                                            channel->life.late_starts);
+        channel->life.ready_within =
+            restart_ready_deadline(channel_progress_stall_budget(channel),
+                                   channel->life.late_starts,
+                                   channel->host->counts.in_state[CHANNEL_STARTING]);
         arm(channel, channel->life.ready_within, on_timer);
     }
 }

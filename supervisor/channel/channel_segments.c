@@ -163,18 +163,19 @@ static uint64_t believable_length(const struct channel *channel, uint64_t length
     return length == 0 && channel->recording.begun ? UINT64_MAX : length;
 }
 
-/* It is sealed, or about to be, and part of it may be nowhere but in memory. */
-static void copy_left(const struct channel *channel, const struct message_segment_failed *failed,
+/* It is sealed, or about to be, and part of it may be nowhere but in memory. Once for each: whatever
+ * a worker says, it keeps the archive from nobody else. */
+static void copy_left(struct channel *channel, const struct message_segment_failed *failed,
                       const char *reason)
 {
     for (size_t i = 0; i < LEFT_SEGMENTS_KEPT; i++) {
-        const struct segment_grant *left = &channel->recording.left[i];
+        struct segment_grant *left = &channel->recording.left[i];
         if (left->id == 0 || left->id != failed->segment_id)
             continue;
-        if (archive_client_copy(archive_of(channel), channel->spec->name, left,
-                                failed->committed_length))
+        if (archive_client_copy(archive_of(channel), channel->spec->name, left))
             log_error("channel %s: %s of %s; its records are copied to another file",
                       channel->spec->name, reason, left->name);
+        left->id = 0;
         return;
     }
 }

@@ -227,6 +227,11 @@ static int on_socket(sd_event_source *source, int fd, uint32_t events, void *use
     return 0;
 }
 
+void child_listen(struct child *child)
+{
+    receive(child, MESSAGES_PER_DISPATCH);
+}
+
 static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *userdata)
 {
     struct child *child = userdata;

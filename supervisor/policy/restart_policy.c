@@ -9,6 +9,7 @@
 #define SHARE_BURST_LEAST 20 /* launches */
 #define READY_LEAST_NS    (250 * NS_PER_MS)
 #define READY_MOST_NS     (5 * NS_PER_S)
+#define READY_EACH_NS     (5 * NS_PER_MS) /* one starts in one to two, others before it */
 
 const char *const restart_rule_names[RESTART_RULE_COUNT] = {
     [RESTART_RULE_NONE] = "none",
@@ -114,12 +115,15 @@ uint64_t restart_share_reserve(struct restart_share *share, monotonic now)
     return ahead > share->burst_ns ? ahead - share->burst_ns : 0;
 }
 
-uint64_t restart_ready_deadline(uint64_t stall_budget_ns, uint32_t late_in_a_row)
+uint64_t restart_ready_deadline(uint64_t stall_budget_ns, uint32_t late_in_a_row, size_t starting)
 {
     uint64_t deadline = stall_budget_ns / 2;
     if (deadline < READY_LEAST_NS)
         deadline = READY_LEAST_NS;
     while (late_in_a_row-- > 0 && deadline < READY_MOST_NS)
         deadline *= 2;
+    if (deadline >= READY_MOST_NS || starting >= READY_MOST_NS / READY_EACH_NS)
+        return READY_MOST_NS;
+    deadline += starting * READY_EACH_NS;
     return deadline < READY_MOST_NS ? deadline : READY_MOST_NS;
 }

@@ -11,6 +11,7 @@
 #define HOLDFAST_SUPERVISOR_POLICY_RESTART_POLICY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/monotonic.h"
@@ -86,7 +87,7 @@ uint64_t restart_share_reserve(struct restart_share *share, monotonic now);
 
 /* How long a child may take until it is READY: half the time after which what queues for it is
  * dropped, because another one may be faster; doubled for each that was late, because it may be the
- * machine that is slow. */
-uint64_t restart_ready_deadline(uint64_t stall_budget_ns, uint32_t late_in_a_row);
+ * machine that is slow; and longer when many start at once. */
+uint64_t restart_ready_deadline(uint64_t stall_budget_ns, uint32_t late_in_a_row, size_t starting);
 
 #endif
