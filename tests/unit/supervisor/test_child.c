@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* A child's queue. The story: what the kernel can't take at once is sent later, in order and
- * without loss; and while it is waited for, the event loop sleeps. */
+ * without loss; and while it is waited for, the event loop sleeps. However much children say, the
+ * event loop has time for everything else. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -22,6 +24,9 @@
 #define LIMIT     64
 #define LOOK_NS   (200 * NS_PER_MS)
 #define USER      54321 /* nobody else's descriptors count */
+#define FLOODS    3
+#define FLOOD     30000 /* messages */
+#define RUN_MAX   5000  /* of these, without a turn for anybody else */
 
 static void on_message(struct child *child, struct message *message)
 {
@@ -106,11 +111,79 @@ START_TEST(descriptors_under_way_elsewhere_are_waited_for_in_sleep)
 }
 END_TEST
 
-int main(void)
+/* What the last in line finds between two of its turns. */
+struct flood {
+    unsigned messages;
+    unsigned in_a_row;
+    unsigned longest;
+};
+
+static void on_flood(struct child *child, struct message *message)
 {
+    struct flood *flood = child->owner.data;
+    (void)message;
+    flood->messages++;
+    if (++flood->in_a_row > flood->longest)
+        flood->longest = flood->in_a_row;
+}
+
+static int on_last_in_line(sd_event_source *source, void *userdata)
+{
+    struct flood *flood = userdata;
+    (void)source;
+    flood->in_a_row = 0;
+    return 0;
+}
+
+START_TEST(children_that_never_stop_talking_leave_turns_to_the_last_in_line)
+{
+    struct flood flood = {0};
+    const struct child_owner owner = {
+        .role = "flood", .message = on_flood, .ended = on_end, .data = &flood};
+    struct child *children[FLOODS] = {NULL};
+    sd_event_source *last = NULL;
+    sd_event *event = NULL;
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &ends, NULL);
+
+    ck_assert(sd_event_new(&event) >= 0);
+    ck_assert(sd_event_add_defer(event, &last, on_last_in_line, &flood) >= 0);
+    ck_assert(sd_event_source_set_priority(last, SD_EVENT_PRIORITY_IDLE) >= 0);
+    ck_assert(sd_event_source_set_enabled(last, SD_EVENT_ON) >= 0);
+    for (int i = 0; i < FLOODS; i++)
+        ck_assert_int_eq(child_spawn(event, "/proc/self/exe", &owner, &children[i]), 0);
+    while (flood.messages < FLOOD)
+        ck_assert(sd_event_run(event, 10000) >= 0);
+    ck_assert_msg(flood.longest < RUN_MAX, "%u messages in a row", flood.longest);
+    for (int i = 0; i < FLOODS; i++)
+        child_free(children[i]);
+    sd_event_source_disable_unref(last);
+    sd_event_unref(event);
+}
+END_TEST
+
+/* This program as a child: until nobody listens. */
+static int talk(void)
+{
+    const struct message_segment_wanted wanted = {0};
+    struct pollfd room = {.fd = MESSAGE_FD, .events = POLLOUT};
+    int error = 0;
+    while (error == 0 || (error == -EAGAIN && poll(&room, 1, -1) > 0))
+        error =
+            message_send(MESSAGE_FD, MESSAGE_SEGMENT_WANTED, 0, &wanted, sizeof wanted, NULL, 0);
+    return 0;
+}
+
+int main(int count, char **arguments)
+{
+    if (count > 0 && strcmp(arguments[0], "holdfast-worker") == 0)
+        return talk();
     Suite *suite = suite_create("child");
     TCase *queue = tcase_create("queue");
     tcase_add_test(queue, descriptors_under_way_elsewhere_are_waited_for_in_sleep);
+    tcase_add_test(queue, children_that_never_stop_talking_leave_turns_to_the_last_in_line);
     tcase_set_timeout(queue, 60);
     suite_add_tcase(suite, queue);
     return unit_run(suite);
