@@ -8,6 +8,9 @@
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/hold/hold_sockets.h"
 
+/* A full buffer takes a second. A socket that could not be muted may be sent to for ever. */
+#define LONGEST_NS (5 * NS_PER_S)
+
 static void tell(const struct channel *channel)
 {
     unsigned long long count = channel->discard.count;
@@ -29,6 +32,13 @@ static bool take_turn(struct channel *channel)
     uint64_t count = hold_sockets_discard(&channel->hold, &empty);
     channel->discard.count += count;
     channel_ledger_discarded(channel, count);
+    if (!empty && monotonic_since(monotonic_now(), channel->discard.began) > LONGEST_NS) {
+        log_warning(
+            "channel %s: datagrams keep coming in while its socket is let go of; what comes "
+            "now is not counted",
+            channel->spec->name);
+        empty = true;
+    }
     if (empty)
         tell(channel);
     return empty;
@@ -49,6 +59,7 @@ bool channel_discard_begin(struct channel *channel, void (*done)(struct channel 
 {
     struct channel_discard *discard = &channel->discard;
     discard->count = 0;
+    discard->began = monotonic_now();
     discard->done = done;
     if (take_turn(channel))
         return true;

@@ -177,12 +177,13 @@ static void conclude_stop(struct channel *channel)
     hold_close_sockets(&channel->hold);
     change_state(channel, CHANNEL_STOPPED, cause);
     start |= channel_former_finish(channel);
-    if (start && channel->host->phase < PHASE_STOPS)
+    if (start && !channel->life.kept_stopped && channel->host->phase < PHASE_STOPS)
         begin(channel, "what was left of it is dealt with");
 }
 
 static void finish_stop(struct channel *channel, const char *cause)
 {
+    channel->former.wanted |= channel->life.restart_wanted;
     channel->life.restart_wanted = channel->lent.ring_refused = false;
     channel->recording.renumber = channel->recording.waited = false;
     channel->recording.restored = false;
@@ -412,13 +413,12 @@ static void enter_starting(struct channel *channel)
         log_error("channel %s: %s", channel->spec->name, why);
         if (!channel->lent.worker)
             channel_machine_handle(channel, CHANNEL_EVENT_DIED, why);
-    } else if (!channel->life.wanted) {
+    } else if (!channel->life.wanted || channel->former.configured) {
         change_state(channel, CHANNEL_STOPPING, "to drain what is left");
     } else {
-        channel->life.ready_within =
-            restart_ready_deadline(channel_progress_stall_budget(channel),
-                                   channel->life.late_starts,
-                                   channel->host->counts.in_state[CHANNEL_STARTING]);
+        channel->life.ready_within = restart_ready_deadline(
+            channel_progress_stall_budget(channel), channel->life.late_starts,
+            channel->host->counts.in_state[CHANNEL_STARTING]);
         arm(channel, channel->life.ready_within, on_timer);
     }
 }

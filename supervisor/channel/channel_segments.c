@@ -163,8 +163,8 @@ static uint64_t believable_length(const struct channel *channel, uint64_t length
     return length == 0 && channel->recording.begun ? UINT64_MAX : length;
 }
 
-/* It is sealed, or about to be, and part of it may be nowhere but in memory. Once for each: whatever
- * a worker says, it keeps the archive from nobody else. */
+/* It is sealed, or about to be, and part of it may be nowhere but in memory. Once for each:
+ * whatever a worker says, it keeps the archive from nobody else. */
 static void copy_left(struct channel *channel, const struct message_segment_failed *failed,
                       const char *reason)
 {

@@ -15,6 +15,7 @@
 #include "common/channel_page.h"
 #include "common/fd.h"
 #include "supervisor/archive/archive_client.h"
+#include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_segments.h"
@@ -103,6 +104,36 @@ START_TEST(a_death_while_stopping_starts_nothing)
     channel_machine_handle(channel, CHANNEL_EVENT_DIED, "test");
     ck_assert_msg(channel->life.state == CHANNEL_STOPPED, "%s",
                   channel_state_names[channel->life.state]);
+}
+END_TEST
+
+/* What its former socket has comes first; an operator has the last word on what comes then. */
+START_TEST(what_is_said_while_former_settings_are_dealt_with_counts)
+{
+    static const struct {
+        bool wanted, stop, start, begins;
+    } rows[] = {{true, false, false, true},
+                {true, true, false, false},
+                {false, false, true, true},
+                {true, true, true, true},
+                {false, false, false, false}};
+    struct channel *channel = channels.list[0];
+    const char *why;
+    ck_assert_int_eq(channel_former_begin(channel), 0);
+    ck_assert_ptr_ne(channel->spec, &spec);
+    channel->former.wanted = rows[_i].wanted;
+    channel->life.kept_stopped = !rows[_i].wanted;
+    channel->life.wanted = false;
+    channel->life.state = CHANNEL_STOPPING;
+    if (rows[_i].stop)
+        ck_assert_int_eq(channel_verb_stop(channel, &why), 0);
+    if (rows[_i].start)
+        ck_assert_int_eq(channel_verb_start(channel, &why), 0);
+    channel->life.stop_seals = channel->lent.bye_received = true;
+    channel_machine_handle(channel, CHANNEL_EVENT_DIED, "test");
+    ck_assert_ptr_eq(channel->spec, &spec);
+    ck_assert_int_eq(channel->life.state != CHANNEL_STOPPED, rows[_i].begins);
+    ck_assert_int_eq(channel->life.wanted, rows[_i].begins);
 }
 END_TEST
 
@@ -297,6 +328,7 @@ int main(void)
     TCase *cases = tcase_create("between");
     tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_add_test(cases, trouble_while_opening_starts_the_relay);
+    tcase_add_loop_test(cases, what_is_said_while_former_settings_are_dealt_with_counts, 0, 5);
     tcase_add_test(cases, a_death_while_stopping_starts_nothing);
     tcase_add_test(cases, a_worker_that_dies_at_every_stop_is_no_storm);
     tcase_add_test(cases, a_worker_that_can_not_be_started_is_waited_for);
