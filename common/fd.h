@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What to do about EMFILE and ENFILE, behind the kernel's own words. */
+#define FD_SHORTAGE_ADVICE "raise LimitNOFILE= or `ulimit -n`"
+
 /* Close *fd if it is open and set it to -1. Keeps errno. */
 void fd_close(int *fd);
 

@@ -209,7 +209,7 @@ static bool is_lost_segment(struct message *message, size_t length,
         return false;
     segment->error = EMFILE;
     snprintf(segment->reason, sizeof segment->reason,
-             "too many open files: raise LimitNOFILE= or `ulimit -n`");
+             "too many open files: " FD_SHORTAGE_ADVICE);
     message->header.fd_count = 0;
     return true;
 }

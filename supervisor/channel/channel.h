@@ -186,6 +186,7 @@ struct channel_recording {
     bool renumber; /* it goes on beyond this ring's numbers: OPENING makes a fresh one */
     bool restored; /* with a ring from an earlier supervisor that recorded: their numbers agree */
     uint32_t failures; /* in a row */
+    uint32_t refusals; /* segments in a row that were made, and could not be written */
     struct timer timer;
     sd_event_time_handler_t on_retry; /* the state machine's: an attempt may settle the recording */
 };

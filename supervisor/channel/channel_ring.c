@@ -97,7 +97,8 @@ void channel_ring_refused(struct channel *channel, const char *reason)
     log_error("channel %s: %s can't trust the ring: %s; a fresh one is made", channel->spec->name,
               child_describe(worker), reason);
     channel->lent.ring_refused = true;
-    if (channel->life.state != CHANNEL_STOPPING) /* there it leaves by itself, or meets a deadline */
+    if (channel->life.state !=
+        CHANNEL_STOPPING) /* there it leaves by itself, or meets a deadline */
         child_kill(worker, SIGKILL);
 }
 

@@ -19,9 +19,26 @@
 #include "supervisor/hold/store.h"
 #include "supervisor/system/timer.h"
 
+/* It may be one bad file; then the next one is wanted soon. */
+#define REFUSALS_AT_ONCE 3
+
 static struct archive_client *archive_of(const struct channel *channel)
 {
     return channel->host->archive;
+}
+
+static bool needs_next(const struct channel *channel)
+{
+    return channel->recording.state == RECORDING_OPEN && channel->hold.next < 0 &&
+           !channel->recording.next_requested;
+}
+
+/* Without an archive it stays asked for: channel_recording_archive_back(). The worker asks again
+ * every 2 s. */
+static void ask_for_next(struct channel *channel)
+{
+    int error = channel_recording_ask_for_segment(channel);
+    channel->recording.next_requested = error == 0 || error == -ENOTCONN || error == -EPIPE;
 }
 
 void channel_segments_retry(struct channel *channel)
@@ -30,19 +47,26 @@ void channel_segments_retry(struct channel *channel)
         channel_recording_request(channel);
     } else if (channel->recording.next_retry) {
         channel->recording.next_retry = false;
-        channel_segments_wanted(channel);
+        if (needs_next(channel))
+            ask_for_next(channel);
     }
 }
 
+/* A disk that gives room and refuses what is written would have whole segments made and given up as
+ * fast as it can. */
 void channel_segments_wanted(struct channel *channel)
 {
-    if (channel->recording.state != RECORDING_OPEN || channel->hold.next >= 0 ||
-        channel->recording.next_requested || channel->recording.next_retry)
+    struct channel_recording *recording = &channel->recording;
+    if (!needs_next(channel) || recording->next_retry)
         return;
-    int error = channel_recording_ask_for_segment(channel);
-    /* Without an archive it stays asked for: channel_recording_archive_back(). The worker asks
-     * again every 2 s. */
-    channel->recording.next_requested = error == 0 || error == -ENOTCONN || error == -EPIPE;
+    if (recording->refusals < REFUSALS_AT_ONCE) {
+        ask_for_next(channel);
+        return;
+    }
+    if (recording->failures < recording->refusals)
+        recording->failures = recording->refusals;
+    recording->next_retry = true;
+    channel_recording_arm_retry(channel);
 }
 
 /* As the worker has it: what it says about its segments may still be under way. When the page can't
@@ -143,10 +167,11 @@ void channel_segments_done(struct channel *channel, const struct message_segment
         if (!channel->recording.begun)
             begin_current(channel, done);
     } else if (hold->next >= 0 && done->begun_id == hold->next_grant.id) {
+        bool finished = hold->segment >= 0 && done->finished_id == hold->segment_grant.id;
         if (hold->segment >= 0)
-            release_current(channel, done->finished_id == hold->segment_grant.id
-                                         ? done->finished_length
-                                         : UINT64_MAX);
+            release_current(channel, finished ? done->finished_length : UINT64_MAX);
+        if (finished)
+            channel->recording.refusals = 0;
         promote_next(channel);
         begin_current(channel, done);
     } else {
@@ -180,6 +205,14 @@ static void copy_left(struct channel *channel, const struct message_segment_fail
     }
 }
 
+/* The more there are in a row, the longer until another segment is asked for. */
+static void note_refusal(struct channel_recording *recording)
+{
+    recording->refusals++;
+    if (recording->refusals >= REFUSALS_AT_ONCE && recording->failures < recording->refusals)
+        recording->failures = recording->refusals;
+}
+
 void channel_segments_failed(struct channel *channel, const struct message_segment_failed *failed)
 {
     struct hold *hold = &channel->hold;
@@ -188,6 +221,7 @@ void channel_segments_failed(struct channel *channel, const struct message_segme
              strerror(failed->error));
 
     if (hold->next >= 0 && failed->segment_id == hold->next_grant.id) {
+        note_refusal(&channel->recording);
         release_next(channel, failed->committed_length);
         channel->recording.next_retry = true;
         channel_recording_arm_retry(channel);
@@ -198,6 +232,7 @@ void channel_segments_failed(struct channel *channel, const struct message_segme
         copy_left(channel, failed, reason);
         return;
     }
+    note_refusal(&channel->recording);
     release_written(channel, believable_length(channel, failed->committed_length), true);
     if (hold->next >= 0) { /* the worker has it, and goes on there by itself */
         log_error("channel %s: %s; recording goes on in the next segment", channel->spec->name,

@@ -13,6 +13,7 @@
 
 #include "common/channel_memory.h"
 #include "common/channel_page.h"
+#include "common/fd.h"
 #include "common/huge_pages.h"
 #include "common/memory_page.h"
 #include "common/monotonic.h"
@@ -139,7 +140,7 @@ static const char *hint(int error)
     switch (error) {
     case EMFILE:
     case ENFILE:
-        return "allow more descriptors (LimitNOFILE=)";
+        return FD_SHORTAGE_ADVICE;
     case EPERM:
     case EACCES:
     case ENOSYS:

@@ -34,7 +34,7 @@ static const char *advice(int error)
         return "no route leads there: check `ip route`, or name an interface";
     case -EMFILE:
     case -ENFILE:
-        return "too many open files: raise LimitNOFILE= or `ulimit -n`";
+        return FD_SHORTAGE_ADVICE;
     case -ENOBUFS:
         return "too many multicast memberships: see the sysctl net.ipv4.igmp_max_memberships";
     case -EAFNOSUPPORT:

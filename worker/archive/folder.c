@@ -230,7 +230,7 @@ void folder_explain(const char *log_dir, const char *channel, int error,
         break;
     case EMFILE:
     case ENFILE:
-        advice = "raise LimitNOFILE";
+        advice = FD_SHORTAGE_ADVICE;
         break;
     case EIO:
         advice = "the disk reports errors: see the kernel's log";

@@ -299,6 +299,40 @@ START_TEST(when_the_next_segment_fails_and_then_the_current_one_recording_is_tri
 }
 END_TEST
 
+/* A disk gives room, and refuses what is written: segment after segment is made and given up, ever
+ * more slowly. One that was filled makes it forgotten. */
+START_TEST(a_disk_that_refuses_every_segment_is_given_them_ever_more_slowly)
+{
+    struct channel *channel = channels.list[0];
+    struct message_segment_failed failed = {.error = EIO};
+    int archive_end = listening();
+    for (uint64_t id = 7; id < 10; id++) {
+        record_to(channel, id, id + 1);
+        channel->recording.next_requested = channel->recording.next_retry = false;
+        failed.segment_id = id;
+        channel_segments_failed(channel, &failed);
+        ck_assert_int_eq(channel->recording.state, RECORDING_OPEN);
+        channel_segments_wanted(channel);
+        ck_assert_int_eq(channel->recording.next_requested, id < 9);
+        ck_assert_int_eq(channel->recording.next_retry, id == 9);
+        ck_assert_int_eq(asked(archive_end, MESSAGE_OPEN_SEGMENT) != NULL, id < 9);
+        fd_close(&channel->hold.segment);
+    }
+    channel_segments_retry(channel);
+    ck_assert(channel->recording.next_requested);
+
+    const struct message_segment_done done = {
+        .finished_id = 11, .finished_length = 1000, .begun_id = 12};
+    record_to(channel, 11, 12);
+    channel->recording.next_requested = false;
+    channel_segments_done(channel, &done);
+    asked(archive_end, MESSAGE_OPEN_SEGMENT);
+    channel_segments_wanted(channel);
+    ck_assert(channel->recording.next_requested && !channel->recording.next_retry);
+    fd_close(&archive_end);
+}
+END_TEST
+
 /* Length 0 has the archive remove the file. */
 START_TEST(no_worker_can_have_a_segment_with_records_removed)
 {
@@ -336,6 +370,7 @@ int main(void)
     tcase_add_test(cases, only_a_segment_without_records_and_without_datagrams_is_empty);
     tcase_add_test(cases,
                    when_the_next_segment_fails_and_then_the_current_one_recording_is_tried_again);
+    tcase_add_test(cases, a_disk_that_refuses_every_segment_is_given_them_ever_more_slowly);
     tcase_add_test(cases, no_worker_can_have_a_segment_with_records_removed);
     suite_add_tcase(suite, cases);
     return unit_run(suite);

@@ -32,7 +32,7 @@ static const struct refused_ring {
     {{SYS_memfd_create, EPERM, DENY_ANY_ARGUMENT, 0, 0},
      "(memfd_create): Operation not permitted; does a sandbox forbid it"},
     {{SYS_memfd_create, EMFILE, DENY_ANY_ARGUMENT, 0, 0},
-     "(memfd_create): Too many open files; allow more descriptors"},
+     "(memfd_create): Too many open files; raise LimitNOFILE="},
     {{SYS_ftruncate, EFBIG, DENY_ANY_ARGUMENT, 0, 0},
      "(ftruncate): File too large; is ring_size too large?"},
 };
@@ -72,7 +72,7 @@ START_TEST(descriptors_run_out_over_a_ring)
         ;
     for (int room = 0; room < 2; room++) { /* for none, and for one of the two */
         ck_assert_int_eq(hold_ring_make(&hold, spec, 1, why, sizeof why), -EMFILE);
-        ck_assert_ptr_nonnull(strstr(why, "Too many open files; allow more descriptors"));
+        ck_assert_ptr_nonnull(strstr(why, "Too many open files; raise LimitNOFILE="));
         ck_assert_int_eq(hold.ring, -1);
         ck_assert_int_eq(hold.private_part, -1);
         if (room == 0)

@@ -194,10 +194,10 @@ START_TEST(a_start_gets_half_of_what_is_left_and_more_when_all_are_late)
         uint32_t late;
         size_t starting;
         uint64_t deadline_ms;
-    } starts[] = {{1000, 0, 0, 500}, {1000, 1, 0, 1000}, {1000, 4, 0, 5000},
-                  {1000, 1000000, 0, 5000}, {100, 0, 0, 250}, {0, 0, 0, 250}, {0, 3, 0, 2000},
-                  {600000, 0, 0, 5000}, {0, 0, 10, 300}, {0, 0, 1000, 5000},
-                  {0, 0, SIZE_MAX, 5000}};
+    } starts[] = {{1000, 0, 0, 500},        {1000, 1, 0, 1000},    {1000, 4, 0, 5000},
+                  {1000, 1000000, 0, 5000}, {100, 0, 0, 250},      {0, 0, 0, 250},
+                  {0, 3, 0, 2000},          {600000, 0, 0, 5000},  {0, 0, 10, 300},
+                  {0, 0, 1000, 5000},       {0, 0, SIZE_MAX, 5000}};
     for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++)
         ck_assert_uint_eq(restart_ready_deadline(starts[i].stall_ms * NS_PER_MS, starts[i].late,
                                                  starts[i].starting),
