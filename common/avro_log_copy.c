@@ -13,6 +13,7 @@
 #include "common/avro_log_format.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_scan.h"
+#include "common/avro_log_summary.h"
 #include "common/fd.h"
 
 struct writer {

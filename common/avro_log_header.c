@@ -65,8 +65,8 @@ static const char *const keys[ENTRY_COUNT] = {
 
 #define BIT(entry)    (1u << (entry))
 #define EVERY_VERSION /* has these */                                                              \
-    (BIT(ENTRY_SCHEMA) | BIT(ENTRY_CHANNEL) | BIT(ENTRY_FIRST_SEQ) | BIT(ENTRY_CREATED) |          \
-     BIT(ENTRY_VERSION))
+    (BIT(ENTRY_SCHEMA) | BIT(ENTRY_CODEC) | BIT(ENTRY_CHANNEL) | BIT(ENTRY_FIRST_SEQ) |            \
+     BIT(ENTRY_CREATED) | BIT(ENTRY_VERSION))
 #define SINCE_CHECK   /* has these, too */ (BIT(ENTRY_COUNT) - BIT(ENTRY_LISTEN))
 
 #define NUMBER_FORMAT "%020llu"
@@ -274,7 +274,7 @@ static const char *read_every_version(const struct header *header, struct avro_l
         return "an Avro file, but not written by holdfast (metadata missing)";
     if (!entry_is(header, ENTRY_SCHEMA, avro_log_schema))
         return "the schema is not the one of this version";
-    if ((header->seen & BIT(ENTRY_CODEC)) && !entry_is(header, ENTRY_CODEC, "null"))
+    if (!entry_is(header, ENTRY_CODEC, "null"))
         return "the codec is not null";
     if (!entry_is(header, ENTRY_VERSION, AVRO_LOG_VERSION))
         return "another version of the log format";
@@ -321,15 +321,27 @@ static uint32_t totals_crc(const struct header *header)
     return avro_log_crc32c(from, (size_t)(header->entries[ENTRY_SUM].value - from));
 }
 
+/* As a header is begun. */
+static bool totals_are_blank(const struct header *header)
+{
+    for (unsigned entry = ENTRY_LAST_SEQ; entry < ENTRY_COUNT; entry++)
+        for (size_t i = 0; i < header->entries[entry].length; i++)
+            if (header->entries[entry].value[i] != ' ')
+                return false;
+    return true;
+}
+
 static void read_totals(const struct header *header, struct avro_log_identity *ret)
 {
     struct avro_log_totals *totals = &ret->totals;
     ret->has_totals = ret->has_check && entry_is_crc(header, ENTRY_SUM, totals_crc(header)) &&
                       entry_number(header, ENTRY_LAST_SEQ, &totals->last_seq) &&
+                      totals->last_seq <= AVRO_LOG_SEQ_MAX &&
                       entry_number(header, ENTRY_RECORDS, &totals->records) &&
                       entry_number(header, ENTRY_FIRST_TIME, &totals->first_time_ns) &&
                       entry_number(header, ENTRY_LAST_TIME, &totals->last_time_ns) &&
                       entry_number(header, ENTRY_LATEST, &totals->latest_ns);
+    ret->totals_damaged = ret->has_check && !ret->has_totals && !totals_are_blank(header);
     if (!ret->has_totals)
         *totals = (struct avro_log_totals){0};
 }

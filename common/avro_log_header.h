@@ -47,6 +47,7 @@ struct avro_log_identity {
     /* Of a header that was read; not written by avro_log_write_header(). */
     bool has_check; /* and it is right; false: an older version's file */
     bool has_totals;
+    bool totals_damaged; /* they were written, and are not right */
     struct avro_log_totals totals;
 };
 

@@ -6,6 +6,7 @@
 #include "common/avro_log_scan.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,6 +24,17 @@ _Static_assert(AVRO_LOG_WINDOW_MAX > AVRO_LOG_BLOCK_MAX, "the longest block fits
 #define WASTE_PER_BYTE 8
 #define WASTE_LEAST    (16u * 1024 * 1024)
 
+/* The scan ends only to begin again at `resume`. No visitor returns it. */
+#define REWIND INT_MIN
+
+struct resume_point {
+    uint64_t at;
+    bool in_block; /* behind the last sound record of this block, which is being walked: */
+    struct avro_log_block block;
+    uint64_t expected_seq;
+    bool exact;
+};
+
 struct scan {
     const struct avro_log_scan_options *options;
     const struct avro_log_visitor *visitor;
@@ -33,11 +45,14 @@ struct scan {
     struct avro_log_block block; /* the one being walked */
     uint64_t expected_seq; /* the next record's number, if `exact`; else the smallest it may have */
     bool exact;
-    /* In an open file: a fault only if something sound follows, else it is the unfinished end. */
+    /* In an open file: a fault only if something sound follows, else it is the unfinished end.
+     * Where it is, the scan goes on if it was only not written yet when it was read. */
     const char *pending_what;
     uint64_t pending_offset;
-    bool ended; /* seq_end was reached */
-    int result; /* anything but 0 ends the scan */
+    struct resume_point resume;
+    bool is_live; /* it is being written */
+    bool ended;   /* seq_end was reached */
+    int result;   /* anything but 0 ends the scan */
 };
 
 /* ---- bytes ---- */
@@ -73,104 +88,7 @@ static uint64_t find_sync(struct scan *scan, uint64_t from)
     return from;
 }
 
-/* ---- what was found ---- */
-
-static void report_fault(struct scan *scan, uint64_t offset, const char *what)
-{
-    struct avro_log_summary *summary = scan->summary;
-    if (scan->result != 0)
-        return;
-    if (summary->faults++ == 0) {
-        summary->fault_offset = offset;
-        summary->fault_what = what;
-    }
-    if (scan->visitor->fault)
-        scan->result = scan->visitor->fault(scan->visitor->context, offset, what);
-}
-
-/* Pages that were passed over: told where the scan has come to them. */
-static void report_unreadable(struct scan *scan)
-{
-    if (scan->window.unreadable > 0 && !scan->unreadable_told) {
-        scan->unreadable_told = true;
-        report_fault(scan, scan->window.unreadable_offset, "the disk can't read it here");
-    }
-}
-
-static void report_pending(struct scan *scan)
-{
-    if (!scan->pending_what)
-        return;
-    report_fault(scan, scan->pending_offset, scan->pending_what);
-    scan->pending_what = NULL;
-}
-
-/* A fault, unless it is where an open file ends. */
-static void report_end(struct scan *scan, uint64_t offset, const char *what)
-{
-    if (!scan->options->open) {
-        report_fault(scan, offset, what);
-    } else if (!scan->pending_what) {
-        scan->pending_offset = offset;
-        scan->pending_what = what;
-    }
-}
-
-static void count_record(struct avro_log_summary *summary, const struct avro_log_record *record)
-{
-    uint64_t seq = (uint64_t)record->seq, time_ns = avro_log_record_time_ns(record);
-    if (summary->records++ == 0) {
-        summary->first_seq = seq;
-        summary->first_received_us = record->received_at_us;
-        summary->earliest_ns = time_ns;
-    }
-    if (time_ns < summary->earliest_ns)
-        summary->earliest_ns = time_ns;
-    if (time_ns > summary->latest_ns)
-        summary->latest_ns = time_ns;
-    summary->last_seq = seq;
-    summary->last_received_us = record->received_at_us;
-    summary->payload_bytes += record->payload_length;
-    summary->lost_before += record->lost_before > 0 ? (uint64_t)record->lost_before : 0;
-    summary->quarantined += (record->flags & AVRO_LOG_QUARANTINED) != 0;
-    summary->not_covered += (record->flags & AVRO_LOG_NOT_COVERED) != 0;
-    summary->cut += record->cut > 0;
-    summary->cut_bytes += record->cut > 0 ? (uint64_t)record->cut : 0;
-    summary->records_after_fault += summary->faults > 0;
-}
-
-static void report_record(struct scan *scan, const struct avro_log_found *found)
-{
-    const struct avro_log_visitor *visitor = scan->visitor;
-    struct avro_log_summary *summary = scan->summary;
-    uint64_t seq = (uint64_t)found->record.seq;
-
-    report_pending(scan);
-    uint64_t next = summary->records      ? summary->last_seq + 1
-                    : summary->has_header ? summary->identity.first_seq
-                                          : seq;
-    if (seq < next) /* the header has no CRC, the record has */
-        report_fault(scan, 0, "the header's first number is higher than the first record's");
-    if (seq > next) {
-        summary->gaps++;
-        summary->missing += seq - next;
-        if (scan->result == 0 && visitor->gap)
-            scan->result = visitor->gap(visitor->context, next, seq);
-    }
-    if (scan->result != 0)
-        return;
-    count_record(summary, &found->record);
-    if (scan->block.count++ == 0)
-        summary->blocks++;
-    scan->block.size =
-        found->offset + found->length - (scan->block.offset + AVRO_LOG_BLOCK_HEADER_SIZE);
-    scan->expected_seq = seq + 1;
-    scan->exact = true;
-    if (visitor->record)
-        scan->result = visitor->record(visitor->context, found);
-}
-
-/* ---- records and blocks ---- */
+/* ---- records ---- */
 
 /* Read the record at `offset`, which must end before `limit`. 0, or -EBADMSG with *ret_what; then
  * *ret_length says where the next record would begin, 0 if its lengths can't be believed either. */
@@ -211,6 +129,132 @@ static int try_record(struct scan *scan, uint64_t offset, struct avro_log_found 
         scan->waste.bytes += ret->length;
     return result;
 }
+
+/* ---- what was found ---- */
+
+static void report_fault(struct scan *scan, uint64_t offset, const char *what)
+{
+    struct avro_log_summary *summary = scan->summary;
+    if (scan->result != 0)
+        return;
+    if (summary->faults++ == 0) {
+        summary->fault_offset = offset;
+        summary->fault_what = what;
+    }
+    if (scan->visitor->fault)
+        scan->result = scan->visitor->fault(scan->visitor->context, offset, what);
+}
+
+/* Most records are short. */
+static bool record_is_there_now(const struct scan *scan, uint64_t offset, uint64_t *ret_seq)
+{
+    uint8_t brief[4096];
+    struct avro_log_record record = {0};
+    const char *what;
+    long length = avro_log_read_record(
+        brief, avro_log_window_read_again(&scan->window, offset, brief, sizeof brief), &record,
+        &what);
+    /* Its lengths are plausible, and it may be longer than what was read. */
+    bool again = length <= 0 && record.payload_length + sizeof brief / 2 > sizeof brief;
+    uint8_t *whole = again ? malloc(AVRO_LOG_RECORD_MAX) : NULL;
+    if (whole)
+        length = avro_log_read_record(
+            whole, avro_log_window_read_again(&scan->window, offset, whole, AVRO_LOG_RECORD_MAX),
+            &record, &what);
+    free(whole);
+    *ret_seq = (uint64_t)record.seq;
+    return length > 0;
+}
+
+/* A file that is being written, and a window that was filled before what it shows was complete. */
+static bool was_only_unfinished(const struct scan *scan)
+{
+    const struct resume_point *from = &scan->resume;
+    uint8_t bytes[AVRO_LOG_SYNC_SIZE], header[AVRO_LOG_BLOCK_HEADER_SIZE];
+    uint64_t count = 0, size = 0, seq;
+    uint64_t header_at = from->in_block ? from->block.offset : from->at;
+    bool has_header = avro_log_read_block_header(
+        header, avro_log_window_read_again(&scan->window, header_at, header, sizeof header), &count,
+        &size);
+    if (!from->in_block)
+        return has_header || record_is_there_now(scan, from->at + AVRO_LOG_BLOCK_HEADER_SIZE, &seq);
+    if (avro_log_window_read_again(&scan->window, from->at, bytes, sizeof bytes) == sizeof bytes &&
+        memcmp(bytes, scan->summary->identity.sync, sizeof bytes) == 0)
+        return has_header && count == from->block.count && size == from->block.size;
+    return record_is_there_now(scan, from->at, &seq) && seq >= from->expected_seq &&
+           (!from->exact || seq == from->expected_seq);
+}
+
+/* Pages that were passed over: told where the scan has come to them. */
+static void report_unreadable(struct scan *scan)
+{
+    if (scan->window.unreadable > 0 && !scan->unreadable_told) {
+        scan->unreadable_told = true;
+        report_fault(scan, scan->window.unreadable_offset, "the disk can't read it here");
+    }
+}
+
+/* Something sound follows, which is written last: so what was unfinished then is finished now, or
+ * is a fault. */
+static void report_pending(struct scan *scan)
+{
+    if (!scan->pending_what)
+        return;
+    if (was_only_unfinished(scan)) {
+        scan->result = scan->result ? scan->result : REWIND;
+        return;
+    }
+    report_fault(scan, scan->pending_offset, scan->pending_what);
+    scan->pending_what = NULL;
+}
+
+/* A fault, unless it is where an open file ends. */
+static void report_end(struct scan *scan, uint64_t offset, const char *what,
+                       const struct resume_point *resume)
+{
+    if (!scan->options->open) {
+        report_fault(scan, offset, what);
+    } else if (!scan->pending_what) {
+        scan->pending_offset = offset;
+        scan->pending_what = what;
+        scan->resume = *resume;
+    }
+}
+
+static void report_record(struct scan *scan, const struct avro_log_found *found)
+{
+    const struct avro_log_visitor *visitor = scan->visitor;
+    struct avro_log_summary *summary = scan->summary;
+    uint64_t seq = (uint64_t)found->record.seq;
+
+    report_pending(scan);
+    if (scan->result != 0)
+        return;
+    uint64_t next = summary->records      ? summary->last_seq + 1
+                    : summary->has_header ? summary->identity.first_seq
+                                          : seq;
+    if (seq < next) /* the header has no CRC, the record has */
+        report_fault(scan, 0, "the header's first number is higher than the first record's");
+    if (seq > next) {
+        summary->gaps++;
+        summary->missing += seq - next;
+        if (scan->result == 0 && visitor->gap)
+            scan->result = visitor->gap(visitor->context, next, seq);
+    }
+    if (scan->result != 0)
+        return;
+    avro_log_summary_count(summary, &found->record);
+    if (scan->block.count++ == 0)
+        summary->blocks++;
+    scan->block.size =
+        found->offset + found->length - (scan->block.offset + AVRO_LOG_BLOCK_HEADER_SIZE);
+    scan->expected_seq = seq + 1;
+    scan->exact = true;
+    if (visitor->record)
+        scan->result = visitor->record(visitor->context, found);
+}
+
+/* ---- blocks ---- */
 
 static void end_block(struct scan *scan)
 {
@@ -270,17 +314,30 @@ static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, 
     return end + AVRO_LOG_SYNC_SIZE;
 }
 
-/* A block whose header says nothing that can be relied on. Returns where the next block begins. */
-static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, uint64_t size)
+/* Where the walk through a block has come to. */
+static struct resume_point here(const struct scan *scan, uint64_t at)
 {
-    uint64_t at = offset + AVRO_LOG_BLOCK_HEADER_SIZE, promised_end = at + size;
+    return (struct resume_point){.at = at,
+                                 .in_block = true,
+                                 .block = scan->block,
+                                 .expected_seq = scan->expected_seq,
+                                 .exact = scan->exact};
+}
+
+/* The records from `at` on of a block whose header says nothing that can be relied on. Returns
+ * where the next block begins. */
+static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uint64_t promised_end)
+{
+    const uint64_t offset = scan->block.offset;
     struct avro_log_found found;
+    struct resume_point now;
     const char *what = "";
 
-    begin_block(scan, offset, false);
     while (scan->result == 0) {
         if (sync_is_at(scan, at)) {
-            report_end(scan, offset, "the block's header does not tell the size of its records");
+            now = here(scan, at);
+            report_end(scan, offset, "the block's header does not tell the size of its records",
+                       &now);
             return at + AVRO_LOG_SYNC_SIZE;
         }
         if (try_record(scan, at, &found, &what) < 0)
@@ -295,18 +352,29 @@ static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, ui
         report_record(scan, &found);
         at += found.length;
     }
+    if (scan->result != 0)
+        return at;
+    now = here(scan, at);
     if (count > 0 && scan->block.count == count && at == promised_end) {
-        report_end(scan, at,
-                   "the sync marker behind the block is missing"); /* the marker alone is damaged */
+        report_end(scan, at, "the sync marker behind the block is missing",
+                   &now); /* the marker alone is damaged */
         size_t left;
+        uint64_t size;
         const uint8_t *next =
             view(scan, at + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &left);
         if (avro_log_read_block_header(next, left, &count, &size))
             return at + AVRO_LOG_SYNC_SIZE;
         return find_sync(scan, at);
     }
-    report_end(scan, at, at >= file_size(scan) ? "the file ends inside a block" : what);
+    report_end(scan, at, at >= file_size(scan) ? "the file ends inside a block" : what, &now);
     return find_sync(scan, at);
+}
+
+static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, uint64_t size)
+{
+    uint64_t at = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
+    begin_block(scan, offset, false);
+    return walk_records(scan, at, count, at + size);
 }
 
 static uint64_t scan_block(struct scan *scan, uint64_t offset)
@@ -320,7 +388,8 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
         uint64_t records = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
         if (records < file_size(scan) && try_record(scan, records, &found, &what) == 0)
             return walk_open(scan, offset, 0, 0); /* the header alone is damaged */
-        report_end(scan, offset, "no block where one should begin");
+        report_end(scan, offset, "no block where one should begin",
+                   &(struct resume_point){.at = offset, .block = scan->block});
         return find_sync(scan, offset);
     }
     uint64_t overhead = AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE;
@@ -344,6 +413,29 @@ static long read_file_header(struct scan *scan, const char **ret_what)
     return avro_log_read_header(bytes, size, &scan->summary->identity, ret_what);
 }
 
+/* Back to where the file was unfinished when it was read, and from there on only as far as it is
+ * written by now: nobody follows a writer for ever. Returns where the next block begins. */
+static uint64_t go_on(struct scan *scan)
+{
+    const struct resume_point from = scan->resume;
+    uint64_t extent;
+    if (!scan->is_live && avro_log_window_extent(scan->window.fd, &extent) == 0 &&
+        extent < file_size(scan))
+        scan->window.file_size = extent;
+    scan->is_live = true;
+    avro_log_window_forget(&scan->window);
+    scan->result = 0;
+    scan->pending_what = NULL;
+    scan->block = from.block;
+    scan->expected_seq = from.expected_seq;
+    scan->exact = from.exact;
+    if (!from.in_block)
+        return from.at;
+    if (sync_is_at(scan, from.at))
+        return from.at + AVRO_LOG_SYNC_SIZE;
+    return walk_records(scan, from.at, 0, 0);
+}
+
 static void scan_file(struct scan *scan)
 {
     struct avro_log_summary *summary = scan->summary;
@@ -363,8 +455,12 @@ static void scan_file(struct scan *scan)
             return;
     }
     uint64_t offset = summary->header_size;
+    if (offset < scan->options->from_block)
+        offset = scan->options->from_block;
     while (offset < file_size(scan) && scan->result == 0 && !scan->ended) {
         offset = scan_block(scan, offset);
+        while (scan->result == REWIND)
+            offset = go_on(scan);
         report_unreadable(scan);
     }
     report_unreadable(scan);
@@ -400,81 +496,4 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options,
     ret->unreadable_pages = scan.window.unreadable;
     avro_log_window_close(&scan.window);
     return scan.result;
-}
-
-void avro_log_totals_of(const struct avro_log_summary *summary, uint64_t latest_before_ns,
-                        struct avro_log_totals *ret)
-{
-    *ret = (struct avro_log_totals){
-        .last_seq = summary->last_seq,
-        .records = summary->records,
-        .first_time_ns = summary->earliest_ns,
-        .last_time_ns = summary->latest_ns,
-        .latest_ns = latest_before_ns > summary->latest_ns ? latest_before_ns : summary->latest_ns};
-}
-
-int avro_log_is_blank(int fd)
-{
-    uint8_t buffer[16 * 1024];
-    for (off_t at = 0;;) {
-        off_t data = lseek(fd, at, SEEK_DATA); /* skips what was preallocated and never written */
-        if (data < 0 && errno == ENXIO)
-            return 1;
-        at = data > at ? data : at;
-        ssize_t n = pread(fd, buffer, sizeof buffer, at);
-        if (n <= 0)
-            return n < 0 ? -errno : 1;
-        for (ssize_t i = 0; i < n; i++)
-            if (buffer[i])
-                return 0;
-        at += n;
-    }
-}
-
-/* ---- the last record alone ---- */
-
-/* Where the last block begins: behind the last sync marker but one. 0 if that can't be told from
- * the file's end. */
-static uint64_t find_last_block(struct scan *scan, uint64_t header_size)
-{
-    uint64_t reach = scan->window.size;
-    uint64_t from = file_size(scan) > reach ? file_size(scan) - reach : 0;
-    if (from < header_size - AVRO_LOG_SYNC_SIZE)
-        from = header_size - AVRO_LOG_SYNC_SIZE;
-    uint64_t last = 0, next = from;
-    if (file_size(scan) < header_size + AVRO_LOG_SYNC_SIZE ||
-        !sync_is_at(scan, file_size(scan) - AVRO_LOG_SYNC_SIZE))
-        return 0;
-    while ((next = find_sync(scan, next)) < file_size(scan))
-        last = next;
-    return last;
-}
-
-int avro_log_last_seq(int fd, uint64_t *ret_seq)
-{
-    const struct avro_log_scan_options sealed = {.open = false, .seq_end = UINT64_MAX};
-    static const struct avro_log_visitor nobody;
-    struct avro_log_summary summary = {.fault_what = ""};
-    struct scan scan = {.options = &sealed, .visitor = &nobody, .summary = &summary};
-    struct stat status;
-    const char *what;
-
-    if (fstat(fd, &status) < 0)
-        return -errno;
-    scan.window = (struct avro_log_window){.fd = fd, .file_size = (uint64_t)status.st_size};
-    scan.waste.most = WASTE_LEAST;
-    if (!avro_log_window_open(&scan.window))
-        return -ENOMEM;
-    long length = read_file_header(&scan, &what);
-    uint64_t block = length > 0 ? find_last_block(&scan, (uint64_t)length) : 0;
-    if (block > 0)
-        scan_block(&scan, block);
-    avro_log_window_close(&scan.window);
-    int result = scan.result;
-    if (result == 0 && (summary.records == 0 || summary.faults > 0)) /* no shortcut: read it all */
-        result = avro_log_scan(fd, &sealed, NULL, &summary);
-    if (result < 0 || summary.records == 0)
-        return result;
-    *ret_seq = summary.last_seq;
-    return 1;
 }

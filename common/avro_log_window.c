@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#define PIECE     ((uint64_t)64 * 1024)
 #define DISK_PAGE 4096 /* what a disk can't read, it can't read as a whole */
 
 bool avro_log_window_open(struct avro_log_window *window)
@@ -89,6 +91,22 @@ const uint8_t *avro_log_window_view(struct avro_log_window *window, uint64_t off
     return window->bytes + (size > 0 ? offset - window->offset : 0);
 }
 
+size_t avro_log_window_read_again(const struct avro_log_window *window, uint64_t offset,
+                                  uint8_t *to, size_t size)
+{
+    if (offset >= window->file_size)
+        return 0;
+    if (size > window->file_size - offset)
+        size = (size_t)(window->file_size - offset);
+    ssize_t n = pread(window->fd, to, size, (off_t)offset);
+    return n > 0 ? (size_t)n : 0;
+}
+
+void avro_log_window_forget(struct avro_log_window *window)
+{
+    window->length = 0;
+}
+
 uint64_t avro_log_window_find(struct avro_log_window *window, uint64_t from, const uint8_t *bytes,
                               size_t size)
 {
@@ -112,4 +130,57 @@ uint64_t avro_log_window_find(struct avro_log_window *window, uint64_t from, con
         from += length - (size - 1);
     }
     return window->file_size;
+}
+
+/* ---- the last byte that isn't zero ---- */
+
+/* A file system that can't tell has data everywhere. */
+static bool is_hole(int fd, uint64_t from, uint64_t end)
+{
+    off_t data = lseek(fd, (off_t)from, SEEK_DATA);
+    return data < 0 ? errno == ENXIO : (uint64_t)data >= end;
+}
+
+/* How much before `end`, which the caller has found to be written to or not to be known, is a hole:
+ * in steps that grow, so that a hole of terabytes takes as many calls as it has binary digits. */
+static uint64_t skip_hole(int fd, uint64_t end)
+{
+    uint64_t step = PIECE;
+    while (end > 0) {
+        uint64_t from = end > step ? end - step : 0;
+        if (is_hole(fd, from, end)) {
+            end = from;
+            step *= 2;
+        } else if (step > PIECE) {
+            step /= 2;
+        } else {
+            break;
+        }
+    }
+    return end;
+}
+
+int avro_log_window_extent(int fd, uint64_t *ret_extent)
+{
+    uint8_t bytes[PIECE];
+    struct stat status;
+    *ret_extent = 0;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    for (uint64_t end = skip_hole(fd, (uint64_t)status.st_size); end > 0;) {
+        size_t piece = end < sizeof bytes ? (size_t)end : sizeof bytes;
+        ssize_t n = pread(fd, bytes, piece, (off_t)(end - piece));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        for (size_t i = (size_t)n; i > 0; i--) {
+            if (bytes[i - 1] != 0) {
+                *ret_extent = end - piece + i;
+                return 0;
+            }
+        }
+        end = skip_hole(fd, end - piece);
+    }
+    return 0;
 }

@@ -32,9 +32,19 @@ void avro_log_window_close(struct avro_log_window *window);
 const uint8_t *avro_log_window_view(struct avro_log_window *window, uint64_t offset, uint64_t want,
                                     size_t *ret_size);
 
+/* What the file has there now, beside what is in view, which stays as it was read. Returns how many
+ * bytes. */
+size_t avro_log_window_read_again(const struct avro_log_window *window, uint64_t offset,
+                                  uint8_t *to, size_t size);
+/* The same for what is in view. */
+void avro_log_window_forget(struct avro_log_window *window);
+
 /* The offset behind the next place at or after `from` where these bytes are, or the file's end.
  * What was never written is not read. */
 uint64_t avro_log_window_find(struct avro_log_window *window, uint64_t from, const uint8_t *bytes,
                               size_t size);
+
+/* Where the zeros at a file's end begin. Holes are not read. 0 or -errno. */
+int avro_log_window_extent(int fd, uint64_t *ret_extent);
 
 #endif

@@ -23,18 +23,33 @@ struct avro_log_scan_options ctl_files_scan_options(const char *path)
 }
 
 struct round {
-    bool (*one)(void *context, const char *path, json_t **ret_report);
+    ctl_files_report one;
     void *context;
     json_t *reports; /* NULL: for people */
     bool all_ok;
 };
 
-static void do_one(struct round *round, const char *path)
+/* False: it is not there any more. */
+static bool do_one(struct round *round, const char *path, bool listed)
 {
+    const struct ctl_file file = {path, listed};
     json_t *report = NULL;
-    round->all_ok &= round->one(round->context, path, round->reports ? &report : NULL);
+    enum ctl_files_verdict verdict =
+        round->one(round->context, &file, round->reports ? &report : NULL);
+    round->all_ok &= verdict != CTL_FILES_FAULTY;
     if (report)
         json_array_append_new(round->reports, report);
+    return verdict != CTL_FILES_GONE;
+}
+
+/* Of a folder. One that was sealed since it was listed has another name; one that was begun since,
+ * or removed, was not yet part of it, or is none any more. */
+static void do_listed(struct round *round, char *path)
+{
+    if (do_one(round, path, true) || !avro_log_name_ends_in(path, AVRO_LOG_OPEN_SUFFIX))
+        return;
+    path[strlen(path) - strlen(AVRO_LOG_OPEN_SUFFIX) + strlen(AVRO_LOG_SUFFIX)] = '\0';
+    do_one(round, path, true);
 }
 
 static int is_log_file(const struct dirent *entry)
@@ -58,20 +73,19 @@ static bool do_folder(struct round *round, const char *path)
         printf("%s: a folder without log files in it\n", path);
     for (int i = 0; i < count; i++) {
         if (snprintf(file, sizeof file, "%s/%s", path, entries[i]->d_name) < (int)sizeof file)
-            do_one(round, file);
+            do_listed(round, file);
         free(entries[i]);
     }
     free(entries);
     return true;
 }
 
-int ctl_files_each(const struct ctl_files *files, bool json,
-                   bool (*one)(void *context, const char *path, json_t **ret_report), void *context)
+int ctl_files_each(const struct ctl_files *files, bool json, ctl_files_report one, void *context)
 {
     struct round round = {one, context, json ? json_array() : NULL, true};
     for (int i = 0; i < files->count; i++)
         if (!files->takes_folders || !do_folder(&round, files->paths[i]))
-            do_one(&round, files->paths[i]);
+            do_one(&round, files->paths[i], false);
     if (json) {
         json_t *whole = json_pack("{s:b,s:o}", "ok", round.all_ok, "files", round.reports);
         json_dumpf(whole, stdout, JSON_INDENT(2));
@@ -81,19 +95,18 @@ int ctl_files_each(const struct ctl_files *files, bool json,
     return round.all_ok ? CTL_OK : CTL_NO;
 }
 
-json_t *ctl_files_json_path(const char *path)
+json_t *ctl_files_json_text(const char *from)
 {
     char *text;
-    json_t *string = json_string(path);
+    json_t *string = json_string(from);
     if (string)
         return string;
-    /* no UTF-8: as text that says which bytes there are */
-    size_t size = 4 * strlen(path) + 1, at = 0;
+    size_t size = 4 * strlen(from) + 1, at = 0;
     text = malloc(size);
-    for (; text && *path; path++) {
-        bool plain = *path >= ' ' && *path < 0x7f && *path != '\\';
+    for (; text && *from; from++) {
+        bool plain = *from >= ' ' && *from < 0x7f && *from != '\\';
         at += (size_t)snprintf(text + at, size - at, plain ? "%c" : "\\x%02x",
-                               plain ? *path : (unsigned char)*path);
+                               plain ? *from : (unsigned char)*from);
     }
     string = json_stringn(text ? text : "", at);
     free(text);

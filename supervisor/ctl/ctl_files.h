@@ -18,14 +18,26 @@ struct ctl_files {
  * can't read. */
 struct avro_log_scan_options ctl_files_scan_options(const char *path);
 
-/* Do one file after the other: `one` prints what it found, or with ret_report makes an object of
- * it, and says whether all is well. Then print the report, if `json`. CTL_OK, or CTL_NO when any
- * was not well. */
-int ctl_files_each(const struct ctl_files *files, bool json,
-                   bool (*one)(void *context, const char *path, json_t **ret_report),
-                   void *context);
+struct ctl_file {
+    const char *path;
+    bool listed; /* found in a folder, not named by the user */
+};
 
-/* A path for a report. One that is no UTF-8 has \xHH for each byte that no ASCII text has. */
-json_t *ctl_files_json_path(const char *path);
+enum ctl_files_verdict {
+    CTL_FILES_OK,
+    CTL_FILES_FAULTY,
+    CTL_FILES_GONE, /* it was listed, and is not there any more; nothing was reported */
+};
+
+/* Prints what it found, or with ret_report makes an object of it. */
+typedef enum ctl_files_verdict (*ctl_files_report)(void *context, const struct ctl_file *file,
+                                                   json_t **ret_report);
+
+/* Do one file after the other. Then print the report, if `json`. CTL_OK, or CTL_NO when any was not
+ * well. */
+int ctl_files_each(const struct ctl_files *files, bool json, ctl_files_report one, void *context);
+
+/* Text for a report. What is no UTF-8 has \xHH for each byte that no ASCII text has. */
+json_t *ctl_files_json_text(const char *text);
 
 #endif

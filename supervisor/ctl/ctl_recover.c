@@ -192,14 +192,14 @@ static json_t *json_rescue(const struct rescue *rescue)
 {
     const struct avro_log_summary *summary = &rescue->summary;
     json_t *object = json_object();
-    json_object_set_new(object, "file", ctl_files_json_path(rescue->path));
+    json_object_set_new(object, "file", ctl_files_json_text(rescue->path));
     json_object_set_new(object, "ok", json_boolean(!rescue->error));
     if (rescue->error) {
         json_object_set_new(object, "error", json_string(rescue->what));
         json_object_set_new(object, "cause", json_string(strerror(rescue->error)));
         return object;
     }
-    json_object_set_new(object, "result", ctl_files_json_path(rescue->result));
+    json_object_set_new(object, "result", ctl_files_json_text(rescue->result));
     json_object_set_new(object, "records", json_integer((json_int_t)summary->records));
     json_object_set_new(object, "first_seq", json_integer((json_int_t)summary->first_seq));
     json_object_set_new(object, "last_seq", json_integer((json_int_t)summary->last_seq));
@@ -216,11 +216,12 @@ static int usage(const char *why)
     return CTL_USAGE;
 }
 
-static bool recover_file(void *context, const char *path, json_t **ret_report)
+static enum ctl_files_verdict recover_file(void *context, const struct ctl_file *what,
+                                           json_t **ret_report)
 {
     const char *wanted = context;
-    struct rescue rescue = {.path = path, .what = ""};
-    if (name_result(path, wanted, rescue.result) < 0)
+    struct rescue rescue = {.path = what->path, .what = ""};
+    if (name_result(what->path, wanted, rescue.result) < 0)
         fail(&rescue, ENAMETOOLONG, "the result's name would be too long");
     else
         rescue_file(&rescue);
@@ -229,7 +230,7 @@ static bool recover_file(void *context, const char *path, json_t **ret_report)
     else
         print_rescue(&rescue);
     ctl_ranges_free(&rescue.gaps);
-    return !rescue.error;
+    return rescue.error ? CTL_FILES_FAULTY : CTL_FILES_OK;
 }
 
 int ctl_recover(const struct ctl_files *files, const char *output, bool json)

@@ -11,16 +11,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "common/avro_log_end.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_scan.h"
 #include "common/fd.h"
+#include "common/monotonic.h"
 #include "common/units.h"
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_files.h"
 #include "supervisor/ctl/ctl_ranges.h"
 #include "supervisor/ctl/ctl_text.h"
 #include "supervisor/ctl/ctl_uncovered.h"
+
+/* A header is written at once; so long it is waited for. */
+#define BEGINNING_PAUSE_NS (5 * NS_PER_MS)
+#define BEGINNING_PAUSES   20
 
 struct verification {
     const char *path;
@@ -41,11 +49,15 @@ struct verification {
     const char *totals_fault; /* what its header says wrongly about it, or NULL */
 };
 
-static bool is_of_same_channel(const struct verification *file)
+/* Two machines may have a channel of one name. */
+static bool is_of_same_recording(const struct verification *file)
 {
-    const struct verification *previous = file->previous;
-    return !previous->error && previous->summary.records > 0 &&
-           strcmp(file->summary.identity.channel, previous->summary.identity.channel) == 0;
+    const struct avro_log_identity *here = &file->summary.identity,
+                                   *there = &file->previous->summary.identity;
+    return !file->previous->error && file->previous->summary.records > 0 &&
+           strcmp(here->channel, there->channel) == 0 &&
+           (!avro_log_id_is_known(here->log_id) || !avro_log_id_is_known(there->log_id) ||
+            memcmp(here->log_id, there->log_id, AVRO_LOG_ID_SIZE) == 0);
 }
 
 static int add_uncovered(struct verification *file, const struct avro_log_record *record)
@@ -54,7 +66,7 @@ static int add_uncovered(struct verification *file, const struct avro_log_record
                                       .from_known = file->has_last,
                                       .from_us = file->last_us,
                                       .until_us = record->received_at_us};
-    if (!file->has_last && is_of_same_channel(file)) {
+    if (!file->has_last && is_of_same_recording(file)) {
         time.from_known = true;
         time.from_us = file->previous->summary.last_received_us;
     }
@@ -85,16 +97,33 @@ static int take_gap(void *context, uint64_t first_seq, uint64_t end_seq)
     return ctl_ranges_add(&((struct verification *)context)->gaps, first_seq, end_seq - 1);
 }
 
+/* One that is just being begun is neither blank nor has it a header yet: it is read once more. */
+static int read_open_file(struct verification *file, int fd,
+                          const struct avro_log_scan_options *options,
+                          const struct avro_log_visitor *visitor)
+{
+    const struct timespec pause = {.tv_nsec = BEGINNING_PAUSE_NS};
+    for (int i = 0;; i++) {
+        int result = avro_log_scan(fd, options, visitor, &file->summary);
+        if (result < 0 || file->summary.has_header || file->summary.records > 0)
+            return result;
+        result = avro_log_is_blank(fd);
+        file->blank = result == 1;
+        if (result != 0 || i == BEGINNING_PAUSES)
+            return result < 0 ? result : 0;
+        nanosleep(&pause, NULL);
+    }
+}
+
 static void read_file(struct verification *file)
 {
     const struct avro_log_visitor visitor = {file, take_record, take_gap, NULL};
     const struct avro_log_scan_options options = ctl_files_scan_options(file->path);
-    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    int result = fd < 0 ? -errno : avro_log_scan(fd, &options, &visitor, &file->summary);
-    if (result == 0 && options.open && !file->summary.has_header && file->summary.records == 0)
-        result = avro_log_is_blank(fd);
-    file->blank = result == 1;
-    result = result == 1 ? 0 : result;
+    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), result = -errno;
+    if (fd >= 0 && options.open)
+        result = read_open_file(file, fd, &options, &visitor);
+    else if (fd >= 0)
+        result = avro_log_scan(fd, &options, &visitor, &file->summary);
     fd_close(&fd);
     file->open = options.open;
     file->error = -result;
@@ -103,7 +132,7 @@ static void read_file(struct verification *file)
 static void compare_with_previous(struct verification *file)
 {
     const struct avro_log_summary *here = &file->summary, *there = &file->previous->summary;
-    if (file->error || !here->records || !here->has_header || !is_of_same_channel(file))
+    if (file->error || !here->records || !here->has_header || !is_of_same_recording(file))
         return;
     file->follows = true;
     uint64_t first =
@@ -120,7 +149,11 @@ static const char *judge_totals(const struct verification *file)
 {
     const struct avro_log_summary *summary = &file->summary, *before = &file->previous->summary;
     const struct avro_log_totals *said = &summary->identity.totals;
-    if (!summary->identity.has_totals || file->open || file->error || summary->faults > 0)
+    if (file->open || file->error || summary->faults > 0)
+        return NULL;
+    if (summary->identity.totals_damaged)
+        return "what its header says is in it is damaged (holdfast.sum)";
+    if (!summary->identity.has_totals)
         return NULL;
     if (said->records != summary->records)
         return "its header says another number of records (holdfast.records)";
@@ -151,14 +184,13 @@ static void print_verdict(const struct verification *file)
     units_human_count(summary->records, records, sizeof records);
     units_human_bytes(summary->payload_bytes, bytes, sizeof bytes);
     if (summary->faults > 0)
-        printf("%s: FAULT at byte %" PRIu64 ": %s", file->path, summary->fault_offset,
-               summary->fault_what);
+        printf("FAULT at byte %" PRIu64 ": %s", summary->fault_offset, summary->fault_what);
     else if (file->totals_fault || file->overlaps)
-        printf("%s: FAULT: %s", file->path,
-               file->totals_fault ? file->totals_fault
-                                  : "it holds sequence numbers that are in the file before it too");
+        printf("FAULT: %s", file->totals_fault
+                                ? file->totals_fault
+                                : "it holds sequence numbers that are in the file before it too");
     else
-        printf("%s: ok%s", file->path, file->open ? ", still open" : "");
+        printf("ok%s", file->open ? ", still open" : "");
     if (summary->faults > 1)
         printf(" (and %" PRIu64 " more)", summary->faults - 1);
     printf("%s%s%s records", summary->faults ? "; " : ", ", records,
@@ -185,8 +217,8 @@ static void print_header(const struct verification *file)
     if (!file->summary.has_header || !identity->has_check)
         return; /* an older version's: there is no more in it */
     print_id(identity->log_id, text);
-    printf("  recording %s, received on %s", avro_log_id_is_known(identity->log_id) ? text : "?",
-           identity->listen[0] ? identity->listen : "?");
+    printf("  recording %s, received on ", avro_log_id_is_known(identity->log_id) ? text : "?");
+    ctl_print_text(stdout, false, CTL_PLAIN, identity->listen[0] ? identity->listen : "?");
     if (file->open) {
         printf("\n");
     } else if (!identity->has_totals) {
@@ -203,12 +235,14 @@ static void print_header(const struct verification *file)
 static void print_file(const struct verification *file)
 {
     char count[32], bytes[32], title[128];
+    ctl_print_text(stdout, false, CTL_PLAIN, file->path);
+    printf(": ");
     if (file->error) {
-        printf("%s: can't be read: %s\n", file->path, strerror(file->error));
+        printf("can't be read: %s\n", strerror(file->error));
         return;
     }
     if (file->blank) {
-        printf("%s: ok, prepared and not begun\n", file->path);
+        printf("ok, prepared and not begun\n");
         return;
     }
     print_verdict(file);
@@ -274,7 +308,7 @@ static void json_set_header(json_t *object, const struct verification *file)
     json_object_set_new(object, "log",
                         avro_log_id_is_known(identity->log_id) ? json_string(text) : json_null());
     json_object_set_new(object, "listen",
-                        identity->listen[0] ? json_string(identity->listen) : json_null());
+                        identity->listen[0] ? ctl_files_json_text(identity->listen) : json_null());
     json_object_set_new(object, "totals",
                         identity->has_totals
                             ? json_pack("{s:o,s:o,s:o,s:o,s:o}", "last_seq",
@@ -292,13 +326,13 @@ static json_t *json_file(const struct verification *file)
 {
     const struct avro_log_summary *summary = &file->summary;
     json_t *object =
-        json_pack("{s:o,s:b}", "file", ctl_files_json_path(file->path), "ok", !is_faulty(file));
+        json_pack("{s:o,s:b}", "file", ctl_files_json_text(file->path), "ok", !is_faulty(file));
     if (file->error) {
         json_object_set_new(object, "error", json_string(strerror(file->error)));
         return object;
     }
     json_object_set_new(object, "open", json_boolean(file->open));
-    json_object_set_new(object, "channel", json_string(summary->identity.channel));
+    json_object_set_new(object, "channel", ctl_files_json_text(summary->identity.channel));
     json_object_set_new(object, "begun", json_boolean(!file->blank));
     json_set_header(object, file);
     json_object_set_new(object, "bytes", json_count(summary->file_size));
@@ -334,11 +368,16 @@ static void verification_free(struct verification *file)
     ctl_uncovered_free(&file->uncovered);
 }
 
-static bool verify_file(void *context, const char *path, json_t **ret_report)
+static enum ctl_files_verdict verify_file(void *context, const struct ctl_file *what,
+                                          json_t **ret_report)
 {
     struct verification *previous = context;
-    struct verification file = {.path = path, .previous = previous};
+    struct verification file = {.path = what->path, .previous = previous};
     read_file(&file);
+    if (file.error == ENOENT && what->listed) {
+        verification_free(&file);
+        return CTL_FILES_GONE;
+    }
     compare_with_previous(&file);
     file.totals_fault = judge_totals(&file);
     if (ret_report)
@@ -346,10 +385,10 @@ static bool verify_file(void *context, const char *path, json_t **ret_report)
     else
         print_file(&file);
     verification_free(&file);
-    bool ok = !is_faulty(&file);
-    if (!file.blank)
+    enum ctl_files_verdict verdict = is_faulty(&file) ? CTL_FILES_FAULTY : CTL_FILES_OK;
+    if (file.error || file.summary.records > 0)
         *previous = file; /* what the next file is compared with: the summary */
-    return ok;
+    return verdict;
 }
 
 int ctl_verify(struct ctl_files *files, bool json)

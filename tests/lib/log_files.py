@@ -4,6 +4,7 @@ a hostile record, or a value that nobody would write."""
 
 import collections
 import pathlib
+import struct
 
 Field = collections.namedtuple("Field", "at value")
 SCHEMA_FILE = pathlib.Path(__file__).resolve().parents[2] / "conf" / "datagram.avsc"
@@ -99,3 +100,8 @@ def with_entry(data, key, value):
     at = entries["holdfast.sum"].at
     data[at:at + 8] = f"{crc32c(data[entries['holdfast.check'].at:at]):08x}".encode()
     return bytes(data)
+
+
+def struct_flock(kind):
+    """For fcntl(2): the whole file."""
+    return struct.pack("hhqqi4x", kind, 0, 0, 0, 0)

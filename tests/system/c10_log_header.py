@@ -3,6 +3,7 @@
 it against the records; files of an older version, without it, are read as ever."""
 
 import json
+import subprocess
 
 from lib import log_files, oracle
 from lib.holdfast import Daemon, Sender, channel
@@ -145,16 +146,76 @@ def test_a_header_that_does_not_tell_the_truth(place):
         about, = facts(place, file, expect=1)
         assert not about["ok"] and about["totals_fault"] and about["faults"] == 0, (key, about)
         assert "FAULT" in ctl(place, "verify", file, expect=1).stdout
-    # Without the sum to match, nobody claims anything.
+    # Without the sum to match, nobody claims anything; and somebody wrote a byte that isn't as it was written.
     at = entries["holdfast.records"].at
     file.write_bytes(data[:at] + b"%020d" % 7 + data[at + 20:])
-    about, = facts(place, file)
-    assert about["ok"] and about["totals"] is None, about
+    about, = facts(place, file, expect=1)
+    assert about["totals"] is None and "damaged" in about["totals_fault"] and about["records"] == 100, about
     # What was written at begin is vouched for: a segment is never taken for one of other numbers.
     at = entries["holdfast.first_seq"].at
     file.write_bytes(data[:at] + b"%020d" % 7 + data[at + 20:])
     about, = facts(place, file, expect=1)
     assert about["records"] == 100 and "holdfast.check" in about["first_fault"]["what"], about
+
+
+def recording(place, count, name="one", **more):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}), name=name, log_dir=place.folder / name).start()
+    Sender(place, listen, count, name="s" + name, **more).wait()
+    daemon.wait_drained("engine", count)
+    daemon.stop()
+    return daemon.segments("engine")
+
+
+def test_whatever_bit_is_wrong_is_told(place):
+    file, = recording(place, 12, sizes=(30,))
+    data = file.read_bytes()
+    folder = place.folder / "bits"
+    folder.mkdir()
+    ok = []
+    flips = [(at, bit) for at in range(len(data)) for bit in (0, 7)]
+    for begin in range(0, len(flips), 500):
+        part = {folder / f"{at}.{bit}.avro": (at, bit) for at, bit in flips[begin:begin + 500]}
+        for path, (at, bit) in part.items():
+            path.write_bytes(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1:])
+        ok += [about["file"] for about in facts(place, *part, expect=None) if about["ok"]]
+        for path in part:
+            path.unlink()
+    assert not ok, ok
+
+
+def test_recordings_of_two_machines_do_not_overlap(place):
+    """Their channels have one name, and each begins at 0."""
+    files = recording(place, 100, "one") + recording(place, 100, "two")
+    assert all(about["ok"] and not about["overlaps_previous_file"] for about in facts(place, *files))
+
+
+def test_text_in_a_header_is_harmless_on_a_terminal(place):
+    file, = recording(place, 10)
+    entries, sync, _ = log_files.read_header(file.read_bytes())
+    length = len(entries["holdfast.listen"].value)
+    data = log_files.with_entry(file.read_bytes(), "holdfast.listen", (b"\x1b[2J\xff" + b"x" * length)[:length])
+    check = log_files.read_header(data)[0]["holdfast.check"].at
+    data = log_files.with_entry(data, "holdfast.check", b"%08x" % log_files.crc32c(data[:check] + sync))
+    file.write_bytes(data)
+    said = subprocess.run([place.program("holdfastctl"), "verify", str(file)], capture_output=True, check=True).stdout
+    assert b"\x1b" not in said and b"ok" in said, said
+    about, = facts(place, file)
+    assert about["listen"].startswith("\\x1b[2J\\xff"), about
+
+
+def test_a_folder_is_looked_at_while_segments_come_and_go(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M"})).start()
+    sender = Sender(place, listen, 10**9, rate=10000, sizes=(800,))
+    rounds = 0
+    while len(daemon.segments("engine")) < 80:
+        ctl(place, "verify", daemon.log_dir / "engine")
+        rounds += 1
+    sender.stop()
+    daemon.stop()
+    assert rounds > 3
+    assert len(facts(place, daemon.log_dir / "engine")) == len(daemon.segments("engine"))
 
 
 @core

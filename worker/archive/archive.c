@@ -48,7 +48,8 @@ struct archive {
     const char *log_dir;
     struct dir_lock lock;
     struct request *queue; /* in the order of arrival */
-    struct recovery_process recovery;
+    struct recovery_processes recoveries;
+    struct recovery_process sweep;
     bool stopping; /* STOP: finish what is queued */
     bool gone; /* the supervisor closed: leave at once, another archive may be at work already */
     bool failed;
@@ -107,10 +108,13 @@ static void receive(struct archive *archive, bool wait)
 {
     static struct message message; /* too large for a stack */
     const char *what;
-    struct pollfd readable[] = {{.fd = archive->socket, .events = POLLIN},
-                                {.fd = archive->recovery.ended, .events = POLLIN}};
+    struct pollfd readable[2 + RECOVERY_PROCESSES] = {
+        {.fd = archive->socket, .events = POLLIN}, {.fd = archive->sweep.ended, .events = POLLIN}};
+    for (int i = 0; i < RECOVERY_PROCESSES; i++)
+        readable[2 + i] =
+            (struct pollfd){.fd = archive->recoveries.list[i].ended, .events = POLLIN};
     while (!archive->gone) {
-        int ready = poll(readable, 2, wait ? LOOK_EVERY_MS : 0);
+        int ready = poll(readable, 2 + RECOVERY_PROCESSES, wait ? LOOK_EVERY_MS : 0);
         if (ready < 0 && errno == EINTR)
             continue;
         if (ready <= 0 || !readable[0].revents)
@@ -131,7 +135,7 @@ static void receive(struct archive *archive, bool wait)
 /* A segment is opened or begun before anything else, but not before its channel's RECOVER. */
 static bool waits_for_recovery(const struct archive *archive, const struct request *request)
 {
-    if (recovery_process_has(&archive->recovery, request->channel))
+    if (recovery_processes_have(&archive->recoveries, request->channel))
         return true;
     for (const struct request *before = archive->queue; before != request; before = before->next)
         if (before->type == MESSAGE_RECOVER && strcmp(before->channel, request->channel) == 0)
@@ -139,14 +143,15 @@ static bool waits_for_recovery(const struct archive *archive, const struct reque
     return false;
 }
 
-/* Nothing in the folder that is being recovered, and one recovery at a time. */
-static bool can_be_served(const struct archive *archive, const struct request *request)
+/* Nothing in a folder that is being recovered. */
+static bool can_be_served(struct archive *archive, const struct request *request)
 {
+    if (request->type == MESSAGE_SWEEP)
+        return true; /* one names a channel: the last one must not go before it */
     if (request->urgent)
         return !waits_for_recovery(archive, request);
-    return archive->recovery.pid == 0 ||
-           (request->type != MESSAGE_RECOVER &&
-            !recovery_process_has(&archive->recovery, request->channel));
+    return !recovery_processes_have(&archive->recoveries, request->channel) &&
+           (request->type != MESSAGE_RECOVER || recovery_processes_find_free(&archive->recoveries));
 }
 
 /* NULL when nothing can be done just now. */
@@ -258,7 +263,8 @@ static void serve_recover(struct archive *archive, const struct message_recover 
     pid_t pid = -1;
     int result = hold_log_dir(archive, true);
     if (result == 0) {
-        pid = recovery_process_fork(&archive->recovery, request->channel);
+        pid = recovery_process_fork(recovery_processes_find_free(&archive->recoveries),
+                                    request->channel);
         if (pid > 0)
             return;
         recovery_run(archive->log_dir, request, &recovered); /* there, or here if need be */
@@ -272,16 +278,37 @@ static void serve_recover(struct archive *archive, const struct message_recover 
         _exit(EXIT_SUCCESS);
 }
 
-/* Of a recovery that has ended without an answer. */
-static void look_after_recovery(struct archive *archive)
+/* Of those that have ended without an answer. */
+static void look_after_recoveries(struct archive *archive)
 {
-    struct message_recovered recovered = {.error = ECHILD};
-    struct pollfd ended = {.fd = archive->recovery.ended, .events = POLLIN};
-    if (archive->recovery.pid == 0 || (ended.fd >= 0 && poll(&ended, 1, 0) <= 0))
+    char reason[MESSAGE_REASON_SIZE];
+    for (int i = 0; i < RECOVERY_PROCESSES; i++) {
+        struct recovery_process *process = &archive->recoveries.list[i];
+        struct message_recovered recovered = {.error = ECHILD};
+        if (!recovery_process_has_ended(process))
+            continue;
+        memcpy(recovered.channel, process->channel, sizeof recovered.channel);
+        if (!recovery_process_reap(process, recovered.reason))
+            answer(archive, MESSAGE_RECOVERED, &recovered, sizeof recovered, NULL);
+    }
+    if (recovery_process_has_ended(&archive->sweep) &&
+        !recovery_process_reap(&archive->sweep, reason))
+        log_warning("looking after folders of channels that are gone failed: %s", reason);
+}
+
+/* One that still runs is as good as this one; and one that can't begin now is asked for again. */
+static void serve_sweep(struct archive *archive, const struct message_sweep *request)
+{
+    if (request->channel[0])
+        strays_note_channel(request->channel);
+    if (!request->last)
         return;
-    memcpy(recovered.channel, archive->recovery.channel, sizeof recovered.channel);
-    if (!recovery_process_reap(&archive->recovery, recovered.reason))
-        answer(archive, MESSAGE_RECOVERED, &recovered, sizeof recovered, NULL);
+    if (archive->sweep.pid == 0 && hold_log_dir(archive, false) == 0 &&
+        recovery_process_fork(&archive->sweep, "") == 0) {
+        strays_sweep(archive->log_dir);
+        _exit(EXIT_SUCCESS);
+    }
+    strays_forget_channels();
 }
 
 static void serve(struct archive *archive, const struct request *request)
@@ -305,10 +332,7 @@ static void serve(struct archive *archive, const struct request *request)
             retention_apply(archive->log_dir, &request->expire);
         break;
     case MESSAGE_SWEEP:
-        if (request->sweep.channel[0])
-            strays_note_channel(request->sweep.channel);
-        if (request->sweep.last && hold_log_dir(archive, false) == 0)
-            strays_sweep(archive->log_dir);
+        serve_sweep(archive, &request->sweep);
         break;
     }
 }
@@ -319,10 +343,12 @@ int archive_run(const struct message_assign *assign, uint64_t generation, int lo
         .socket = MESSAGE_FD, .generation = generation, .log_dir = assign->log_dir};
     log_open("archive");
     dir_lock_init(&archive.lock, archive.log_dir, lock, assign->outer_mount);
-    recovery_process_init(&archive.recovery);
-    while (!archive.gone && (archive.queue || archive.recovery.pid > 0 || !archive.stopping)) {
+    recovery_processes_init(&archive.recoveries);
+    recovery_process_init(&archive.sweep);
+    while (!archive.gone &&
+           (archive.queue || recovery_processes_any(&archive.recoveries) || !archive.stopping)) {
         receive(&archive, !find_next(&archive));
-        look_after_recovery(&archive);
+        look_after_recoveries(&archive);
         struct request *request = archive.gone ? NULL : take_next(&archive);
         if (request)
             serve(&archive, request);
@@ -335,6 +361,7 @@ int archive_run(const struct message_assign *assign, uint64_t generation, int lo
         archive.queue = request->next;
         free(request);
     }
-    recovery_process_kill(&archive.recovery);
+    recovery_processes_kill(&archive.recoveries);
+    recovery_process_kill(&archive.sweep);
     return archive.failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -24,6 +24,7 @@
 /* The archive of a daemon that was killed notices and leaves within this time. */
 #define PREDECESSOR_PATIENCE_NS (2 * NS_PER_S)
 
+#define MODE                    (S_IRUSR | S_IWUSR)
 #define HOLDER_SIZE             96 /* what a lock file says: "holdfastd PID archive PID\n" */
 
 struct place {
@@ -186,10 +187,13 @@ static int open_lock_file(const struct dir_lock *lock)
     int folder = open(lock->log_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
         return -errno;
+    /* Only for its owner: whoever may open a file can lock it. */
     int fd =
-        openat(folder, DIR_LOCK_NAME, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640);
+        openat(folder, DIR_LOCK_NAME, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, MODE);
     if (fd < 0)
         fd = -errno;
+    else
+        fchmod(fd, MODE); /* an older version's; somebody else's stays as it is */
     fd_close(&folder);
     return fd;
 }

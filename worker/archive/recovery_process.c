@@ -5,6 +5,7 @@
 #include "worker/archive/recovery_process.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,36 @@
 void recovery_process_init(struct recovery_process *process)
 {
     *process = (struct recovery_process){.ended = -1};
+}
+
+void recovery_processes_init(struct recovery_processes *processes)
+{
+    for (int i = 0; i < RECOVERY_PROCESSES; i++)
+        recovery_process_init(&processes->list[i]);
+}
+
+struct recovery_process *recovery_processes_find_free(struct recovery_processes *processes)
+{
+    for (int i = 0; i < RECOVERY_PROCESSES; i++)
+        if (processes->list[i].pid == 0)
+            return &processes->list[i];
+    return NULL;
+}
+
+bool recovery_processes_have(const struct recovery_processes *processes, const char *channel)
+{
+    for (int i = 0; i < RECOVERY_PROCESSES; i++)
+        if (processes->list[i].pid > 0 && strcmp(processes->list[i].channel, channel) == 0)
+            return true;
+    return false;
+}
+
+bool recovery_processes_any(const struct recovery_processes *processes)
+{
+    for (int i = 0; i < RECOVERY_PROCESSES; i++)
+        if (processes->list[i].pid > 0)
+            return true;
+    return false;
 }
 
 pid_t recovery_process_fork(struct recovery_process *process, const char *channel)
@@ -38,9 +69,10 @@ pid_t recovery_process_fork(struct recovery_process *process, const char *channe
     return pid;
 }
 
-bool recovery_process_has(const struct recovery_process *process, const char *channel)
+bool recovery_process_has_ended(const struct recovery_process *process)
 {
-    return process->pid > 0 && strcmp(process->channel, channel) == 0;
+    struct pollfd ended = {.fd = process->ended, .events = POLLIN};
+    return process->pid > 0 && (ended.fd < 0 || poll(&ended, 1, 0) > 0);
 }
 
 static int await(struct recovery_process *process)
@@ -77,4 +109,10 @@ void recovery_process_kill(struct recovery_process *process)
         return;
     kill(process->pid, SIGKILL);
     await(process);
+}
+
+void recovery_processes_kill(struct recovery_processes *processes)
+{
+    for (int i = 0; i < RECOVERY_PROCESSES; i++)
+        recovery_process_kill(&processes->list[i]);
 }

@@ -11,6 +11,7 @@
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/avro_log_scan.h"
+#include "common/avro_log_summary.h"
 #include "common/fd.h"
 #include "worker/archive/folder.h"
 

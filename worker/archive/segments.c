@@ -9,12 +9,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "common/avro_log_end.h"
 #include "common/avro_log_format.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
@@ -57,6 +57,10 @@ static int create_prepared(int folder, const char *channel, char ret_name[SEGMEN
             return -EIO;
         avro_log_prepared_name(channel, unique, ret_name);
         int fd = openat(folder, ret_name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
+        /* Before anything else, which may take long: nobody may take it for an orphan meanwhile. A
+         * file system without locks does without. */
+        if (fd >= 0)
+            file_lock_mark_writer(fd);
         if (fd >= 0)
             return fd;
         if (errno != EEXIST || attempt == 3)
@@ -89,7 +93,6 @@ static void explain_open(const char *log_dir, const struct message_open_segment 
 static void remove_orphans(int folder, const char *channel)
 {
     struct folder_list list;
-    uint8_t first = 1;
     if (folder_list(folder, channel, &list) < 0)
         list.count = 0; /* not worth failing for */
     for (size_t i = 0; i < list.count; i++) {
@@ -98,12 +101,11 @@ static void remove_orphans(int folder, const char *channel)
             !avro_log_name_ends_in(name, AVRO_LOG_OPEN_SUFFIX))
             continue;
         int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && pread(fd, &first, 1, 0) >= 0 &&
-            first == 0 && unlinkat(folder, name, 0) == 0)
+        if (fd >= 0 && file_lock_await_writers(fd, 0) == 0 && avro_log_is_blank(fd) == 1 &&
+            unlinkat(folder, name, 0) == 0)
             log_info("channel %s: removed %s, which was prepared and never handed out", channel,
                      name);
         fd_close(&fd);
-        first = 1;
     }
     folder_list_free(&list);
 }
@@ -118,9 +120,6 @@ static int make_segment(int folder, const struct message_open_segment *request,
     int fd = create_prepared(folder, request->channel, ret->name);
     if (fd < 0)
         return fd;
-    /* Before the preallocation, which may take long: nobody may take it for an orphan meanwhile.
-     * Held by whoever gets the descriptor; a file system without locks does without. */
-    flock(fd, LOCK_EX | LOCK_NB);
     int result = preallocate(fd, request->size);
     if (result == 0 && fstat(fd, &status) < 0)
         result = -errno;
@@ -240,38 +239,33 @@ static bool is_empty(int fd)
            summary.records == 0 && summary.records_after_fault == 0;
 }
 
-static int remove_empty(int folder, const char *name, const struct message_seal *request,
+static int remove_empty(int folder, int fd, const char *name, const struct message_seal *request,
                         struct message_sealed *ret)
 {
-    if (unlinkat(folder, name, 0) < 0)
-        return -errno;
-    ret->name[0] = '\0';
-    ret->length = 0;
-    log_debug("channel %s: removed the unused segment %s", request->channel, request->name);
-    return 0;
+    struct unfinished_outcome outcome = {0};
+    const struct unfinished file = {.folder = folder, .channel = request->channel, .name = name};
+    int result = unfinished_finish_empty(&file, fd, "it is unused", &outcome);
+    memcpy(ret->name, outcome.name, sizeof ret->name);
+    ret->length = outcome.length;
+    return result;
 }
 
 /* What is in it goes into its header, so it is read once: its pages are still in memory, as a rule
- * (64 MiB of small records take 30 ms). That it can't be read, or isn't sound, is no reason not to
- * seal it: its header goes without, and whoever reads it finds out what is wrong. */
+ * (64 MiB of small records take 30 ms). That it can't be read is no reason not to seal it: its
+ * header goes without. 1: it is damaged; 0 or -errno. */
 static int write_totals(int folder, int fd, const struct message_seal *request)
 {
     const struct avro_log_scan_options sealed = {.seq_end = UINT64_MAX};
     struct avro_log_summary summary;
     int result = avro_log_scan(fd, &sealed, NULL, &summary);
-    if (result < 0)
-        log_warning(
-            "channel %s: %s can't be read through while it is sealed: %s; its header does not say "
-            "what is in it",
-            request->channel, request->name, strerror(-result));
-    else if (summary.faults > 0)
-        log_warning(
-            "channel %s: %s is damaged at byte %llu (%s) while it is sealed; holdfastctl verify "
-            "tells more",
-            request->channel, request->name, (unsigned long long)summary.fault_offset,
-            summary.fault_what);
-    else
+    if (result == 0 && summary.faults == 0)
         return segment_header_finish(folder, request->channel, fd, &summary);
+    if (result == 0)
+        return 1;
+    log_warning(
+        "channel %s: %s can't be read through while it is sealed: %s; its header does not say what "
+        "is in it",
+        request->channel, request->name, strerror(-result));
     return 0;
 }
 
@@ -284,7 +278,7 @@ static int finish_opened(int folder, int fd, const char *name, const struct mess
     if (status.st_ino != request->id)
         return -ESTALE;
     if (request->length == 0 && is_empty(fd))
-        return remove_empty(folder, name, request, ret);
+        return remove_empty(folder, fd, name, request, ret);
     if (request->length == 0)
         log_warning("channel %s: %s is said to hold nothing, and does not look like that: "
                     "recovered instead",
@@ -299,6 +293,13 @@ static int finish_opened(int folder, int fd, const char *name, const struct mess
     if (ftruncate(fd, (off_t)request->length) < 0)
         return -errno;
     int result = write_totals(folder, fd, request);
+    /* A stock reader would end at the first fault: what is sound is copied, if there is room. */
+    if (result == 1 && recover_instead(folder, name, request, ret) == 0)
+        return 0;
+    if (result == 1)
+        log_warning("channel %s: %s is damaged, and could not be mended while it was sealed; "
+                    "holdfastctl recover copies what is sound",
+                    request->channel, request->name);
     if (result < 0 || fsync(fd) < 0)
         return result < 0 ? result : -errno;
     ret->length = request->length;
@@ -364,7 +365,7 @@ static int is_the_one(int folder, const char *name, const struct message_seal *r
                               begun_name);
         result = strcmp(begun_name, request->name) == 0;
     } else if (avro_log_is_blank(fd) == 0) {
-        result = file_lock_wait(fd, 0) == -EBUSY ? -EBUSY : 1;
+        result = file_lock_await_writers(fd, 0) == -EBUSY ? -EBUSY : 1;
     }
     fd_close(&fd);
     return result;

@@ -89,6 +89,10 @@ void strays_sweep(const char *log_dir)
             finish(log_dir, entry->d_name);
     if (stream)
         closedir(stream);
+}
+
+void strays_forget_channels(void)
+{
     channels.count = 0;
     channels.incomplete = false;
 }

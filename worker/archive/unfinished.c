@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/avro_log_copy.h"
+#include "common/avro_log_end.h"
 #include "common/avro_log_format.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
@@ -164,7 +165,10 @@ static int mend(const struct unfinished *file, int fd, bool whole, struct unfini
 
     folder_number_name(name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
     copy.from_fd = fd;
-    copy.to_fd = openat(folder, mending, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
+    /* What another attempt left goes as a name only: it may be another file's, too. */
+    if (unlinkat(folder, mending, 0) < 0 && errno != ENOENT)
+        return -errno;
+    copy.to_fd = openat(folder, mending, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (copy.to_fd < 0)
         return -errno;
     if (segment_header_log_id(folder, channel, log_id) == 1)
@@ -191,9 +195,68 @@ static int mend(const struct unfinished *file, int fd, bool whole, struct unfini
     return result;
 }
 
+static bool holds_up_to(int folder, const char *name, uint64_t seq)
+{
+    struct avro_log_identity identity;
+    struct avro_log_summary summary;
+    const char *what;
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    bool has_totals = avro_log_load_header(fd, &identity, &what) > 0 && identity.has_totals;
+    bool found = has_totals && identity.totals.last_seq >= seq;
+    if (!has_totals && avro_log_look_at_end(fd, &summary) == 0)
+        found = summary.records > 0 && summary.last_seq >= seq;
+    fd_close(&fd);
+    return found;
+}
+
+/* Does another file of the channel say that a number below first_seq was given? */
+static bool is_remembered(const struct unfinished *file, int fd, uint64_t first_seq)
+{
+    struct folder_list list;
+    struct stat own;
+    bool found = first_seq == 0;
+    if (fstat(fd, &own) < 0 || folder_list(file->folder, file->channel, &list) < 0)
+        return found;
+    for (size_t i = list.count; i-- > 0 && !found;) {
+        const struct folder_file *other = &list.files[i];
+        if (other->id == own.st_ino || other->first_seq == UINT64_MAX)
+            continue;
+        found = other->first_seq >= first_seq ||
+                (avro_log_name_ends_in(other->name, AVRO_LOG_SUFFIX) &&
+                 holds_up_to(file->folder, other->name, first_seq - 1));
+    }
+    folder_list_free(&list);
+    return found;
+}
+
+int unfinished_finish_empty(const struct unfinished *file, int fd, const char *why,
+                            struct unfinished_outcome *ret)
+{
+    struct avro_log_identity identity;
+    char open_name[SEGMENT_NAME_SIZE];
+    const char *what;
+    long header_size = avro_log_load_header(fd, &identity, &what);
+    memset(ret, 0, sizeof *ret);
+    if (header_size <= 0 || is_remembered(file, fd, identity.first_seq))
+        return unfinished_discard(file->folder, file->channel, file->name, why);
+    if (ftruncate(fd, header_size) < 0 || fsync(fd) < 0)
+        return -errno;
+    ret->length = (uint64_t)header_size;
+    proper_open_name(file->channel, file->name, &identity, open_name);
+    int result = folder_rename(file->folder, file->name, open_name, AVRO_LOG_SUFFIX, ret->name);
+    if (result == 0)
+        log_notice("channel %s: %s has no record, and is kept because no other file says that "
+                   "numbers below %llu were given",
+                   file->channel, ret->name, (unsigned long long)identity.first_seq);
+    return result;
+}
+
 /* A worker died before it recorded anything in it; or what it holds is no record of ours. */
 static int finish_without_records(const struct unfinished *file, int fd,
-                                  const struct avro_log_summary *summary)
+                                  const struct avro_log_summary *summary,
+                                  struct unfinished_outcome *ret)
 {
     const struct avro_log_scan_options whole = {.open = true, .seq_end = UINT64_MAX};
     struct avro_log_summary all;
@@ -211,9 +274,10 @@ static int finish_without_records(const struct unfinished *file, int fd,
         return result;
     if (all.records_after_fault > 0)
         return unfinished_set_aside(file->folder, file->channel, file->name, all.fault_what);
-    return unfinished_discard(file->folder, file->channel, file->name,
-                              all.records > 0 ? "all its records are in another one"
-                                              : "no record in it");
+    if (all.records > 0)
+        return unfinished_discard(file->folder, file->channel, file->name,
+                                  "all its records are in another one");
+    return unfinished_finish_empty(file, fd, "no record in it", ret);
 }
 
 /* Nobody knows how much of what lies behind size_end is meant to be there; what lies behind the
@@ -237,7 +301,7 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
             file->folder, file->channel, file->name,
             "another file is said to have its numbers, and does not have its records");
     if (summary.records == 0)
-        return finish_without_records(file, fd, &summary);
+        return finish_without_records(file, fd, &summary, ret);
     ret->has_records = true;
     ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
     ret->last_seq = summary.last_seq;
@@ -264,18 +328,41 @@ int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *
     return result;
 }
 
-/* The first number of an open file by its header; UINT64_MAX if it can't be read. */
-uint64_t unfinished_first_seq(int folder, const char *name)
+static int stop_at_first(void *context, const struct avro_log_found *found)
+{
+    *(uint64_t *)context = (uint64_t)found->record.seq;
+    return 1;
+}
+
+static uint64_t first_record_of(int folder, const char *name)
+{
+    const struct avro_log_scan_options open = {.open = true, .seq_end = UINT64_MAX};
+    uint64_t seq = UINT64_MAX;
+    const struct avro_log_visitor visitor = {.context = &seq, .record = stop_at_first};
+    struct avro_log_summary summary;
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0)
+        avro_log_scan(fd, &open, &visitor, &summary);
+    fd_close(&fd);
+    return seq;
+}
+
+uint64_t unfinished_first_seq(int folder, const struct folder_file *file)
 {
     struct avro_log_identity identity;
-    return load_header(folder, name, &identity) < 0 ? UINT64_MAX : identity.first_seq;
+    if (load_header(folder, file->name, &identity) > 0)
+        return identity.first_seq;
+    return file->first_seq != UINT64_MAX ? file->first_seq : first_record_of(folder, file->name);
 }
 
 int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *ret)
 {
     struct folder_list list;
-    uint64_t first_seq = unfinished_first_seq(file->folder, file->name);
+    uint64_t first_seq = UINT64_MAX;
     int result = folder_list(file->folder, file->channel, &list);
+    for (size_t i = 0; result == 0 && i < list.count; i++)
+        if (strcmp(list.files[i].name, file->name) == 0)
+            first_seq = unfinished_first_seq(file->folder, &list.files[i]);
     /* A segment bears its number once it is committed to. */
     for (size_t i = 0; result == 0 && i < list.count; i++)
         if (list.files[i].first_seq > first_seq &&

@@ -8,6 +8,7 @@
 
 #include "common/avro_log_name.h"
 #include "common/avro_log_scan.h"
+#include "worker/archive/folder.h"
 
 struct unfinished {
     int folder;
@@ -35,8 +36,14 @@ int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *
 /* The same for one alone: where another file begins is found out. */
 int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *ret);
 
-/* The first number of an open file by its header; UINT64_MAX if it can't be read. */
-uint64_t unfinished_first_seq(int folder, const char *name);
+/* Where the numbers of an open file begin: by its header, else its name, else its first sound
+ * record; UINT64_MAX if nothing tells. */
+uint64_t unfinished_first_seq(int folder, const struct folder_file *file);
+
+/* No record is in it. It is removed, unless its number is remembered nowhere else: then it is
+ * sealed, empty. 0 or -errno. */
+int unfinished_finish_empty(const struct unfinished *file, int fd, const char *why,
+                            struct unfinished_outcome *ret);
 
 /* Nothing of use is in it: remove it. 0 or -errno. */
 int unfinished_discard(int folder, const char *channel, const char *name, const char *why);

@@ -11,9 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/avro_log_copy.h"
+#include "common/avro_log_end.h"
+#include "common/avro_log_window.h"
 #include "tests/lib/log_maker.h"
 
 #define SEED    4711
@@ -284,29 +287,54 @@ START_TEST(test_limits_end_the_scan)
 }
 END_TEST
 
-START_TEST(test_last_seq_without_reading_all)
+START_TEST(test_the_end_without_reading_all)
 {
     struct log_maker maker;
-    uint64_t seq = 0;
+    struct avro_log_summary summary;
     for (int blocks = 1; blocks <= 40; blocks += 13) {
         make_file(&maker, blocks, 20, false);
         int fd = log_maker_memfd(maker.bytes, maker.block_start);
-        ck_assert_int_eq(avro_log_last_seq(fd, &seq), 1);
-        ck_assert_uint_eq(seq, maker.next_seq - 1);
+        ck_assert_int_eq(avro_log_look_at_end(fd, &summary), 0);
+        ck_assert_uint_eq(summary.last_seq, maker.next_seq - 1);
+        ck_assert_uint_eq(summary.faults, 0);
+        ck_assert_uint_eq(summary.records, 20); /* of the last block alone */
         close(fd);
         maker.bytes[maker.block_start - 30] ^=
             1; /* the last record is damaged: the one before it is the last */
         fd = log_maker_memfd(maker.bytes, maker.block_start);
-        ck_assert_int_eq(avro_log_last_seq(fd, &seq), 1);
-        ck_assert_uint_eq(seq, maker.next_seq - 2);
+        ck_assert_int_eq(avro_log_look_at_end(fd, &summary), 0);
+        ck_assert_uint_eq(summary.last_seq, maker.next_seq - 2);
+        ck_assert_uint_gt(summary.faults, 0);
         close(fd);
         log_maker_free(&maker);
     }
     log_maker_begin(&maker, 64 * 1024, "engine", 0, SEED);
     int fd = log_maker_memfd(maker.bytes, maker.header_size);
-    ck_assert_int_eq(avro_log_last_seq(fd, &seq), 0);
+    ck_assert_int_eq(avro_log_look_at_end(fd, &summary), 0);
+    ck_assert_uint_eq(summary.records, 0);
+    ck_assert_uint_eq(summary.faults, 0);
     close(fd);
     log_maker_free(&maker);
+}
+END_TEST
+
+/* However large the holes around it are. */
+START_TEST(test_the_extent_of_a_file_with_holes)
+{
+    static const uint64_t ends[] = {1, 4096, 65536, 65537, 1 << 20, 300000000, 5000000000000};
+    static const uint8_t byte = 0xa5;
+    uint64_t extent;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        int fd = memfd_create("holes", MFD_CLOEXEC);
+        ck_assert(fd >= 0 && ftruncate(fd, (off_t)8 << 40) == 0);
+        ck_assert_int_eq(avro_log_window_extent(fd, &extent), 0);
+        ck_assert_uint_eq(extent, 0);
+        ck_assert(pwrite(fd, &byte, 1, (off_t)ends[i] / 3) == 1);
+        ck_assert(pwrite(fd, &byte, 1, (off_t)ends[i] - 1) == 1);
+        ck_assert_int_eq(avro_log_window_extent(fd, &extent), 0);
+        ck_assert_uint_eq(extent, ends[i]);
+        close(fd);
+    }
 }
 END_TEST
 
@@ -326,6 +354,59 @@ START_TEST(test_a_file_larger_than_the_window)
     ck_assert_uint_eq(summary.faults, 0);
     ck_assert_uint_eq(summary.records, maker.next_seq);
     close(fd);
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* A writer that goes on while the file is read, just behind what is in the reader's window. */
+struct writer {
+    const struct log_maker *maker;
+    int fd;
+};
+
+static int write_the_rest(void *context, const struct avro_log_found *found)
+{
+    struct writer *writer = context;
+    if (found->record.seq == 0) /* the window is full of what was there before */
+        ck_assert_int_eq(pwrite(writer->fd, writer->maker->bytes, writer->maker->block_start, 0),
+                         writer->maker->block_start);
+    return 0;
+}
+
+START_TEST(test_a_file_that_is_written_meanwhile)
+{
+    static size_t blocks[4096];
+    size_t count = 0;
+    struct log_maker maker;
+    struct avro_log_summary summary;
+    log_maker_begin(&maker, 3 * 1024 * 1024, "engine", 0, SEED);
+    maker.payload_max = 5000;
+    blocks[count++] = maker.block_start;
+    while (log_maker_append(&maker)) {
+        if (maker.write_offset - maker.block_start < 10000)
+            continue;
+        log_maker_seal(&maker);
+        blocks[count++] = maker.block_start;
+    }
+    log_maker_seal(&maker);
+    for (size_t i = 0; i < 400; i++) {
+        /* Here and there, and at each byte around the end of a block. */
+        size_t end = i < 200 ? maker.header_size + 10000 + i * 4001 : blocks[40] - 100 + (i - 200);
+        size_t block = 0;
+        while (block + 1 < count && blocks[block + 1] <= end)
+            block++;
+        struct writer writer = {.maker = &maker, .fd = log_maker_memfd(maker.bytes, end)};
+        ck_assert_int_eq(ftruncate(writer.fd, 4 * 1024 * 1024), 0);
+        uint8_t header[AVRO_LOG_BLOCK_HEADER_SIZE];
+        avro_log_write_block_header(header, 0, 0); /* written last */
+        ck_assert_int_gt(pwrite(writer.fd, header, sizeof header, (off_t)blocks[block]), 0);
+        const struct avro_log_visitor visitor = {.context = &writer, .record = write_the_rest};
+        ck_assert_int_eq(avro_log_scan(writer.fd, &still_open, &visitor, &summary), 0);
+        ck_assert_msg(summary.faults == 0 && summary.missing == 0, "%zu: %s, %llu records", end,
+                      summary.fault_what, (unsigned long long)summary.records);
+        ck_assert_uint_eq(summary.records, maker.next_seq);
+        close(writer.fd);
+    }
     log_maker_free(&maker);
 }
 END_TEST
@@ -543,8 +624,10 @@ int main(void)
     tcase_add_test(sound, test_half_a_record_at_the_end);
     tcase_add_test(sound, test_numbers_that_jump_inside_a_block);
     tcase_add_test(sound, test_limits_end_the_scan);
-    tcase_add_test(sound, test_last_seq_without_reading_all);
+    tcase_add_test(sound, test_the_end_without_reading_all);
+    tcase_add_test(sound, test_the_extent_of_a_file_with_holes);
     tcase_add_test(sound, test_a_file_larger_than_the_window);
+    tcase_add_test(sound, test_a_file_that_is_written_meanwhile);
     tcase_add_loop_test(damage, test_every_byte_wrong, 0, 3);
     tcase_add_test(damage, test_a_damaged_payload_costs_one_record);
     tcase_add_test(damage, test_every_truncation);

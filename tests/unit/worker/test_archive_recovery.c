@@ -116,11 +116,27 @@ START_TEST(test_segment_without_records_is_removed)
     struct segment_grant grant =
         archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd); /* prepared, never begun */
     fd_close(&fd);
-    make_log(&maker, 5, 0, open_name, name); /* begun, nothing recorded */
+    make_log(&maker, 0, 0, open_name, name); /* begun, nothing recorded */
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     expect_recovered(0, 0);
     ck_assert_int_eq(archive_rig_count(&rig, ""), 0);
     ck_assert(archive_rig_said(&rig, grant.name) && archive_rig_said(&rig, open_name));
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* It says which numbers were given; once another file does, it goes. */
+START_TEST(test_segment_without_records_is_kept_for_its_number)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    make_log(&maker, 500, 0, open_name, name);
+    for (int i = 0; i < 2; i++) {
+        log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+        expect_recovered(0, 500);
+        ck_assert_int_eq(archive_rig_count(&rig, ""), 1);
+        ck_assert(archive_rig_has(&rig, name));
+    }
     log_maker_free(&maker);
 }
 END_TEST
@@ -194,7 +210,7 @@ START_TEST(test_numbers_go_on_behind_the_newest_file)
     expect_recovered(0, 300);
     log_maker_write(rig.channel, RIG_CHANNEL "-00000000000000000900-20260101T000000Z.avro",
                     "rubbish", 7);
-    expect_recovered(0, 900); /* at least: it can't be read, but its numbers were given */
+    expect_recovered(0, 901); /* it can't be read, but its numbers were given, and it may have one */
 }
 END_TEST
 
@@ -568,6 +584,7 @@ int main(void)
     tcase_add_test(crash, test_no_folder_and_an_empty_one);
     tcase_add_test(crash, test_open_segment_is_finished);
     tcase_add_test(crash, test_segment_without_records_is_removed);
+    tcase_add_test(crash, test_segment_without_records_is_kept_for_its_number);
     tcase_add_test(crash, test_begun_but_not_renamed_gets_its_name);
     tcase_add_test(crash, test_kept_segments_stay_as_they_are);
     tcase_add_test(crash, test_segment_that_a_process_still_has);

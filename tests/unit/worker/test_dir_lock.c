@@ -22,6 +22,7 @@
 #include "common/fd.h"
 #include "tests/lib/archive_rig.h"
 #include "tests/lib/unit.h"
+#include "worker/archive/file_lock.h"
 
 #define SEGMENT (256 * 1024)
 #define MENDED  (32 * 1024 * 1024)
@@ -165,13 +166,18 @@ END_TEST
 
 /* ---- the segments' own locks ---- */
 
-/* Stop the archive as soon as it has made a file, other than log_dir's lock, in the channel's
- * folder. */
-static void stop_at_next_file(int watch)
+/* Stop the archive as soon as the copy of a file is begun in the channel's folder. */
+static void stop_at_copy(int watch)
 {
-    char event[4096];
+    char events[4096];
     int status;
-    ck_assert_int_gt(read(watch, event, sizeof event), 0);
+    bool begun = false;
+    while (!begun) {
+        ssize_t size = read(watch, events, sizeof events);
+        ck_assert_int_gt(size, 0);
+        begun = memmem(events, (size_t)size, AVRO_LOG_MENDING_SUFFIX,
+                       strlen(AVRO_LOG_MENDING_SUFFIX)) != NULL;
+    }
     kill(rig.pid, SIGSTOP);
     ck_assert_int_eq(waitpid(rig.pid, &status, WUNTRACED), rig.pid);
     ck_assert(WIFSTOPPED(status));
@@ -205,14 +211,15 @@ START_TEST(test_a_file_is_locked_while_it_is_mended)
 
     int watch = watch_channel();
     archive_rig_send(&rig, MESSAGE_RECOVER, &recover, sizeof recover);
-    stop_at_next_file(watch);
+    stop_at_copy(watch);
     snprintf(path, sizeof path, "%s/%s", rig.channel, name);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     ck_assert_msg(fd >= 0, "the copy was complete before the archive could be stopped");
+    ck_assert_int_lt(file_lock_mark_writer(fd), 0);
     ck_assert(flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK);
     kill(rig.pid, SIGCONT);
     ck_assert_int_eq(archive_rig_receive(&rig, MESSAGE_RECOVERED)->recovered->error, 0);
-    ck_assert(flock(fd, LOCK_EX | LOCK_NB) == 0);
+    ck_assert_int_eq(file_lock_mark_writer(fd), 0);
     fd_close(&fd);
     fd_close(&watch);
     log_maker_free(&maker);

@@ -14,6 +14,7 @@
 #include "common/avro_log_name.h"
 #include "common/fd.h"
 #include "tests/lib/archive_rig.h"
+#include "worker/archive/file_lock.h"
 
 #define SEGMENT (256 * 1024)
 
@@ -38,8 +39,8 @@ static void setup(void)
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     log_maker_free(&maker);
     snprintf(path, sizeof path, "%s/%s", rig.channel, open_name);
-    held = open(path, O_RDONLY | O_CLOEXEC);
-    ck_assert_int_eq(flock(held, LOCK_EX | LOCK_NB), 0);
+    held = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(file_lock_mark_writer(held), 0);
 }
 
 static void teardown(void)
@@ -100,6 +101,42 @@ START_TEST(others_are_served_meanwhile)
 }
 END_TEST
 
+START_TEST(another_one_is_recovered_meanwhile)
+{
+    const struct message_recover request = {.channel = "other"};
+    ask_to_recover();
+    wait_for_recovery();
+    archive_rig_send(&rig, MESSAGE_RECOVER, &request, sizeof request);
+    ck_assert_str_eq(archive_rig_receive(&rig, MESSAGE_RECOVERED)->recovered->channel, "other");
+    fd_close(&held);
+    struct message *message = archive_rig_receive(&rig, MESSAGE_RECOVERED);
+    ck_assert_str_eq(message->recovered->channel, RIG_CHANNEL);
+    ck_assert_int_eq(message->recovered->error, 0);
+}
+END_TEST
+
+/* Whoever may read the folder and what is in it may lock that, too. */
+START_TEST(a_readers_locks_hold_nothing_up)
+{
+    struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", held);
+    int file = open(path, O_RDONLY | O_CLOEXEC),
+        folder = open(rig.channel, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    fd_close(&held);
+    ck_assert_int_eq(fcntl(file, F_OFD_SETLK, &whole), 0);
+    ck_assert_int_eq(flock(file, LOCK_EX | LOCK_NB), 0);
+    ck_assert_int_eq(flock(folder, LOCK_EX | LOCK_NB), 0);
+    ask_to_recover();
+    struct message *message = archive_rig_receive(&rig, MESSAGE_RECOVERED);
+    ck_assert_int_eq(message->recovered->error, 0);
+    ck_assert_uint_eq(message->recovered->files, 1);
+    ck_assert_uint_eq(message->recovered->next_seq, 8);
+    fd_close(&file);
+    fd_close(&folder);
+}
+END_TEST
+
 START_TEST(its_death_is_an_answer)
 {
     ask_to_recover();
@@ -153,6 +190,8 @@ int main(void)
     tcase_set_timeout(cases, 60);
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_add_test(cases, others_are_served_meanwhile);
+    tcase_add_test(cases, another_one_is_recovered_meanwhile);
+    tcase_add_test(cases, a_readers_locks_hold_nothing_up);
     tcase_add_test(cases, its_death_is_an_answer);
     tcase_add_test(cases, it_ends_with_its_archive);
     tcase_add_test(cases, a_stop_waits_for_it);
