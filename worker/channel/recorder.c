@@ -25,6 +25,7 @@
 #include "worker/channel/recorder_inherit.h"
 #include "worker/channel/recorder_mailbox.h"
 #include "worker/channel/segment.h"
+#include "worker/channel/segment_age.h"
 #include "worker/channel/syncer.h"
 #include "worker/channel/thread.h"
 #include "worker/channel/wakeup.h"
@@ -45,6 +46,7 @@ struct recorder {
     struct channel_state *channel;
     struct commit_progress committed; /* what the slot says */
     struct segment *current;          /* NULL when there is none */
+    struct segment_age age;           /* of that one */
     monotonic wanted_at;
     sigjmp_buf jump;
     struct recorder_block block;
@@ -99,6 +101,7 @@ static void roll(struct recorder *recorder)
     syncer_forget(page, segment->grant.id);
     set_current(recorder, segment, work.write_offset);
     recorder_block_begin_segment(&recorder->block, segment, &work);
+    segment_age_begin(&recorder->age, monotonic_now());
     channel_page_note_segment(page, segment->grant.id, segment->grant.sync, segment->grant.log_id);
     recorder_commit(recorder, &work);
     REACHED(page, roll_committed);
@@ -151,11 +154,11 @@ static void report_broken(struct recorder *recorder)
                                        "fdatasync, when it was full");
 }
 
-static bool segment_is_old(const struct recorder *recorder)
+/* Is it as old as this? Never, where no segment is to end by its age. */
+static bool is_older_than(const struct recorder *recorder, uint64_t time_ns)
 {
-    const struct record_spec *record = &recorder->channel->spec->record;
-    return record->segment_time_ns &&
-           realtime_now_ns() >= recorder->committed.segment_created_ns + record->segment_time_ns;
+    return recorder->channel->spec->record.segment_time_ns &&
+           segment_age_at(&recorder->age, monotonic_now()) >= time_ns;
 }
 
 static bool segment_has_records(const struct recorder *recorder)
@@ -172,8 +175,7 @@ static void ask_ahead(struct recorder *recorder)
     monotonic now = monotonic_now();
     bool due = atomic_load(&recorder->mailbox.rotate_wanted) ||
                committed->write_offset > recorder->current->grant.size / 2 ||
-               (record->segment_time_ns &&
-                realtime_now_ns() >= committed->segment_created_ns + record->segment_time_ns / 2);
+               is_older_than(recorder, record->segment_time_ns / 2);
     if (!due || recorder_mailbox_has_upcoming(&recorder->mailbox) ||
         (recorder->wanted_at.ns && monotonic_since(now, recorder->wanted_at) < WANTED_AGAIN_NS))
         return;
@@ -257,7 +259,8 @@ static void roll_if_due(struct recorder *recorder)
 {
     _Atomic uint32_t *rotate_wanted = &recorder->mailbox.rotate_wanted;
     if (segment_has_records(recorder)) {
-        if ((atomic_load(rotate_wanted) || segment_is_old(recorder)) &&
+        if ((atomic_load(rotate_wanted) ||
+             is_older_than(recorder, recorder->channel->spec->record.segment_time_ns)) &&
             recorder_mailbox_has_upcoming(&recorder->mailbox))
             roll(recorder);
     } else if (ring_published(&recorder->channel->ring) == recorder->committed.next_seq) {
@@ -297,14 +300,12 @@ static bool run_round(struct recorder *recorder)
     return more;
 }
 
-/* How long until the segment is half its time old, or all of it: the wall clock may be set, so
- * never very long. */
+/* How long until the segment is half its time old, or all of it. */
 static uint64_t next_age(const struct recorder *recorder)
 {
     uint64_t time = recorder->channel->spec->record.segment_time_ns;
-    uint64_t now = realtime_now_ns(), created = recorder->committed.segment_created_ns;
-    uint64_t age = now > created ? now - created : 0;
-    uint64_t wait = age < time / 2 ? time / 2 - age : age < time ? time - age : NS_PER_S;
+    uint64_t wait = segment_age_wait(&recorder->age, monotonic_now(), time);
+    wait = wait > 0 ? wait : NS_PER_S; /* it waits for another one */
     return wait < LONGEST_NAP_NS ? wait + NS_PER_MS : LONGEST_NAP_NS;
 }
 
@@ -401,6 +402,8 @@ static void continue_segment(struct recorder *recorder, int *fd, const struct se
         return;
     }
     set_current(recorder, segment, 0);
+    segment_age_inherit(&recorder->age, monotonic_now(), realtime_now_ns(),
+                        recorder->committed.segment_created_ns);
     if (!recorder_inherit_fits(&recorder->committed, segment)) {
         fail_segment(recorder, ESTALE, "the commit slot and the file disagree", UINT64_MAX);
     } else {
