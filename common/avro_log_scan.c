@@ -15,6 +15,8 @@
 #include "common/avro_log_format.h"
 #include "common/avro_log_guess.h"
 #include "common/avro_log_header.h"
+#include "common/avro_log_order.h"
+#include "common/avro_log_resume.h"
 #include "common/avro_log_window.h"
 
 _Static_assert(AVRO_LOG_WINDOW_MAX > AVRO_LOG_BLOCK_MAX, "the longest block fits");
@@ -26,14 +28,6 @@ _Static_assert(AVRO_LOG_WINDOW_MAX > AVRO_LOG_BLOCK_MAX, "the longest block fits
 
 /* The scan ends only to begin again at `resume`. No visitor returns it. */
 #define REWIND INT_MIN
-
-struct resume_point {
-    uint64_t at;
-    bool in_block; /* behind the last sound record of this block, which is being walked: */
-    struct avro_log_block block;
-    uint64_t expected_seq;
-    bool exact;
-};
 
 struct scan {
     const struct avro_log_scan_options *options;
@@ -49,7 +43,7 @@ struct scan {
      * Where it is, the scan goes on if it was only not written yet when it was read. */
     const char *pending_what;
     uint64_t pending_offset;
-    struct resume_point resume;
+    struct avro_log_resume resume;
     bool is_live; /* it is being written */
     bool ended;   /* seq_end was reached */
     int result;   /* anything but 0 ends the scan */
@@ -145,46 +139,6 @@ static void report_fault(struct scan *scan, uint64_t offset, const char *what)
         scan->result = scan->visitor->fault(scan->visitor->context, offset, what);
 }
 
-/* Most records are short. */
-static bool record_is_there_now(const struct scan *scan, uint64_t offset, uint64_t *ret_seq)
-{
-    uint8_t brief[4096];
-    struct avro_log_record record = {0};
-    const char *what;
-    long length = avro_log_read_record(
-        brief, avro_log_window_read_again(&scan->window, offset, brief, sizeof brief), &record,
-        &what);
-    /* Its lengths are plausible, and it may be longer than what was read. */
-    bool again = length <= 0 && record.payload_length + sizeof brief / 2 > sizeof brief;
-    uint8_t *whole = again ? malloc(AVRO_LOG_RECORD_MAX) : NULL;
-    if (whole)
-        length = avro_log_read_record(
-            whole, avro_log_window_read_again(&scan->window, offset, whole, AVRO_LOG_RECORD_MAX),
-            &record, &what);
-    free(whole);
-    *ret_seq = (uint64_t)record.seq;
-    return length > 0;
-}
-
-/* A file that is being written, and a window that was filled before what it shows was complete. */
-static bool was_only_unfinished(const struct scan *scan)
-{
-    const struct resume_point *from = &scan->resume;
-    uint8_t bytes[AVRO_LOG_SYNC_SIZE], header[AVRO_LOG_BLOCK_HEADER_SIZE];
-    uint64_t count = 0, size = 0, seq;
-    uint64_t header_at = from->in_block ? from->block.offset : from->at;
-    bool has_header = avro_log_read_block_header(
-        header, avro_log_window_read_again(&scan->window, header_at, header, sizeof header), &count,
-        &size);
-    if (!from->in_block)
-        return has_header || record_is_there_now(scan, from->at + AVRO_LOG_BLOCK_HEADER_SIZE, &seq);
-    if (avro_log_window_read_again(&scan->window, from->at, bytes, sizeof bytes) == sizeof bytes &&
-        memcmp(bytes, scan->summary->identity.sync, sizeof bytes) == 0)
-        return has_header && count == from->block.count && size == from->block.size;
-    return record_is_there_now(scan, from->at, &seq) && seq >= from->expected_seq &&
-           (!from->exact || seq == from->expected_seq);
-}
-
 /* Pages that were passed over: told where the scan has come to them. */
 static void report_unreadable(struct scan *scan)
 {
@@ -200,7 +154,7 @@ static void report_pending(struct scan *scan)
 {
     if (!scan->pending_what)
         return;
-    if (was_only_unfinished(scan)) {
+    if (avro_log_resume_is_possible(&scan->resume, &scan->window, scan->summary->identity.sync)) {
         scan->result = scan->result ? scan->result : REWIND;
         return;
     }
@@ -210,7 +164,7 @@ static void report_pending(struct scan *scan)
 
 /* A fault, unless it is where an open file ends. */
 static void report_end(struct scan *scan, uint64_t offset, const char *what,
-                       const struct resume_point *resume)
+                       const struct avro_log_resume *resume)
 {
     if (!scan->options->open) {
         report_fault(scan, offset, what);
@@ -277,6 +231,31 @@ static bool belongs_to_later_file(struct scan *scan, uint64_t seq)
     return scan->ended;
 }
 
+/* One that begins with a higher number than the one before it ended with is held against what
+ * follows. */
+static bool is_out_of_place(struct scan *scan, uint64_t offset, uint64_t size)
+{
+    const struct avro_log_summary *summary = scan->summary;
+    uint64_t records = offset + AVRO_LOG_BLOCK_HEADER_SIZE, end = records + size;
+    uint64_t least = summary->records      ? summary->last_seq + 1
+                     : summary->has_header ? summary->identity.first_seq
+                                           : 0;
+    struct avro_log_found first;
+    const char *what;
+    size_t available;
+    int64_t seq;
+    const uint8_t *bytes = view(scan, records, size, &available);
+    if (avro_log_read_long(bytes, available, &seq) <= 0 || seq < 0 || (uint64_t)seq <= least ||
+        read_record(scan, records, end, &first, &what) < 0)
+        return false;
+    end += AVRO_LOG_SYNC_SIZE;
+    bytes = view(scan, offset, end - offset + AVRO_LOG_ORDER_VIEW, &available);
+    if (available <= end - offset)
+        return false;
+    return avro_log_order_is_broken(bytes + (end - offset), available - (size_t)(end - offset),
+                                    summary->identity.sync, least, (uint64_t)seq);
+}
+
 /* A block whose sync marker is where it should be. Returns where the next block begins. */
 static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, uint64_t size)
 {
@@ -286,6 +265,10 @@ static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, 
     const char *what;
 
     begin_block(scan, offset, true);
+    if (is_out_of_place(scan, offset, size)) {
+        report_fault(scan, offset, "the block lies before blocks with lower numbers");
+        return end + AVRO_LOG_SYNC_SIZE;
+    }
     for (; at < end && scan->result == 0; at += found.length, seen++) {
         if (read_record(scan, at, end, &found, &what) < 0) {
             report_fault(scan, at, what);
@@ -315,13 +298,13 @@ static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, 
 }
 
 /* Where the walk through a block has come to. */
-static struct resume_point here(const struct scan *scan, uint64_t at)
+static struct avro_log_resume here(const struct scan *scan, uint64_t at)
 {
-    return (struct resume_point){.at = at,
-                                 .in_block = true,
-                                 .block = scan->block,
-                                 .expected_seq = scan->expected_seq,
-                                 .exact = scan->exact};
+    return (struct avro_log_resume){.at = at,
+                                    .in_block = true,
+                                    .block = scan->block,
+                                    .expected_seq = scan->expected_seq,
+                                    .exact = scan->exact};
 }
 
 /* The records from `at` on of a block whose header says nothing that can be relied on. Returns
@@ -330,7 +313,7 @@ static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uin
 {
     const uint64_t offset = scan->block.offset;
     struct avro_log_found found;
-    struct resume_point now;
+    struct avro_log_resume now;
     const char *what = "";
 
     while (scan->result == 0) {
@@ -389,7 +372,7 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
         if (records < file_size(scan) && try_record(scan, records, &found, &what) == 0)
             return walk_open(scan, offset, 0, 0); /* the header alone is damaged */
         report_end(scan, offset, "no block where one should begin",
-                   &(struct resume_point){.at = offset, .block = scan->block});
+                   &(struct avro_log_resume){.at = offset, .block = scan->block});
         return find_sync(scan, offset);
     }
     uint64_t overhead = AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE;
@@ -417,7 +400,7 @@ static long read_file_header(struct scan *scan, const char **ret_what)
  * written by now: nobody follows a writer for ever. Returns where the next block begins. */
 static uint64_t go_on(struct scan *scan)
 {
-    const struct resume_point from = scan->resume;
+    const struct avro_log_resume from = scan->resume;
     uint64_t extent;
     if (!scan->is_live && avro_log_window_extent(scan->window.fd, &extent) == 0 &&
         extent < file_size(scan))

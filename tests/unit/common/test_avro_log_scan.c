@@ -580,6 +580,65 @@ START_TEST(test_random_damage)
 }
 END_TEST
 
+/* A disk or a file system has put copies of later blocks where others were: these are lost, and
+ * none else. */
+START_TEST(test_blocks_that_lie_in_the_wrong_place)
+{
+    enum { MANY = 60, EACH = 5 };
+    static const struct {
+        int at, count, from;
+    } copies[] = {{2, 1, 50}, {2, 10, 40}, {0, 1, 59}, {0, 3, 20}, {40, 3, 10}, {57, 2, 58}};
+    static size_t ends[MANY + 1];
+    struct log_maker maker;
+    struct reading reading;
+    const int at = copies[_i].at, count = copies[_i].count, from = copies[_i].from;
+    uint8_t *bytes = calloc(1, 256 * 1024);
+    log_maker_begin(&maker, 256 * 1024, "engine", FIRST, SEED);
+    maker.payload_max = 60;
+    ends[0] = maker.block_start;
+    for (int block = 0; block < MANY; block++) {
+        for (int i = 0; i < EACH; i++)
+            ck_assert(log_maker_append(&maker));
+        log_maker_seal(&maker);
+        ends[block + 1] = maker.block_start;
+    }
+    memcpy(bytes, maker.bytes, ends[0]);
+    size_t size = ends[0];
+    for (int block = 0; block < MANY; block++) {
+        int which = block >= at && block < at + count ? block - at + from : block;
+        memcpy(bytes + size, maker.bytes + ends[which], ends[which + 1] - ends[which]);
+        size += ends[which + 1] - ends[which];
+    }
+    int fd = log_maker_memfd(bytes, size);
+    scan_fd(fd, &maker, &sealed, &reading);
+    ck_assert_uint_gt(reading.summary.faults, 0);
+    expect_range(&reading, FIRST, FIRST + (uint64_t)at * EACH);
+    expect_range(&reading, FIRST + (uint64_t)(at + count) * EACH, FIRST + MANY * EACH);
+    close(fd);
+    free(bytes);
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* Where datagrams were not recorded, numbers jump, again and again. */
+START_TEST(test_numbers_that_jump_are_in_order)
+{
+    struct log_maker maker;
+    struct reading reading;
+    log_maker_begin(&maker, 256 * 1024, "engine", FIRST, SEED);
+    maker.payload_max = 60;
+    for (int block = 0; block < 100; block++) {
+        ck_assert(log_maker_append(&maker));
+        log_maker_seal(&maker);
+        maker.next_seq += 1 + (uint64_t)block % 7;
+    }
+    scan_bytes(&maker, maker.block_start, &sealed, &reading);
+    ck_assert_uint_eq(reading.summary.faults, 0);
+    ck_assert_uint_eq(reading.summary.records, 100);
+    log_maker_free(&maker);
+}
+END_TEST
+
 START_TEST(test_foreign_bytes_hold_no_record)
 {
     static uint8_t bytes[64 * 1024];
@@ -633,6 +692,8 @@ int main(void)
     tcase_add_test(damage, test_every_truncation);
     tcase_add_test(damage, test_lost_pages);
     tcase_add_test(damage, test_random_damage);
+    tcase_add_loop_test(damage, test_blocks_that_lie_in_the_wrong_place, 0, 6);
+    tcase_add_test(sound, test_numbers_that_jump_are_in_order);
     tcase_add_test(damage, test_foreign_bytes_hold_no_record);
     tcase_add_test(damage, test_what_is_no_file_is_refused);
     suite_add_tcase(suite, sound);
