@@ -110,15 +110,15 @@ static int read_record(struct scan *scan, uint64_t offset, uint64_t limit,
 }
 
 /* Where nothing but itself says that it is a record. */
-static int try_record(struct scan *scan, uint64_t offset, struct avro_log_found *ret,
-                      const char **ret_what)
+static int try_record(struct scan *scan, uint64_t offset, uint64_t limit,
+                      struct avro_log_found *ret, const char **ret_what)
 {
     if (scan->waste.bytes > scan->waste.most) {
         *ret_what = "too much in this file looks like a record and is none: from here on, only "
                     "what lies in whole blocks is read";
         return -EBADMSG;
     }
-    int result = read_record(scan, offset, file_size(scan), ret, ret_what);
+    int result = read_record(scan, offset, limit, ret, ret_what);
     if (result < 0)
         scan->waste.bytes += ret->length;
     return result;
@@ -231,12 +231,12 @@ static bool belongs_to_later_file(struct scan *scan, uint64_t seq)
     return scan->ended;
 }
 
-/* One that begins with a higher number than the one before it ended with is held against what
- * follows. */
-static bool is_out_of_place(struct scan *scan, uint64_t offset, uint64_t size)
+/* A block that begins with a higher number than the one before it ended with is held against what
+ * lies behind it: from `behind` on, and its records end before `limit`. */
+static bool is_out_of_place(struct scan *scan, uint64_t offset, uint64_t limit, uint64_t behind)
 {
     const struct avro_log_summary *summary = scan->summary;
-    uint64_t records = offset + AVRO_LOG_BLOCK_HEADER_SIZE, end = records + size;
+    uint64_t records = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
     uint64_t least = summary->records      ? summary->last_seq + 1
                      : summary->has_header ? summary->identity.first_seq
                                            : 0;
@@ -244,17 +244,19 @@ static bool is_out_of_place(struct scan *scan, uint64_t offset, uint64_t size)
     const char *what;
     size_t available;
     int64_t seq;
-    const uint8_t *bytes = view(scan, records, size, &available);
+    const uint8_t *bytes = view(scan, records, AVRO_LOG_RECORD_LEAST, &available);
     if (avro_log_read_long(bytes, available, &seq) <= 0 || seq < 0 || (uint64_t)seq <= least ||
-        read_record(scan, records, end, &first, &what) < 0)
+        try_record(scan, records, limit, &first, &what) < 0)
         return false;
-    end += AVRO_LOG_SYNC_SIZE;
-    bytes = view(scan, offset, end - offset + AVRO_LOG_ORDER_VIEW, &available);
-    if (available <= end - offset)
+    bytes = view(scan, offset, behind - offset + AVRO_LOG_ORDER_VIEW, &available);
+    if (available <= behind - offset)
         return false;
-    return avro_log_order_is_broken(bytes + (end - offset), available - (size_t)(end - offset),
-                                    summary->identity.sync, least, (uint64_t)seq);
+    return avro_log_order_is_broken(bytes + (behind - offset),
+                                    available - (size_t)(behind - offset), summary->identity.sync,
+                                    least, (uint64_t)seq);
 }
+
+static const char out_of_place[] = "the block lies before blocks with lower numbers";
 
 /* A block whose sync marker is where it should be. Returns where the next block begins. */
 static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, uint64_t size)
@@ -265,8 +267,8 @@ static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, 
     const char *what;
 
     begin_block(scan, offset, true);
-    if (is_out_of_place(scan, offset, size)) {
-        report_fault(scan, offset, "the block lies before blocks with lower numbers");
+    if (is_out_of_place(scan, offset, end, end + AVRO_LOG_SYNC_SIZE)) {
+        report_fault(scan, offset, out_of_place);
         return end + AVRO_LOG_SYNC_SIZE;
     }
     for (; at < end && scan->result == 0; at += found.length, seen++) {
@@ -323,7 +325,7 @@ static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uin
                        &now);
             return at + AVRO_LOG_SYNC_SIZE;
         }
-        if (try_record(scan, at, &found, &what) < 0)
+        if (try_record(scan, at, file_size(scan), &found, &what) < 0)
             break;
         uint64_t seq = (uint64_t)found.record.seq;
         if (seq < scan->expected_seq || (scan->exact && seq != scan->expected_seq)) {
@@ -357,6 +359,10 @@ static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, ui
 {
     uint64_t at = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
     begin_block(scan, offset, false);
+    if (is_out_of_place(scan, offset, file_size(scan), at)) {
+        report_fault(scan, offset, out_of_place);
+        return find_sync(scan, at);
+    }
     return walk_records(scan, at, count, at + size);
 }
 
@@ -369,7 +375,8 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
         struct avro_log_found found;
         const char *what;
         uint64_t records = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
-        if (records < file_size(scan) && try_record(scan, records, &found, &what) == 0)
+        if (records < file_size(scan) &&
+            try_record(scan, records, file_size(scan), &found, &what) == 0)
             return walk_open(scan, offset, 0, 0); /* the header alone is damaged */
         report_end(scan, offset, "no block where one should begin",
                    &(struct avro_log_resume){.at = offset, .block = scan->block});

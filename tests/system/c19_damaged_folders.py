@@ -28,7 +28,11 @@ def recorded(place, *counts, size=200, **record):
 
 
 def open_segment(daemon):
-    file, = [path for path in daemon.segments("engine", ".avro.open") if "prepared" not in path.name]
+    """Once it has the name of one that was begun."""
+    def begun():
+        return [path for path in daemon.segments("engine", ".avro.open") if "prepared" not in path.name]
+    wait_until(begun, 20, "a segment to be begun")
+    file, = begun()
     return file
 
 
