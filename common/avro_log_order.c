@@ -6,44 +6,92 @@
 
 #include <string.h>
 
-#define BLOCKS_MAX 128
+#define LOOKED_AT_MOST ((size_t)128 * 1024)
+#define BLOCKS_MAX     128
 
-/* The first number of the sealed block there; false when there is none. *ret_size: of the block. */
-static bool read_block(const uint8_t *bytes, size_t size, const uint8_t *sync, uint64_t *ret_seq,
-                       size_t *ret_size)
+struct block {
+    uint64_t first_seq;
+    uint64_t count;
+    size_t size;
+};
+
+/* The sealed block there; false when there is none. */
+static bool read_block(const uint8_t *bytes, size_t size, const uint8_t *sync, struct block *ret)
 {
     struct avro_log_record record = {0};
-    uint64_t count, length;
+    uint64_t length;
     const char *what;
     const size_t overhead = AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE;
-    if (!avro_log_read_block_header(bytes, size, &count, &length) || size < overhead ||
+    if (!avro_log_read_block_header(bytes, size, &ret->count, &length) || size < overhead ||
         length == 0 || length > size - overhead ||
         memcmp(bytes + AVRO_LOG_BLOCK_HEADER_SIZE + length, sync, AVRO_LOG_SYNC_SIZE) != 0 ||
         avro_log_read_record(bytes + AVRO_LOG_BLOCK_HEADER_SIZE, length, &record, &what) <= 0)
         return false;
-    *ret_seq = (uint64_t)record.seq;
-    *ret_size = length + overhead;
+    ret->first_seq = (uint64_t)record.seq;
+    ret->size = length + overhead;
     return true;
 }
 
-bool avro_log_order_is_broken(const uint8_t *behind, size_t size,
-                              const uint8_t sync[AVRO_LOG_SYNC_SIZE], uint64_t least, uint64_t seq)
+/* Records of the block that begins with seq, and of those that go with it, are `higher`. */
+static bool is_broken(const uint8_t *behind, size_t size, const struct avro_log_order *order,
+                      const struct block *own)
 {
-    int lower = 0, higher = 1; /* itself, and those that go with it */
-    if (size > AVRO_LOG_ORDER_VIEW)
-        size = AVRO_LOG_ORDER_VIEW;
-    for (int block = 0; size > 0 && block < BLOCKS_MAX; block++) {
-        uint64_t first;
-        size_t length;
-        if (read_block(behind, size, sync, &first, &length)) {
-            lower += first >= least && first < seq;
-            higher += first > seq && lower == 0;
+    uint64_t lower = 0, higher = own->count;
+    for (int i = 0; size > 0 && i < BLOCKS_MAX; i++) {
+        struct block block;
+        if (read_block(behind, size, order->sync, &block)) {
+            if (block.first_seq == own->first_seq && lower > 0)
+                return true; /* the one that it is a copy of */
+            if (block.first_seq >= order->least && block.first_seq < own->first_seq)
+                lower += block.count;
+            else if (block.first_seq > own->first_seq && lower == 0)
+                higher += block.count;
         } else {
-            const uint8_t *next = memmem(behind, size, sync, AVRO_LOG_SYNC_SIZE);
-            length = next ? (size_t)(next - behind) + AVRO_LOG_SYNC_SIZE : size;
+            const uint8_t *next = memmem(behind, size, order->sync, AVRO_LOG_SYNC_SIZE);
+            block.size = next ? (size_t)(next - behind) + AVRO_LOG_SYNC_SIZE : size;
         }
-        behind += length;
-        size -= length;
+        behind += block.size;
+        size -= block.size;
     }
     return lower > higher;
+}
+
+/* Is its first record sound, and one that could be later? Most blocks end here. */
+static bool begins_higher(const struct avro_log_order *order, struct avro_log_window *window,
+                          struct avro_log_waste *waste, uint64_t *ret_seq)
+{
+    const uint64_t at = order->offset + AVRO_LOG_BLOCK_HEADER_SIZE;
+    struct avro_log_record record = {0};
+    const char *what;
+    size_t size;
+    int64_t seq;
+    const uint8_t *bytes = avro_log_window_view(window, at, AVRO_LOG_RECORD_LEAST, &size);
+    if (avro_log_read_long(bytes, size, &seq) <= 0 || seq < 0 || (uint64_t)seq <= order->least ||
+        at >= order->limit || waste->bytes > waste->most)
+        return false;
+    uint64_t most =
+        order->limit - at < AVRO_LOG_RECORD_MAX ? order->limit - at : AVRO_LOG_RECORD_MAX;
+    bytes = avro_log_window_view(window, at, most, &size);
+    *ret_seq = (uint64_t)seq;
+    if (avro_log_read_record(bytes, size < most ? size : (size_t)most, &record, &what) > 0)
+        return true;
+    waste->bytes += record.payload ? record.payload_length : 0;
+    return false;
+}
+
+bool avro_log_order_is_broken(const struct avro_log_order *order, struct avro_log_window *window,
+                              struct avro_log_waste *waste)
+{
+    struct block own;
+    uint64_t length;
+    size_t size;
+    if (!begins_higher(order, window, waste, &own.first_seq))
+        return false;
+    size_t before = (size_t)(order->behind - order->offset);
+    const uint8_t *bytes =
+        avro_log_window_view(window, order->offset, before + LOOKED_AT_MOST, &size);
+    if (size <= before || !avro_log_read_block_header(bytes, size, &own.count, &length))
+        return false;
+    size -= before;
+    return is_broken(bytes + before, size < LOOKED_AT_MOST ? size : LOOKED_AT_MOST, order, &own);
 }

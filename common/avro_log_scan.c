@@ -184,9 +184,7 @@ static void report_record(struct scan *scan, const struct avro_log_found *found)
     report_pending(scan);
     if (scan->result != 0)
         return;
-    uint64_t next = summary->records      ? summary->last_seq + 1
-                    : summary->has_header ? summary->identity.first_seq
-                                          : seq;
+    uint64_t next = avro_log_summary_next(summary, seq);
     if (seq < next) /* the header has no CRC, the record has */
         report_fault(scan, 0, "the header's first number is higher than the first record's");
     if (seq > next) {
@@ -231,38 +229,32 @@ static bool belongs_to_later_file(struct scan *scan, uint64_t seq)
     return scan->ended;
 }
 
-/* A block that begins with a higher number than the one before it ended with is held against what
- * lies behind it: from `behind` on, and its records end before `limit`. */
+/* Its records end before `limit`, and from `behind` on lies what follows. */
 static bool is_out_of_place(struct scan *scan, uint64_t offset, uint64_t limit, uint64_t behind)
 {
-    const struct avro_log_summary *summary = scan->summary;
-    uint64_t records = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
-    uint64_t least = summary->records      ? summary->last_seq + 1
-                     : summary->has_header ? summary->identity.first_seq
-                                           : 0;
-    struct avro_log_found first;
-    const char *what;
-    size_t available;
-    int64_t seq;
-    const uint8_t *bytes = view(scan, records, AVRO_LOG_RECORD_LEAST, &available);
-    if (avro_log_read_long(bytes, available, &seq) <= 0 || seq < 0 || (uint64_t)seq <= least ||
-        try_record(scan, records, limit, &first, &what) < 0)
-        return false;
-    bytes = view(scan, offset, behind - offset + AVRO_LOG_ORDER_VIEW, &available);
-    if (available <= behind - offset)
-        return false;
-    return avro_log_order_is_broken(bytes + (behind - offset),
-                                    available - (size_t)(behind - offset), summary->identity.sync,
-                                    least, (uint64_t)seq);
+    const struct avro_log_order order = {.offset = offset,
+                                         .limit = limit,
+                                         .behind = behind,
+                                         .sync = scan->summary->identity.sync,
+                                         .least = avro_log_summary_next(scan->summary, 0)};
+    return avro_log_order_is_broken(&order, &scan->window, &scan->waste);
 }
 
+/* Where a part of an earlier copy was taken, a block is read from its first new record on. */
+static bool is_repeated(const struct scan *scan, uint64_t seq)
+{
+    return scan->block.count == 0 && !scan->exact && seq < scan->expected_seq;
+}
+
+static const char does_not_follow[] =
+    "the record's sequence number does not follow the one before it";
 static const char out_of_place[] = "the block lies before blocks with lower numbers";
 
 /* A block whose sync marker is where it should be. Returns where the next block begins. */
 static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, uint64_t size)
 {
     uint64_t at = offset + AVRO_LOG_BLOCK_HEADER_SIZE, end = at + size, seen = 0;
-    bool after_damage = false;
+    bool after_damage = false, repeated = false;
     struct avro_log_found found;
     const char *what;
 
@@ -281,10 +273,15 @@ static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, 
             continue;
         }
         uint64_t seq = (uint64_t)found.record.seq;
+        if (is_repeated(scan, seq)) {
+            if (!repeated)
+                report_fault(scan, at, does_not_follow);
+            repeated = true;
+            continue;
+        }
         if (seq < scan->expected_seq ||
             (after_damage && scan->exact && seq != scan->expected_seq)) {
-            report_fault(scan, at,
-                         "the record's sequence number does not follow the one before it");
+            report_fault(scan, at, does_not_follow);
             return end + AVRO_LOG_SYNC_SIZE;
         }
         if (belongs_to_later_file(scan, seq))
@@ -309,6 +306,14 @@ static struct avro_log_resume here(const struct scan *scan, uint64_t at)
                                     .exact = scan->exact};
 }
 
+static bool has_block_header(struct scan *scan, uint64_t offset)
+{
+    uint64_t count, size;
+    size_t available;
+    const uint8_t *bytes = view(scan, offset, AVRO_LOG_BLOCK_HEADER_SIZE, &available);
+    return avro_log_read_block_header(bytes, available, &count, &size);
+}
+
 /* The records from `at` on of a block whose header says nothing that can be relied on. Returns
  * where the next block begins. */
 static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uint64_t promised_end)
@@ -316,6 +321,7 @@ static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uin
     const uint64_t offset = scan->block.offset;
     struct avro_log_found found;
     struct avro_log_resume now;
+    bool repeated = false;
     const char *what = "";
 
     while (scan->result == 0) {
@@ -328,8 +334,16 @@ static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uin
         if (try_record(scan, at, file_size(scan), &found, &what) < 0)
             break;
         uint64_t seq = (uint64_t)found.record.seq;
+        if (is_repeated(scan, seq)) {
+            now = here(scan, at);
+            if (!repeated)
+                report_end(scan, at, does_not_follow, &now);
+            repeated = true;
+            at += found.length;
+            continue;
+        }
         if (seq < scan->expected_seq || (scan->exact && seq != scan->expected_seq)) {
-            what = "the record's sequence number does not follow the one before it";
+            what = does_not_follow;
             break;
         }
         if (belongs_to_later_file(scan, seq))
@@ -340,16 +354,10 @@ static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uin
     if (scan->result != 0)
         return at;
     now = here(scan, at);
-    if (count > 0 && scan->block.count == count && at == promised_end) {
-        report_end(scan, at, "the sync marker behind the block is missing",
-                   &now); /* the marker alone is damaged */
-        size_t left;
-        uint64_t size;
-        const uint8_t *next =
-            view(scan, at + AVRO_LOG_SYNC_SIZE, AVRO_LOG_BLOCK_HEADER_SIZE, &left);
-        if (avro_log_read_block_header(next, left, &count, &size))
-            return at + AVRO_LOG_SYNC_SIZE;
-        return find_sync(scan, at);
+    if (count > 0 && scan->block.count == count && at == promised_end) { /* it alone is damaged */
+        report_end(scan, at, "the sync marker behind the block is missing", &now);
+        return has_block_header(scan, at + AVRO_LOG_SYNC_SIZE) ? at + AVRO_LOG_SYNC_SIZE
+                                                               : find_sync(scan, at);
     }
     report_end(scan, at, at >= file_size(scan) ? "the file ends inside a block" : what, &now);
     return find_sync(scan, at);

@@ -3,6 +3,13 @@
  * Must never count a record that wasn't passed on. */
 #include "common/avro_log_summary.h"
 
+uint64_t avro_log_summary_next(const struct avro_log_summary *summary, uint64_t unknown)
+{
+    if (summary->records > 0)
+        return summary->last_seq + 1;
+    return summary->has_header ? summary->identity.first_seq : unknown;
+}
+
 void avro_log_summary_count(struct avro_log_summary *summary, const struct avro_log_record *record)
 {
     uint64_t seq = (uint64_t)record->seq, time_ns = avro_log_record_time_ns(record);

@@ -42,6 +42,10 @@ struct avro_log_summary {
     struct avro_log_block last_block; /* the last block that holds a sound record */
 };
 
+/* The least number that may follow what was found so far; `unknown` before the first record of a
+ * file without header. */
+uint64_t avro_log_summary_next(const struct avro_log_summary *summary, uint64_t unknown);
+
 /* One more sound record. */
 void avro_log_summary_count(struct avro_log_summary *summary, const struct avro_log_record *record);
 

@@ -620,6 +620,46 @@ START_TEST(test_blocks_that_lie_in_the_wrong_place)
 }
 END_TEST
 
+/* A piece of a block's copy lies before it: what was taken from the piece is not taken twice, and
+ * what wasn't is. */
+START_TEST(test_a_block_behind_a_part_of_itself)
+{
+    struct log_maker maker;
+    struct reading reading;
+    make_file(&maker, 6, 20, _i == 1);
+    const size_t whole = maker.write_offset;
+    uint8_t *bytes = calloc(1, 256 * 1024);
+    uint8_t zeros[AVRO_LOG_BLOCK_HEADER_SIZE];
+    size_t start = maker.header_size, part = 0;
+    uint64_t count, size;
+    for (int block = 0; block < 3; block++) { /* the fourth block's start */
+        ck_assert(avro_log_read_block_header(maker.bytes + start, sizeof zeros, &count, &size));
+        start += AVRO_LOG_BLOCK_HEADER_SIZE + size + AVRO_LOG_SYNC_SIZE;
+    }
+    for (int record = 0; record < 8; record++) {
+        struct avro_log_record ignored;
+        const char *what;
+        const uint8_t *at = maker.bytes + start + AVRO_LOG_BLOCK_HEADER_SIZE + part;
+        part += (size_t)avro_log_read_record(at, 1000, &ignored, &what);
+    }
+    part += AVRO_LOG_BLOCK_HEADER_SIZE + 5; /* and a bit of the ninth */
+    avro_log_write_block_header(zeros, 0, 0);
+    memcpy(bytes, maker.bytes, start + part);
+    memcpy(bytes + start + part, maker.bytes + start - AVRO_LOG_SYNC_SIZE, AVRO_LOG_SYNC_SIZE);
+    size_t at = start + part + AVRO_LOG_SYNC_SIZE;
+    memcpy(bytes + at, maker.bytes + start, whole - start);
+    int fd = log_maker_memfd(bytes, at + whole - start);
+    scan_fd(fd, &maker, _i == 1 ? &still_open : &sealed, &reading);
+    ck_assert_uint_gt(reading.summary.faults, 0);
+    ck_assert_uint_gt(reading.summary.records_after_fault, 0);
+    expect_range(&reading, FIRST, FIRST + 120);
+    check_copy(&maker, fd, _i == 1 ? &still_open : &sealed, &reading);
+    close(fd);
+    free(bytes);
+    log_maker_free(&maker);
+}
+END_TEST
+
 /* Where datagrams were not recorded, numbers jump, again and again. */
 START_TEST(test_numbers_that_jump_are_in_order)
 {
@@ -693,6 +733,7 @@ int main(void)
     tcase_add_test(damage, test_lost_pages);
     tcase_add_test(damage, test_random_damage);
     tcase_add_loop_test(damage, test_blocks_that_lie_in_the_wrong_place, 0, 6);
+    tcase_add_loop_test(damage, test_a_block_behind_a_part_of_itself, 0, 2);
     tcase_add_test(sound, test_numbers_that_jump_are_in_order);
     tcase_add_test(damage, test_foreign_bytes_hold_no_record);
     tcase_add_test(damage, test_what_is_no_file_is_refused);
