@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,8 +114,27 @@ static int remove_stale(const struct sockaddr_un *address, const struct excuse *
     return 0;
 }
 
+/* As the program before an upgrade has found it. */
+static bool is_known_group(const char *name, gid_t *ret)
+{
+    const char *text = getenv(CONTROL_GROUP_VARIABLE);
+    char *end;
+    if (!text)
+        return false;
+    unsigned long gid = strtoul(text, &end, 10);
+    *ret = (gid_t)gid;
+    return end != text && *end == ' ' && strcmp(end + 1, name) == 0;
+}
+
+static void note_group(const char *name, gid_t group)
+{
+    char text[24 + sizeof((struct settings *)0)->control_group];
+    snprintf(text, sizeof text, "%lu %s", (unsigned long)group, name);
+    setenv(CONTROL_GROUP_VARIABLE, text, 1); /* without it, it is asked for again */
+}
+
 /* A group with thousands of members needs a large buffer. */
-static int find_group(const char *name, gid_t *ret, const struct excuse *why)
+static int ask_for_group(const char *name, gid_t *ret, const struct excuse *why)
 {
     struct group entry, *found = NULL;
     char *buffer = NULL;
@@ -132,6 +152,16 @@ static int find_group(const char *name, gid_t *ret, const struct excuse *why)
                     "control { group }: there is no group '%s'%s%s: make it with groupadd(8)", name,
                     error ? ": " : "", error ? strerror(error) : "");
     return 0;
+}
+
+static int find_group(const char *name, gid_t *ret, const struct excuse *why)
+{
+    if (is_known_group(name, ret))
+        return 0;
+    int error = ask_for_group(name, ret, why);
+    if (error == 0)
+        note_group(name, *ret);
+    return error;
 }
 
 /* Of the socket, never of something that a link in its place leads to: chmod(2) follows links, and

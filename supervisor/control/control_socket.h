@@ -9,6 +9,10 @@
 
 struct settings;
 
+/* "<gid> <name>": the group as it was looked up, for the program that an upgrade executes. Asking
+ * again may take as long as a directory service does, while datagrams queue. */
+#define CONTROL_GROUP_VARIABLE "HOLDFAST_CONTROL_GROUP"
+
 struct control_socket {
     int fd; /* listening, nonblocking; -1 when closed */
     char path[108];

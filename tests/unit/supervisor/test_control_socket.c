@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -147,6 +148,27 @@ START_TEST(an_unknown_group_is_an_error_and_leaves_nothing_behind)
 }
 END_TEST
 
+/* It is not asked for again in an upgrade: a directory service may take minutes to answer. */
+START_TEST(a_group_that_was_looked_up_is_known)
+{
+    struct settings settings = {.control_mode = 0660, .control_group = "no-such-group-here"};
+    struct control_socket sock;
+    struct stat info;
+    char why[256] = "", known[64];
+    gid_t expected = geteuid() == 0 ? 4242 : getgid();
+    snprintf(settings.control_socket, sizeof settings.control_socket, "%s/control.sock",
+             daemon_.folder);
+    snprintf(known, sizeof known, "%lu no-such-group-here", (unsigned long)expected);
+    setenv(CONTROL_GROUP_VARIABLE, known, 1);
+    ck_assert_msg(control_socket_open(&settings, &sock, why, sizeof why) == 0, "%s", why);
+    ck_assert_int_eq(lstat(settings.control_socket, &info), 0);
+    ck_assert_uint_eq(info.st_gid, expected);
+    control_socket_close(&sock);
+    setenv(CONTROL_GROUP_VARIABLE, "4242 another", 1);
+    ck_assert_int_eq(control_socket_open(&settings, &sock, why, sizeof why), -ENOENT);
+}
+END_TEST
+
 START_TEST(the_group_is_as_set)
 {
     struct settings settings = {.control_mode = 0660};
@@ -187,6 +209,7 @@ int main(void)
     tcase_add_test(tests, at_its_end_it_removes_its_own_socket_only);
     tcase_add_test(tests, an_unknown_group_is_an_error_and_leaves_nothing_behind);
     tcase_add_test(tests, the_group_is_as_set);
+    tcase_add_test(tests, a_group_that_was_looked_up_is_known);
     suite_add_tcase(suite, tests);
     control_daemon_begin_all();
     int status = unit_run(suite);
