@@ -152,6 +152,10 @@ static void terminate_texts(unsigned type, void *payload)
     case MESSAGE_SWEEP:
         TERMINATE(((struct message_sweep *)payload)->channel);
         break;
+    case MESSAGE_NUMBERS:
+        TERMINATE(((struct message_numbers *)payload)->channel);
+        TERMINATE(((struct message_numbers *)payload)->listen);
+        break;
     case MESSAGE_LOG_DIR:
         TERMINATE(((struct message_log_dir *)payload)->reason);
         break;
@@ -208,8 +212,7 @@ static bool is_lost_segment(struct message *message, size_t length,
         length != sizeof message->header + sizeof *segment)
         return false;
     segment->error = EMFILE;
-    snprintf(segment->reason, sizeof segment->reason,
-             "too many open files: " FD_SHORTAGE_ADVICE);
+    snprintf(segment->reason, sizeof segment->reason, "too many open files: " FD_SHORTAGE_ADVICE);
     message->header.fd_count = 0;
     return true;
 }

@@ -161,7 +161,7 @@ struct message_seal {
     char name[SEGMENT_NAME_SIZE]; /* ends in .avro.open */
     uint64_t id;
     uint64_t length; /* 0 = no record in it: remove it. UINT64_MAX = unknown: recover it */
-    uint32_t copy; /* 1: writing it failed, and what can be read may be in memory only */
+    uint32_t copy;   /* 1: writing it failed, and what can be read may be in memory only */
     uint32_t reserved;
 };
 
@@ -187,6 +187,12 @@ struct message_sweep {
     char channel[CHANNEL_NAME_SIZE]; /* "" when none records */
     uint32_t last;
     uint32_t reserved;
+};
+
+struct message_numbers {
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t next_seq;
+    char listen[SOCKET_ADDRESS_TEXT_SIZE];
 };
 
 struct message_log_dir {
@@ -222,6 +228,7 @@ struct message {
         const struct message_expire *expire;
         const struct message_log_dir *log_dir;
         const struct message_sweep *sweep;
+        const struct message_numbers *numbers;
     };
     int fds[MESSAGE_FDS_MAX];
     _Alignas(8) uint8_t bytes[MESSAGE_SIZE_MAX];

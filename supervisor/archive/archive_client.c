@@ -89,6 +89,15 @@ void archive_client_begin(struct archive_client *client, const char *channel, co
     send_to(client, MESSAGE_BEGIN_SEGMENT, &begin, sizeof begin);
 }
 
+void archive_client_note_numbers(struct archive_client *client, const char *channel,
+                                 uint64_t next_seq, const char *listen)
+{
+    struct message_numbers numbers = {.next_seq = next_seq};
+    set_channel(&numbers.channel, channel);
+    snprintf(numbers.listen, sizeof numbers.listen, "%s", listen);
+    send_to(client, MESSAGE_NUMBERS, &numbers, sizeof numbers);
+}
+
 void archive_client_expire(struct archive_client *client, const char *channel,
                            const struct record_spec *record)
 {

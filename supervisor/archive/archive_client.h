@@ -61,6 +61,11 @@ int archive_client_recover(struct archive_client *client, const char *channel,
 int archive_client_open_segment(struct archive_client *client, const char *channel, uint64_t size);
 void archive_client_begin(struct archive_client *client, const char *channel, const char *from,
                           const char *to);
+/* Numbers below next_seq were given, and the records of the last ones are lost: the log goes on
+ * behind them. */
+void archive_client_note_numbers(struct archive_client *client, const char *channel,
+                                 uint64_t next_seq, const char *listen);
+
 /* Only asked when there is something to expire by, and the archive is not behind. */
 void archive_client_expire(struct archive_client *client, const char *channel,
                            const struct record_spec *record);

@@ -133,7 +133,7 @@ void channel_ledger_discarded(struct channel *channel, uint64_t count)
     channel->ledger.carried.value[COUNTER_kernel_dropped] += count;
 }
 
-void channel_ledger_retire_ring(struct channel *channel)
+uint64_t channel_ledger_retire_ring(struct channel *channel)
 {
     struct channel_ledger *ledger = &channel->ledger;
     struct counters *last_seen = &ledger->last_seen;
@@ -151,6 +151,7 @@ void channel_ledger_retire_ring(struct channel *channel)
             "channel %s: %llu datagrams were received but not recorded; counted as record_lost",
             channel->spec->name, (unsigned long long)ledger->last_pending);
     last_seen->value[COUNTER_record_lost] += ledger->last_pending;
+    uint64_t record_lost = last_seen->value[COUNTER_record_lost];
     last_seen->value[COUNTER_kernel_dropped] +=
         hold_ring_untold_drops(&channel->hold, last_seen->value[COUNTER_kernel_dropped]);
     counters_add(&ledger->carried, last_seen);
@@ -166,4 +167,5 @@ void channel_ledger_retire_ring(struct channel *channel)
     if (channel->hold.page)
         channel_page_retire(channel->hold.page, RING_REPLACED, ledger->seq_end);
     hold_drop_ring(&channel->hold);
+    return record_lost;
 }

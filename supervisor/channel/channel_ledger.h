@@ -23,7 +23,8 @@ struct channel_newest channel_ledger_newest(const struct channel *channel);
 /* So many datagrams that the kernel had queued went with the socket. */
 void channel_ledger_discarded(struct channel *channel, uint64_t count);
 
-/* Give up the ring: its counters are carried on, what was pending counts as lost. */
-void channel_ledger_retire_ring(struct channel *channel);
+/* Give up the ring: its counters are carried on, what was pending counts as lost. Returns how many
+ * datagrams of this ring were not recorded in all. */
+uint64_t channel_ledger_retire_ring(struct channel *channel);
 
 #endif

@@ -185,12 +185,14 @@ static void finish_stop(struct channel *channel, const char *cause)
 {
     channel->former.wanted |= channel->life.restart_wanted;
     channel->life.restart_wanted = channel->lent.ring_refused = false;
+    bool numbered = channel->recording.recovered && !channel->recording.renumber;
     channel->recording.renumber = channel->recording.waited = false;
     channel->recording.restored = false;
     channel->recording.trouble[0] = '\0'; /* it wants nothing of the disk any more */
     channel_segments_seal_all(channel);
     hold_sockets_mute(&channel->hold);
-    channel_ledger_retire_ring(channel);
+    if (channel_ledger_retire_ring(channel) > 0 && numbered)
+        channel_segments_note_numbers(channel);
     snprintf(channel->life.cause, sizeof channel->life.cause, "%s", cause);
     if (channel_discard_begin(channel, conclude_stop))
         conclude_stop(channel);

@@ -11,6 +11,7 @@
 
 #include "common/avro_log_name.h"
 #include "common/channel_page.h"
+#include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
@@ -263,4 +264,14 @@ void channel_segments_seal_all(struct channel *channel)
                                  : UINT64_MAX);
     if (channel->recording.state == RECORDING_OPEN || channel->recording.state == RECORDING_TROUBLE)
         channel->recording.state = RECORDING_NONE;
+}
+
+void channel_segments_note_numbers(const struct channel *channel)
+{
+    const struct channel_spec *spec = channel->spec;
+    char listen[SOCKET_ADDRESS_TEXT_SIZE];
+    if (!spec->record.enabled)
+        return;
+    socket_address_print_at(&spec->listen, spec->interface, listen, sizeof listen);
+    archive_client_note_numbers(archive_of(channel), spec->name, channel->ledger.seq_end, listen);
 }

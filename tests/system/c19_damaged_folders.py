@@ -92,6 +92,39 @@ def test_numbers_go_on_when_retention_has_removed_everything(place):
     assert about["first_seq"] == 500, about
 
 
+@core
+def test_numbers_of_what_was_not_recorded_are_not_given_again(place):
+    """The disk is full but for a page or two when the daemon ends."""
+    place.private_mounts()
+    disk, listen = place.folder / "disk", place.ipv4()
+    place.mount_tmpfs(disk, "16M")
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "2M"}), log_dir=disk / "log").start()
+    Sender(place, listen, 100).wait()
+    daemon.wait_drained("engine", 100)
+    with open(disk / "filler", "wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(bytes(65536))
+        except OSError:
+            filler.truncate(filler.tell() // 65536 * 65536 - 16384)
+    Sender(place, listen, 15000, name="many", rate=20000, sizes=(1000,)).wait()
+    wait_until(lambda: daemon.status("engine")["log"]["trouble"], 20, "the disk to be full")
+    daemon.wait_counter("engine", "received", 15100)
+    received = daemon.counters("engine")["received"]
+    assert daemon.counters("engine")["recorded"] < received
+    daemon.stop()
+    (disk / "filler").unlink()
+    daemon.start()
+    Sender(place, listen, 100, name="again").wait()
+    daemon.wait_drained("engine", 100)
+    daemon.stop()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    assert [record.seq for record in records[-100:]] == list(range(received, received + 100))
+    about = facts(place, *daemon.segments("engine"))
+    assert sum(file["missing_since_previous_file"] + file["losses"]["not_recorded"]["count"] for file in about) == \
+        received + 100 - len(records), "the gap is told"
+
+
 # ---- records ----
 
 def put_segment(folder, name, first, end, leftovers=0, spoiled=None):

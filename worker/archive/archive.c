@@ -38,6 +38,7 @@ struct request {
         struct message_seal seal;
         struct message_expire expire;
         struct message_sweep sweep;
+        struct message_numbers numbers;
         char channel[CHANNEL_NAME_SIZE]; /* what each of them begins with */
     };
 };
@@ -58,7 +59,7 @@ struct archive {
 #define CHANNEL_FIRST(payload) (offsetof(struct message_##payload, channel) == 0)
 _Static_assert(CHANNEL_FIRST(recover) && CHANNEL_FIRST(open_segment) &&
                    CHANNEL_FIRST(begin_segment) && CHANNEL_FIRST(seal) && CHANNEL_FIRST(expire) &&
-                   CHANNEL_FIRST(sweep),
+                   CHANNEL_FIRST(sweep) && CHANNEL_FIRST(numbers),
                "every request begins with its channel");
 
 /* ---- the queue ---- */
@@ -90,6 +91,7 @@ static void take_message(struct archive *archive, const struct message *message)
     case MESSAGE_SEAL:
     case MESSAGE_SWEEP:
     case MESSAGE_EXPIRE:
+    case MESSAGE_NUMBERS:
         enqueue(archive, message);
         break;
     case MESSAGE_STOP:
@@ -330,6 +332,10 @@ static void serve(struct archive *archive, const struct request *request)
     case MESSAGE_EXPIRE:
         if (hold_log_dir(archive, false) == 0)
             retention_apply(archive->log_dir, &request->expire);
+        break;
+    case MESSAGE_NUMBERS:
+        if (hold_log_dir(archive, false) == 0)
+            segments_note_numbers(archive->log_dir, &request->numbers);
         break;
     case MESSAGE_SWEEP:
         serve_sweep(archive, &request->sweep);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/avro_log_end.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/avro_log_scan.h"
@@ -108,4 +109,38 @@ int segment_header_finish(int folder, const char *channel, int fd,
                        &totals);
     int result = avro_log_write_totals(fd, &totals);
     return result < 0 ? result : 0;
+}
+
+static bool holds_up_to(int folder, const char *name, uint64_t seq)
+{
+    struct avro_log_identity identity;
+    struct avro_log_summary summary;
+    const char *what;
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    bool has_totals = avro_log_load_header(fd, &identity, &what) > 0 && identity.has_totals;
+    bool found = has_totals && identity.totals.last_seq >= seq;
+    if (!has_totals && avro_log_look_at_end(fd, &summary) == 0)
+        found = summary.records > 0 && summary.last_seq >= seq;
+    fd_close(&fd);
+    return found;
+}
+
+bool segment_header_is_remembered(int folder, const char *channel, uint64_t first_seq, ino_t own)
+{
+    struct folder_list list;
+    bool found = first_seq == 0;
+    if (found || folder_list(folder, channel, &list) < 0)
+        return found;
+    for (size_t i = list.count; i-- > 0 && !found;) {
+        const struct folder_file *other = &list.files[i];
+        if (other->id == own || other->first_seq == UINT64_MAX)
+            continue;
+        found =
+            other->first_seq >= first_seq || (avro_log_name_ends_in(other->name, AVRO_LOG_SUFFIX) &&
+                                              holds_up_to(folder, other->name, first_seq - 1));
+    }
+    folder_list_free(&list);
+    return found;
 }

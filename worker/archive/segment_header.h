@@ -3,7 +3,9 @@
 #ifndef HOLDFAST_WORKER_ARCHIVE_SEGMENT_HEADER_H
 #define HOLDFAST_WORKER_ARCHIVE_SEGMENT_HEADER_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/avro_log_header.h"
 #include "common/avro_log_scan.h"
@@ -20,5 +22,9 @@ uint64_t segment_header_latest_before(int folder, const char *channel, uint64_t 
  * version's, which has no room for it) or -errno. Not synced. */
 int segment_header_finish(int folder, const char *channel, int fd,
                           const struct avro_log_summary *summary);
+
+/* Does a file of the channel, other than this one (0: any), say that the number before first_seq
+ * was given? True for 0. */
+bool segment_header_is_remembered(int folder, const char *channel, uint64_t first_seq, ino_t own);
 
 #endif

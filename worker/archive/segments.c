@@ -23,6 +23,7 @@
 #include "common/fd.h"
 #include "common/file_name.h"
 #include "common/log.h"
+#include "common/monotonic.h"
 #include "common/units.h"
 #include "worker/archive/file_lock.h"
 #include "worker/archive/folder.h"
@@ -154,6 +155,57 @@ void segments_open(const char *log_dir, const struct message_open_segment *reque
     memset(&ret->grant, 0, sizeof ret->grant);
     ret->error = -result;
     explain_open(log_dir, request, -result, ret->reason);
+}
+
+/* ---- numbers without records ---- */
+
+/* Begun and finished at once: a crash in between leaves what recovery makes the same of. */
+static int make_empty(int folder, const struct message_numbers *request,
+                      char ret_name[SEGMENT_NAME_SIZE])
+{
+    uint8_t header[AVRO_LOG_HEADER_MAX];
+    char prepared[SEGMENT_NAME_SIZE], open_name[SEGMENT_NAME_SIZE];
+    struct avro_log_identity identity = {.first_seq = request->next_seq,
+                                         .created_ns = realtime_now_ns()};
+    memcpy(identity.channel, request->channel, sizeof identity.channel);
+    memcpy(identity.listen, request->listen, sizeof identity.listen);
+    segment_header_log_id(folder, request->channel, identity.log_id);
+    if (getrandom(identity.sync, sizeof identity.sync, 0) != sizeof identity.sync)
+        return -EIO;
+    int fd = create_prepared(folder, request->channel, prepared);
+    if (fd < 0)
+        return fd;
+    int result = fd_write_all(fd, header, avro_log_write_header(header, &identity), 0);
+    if (result == 0 && fsync(fd) < 0)
+        result = -errno;
+    avro_log_segment_name(request->channel, identity.first_seq, identity.created_ns, open_name);
+    if (result == 0)
+        result = folder_rename(folder, prepared, open_name, AVRO_LOG_SUFFIX, ret_name);
+    if (result < 0)
+        unlinkat(folder, prepared, 0);
+    fd_close(&fd);
+    return result;
+}
+
+void segments_note_numbers(const char *log_dir, const struct message_numbers *request)
+{
+    char name[SEGMENT_NAME_SIZE] = "", reason[MESSAGE_REASON_SIZE];
+    int folder = folder_open(log_dir, request->channel, true);
+    int result = folder < 0 ? folder : 0;
+    if (result == 0 &&
+        !segment_header_is_remembered(folder, request->channel, request->next_seq, 0))
+        result = make_empty(folder, request, name);
+    fd_close(&folder);
+    if (result < 0)
+        folder_explain(log_dir, request->channel, -result, reason);
+    if (result < 0)
+        log_warning("channel %s: datagrams up to number %llu were received and could not be "
+                    "recorded, and not even that could be noted: %s; their numbers are given again",
+                    request->channel, (unsigned long long)request->next_seq - 1, reason);
+    else if (name[0])
+        log_notice("channel %s: datagrams up to number %llu were received and could not be "
+                   "recorded; the log goes on behind them (%s)",
+                   request->channel, (unsigned long long)request->next_seq - 1, name);
 }
 
 /* ---- begin ---- */

@@ -16,4 +16,8 @@ int segments_begin(const char *log_dir, const struct message_begin_segment *requ
 void segments_seal(const char *log_dir, const struct message_seal *request,
                    struct message_sealed *ret);
 
+/* Numbers below next_seq were given, and the records of the last ones could not be written: an
+ * empty sealed segment says so, where no other file does. What fails is told. */
+void segments_note_numbers(const char *log_dir, const struct message_numbers *request);
+
 #endif

@@ -195,51 +195,18 @@ static int mend(const struct unfinished *file, int fd, bool whole, struct unfini
     return result;
 }
 
-static bool holds_up_to(int folder, const char *name, uint64_t seq)
-{
-    struct avro_log_identity identity;
-    struct avro_log_summary summary;
-    const char *what;
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return false;
-    bool has_totals = avro_log_load_header(fd, &identity, &what) > 0 && identity.has_totals;
-    bool found = has_totals && identity.totals.last_seq >= seq;
-    if (!has_totals && avro_log_look_at_end(fd, &summary) == 0)
-        found = summary.records > 0 && summary.last_seq >= seq;
-    fd_close(&fd);
-    return found;
-}
-
-/* Does another file of the channel say that a number below first_seq was given? */
-static bool is_remembered(const struct unfinished *file, int fd, uint64_t first_seq)
-{
-    struct folder_list list;
-    struct stat own;
-    bool found = first_seq == 0;
-    if (fstat(fd, &own) < 0 || folder_list(file->folder, file->channel, &list) < 0)
-        return found;
-    for (size_t i = list.count; i-- > 0 && !found;) {
-        const struct folder_file *other = &list.files[i];
-        if (other->id == own.st_ino || other->first_seq == UINT64_MAX)
-            continue;
-        found = other->first_seq >= first_seq ||
-                (avro_log_name_ends_in(other->name, AVRO_LOG_SUFFIX) &&
-                 holds_up_to(file->folder, other->name, first_seq - 1));
-    }
-    folder_list_free(&list);
-    return found;
-}
-
 int unfinished_finish_empty(const struct unfinished *file, int fd, const char *why,
                             struct unfinished_outcome *ret)
 {
     struct avro_log_identity identity;
     char open_name[SEGMENT_NAME_SIZE];
+    struct stat status;
     const char *what;
     long header_size = avro_log_load_header(fd, &identity, &what);
     memset(ret, 0, sizeof *ret);
-    if (header_size <= 0 || is_remembered(file, fd, identity.first_seq))
+    if (header_size <= 0 || fstat(fd, &status) < 0 ||
+        segment_header_is_remembered(file->folder, file->channel, identity.first_seq,
+                                     status.st_ino))
         return unfinished_discard(file->folder, file->channel, file->name, why);
     if (ftruncate(fd, header_size) < 0 || fsync(fd) < 0)
         return -errno;
