@@ -153,7 +153,7 @@ uint64_t channel_ledger_retire_ring(struct channel *channel)
     last_seen->value[COUNTER_record_lost] += ledger->last_pending;
     uint64_t record_lost = last_seen->value[COUNTER_record_lost];
     last_seen->value[COUNTER_kernel_dropped] +=
-        hold_ring_untold_drops(&channel->hold, last_seen->value[COUNTER_kernel_dropped]);
+        hold_ring_end_drops(&channel->hold, last_seen->value[COUNTER_kernel_dropped]);
     counters_add(&ledger->carried, last_seen);
     carry_destinations(channel);
     ledger->newest = channel_ledger_newest(channel);

@@ -313,15 +313,16 @@ static struct channel *find_heir(const struct channels *channels, const struct c
     return NULL;
 }
 
-/* With its queue. What it has dropped is its former owner's to count. */
+/* With its queue. What it has dropped so far is its former owner's to count. */
 static void pass_socket(struct channel *from, struct channel *heir)
 {
     channel_ledger_look(from);
     channel_ledger_discarded(
         from,
-        hold_ring_untold_drops(&from->hold, from->ledger.last_seen.value[COUNTER_kernel_dropped]));
-    from->hold.drops_known = false;
+        hold_ring_end_drops(&from->hold, from->ledger.last_seen.value[COUNTER_kernel_dropped]));
     heir->hold.rx = fd_take(&from->hold.rx);
+    heir->hold.drops_ended = from->hold.drops_ended;
+    heir->hold.drops_told = from->hold.drops_told;
     log_notice("channel %s: goes on with the socket that channel %s had", heir->spec->name,
                from->spec->name);
 }

@@ -107,6 +107,7 @@ int channel_ring_make(struct channel *channel, char *why, size_t why_size)
     struct channel_ledger *ledger = &channel->ledger;
     if (channel->hold.ring >= 0)
         return 0;
+    channel->hold.offload_stays = false;
     hold_take_shape(&channel->hold, channel->spec);
     hold_sockets_follow_shape(&channel->hold, channel->spec);
     int error = hold_ring_make(&channel->hold, channel->spec, ledger->seq_end, why, why_size);

@@ -39,16 +39,25 @@ int hold_init(struct hold *hold, const struct channel_spec *spec)
     return 0;
 }
 
+/* What a ring for this socket has to be like. */
+static struct channel_shape wanted_shape(const struct hold *hold, const struct channel_spec *spec)
+{
+    struct channel_shape shape = channel_shape_of(spec);
+    shape.receive_offload |= hold->offload_stays;
+    return shape;
+}
+
 void hold_take_shape(struct hold *hold, const struct channel_spec *spec)
 {
-    hold->shape = channel_shape_of(spec);
+    hold->shape = wanted_shape(hold, spec);
     channel_shape_geometry(&hold->shape, &hold->geometry);
 }
 
 bool hold_is_outdated(const struct hold *hold, const struct channel_spec *spec)
 {
     struct channel_geometry geometry;
-    channel_geometry_compute(spec, &geometry);
+    const struct channel_shape shape = wanted_shape(hold, spec);
+    channel_shape_geometry(&shape, &geometry);
     return hold->ring >= 0 && memcmp(&geometry, &hold->geometry, sizeof geometry) != 0;
 }
 
@@ -161,7 +170,7 @@ void hold_drop_ring(struct hold *hold)
 void hold_close_sockets(struct hold *hold)
 {
     fd_close(&hold->rx);
-    hold->rx_is_new = hold->owes_gap = false;
+    hold->rx_is_new = hold->owes_gap = hold->offload_stays = false;
     hold->membership = (struct membership){0};
     fd_close_all(hold->destinations, hold->destination_count);
     for (uint32_t i = 0; i < hold->destination_count; i++)

@@ -68,10 +68,15 @@ struct hold {
     uint32_t
         drops_base; /* the socket's drop counter minus what this ring has told of it; modulo 2^32 */
     bool drops_known; /* drops_base is set, for this socket and this ring */
+    bool drops_ended; /* a ring before has told of this socket's drops up to drops_told */
+    uint32_t drops_told;
     struct membership membership;
     uint64_t socket_settings; /* what rx was made from, for the page */
-    bool rx_is_new;           /* what it has dropped so far is in no ring's count */
-    bool owes_gap;            /* nobody was receiving before, and no datagram says so yet */
+    bool offloads;            /* rx joins runs */
+    bool offload_stays; /* whatever the settings say: runs that the kernel has joined may wait in rx
+                         */
+    bool rx_is_new;     /* what it has dropped so far is in no ring's count */
+    bool owes_gap;      /* nobody was receiving before, and no datagram says so yet */
     uint64_t receive_buffer; /* bytes the kernel gave, as getsockopt says, halved back to payload */
 };
 

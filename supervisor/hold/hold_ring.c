@@ -96,21 +96,36 @@ void hold_ring_begin_drops(struct hold *hold)
         hold_ring_mark_gap(hold);
     if (hold->rx_is_new) /* what it has dropped before there was a ring is this ring's to tell */
         drops = 0;
-    hold->rx_is_new = false;
+    else if (hold->drops_ended)
+        drops = hold->drops_told;
+    hold->rx_is_new = hold->drops_ended = false;
     channel_page_set_drops(hold->page, stand.published, drops);
     atomic_store(&hold->page->private.socket_settings, hold->socket_settings);
     hold->drops_base = drops - (uint32_t)stand.kernel_dropped;
 }
 
+/* "Negative": the ring has told more than there was; it is damaged. */
+static uint32_t untold_of(const struct hold *hold, uint32_t drops, uint64_t told)
+{
+    uint32_t untold = drops - hold->drops_base - (uint32_t)told;
+    return untold > INT32_MAX ? 0 : untold;
+}
+
 uint32_t hold_ring_untold_drops(const struct hold *hold, uint64_t told)
+{
+    uint32_t drops;
+    return hold->drops_known && read_drops(hold, &drops) ? untold_of(hold, drops, told) : 0;
+}
+
+uint32_t hold_ring_end_drops(struct hold *hold, uint64_t told)
 {
     uint32_t drops;
     if (!hold->drops_known || !read_drops(hold, &drops))
         return 0;
-    uint32_t untold = drops - hold->drops_base - (uint32_t)told;
-    return untold > INT32_MAX
-               ? 0
-               : untold; /* "negative": the ring has told more than there was; it is damaged */
+    hold->drops_known = false;
+    hold->drops_ended = true;
+    hold->drops_told = drops;
+    return untold_of(hold, drops, told);
 }
 
 /* Restored from a supervisor before this one: socket and ring have belonged together since the ring

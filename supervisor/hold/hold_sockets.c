@@ -139,13 +139,49 @@ static uint64_t settings_digest(const struct channel_spec *spec)
     return digest ? digest : 1;
 }
 
+static int set_offload(const struct hold *hold, int value)
+{
+    return setsockopt(hold->rx, IPPROTO_UDP, UDP_GRO, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+/* Runs that the kernel has joined come out whole, as one datagram, once nobody asks for the length
+ * of their parts. So it is switched off only where none waits: nobody reads meanwhile. */
+static bool switch_offload_off(struct hold *hold)
+{
+    struct hold_queue queue;
+    int value;
+    socklen_t size = sizeof value;
+    bool is_on = getsockopt(hold->rx, IPPROTO_UDP, UDP_GRO, &value, &size) == 0
+                     ? value != 0
+                     : hold->offloads; /* an older kernel doesn't tell */
+    if (!is_on)
+        return true;
+    if (set_offload(hold, 0) == 0 && hold_ring_queue(hold, &queue) && queue.used == 0)
+        return true;
+    set_offload(hold, 1);
+    return false;
+}
+
 void hold_sockets_follow_shape(struct hold *hold, const struct channel_spec *spec)
 {
-    int value = hold->shape.receive_offload ? 1 : 0;
-    if (hold->rx >= 0 && setsockopt(hold->rx, IPPROTO_UDP, UDP_GRO, &value, sizeof value) < 0 &&
-        value)
+    int error = 0;
+    if (hold->rx < 0)
+        return;
+    if (hold->shape.receive_offload) {
+        error = set_offload(hold, 1);
+    } else if (hold->ring >= 0) { /* it can't hold runs */
+        set_offload(hold, 0);
+    } else if (!switch_offload_off(hold)) {
+        hold->offload_stays = true;
+        hold_take_shape(hold, spec);
+        log_notice("channel %s: receive_offload stays on until the channel is stopped and started, "
+                   "or an upgrade finds its socket empty: what the kernel has joined waits there",
+                   spec->name);
+    }
+    hold->offloads = hold->shape.receive_offload;
+    if (error < 0)
         log_warning("channel %s: receive_offload has no effect on its socket: %s", spec->name,
-                    strerror(errno));
+                    strerror(-error));
 }
 
 /* It keeps its queue, and gets the options of the present settings. */

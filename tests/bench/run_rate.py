@@ -3,6 +3,7 @@
 dominates at low rates, the work itself at high ones. The floor is the least that the full job can cost without holdfast:
 the bare loop, write() of the same bytes with fdatasync every second, and the decimated sends."""
 
+import machine
 import report
 import systems
 
@@ -52,6 +53,7 @@ def measure(bench, kind, route, rates, figures):
     try:
         for rate in rates:
             for counts in (False, True):  # memory that is touched for the first time is not the subject
+                machine.touch_memory((64 << 20) + int(rate * seconds * SIZE * 3))
                 mark, before = system.mark(), system.cpu_ns()
                 result = bench.traffic([route.listen], [route.to], also, rate=rate, size=SIZE, segments=1,
                                        count=max(64, int(rate * (seconds if counts else 0.2))), idle_ms=150)

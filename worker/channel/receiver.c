@@ -43,7 +43,9 @@ struct receiver {
     struct channel_state *channel;
     uint32_t batch; /* messages asked for: grows with the load, so that a trickle doesn't prepare 64
                        of them */
-    bool last_was_short;      /* the socket was empty after the last batch */
+    bool last_was_short;  /* the socket was empty after the last batch */
+    bool last_was_sparse; /* and its messages were far shorter than what is reserved for each */
+    uint64_t bytes_before;
     uint64_t rewind_at;       /* offset in the ring from where on to go back to its front */
     uint64_t waits_for_space; /* that were not told yet */
     monotonic told_full;
@@ -138,10 +140,33 @@ static bool wait_for_space(struct receiver *receiver)
     }
 }
 
-static void adapt_batch(struct receiver *receiver, uint32_t delivered)
+/* The messages of one batch lie a slot apart, whatever their length; of a single one, only its own
+ * length is used. So where small datagrams have filled half of the ring before they were recorded,
+ * they are taken one by one: it holds many times as many then, and a call is not that dear. */
+static uint32_t affordable_batch(const struct receiver *receiver)
 {
-    uint32_t most = receiver->channel->ring.geometry.slot_count;
-    receiver->last_was_short = delivered < receiver->batch;
+    struct channel_state *channel = receiver->channel;
+    const struct channel_geometry *geometry = &channel->ring.geometry;
+    uint64_t recorded = atomic_load_explicit(&channel->recorder_cursor, memory_order_acquire);
+    uint64_t decimated = atomic_load_explicit(&channel->decimator_cursor, memory_order_acquire);
+    uint64_t keep = recorded < decimated ? recorded : decimated;
+    uint32_t half = (uint32_t)(geometry->data_capacity / geometry->slot_size / 2);
+    return receiver->last_was_sparse && keep < channel->writer.seq &&
+                   ring_reserve_would_lap(&channel->writer, half, keep)
+               ? 1
+               : receiver->batch;
+}
+
+static void adapt_batch(struct receiver *receiver, uint32_t asked, uint32_t delivered)
+{
+    const struct channel_geometry *geometry = &receiver->channel->ring.geometry;
+    uint32_t most = geometry->slot_count;
+    uint64_t bytes = receiver->channel->writer.bytes_total - receiver->bytes_before;
+    receiver->bytes_before += bytes;
+    receiver->last_was_sparse = bytes < (uint64_t)delivered * geometry->slot_size / 4;
+    receiver->last_was_short = delivered < asked;
+    if (asked < receiver->batch)
+        return;
     if (delivered == receiver->batch)
         receiver->batch = receiver->batch * 2 < most ? receiver->batch * 2 : most;
     else if (delivered < receiver->batch / 4 && receiver->batch > BATCH_LEAST)
@@ -164,14 +189,14 @@ static int receive_batch(struct receiver *receiver, int flags)
 {
     struct channel_state *channel = receiver->channel;
     struct channel_page *page = channel->ring.page;
+    uint32_t asked = affordable_batch(receiver);
 
-    ring_reserve(&channel->writer, receiver->batch);
+    ring_reserve(&channel->writer, asked);
     REACHED(page, receive_reserved);
-    struct mmsghdr *messages = inflight_arm(&channel->writer, receiver->batch);
+    struct mmsghdr *messages = inflight_arm(&channel->writer, asked);
     REACHED(page, receive_armed);
     beat_parked(channel, CHANNEL_THREAD_RECEIVER);
-    int count =
-        recvmmsg(channel->inheritance->rx, messages, receiver->batch, flags | MSG_TRUNC, NULL);
+    int count = recvmmsg(channel->inheritance->rx, messages, asked, flags | MSG_TRUNC, NULL);
     int error = errno;
     beat_busy(channel, CHANNEL_THREAD_RECEIVER);
     if (count <= 0)
@@ -185,7 +210,7 @@ static int receive_batch(struct receiver *receiver, int flags)
     relay_run(channel);
     wakeup_reached(&channel->recorder_wakeup, channel->writer.seq);
     wakeup_reached(&channel->decimator_wakeup, channel->writer.seq);
-    adapt_batch(receiver, (uint32_t)count);
+    adapt_batch(receiver, asked, (uint32_t)count);
     return count;
 }
 

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""Under load: a ring that is replaced, by an upgrade to other settings or because its worker hangs, costs no datagram, and
+where the kernel drops some meanwhile, each is counted."""
+
+import collections
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, channel
+from lib.place import core, freeze, wait_until
+
+
+def received(daemon):
+    return sum(entry["counters"]["received"] for entry in daemon.status()["channels"])
+
+
+def upgrade_to(daemon, text, name="engine"):
+    """With other channels in the configuration; until the channel has received some more."""
+    config = daemon.config.read_text()
+    daemon.config.write_text(config[:config.index("channel ")] + text + "\n")
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    wait_until(lambda: any(entry["name"] == name and entry["state"] == "RUNNING" for entry in daemon.status()["channels"]),
+               30, f"{name} to run")
+    before = received(daemon)
+    wait_until(lambda: received(daemon) > before + 5000, 30, "some more datagrams")
+
+
+def all_sent(sender):
+    sender.stop()
+    return oracle.read_datagrams(sender.record)[0]
+
+
+@core
+def test_receive_offload_switched_on_and_off(place):
+    """Runs that wait in the socket are never taken for single datagrams."""
+    listen = place.ipv4()
+
+    def settings(offload):
+        return channel("engine", listen, record={"segment_size": "16M"}, receive_offload=offload, ring_size="8M",
+                       max_datagram=2048)
+    daemon = Daemon(place, settings(True)).start()
+    sender = Sender(place, listen, 10**9, rate=30000, sizes=(800,), coalesced=True, burst=16)
+    daemon.wait_counter("engine", "received", 5000)
+    for i in range(6):
+        upgrade_to(daemon, settings(i % 2 == 1))
+    sent = all_sent(sender)
+    daemon.wait_drained("engine", len(sent))
+    counters = daemon.counters("engine")
+    assert counters["truncated"] == 0 and counters["kernel_dropped"] == 0, counters
+    daemon.stop()
+    oracle.assert_same_payloads(
+        sent, [record.payload for record in oracle.read_with_avro_c(place, daemon.segments("engine"))], "recorded")
+
+
+def test_receive_offload_can_be_switched_off_where_it_is_quiet(place):
+    listen = place.ipv4()
+
+    def settings(offload):
+        return channel("engine", listen, record={}, receive_offload=offload, ring_size="8M")
+    daemon = Daemon(place, settings(True)).start()
+    config = daemon.config.read_text()
+    daemon.config.write_text(config[:config.index("channel ")] + settings(False) + "\n")
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    daemon.wait_state("engine", "RUNNING")
+    assert "stays on" not in daemon.log_text(), daemon.log_text()
+    daemon.stop()
+
+
+def account(daemon):
+    total = collections.Counter()
+    for entry in daemon.status()["channels"]:
+        total.update(entry["counters"])
+    return total
+
+
+@core
+def test_drops_while_rings_are_replaced(place):
+    """The kernel's buffer is far too small for the rate: it drops all the time, between two rings, too."""
+    listen = place.ipv4()
+
+    def settings(i):
+        return channel("engine", listen, record={"segment_size": "16M"}, receive_buffer="16K", ring_size=("8M", "64M")[i % 2])
+    daemon = Daemon(place, settings(0)).start()
+    sender = Sender(place, listen, 10**9, rate=40000, sizes=(800,), burst=64)
+    for i in range(1, 6):
+        upgrade_to(daemon, settings(i))
+    sent = all_sent(sender)
+
+    def accounted():
+        counters = account(daemon)
+        return counters["received"] + counters["kernel_dropped"]
+    wait_until(lambda: accounted() >= len(sent), 20, "every datagram to be received or counted as dropped")
+    assert accounted() == len(sent), (accounted(), len(sent))
+    assert account(daemon)["kernel_dropped"] > 0, "it shows nothing where nothing is dropped"
+    daemon.stop()
+
+
+def small_behind_large(place, **settings):
+    """One by one, small datagrams use their own length of the ring; behind one another in a batch, 64 KiB each."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "64M"}, **settings), hang_timeout="2s").start()
+    sender = Sender(place, listen, 10**9, rate=5000, sizes=(64,))
+    daemon.wait_counter("engine", "received", 5000)
+    freeze(daemon.status("engine")["pid"])
+    wait_until(lambda: daemon.status("engine")["restarts"] == 1, 30, "the worker to be replaced")
+    daemon.wait_state("engine", "RUNNING")
+    daemon.wait_counter("engine", "received", 20000)
+    sent = all_sent(sender)
+    daemon.wait_drained("engine", len(sent))
+    counters = daemon.counters("engine")
+    assert counters["recorded"] == len(sent) and counters["record_lost"] == 0, (len(sent), counters)
+    daemon.stop()
+
+
+def test_a_hang_with_large_slots(place):
+    small_behind_large(place, max_datagram=65507)
+
+
+def test_a_hang_with_receive_offload(place):
+    small_behind_large(place, receive_offload=True)
