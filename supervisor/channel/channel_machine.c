@@ -430,8 +430,7 @@ static void enter_stopping(struct channel *channel)
     if (!channel->lent.worker)
         return; /* nobody is to be asked: what the kernel has queued is counted */
     /* Also when another ring follows: nobody would record what is left in this one. */
-    bool ring_goes =
-        channel->host->phase == PHASE_RUNS && hold_is_outdated(&channel->hold, channel->spec);
+    bool ring_goes = channel->host->phase == PHASE_RUNS && channel_ring_can_be_reshaped(channel);
     struct message_stop stop = {.seal = channel->life.restart_wanted && !ring_goes ? 0 : 1};
     channel->life.stop_seals = stop.seal;
     int error = child_send(channel->lent.worker, MESSAGE_STOP, &stop, sizeof stop, NULL, 0);

@@ -37,14 +37,18 @@ static bool is_idle(const struct channel *channel)
            inflight_unpublished(hold->page, &hold->geometry) == 0;
 }
 
-bool channel_ring_wants_shape(const struct channel *channel)
+bool channel_ring_can_be_reshaped(const struct channel *channel)
 {
     const struct channel_recording *recording = &channel->recording;
     return hold_is_outdated(&channel->hold, channel->spec) &&
-           channel->life.state == CHANNEL_RUNNING &&
            (recording->state == RECORDING_NONE ||
             (recording->state == RECORDING_OPEN && channel->hold.next >= 0 &&
              channel->ledger.last_pending < RESHAPE_PENDING));
+}
+
+bool channel_ring_wants_shape(const struct channel *channel)
+{
+    return channel->life.state == CHANNEL_RUNNING && channel_ring_can_be_reshaped(channel);
 }
 
 static void replace_outdated(struct channel *channel)

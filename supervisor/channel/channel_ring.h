@@ -13,8 +13,10 @@ void channel_ring_give_up(struct channel *channel);
 /* The worker says that it can't trust the ring, and why. */
 void channel_ring_refused(struct channel *channel, const char *reason);
 
-/* It was made with other settings, and little enough is left in it for a worker to finish at once:
- * time for a restart. */
+/* It was made with other settings, and little enough is left in it for a worker to finish at once.
+ */
+bool channel_ring_can_be_reshaped(const struct channel *channel);
+/* The same: time for a restart. */
 bool channel_ring_wants_shape(const struct channel *channel);
 
 /* Make a ring if there is none. 0, or -errno with why. */

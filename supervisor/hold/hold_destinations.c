@@ -88,6 +88,9 @@ static int dissolve(struct attempt *attempt)
     attempt->step = "connect to nobody";
     if (connect(attempt->fd, &nobody, sizeof nobody) < 0)
         return -errno;
+    length = sizeof own;
+    if (getsockname(attempt->fd, &own.any, &length) == 0 && own.v4.sin_port == port)
+        return 0; /* it was bound to it, and still is */
     memset(&own, 0, sizeof own);
     own.family = attempt->is_v6 ? AF_INET6 : AF_INET;
     own.v4.sin_port = port;

@@ -2,6 +2,8 @@
 """Destinations fail: one has no route, one's interface is missing. It is down, its losses are counted, it comes back by
 itself; receiving, recording and every other destination go on as if nothing were."""
 
+import socket
+
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
 from lib.place import core, kill, skip, wait_until
@@ -156,3 +158,58 @@ def test_the_newest_datagram_survives_a_death_and_silence(place):
     sink.stop()
     newest = oracle.read_datagrams(sender.record)[0][0]
     assert newest in oracle.read_datagrams(sink.record)[0], "the state of things never came"
+
+
+def test_a_slow_rate_holds_up_no_other_one(place):
+    listen, outlets = place.ipv4(), (place.ipv4(), place.ipv4())
+    sink = Sink(place, outlets)
+    daemon = Daemon(place, channel("engine", listen, decimates={
+        "slow": {"to": outlets[0], "max_rate": 1}, "fast": {"to": outlets[1], "max_rate": 1000}})).start()
+    Sender(place, listen, 100, rate=50).wait()
+    sent = {entry["name"]: entry["sent"] for entry in daemon.status("engine")["decimates"]}
+    assert sent["fast"] >= 90 and 1 <= sent["slow"] <= 4, sent
+    daemon.stop()
+    sink.stop()
+
+
+def test_the_newest_datagram_goes_out_at_a_stop(place):
+    """Large slots: what is reserved for the last look at the socket must not lie over it."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, record={}, receive_offload=True, batch_delay="10ms",
+                                   decimates={"state": {"to": outlet, "max_rate": 1}})).start()
+    host, _, port = listen.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number in range(2):
+            sender.sendto(b"%05d" % number, (host, int(port)))
+            daemon.wait_counter("engine", "decimated", number + 1)
+        for number in range(2, 30):
+            sender.sendto(b"%05d" % number, (host, int(port)))
+    daemon.wait_counter("engine", "received", 30)
+    daemon.ctl("stop", "engine")
+    daemon.wait_state("engine", "STOPPED")
+    sink.wait_received([3])
+    assert daemon.counters("engine")["decimate_lost"] == 0
+    daemon.stop()
+    sink.stop()
+    assert oracle.read_datagrams(sink.record)[0][-1] == b"00029"
+
+
+def test_a_port_that_stays_is_not_said_to_change(place):
+    listen, outlet = place.ipv4(), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": outlet})).start()
+    host, _, port = outlet.rpartition(":")
+    to_host, _, to_port = listen.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver, \
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        receiver.bind((host, int(port)))
+        receiver.settimeout(20)
+        ports = set()
+        for _ in range(3):
+            sender.sendto(b"x", (to_host, int(to_port)))
+            ports.add(receiver.recvfrom(10)[1])
+            daemon.ctl("upgrade")
+            daemon.disconnect()
+            daemon.wait_state("engine", "RUNNING")
+    assert len(ports) == 1 and "another port" not in daemon.log_text(), ports
+    daemon.stop()

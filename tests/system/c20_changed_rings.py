@@ -6,7 +6,8 @@ import collections
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core, freeze, wait_until
+from lib.place import core, freeze, is_alive, wait_until
+from lib.store import StoredDaemon
 
 
 def received(daemon):
@@ -120,3 +121,54 @@ def test_a_hang_with_large_slots(place):
 
 def test_a_hang_with_receive_offload(place):
     small_behind_large(place, receive_offload=True)
+
+
+def full_disk(place):
+    """A daemon whose disk is full, and what was sent to it: a part of it waits in the ring."""
+    place.private_mounts()
+    disk = place.folder / "disk"
+    place.mount_tmpfs(disk, "4M")
+    listen = place.ipv4()
+
+    def settings(ring_size):
+        return channel("engine", listen, record={"segment_size": "1M", "on_full": "wait"}, ring_size=ring_size, max_datagram=256)
+    daemon = StoredDaemon(place, settings("8M"), log_dir=disk).start_stored()
+    wait_until(lambda: daemon.status("engine")["log"]["segment"], 20, "a segment")
+    sender = Sender(place, listen, 26000, rate=13000, sizes=(200,))
+    sender.wait()
+    daemon.wait_counter("engine", "received", 26000)
+    wait_until(lambda: daemon.status("engine")["log"]["trouble"], 20, "the disk to be full")
+    return daemon, disk, oracle.read_datagrams(sender.record)[0], settings
+
+
+def all_recorded_with_room(place, daemon, disk, sent):
+    daemon.wait_state("engine", "RUNNING")
+    assert daemon.status("engine")["ring"]["pending"] > 0, "it shows nothing where nothing waits"
+    place.run("mount", "-o", "remount,size=200M", disk)
+    daemon.wait_drained("engine", len(sent), 60)
+    counters = daemon.counters("engine")
+    assert counters["recorded"] == len(sent) and counters["record_lost"] == 0, counters
+    daemon.stop(expect=None)
+
+
+def test_a_restart_keeps_what_waits_in_a_ring_of_former_settings(place):
+    daemon, disk, sent, settings = full_disk(place)
+    config = daemon.config.read_text()
+    daemon.config.write_text(config[:config.index("channel ")] + settings("16M") + "\n")
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    daemon.wait_state("engine", "RUNNING")
+    before = daemon.status("engine")["pid"]
+    daemon.ctl("restart", "engine")
+    wait_until(lambda: daemon.status("engine")["pid"] not in (before, None), 30, "another worker")
+    all_recorded_with_room(place, daemon, disk, sent)
+
+
+def test_workers_without_a_supervisor_leave_what_waits_to_the_next_one(place):
+    daemon, disk, sent, _ = full_disk(place)
+    worker = daemon.status("engine")["pid"]
+    daemon.die_alone()
+    wait_until(lambda: not is_alive(worker), 30, "the worker to leave")
+    daemon.start_stored()
+    all_recorded_with_room(place, daemon, disk, sent)

@@ -103,7 +103,7 @@ static void read_messages(struct control *control)
         } else if (result <= 0) {
             log_notice("the supervisor is gone; committing and leaving");
             control->orphaned = true;
-            begin_stop(control, false, true);
+            begin_stop(control, false, false); /* whoever gets the ring from a store goes on */
         } else {
             if (control->message->header.generation == control->channel->inheritance->generation)
                 handle_message(control);

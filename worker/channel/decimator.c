@@ -189,6 +189,14 @@ static void send_newest(struct channel_state *channel, uint32_t index, uint64_t 
     rate->newest_sent = relayed;
 }
 
+/* Then the next datagram is what this destination waits for; else it is the time. */
+static bool has_nothing_unsent(const struct channel_state *channel, uint32_t index,
+                               uint64_t relayed)
+{
+    return channel->decimator->rates[index].newest_sent >= relayed ||
+           relayed == channel->ring.page->public.start_seq;
+}
+
 /* The newest datagram for every destination that is due. Returns nanoseconds until the next one is
  * due and has something unsent, 0 when none waits. */
 static uint64_t run_by_rate(struct channel_state *channel, uint64_t relayed)
@@ -198,8 +206,7 @@ static uint64_t run_by_rate(struct channel_state *channel, uint64_t relayed)
     uint64_t wait = 0;
     for (uint32_t i = 0; i < decimator->count; i++) {
         struct decimate_rate *rate = &decimator->rates[i];
-        if (!rate->interval_ns || rate->newest_sent >= relayed ||
-            relayed == channel->ring.page->public.start_seq)
+        if (!rate->interval_ns || has_nothing_unsent(channel, i, relayed))
             continue;
         if (now.ns >= rate->due.ns) {
             rate->due = monotonic_add(now, rate->interval_ns);
@@ -224,7 +231,7 @@ static void wait_for_work(struct channel_state *channel, uint32_t ticket, uint64
         uint64_t next = outlet_next(&decimator->outlets[i], cursor);
         if (next != UINT64_MAX && next + 1 < wake_at)
             wake_at = next + 1;
-        if (decimator->rates[i].interval_ns && rate_wait == 0)
+        if (decimator->rates[i].interval_ns && has_nothing_unsent(channel, i, cursor))
             wake_at = cursor + 1;
     }
     if (flowing) {

@@ -233,7 +233,6 @@ static void drain(struct receiver *receiver)
 {
     receiver->draining = true;
     receiver->drain_began = monotonic_now();
-    receiver->batch = receiver->channel->ring.geometry.slot_count;
     while (wait_for_space(receiver) && receive_batch(receiver, MSG_DONTWAIT) > 0)
         if (monotonic_since(monotonic_now(), receiver->drain_began) >
             DRAIN_NS + receiver->drain_waited_ns) {
