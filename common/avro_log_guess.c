@@ -13,6 +13,15 @@
 
 #define CANDIDATES_MAX 16
 
+#define WASTE_PER_BYTE 8
+#define WASTE_LEAST    (16u * 1024 * 1024)
+
+uint64_t avro_log_waste_most(uint64_t file_size)
+{
+    return file_size > UINT64_MAX / 2 / WASTE_PER_BYTE ? UINT64_MAX / 2
+                                                       : WASTE_PER_BYTE * file_size + WASTE_LEAST;
+}
+
 struct candidate {
     uint8_t sync[AVRO_LOG_SYNC_SIZE];
     uint64_t first_end; /* where the block behind it begins */

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define LOOKED_AT_MOST ((size_t)128 * 1024)
+#define LOOKED_AT_MOST ((size_t)512 * 1024) /* some of the longest blocks */
 #define BLOCKS_MAX     128
 
 struct block {
@@ -15,17 +15,23 @@ struct block {
     size_t size;
 };
 
-/* The sealed block there; false when there is none. */
-static bool read_block(const uint8_t *bytes, size_t size, const uint8_t *sync, struct block *ret)
+/* The sealed block there; false when there is none. *ret_work: bytes that were summed up for it. */
+static bool read_block(const uint8_t *bytes, size_t size, const uint8_t *sync, struct block *ret,
+                       uint64_t *ret_work)
 {
     struct avro_log_record record = {0};
     uint64_t length;
     const char *what;
     const size_t overhead = AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE;
+    *ret_work = 0;
     if (!avro_log_read_block_header(bytes, size, &ret->count, &length) || size < overhead ||
         length == 0 || length > size - overhead ||
-        memcmp(bytes + AVRO_LOG_BLOCK_HEADER_SIZE + length, sync, AVRO_LOG_SYNC_SIZE) != 0 ||
-        avro_log_read_record(bytes + AVRO_LOG_BLOCK_HEADER_SIZE, length, &record, &what) <= 0)
+        memcmp(bytes + AVRO_LOG_BLOCK_HEADER_SIZE + length, sync, AVRO_LOG_SYNC_SIZE) != 0)
+        return false;
+    long record_length =
+        avro_log_read_record(bytes + AVRO_LOG_BLOCK_HEADER_SIZE, length, &record, &what);
+    *ret_work = record.payload ? record.payload_length : 0;
+    if (record_length <= 0)
         return false;
     ret->first_seq = (uint64_t)record.seq;
     ret->size = length + overhead;
@@ -34,12 +40,15 @@ static bool read_block(const uint8_t *bytes, size_t size, const uint8_t *sync, s
 
 /* Records of the block that begins with seq, and of those that go with it, are `higher`. */
 static bool is_broken(const uint8_t *behind, size_t size, const struct avro_log_order *order,
-                      const struct block *own)
+                      const struct block *own, struct avro_log_waste *waste)
 {
     uint64_t lower = 0, higher = own->count;
     for (int i = 0; size > 0 && i < BLOCKS_MAX; i++) {
         struct block block;
-        if (read_block(behind, size, order->sync, &block)) {
+        uint64_t work;
+        bool is_block = read_block(behind, size, order->sync, &block, &work);
+        waste->bytes += work;
+        if (is_block) {
             if (block.first_seq == own->first_seq && lower > 0)
                 return true; /* the one that it is a copy of */
             if (block.first_seq >= order->least && block.first_seq < own->first_seq)
@@ -93,5 +102,6 @@ bool avro_log_order_is_broken(const struct avro_log_order *order, struct avro_lo
     if (size <= before || !avro_log_read_block_header(bytes, size, &own.count, &length))
         return false;
     size -= before;
-    return is_broken(bytes + before, size < LOOKED_AT_MOST ? size : LOOKED_AT_MOST, order, &own);
+    return is_broken(bytes + before, size < LOOKED_AT_MOST ? size : LOOKED_AT_MOST, order, &own,
+                     waste);
 }

@@ -21,11 +21,6 @@
 
 _Static_assert(AVRO_LOG_WINDOW_MAX > AVRO_LOG_BLOCK_MAX, "the longest block fits");
 
-/* What looks like a record at a place where one may begin costs a CRC over up to 64 KiB. In a file
- * that was made so, there is such a place every few bytes; no accident leaves more than a few. */
-#define WASTE_PER_BYTE 8
-#define WASTE_LEAST    (16u * 1024 * 1024)
-
 /* The scan ends only to begin again at `resume`. No visitor returns it. */
 #define REWIND INT_MIN
 
@@ -35,6 +30,7 @@ struct scan {
     struct avro_log_summary *summary;
     struct avro_log_window window;
     struct avro_log_waste waste;
+    struct avro_log_waste order_waste; /* of looking ahead */
     bool unreadable_told;
     struct avro_log_block block; /* the one being walked */
     uint64_t expected_seq; /* the next record's number, if `exact`; else the smallest it may have */
@@ -44,9 +40,10 @@ struct scan {
     const char *pending_what;
     uint64_t pending_offset;
     struct avro_log_resume resume;
-    bool is_live; /* it is being written */
-    bool ended;   /* seq_end was reached */
-    int result;   /* anything but 0 ends the scan */
+    bool is_live;       /* it is being written */
+    uint64_t gone_back; /* places before this one were gone back to */
+    bool ended;         /* seq_end was reached */
+    int result;         /* anything but 0 ends the scan */
 };
 
 /* ---- bytes ---- */
@@ -154,7 +151,10 @@ static void report_pending(struct scan *scan)
 {
     if (!scan->pending_what)
         return;
-    if (avro_log_resume_is_possible(&scan->resume, &scan->window, scan->summary->identity.sync)) {
+    /* Each place once: a file that is made so could keep it for ever. */
+    if (scan->resume.at >= scan->gone_back &&
+        avro_log_resume_is_possible(&scan->resume, &scan->window, scan->summary->identity.sync)) {
+        scan->gone_back = scan->resume.at + 1;
         scan->result = scan->result ? scan->result : REWIND;
         return;
     }
@@ -237,7 +237,7 @@ static bool is_out_of_place(struct scan *scan, uint64_t offset, uint64_t limit, 
                                          .behind = behind,
                                          .sync = scan->summary->identity.sync,
                                          .least = avro_log_summary_next(scan->summary, 0)};
-    return avro_log_order_is_broken(&order, &scan->window, &scan->waste);
+    return avro_log_order_is_broken(&order, &scan->window, &scan->order_waste);
 }
 
 /* Where a part of an earlier copy was taken, a block is read from its first new record on. */
@@ -483,9 +483,8 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options,
         .fd = fd, .file_size = ret->file_size, .skip_unreadable = options->skip_unreadable};
     if (options->size_end > 0 && options->size_end < ret->file_size)
         scan.window.file_size = options->size_end;
-    scan.waste.most = WASTE_PER_BYTE * ret->file_size + WASTE_LEAST;
-    if (ret->file_size > UINT64_MAX / 2 / WASTE_PER_BYTE)
-        scan.waste.most = UINT64_MAX / 2;
+    scan.waste.most = avro_log_waste_most(ret->file_size);
+    scan.order_waste.most = scan.waste.most;
     if (!avro_log_window_open(&scan.window))
         return -ENOMEM;
     scan_file(&scan);

@@ -138,8 +138,9 @@ int control_request_parse(const char *line, size_t length, struct control_reques
         return request_refuse(why, "a request is an object");
 
     const json_t *id = json_object_get(ret->whole, "id");
-    if (id && !json_is_string(id) && !json_is_number(id) && !json_is_null(id))
-        return request_refuse(why, "\"id\" is a string, a number or null");
+    /* A fraction would come back as another number. */
+    if (id && !json_is_string(id) && !json_is_integer(id) && !json_is_null(id))
+        return request_refuse(why, "\"id\" is a string, a whole number or null");
     ret->id = id;
     const char *version = json_string_value(json_object_get(ret->whole, "jsonrpc"));
     if (!version || strcmp(version, "2.0") != 0)

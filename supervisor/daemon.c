@@ -156,11 +156,13 @@ static int open_control(struct daemon *daemon, bool restored, char *why, size_t 
     daemon->setup = (struct control_setup){.event = daemon->supervisor.event,
                                            .settings = daemon->supervisor.settings,
                                            .serve = control_verb,
+                                           .patient = !restored,
                                            .data = &daemon->supervisor};
     int error = control_open(&daemon->setup, &daemon->control, why, why_size);
     if (error >= 0 || !restored)
         return error;
     log_error("%s; the channels go on, and it is tried again every second", why);
+    why[0] = '\0'; /* it is told, and no reason to end */
     return timer_arm(&daemon->control_retry, daemon->setup.event, CONTROL_RETRY_NS,
                      on_control_retry, daemon);
 }

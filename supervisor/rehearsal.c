@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,16 +25,19 @@
 struct outlets {
     int output;
     int config; /* or -1 */
+    const char *log_dir;
 };
 
 /* Its arguments are ours, and one more. It must not speak to the service manager, nor take what is
- * not for it: of the environment it gets only where the configuration's text is to go. */
+ * not for it: of the environment it gets only where the configuration's text is to go, and where
+ * this one records. */
 static int spawn_with(const struct program *program, char *const *arguments,
                       const struct outlets *outlets, pid_t *ret_pid)
 {
-    char copy[64];
+    char copy[64], log_dir[sizeof PROGRAM_FORMER_LOG_DIR_VARIABLE + PATH_MAX];
     snprintf(copy, sizeof copy, PROGRAM_CONFIG_COPY_VARIABLE "=%d", CONFIG_FD);
-    char *environment[] = {outlets->config >= 0 ? copy : NULL, NULL};
+    snprintf(log_dir, sizeof log_dir, PROGRAM_FORMER_LOG_DIR_VARIABLE "=%s", outlets->log_dir);
+    char *environment[] = {log_dir, outlets->config >= 0 ? copy : NULL, NULL};
     int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (nowhere < 0)
         return -errno;
@@ -58,8 +62,10 @@ static int spawn(const struct program *program, const struct outlets *outlets, p
     char **arguments = calloc(count + 2, sizeof *arguments);
     if (!arguments)
         return -ENOMEM;
-    memcpy(arguments, program->arguments, count * sizeof *arguments);
-    arguments[count] = check;
+    /* Before the others: behind "--" it would be none. */
+    arguments[0] = program->arguments[0];
+    arguments[1] = check;
+    memcpy(arguments + 2, program->arguments + 1, (count - 1) * sizeof *arguments);
     int error = spawn_with(program, arguments, outlets, ret_pid);
     free(arguments);
     return error;
@@ -149,13 +155,13 @@ void rehearsal_cancel(struct rehearsal *rehearsal)
 }
 
 int rehearsal_start(struct rehearsal *rehearsal, sd_event *event, const struct program *program,
-                    int config)
+                    const struct rehearsal_circumstances *circumstances)
 {
     int ends[2] = {-1, -1};
     int error = pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0;
     *rehearsal = (struct rehearsal){
         .program = program, .done = rehearsal->done, .data = rehearsal->data, .output = ends[0]};
-    const struct outlets outlets = {ends[1], config};
+    const struct outlets outlets = {ends[1], circumstances->config, circumstances->log_dir};
     if (!error)
         error = fd_set_nonblocking(ends[0]);
     if (!error)

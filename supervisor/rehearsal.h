@@ -28,10 +28,15 @@ struct rehearsal {
     bool late;
 };
 
-/* config: gets the text of the configuration that is accepted, of a program that knows how; or -1.
- * 0: done will be called from the event loop. -errno: it can't even be tried. */
+struct rehearsal_circumstances {
+    /* Gets the text of the configuration that is accepted, of a program that knows how; or -1. */
+    int config;
+    const char *log_dir; /* at work now: it must not change while segments in it are written */
+};
+
+/* 0: done will be called from the event loop. -errno: it can't even be tried. */
 int rehearsal_start(struct rehearsal *rehearsal, sd_event *event, const struct program *program,
-                    int config);
+                    const struct rehearsal_circumstances *circumstances);
 bool rehearsal_is_under_way(const struct rehearsal *rehearsal);
 
 /* End one that is under way, without a word. Accepts that there is none. */

@@ -79,9 +79,10 @@ static void look_at_archive(struct tick *tick, monotonic now)
     bool silent = archive_client_silence(tick->channels->host->archive, now) > 0;
     if (silent && !tick->archive_told)
         log_error(
-            "the archive has not answered for %llu s: does the disk of log_dir hang? Channels "
-            "relay, and record as long as they have a segment",
-            (unsigned long long)(ARCHIVE_SILENCE_NS / NS_PER_S));
+            "the archive has not answered for %llu s (%s). Channels relay, and record as long "
+            "as they have a segment",
+            (unsigned long long)(ARCHIVE_SILENCE_NS / NS_PER_S),
+            archive_client_silence_cause(tick->channels->host->archive));
     else if (!silent && tick->archive_told)
         log_notice("the archive answers again");
     tick->archive_told = silent;

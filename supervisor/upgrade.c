@@ -194,8 +194,10 @@ int upgrade_begin(struct upgrade *upgrade, const char **ret_why)
     }
     fd_close(&upgrade->config);
     upgrade->config = memfd_create("holdfast-config", MFD_CLOEXEC);
-    int error = rehearsal_start(&upgrade->rehearsal, upgrade->channels->host->event,
-                                upgrade->program, upgrade->config);
+    const struct channel_host *host = upgrade->channels->host;
+    const struct rehearsal_circumstances circumstances = {.config = upgrade->config,
+                                                          .log_dir = host->settings->log_dir};
+    int error = rehearsal_start(&upgrade->rehearsal, host->event, upgrade->program, &circumstances);
     if (error < 0)
         *ret_why = error == -ENOEXEC
                        ? "the program can't be executed: it is damaged, or for another machine"

@@ -16,6 +16,8 @@
 #include "supervisor/system/process.h"
 #include "supervisor/system/timer.h"
 
+#define SETTLED_NS (2 * NS_PER_S) /* so long it has not crashed */
+
 struct seal_request {
     struct seal_request *next;
     char began_as[SEGMENT_NAME_SIZE]; /* "" = it was not begun */
@@ -43,14 +45,25 @@ static int send_to(struct archive_client *client, enum message_type type, const 
 static void note_answer(struct archive_client *client)
 {
     client->heard = monotonic_now();
+    client->down_since = (monotonic){0};
     if (client->unanswered > 0)
         client->unanswered--;
 }
 
 uint64_t archive_client_silence(const struct archive_client *client, monotonic now)
 {
-    uint64_t silence = monotonic_since(now, client->heard);
-    return client->child && client->unanswered > 0 && silence >= ARCHIVE_SILENCE_NS ? silence : 0;
+    monotonic since = client->down_since.ns ? client->down_since : client->heard;
+    uint64_t silence = monotonic_since(now, since);
+    bool is_silent = client->down_since.ns || (client->child && client->unanswered > 0);
+    return is_silent && silence >= ARCHIVE_SILENCE_NS ? silence : 0;
+}
+
+const char *archive_client_silence_cause(const struct archive_client *client)
+{
+    return client->down_since.ns
+               ? "the archive process has ended, and none that was started since has answered: see "
+                 "the log"
+               : "the archive does not answer: does the disk of log_dir hang?";
 }
 
 /* ---- requests ---- */
@@ -325,6 +338,8 @@ static void archive_ended(struct child *child, const siginfo_t *end)
     snprintf(what, sizeof what, "%s %s", child_describe(child), how);
     client->child = NULL;
     client->unanswered = 0;
+    if (!client->told_to_stop && client->down_since.ns == 0)
+        client->down_since = monotonic_now();
     if (!client->told_to_stop)
         restart_later(client, what);
     client->owner.ended(client->owner.data);
@@ -360,9 +375,20 @@ void archive_client_start(struct archive_client *client)
     ask_again(client);
 }
 
+void archive_client_hurry(struct archive_client *client)
+{
+    if (client->child || client->told_to_stop)
+        return;
+    timer_disarm(&client->timer);
+    archive_client_start(client);
+}
+
 void archive_client_look(struct archive_client *client, monotonic now)
 {
-    if (archive_client_silence(client, now) < ARCHIVE_STOPPED_NS)
+    if (client->child && client->unanswered == 0 &&
+        monotonic_since(now, client->child->assigned) > SETTLED_NS)
+        client->down_since = (monotonic){0}; /* it runs, and nothing was to be asked */
+    if (!client->child || archive_client_silence(client, now) < ARCHIVE_STOPPED_NS)
         return;
     char state = process_task_state(client->child->pid, (uint32_t)client->child->pid);
     if (state != 'T' && state != 't')

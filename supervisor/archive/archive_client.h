@@ -41,6 +41,7 @@ struct archive_client {
     struct seal_request *failed; /* could not be sealed: asked again now and then */
     uint32_t unanswered;         /* requests that must be answered, of this archive */
     monotonic heard;             /* when it last answered, or was first asked after that */
+    monotonic down_since;        /* it ended by itself, and none has answered since; ns = 0: no */
     bool left_unsealed;          /* a segment could not be sealed: the next start recovers it */
 };
 
@@ -53,6 +54,8 @@ void archive_client_init(struct archive_client *client, sd_event *event, struct 
 
 /* Start the archive; again after its death, by the restart policy. */
 void archive_client_start(struct archive_client *client);
+/* There is no more time to wait for that. */
+void archive_client_hurry(struct archive_client *client);
 
 /* 0, or -errno: not asked; owners ask again when an archive is back. keep and keep_next: segments
  * that are in use, NULL for none. */
@@ -89,11 +92,13 @@ void archive_client_stop(struct archive_client *client);
 void archive_client_go_on(struct archive_client *client);
 void archive_client_free(struct archive_client *client);
 
-/* It has been asked, and has not answered for that long (nanoseconds); 0 when it is not so, or not
- * long. A disk that hangs shows like that. */
+/* It has been asked, and has not answered for that long (nanoseconds), or ends again and again; 0
+ * when it is not so, or not long. A disk that hangs shows like that. */
 #define ARCHIVE_SILENCE_NS (10 * NS_PER_S)
 #define ARCHIVE_STOPPED_NS (30 * NS_PER_S)
 uint64_t archive_client_silence(const struct archive_client *client, monotonic now);
+/* What that is, for people. */
+const char *archive_client_silence_cause(const struct archive_client *client);
 
 /* One after the other every channel that records ("" when there is none), `last` with the last one:
  * what lies in other folders is then finished. 0 or -errno: then no `last` may follow. */

@@ -13,7 +13,9 @@
 
 #include "common/channel_page.h"
 #include "common/log.h"
+#include "supervisor/channel/channel_leftovers.h"
 #include "supervisor/child/child.h"
+#include "supervisor/hold/hold_ring.h"
 #include "supervisor/system/process.h"
 
 #define ABORT_GRACE_NS  (500 * NS_PER_MS)
@@ -180,4 +182,17 @@ void channel_hang_kill_stopper(const struct channel *channel, uint64_t deadline_
     log_error("channel %s: %s did not finish within %llu s; killing it", channel->spec->name,
               child_describe(channel->lent.worker), (unsigned long long)(deadline_ns / NS_PER_S));
     child_kill(channel->lent.worker, SIGKILL);
+}
+
+/* Another one would be as late with what is in the ring; what the kernel has queued it may still
+ * receive. */
+void channel_hang_kill_late_stopper(struct channel *channel, uint64_t deadline_ns)
+{
+    struct hold_queue queue;
+    bool queued = hold_ring_queue(&channel->hold, &queue) && queue.used > 0;
+    if (!queued)
+        channel->life.drains = CHANNEL_DRAINS_MAX;
+    else if (channel->life.drains < CHANNEL_DRAINS_MAX - 1)
+        channel->life.drains = CHANNEL_DRAINS_MAX - 1;
+    channel_hang_kill_stopper(channel, deadline_ns);
 }

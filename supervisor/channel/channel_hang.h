@@ -20,4 +20,7 @@ void channel_hang_kill_starter(struct channel *channel, uint64_t deadline_ns);
 /* It did not finish within deadline_ns. */
 void channel_hang_kill_stopper(const struct channel *channel, uint64_t deadline_ns);
 
+/* The same for one that was to leave within this time; how often it is tried again is bounded. */
+void channel_hang_kill_late_stopper(struct channel *channel, uint64_t deadline_ns);
+
 #endif

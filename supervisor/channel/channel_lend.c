@@ -69,6 +69,7 @@ static int send_assign(struct channel *channel)
     lent_spec->ring_size = hold->shape.ring_size;
     lent_spec->max_datagram = hold->shape.max_datagram;
     lent_spec->receive_offload = hold->shape.receive_offload;
+    lent_spec->ring_pages = hold->shape.ring_pages;
     uint32_t count = collect_fds(hold, fds);
     int error = child_send(channel->lent.worker, MESSAGE_ASSIGN, assign, sizeof *assign + spec_size,
                            fds, count);

@@ -150,18 +150,10 @@ static void kill_late_starter(struct channel *channel, const char *cause)
     channel->life.late_starts++;
 }
 
-/* Another one would be as late with what is in the ring; what the kernel has queued it may still
- * receive. */
 static void kill_late_stopper(struct channel *channel, const char *cause)
 {
-    struct hold_queue queue;
-    bool queued = hold_ring_queue(&channel->hold, &queue) && queue.used > 0;
     (void)cause;
-    if (!queued)
-        channel->life.drains = CHANNEL_DRAINS_MAX;
-    else if (channel->life.drains < CHANNEL_DRAINS_MAX - 1)
-        channel->life.drains = CHANNEL_DRAINS_MAX - 1;
-    channel_hang_kill_stopper(channel, WORKER_STOP_DEADLINE_NS);
+    channel_hang_kill_late_stopper(channel, WORKER_STOP_DEADLINE_NS);
 }
 
 /* ---- stopping ---- */
@@ -202,10 +194,17 @@ static void finish_stop(struct channel *channel, const char *cause)
         timer_disarm(&channel->life.timer);
 }
 
+/* A ring that is yet to be made begins with the number that the log goes on at. */
 static void drain(struct channel *channel, const char *cause)
 {
+    bool restart = channel->life.restart_wanted;
     channel->life.drains++;
-    launch(channel, cause);
+    if (channel->hold.ring >= 0 || !channel->spec->record.enabled || channel->recording.recovered) {
+        launch(channel, cause);
+        return;
+    }
+    change_state(channel, CHANNEL_OPENING, cause);
+    channel->life.restart_wanted = restart;
 }
 
 static void stop_without_worker(struct channel *channel, const char *cause)

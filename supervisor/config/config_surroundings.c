@@ -6,10 +6,13 @@
 #include <errno.h>
 #include <grp.h>
 #include <net/if.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/channel_spec.h"
+#include "supervisor/system/process.h"
 
 static void warn_interface(FILE *to, const char *path, const char *channel, const char *interface)
 {
@@ -42,28 +45,69 @@ static void warn_log_dir(FILE *to, const char *path, const char *log_dir)
 }
 
 /* The last folder is made when it is missing, not those above it. */
-static void warn_control_socket(FILE *to, const char *path, const char *socket)
+static int judge_control_socket(FILE *to, const char *path, const char *socket)
 {
     char folder[sizeof((struct settings *)0)->control_socket];
+    struct stat about;
     snprintf(folder, sizeof folder, "%s", socket);
+    if (stat(socket, &about) == 0 && !S_ISSOCK(about.st_mode)) {
+        fprintf(
+            to,
+            "%s: control { socket = \"%s\" }: it exists and is no socket: move it away, or name "
+            "another one\n",
+            path, socket);
+        return 1;
+    }
     for (int up = 0; up < 2; up++) {
         char *slash = strrchr(folder, '/');
         if (!slash)
-            return;
+            return 0;
         slash[slash == folder] = '\0';
         if (access(folder, F_OK) == 0 || errno != ENOENT)
             break;
     }
+    if (access(folder, F_OK) < 0) {
+        fprintf(
+            to,
+            "%s: control { socket = \"%s\" }: %s: %s: make it; only the last folder is made when "
+            "it is missing\n",
+            path, socket, folder, strerror(errno));
+        return 1;
+    }
     if (access(folder, W_OK | X_OK) < 0)
-        fprintf(to,
-                "%s: warning: control { socket = \"%s\" }: %s: %s for this user: nobody could ask "
-                "or command this daemon\n",
-                path, socket, folder, strerror(errno));
+        fprintf(
+            to,
+            "%s: warning: control { socket = \"%s\" }: %s: %s for this user: who runs holdfastd "
+            "must be able to make it there, or the start fails\n",
+            path, socket, folder, strerror(errno));
+    return 0;
+}
+
+static bool is_same_folder(const char *path, const char *other)
+{
+    struct stat about, of_other;
+    return strcmp(path, other) == 0 ||
+           (stat(path, &about) == 0 && stat(other, &of_other) == 0 &&
+            about.st_dev == of_other.st_dev && about.st_ino == of_other.st_ino);
+}
+
+/* Segments that are being written lie in the one that the present program has. */
+static int refuse_other_log_dir(FILE *to, const char *path, const char *log_dir)
+{
+    const char *former = getenv(PROGRAM_FORMER_LOG_DIR_VARIABLE);
+    if (!former || is_same_folder(former, log_dir))
+        return 0;
+    fprintf(
+        to,
+        "%s: log_dir = \"%s\": an upgrade can't change it from \"%s\", where segments are being "
+        "written: stop holdfastd and start it again\n",
+        path, log_dir, former);
+    return 1;
 }
 
 int config_surroundings_report(FILE *to, const char *path, const struct settings *settings)
 {
-    int errors = 0;
+    int errors = refuse_other_log_dir(to, path, settings->log_dir);
     bool records = false;
     if (settings->control_group[0] && !getgrnam(settings->control_group)) {
         fprintf(
@@ -72,7 +116,7 @@ int config_surroundings_report(FILE *to, const char *path, const struct settings
             path, settings->control_group);
         errors++;
     }
-    warn_control_socket(to, path, settings->control_socket);
+    errors += judge_control_socket(to, path, settings->control_socket);
     for (size_t i = 0; i < settings->channel_count; i++) {
         const struct channel_spec *spec = settings->channels[i];
         records |= spec->record.enabled != 0;

@@ -157,7 +157,8 @@ int control_open(const struct control_setup *setup, struct control **ret, char *
     control->clients =
         (struct control_clients){.event = setup->event, .serve = setup->serve, .data = setup->data};
     control->reserve = RESERVE + RESERVE_PER_CHANNEL * setup->settings->channel_count;
-    int error = control_socket_open(setup->settings, &control->socket, why, why_size);
+    int error =
+        control_socket_open(setup->settings, setup->patient, &control->socket, why, why_size);
     if (error == 0) {
         error = watch(control);
         if (error < 0)

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_SUPERVISOR_CONTROL_CONTROL_H
 #define HOLDFAST_SUPERVISOR_CONTROL_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <systemd/sd-event.h>
 
@@ -15,7 +16,8 @@ struct control_setup {
     sd_event *event;
     const struct settings *settings; /* where to listen */
     control_serve serve;
-    void *data; /* serve's */
+    void *data;   /* serve's */
+    bool patient; /* who answers on the path may be about to end: ask for a while */
 };
 
 /* Listen where the settings say (removes a stale socket, refuses to displace a living daemon). 0,

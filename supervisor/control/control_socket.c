@@ -74,13 +74,13 @@ static int somebody_answers(const struct sockaddr_un *address)
 }
 
 /* A child that was just being started when its supervisor was killed has the socket until it
- * executes: ask again for a while before a daemon is said to be alive. Nothing is served yet that
- * could wait for us. */
-static int somebody_keeps_answering(const struct sockaddr_un *address)
+ * executes: ask again for a while before a daemon is said to be alive. Only where nothing is served
+ * yet that could wait for us. */
+static int somebody_keeps_answering(const struct sockaddr_un *address, bool patient)
 {
     const struct timespec pause = {.tv_nsec = 10 * NS_PER_MS};
     int answers = somebody_answers(address);
-    for (int i = 0; i < ANSWERS_ASKED && answers == 1; i++) {
+    for (int i = 0; patient && i < ANSWERS_ASKED && answers == 1; i++) {
         nanosleep(&pause, NULL);
         answers = somebody_answers(address);
     }
@@ -88,7 +88,7 @@ static int somebody_keeps_answering(const struct sockaddr_un *address)
 }
 
 /* Called when bind found the path taken: remove it if it is what an ended daemon left. */
-static int remove_stale(const struct sockaddr_un *address, const struct excuse *why)
+static int remove_stale(const struct sockaddr_un *address, bool patient, const struct excuse *why)
 {
     const char *path = address->sun_path;
     struct stat before, after;
@@ -98,7 +98,7 @@ static int remove_stale(const struct sockaddr_un *address, const struct excuse *
     if (!S_ISSOCK(before.st_mode))
         return fail(why, EEXIST,
                     "%s exists and is no socket: move it away, or change control { socket }", path);
-    int answers = somebody_keeps_answering(address);
+    int answers = somebody_keeps_answering(address, patient);
     if (answers == 1)
         return fail(why, EADDRINUSE,
                     "another holdfastd answers on %s: stop it first, or give this one its own "
@@ -201,7 +201,7 @@ static int open_to_group(const struct settings *settings, const struct excuse *w
     return 0;
 }
 
-static int bind_and_listen(struct control_socket *sock, const struct excuse *why)
+static int bind_and_listen(struct control_socket *sock, bool patient, const struct excuse *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat made;
@@ -217,7 +217,7 @@ static int bind_and_listen(struct control_socket *sock, const struct excuse *why
         return fail(why, errno, "cannot protect the control socket: %s", strerror(errno));
     int result = bind(sock->fd, (struct sockaddr *)&address, sizeof address);
     if (result < 0 && errno == EADDRINUSE) {
-        int error = remove_stale(&address, why);
+        int error = remove_stale(&address, patient, why);
         if (error < 0)
             return error;
         result = bind(sock->fd, (struct sockaddr *)&address, sizeof address);
@@ -233,8 +233,8 @@ static int bind_and_listen(struct control_socket *sock, const struct excuse *why
     return 0;
 }
 
-int control_socket_open(const struct settings *settings, struct control_socket *ret, char *why,
-                        size_t why_size)
+int control_socket_open(const struct settings *settings, bool patient, struct control_socket *ret,
+                        char *why, size_t why_size)
 {
     const struct excuse excuse = {why, why_size};
     *ret = (struct control_socket){.fd = -1};
@@ -243,7 +243,7 @@ int control_socket_open(const struct settings *settings, struct control_socket *
 
     int error = make_folder(ret->path, &excuse);
     if (error == 0)
-        error = bind_and_listen(ret, &excuse);
+        error = bind_and_listen(ret, patient, &excuse);
     if (error == 0)
         error = open_to_group(settings, &excuse);
     if (error < 0)

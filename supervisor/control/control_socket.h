@@ -4,6 +4,7 @@
 #ifndef HOLDFAST_SUPERVISOR_CONTROL_CONTROL_SOCKET_H
 #define HOLDFAST_SUPERVISOR_CONTROL_CONTROL_SOCKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -22,9 +23,10 @@ struct control_socket {
 
 /* Listen at settings->control_socket with its mode and group. Makes the path's last folder when it
  * is missing, removes a socket on which nobody answers. 0; -EADDRINUSE when a daemon lives there;
- * or -errno. why says what to do. */
-int control_socket_open(const struct settings *settings, struct control_socket *ret, char *why,
-                        size_t why_size);
+ * or -errno. why says what to do. patient: it may take some 300 ms to tell a daemon that lives from
+ * one that has just ended. */
+int control_socket_open(const struct settings *settings, bool patient, struct control_socket *ret,
+                        char *why, size_t why_size);
 
 /* Close, and remove the path if it is still the one that was made. */
 void control_socket_close(struct control_socket *socket);

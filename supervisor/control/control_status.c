@@ -467,10 +467,10 @@ json_t *control_status_check(const struct supervisor *supervisor)
     }
     if (archive_client_silence(&supervisor->archive, now)) {
         healthy = false;
-        json_array_append_new(
-            problems,
-            json_pack("{s:n, s:s, s:n, s:s}", "channel", "kind", "archive_silent", "state", "cause",
-                      "the archive does not answer: does the disk of log_dir hang?"));
+        json_array_append_new(problems,
+                              json_pack("{s:n, s:s, s:n, s:s}", "channel", "kind", "archive_silent",
+                                        "state", "cause",
+                                        archive_client_silence_cause(&supervisor->archive)));
     }
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);
 }

@@ -58,10 +58,10 @@ static bool is_file(int fd)
 static bool adopt_shape(struct hold *hold, const struct channel_spec *spec, int fd)
 {
     struct channel_shape shape;
-    if (channel_memory_is_ring(fd, &hold->geometry))
-        return true;
+    /* By what it says of itself: rings of other settings may be of the same size. One whose page is
+     * damaged says nothing, and its worker will refuse it. */
     if (hold->page || !channel_memory_find_shape(fd, spec->name, &shape))
-        return false;
+        return channel_memory_is_ring(fd, &hold->geometry);
     hold->shape = shape;
     channel_shape_geometry(&shape, &hold->geometry);
     return true;

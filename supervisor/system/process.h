@@ -20,6 +20,8 @@
 #define PROGRAM_LOG_PIPE_VARIABLE "HOLDFAST_LOG_PIPE_FD"
 #define PROGRAM_LOG_FILE_VARIABLE "HOLDFAST_LOG_FILE_FD"
 #define PROGRAM_LOG_PID_VARIABLE  "HOLDFAST_LOG_PID"
+/* --check before an upgrade: where the present program records. */
+#define PROGRAM_FORMER_LOG_DIR_VARIABLE "HOLDFAST_FORMER_LOG_DIR"
 /* --check: the number of one into which the text goes that was checked. */
 #define PROGRAM_CONFIG_COPY_VARIABLE "HOLDFAST_CONFIG_COPY_FD"
 

@@ -332,21 +332,23 @@ def test_an_upgrade_whose_control_socket_can_not_be_made_goes_on_without_it(plac
     sink = Sink(place, outlet)
     daemon = Daemon(place, channel("engine", listen, relays={"display": outlet}, record={})).start()
     daemon.wait_state("engine", "RUNNING")
-    missing = place.folder / "not" / "there"
+    taken = place.folder / "taken.sock"
+    somebody = socketlib.socket(socketlib.AF_UNIX, socketlib.SOCK_STREAM)
+    somebody.bind(str(taken))
+    somebody.listen(64)
     text = daemon.config.read_text()
     assert str(daemon.socket) in text, text
-    daemon.config.write_text(text.replace(str(daemon.socket), str(missing / "control.sock")))
-    said = place.run(place.program("holdfastd"), "--config", daemon.config, "--check")
-    assert "control { socket" in said.stderr, said.stderr
+    daemon.config.write_text(text.replace(str(daemon.socket), str(taken)))
+    place.run(place.program("holdfastd"), "--config", daemon.config, "--check")
     daemon.disconnect()
     daemon.ctl("upgrade", expect=None)
     daemon.wait_for_log("it is tried again every second")
     sender = Sender(place, listen, 500, rate=5000)
     sender.wait()
     sink.wait_received(500)
-    missing.mkdir(parents=True)
+    somebody.close()
     daemon.wait_for_log("the control socket is open")
-    daemon.socket = missing / "control.sock"
+    daemon.socket = taken
     daemon.disconnect()
     daemon.wait_drained("engine", 500)
     daemon.stop()

@@ -33,6 +33,7 @@
 struct open_file {
     const struct folder_file *file;
     uint64_t first_seq; /* UINT64_MAX when it has none: nothing was begun */
+    uint64_t last_seq;  /* where another one begins at the same number */
     bool recovered;     /* done, and this is where its records begin: */
     uint64_t begins_at;
 };
@@ -112,7 +113,20 @@ static int resume_mending(struct recovery *recovery)
 static int newest_first(const void *a, const void *b)
 {
     const struct open_file *left = a, *right = b;
-    return left->first_seq < right->first_seq ? 1 : left->first_seq > right->first_seq ? -1 : 0;
+    if (left->first_seq == right->first_seq)
+        return left->last_seq < right->last_seq ? 1 : left->last_seq > right->last_seq ? -1 : 0;
+    return left->first_seq < right->first_seq ? 1 : -1;
+}
+
+/* Of those that begin at one number, the one that goes on for longest is finished first: what the
+ * others have is in it, or is kept beside. */
+static void find_last_seqs(struct recovery *recovery)
+{
+    for (size_t i = 0; i < recovery->count; i++)
+        for (size_t k = 0; k < recovery->count; k++)
+            if (k != i && recovery->files[k].first_seq == recovery->files[i].first_seq)
+                recovery->files[i].last_seq =
+                    unfinished_last_seq(recovery->folder, recovery->files[i].file->name);
 }
 
 static void end_at(struct unfinished *file, uint64_t later)
@@ -199,6 +213,7 @@ static int finish_all(struct recovery *recovery)
             recovery->files[recovery->count++] = (struct open_file){
                 .file = file, .first_seq = unfinished_first_seq(recovery->folder, file)};
     }
+    find_last_seqs(recovery);
     qsort(recovery->files, recovery->count, sizeof *recovery->files, newest_first);
     for (size_t i = 0; i < recovery->count && result == 0; i++)
         result = finish_open_file(recovery, &recovery->files[i]);

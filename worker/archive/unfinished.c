@@ -314,6 +314,16 @@ static uint64_t first_record_of(int folder, const char *name)
     return seq;
 }
 
+uint64_t unfinished_last_seq(int folder, const char *name)
+{
+    const struct avro_log_scan_options open = {.open = true, .seq_end = UINT64_MAX};
+    struct avro_log_summary summary = {0};
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int result = fd < 0 ? -errno : avro_log_scan(fd, &open, NULL, &summary);
+    fd_close(&fd);
+    return result == 0 ? summary.last_seq : 0;
+}
+
 uint64_t unfinished_first_seq(int folder, const struct folder_file *file)
 {
     struct avro_log_identity identity;

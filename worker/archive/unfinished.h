@@ -40,6 +40,9 @@ int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *
  * record; UINT64_MAX if nothing tells. */
 uint64_t unfinished_first_seq(int folder, const struct folder_file *file);
 
+/* Its last sound record's number; 0 if there is none. */
+uint64_t unfinished_last_seq(int folder, const char *name);
+
 /* No record is in it. It is removed, unless its number is remembered nowhere else: then it is
  * sealed, empty. 0 or -errno. */
 int unfinished_finish_empty(const struct unfinished *file, int fd, const char *why,

@@ -297,7 +297,7 @@ START_TEST(test_the_end_without_reading_all)
         ck_assert_int_eq(avro_log_look_at_end(fd, &summary), 0);
         ck_assert_uint_eq(summary.last_seq, maker.next_seq - 1);
         ck_assert_uint_eq(summary.faults, 0);
-        ck_assert_uint_eq(summary.records, 20); /* of the last block alone */
+        ck_assert_uint_eq(summary.records, blocks == 1 ? 20 : 40); /* of the last blocks alone */
         close(fd);
         maker.bytes[maker.block_start - 30] ^=
             1; /* the last record is damaged: the one before it is the last */

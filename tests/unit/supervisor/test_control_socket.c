@@ -141,7 +141,7 @@ START_TEST(an_unknown_group_is_an_error_and_leaves_nothing_behind)
     char why[256] = "";
     snprintf(settings.control_socket, sizeof settings.control_socket, "%s/control.sock",
              daemon_.folder);
-    ck_assert_int_lt(control_socket_open(&settings, &sock, why, sizeof why), 0);
+    ck_assert_int_lt(control_socket_open(&settings, true, &sock, why, sizeof why), 0);
     ck_assert_ptr_nonnull(strstr(why, "no group 'no-such-group-here'"));
     ck_assert_int_eq(access(settings.control_socket, F_OK), -1);
     ck_assert_int_eq(sock.fd, -1);
@@ -160,12 +160,12 @@ START_TEST(a_group_that_was_looked_up_is_known)
              daemon_.folder);
     snprintf(known, sizeof known, "%lu no-such-group-here", (unsigned long)expected);
     setenv(CONTROL_GROUP_VARIABLE, known, 1);
-    ck_assert_msg(control_socket_open(&settings, &sock, why, sizeof why) == 0, "%s", why);
+    ck_assert_msg(control_socket_open(&settings, true, &sock, why, sizeof why) == 0, "%s", why);
     ck_assert_int_eq(lstat(settings.control_socket, &info), 0);
     ck_assert_uint_eq(info.st_gid, expected);
     control_socket_close(&sock);
     setenv(CONTROL_GROUP_VARIABLE, "4242 another", 1);
-    ck_assert_int_eq(control_socket_open(&settings, &sock, why, sizeof why), -ENOENT);
+    ck_assert_int_eq(control_socket_open(&settings, true, &sock, why, sizeof why), -ENOENT);
 }
 END_TEST
 
@@ -186,7 +186,7 @@ START_TEST(the_group_is_as_set)
     snprintf(settings.control_group, sizeof settings.control_group, "%s", group->gr_name);
     snprintf(settings.control_socket, sizeof settings.control_socket, "%s/control.sock",
              daemon_.folder);
-    ck_assert_msg(control_socket_open(&settings, &sock, why, sizeof why) == 0, "%s", why);
+    ck_assert_msg(control_socket_open(&settings, true, &sock, why, sizeof why) == 0, "%s", why);
     ck_assert_int_eq(lstat(settings.control_socket, &info), 0);
     ck_assert_uint_eq(info.st_gid, expected);
     ck_assert_uint_eq(info.st_mode & 07777, 0660);
