@@ -99,8 +99,10 @@ bool avro_log_order_is_broken(const struct avro_log_order *order, struct avro_lo
     size_t before = (size_t)(order->behind - order->offset);
     const uint8_t *bytes =
         avro_log_window_view(window, order->offset, before + LOOKED_AT_MOST, &size);
-    if (size <= before || !avro_log_read_block_header(bytes, size, &own.count, &length))
+    if (size <= before)
         return false;
+    if (!avro_log_read_block_header(bytes, size, &own.count, &length))
+        own.count = 1; /* the header alone is damaged */
     size -= before;
     return is_broken(bytes + before, size < LOOKED_AT_MOST ? size : LOOKED_AT_MOST, order, &own,
                      waste);

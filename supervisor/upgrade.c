@@ -177,6 +177,9 @@ static const char *find_obstacle(const struct upgrade *upgrade)
         return "the program is not where it was started from: install it first";
     if (access(upgrade->program->worker_path, X_OK) < 0)
         return "holdfast-worker is not where it was: install it first";
+    if (archive_client_is_busy(upgrade->channels->host->archive, monotonic_now()))
+        return "the archive has not answered yet (it recovers a large file, or its disk hangs): an "
+               "upgrade would hold up everybody until it does; try again when it has";
     return find_disk_wait(upgrade->channels);
 }
 

@@ -58,6 +58,12 @@ uint64_t archive_client_silence(const struct archive_client *client, monotonic n
     return is_silent && silence >= ARCHIVE_SILENCE_NS ? silence : 0;
 }
 
+bool archive_client_is_busy(const struct archive_client *client, monotonic now)
+{
+    return client->child && client->unanswered > 0 &&
+           monotonic_since(now, client->heard) > NS_PER_S;
+}
+
 const char *archive_client_silence_cause(const struct archive_client *client)
 {
     return client->down_since.ns
@@ -377,7 +383,8 @@ void archive_client_start(struct archive_client *client)
 
 void archive_client_hurry(struct archive_client *client)
 {
-    if (client->child || client->told_to_stop)
+    client->told_to_stop = false; /* an upgrade that is given up may have said so */
+    if (client->child)
         return;
     timer_disarm(&client->timer);
     archive_client_start(client);

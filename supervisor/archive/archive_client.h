@@ -97,7 +97,9 @@ void archive_client_free(struct archive_client *client);
 #define ARCHIVE_SILENCE_NS (10 * NS_PER_S)
 #define ARCHIVE_STOPPED_NS (30 * NS_PER_S)
 uint64_t archive_client_silence(const struct archive_client *client, monotonic now);
-/* What that is, for people. */
+/* It has been asked, and has not answered for a second: whoever waits for it waits for long. */
+bool archive_client_is_busy(const struct archive_client *client, monotonic now);
+/* What a silence is, for people. */
 const char *archive_client_silence_cause(const struct archive_client *client);
 
 /* One after the other every channel that records ("" when there is none), `last` with the last one:

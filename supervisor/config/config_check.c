@@ -56,6 +56,12 @@ static void check_endpoint(const struct endpoint *endpoint, struct config_error_
 
 /* ---- one channel ---- */
 
+static bool is_any(const union socket_address *address)
+{
+    return (address->family == AF_INET && address->v4.sin_addr.s_addr == INADDR_ANY) ||
+           (address->family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address->v6.sin6_addr));
+}
+
 static void check_source(const struct config_channel *channel, struct config_error_list *errors)
 {
     const struct channel_spec *spec = channel->spec;
@@ -76,6 +82,11 @@ static void check_source(const struct config_channel *channel, struct config_err
     else if (socket_address_is_multicast(&spec->source))
         config_error(errors, line,
                      "source = \"%s\": this is a group: give the sender's own address", text);
+    else if (is_any(&spec->source))
+        config_error(errors, line,
+                     "source = \"%s\": nobody sends from that: give the sender's own address, or "
+                     "remove it to take all",
+                     text);
 }
 
 static void check_ring(const struct config_channel *channel, struct config_error_list *errors)
@@ -126,8 +137,7 @@ static void check_destination(const struct config_channel *channel, uint32_t ind
     if (to->family == AF_INET && to->v4.sin_addr.s_addr == INADDR_BROADCAST)
         config_error(errors, line,
                      "to: broadcast is not supported: send to a multicast group instead");
-    else if ((to->family == AF_INET && to->v4.sin_addr.s_addr == INADDR_ANY) ||
-             (to->family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&to->v6.sin6_addr)))
+    else if (is_any(to))
         config_error(errors, line,
                      "to: this address means \"any\" and nobody can be reached at it: name one");
     if (destination->kind != DESTINATION_DECIMATE)

@@ -58,25 +58,77 @@ static int is_log_file(const struct dirent *entry)
            avro_log_name_ends_in(entry->d_name, AVRO_LOG_OPEN_SUFFIX);
 }
 
-/* A channel's folder: the segments in it, in order. False when it is none, or can't be read. */
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Without ".open": what a segment is called before and after it is sealed. */
+static bool is_same_segment(const char *one, const char *other)
+{
+    const size_t suffix = strlen(AVRO_LOG_OPEN_SUFFIX) - strlen(AVRO_LOG_SUFFIX);
+    size_t length = strlen(one), of_other = strlen(other);
+    if (avro_log_name_ends_in(one, AVRO_LOG_OPEN_SUFFIX))
+        length -= suffix;
+    if (avro_log_name_ends_in(other, AVRO_LOG_OPEN_SUFFIX))
+        of_other -= suffix;
+    return length == of_other && strncmp(one, other, length) == 0;
+}
+
+struct names {
+    char **list; /* in order, each segment once: sealed rather than open */
+    size_t count;
+};
+
+static void add_names(struct names *names, struct dirent **entries, int count)
+{
+    char **list = realloc(names->list, (names->count + (size_t)count + 1) * sizeof *list);
+    names->list = list ? list : names->list;
+    for (int i = 0; i < count; i++) {
+        char *name = list ? strdup(entries[i]->d_name) : NULL;
+        if (name)
+            names->list[names->count++] = name;
+        free(entries[i]);
+    }
+    free(entries);
+    if (names->count > 0)
+        qsort(names->list, names->count, sizeof *names->list, by_name);
+    size_t kept = 0;
+    for (size_t i = 0; i < names->count; i++) { /* "x.avro" sorts before "x.avro.open" */
+        if (kept > 0 && is_same_segment(names->list[kept - 1], names->list[i]))
+            free(names->list[i]);
+        else
+            names->list[kept++] = names->list[i];
+    }
+    names->count = kept;
+}
+
+/* A channel's folder: the segments in it, in order. It is listed twice: a file that is renamed
+ * meanwhile may be in neither place of one listing, or in both. False when it is none, or can't be
+ * read. */
 static bool do_folder(struct round *round, const char *path)
 {
+    struct names names = {0};
     struct dirent **entries;
     char file[PATH_MAX];
     struct stat status;
     if (stat(path, &status) < 0 || !S_ISDIR(status.st_mode))
         return false;
-    int count = scandir(path, &entries, is_log_file, alphasort);
-    if (count < 0)
-        return false;
-    if (count == 0 && !round->reports)
-        printf("%s: a folder without log files in it\n", path);
-    for (int i = 0; i < count; i++) {
-        if (snprintf(file, sizeof file, "%s/%s", path, entries[i]->d_name) < (int)sizeof file)
-            do_listed(round, file);
-        free(entries[i]);
+    for (int i = 0; i < 2; i++) {
+        int count = scandir(path, &entries, is_log_file, alphasort);
+        if (count < 0 && i == 0)
+            return false;
+        if (count >= 0)
+            add_names(&names, entries, count);
     }
-    free(entries);
+    if (names.count == 0 && !round->reports)
+        printf("%s: a folder without log files in it\n", path);
+    for (size_t i = 0; i < names.count; i++) {
+        if (snprintf(file, sizeof file, "%s/%s", path, names.list[i]) < (int)sizeof file)
+            do_listed(round, file);
+        free(names.list[i]);
+    }
+    free(names.list);
     return true;
 }
 

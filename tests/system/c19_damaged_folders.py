@@ -125,6 +125,28 @@ def test_numbers_of_what_was_not_recorded_are_not_given_again(place):
         received + 100 - len(records), "the gap is told"
 
 
+def test_the_file_that_remembers_the_numbers_outlives_retention(place):
+    """It is the only one left, and the disk has no room for another segment."""
+    place.private_mounts()
+    disk, listen = place.folder / "disk", place.ipv4()
+    place.mount_tmpfs(disk, "8M")
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "2M", "keep_free": "50%"}),
+                    log_dir=disk / "log").start()
+    Sender(place, listen, 500).wait()
+    daemon.wait_drained("engine", 500)
+    daemon.stop()
+    (disk / "filler").write_bytes(bytes(7 << 20))
+    daemon.start()
+    wait_until(lambda: daemon.status("engine")["log"]["trouble"], 20, "the disk to be full")
+    daemon.wait_for_log("no sealed segment is left to remove")
+    daemon.stop(expect=None)
+    (disk / "filler").unlink()
+    daemon.start()
+    record_more(place, daemon, listen)
+    about, = facts(place, open_segment(daemon))
+    assert about["first_seq"] == 500, about
+
+
 # ---- records ----
 
 def put_segment(folder, name, first, end, leftovers=0, spoiled=None):

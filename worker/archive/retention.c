@@ -47,6 +47,17 @@ static bool is_sealed(const struct folder_file *file)
             avro_log_name_ends_in(file->name, AVRO_LOG_DAMAGED_SUFFIX));
 }
 
+/* The newest file that bears a number says which were given: it stays, whatever the limits. */
+static bool may_go(const struct folder_list *list, size_t index)
+{
+    if (!is_sealed(&list->files[index]))
+        return false;
+    for (size_t i = index + 1; i < list->count; i++)
+        if (list->files[i].first_seq != UINT64_MAX)
+            return true;
+    return false;
+}
+
 static bool remove_file(int folder, const char *channel, const struct folder_file *file,
                         const char *why)
 {
@@ -83,7 +94,7 @@ static void apply_channel_limits(int folder, const struct message_expire *limits
             total += list->files[i].size;
     for (size_t i = 0; i < list->count; i++) {
         const struct folder_file *file = &list->files[i];
-        if (!is_sealed(file))
+        if (!may_go(list, i))
             continue;
         if (limits->keep_at_most && total > limits->keep_at_most) {
             units_print_size(limits->keep_at_most, limit, sizeof limit);
@@ -152,7 +163,7 @@ static size_t add_candidates(const char *log_dir, const char *channel,
         struct candidate *more = realloc(*candidates, (count + list.count) * sizeof *more);
         *candidates = more ? more : *candidates;
         for (size_t i = 0; more && i < list.count; i++) {
-            if (!is_sealed(&list.files[i]))
+            if (!may_go(&list, i))
                 continue;
             if (memcmp(list.files[i].utc, age, sizeof age) > 0)
                 memcpy(age, list.files[i].utc, sizeof age);

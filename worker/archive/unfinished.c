@@ -241,6 +241,9 @@ static int finish_without_records(const struct unfinished *file, int fd,
         return result;
     if (all.records_after_fault > 0)
         return unfinished_set_aside(file->folder, file->channel, file->name, all.fault_what);
+    if (all.records == 0 && file->options.size_end > all.header_size)
+        return unfinished_set_aside(file->folder, file->channel, file->name,
+                                    "none of the records that were written is sound");
     if (all.records > 0)
         return unfinished_discard(file->folder, file->channel, file->name,
                                   "all its records are in another one");
