@@ -202,6 +202,7 @@ static void prepare_signals(void)
     sigaddset(&handled, SIGUSR2);
     sigprocmask(SIG_BLOCK, &handled, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* who started us may ignore it: then no child could be waited for */
 }
 
 static int serve(struct settings *settings, char **arguments, int config)

@@ -327,9 +327,10 @@ static void hand_on_log_writer(size_t count)
     const struct log_writer *writer = log_writer_get();
     char pid[24];
     snprintf(pid, sizeof pid, "%d", (int)writer->pid);
-    if (writer->pid <= 0)
+    if (writer->pipe < 0)
         return;
-    setenv(PROGRAM_LOG_PID_VARIABLE, pid, 1);
+    setenv(PROGRAM_LOG_PID_VARIABLE, pid,
+           1); /* 0: it has just ended, and another one is to begin */
     hand_on(lift(writer->pipe, count), PROGRAM_LOG_PIPE_VARIABLE);
     hand_on(lift(writer->file, count), PROGRAM_LOG_FILE_VARIABLE);
 }

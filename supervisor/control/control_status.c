@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/avro_log_format.h"
 #include "common/channel_page.h"
 #include "common/channel_spec.h"
 #include "common/control_protocol.h"
@@ -428,11 +429,28 @@ static void add_problem(json_t *problems, const struct channel *channel, const c
                                     "cause", control_text(cause)));
 }
 
-/* It should record, runs, and has nowhere to. */
-static bool records_nothing(const struct channel *channel)
+/* The current segment is as good as full, and there is no next one. */
+static bool is_full(const struct channel *channel)
 {
-    return channel->spec->record.enabled && channel->life.state == CHANNEL_RUNNING &&
-           channel->hold.segment < 0 && channel->recording.state == RECORDING_TROUBLE;
+    const struct hold *hold = &channel->hold;
+    struct commit_progress commit;
+    return hold->segment >= 0 && hold->next < 0 && channel->recording.trouble[0] && hold->page &&
+           channel->ledger.last_pending > 0 && channel_page_read_commit(hold->page, &commit) &&
+           commit.write_offset + AVRO_LOG_BLOCK_MAX > hold->segment_grant.size;
+}
+
+/* It should record, runs, and has nowhere to: why; NULL when that is not so. */
+static const char *records_nothing(const struct channel *channel)
+{
+    if (!channel->spec->record.enabled || channel->life.state != CHANNEL_RUNNING)
+        return NULL;
+    if (is_full(channel))
+        return channel->recording.trouble;
+    if (channel->hold.segment >= 0)
+        return NULL;
+    return channel->recording.state == RECORDING_TROUBLE      ? channel->recording.trouble
+           : channel->recording.state == RECORDING_RECOVERING ? "its log is still being recovered"
+                                                              : NULL;
 }
 
 /* The answer is no when a channel that should run, receive or record does not. What only threatens
@@ -454,12 +472,13 @@ json_t *control_status_check(const struct supervisor *supervisor)
         if (channel_silence_of(channel, now))
             add_problem(problems, channel, "silent", "nothing received for longer than `expect`");
         healthy = healthy && !gone[0] && !channel_silence_of(channel, now);
-        if (records_nothing(channel)) {
+        const char *nothing = records_nothing(channel);
+        if (nothing) {
             healthy = false;
-            add_problem(problems, channel, "not_recording", channel->recording.trouble);
+            add_problem(problems, channel, "not_recording", nothing);
         }
         /* Also while only the next segment can't be had: the current one fills up. */
-        if (trouble_of(channel)[0] && !records_nothing(channel))
+        if (trouble_of(channel)[0] && !nothing)
             add_problem(problems, channel, "degraded", trouble_of(channel));
         for (uint32_t k = 0; k < channel->hold.destination_count; k++)
             if (why_down(channel, k)[0])

@@ -161,8 +161,8 @@ int log_writer_start(const struct log_writer *before)
 {
     int ends[2] = {-1, -1};
     writer = *before;
-    if (writer.pid > 0 && is_pipe(writer.pipe) && is_file(writer.file))
-        return 0;
+    if (is_pipe(writer.pipe) && is_file(writer.file))
+        return writer.pid > 0 ? 0 : start_process();
     fd_close(&writer.pipe);
     fd_close(&writer.file);
     writer.pid = 0;

@@ -153,3 +153,55 @@ def test_the_process_that_writes_the_log_is_replaced(place):
         wait_until(lambda wanted=number: daemon.log_text().count("restored ") == wanted, 10, "the upgrade's log")
     daemon.stop()
     assert daemon.log_text().rstrip().endswith("ended")
+
+
+def test_an_upgrade_while_the_logs_process_is_replaced(place):
+    """It has died twice within a second, so that the next one is to begin a little later: the new program begins it."""
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={})).start()
+
+    def writer():
+        return next((pid for pid in children_of(daemon.process.pid) if comm(pid) == "holdfast-log"), None)
+    first = writer()
+    kill(first)
+    wait_until(lambda: writer() not in (None, first), 10, "another process")
+    kill(writer())
+    wait_until(lambda: writer() is None, 10, "its end")
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    daemon.wait_for_log("restored ")
+    daemon.stop()
+    assert daemon.log_text().rstrip().endswith("ended")
+
+
+def test_whoever_starts_it_may_ignore_its_children(place):
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={})).start(
+        wrapper=("sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"))
+    before = daemon.status("engine")["pid"]
+    kill(before)
+    wait_until(lambda: daemon.status("engine")["pid"] not in (None, before), 20, "another worker")
+    daemon.stop()
+
+
+def test_an_archive_that_ends_again_and_again_is_told(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}), head='restart { first_delay = "20s"  max_delay = "20s" }').start()
+    wait_until(lambda: daemon.status("engine")["log"]["segment"], 20, "a segment")
+    worker = daemon.status("engine")["pid"]
+
+    def archives():
+        return [pid for pid in children_of(daemon.process.pid) if comm(pid) == "holdfast-worker" and pid != worker and
+                any(link.startswith(str(daemon.log_dir)) for link in links_of(pid))]
+    for _ in range(3):  # the first deaths are replaced at once
+        for pid in archives():
+            kill(pid)
+        wait_until(lambda: archives() or "in 20 s" in daemon.log_text() or "in 1" in daemon.log_text(), 10, "another one, or none")
+    wait_until(lambda: [kill(pid) for pid in archives()] is not None and
+               "archive_silent" in daemon.ctl("check", "--json", expect=None).stdout, 40, "the check to tell")
+    daemon.stop(expect=None)
+
+
+def links_of(pid):
+    try:
+        return [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return []

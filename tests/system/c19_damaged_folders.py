@@ -112,6 +112,7 @@ def test_numbers_of_what_was_not_recorded_are_not_given_again(place):
     daemon.wait_counter("engine", "received", 15100)
     received = daemon.counters("engine")["received"]
     assert daemon.counters("engine")["recorded"] < received
+    wait_until(lambda: daemon.ctl("check", expect=None).returncode == 1, 20, "the check to tell that nothing is recorded")
     daemon.stop()
     (disk / "filler").unlink()
     daemon.start()
