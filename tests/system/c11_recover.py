@@ -189,3 +189,38 @@ def test_a_copy_of_what_is_being_written_is_for_any_reader(place):
     kill(sender.process.pid, signal.SIGTERM)
     sender.wait()
     daemon.stop()
+
+
+def hostile_blocks(first, end):
+    return log_files.block([log_files.record(n, b"p" * 300) for n in range(first, end)], SYNC)
+
+
+def claims_much(seq):
+    """The head of a record that claims the longest payload, and is none."""
+    return (log_files.varint(seq) + log_files.varint(log_files.NOON_US) + log_files.varint(0) + log_files.text("10.0.0.7:1")
+            + log_files.varint(0) * 3 + log_files.varint(65507))
+
+
+def test_a_file_made_to_be_read_for_ever(place):
+    """What its reader may waste is used up; then comes a block whose header alone is damaged, with something sound behind."""
+    data = (log_files.header(schema_of(place), SYNC) + hostile_blocks(0, 10)
+            + (b"\xff" * 10 + claims_much(5000) + SYNC) * 300 + b"Z" * 66000 + SYNC + hostile_blocks(10, 12)
+            + b"\xff" * 10 + log_files.record(12, b"x" * 50) + SYNC + hostile_blocks(13, 20) + bytes(65536))
+    bad = place.folder / "bad.avro.open"
+    bad.write_bytes(data)
+    said = place.run("timeout", "20", place.program("holdfastctl"), "verify", bad, "--json", expect=1).stdout
+    assert json.loads(said)["files"][0]["records"] >= 19, said
+
+
+def test_a_copy_of_a_full_block_costs_what_it_lies_on(place):
+    """As a recorder under load writes them: 64 KiB each, all of one length."""
+    each, count = 200, 14
+    blocks = [hostile_blocks(n * each, n * each + each) for n in range(10, 10 + count)]
+    lengths = {len(block) for block in blocks}
+    assert len(lengths) == 1 and lengths.pop() > 65536
+    blocks[2] = blocks[10]
+    bad, out = place.folder / "bad.avro", place.folder / "out.avro"
+    bad.write_bytes(log_files.header(schema_of(place), SYNC, first_seq=10 * each) + b"".join(blocks))
+    ctl(place, "recover", "-o", out, bad)
+    numbers = [record.seq for record in oracle.read_with_avro_c(place, [out])]
+    assert len(numbers) == (count - 1) * each and numbers == sorted(set(numbers)), len(numbers)

@@ -79,6 +79,28 @@ def test_nor_those_of_a_rotten_end_where_the_header_says_nothing(place):
     go_on_after(place, damage)
 
 
+def test_nor_those_before_a_copy_of_an_earlier_block(place):
+    """A disk has put one over the last block, in a file that does not say what is in it."""
+    folder = empty_folder(place)
+    blocks = [log_files.block([log_files.record(n, b"p" * 300) for n in range(at, at + 50)], SYNC) for at in range(1000, 2000, 50)]
+    assert len({len(block) for block in blocks}) == 1
+    blocks[-1] = blocks[2]
+    (folder / f"engine-{1000:020}-20250101T000000Z.avro").write_bytes(
+        log_files.header(put_segment.schema, SYNC, first_seq=1000) + b"".join(blocks))
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    record_more(place, daemon, listen)
+    about, = facts(place, open_segment(daemon))
+    assert about["first_seq"] >= 1950, about
+
+
+def test_of_two_files_of_one_number_the_longer_one_counts(place):
+    folder = empty_folder(place)
+    put_segment(folder, f"engine-{0:020}-20250101T000000Z.avro.open", 0, 5)
+    put_segment(folder, f"engine-{0:020}-20250101T000005Z.avro.open", 0, 100)
+    assert recovered_numbers(place) == list(range(100))
+
+
 def test_numbers_go_on_when_retention_has_removed_everything(place):
     daemon, listen = recorded(place, 500, keep_free="99%", segment_size="1M")
     daemon.ctl("rotate", "engine")
