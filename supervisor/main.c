@@ -11,6 +11,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -189,6 +190,32 @@ static int pin_worker(struct program *program)
     return error;
 }
 
+/* Before an upgrade: by itself it only says that it does nothing, and ends with 2. 1 when it can't
+ * even do that, and it is told. */
+static int try_worker(void)
+{
+    static struct program program;
+    const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    char *arguments[] = {program.worker_path, NULL}, *environment[] = {NULL};
+    const struct process_fd fds[] = {{nowhere, STDOUT_FILENO}, {nowhere, STDERR_FILENO}};
+    const struct process_plan plan = {.path = program.worker_path,
+                                      .arguments = arguments,
+                                      .environment = environment,
+                                      .fds = fds,
+                                      .fd_count = 2};
+    pid_t pid = 0;
+    int status = 0, error = find_programs(&program);
+    if (error == 0)
+        error = process_spawn(&plan, &pid);
+    if (error == 0 && waitpid(pid, &status, 0) < 0)
+        error = -errno;
+    if (error == 0 && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_USAGE)
+        return 0;
+    fprintf(stderr, "%s can't be executed: %s; install it anew\n", program.worker_path,
+            error < 0 ? strerror(-error) : "it does not end as it should");
+    return 1;
+}
+
 /* Handled by the event loop, so blocked; children get their own mask. SIGPIPE: writing to a
  * vanished peer is an error code like any other. */
 static void prepare_signals(void)
@@ -279,6 +306,8 @@ int main(int argc, char **argv)
         return run(settings, argv, source.copy_to);
     int missing =
         options.print_config ? 0 : config_surroundings_report(stderr, options.config, settings);
+    if (options.check && missing == 0 && getenv(PROGRAM_FORMER_LOG_DIR_VARIABLE))
+        missing = try_worker();
     if (options.print_config)
         config_print(stdout, settings);
     else if (missing == 0)

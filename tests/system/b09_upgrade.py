@@ -128,7 +128,17 @@ def test_an_unfit_program_is_refused_and_the_service_goes_on(place):
     daemon.config.write_text(good + "nonsense = 1\n")
     result = daemon.upgrade(expect=1)
     assert "exited with status 2" in result.stderr and "nonsense" in result.stderr, result.stderr
+    daemon.config.write_text(good.replace("/log\"", "/another\""))
+    result = daemon.upgrade(expect=1)
+    assert "an upgrade can't change it" in result.stderr, result.stderr
     daemon.config.write_text(good)
+    worker = daemon.installed.with_name("holdfast-worker")
+    worker.rename(worker.with_name("kept"))
+    worker.write_bytes(b"half of it is not there yet")
+    worker.chmod(0o755)
+    assert "holdfast-worker can't be executed" in daemon.upgrade(expect=1).stderr
+    worker.unlink()
+    worker.with_name("kept").rename(worker)
 
     assert daemon.status("engine")["pid"] == entry["pid"], "the worker did not notice"
     daemon.upgrade()
