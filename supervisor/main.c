@@ -238,6 +238,7 @@ static int serve(struct settings *settings, char **arguments, int config)
     char why[512];
     program.arguments = arguments;
     program.config = config;
+    raise_fd_limit(settings); /* a program is pinned above what a low one allows */
     int error = find_programs(&program);
     if (error == 0 || getenv(PROGRAM_WORKER_VARIABLE))
         error = pin_worker(&program);
@@ -249,9 +250,7 @@ static int serve(struct settings *settings, char **arguments, int config)
         return EXIT_FAILURE;
     }
     if (getenv(PROGRAM_TROUBLE_VARIABLE))
-        log_error("%s", getenv(PROGRAM_TROUBLE_VARIABLE));
-    unsetenv(PROGRAM_TROUBLE_VARIABLE);
-    raise_fd_limit(settings);
+        log_error("%s", getenv(PROGRAM_TROUBLE_VARIABLE)); /* it stays, for who asks: ping */
     prepare_signals();
     int status = daemon_run(settings, &program, why, sizeof why);
     if (why[0])

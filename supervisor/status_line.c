@@ -52,7 +52,7 @@ static void compose(const struct channels *channels, char *text, size_t size)
         length += snprintf(text + length, size - (size_t)length, ", %zu stopped", stopped);
     const struct channel *troubled = find_troubled(channels);
     if (troubled)
-        snprintf(text + length, size - (size_t)length, "; %s: %s", troubled->spec->name,
+        snprintf(text + length, size - (size_t)length, "; %s: %.100s", troubled->spec->name,
                  troubled->life.cause);
 }
 

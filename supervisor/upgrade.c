@@ -384,6 +384,7 @@ void upgrade_execute(const struct upgrade *upgrade)
     int config = has_text(upgrade->config) ? lift(upgrade->config, list.count) : -1;
     if (complete && set_environment(&list, stopped) && place_fds(&list)) {
         hand_on(config, PROGRAM_CONFIG_VARIABLE);
+        unsetenv(PROGRAM_TROUBLE_VARIABLE); /* of an upgrade before */
         execv(program->path, program->arguments);
         execute_again(program, errno, &fallback);
     }

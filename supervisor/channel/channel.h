@@ -81,7 +81,7 @@ struct channel_host {
 struct channel_life {
     enum channel_state state;
     monotonic since;
-    char cause[160];        /* why it is in this state, for status */
+    char cause[320];        /* why it is in this state, for status */
     bool wanted;            /* should run: false after an operator's stop */
     bool kept_stopped;      /* by an operator, until one starts it: outlives this process */
     bool restart_wanted;    /* STOPPING leads to OPENING again */

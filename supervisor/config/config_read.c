@@ -149,6 +149,7 @@ static void adopt_scope(struct reader *reader, cfg_t *cfg, const struct scoped_a
                      "interface = \"%s\": %s = \"%s\" names another interface: keep one of them",
                      interface, where->key, text);
     else if (!if_nametoindex(scope) && strspn(scope, "0123456789") == strlen(scope) &&
+             strtoul(scope, NULL, 10) <= UINT32_MAX &&
              if_indextoname((unsigned)strtoul(scope, NULL, 10), interface))
         return; /* by its number */
     else

@@ -346,6 +346,12 @@ static json_t *last_datagram(const struct channel *channel)
     return report;
 }
 
+/* Also while what its former settings held is dealt with first. */
+static bool is_wanted(const struct channel *channel)
+{
+    return channel->life.wanted || (channel->former.configured && channel->former.wanted);
+}
+
 static void add_identity(json_t *report, const struct channel *channel, monotonic now)
 {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
@@ -356,7 +362,7 @@ static void add_identity(json_t *report, const struct channel *channel, monotoni
     json_object_set_new(report, "state_since_s",
                         control_json_seconds(monotonic_since(now, channel->life.since)));
     json_object_set_new(report, "cause", control_text(channel->life.cause));
-    json_object_set_new(report, "wanted", json_boolean(channel->life.wanted));
+    json_object_set_new(report, "wanted", json_boolean(is_wanted(channel)));
     json_object_set_new(report, "listen", json_string(listen));
     add_origin(report, channel->spec);
     json_object_set_new(report, "pid",
@@ -462,7 +468,8 @@ json_t *control_status_check(const struct supervisor *supervisor)
     json_t *problems = json_array();
     for (size_t i = 0; i < supervisor->channels.count; i++) {
         const struct channel *channel = supervisor->channels.list[i];
-        if (channel->life.wanted && channel->life.state != CHANNEL_RUNNING) {
+        if (is_wanted(channel) &&
+            (!channel->life.wanted || channel->life.state != CHANNEL_RUNNING)) {
             healthy = false;
             add_problem(problems, channel, "not_running", channel->life.cause);
         }
@@ -490,6 +497,12 @@ json_t *control_status_check(const struct supervisor *supervisor)
                               json_pack("{s:n, s:s, s:n, s:s}", "channel", "kind", "archive_silent",
                                         "state", "cause",
                                         archive_client_silence_cause(&supervisor->archive)));
+    }
+    if (supervisor->host.phase >= PHASE_STOPS) {
+        healthy = false;
+        json_array_append_new(problems,
+                              json_pack("{s:n, s:s, s:n, s:s}", "channel", "kind", "stopping",
+                                        "state", "cause", "holdfastd is about to end"));
     }
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);
 }

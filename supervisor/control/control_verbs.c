@@ -102,7 +102,11 @@ static bool take_channel(struct verb_call *call, const json_t *params)
 static json_t *verb_ping(struct verb_call *call)
 {
     (void)call;
-    return json_pack("{s:i, s:s}", "pid", (int)getpid(), "version", HOLDFAST_VERSION);
+    const char *failed = getenv(PROGRAM_TROUBLE_VARIABLE);
+    json_t *result = json_pack("{s:i, s:s}", "pid", (int)getpid(), "version", HOLDFAST_VERSION);
+    if (failed)
+        json_object_set_new(result, "upgrade_failed", json_string(failed));
+    return result;
 }
 
 static json_t *verb_status(struct verb_call *call)

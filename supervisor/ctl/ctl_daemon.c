@@ -105,12 +105,27 @@ static bool wait_for_socket(const char *path, monotonic deadline)
     }
 }
 
+/* Who answers may be the old program: the new one could not be executed any more. */
+static int ask_successor(const struct ctl_options *options)
+{
+    json_t *result = NULL;
+    int status = ctl_ask(options, "ping", NULL, &result);
+    const char *failed = status == CTL_OK ? ctl_string(result, "upgrade_failed") : "";
+    if (failed[0])
+        ctl_complain("%s", failed);
+    if (failed[0])
+        status = CTL_NO;
+    json_decref(result);
+    return status == CTL_OK ? ask_who(options, NULL, "has taken over") : status;
+}
+
 static int wait_for_successor(const struct ctl_options *options, struct ctl_client *client)
 {
     if (ctl_client_wait_end(client) == CTL_OK && wait_for_socket(options->socket, client->deadline))
-        return ask_who(options, NULL, "has taken over");
-    ctl_complain(
-        "the upgrade was accepted, but the new holdfastd does not answer yet: see its log");
+        return ask_successor(options);
+    ctl_complain("the upgrade was accepted, but no holdfastd answers on %s yet: see its log, or "
+                 "does its configuration name another socket?",
+                 options->socket);
     return CTL_NO;
 }
 
