@@ -17,7 +17,7 @@
 #include "supervisor/child/spares.h"
 
 /* In the order that message.def states. */
-static uint32_t collect_fds(const struct hold *hold, int fds[MESSAGE_FDS_MAX])
+static uint32_t collect_fds(const struct hold *hold, bool with_log, int fds[MESSAGE_FDS_MAX])
 {
     uint32_t count = 0;
     fds[count++] = hold->rx;
@@ -25,9 +25,9 @@ static uint32_t collect_fds(const struct hold *hold, int fds[MESSAGE_FDS_MAX])
     fds[count++] = hold->private_part;
     if (hold->old_ring >= 0)
         fds[count++] = hold->old_ring;
-    if (hold->segment >= 0)
+    if (with_log && hold->segment >= 0)
         fds[count++] = hold->segment;
-    if (hold->next >= 0)
+    if (with_log && hold->next >= 0)
         fds[count++] = hold->next;
     for (uint32_t i = 0; i < hold->destination_count; i++)
         fds[count++] = hold->destinations[i];
@@ -48,6 +48,8 @@ static int send_assign(struct channel *channel)
     size_t spec_size = channel_spec_size(channel_spec_destination_count(channel->spec));
     struct message_assign *assign = calloc(1, sizeof *assign + spec_size);
     int fds[MESSAGE_FDS_MAX];
+    /* A ring that is to be renumbered has numbers that the log has given to others. */
+    bool with_log = !channel->recording.renumber;
 
     if (!assign)
         return -ENOMEM;
@@ -57,8 +59,8 @@ static int send_assign(struct channel *channel)
     assign->beat_ms = beat_ms(channel->host->settings);
     assign->fresh_ring = hold->ring_fresh;
     assign->has_old_ring = hold->old_ring >= 0;
-    assign->has_segment = hold->segment >= 0;
-    assign->has_next = hold->next >= 0;
+    assign->has_segment = with_log && hold->segment >= 0;
+    assign->has_next = with_log && hold->next >= 0;
     assign->spec_size = (uint32_t)spec_size;
     if (assign->has_segment)
         assign->segment = hold->segment_grant;
@@ -70,7 +72,7 @@ static int send_assign(struct channel *channel)
     lent_spec->max_datagram = hold->shape.max_datagram;
     lent_spec->receive_offload = hold->shape.receive_offload;
     lent_spec->ring_pages = hold->shape.ring_pages;
-    uint32_t count = collect_fds(hold, fds);
+    uint32_t count = collect_fds(hold, with_log, fds);
     int error = child_send(channel->lent.worker, MESSAGE_ASSIGN, assign, sizeof *assign + spec_size,
                            fds, count);
     free(assign);

@@ -176,7 +176,7 @@ static void conclude_stop(struct channel *channel)
 static void finish_stop(struct channel *channel, const char *cause)
 {
     channel->former.wanted |= channel->life.restart_wanted;
-    channel->life.restart_wanted = channel->lent.ring_refused = false;
+    channel->life.restart_wanted = false;
     bool numbered = channel->recording.recovered && !channel->recording.renumber;
     channel->recording.renumber = channel->recording.waited = false;
     channel->recording.restored = false;
@@ -185,6 +185,7 @@ static void finish_stop(struct channel *channel, const char *cause)
     hold_sockets_mute(&channel->hold);
     if (channel_ledger_retire_ring(channel) > 0 && numbered)
         channel_segments_note_numbers(channel);
+    channel->lent.ring_refused = false; /* what it says was not added up */
     snprintf(channel->life.cause, sizeof channel->life.cause, "%s", cause);
     if (channel_discard_begin(channel, conclude_stop))
         conclude_stop(channel);

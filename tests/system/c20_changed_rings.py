@@ -130,9 +130,10 @@ def full_disk(place):
     place.mount_tmpfs(disk, "4M")
     listen = place.ipv4()
 
-    def settings(ring_size):
-        return channel("engine", listen, record={"segment_size": "1M", "on_full": "wait"}, ring_size=ring_size, max_datagram=256)
-    daemon = StoredDaemon(place, settings("8M"), log_dir=disk).start_stored()
+    def settings(**changed):
+        return channel("engine", listen, record={"segment_size": "1M", "on_full": "wait"},
+                       **{"ring_size": "8M", "max_datagram": 256, **changed})
+    daemon = StoredDaemon(place, settings(), log_dir=disk).start_stored()
     wait_until(lambda: daemon.status("engine")["log"]["segment"], 20, "a segment")
     sender = Sender(place, listen, 26000, rate=13000, sizes=(200,))
     sender.wait()
@@ -151,14 +152,54 @@ def all_recorded_with_room(place, daemon, disk, sent):
     daemon.stop(expect=None)
 
 
-def test_a_restart_keeps_what_waits_in_a_ring_of_former_settings(place):
-    daemon, disk, sent, settings = full_disk(place)
+def change(daemon, text):
     config = daemon.config.read_text()
-    daemon.config.write_text(config[:config.index("channel ")] + settings("16M") + "\n")
+    daemon.config.write_text(config[:config.index("channel ")] + text + "\n")
     daemon.disconnect()
     daemon.ctl("upgrade")
     daemon.disconnect()
     daemon.wait_state("engine", "RUNNING")
+
+
+def test_another_max_datagram_keeps_what_waits(place):
+    """Its ring may be of the same size as the one before."""
+    daemon, disk, sent, settings = full_disk(place)
+    change(daemon, settings(max_datagram=250))
+    all_recorded_with_room(place, daemon, disk, sent)
+
+
+def test_other_ring_pages_keep_what_waits(place):
+    daemon, disk, sent, settings = full_disk(place)
+    change(daemon, settings(ring_pages="huge"))
+    all_recorded_with_room(place, daemon, disk, sent)
+
+
+def test_recording_begins_in_an_upgrade_behind_an_older_log(place):
+    """The ring has small numbers, which the log has given to others."""
+    listen = place.ipv4()
+
+    def settings(record):
+        return channel("engine", listen, relays={"out": "127.0.0.1:9"}, record=record, ring_size="64M")
+    first = Daemon(place, settings({}), name="first").start()
+    Sender(place, listen, 20000, name="older", rate=40000).wait()
+    first.wait_drained("engine", 20000)
+    first.stop()
+    daemon = Daemon(place, settings(None)).start()
+    sender = Sender(place, listen, 10**9, rate=10000)
+    daemon.wait_counter("engine", "received", 1000)
+    freeze(daemon.status("engine")["pid"])
+    change(daemon, settings({}))
+    before = daemon.counters("engine")["recorded"]
+    daemon.wait_counter("engine", "recorded", before + 5000)
+    sender.stop()
+    daemon.stop()
+    numbers = [record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))]
+    assert len(numbers) == len(set(numbers)) and len(numbers) > 25000, len(numbers)
+
+
+def test_a_restart_keeps_what_waits_in_a_ring_of_former_settings(place):
+    daemon, disk, sent, settings = full_disk(place)
+    change(daemon, settings(ring_size="16M"))
     before = daemon.status("engine")["pid"]
     daemon.ctl("restart", "engine")
     wait_until(lambda: daemon.status("engine")["pid"] not in (before, None), 30, "another worker")
