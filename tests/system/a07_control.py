@@ -145,7 +145,8 @@ def test_clients_that_vanish(place):
             client.send(b'{"jsonrpc": "2.0", "id": 1, "method": "status"}\n' * 3)
             client.close()
         assert daemon.call("ping")
-        wait_until(lambda: descriptors(daemon) <= before, 10, "descriptors of vanished clients to be closed")
+        # A spare that has begun meanwhile has a few; 200 clients would have 200.
+        wait_until(lambda: descriptors(daemon) <= before + 8, 10, "descriptors of vanished clients to be closed")
 
 
 def test_changes_are_logged_with_who_asked(place):
