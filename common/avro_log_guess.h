@@ -16,7 +16,7 @@ struct avro_log_waste {
     uint64_t most;  /* beyond it, nothing is tried any more */
 };
 
-/* That is much for a file of this size. */
+/* `most` for a file of this size. */
 uint64_t avro_log_waste_most(uint64_t file_size);
 
 /* open: it was being written, so what it ends with says nothing. Returns where the first block

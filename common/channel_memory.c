@@ -98,12 +98,17 @@ bool channel_memory_is_private(int fd)
     return is_sealed(fd, CHANNEL_PRIVATE_SIZE);
 }
 
+bool channel_memory_read_public(int fd, struct channel_public *ret)
+{
+    return pread(fd, ret, sizeof *ret, 0) == (ssize_t)sizeof *ret &&
+           ret->magic == CHANNEL_PAGE_MAGIC && ret->version == CHANNEL_PAGE_VERSION;
+}
+
 bool channel_memory_find_shape(int fd, const char *channel, struct channel_shape *ret)
 {
     struct channel_public public;
     struct channel_geometry geometry;
-    if (pread(fd, &public, sizeof public, 0) != (ssize_t)sizeof public ||
-        public.magic != CHANNEL_PAGE_MAGIC || public.version != CHANNEL_PAGE_VERSION ||
+    if (!channel_memory_read_public(fd, &public) ||
         strncmp(public.channel, channel, sizeof public.channel) != 0)
         return false;
     *ret = (struct channel_shape){.ring_size = public.geometry.data_capacity,

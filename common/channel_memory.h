@@ -22,6 +22,8 @@ int channel_memory_make(const struct channel_geometry *geometry,
 bool channel_memory_is_ring(int fd, const struct channel_geometry *geometry);
 bool channel_memory_is_private(int fd);
 
+/* The part that readers are lent, of a ring of this version; false when it is none. */
+bool channel_memory_read_public(int fd, struct channel_public *ret);
 /* The shape of a ring that was made for this channel with other settings; false when it is no such
  * ring, sealed and of the size that the shape asks for. */
 bool channel_memory_find_shape(int fd, const char *channel, struct channel_shape *ret);

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "common/channel_memory.h"
 #include "common/channel_page.h"
 #include "common/channel_spec.h"
 #include "common/inflight_batch.h"
@@ -84,19 +85,14 @@ static struct geometry_v1 geometry_v1(const struct channel_geometry *now)
     return then;
 }
 
-/* A ring of today may be of the same size, and says what it is. */
-static bool is_of_today(int fd)
-{
-    struct channel_public public;
-    return pread(fd, &public, sizeof public, 0) == (ssize_t)sizeof public &&
-           public.magic == CHANNEL_PAGE_MAGIC && public.version == CHANNEL_PAGE_VERSION;
-}
-
 bool channel_page_v1_is_one(int fd, const struct channel_geometry *geometry)
 {
+    struct channel_public public;
     struct stat about;
+    /* A ring of today may be of the same size, and says what it is. */
     return fcntl(fd, F_GET_SEALS) == SEALS && fstat(fd, &about) == 0 &&
-           (uint64_t)about.st_size == geometry_v1(geometry).total_size && !is_of_today(fd);
+           (uint64_t)about.st_size == geometry_v1(geometry).total_size &&
+           !channel_memory_read_public(fd, &public);
 }
 
 /* ---- the old memory, mapped for reading ---- */

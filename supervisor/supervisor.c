@@ -77,7 +77,8 @@ void supervisor_stop(struct supervisor *supervisor, const char *cause)
     status_line_stopping(&supervisor->status_line);
     timer_arm(&supervisor->stop_timer, supervisor->event, STOP_DEADLINE_NS, on_stop_deadline,
               supervisor);
-    archive_client_hurry(&supervisor->archive); /* workers may want a last segment */
+    /* Workers may want a last segment. An upgrade that is given up may have told it to end. */
+    archive_client_go_on(&supervisor->archive);
     for (size_t i = 0; i < supervisor->channels.count; i++)
         channel_machine_handle(supervisor->channels.list[i], CHANNEL_EVENT_STOP, cause);
     supervisor_changed(supervisor);

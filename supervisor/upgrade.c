@@ -329,8 +329,8 @@ static void hand_on_log_writer(size_t count)
     snprintf(pid, sizeof pid, "%d", (int)writer->pid);
     if (writer->pipe < 0)
         return;
-    setenv(PROGRAM_LOG_PID_VARIABLE, pid,
-           1); /* 0: it has just ended, and another one is to begin */
+    /* 0: it has just ended, and another one is to begin. */
+    setenv(PROGRAM_LOG_PID_VARIABLE, pid, 1);
     hand_on(lift(writer->pipe, count), PROGRAM_LOG_PIPE_VARIABLE);
     hand_on(lift(writer->file, count), PROGRAM_LOG_FILE_VARIABLE);
 }

@@ -381,15 +381,6 @@ void archive_client_start(struct archive_client *client)
     ask_again(client);
 }
 
-void archive_client_hurry(struct archive_client *client)
-{
-    client->told_to_stop = false; /* an upgrade that is given up may have said so */
-    if (client->child)
-        return;
-    timer_disarm(&client->timer);
-    archive_client_start(client);
-}
-
 void archive_client_look(struct archive_client *client, monotonic now)
 {
     if (client->child && client->unanswered == 0 &&
@@ -420,8 +411,10 @@ void archive_client_stop(struct archive_client *client)
 void archive_client_go_on(struct archive_client *client)
 {
     client->told_to_stop = false;
-    if (!client->child)
-        archive_client_start(client);
+    if (client->child)
+        return;
+    timer_disarm(&client->timer); /* it may be about to be started again */
+    archive_client_start(client);
 }
 
 /* ---- life ---- */

@@ -54,8 +54,6 @@ void archive_client_init(struct archive_client *client, sd_event *event, struct 
 
 /* Start the archive; again after its death, by the restart policy. */
 void archive_client_start(struct archive_client *client);
-/* There is no more time to wait for that. */
-void archive_client_hurry(struct archive_client *client);
 
 /* 0, or -errno: not asked; owners ask again when an archive is back. keep and keep_next: segments
  * that are in use, NULL for none. */

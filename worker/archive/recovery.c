@@ -118,15 +118,23 @@ static int newest_first(const void *a, const void *b)
     return left->first_seq < right->first_seq ? 1 : -1;
 }
 
+static bool has_twin(const struct recovery *recovery, const struct open_file *file)
+{
+    for (size_t i = 0; i < recovery->count; i++)
+        if (&recovery->files[i] != file && recovery->files[i].first_seq == file->first_seq)
+            return true;
+    return false;
+}
+
 /* Of those that begin at one number, the one that goes on for longest is finished first: what the
  * others have is in it, or is kept beside. */
 static void find_last_seqs(struct recovery *recovery)
 {
-    for (size_t i = 0; i < recovery->count; i++)
-        for (size_t k = 0; k < recovery->count; k++)
-            if (k != i && recovery->files[k].first_seq == recovery->files[i].first_seq)
-                recovery->files[i].last_seq =
-                    unfinished_last_seq(recovery->folder, recovery->files[i].file->name);
+    for (size_t i = 0; i < recovery->count; i++) {
+        struct open_file *file = &recovery->files[i];
+        if (has_twin(recovery, file))
+            file->last_seq = unfinished_last_seq(recovery->folder, file->file->name);
+    }
 }
 
 static void end_at(struct unfinished *file, uint64_t later)

@@ -25,6 +25,8 @@
 #include "worker/archive/leftovers.h"
 #include "worker/archive/segment_header.h"
 
+static const struct avro_log_scan_options unlimited = {.open = true, .seq_end = UINT64_MAX};
+
 int unfinished_discard(int folder, const char *channel, const char *name, const char *why)
 {
     if (unlinkat(folder, name, 0) < 0)
@@ -225,7 +227,6 @@ static int finish_without_records(const struct unfinished *file, int fd,
                                   const struct avro_log_summary *summary,
                                   struct unfinished_outcome *ret)
 {
-    const struct avro_log_scan_options whole = {.open = true, .seq_end = UINT64_MAX};
     struct avro_log_summary all;
     if (!summary->has_header) {
         int blank = avro_log_is_blank(fd);
@@ -236,7 +237,7 @@ static int finish_without_records(const struct unfinished *file, int fd,
                      : unfinished_set_aside(file->folder, file->channel, file->name,
                                             summary->fault_what);
     }
-    int result = avro_log_scan(fd, &whole, NULL, &all);
+    int result = avro_log_scan(fd, &unlimited, NULL, &all);
     if (result < 0)
         return result;
     if (all.records_after_fault > 0)
@@ -304,27 +305,31 @@ static int stop_at_first(void *context, const struct avro_log_found *found)
     return 1;
 }
 
+/* What the scan returns, or -errno where the file can't be opened. */
+static int scan_named(int folder, const char *name, const struct avro_log_visitor *visitor,
+                      struct avro_log_summary *ret)
+{
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    int result = avro_log_scan(fd, &unlimited, visitor, ret);
+    fd_close(&fd);
+    return result;
+}
+
 static uint64_t first_record_of(int folder, const char *name)
 {
-    const struct avro_log_scan_options open = {.open = true, .seq_end = UINT64_MAX};
     uint64_t seq = UINT64_MAX;
     const struct avro_log_visitor visitor = {.context = &seq, .record = stop_at_first};
     struct avro_log_summary summary;
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd >= 0)
-        avro_log_scan(fd, &open, &visitor, &summary);
-    fd_close(&fd);
+    scan_named(folder, name, &visitor, &summary);
     return seq;
 }
 
 uint64_t unfinished_last_seq(int folder, const char *name)
 {
-    const struct avro_log_scan_options open = {.open = true, .seq_end = UINT64_MAX};
     struct avro_log_summary summary = {0};
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    int result = fd < 0 ? -errno : avro_log_scan(fd, &open, NULL, &summary);
-    fd_close(&fd);
-    return result == 0 ? summary.last_seq : 0;
+    return scan_named(folder, name, NULL, &summary) == 0 ? summary.last_seq : 0;
 }
 
 uint64_t unfinished_first_seq(int folder, const struct folder_file *file)
