@@ -258,6 +258,43 @@ void channel_page_write_decimate(struct channel_page *page,
     atomic_store_explicit(&page->private.decimate_version, version, memory_order_release);
 }
 
+void channel_page_fold_destination(struct channel_page *page, enum destination_use use,
+                                   uint32_t from, uint32_t into)
+{
+    uint32_t places[CHANNEL_DESTINATIONS_MAX];
+    struct destination_progress counts[CHANNEL_DESTINATIONS_MAX];
+    struct destination_tally tally = {places, counts, 0};
+    struct destination_progress moved = {0};
+    struct relay_progress relay = {0};
+    struct decimate_progress decimate = {0};
+
+    memset(page->private.places[into].name, 0, sizeof page->private.places[into].name);
+    channel_page_read_destination(page, from, &moved);
+    for (uint32_t i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
+        if (!is_of_use(&page->private.places[i], use))
+            continue;
+        struct destination_progress *it = &counts[tally.count];
+        places[tally.count++] = i;
+        channel_page_read_destination(page, i, it);
+        if (i == into) {
+            it->sent += moved.sent;
+            it->dropped += moved.dropped;
+            it->repeated += moved.repeated;
+        } else if (i == from) {
+            *it = (struct destination_progress){0};
+        }
+    }
+    if (use == DESTINATION_IS_RELAY) {
+        channel_page_read_relay(page, &relay);
+        channel_page_write_relay(page, &relay, &tally);
+    } else {
+        channel_page_read_decimate(page, &decimate);
+        channel_page_write_decimate(page, &decimate, &tally);
+    }
+    atomic_store_explicit(&page->private.places[from].use, DESTINATION_UNUSED,
+                          memory_order_release);
+}
+
 /* ---- segments ---- */
 
 static void words_store(_Atomic uint64_t words[2], const uint8_t bytes[16])

@@ -298,6 +298,8 @@ struct channel_private {
     _Atomic uint32_t decimates;
     /* ... and did it record? If not, `commit` stood still. */
     _Atomic uint32_t records;
+    /* CLOCK_MONOTONIC: what was committed then is durable, of any segment; 0 = not known. */
+    _Atomic uint64_t synced_ns;
 
     /* Of the segment that the commit slot names and of the one before, in any order: noted before
      * the commit slot names a new one. */
@@ -402,6 +404,12 @@ int channel_page_find_destination(const struct channel_page *page, enum destinat
  * and gone. */
 int channel_page_place_destination(struct channel_page *page, enum destination_use use,
                                    const char *name, uint64_t from_seq);
+
+/* At takeover, too, when there is no place left: what `from` has counted becomes part of `into`,
+ * which loses its name, and `from` is free. Both are of this use and of nobody's settings; the
+ * page is sound. */
+void channel_page_fold_destination(struct channel_page *page, enum destination_use use,
+                                   uint32_t from, uint32_t into);
 
 /* The counters that flip with a position: those of every place of that use, in any order. */
 struct destination_tally {

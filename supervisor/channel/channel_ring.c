@@ -46,9 +46,13 @@ bool channel_ring_can_be_reshaped(const struct channel *channel)
              channel->ledger.last_pending < RESHAPE_PENDING));
 }
 
-bool channel_ring_wants_shape(const struct channel *channel)
+bool channel_ring_wants_shape(struct channel *channel)
 {
-    return channel->life.state == CHANNEL_RUNNING && channel_ring_can_be_reshaped(channel);
+    if (channel->life.state != CHANNEL_RUNNING || !hold_is_outdated(&channel->hold, channel->spec))
+        return false;
+    channel_segments_wanted(
+        channel); /* the worker would ask for it when half of this one is used */
+    return channel_ring_can_be_reshaped(channel);
 }
 
 static void replace_outdated(struct channel *channel)

@@ -16,8 +16,8 @@ void channel_ring_refused(struct channel *channel, const char *reason);
 /* It was made with other settings, and little enough is left in it for a worker to finish at once.
  */
 bool channel_ring_can_be_reshaped(const struct channel *channel);
-/* The same: time for a restart. */
-bool channel_ring_wants_shape(const struct channel *channel);
+/* The same: time for a restart. What it has to have first is asked for. */
+bool channel_ring_wants_shape(struct channel *channel);
 
 /* Make a ring if there is none. 0, or -errno with why. */
 int channel_ring_make(struct channel *channel, char *why, size_t why_size);

@@ -266,6 +266,27 @@ def test_a_successor_makes_durable_what_a_silent_channel_had_recorded(place):
     daemon.stop()
 
 
+def test_workers_that_die_more_often_than_the_interval_make_durable_what_they_record(place):
+    """The interval does not begin anew with each of them."""
+    interval = 2
+    daemon = Daemon(place, channel("engine", (listen := place.ipv4()),
+                                   record={"segment_size": "16M", "sync": f"{interval}s"})).start()
+    sender = Sender(place, listen, 10**9, rate=1000)
+    daemon.wait_counter("engine", "received", 100)
+    deaths = 0
+
+    def is_durable_after_another_death():
+        nonlocal deaths
+        entry = daemon.wait_state("engine", "RUNNING")
+        kill(entry["pid"])
+        deaths += 1
+        daemon.wait_counter("engine", "restarts", deaths)
+        return entry["log"]["durable_bytes"] > 0
+    wait_until(is_durable_after_another_death, 20, "some of it to be durable", interval=interval / 20)
+    sender.stop()
+    daemon.stop()
+
+
 def test_segments_that_were_left_do_not_pile_up_until_the_interval_ends(place):
     """Each of them is a map and a descriptor of the worker."""
     listen = place.ipv4()

@@ -3,6 +3,7 @@
 where the kernel drops some meanwhile, each is counted."""
 
 import collections
+import socket
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
@@ -214,3 +215,58 @@ def test_workers_without_a_supervisor_leave_what_waits_to_the_next_one(place):
     wait_until(lambda: not is_alive(worker), 30, "the worker to leave")
     daemon.start_stored()
     all_recorded_with_room(place, daemon, disk, sent)
+
+
+def test_another_max_datagram_holds_soon_although_something_waited(place):
+    """The ring of the former settings is left once it is recorded, not when its segment is half full."""
+    place.with_hooks()
+    listen = place.ipv4()
+
+    def settings(most):
+        return channel("engine", listen, record={}, max_datagram=most)
+
+    def send(payload):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            host, _, port = listen.rpartition(":")
+            out.sendto(payload, (host, int(port)))
+    daemon = Daemon(place, settings(200), hang_timeout="1s").start()
+    send(b"short")
+    daemon.wait_drained("engine", 1)
+    page = place.program("tool_page")
+    place.run(page, daemon.process.pid, "engine", "stop-at", "record_encoded")
+    send(b"waits")
+    place.run(page, daemon.process.pid, "engine", "wait-stopped", "record_encoded", 5000)
+    change(daemon, settings(9000))
+
+    def is_whole():
+        before = daemon.counters("engine")
+        send(b"x" * 1000)
+        daemon.wait_counter("engine", "received", before["received"] + 1)
+        return daemon.counters("engine")["truncated"] == before["truncated"]
+    wait_until(is_whole, 20, "a datagram that is not cut")
+    daemon.stop()
+
+
+@core
+def test_hundreds_of_destinations_come_and_go_in_one_ring(place):
+    """Their names are given up before what the ring holds is."""
+    listen = place.ipv4()
+    names, rounds = 100, 4
+
+    def settings(number):
+        return channel("engine", listen, record={}, relays={
+            f"r{number}-{i}": f"127.0.0.1:{40000 + i}" for i in range(names)})
+    daemon = Daemon(place, settings(0)).start()
+    sent = 0
+    for number in range(rounds):
+        if number:
+            change(daemon, settings(number))
+            daemon.wait_state("engine", "RUNNING")
+        Sender(place, listen, 20, name=f"sent-{number}").wait()
+        sent += 20
+        daemon.wait_drained("engine", sent)
+    counters = daemon.counters("engine")
+    assert counters["recorded"] == sent and counters["record_lost"] == 0, counters
+    assert counters["relayed"] + counters["relay_dropped"] == sent * names, counters
+    assert "can't trust the ring" not in daemon.log_text()
+    daemon.stop()

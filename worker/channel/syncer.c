@@ -24,6 +24,9 @@
 #define AHEAD_LEAST (64 * 1024)
 #define AHEAD_MOST  (4 * 1024 * 1024)
 #define BUSY_RATE   16e6
+/* ... of a channel that lets datagrams wait anyhow, for longer than what a cheap call takes */
+#define BUSY_RATE_PATIENT 2e6
+#define PATIENT_DELAY_US  500
 /* So many segments that were left wait to be synced: each is a map and a descriptor. */
 #define LEFT_MOST 4
 
@@ -35,6 +38,7 @@ struct syncing {
                                  by that */
     monotonic last_sync, last_asked, last_look;
     uint64_t asked_id, asked_offset;
+    double busy_rate;
     enum segment_preference preference;
     struct commit_progress committed; /* from the page: the recorder's own copy is the recorder's */
     uint64_t synced_id, synced_offset;
@@ -147,9 +151,9 @@ static void choose(struct syncing *syncing, struct segment *segment, uint64_t si
         committed->write_offset > syncing->asked_offset && since_ns > 0) {
         double rate =
             (double)(committed->write_offset - syncing->asked_offset) * NS_PER_S / (double)since_ns;
-        if (rate > 2 * BUSY_RATE)
+        if (rate > 2 * syncing->busy_rate)
             syncing->preference = SEGMENT_CHEAP;
-        else if (rate < BUSY_RATE)
+        else if (rate < syncing->busy_rate)
             syncing->preference = SEGMENT_SHORT_CALLS;
     }
     syncing->asked_id = committed->segment_id;
@@ -270,6 +274,22 @@ static uint64_t due_seq(const struct syncing *syncing)
     return syncing->every ? syncing->synced_seq + syncing->every : WAKEUP_NEVER;
 }
 
+/* For a successor, too: workers that die more often than it is time to sync would never. */
+static void note_synced(struct syncing *syncing, monotonic when)
+{
+    syncing->last_sync = when;
+    atomic_store_explicit(&syncing->channel->ring.page->private.synced_ns, when.ns,
+                          memory_order_relaxed);
+}
+
+/* As long ago as the predecessor did; where nobody knows, the interval begins now. */
+static void inherit_last_sync(struct syncing *syncing, monotonic now)
+{
+    uint64_t ns =
+        atomic_load_explicit(&syncing->channel->ring.page->private.synced_ns, memory_order_relaxed);
+    note_synced(syncing, ns > 0 && ns < now.ns ? (monotonic){ns} : now);
+}
+
 /* Up to `cursor` everything is committed. Returns whether something is that has yet to be made
  * durable. */
 static bool attend(struct syncing *syncing, struct segment *segment, uint64_t cursor)
@@ -292,7 +312,7 @@ static bool attend(struct syncing *syncing, struct segment *segment, uint64_t cu
         sync_left(syncing);
         if (known)
             sync_segment(syncing, segment);
-        syncing->last_sync = monotonic_now();
+        note_synced(syncing, monotonic_now());
         syncing->synced_seq = cursor;
         dirty = false;
     }
@@ -335,15 +355,18 @@ void *syncer_main(void *argument)
     monotonic now = monotonic_now();
     struct syncing syncing = {.channel = channel,
                               .shared = channel->syncer,
+                              .busy_rate = channel->spec->batch_delay_us >= PATIENT_DELAY_US
+                                               ? BUSY_RATE_PATIENT
+                                               : BUSY_RATE,
                               .preference = SEGMENT_SHORT_CALLS,
                               .interval = channel->spec->record.sync_ns,
                               .every = channel->spec->record.sync_every,
-                              .last_sync = now,
                               .last_asked = now,
                               .last_look = now};
 
     thread_begin(channel, CHANNEL_THREAD_SYNCER);
     thread_schedule_behind();
+    inherit_last_sync(&syncing, now);
     while (!atomic_load(&channel->recorder_done)) {
         uint32_t ticket = wakeup_ticket(&syncing.shared->wakeup);
         beat_disk(channel, CHANNEL_THREAD_SYNCER);

@@ -19,7 +19,7 @@
 #include "common/ring.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
-#include "worker/channel/tally.h"
+#include "worker/channel/destination_places.h"
 #include "worker/last_words.h"
 
 /* Deaths at one place without progress before a consumer goes one datagram at a time; one more at a
@@ -181,30 +181,6 @@ static int settle(struct channel_state *channel, const char **ret_what)
     return result;
 }
 
-/* As long as there is no decimated destination, the decimator's position stands still: the first
- * one is not to be sent the ring's history. */
-static int begin_decimating(struct channel_state *channel)
-{
-    struct channel_page *page = channel->ring.page;
-    bool decimates = channel->spec->decimate_count > 0;
-    struct relay_progress relay;
-    struct decimate_progress decimate;
-    struct tally tally;
-    if (decimates && atomic_load(&page->private.decimates) == 0) {
-        if (tally_open(&tally, channel, DESTINATION_IS_DECIMATE) < 0)
-            return -ENOMEM;
-        channel_page_read_relay(page, &relay); /* sound: channel_page_check() has read them */
-        channel_page_read_decimate(page, &decimate);
-        decimate.next_seq = relay.next_seq;
-        atomic_store(&page->private.decimate_attempted, decimate.next_seq);
-        const struct destination_tally counts = tally_of(&tally);
-        channel_page_write_decimate(page, &decimate, &counts);
-        tally_close(&tally);
-    }
-    atomic_store(&page->private.decimates, decimates);
-    return 0;
-}
-
 /* While the channel has no record section, the recorder's position stands still. What came then is
  * neither recorded nor lost; what waited to be recorded when the section was taken away is. */
 static void begin_recording(struct channel_state *channel)
@@ -229,26 +205,6 @@ static void begin_recording(struct channel_state *channel)
     atomic_store(&page->private.records, records);
 }
 
-/* Every destination has its place by its name; those that are new have counted nothing. */
-static int place_destinations(struct channel_state *channel, const char **ret_what)
-{
-    struct channel_page *page = channel->ring.page;
-    const struct channel_spec *spec = channel->spec;
-    struct relay_progress relay;
-    channel_page_read_relay(page, &relay); /* sound: channel_page_check() has read it */
-    for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++) {
-        int place = channel_page_place_destination(
-            page, i < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE,
-            spec->destinations[i].name, relay.next_seq);
-        if (place < 0) {
-            *ret_what = "more destinations have come and gone than it has places for";
-            return -EBADMSG;
-        }
-        channel->places[i] = (uint32_t)place;
-    }
-    return begin_decimating(channel);
-}
-
 int takeover_attach(struct channel_state *channel, const char **ret_what)
 {
     struct inheritance *inheritance = channel->inheritance;
@@ -265,7 +221,7 @@ int takeover_attach(struct channel_state *channel, const char **ret_what)
     if (result == 0)
         result = settle(channel, ret_what);
     if (result == 0)
-        result = place_destinations(channel, ret_what);
+        result = destination_places_make(channel, ret_what);
     if (result < 0)
         return result;
     begin_recording(channel);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* Places of destinations in a page that outlives many lists of them. Where all are taken, what two
+ * that are gone have counted becomes one place's. Called by takeover. Must never lose a count, nor
+ * hand it to a name: dying between any two stores leaves a page that a successor can go on with. */
+#include "worker/channel/destination_places.h"
+
+#include <errno.h>
+#include <stdbool.h>
+
+#include "common/channel_page.h"
+#include "common/channel_spec.h"
+#include "worker/channel/channel_state.h"
+#include "worker/channel/tally.h"
+
+static enum destination_use use_of(const struct channel_spec *spec, uint32_t index)
+{
+    return index < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE;
+}
+
+static bool is_in_settings(const struct channel_page *page, const struct channel_spec *spec,
+                           enum destination_use use, int place)
+{
+    for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++)
+        if (use_of(spec, i) == use &&
+            channel_page_is_destination(page, place, use, spec->destinations[i].name))
+            return true;
+    return false;
+}
+
+/* false: there are no two of this use that are gone. */
+static bool free_a_place(struct channel_page *page, const struct channel_spec *spec,
+                         enum destination_use use)
+{
+    int gone[2], count = 0;
+    for (int place = 0; place < CHANNEL_DESTINATIONS_MAX && count < 2; place++)
+        if (atomic_load(&page->private.places[place].use) == (uint16_t)use &&
+            !is_in_settings(page, spec, use, place))
+            gone[count++] = place;
+    if (count < 2)
+        return false;
+    channel_page_fold_destination(page, use, (uint32_t)gone[1], (uint32_t)gone[0]);
+    return true;
+}
+
+/* As long as there is no decimated destination, the decimator's position stands still: the first
+ * one is not to be sent the ring's history. */
+static int begin_decimating(struct channel_state *channel)
+{
+    struct channel_page *page = channel->ring.page;
+    bool decimates = channel->spec->decimate_count > 0;
+    struct relay_progress relay;
+    struct decimate_progress decimate;
+    struct tally tally;
+    if (decimates && atomic_load(&page->private.decimates) == 0) {
+        if (tally_open(&tally, channel, DESTINATION_IS_DECIMATE) < 0)
+            return -ENOMEM;
+        channel_page_read_relay(page, &relay); /* sound: channel_page_check() has read them */
+        channel_page_read_decimate(page, &decimate);
+        decimate.next_seq = relay.next_seq;
+        atomic_store(&page->private.decimate_attempted, decimate.next_seq);
+        const struct destination_tally counts = tally_of(&tally);
+        channel_page_write_decimate(page, &decimate, &counts);
+        tally_close(&tally);
+    }
+    atomic_store(&page->private.decimates, decimates);
+    return 0;
+}
+
+int destination_places_make(struct channel_state *channel, const char **ret_what)
+{
+    struct channel_page *page = channel->ring.page;
+    const struct channel_spec *spec = channel->spec;
+    struct relay_progress relay;
+    channel_page_read_relay(page, &relay); /* sound: channel_page_check() has read it */
+    for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++) {
+        const char *name = spec->destinations[i].name;
+        int place = channel_page_place_destination(page, use_of(spec, i), name, relay.next_seq);
+        if (place < 0 && (free_a_place(page, spec, DESTINATION_IS_RELAY) ||
+                          free_a_place(page, spec, DESTINATION_IS_DECIMATE)))
+            place = channel_page_place_destination(page, use_of(spec, i), name, relay.next_seq);
+        if (place < 0) {
+            *ret_what = "more destinations have come and gone than it has places for";
+            return -EBADMSG;
+        }
+        channel->places[i] = (uint32_t)place;
+    }
+    return begin_decimating(channel);
+}
