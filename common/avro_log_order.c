@@ -1,109 +1,159 @@
 /* SPDX-License-Identifier: MIT */
-/* Judges a jump of the sequence numbers by what follows. Called by the scan where a block begins
- * with a higher number than the one before it ended with: as a rule, datagrams were not recorded
- * there, and all that follows is higher still. */
+/* Judges a jump of the sequence numbers by what follows. Called by the scan where a sound record
+ * has a higher number than the one that is due: as a rule, a block begins there, datagrams before
+ * it were not recorded, and all that follows is higher still. What is summed up here counts as
+ * waste, so that a file that is made of jumps takes no longer than another one. */
 #include "common/avro_log_order.h"
 
 #include <string.h>
 
 #define LOOKED_AT_MOST ((size_t)512 * 1024) /* some of the longest blocks */
-#define BLOCKS_MAX     128
+#define RUNS_MAX       128
+#define OVERHEAD       (AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE)
 
-struct block {
-    uint64_t first_seq;
-    uint64_t count;
-    size_t size;
+/* The length of the record there when it is sound, else 0. */
+static size_t read_record(const uint8_t *bytes, size_t size, struct avro_log_record *ret,
+                          struct avro_log_waste *waste)
+{
+    const char *what;
+    ret->payload = NULL;
+    long length = avro_log_read_record(bytes, size, ret, &what);
+    waste->bytes += ret->payload ? ret->payload_length : 0;
+    return length > 0 ? (size_t)length : 0;
+}
+
+static struct avro_log_run measure(const uint8_t *bytes, size_t size, struct avro_log_waste *waste)
+{
+    struct avro_log_run run = {0};
+    struct avro_log_record record;
+    size_t length;
+    while ((length = read_record(bytes + run.length, size - run.length, &record, waste)) > 0 &&
+           (run.count == 0 || (uint64_t)record.seq == run.first_seq + run.count)) {
+        if (run.count++ == 0)
+            run.first_seq = (uint64_t)record.seq;
+        run.length += length;
+    }
+    return run;
+}
+
+/* What lies ahead, in the order of the file. */
+struct ahead {
+    struct avro_log_run runs[RUNS_MAX];
+    int count;
+    uint64_t least; /* lower numbers were taken already */
 };
 
-/* The sealed block there; false when there is none. *ret_work: bytes that were summed up for it. */
-static bool read_block(const uint8_t *bytes, size_t size, const uint8_t *sync, struct block *ret,
-                       uint64_t *ret_work)
+static void note(struct ahead *ahead, struct avro_log_run run)
 {
-    struct avro_log_record record = {0};
-    uint64_t length;
-    const char *what;
-    const size_t overhead = AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE;
-    *ret_work = 0;
-    if (!avro_log_read_block_header(bytes, size, &ret->count, &length) || size < overhead ||
-        length == 0 || length > size - overhead ||
-        memcmp(bytes + AVRO_LOG_BLOCK_HEADER_SIZE + length, sync, AVRO_LOG_SYNC_SIZE) != 0)
-        return false;
-    long record_length =
-        avro_log_read_record(bytes + AVRO_LOG_BLOCK_HEADER_SIZE, length, &record, &what);
-    *ret_work = record.payload ? record.payload_length : 0;
-    if (record_length <= 0)
-        return false;
-    ret->first_seq = (uint64_t)record.seq;
-    ret->size = length + overhead;
-    return true;
-}
-
-/* Records of the block that begins with seq, and of those that go with it, are `higher`. */
-static bool is_broken(const uint8_t *behind, size_t size, const struct avro_log_order *order,
-                      const struct block *own, struct avro_log_waste *waste)
-{
-    uint64_t lower = 0, higher = own->count;
-    for (int i = 0; size > 0 && i < BLOCKS_MAX; i++) {
-        struct block block;
-        uint64_t work;
-        bool is_block = read_block(behind, size, order->sync, &block, &work);
-        waste->bytes += work;
-        if (is_block) {
-            if (block.first_seq == own->first_seq && lower > 0)
-                return true; /* the one that it is a copy of */
-            if (block.first_seq >= order->least && block.first_seq < own->first_seq)
-                lower += block.count;
-            else if (block.first_seq > own->first_seq && lower == 0)
-                higher += block.count;
-        } else {
-            const uint8_t *next = memmem(behind, size, order->sync, AVRO_LOG_SYNC_SIZE);
-            block.size = next ? (size_t)(next - behind) + AVRO_LOG_SYNC_SIZE : size;
-        }
-        behind += block.size;
-        size -= block.size;
+    if (run.count == 0 || ahead->count == RUNS_MAX || run.count - 1 > UINT64_MAX - run.first_seq ||
+        run.first_seq + (run.count - 1) < ahead->least)
+        return;
+    if (run.first_seq < ahead->least) {
+        run.count -= ahead->least - run.first_seq;
+        run.first_seq = ahead->least;
     }
-    return lower > higher;
+    ahead->runs[ahead->count++] = run;
 }
 
-/* Is its first record sound, and one that could be later? Most blocks end here. */
-static bool begins_higher(const struct avro_log_order *order, struct avro_log_window *window,
-                          struct avro_log_waste *waste, uint64_t *ret_seq)
+/* What else is in a block. */
+static void look_into_block(struct ahead *ahead, const uint8_t *bytes, size_t size,
+                            struct avro_log_waste *waste)
 {
-    const uint64_t at = order->offset + AVRO_LOG_BLOCK_HEADER_SIZE;
-    struct avro_log_record record = {0};
-    const char *what;
-    size_t size;
-    int64_t seq;
-    const uint8_t *bytes = avro_log_window_view(window, at, AVRO_LOG_RECORD_LEAST, &size);
-    if (avro_log_read_long(bytes, size, &seq) <= 0 || seq < 0 || (uint64_t)seq <= order->least ||
-        at >= order->limit || waste->bytes > waste->most)
-        return false;
-    uint64_t most =
-        order->limit - at < AVRO_LOG_RECORD_MAX ? order->limit - at : AVRO_LOG_RECORD_MAX;
-    bytes = avro_log_window_view(window, at, most, &size);
-    *ret_seq = (uint64_t)seq;
-    if (avro_log_read_record(bytes, size < most ? size : (size_t)most, &record, &what) > 0)
-        return true;
-    waste->bytes += record.payload ? record.payload_length : 0;
+    struct avro_log_run run;
+    for (; (run = measure(bytes, size, waste)).count > 0; size -= run.length) {
+        note(ahead, run);
+        bytes += run.length;
+    }
+}
+
+/* The block there: its size, 0 when nothing says it. */
+static size_t look_at_block(struct ahead *ahead, const uint8_t *bytes, size_t size,
+                            const uint8_t *sync, struct avro_log_waste *waste)
+{
+    struct avro_log_run run = {0};
+    struct avro_log_record first;
+    uint64_t length = 0;
+    bool has_header = avro_log_read_block_header(bytes, size, &run.count, &length);
+    if (size <= OVERHEAD)
+        return 0;
+    const uint8_t *records = bytes + AVRO_LOG_BLOCK_HEADER_SIZE;
+    if (!has_header || length == 0 || length > size - OVERHEAD ||
+        memcmp(records + length, sync, AVRO_LOG_SYNC_SIZE) != 0) {
+        note(ahead, measure(records, size - AVRO_LOG_BLOCK_HEADER_SIZE, waste));
+        return 0;
+    }
+    if (read_record(records, length, &first, waste) > 0) {
+        run.first_seq = (uint64_t)first.seq;
+        note(ahead, run);
+    }
+    return length + OVERHEAD;
+}
+
+static void look_ahead(struct ahead *ahead, const uint8_t *bytes, size_t size, const uint8_t *sync,
+                       struct avro_log_waste *waste)
+{
+    for (int i = 0; size > 0 && i < RUNS_MAX; i++) {
+        size_t length = look_at_block(ahead, bytes, size, sync, waste);
+        if (length == 0) {
+            const uint8_t *next = memmem(bytes, size, sync, AVRO_LOG_SYNC_SIZE);
+            length = next ? (size_t)(next - bytes) + AVRO_LOG_SYNC_SIZE : size;
+        }
+        bytes += length;
+        size -= length;
+    }
+}
+
+/* How many records can be taken of what lies ahead, with growing numbers, from this one on? */
+static uint64_t most_from(const struct ahead *ahead, uint64_t least)
+{
+    uint64_t taken[RUNS_MAX], most = 0; /* taken: at most, up to the end of each run */
+    for (int i = 0; i < ahead->count; i++) {
+        const struct avro_log_run *run = &ahead->runs[i];
+        const uint64_t end = run->first_seq + run->count;
+        taken[i] = end <= least ? 0 : end - (run->first_seq > least ? run->first_seq : least);
+        for (int j = 0; j < i && end > least; j++) {
+            const uint64_t before = ahead->runs[j].first_seq + ahead->runs[j].count;
+            if (taken[j] == 0 || before >= end)
+                continue;
+            uint64_t with = taken[j] + end - (run->first_seq > before ? run->first_seq : before);
+            taken[i] = with > taken[i] ? with : taken[i];
+        }
+        most = taken[i] > most ? taken[i] : most;
+    }
+    return most;
+}
+
+static bool any_lower(const struct ahead *ahead, uint64_t seq)
+{
+    for (int i = 0; i < ahead->count; i++)
+        if (ahead->runs[i].first_seq < seq)
+            return true;
     return false;
 }
 
 bool avro_log_order_is_broken(const struct avro_log_order *order, struct avro_log_window *window,
-                              struct avro_log_waste *waste)
+                              struct avro_log_waste *waste, struct avro_log_run *ret)
 {
-    struct block own;
-    uint64_t length;
-    size_t size;
-    if (!begins_higher(order, window, waste, &own.first_seq))
+    struct ahead ahead = {.least = order->least};
+    size_t size, before = order->behind ? (size_t)(order->behind - order->at) : 0;
+    if (waste->bytes > waste->most)
         return false;
-    size_t before = (size_t)(order->behind - order->offset);
-    const uint8_t *bytes =
-        avro_log_window_view(window, order->offset, before + LOOKED_AT_MOST, &size);
-    if (size <= before)
+    const uint8_t *bytes = avro_log_window_view(window, order->at, before + LOOKED_AT_MOST, &size);
+    if (size > before + LOOKED_AT_MOST)
+        size = before + LOOKED_AT_MOST;
+    const size_t own = size < order->limit - order->at ? size : (size_t)(order->limit - order->at);
+    *ret = measure(bytes, own, waste);
+    if (ret->count == 0)
         return false;
-    if (!avro_log_read_block_header(bytes, size, &own.count, &length))
-        own.count = 1; /* the header alone is damaged */
-    size -= before;
-    return is_broken(bytes + before, size < LOOKED_AT_MOST ? size : LOOKED_AT_MOST, order, &own,
-                     waste);
+    if (order->behind == 0)
+        before = ret->length;
+    else
+        look_into_block(&ahead, bytes + ret->length, own - ret->length, waste);
+    if (before < size)
+        look_ahead(&ahead, bytes + before, size - before, order->sync, waste);
+    if (!any_lower(&ahead, ret->first_seq))
+        return false;
+    waste->bytes += (uint64_t)ahead.count * (uint64_t)ahead.count;
+    return most_from(&ahead, order->least) >
+           ret->count + most_from(&ahead, ret->first_seq + ret->count);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Does a block belong where it is? */
+/* Do records belong where they are? */
 #ifndef HOLDFAST_COMMON_AVRO_LOG_ORDER_H
 #define HOLDFAST_COMMON_AVRO_LOG_ORDER_H
 
@@ -11,18 +11,25 @@
 #include "common/avro_log_guess.h"
 #include "common/avro_log_window.h"
 
-/* A block with a header of its own at `offset`. */
+/* A sound record at `at`, and those that go on from it. */
 struct avro_log_order {
-    uint64_t offset, limit; /* its records end before limit */
-    uint64_t behind;        /* where what follows is looked at */
+    uint64_t at, limit; /* they end before limit */
+    uint64_t behind;    /* the next block is there; 0: the next marker says where */
     const uint8_t *sync;
-    uint64_t least; /* a block from this number on could begin here; */
+    uint64_t least; /* a record with this number could be there; */
 };
 
-/* and one that is higher does. Are there more records with numbers between the two behind it than
- * go on from it before them? Then it is a copy of a later one, put here by a disk or a file system,
- * and all of those would be lost if it were believed. */
+/* Records one after the other, in the file and by their numbers. */
+struct avro_log_run {
+    uint64_t first_seq, count;
+    uint64_t length; /* bytes */
+};
+
+/* and one with a higher number is. Can more records be taken, in the order of their numbers, when
+ * it and those that go on from it are not? Then they are copies of later ones, put here by a disk
+ * or a file system, and what lies between would be lost if they were believed. *ret is what to pass
+ * over then. */
 bool avro_log_order_is_broken(const struct avro_log_order *order, struct avro_log_window *window,
-                              struct avro_log_waste *waste);
+                              struct avro_log_waste *waste, struct avro_log_run *ret);
 
 #endif

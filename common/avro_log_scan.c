@@ -229,15 +229,23 @@ static bool belongs_to_later_file(struct scan *scan, uint64_t seq)
     return scan->ended;
 }
 
-/* Its records end before `limit`, and from `behind` on lies what follows. */
-static bool is_out_of_place(struct scan *scan, uint64_t offset, uint64_t limit, uint64_t behind)
+/* Is there a record with a higher number than the one that is due, and is it a copy of a later one?
+ * `limit` and `behind` as in struct avro_log_order; *ret: what is to be passed over. */
+static bool is_out_of_place(struct scan *scan, uint64_t at, uint64_t limit, uint64_t behind,
+                            struct avro_log_run *ret)
 {
-    const struct avro_log_order order = {.offset = offset,
+    const struct avro_log_order order = {.at = at,
                                          .limit = limit,
                                          .behind = behind,
                                          .sync = scan->summary->identity.sync,
                                          .least = avro_log_summary_next(scan->summary, 0)};
-    return avro_log_order_is_broken(&order, &scan->window, &scan->order_waste);
+    size_t size;
+    int64_t seq;
+    const uint8_t *bytes = view(scan, at, AVRO_LOG_RECORD_LEAST, &size);
+    if (avro_log_read_long(bytes, size, &seq) <= 0 || seq < 0 ||
+        (uint64_t)seq <= scan->expected_seq || (uint64_t)seq <= order.least)
+        return false;
+    return avro_log_order_is_broken(&order, &scan->window, &scan->order_waste, ret);
 }
 
 /* Where a part of an earlier copy was taken, a block is read from its first new record on. */
@@ -248,32 +256,45 @@ static bool is_repeated(const struct scan *scan, uint64_t seq)
 
 static const char does_not_follow[] =
     "the record's sequence number does not follow the one before it";
-static const char out_of_place[] = "the block lies before blocks with lower numbers";
+static const char out_of_place[] = "the record lies before others with lower numbers";
 
-/* A block whose sync marker is where it should be. Returns where the next block begins. */
+/* What a sealed block holds once more can be told from what it holds as long as each record's place
+ * is certain. */
+static bool is_passed_over(const struct scan *scan, uint64_t seq, bool after_damage)
+{
+    return seq < scan->expected_seq && (!after_damage || is_repeated(scan, seq));
+}
+
+/* A block whose sync marker is where it should be. A recorder writes no jump into it: where there
+ * is one, a part of it was put there by somebody else. Returns where the next block begins. */
 static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, uint64_t size)
 {
     uint64_t at = offset + AVRO_LOG_BLOCK_HEADER_SIZE, end = at + size, seen = 0;
+    const uint64_t next = end + AVRO_LOG_SYNC_SIZE;
     bool after_damage = false, repeated = false;
     struct avro_log_found found;
+    struct avro_log_run run;
     const char *what;
 
     begin_block(scan, offset, true);
-    if (is_out_of_place(scan, offset, end, end + AVRO_LOG_SYNC_SIZE)) {
-        report_fault(scan, offset, out_of_place);
-        return end + AVRO_LOG_SYNC_SIZE;
-    }
     for (; at < end && scan->result == 0; at += found.length, seen++) {
+        if (is_out_of_place(scan, at, end, next, &run)) {
+            report_fault(scan, at, out_of_place);
+            found.length = run.length;
+            seen += run.count - 1;
+            scan->expected_seq += after_damage ? run.count : 0;
+            continue;
+        }
         if (read_record(scan, at, end, &found, &what) < 0) {
             report_fault(scan, at, what);
             if (found.length == 0)
-                return end + AVRO_LOG_SYNC_SIZE;
+                return next;
             after_damage = true;
             scan->expected_seq++;
             continue;
         }
         uint64_t seq = (uint64_t)found.record.seq;
-        if (is_repeated(scan, seq)) {
+        if (is_passed_over(scan, seq, after_damage)) {
             if (!repeated)
                 report_fault(scan, at, does_not_follow);
             repeated = true;
@@ -282,10 +303,10 @@ static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, 
         if (seq < scan->expected_seq ||
             (after_damage && scan->exact && seq != scan->expected_seq)) {
             report_fault(scan, at, does_not_follow);
-            return end + AVRO_LOG_SYNC_SIZE;
+            return next;
         }
         if (belongs_to_later_file(scan, seq))
-            return end + AVRO_LOG_SYNC_SIZE;
+            return next;
         if (scan->exact && seq != scan->expected_seq)
             report_fault(scan, at, "sequence numbers are missing inside a block");
         after_damage = false;
@@ -293,7 +314,7 @@ static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, 
     }
     if (seen != count)
         report_fault(scan, offset, "the block does not hold as many records as its header says");
-    return end + AVRO_LOG_SYNC_SIZE;
+    return next;
 }
 
 /* Where the walk through a block has come to. */
@@ -321,9 +342,14 @@ static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uin
     const uint64_t offset = scan->block.offset;
     struct avro_log_found found;
     struct avro_log_resume now;
+    struct avro_log_run run;
     bool repeated = false;
     const char *what = "";
 
+    if (!scan->exact && is_out_of_place(scan, at, file_size(scan), 0, &run)) {
+        report_fault(scan, at, out_of_place);
+        return find_sync(scan, at + run.length);
+    }
     while (scan->result == 0) {
         if (sync_is_at(scan, at)) {
             now = here(scan, at);
@@ -367,10 +393,6 @@ static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, ui
 {
     uint64_t at = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
     begin_block(scan, offset, false);
-    if (is_out_of_place(scan, offset, file_size(scan), at)) {
-        report_fault(scan, offset, out_of_place);
-        return find_sync(scan, at);
-    }
     return walk_records(scan, at, count, at + size);
 }
 

@@ -9,7 +9,8 @@
  *
  *   block          is walked
  *   sealed         sync marker at the place that its header promises: count and size are held against
- *                  the records; a damaged record whose length is still known costs that record only
+ *                  the records; a damaged record whose length is still known costs that record only,
+ *                  and so do records with numbers that are not this block's
  *   open           header all zero or damaged, or the promised place holds no sync marker (a killed
  *                  recorder's successor overwrites the marker of a block whose seal was not committed):
  *                  record by record, up to a sync marker or the first bytes that are no sound record

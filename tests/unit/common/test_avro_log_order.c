@@ -141,6 +141,145 @@ START_TEST(test_a_block_behind_a_part_of_itself)
 }
 END_TEST
 
+/* A file that is put together record by record, of log_reading_make()'s one. */
+struct patchwork {
+    struct log_maker maker;
+    size_t at[LOG_READING_MAX], end[LOG_READING_MAX]; /* each record's place in the maker's bytes */
+    uint8_t *bytes;
+    size_t size, block;
+    uint64_t count;
+};
+
+static void patchwork_begin(struct patchwork *work, int records, int payload)
+{
+    memset(work, 0, sizeof *work);
+    log_maker_begin(&work->maker, 256 * 1024, "engine", 0, LOG_READING_SEED);
+    work->maker.payload_max = (size_t)payload;
+    for (int i = 0; i < records; i++) {
+        work->at[i] = work->maker.write_offset;
+        ck_assert(log_maker_append(&work->maker));
+        work->end[i] = work->maker.write_offset;
+    }
+    work->bytes = calloc(1, 256 * 1024);
+    memcpy(work->bytes, work->maker.bytes, work->maker.header_size);
+    work->size = work->maker.header_size;
+}
+
+/* Into the block that is open, which is begun where there is none. */
+static void patchwork_put(struct patchwork *work, int first, int end)
+{
+    if (!work->block) {
+        work->block = work->size;
+        work->size += AVRO_LOG_BLOCK_HEADER_SIZE;
+    }
+    memcpy(work->bytes + work->size, work->maker.bytes + work->at[first],
+           work->end[end - 1] - work->at[first]);
+    work->size += work->end[end - 1] - work->at[first];
+    work->count += (uint64_t)(end - first);
+}
+
+static void patchwork_seal(struct patchwork *work)
+{
+    avro_log_write_block_header(work->bytes + work->block, work->count,
+                                work->size - work->block - AVRO_LOG_BLOCK_HEADER_SIZE);
+    memcpy(work->bytes + work->size, work->maker.identity.sync, AVRO_LOG_SYNC_SIZE);
+    work->size += AVRO_LOG_SYNC_SIZE;
+    work->block = work->count = 0;
+}
+
+/* Blocks of ten, [first, end) of them. */
+static void patchwork_blocks(struct patchwork *work, int first, int end)
+{
+    for (; first < end; first++) {
+        patchwork_put(work, 10 * first, 10 * first + 10);
+        patchwork_seal(work);
+    }
+}
+
+static void patchwork_read(struct patchwork *work, struct log_reading *ret)
+{
+    static const struct avro_log_scan_options *const ways[] = {&log_reading_sealed,
+                                                               &log_reading_open};
+    int fd = log_maker_memfd(work->bytes, work->size);
+    for (int i = 0; i < 2; i++) {
+        log_reading_scan(fd, &work->maker, ways[i], ret);
+        ck_assert_uint_gt(ret->summary.faults, 0);
+        log_reading_check_copy(&work->maker, fd, ways[i], ret);
+    }
+    close(fd);
+    free(work->bytes);
+    log_maker_free(&work->maker);
+}
+
+/* No recorder writes a jump into a block: records were put there from elsewhere. Only those that
+ * they lie over are lost. */
+START_TEST(test_records_that_lie_in_another_block)
+{
+    static const struct {
+        int at, count, from; /* records of the fourth block, 30..39 */
+    } copies[] = {{33, 3, 123}, {30, 3, 120}, {37, 3, 127}, {30, 9, 131}, {33, 3, 13}, {30, 3, 10}};
+    static struct patchwork work;
+    struct log_reading reading;
+    const int at = copies[_i].at, end = at + copies[_i].count, from = copies[_i].from;
+    patchwork_begin(&work, 200, 60);
+    patchwork_blocks(&work, 0, 3);
+    if (at > 30)
+        patchwork_put(&work, 30, at);
+    patchwork_put(&work, from, from + copies[_i].count);
+    if (end < 40)
+        patchwork_put(&work, end, 40);
+    patchwork_seal(&work);
+    patchwork_blocks(&work, 4, 20);
+    patchwork_read(&work, &reading);
+    log_reading_expect(&reading, 0, (uint64_t)at);
+    log_reading_expect(&reading, (uint64_t)end, 200);
+    ck_assert_uint_eq(reading.summary.records, (uint64_t)(200 - copies[_i].count));
+}
+END_TEST
+
+/* Where the block that they are copies of is lost, and nothing lower follows, they are kept. */
+START_TEST(test_a_jump_inside_a_block_that_nothing_speaks_against)
+{
+    static struct patchwork work;
+    struct log_reading reading;
+    patchwork_begin(&work, 60, 60);
+    patchwork_blocks(&work, 0, 3);
+    patchwork_put(&work, 30, 33);
+    patchwork_put(&work, 45, 50);
+    patchwork_seal(&work);
+    patchwork_blocks(&work, 5, 6);
+    patchwork_read(&work, &reading);
+    log_reading_expect(&reading, 0, 33);
+    log_reading_expect(&reading, 45, 60);
+}
+END_TEST
+
+/* The first record is damaged, and the file's first blocks lie once more at its end, where that one
+ * is sound, and the last of them is cut off: nothing but that record is in the copy alone, and what
+ * is behind the originals is in these alone. */
+START_TEST(test_originals_and_copies_with_two_damages)
+{
+    static struct patchwork work;
+    struct log_reading reading;
+    patchwork_begin(&work, 100, 60);
+    patchwork_put(&work, 0, 1);
+    patchwork_seal(&work);
+    size_t damaged = work.size - AVRO_LOG_SYNC_SIZE - 1;
+    patchwork_put(&work, 1, 10);
+    patchwork_seal(&work);
+    patchwork_blocks(&work, 1, 10);
+    patchwork_put(&work, 0, 1);
+    patchwork_seal(&work);
+    patchwork_put(&work, 1, 10);
+    patchwork_seal(&work);
+    patchwork_blocks(&work, 1, _i == 0 ? 4 : 7);
+    patchwork_put(&work, 40, 45);
+    work.bytes[damaged] ^= 1;
+    patchwork_read(&work, &reading);
+    log_reading_expect(&reading, 1, 100);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("avro_log_order");
@@ -150,6 +289,9 @@ int main(void)
     tcase_add_test(tests, test_numbers_that_jump_inside_a_block);
     tcase_add_loop_test(tests, test_blocks_that_lie_in_the_wrong_place, 0, 6);
     tcase_add_loop_test(tests, test_a_block_behind_a_part_of_itself, 0, 2);
+    tcase_add_loop_test(tests, test_records_that_lie_in_another_block, 0, 6);
+    tcase_add_test(tests, test_a_jump_inside_a_block_that_nothing_speaks_against);
+    tcase_add_loop_test(tests, test_originals_and_copies_with_two_damages, 0, 2);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
