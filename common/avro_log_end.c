@@ -5,6 +5,7 @@
 #include "common/avro_log_end.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -87,4 +88,82 @@ int avro_log_look_at_end(int fd, struct avro_log_summary *ret)
         return 0;
     options.from_block = 0;
     return avro_log_scan(fd, &options, NULL, ret);
+}
+
+/* ---- what lies behind it ---- */
+
+uint64_t avro_log_promised_more(int fd, const struct avro_log_summary *summary, uint64_t *ret_end)
+{
+    const struct avro_log_block *block = &summary->last_block;
+    uint8_t header[AVRO_LOG_BLOCK_HEADER_SIZE];
+    uint64_t count, size;
+    if (summary->records == 0 ||
+        pread(fd, header, sizeof header, (off_t)block->offset) != (ssize_t)sizeof header ||
+        !avro_log_read_block_header(header, sizeof header, &count, &size) ||
+        size > AVRO_LOG_BLOCK_MAX || count > size / AVRO_LOG_RECORD_LEAST || count <= block->count)
+        return 0;
+    *ret_end = block->offset + sizeof header + size + AVRO_LOG_SYNC_SIZE + sizeof header;
+    return count - block->count;
+}
+
+/* The place of the next record, from behind the last sound one. */
+static uint64_t pass_seal(const struct avro_log_summary *summary, const uint8_t *bytes,
+                          uint64_t size)
+{
+    const uint64_t both = AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE;
+    uint64_t known = size < AVRO_LOG_SYNC_SIZE ? size : AVRO_LOG_SYNC_SIZE;
+    if (summary->records == 0)
+        return size < AVRO_LOG_BLOCK_HEADER_SIZE ? size : AVRO_LOG_BLOCK_HEADER_SIZE;
+    if (memcmp(bytes, summary->identity.sync, known) != 0)
+        return 0;
+    return size < both ? size : both;
+}
+
+/* Could a recorder have been about to write it there? */
+static bool is_due(const struct avro_log_summary *summary, uint64_t seq, bool in_block)
+{
+    const uint64_t due = avro_log_summary_next(summary, 0);
+    return in_block && summary->records > 0 ? seq == due : seq >= due && seq <= AVRO_LOG_SEQ_MAX;
+}
+
+/* A record that was being written and then zeros, or older records. */
+static bool is_of_killed_recorder(const struct avro_log_summary *summary, const uint8_t *bytes,
+                                  uint64_t size)
+{
+    struct avro_log_record record = {0};
+    const char *what;
+    uint64_t at = pass_seal(summary, bytes, size);
+    if (size - at < AVRO_LOG_RECORD_OVERHEAD + SOCKET_ADDRESS_TEXT_SIZE)
+        return true; /* not even its head is whole */
+    if (avro_log_read_record(bytes + at, size - at, &record, &what) > 0)
+        return true;
+    if (record.payload_length == 0 || !is_due(summary, (uint64_t)record.seq, at == 0))
+        return false;
+    /* Its payload ends where nothing is written any more, or behind that. */
+    return !record.payload ||
+           (uint64_t)(record.payload - bytes) + record.payload_length + AVRO_LOG_CRC_SIZE >= size;
+}
+
+int avro_log_lacks_end(int fd, const struct avro_log_summary *summary)
+{
+    const uint64_t longest =
+        AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_RECORD_MAX + 1;
+    uint64_t at = summary->header_size, extent, end;
+    if (summary->records > 0)
+        at = summary->last_block.offset + AVRO_LOG_BLOCK_HEADER_SIZE + summary->last_block.size;
+    int result = avro_log_window_extent(fd, &extent);
+    if (result < 0)
+        return result;
+    if (avro_log_promised_more(fd, summary, &end) > 0)
+        return 1;
+    if (extent <= at)
+        return 0;
+    uint64_t size = extent - at < longest ? extent - at : longest;
+    uint8_t *bytes = malloc(size);
+    if (!bytes)
+        return -ENOMEM;
+    ssize_t n = pread(fd, bytes, size, (off_t)at);
+    result = n < 0 ? -errno : n < (ssize_t)size ? 0 : !is_of_killed_recorder(summary, bytes, size);
+    free(bytes);
+    return result;
 }

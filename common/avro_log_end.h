@@ -15,4 +15,13 @@ int avro_log_is_blank(int fd);
  * damaged. 0 or -errno. */
 int avro_log_look_at_end(int fd, struct avro_log_summary *ret);
 
+/* So many records more than are sound does the header of the last block promise that has one, if
+ * that is plausible; *ret_end: where they end, with what a recorder writes behind a block. */
+uint64_t avro_log_promised_more(int fd, const struct avro_log_summary *summary, uint64_t *ret_end);
+
+/* *summary is of a file that was being written. Does something lie behind the last sound record
+ * that no recorder leaves when it is killed? Then records were written that are not sound any more.
+ * 1, 0 or -errno. */
+int avro_log_lacks_end(int fd, const struct avro_log_summary *summary);
+
 #endif

@@ -335,6 +335,18 @@ static bool has_block_header(struct scan *scan, uint64_t offset)
     return avro_log_read_block_header(bytes, available, &count, &size);
 }
 
+/* Does the one that is due after this unsound one follow it? Its lengths are right, then. */
+static bool is_followed(struct scan *scan, const struct avro_log_found *found)
+{
+    struct avro_log_found next;
+    const char *what;
+    uint64_t at = found->offset + found->length;
+    uint64_t due = scan->exact ? scan->expected_seq : avro_log_summary_next(scan->summary, 0);
+    return found->length > 0 && at < file_size(scan) &&
+           try_record(scan, at, file_size(scan), &next, &what) == 0 &&
+           (uint64_t)next.record.seq == due + 1;
+}
+
 /* The records from `at` on of a block whose header says nothing that can be relied on. Returns
  * where the next block begins. */
 static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uint64_t promised_end)
@@ -357,8 +369,15 @@ static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uin
                        &now);
             return at + AVRO_LOG_SYNC_SIZE;
         }
-        if (try_record(scan, at, file_size(scan), &found, &what) < 0)
-            break;
+        if (try_record(scan, at, file_size(scan), &found, &what) < 0) {
+            if (!is_followed(scan, &found))
+                break;
+            now = here(scan, at);
+            report_end(scan, at, what, &now);
+            scan->expected_seq++;
+            at += found.length;
+            continue;
+        }
         uint64_t seq = (uint64_t)found.record.seq;
         if (is_repeated(scan, seq)) {
             now = here(scan, at);

@@ -94,6 +94,29 @@ def test_nor_those_before_a_copy_of_an_earlier_block(place):
     assert about["first_seq"] >= 1950, about
 
 
+def test_nor_those_of_a_rotten_end_of_an_unfinished_segment(place):
+    """Its last page, or all that it had; and nothing is removed of it."""
+    for count, is_rotten in ((2000, lambda end, header: end - PAGE), (20, lambda end, header: header)):
+        shutil.rmtree(place.folder / "log", ignore_errors=True)
+        daemon, listen = recorded(place, count)
+        wait_until(lambda: daemon.status("engine")["log"]["durable_bytes"] == daemon.status("engine")["log"]["committed_bytes"],
+                   20, "it to be durable")
+        daemon.kill_all()
+        file = open_segment(daemon)
+        data = file.read_bytes()
+        end = len(data.rstrip(b"\0"))
+        at = is_rotten(end, log_files.read_header(data)[2])
+        spoil(file, at, b"\xa5" * (end - at))
+        spoilt = file.read_bytes()
+        daemon.start()
+        record_more(place, daemon, listen)
+        about, = facts(place, open_segment(daemon))
+        assert about["first_seq"] >= count, about
+        daemon.stop()
+        kept, = daemon.segments("engine", ".avro.damaged")
+        assert kept.read_bytes() == spoilt
+
+
 def test_of_two_files_of_one_number_the_longer_one_counts(place):
     folder = empty_folder(place)
     put_segment(folder, f"engine-{0:020}-20250101T000000Z.avro.open", 0, 5)

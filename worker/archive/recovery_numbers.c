@@ -54,19 +54,22 @@ void recovery_numbers_pass_unread(struct recovery_numbers *numbers, const struct
     numbers->next_seq = end;
 }
 
-/* Behind the last sound record, and behind as many of the shortest as there is room for in what
- * follows and was written to. */
-static uint64_t end_of_numbers(const struct avro_log_summary *summary, uint64_t first_seq,
+/* Behind the last sound record, and behind as many as its block promises, if nothing lies behind
+ * that; else as many of the shortest as there is room for in what follows and was written to. */
+static uint64_t end_of_numbers(int fd, const struct avro_log_summary *summary, uint64_t first_seq,
                                uint64_t extent)
 {
     const struct avro_log_block *last = &summary->last_block;
     /* With its own marker, and the header of a block without records. */
     uint64_t end = last->offset + AVRO_LOG_BLOCK_HEADER_SIZE + last->size + AVRO_LOG_SYNC_SIZE +
                    AVRO_LOG_BLOCK_HEADER_SIZE;
-    uint64_t seq = summary->records > 0 ? summary->last_seq + 1 : first_seq;
+    uint64_t seq = summary->records > 0 ? summary->last_seq + 1 : first_seq, promised_end;
+    uint64_t more = avro_log_promised_more(fd, summary, &promised_end);
+    if (more > 0 && extent <= promised_end)
+        return seq + more;
     if (summary->records == 0)
         end = 0;
-    return extent > end ? seq + (extent - end) / AVRO_LOG_RECORD_LEAST + 1 : seq;
+    return extent > end ? seq + (extent - end) / AVRO_LOG_RECORD_LEAST + 1 : seq + more;
 }
 
 /* A file that is not as it was written: behind all that it can hold. 0 or -errno. */
@@ -85,7 +88,7 @@ static int pass_damaged_file(struct recovery_numbers *numbers, const struct fold
     }
     if (result < 0 || (!named && summary.records == 0))
         return result;
-    uint64_t end = end_of_numbers(&summary, file->first_seq, extent);
+    uint64_t end = end_of_numbers(fd, &summary, file->first_seq, extent);
     if (end > numbers->next_seq)
         log_notice("channel %s: numbers go on at %llu, behind all that %s can hold",
                    numbers->request->channel, (unsigned long long)end, file->name);

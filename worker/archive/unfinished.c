@@ -146,7 +146,12 @@ static void conclude(const struct unfinished *file, bool whole,
             "not have them; the %llu before it are in %s, the original is kept as %s",
             file->channel, file->name, (unsigned long long)file->options.seq_end,
             (unsigned long long)summary->records, became, damaged);
-    else if (file->copy && unlinkat(file->folder, damaged, 0) == 0)
+    else if (!file->copy)
+        log_warning(
+            "channel %s: %s is damaged at its end: more was written there than what is sound; its "
+            "%llu sound records are in %s, the original is kept as %s",
+            file->channel, file->name, (unsigned long long)summary->records, became, damaged);
+    else if (unlinkat(file->folder, damaged, 0) == 0)
         log_notice(
             "channel %s: the disk had refused a part of %s: all its %llu records were copied to %s",
             file->channel, file->name, (unsigned long long)summary->records, became);
@@ -222,6 +227,13 @@ int unfinished_finish_empty(const struct unfinished *file, int fd, const char *w
     return result;
 }
 
+/* A killed recorder leaves what it was about to write, and a disk that was not written to leaves
+ * zeros. What else there is were records. Where it is known how far they went, nothing is lost. */
+static int lacks_end(const struct unfinished *file, int fd, const struct avro_log_summary *summary)
+{
+    return file->options.size_end > 0 ? 0 : avro_log_lacks_end(fd, summary);
+}
+
 /* A worker died before it recorded anything in it; or what it holds is no record of ours. */
 static int finish_without_records(const struct unfinished *file, int fd,
                                   const struct avro_log_summary *summary,
@@ -242,7 +254,10 @@ static int finish_without_records(const struct unfinished *file, int fd,
         return result;
     if (all.records_after_fault > 0)
         return unfinished_set_aside(file->folder, file->channel, file->name, all.fault_what);
-    if (all.records == 0 && file->options.size_end > all.header_size)
+    int lost = lacks_end(file, fd, &all);
+    if (lost < 0)
+        return lost;
+    if (all.records == 0 && (lost || file->options.size_end > all.header_size))
         return unfinished_set_aside(file->folder, file->channel, file->name,
                                     "none of the records that were written is sound");
     if (all.records > 0)
@@ -276,7 +291,10 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
     ret->has_records = true;
     ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
     ret->last_seq = summary.last_seq;
-    if (summary.records_after_fault > 0 || !summary.has_header || !complete || file->copy)
+    int lost = lacks_end(file, fd, &summary);
+    if (lost < 0)
+        return lost;
+    if (summary.records_after_fault > 0 || !summary.has_header || !complete || lost || file->copy)
         return mend(file, fd, complete, ret);
     /* Its folder's, for its name. */
     snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", file->channel);

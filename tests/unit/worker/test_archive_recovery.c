@@ -210,7 +210,8 @@ START_TEST(test_numbers_go_on_behind_the_newest_file)
     expect_recovered(0, 300);
     log_maker_write(rig.channel, RIG_CHANNEL "-00000000000000000900-20260101T000000Z.avro",
                     "rubbish", 7);
-    expect_recovered(0, 901); /* it can't be read, but its numbers were given, and it may have one */
+    expect_recovered(0,
+                     901); /* it can't be read, but its numbers were given, and it may have one */
 }
 END_TEST
 
@@ -286,22 +287,6 @@ START_TEST(test_fault_in_the_middle_keeps_both_sides_and_the_original)
     /* What exactly is lost depends on the byte hit: part of one block. */
     ck_assert(archive_rig_said(&rig, " sound records are in "));
     check_sound(&maker, name, 80, 99);
-    log_maker_free(&maker);
-}
-END_TEST
-
-START_TEST(test_damaged_tail_is_cut_off)
-{
-    struct log_maker maker;
-    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&maker, 0, 5, open_name, name);
-    maker.bytes[maker.block_start + AVRO_LOG_BLOCK_HEADER_SIZE + 12] ^=
-        1; /* the open block's first record */
-    memset(maker.bytes + maker.write_offset, 0x5a, 1000);
-    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
-    expect_recovered(1, 80);
-    archive_rig_check_sealed(&rig, &maker, name, 0, 80);
-    ck_assert_int_eq(archive_rig_count(&rig, ""), 1);
     log_maker_free(&maker);
 }
 END_TEST
@@ -593,7 +578,6 @@ int main(void)
     tcase_add_loop_test(crash, test_records_of_several_later_segments_are_not_kept_twice, 0, 2);
     TCase *damage = new_case(suite, "after damage");
     tcase_add_test(damage, test_fault_in_the_middle_keeps_both_sides_and_the_original);
-    tcase_add_test(damage, test_damaged_tail_is_cut_off);
     tcase_add_test(damage, test_lost_file_header);
     tcase_add_test(damage, test_unreadable_file_is_set_aside);
     tcase_add_loop_test(damage, test_a_copy_and_its_original_have_one_name, 0, 3);
