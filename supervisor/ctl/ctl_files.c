@@ -27,6 +27,7 @@ struct round {
     void *context;
     json_t *reports; /* NULL: for people */
     bool all_ok;
+    bool any; /* one was looked at, or named and not there */
 };
 
 /* False: it is not there any more. */
@@ -37,6 +38,7 @@ static bool do_one(struct round *round, const char *path, bool listed)
     enum ctl_files_verdict verdict =
         round->one(round->context, &file, round->reports ? &report : NULL);
     round->all_ok &= verdict != CTL_FILES_FAULTY;
+    round->any |= verdict != CTL_FILES_GONE;
     if (report)
         json_array_append_new(round->reports, report);
     return verdict != CTL_FILES_GONE;
@@ -103,6 +105,8 @@ static void add_names(struct names *names, struct dirent **entries, int count)
     names->count = kept;
 }
 
+static const char nothing_in_it[] = "a folder without log files in it";
+
 /* A channel's folder: the segments in it, in order. It is listed twice: a file that is renamed
  * meanwhile may be in neither place of one listing, or in both. False when it is none, or can't be
  * read. */
@@ -121,23 +125,38 @@ static bool do_folder(struct round *round, const char *path)
         if (count >= 0)
             add_names(&names, entries, count);
     }
-    if (names.count == 0 && !round->reports)
-        printf("%s: a folder without log files in it\n", path);
+    const bool before = round->any;
+    round->any = false;
     for (size_t i = 0; i < names.count; i++) {
         if (snprintf(file, sizeof file, "%s/%s", path, names.list[i]) < (int)sizeof file)
             do_listed(round, file);
         free(names.list[i]);
     }
     free(names.list);
+    if (!round->any && !round->reports)
+        printf("%s: %s\n", path, nothing_in_it);
+    round->any |= before;
     return true;
+}
+
+/* Only folders were named. Beside files, as in "verify *", one of those is no fault. */
+static void report_nothing(struct round *round, const struct ctl_files *files)
+{
+    round->all_ok = false;
+    for (int i = 0; i < files->count && round->reports; i++)
+        json_array_append_new(round->reports, json_pack("{s:o,s:b,s:s}", "file",
+                                                        ctl_files_json_text(files->paths[i]), "ok",
+                                                        false, "error", nothing_in_it));
 }
 
 int ctl_files_each(const struct ctl_files *files, bool json, ctl_files_report one, void *context)
 {
-    struct round round = {one, context, json ? json_array() : NULL, true};
+    struct round round = {one, context, json ? json_array() : NULL, true, false};
     for (int i = 0; i < files->count; i++)
         if (!files->takes_folders || !do_folder(&round, files->paths[i]))
             do_one(&round, files->paths[i], false);
+    if (!round.any)
+        report_nothing(&round, files);
     if (json) {
         json_t *whole = json_pack("{s:b,s:o}", "ok", round.all_ok, "files", round.reports);
         json_dumpf(whole, stdout, JSON_INDENT(2));

@@ -34,7 +34,7 @@ typedef enum ctl_files_verdict (*ctl_files_report)(void *context, const struct c
                                                    json_t **ret_report);
 
 /* Do one file after the other. Then print the report, if `json`. CTL_OK, or CTL_NO when any was not
- * well. */
+ * well, or there was none. */
 int ctl_files_each(const struct ctl_files *files, bool json, ctl_files_report one, void *context);
 
 /* Text for a report. What is no UTF-8 has \xHH for each byte that no ASCII text has. */

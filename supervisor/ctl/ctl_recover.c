@@ -143,7 +143,9 @@ static void rescue_file(struct rescue *rescue)
     }
     snprintf(partial, sizeof partial, "%s" PARTIAL_SUFFIX, rescue->result);
     int to_fd = -1, named = 0;
-    if (goes_into_a_recording(rescue)) {
+    if (is_folder(rescue->path)) {
+        fail(rescue, EISDIR, "a folder is not recovered: name the log files in it");
+    } else if (goes_into_a_recording(rescue)) {
         fail(rescue, EINVAL,
              "the result would lie in the recording's own folder, and be taken for a segment: name "
              "another folder, or a file elsewhere, with -o");

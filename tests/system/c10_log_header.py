@@ -204,6 +204,23 @@ def test_text_in_a_header_is_harmless_on_a_terminal(place):
     assert about["listen"].startswith("\\x1b[2J\\xff"), about
 
 
+def test_a_folder_without_log_files(place):
+    """The answer is no, as for a file that is not there; beside files it is no fault."""
+    folder = place.folder / "engine"
+    folder.mkdir()
+    (folder / "notes.txt").write_bytes(b"x")
+    assert "without log files" in ctl(place, "verify", folder, expect=1).stdout
+    report = json.loads(ctl(place, "--json", "verify", folder, expect=1).stdout)
+    assert report == {"ok": False, "files": [
+        {"file": str(folder), "ok": False, "error": "a folder without log files in it"}]}
+    assert "folder" in ctl(place, "recover", folder, expect=1).stderr
+    report = json.loads(ctl(place, "--json", "recover", folder, expect=1).stdout)
+    assert not report["ok"] and "folder" in report["files"][0]["error"]
+    assert list(place.folder.glob("*recovered*")) == []
+    (folder / "engine-prepared-0123456789abcdef.avro.open").write_bytes(bytes(1 << 20))
+    ctl(place, "verify", folder)
+
+
 def test_a_folder_is_looked_at_while_segments_come_and_go(place):
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M"})).start()
