@@ -230,8 +230,8 @@ static void start(struct supervisor *supervisor)
     const size_t count = supervisor->settings->channel_count;
     log_notice("holdfastd %s: %zu channel%s, log_dir %s", HOLDFAST_VERSION, count,
                count == 1 ? "" : "s", supervisor->settings->log_dir);
-    if (channels_any_records(channels))
-        archive_client_start(&supervisor->archive);
+    /* Also where nobody records any more: what was recorded may have to be finished. */
+    archive_client_start(&supervisor->archive);
     for (size_t i = 0; i < channels->count; i++)
         start_channel(channels->list[i]);
     spares_refill(&supervisor->spares);

@@ -89,14 +89,6 @@ struct channel *channels_find(const struct channels *channels, const char *name)
     return found ? *found : NULL;
 }
 
-bool channels_any_records(const struct channels *channels)
-{
-    for (size_t i = 0; i < channels->count; i++)
-        if (channels->list[i]->spec->record.enabled)
-            return true;
-    return false;
-}
-
 bool channels_any_worker(const struct channels *channels)
 {
     for (size_t i = 0; i < channels->count; i++)

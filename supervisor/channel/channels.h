@@ -26,7 +26,6 @@ struct channel *channels_find(const struct channels *channels, const char *name)
 /* An orderly end: nothing is left for a supervisor after this one to go on with. */
 void channels_let_go(const struct channels *channels);
 
-bool channels_any_records(const struct channels *channels);
 /* A worker, or a socket whose queue is still counted. */
 bool channels_any_worker(const struct channels *channels);
 /* Nobody waits for an answer of the archive. */

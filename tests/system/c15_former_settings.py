@@ -109,6 +109,36 @@ def test_a_removed_channel_is_received_and_sealed_first(place):
 
 
 @core
+def test_recording_that_the_last_channel_loses_is_finished(place):
+    """By a restart after everything was killed; then by an upgrade. Beside it, another daemon may record in log_dir."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    records = channel("engine", listen, relays={"display": outlet}, record={})
+    relays = channel("engine", listen, relays={"display": outlet})
+    daemon = start(place, records)
+    Sender(place, listen, 500).wait()
+    daemon.wait_drained("engine", 500)
+    text = daemon.config.read_text()
+    daemon.kill_all()
+    assert daemon.segments("engine", ".open")
+    daemon.config.write_text(text[:text.index("channel ")] + relays + "\n")
+    daemon.start()
+    wait_until(lambda: not daemon.segments("engine", ".open"), 30, "it to be sealed")
+    assert len(payloads(place, daemon, "engine")) == 500
+    second = Daemon(place, channel("other", place.ipv4(), record={}), name="second", log_dir=daemon.log_dir).start()
+    wait_until(lambda: second.status("other")["log"]["segment"], 30, "another one to record there")
+    second.stop()
+    upgrade_to(daemon, records)
+    daemon.wait_state("engine", "RUNNING")
+    wait_until(lambda: (daemon.status("engine")["log"] or {}).get("segment"), 30, "a segment")
+    Sender(place, listen, 300, name="again").wait()
+    daemon.wait_drained("engine", 300 + daemon.counters("engine")["unrecorded"])
+    upgrade_to(daemon, relays)
+    wait_until(lambda: not daemon.segments("engine", ".open"), 30, "it to be sealed after the upgrade")
+    daemon.stop()
+    assert sum(len(oracle.read_with_avro_c(place, [file])) for file in daemon.segments("engine")) == 800
+
+
+@core
 def test_a_changed_address_comes_after_what_the_former_socket_has(place):
     before, now, outlet = place.ipv4(), place.ipv4(), place.ipv4()
     sink = Sink(place, outlet)

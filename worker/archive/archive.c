@@ -298,6 +298,20 @@ static void look_after_recoveries(struct archive *archive)
         log_warning("looking after folders of channels that are gone failed: %s", reason);
 }
 
+/* Where nobody records, log_dir is another daemon's as soon as nothing is to be finished there:
+ * only the process that does it has the lock, and whoever has it already is no trouble. Without
+ * locks nobody would know of another one. */
+static bool may_sweep(struct archive *archive)
+{
+    bool changed;
+    if (archive->sweep.pid != 0)
+        return false;
+    if (strays_knows_channels())
+        return hold_log_dir(archive, false) == 0;
+    return !archive->lock.unlocked && strays_any(archive->log_dir) &&
+           dir_lock_hold(&archive->lock, false, &changed) == 0 && !archive->lock.unlocked;
+}
+
 /* One that still runs is as good as this one; and one that can't begin now is asked for again. */
 static void serve_sweep(struct archive *archive, const struct message_sweep *request)
 {
@@ -305,11 +319,12 @@ static void serve_sweep(struct archive *archive, const struct message_sweep *req
         strays_note_channel(request->channel);
     if (!request->last)
         return;
-    if (archive->sweep.pid == 0 && hold_log_dir(archive, false) == 0 &&
-        recovery_process_fork(&archive->sweep, "") == 0) {
+    if (may_sweep(archive) && recovery_process_fork(&archive->sweep, "") == 0) {
         strays_sweep(archive->log_dir);
         _exit(EXIT_SUCCESS);
     }
+    if (!strays_knows_channels())
+        dir_lock_release(&archive->lock);
     strays_forget_channels();
 }
 

@@ -177,6 +177,7 @@ static int lock_file(struct dir_lock *lock, int fd)
     int result = file_lock_wait(fd, lock->patient ? PREDECESSOR_PATIENCE_NS : 0);
     if (result == 0 || result == -EBUSY)
         return result;
+    lock->unlocked = true;
     log_warning("%s can't be locked: %s; nothing keeps a second holdfastd away from it",
                 lock->log_dir, strerror(-result));
     return 0;
@@ -254,4 +255,11 @@ int dir_lock_hold(struct dir_lock *lock, bool create, bool *ret_changed)
     *ret_changed = taken || lock->error != -result || strcmp(before, lock->reason) != 0;
     lock->error = -result;
     return result;
+}
+
+void dir_lock_release(struct dir_lock *lock)
+{
+    fd_close(&lock->fd);
+    lock->reason[0] = '\0';
+    lock->error = 0;
 }

@@ -23,8 +23,9 @@ struct dir_lock {
     /* Which mount it is in; and the one that shows at the path when that is unmounted, 0 when it
      * has none of its own. */
     uint64_t mount, outer_mount;
-    bool patient; /* a predecessor may be about to end: worth waiting for, once */
-    int error;    /* how the last look ended: 0 or an errno */
+    bool unlocked; /* the file system knows no locks: nobody is kept away */
+    bool patient;  /* a predecessor may be about to end: worth waiting for, once */
+    int error;     /* how the last look ended: 0 or an errno */
     char reason[MESSAGE_REASON_SIZE];
 };
 
@@ -38,5 +39,8 @@ void dir_lock_init(struct dir_lock *lock, const char *log_dir, int fd, uint64_t 
  * which says what to do. *ret_changed: the answer is another one than before, or another lock is
  * held. */
 int dir_lock_hold(struct dir_lock *lock, bool create, bool *ret_changed);
+
+/* Let go of it; who was forked meanwhile keeps it. */
+void dir_lock_release(struct dir_lock *lock);
 
 #endif

@@ -60,6 +60,11 @@ static bool has_open_segment(const char *log_dir, const char *name)
     return found;
 }
 
+static bool is_stray(const char *log_dir, const char *name)
+{
+    return channel_name_is_valid(name) && !is_channel(name) && has_open_segment(log_dir, name);
+}
+
 static void finish(const char *log_dir, const char *name)
 {
     struct message_recover request = {0};
@@ -84,11 +89,27 @@ void strays_sweep(const char *log_dir)
     const struct dirent *entry;
     DIR *stream = channels.incomplete ? NULL : opendir(log_dir);
     while (stream && (entry = readdir(stream)))
-        if (channel_name_is_valid(entry->d_name) && !is_channel(entry->d_name) &&
-            has_open_segment(log_dir, entry->d_name))
+        if (is_stray(log_dir, entry->d_name))
             finish(log_dir, entry->d_name);
     if (stream)
         closedir(stream);
+}
+
+bool strays_any(const char *log_dir)
+{
+    const struct dirent *entry;
+    bool found = false;
+    DIR *stream = opendir(log_dir);
+    while (stream && !found && (entry = readdir(stream)))
+        found = is_stray(log_dir, entry->d_name);
+    if (stream)
+        closedir(stream);
+    return found;
+}
+
+bool strays_knows_channels(void)
+{
+    return channels.count > 0 || channels.incomplete;
 }
 
 void strays_forget_channels(void)
