@@ -12,6 +12,7 @@
 
 #include "common/avro_log_format.h"
 #include "common/avro_log_header.h"
+#include "common/avro_log_summary.h"
 #include "common/avro_log_window.h"
 
 int avro_log_is_blank(int fd)
@@ -34,13 +35,6 @@ int avro_log_is_blank(int fd)
 
 /* ---- the last block ---- */
 
-static bool sync_is_at(struct avro_log_window *window, uint64_t offset, const uint8_t *sync)
-{
-    size_t size;
-    const uint8_t *bytes = avro_log_window_view(window, offset, AVRO_LOG_SYNC_SIZE, &size);
-    return size >= AVRO_LOG_SYNC_SIZE && memcmp(bytes, sync, AVRO_LOG_SYNC_SIZE) == 0;
-}
-
 /* Where the last block but one begins, behind a sync marker: what the last one is worth shows only
  * beside another. The last one's place where there is no other; 0 if that can't be told from the
  * file's end. */
@@ -52,7 +46,8 @@ static uint64_t find_last_blocks(struct avro_log_window *window, uint64_t header
         from = header_size - AVRO_LOG_SYNC_SIZE;
     uint64_t last = 0, before = 0, next = from;
     if (window->file_size < header_size + AVRO_LOG_SYNC_SIZE ||
-        !sync_is_at(window, window->file_size - AVRO_LOG_SYNC_SIZE, sync))
+        !avro_log_window_has(window, window->file_size - AVRO_LOG_SYNC_SIZE, sync,
+                             AVRO_LOG_SYNC_SIZE))
         return 0;
     while ((next = avro_log_window_find(window, next, sync, AVRO_LOG_SYNC_SIZE)) <
            window->file_size) {
@@ -88,6 +83,26 @@ int avro_log_look_at_end(int fd, struct avro_log_summary *ret)
         return 0;
     options.from_block = 0;
     return avro_log_scan(fd, &options, NULL, ret);
+}
+
+int avro_log_find_last(int fd, struct avro_log_last *ret)
+{
+    struct avro_log_identity identity;
+    struct avro_log_summary summary;
+    const char *what;
+    *ret = (struct avro_log_last){.in_header = avro_log_load_header(fd, &identity, &what) > 0 &&
+                                               identity.has_totals};
+    if (ret->in_header)
+        ret->seq = identity.totals.last_seq;
+    ret->found = ret->in_header;
+    int result = avro_log_look_at_end(fd, &summary);
+    if (result < 0)
+        return result;
+    ret->damaged = summary.faults > 0;
+    ret->found |= summary.records > 0;
+    if (summary.records > 0 && summary.last_seq > ret->seq)
+        ret->seq = summary.last_seq;
+    return 0;
 }
 
 /* ---- what lies behind it ---- */

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_COMMON_AVRO_LOG_END_H
 #define HOLDFAST_COMMON_AVRO_LOG_END_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/avro_log_scan.h"
@@ -14,6 +15,17 @@ int avro_log_is_blank(int fd);
  * sound. *ret is of what was read: records is 0 when there is no sound one, faults when it is
  * damaged. 0 or -errno. */
 int avro_log_look_at_end(int fd, struct avro_log_summary *ret);
+
+struct avro_log_last {
+    bool found; /* it has records, or had some: */
+    uint64_t seq;
+    bool in_header; /* its header says so, whatever may be left of it */
+    bool damaged;   /* its end is */
+};
+
+/* The last number that a sealed file has, or had. 0 or -errno: it can't be read, and *ret is what
+ * its header says. */
+int avro_log_find_last(int fd, struct avro_log_last *ret);
 
 /* So many records more than are sound does the header of the last block promise that has one, if
  * that is plausible; *ret_end: where they end, with what a recorder writes behind a block. */

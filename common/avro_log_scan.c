@@ -6,7 +6,6 @@
 #include "common/avro_log_scan.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,39 +15,15 @@
 #include "common/avro_log_guess.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_order.h"
-#include "common/avro_log_resume.h"
+#include "common/avro_log_report.h"
 #include "common/avro_log_window.h"
 
 _Static_assert(AVRO_LOG_WINDOW_MAX > AVRO_LOG_BLOCK_MAX, "the longest block fits");
 
-/* The scan ends only to begin again at `resume`. No visitor returns it. */
-#define REWIND INT_MIN
-
-struct scan {
-    const struct avro_log_scan_options *options;
-    const struct avro_log_visitor *visitor;
-    struct avro_log_summary *summary;
-    struct avro_log_window window;
-    struct avro_log_waste waste;
-    struct avro_log_waste order_waste; /* of looking ahead */
-    bool unreadable_told;
-    struct avro_log_block block; /* the one being walked */
-    uint64_t expected_seq; /* the next record's number, if `exact`; else the smallest it may have */
-    bool exact;
-    /* In an open file: a fault only if something sound follows, else it is the unfinished end.
-     * Where it is, the scan goes on if it was only not written yet when it was read. */
-    const char *pending_what;
-    uint64_t pending_offset;
-    struct avro_log_resume resume;
-    bool is_live;       /* it is being written */
-    uint64_t gone_back; /* places before this one were gone back to */
-    bool ended;         /* seq_end was reached */
-    int result;         /* anything but 0 ends the scan */
-};
-
 /* ---- bytes ---- */
 
-static const uint8_t *view(struct scan *scan, uint64_t offset, uint64_t want, size_t *ret_size)
+static const uint8_t *view(struct avro_log_scanning *scan, uint64_t offset, uint64_t want,
+                           size_t *ret_size)
 {
     const uint8_t *bytes = avro_log_window_view(&scan->window, offset, want, ret_size);
     if (scan->result == 0)
@@ -56,21 +31,22 @@ static const uint8_t *view(struct scan *scan, uint64_t offset, uint64_t want, si
     return bytes;
 }
 
-static uint64_t file_size(const struct scan *scan)
+static uint64_t file_size(const struct avro_log_scanning *scan)
 {
     return scan->window.file_size;
 }
 
-static bool sync_is_at(struct scan *scan, uint64_t offset)
+static bool sync_is_at(struct avro_log_scanning *scan, uint64_t offset)
 {
-    size_t size;
-    const uint8_t *bytes = view(scan, offset, AVRO_LOG_SYNC_SIZE, &size);
-    return size >= AVRO_LOG_SYNC_SIZE &&
-           memcmp(bytes, scan->summary->identity.sync, AVRO_LOG_SYNC_SIZE) == 0;
+    bool is_there = avro_log_window_has(&scan->window, offset, scan->summary->identity.sync,
+                                        AVRO_LOG_SYNC_SIZE);
+    if (scan->result == 0)
+        scan->result = scan->window.error;
+    return is_there;
 }
 
 /* The offset behind the next sync marker at or after `from`, or the file's end. */
-static uint64_t find_sync(struct scan *scan, uint64_t from)
+static uint64_t find_sync(struct avro_log_scanning *scan, uint64_t from)
 {
     from =
         avro_log_window_find(&scan->window, from, scan->summary->identity.sync, AVRO_LOG_SYNC_SIZE);
@@ -83,7 +59,7 @@ static uint64_t find_sync(struct scan *scan, uint64_t from)
 
 /* Read the record at `offset`, which must end before `limit`. 0, or -EBADMSG with *ret_what; then
  * *ret_length says where the next record would begin, 0 if its lengths can't be believed either. */
-static int read_record(struct scan *scan, uint64_t offset, uint64_t limit,
+static int read_record(struct avro_log_scanning *scan, uint64_t offset, uint64_t limit,
                        struct avro_log_found *ret, const char **ret_what)
 {
     size_t size;
@@ -107,7 +83,7 @@ static int read_record(struct scan *scan, uint64_t offset, uint64_t limit,
 }
 
 /* Where nothing but itself says that it is a record. */
-static int try_record(struct scan *scan, uint64_t offset, uint64_t limit,
+static int try_record(struct avro_log_scanning *scan, uint64_t offset, uint64_t limit,
                       struct avro_log_found *ret, const char **ret_what)
 {
     if (scan->waste.bytes > scan->waste.most) {
@@ -121,100 +97,15 @@ static int try_record(struct scan *scan, uint64_t offset, uint64_t limit,
     return result;
 }
 
-/* ---- what was found ---- */
-
-static void report_fault(struct scan *scan, uint64_t offset, const char *what)
-{
-    struct avro_log_summary *summary = scan->summary;
-    if (scan->result != 0)
-        return;
-    if (summary->faults++ == 0) {
-        summary->fault_offset = offset;
-        summary->fault_what = what;
-    }
-    if (scan->visitor->fault)
-        scan->result = scan->visitor->fault(scan->visitor->context, offset, what);
-}
-
-/* Pages that were passed over: told where the scan has come to them. */
-static void report_unreadable(struct scan *scan)
-{
-    if (scan->window.unreadable > 0 && !scan->unreadable_told) {
-        scan->unreadable_told = true;
-        report_fault(scan, scan->window.unreadable_offset, "the disk can't read it here");
-    }
-}
-
-/* Something sound follows, which is written last: so what was unfinished then is finished now, or
- * is a fault. */
-static void report_pending(struct scan *scan)
-{
-    if (!scan->pending_what)
-        return;
-    /* Each place once: a file that is made so could keep it for ever. */
-    if (scan->resume.at >= scan->gone_back &&
-        avro_log_resume_is_possible(&scan->resume, &scan->window, scan->summary->identity.sync)) {
-        scan->gone_back = scan->resume.at + 1;
-        scan->result = scan->result ? scan->result : REWIND;
-        return;
-    }
-    report_fault(scan, scan->pending_offset, scan->pending_what);
-    scan->pending_what = NULL;
-}
-
-/* A fault, unless it is where an open file ends. */
-static void report_end(struct scan *scan, uint64_t offset, const char *what,
-                       const struct avro_log_resume *resume)
-{
-    if (!scan->options->open) {
-        report_fault(scan, offset, what);
-    } else if (!scan->pending_what) {
-        scan->pending_offset = offset;
-        scan->pending_what = what;
-        scan->resume = *resume;
-    }
-}
-
-static void report_record(struct scan *scan, const struct avro_log_found *found)
-{
-    const struct avro_log_visitor *visitor = scan->visitor;
-    struct avro_log_summary *summary = scan->summary;
-    uint64_t seq = (uint64_t)found->record.seq;
-
-    report_pending(scan);
-    if (scan->result != 0)
-        return;
-    uint64_t next = avro_log_summary_next(summary, seq);
-    if (seq < next) /* the header has no CRC, the record has */
-        report_fault(scan, 0, "the header's first number is higher than the first record's");
-    if (seq > next) {
-        summary->gaps++;
-        summary->missing += seq - next;
-        if (scan->result == 0 && visitor->gap)
-            scan->result = visitor->gap(visitor->context, next, seq);
-    }
-    if (scan->result != 0)
-        return;
-    avro_log_summary_count(summary, &found->record);
-    if (scan->block.count++ == 0)
-        summary->blocks++;
-    scan->block.size =
-        found->offset + found->length - (scan->block.offset + AVRO_LOG_BLOCK_HEADER_SIZE);
-    scan->expected_seq = seq + 1;
-    scan->exact = true;
-    if (visitor->record)
-        scan->result = visitor->record(visitor->context, found);
-}
-
 /* ---- blocks ---- */
 
-static void end_block(struct scan *scan)
+static void end_block(struct avro_log_scanning *scan)
 {
     if (scan->block.count > 0)
         scan->summary->last_block = scan->block;
 }
 
-static void begin_block(struct scan *scan, uint64_t offset, bool sealed)
+static void begin_block(struct avro_log_scanning *scan, uint64_t offset, bool sealed)
 {
     end_block(scan);
     const struct avro_log_summary *summary = scan->summary;
@@ -223,7 +114,7 @@ static void begin_block(struct scan *scan, uint64_t offset, bool sealed)
     scan->expected_seq = summary->records ? summary->last_seq + 1 : 0;
 }
 
-static bool belongs_to_later_file(struct scan *scan, uint64_t seq)
+static bool belongs_to_later_file(struct avro_log_scanning *scan, uint64_t seq)
 {
     scan->ended = seq >= scan->options->seq_end;
     return scan->ended;
@@ -231,8 +122,8 @@ static bool belongs_to_later_file(struct scan *scan, uint64_t seq)
 
 /* Is there a record with a higher number than the one that is due, and is it a copy of a later one?
  * `limit` and `behind` as in struct avro_log_order; *ret: what is to be passed over. */
-static bool is_out_of_place(struct scan *scan, uint64_t at, uint64_t limit, uint64_t behind,
-                            struct avro_log_run *ret)
+static bool is_out_of_place(struct avro_log_scanning *scan, uint64_t at, uint64_t limit,
+                            uint64_t behind, struct avro_log_run *ret)
 {
     const struct avro_log_order order = {.at = at,
                                          .limit = limit,
@@ -249,7 +140,7 @@ static bool is_out_of_place(struct scan *scan, uint64_t at, uint64_t limit, uint
 }
 
 /* Where a part of an earlier copy was taken, a block is read from its first new record on. */
-static bool is_repeated(const struct scan *scan, uint64_t seq)
+static bool is_repeated(const struct avro_log_scanning *scan, uint64_t seq)
 {
     return scan->block.count == 0 && !scan->exact && seq < scan->expected_seq;
 }
@@ -260,14 +151,15 @@ static const char out_of_place[] = "the record lies before others with lower num
 
 /* What a sealed block holds once more can be told from what it holds as long as each record's place
  * is certain. */
-static bool is_passed_over(const struct scan *scan, uint64_t seq, bool after_damage)
+static bool is_passed_over(const struct avro_log_scanning *scan, uint64_t seq, bool after_damage)
 {
     return seq < scan->expected_seq && (!after_damage || is_repeated(scan, seq));
 }
 
 /* A block whose sync marker is where it should be. A recorder writes no jump into it: where there
  * is one, a part of it was put there by somebody else. Returns where the next block begins. */
-static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, uint64_t size)
+static uint64_t walk_sealed(struct avro_log_scanning *scan, uint64_t offset, uint64_t count,
+                            uint64_t size)
 {
     uint64_t at = offset + AVRO_LOG_BLOCK_HEADER_SIZE, end = at + size, seen = 0;
     const uint64_t next = end + AVRO_LOG_SYNC_SIZE;
@@ -279,14 +171,14 @@ static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, 
     begin_block(scan, offset, true);
     for (; at < end && scan->result == 0; at += found.length, seen++) {
         if (is_out_of_place(scan, at, end, next, &run)) {
-            report_fault(scan, at, out_of_place);
+            avro_log_report_fault(scan, at, out_of_place);
             found.length = run.length;
             seen += run.count - 1;
             scan->expected_seq += after_damage ? run.count : 0;
             continue;
         }
         if (read_record(scan, at, end, &found, &what) < 0) {
-            report_fault(scan, at, what);
+            avro_log_report_fault(scan, at, what);
             if (found.length == 0)
                 return next;
             after_damage = true;
@@ -296,29 +188,30 @@ static uint64_t walk_sealed(struct scan *scan, uint64_t offset, uint64_t count, 
         uint64_t seq = (uint64_t)found.record.seq;
         if (is_passed_over(scan, seq, after_damage)) {
             if (!repeated)
-                report_fault(scan, at, does_not_follow);
+                avro_log_report_fault(scan, at, does_not_follow);
             repeated = true;
             continue;
         }
         if (seq < scan->expected_seq ||
             (after_damage && scan->exact && seq != scan->expected_seq)) {
-            report_fault(scan, at, does_not_follow);
+            avro_log_report_fault(scan, at, does_not_follow);
             return next;
         }
         if (belongs_to_later_file(scan, seq))
             return next;
         if (scan->exact && seq != scan->expected_seq)
-            report_fault(scan, at, "sequence numbers are missing inside a block");
+            avro_log_report_fault(scan, at, "sequence numbers are missing inside a block");
         after_damage = false;
-        report_record(scan, &found);
+        avro_log_report_record(scan, &found);
     }
     if (seen != count)
-        report_fault(scan, offset, "the block does not hold as many records as its header says");
+        avro_log_report_fault(scan, offset,
+                              "the block does not hold as many records as its header says");
     return next;
 }
 
 /* Where the walk through a block has come to. */
-static struct avro_log_resume here(const struct scan *scan, uint64_t at)
+static struct avro_log_resume here(const struct avro_log_scanning *scan, uint64_t at)
 {
     return (struct avro_log_resume){.at = at,
                                     .in_block = true,
@@ -327,7 +220,7 @@ static struct avro_log_resume here(const struct scan *scan, uint64_t at)
                                     .exact = scan->exact};
 }
 
-static bool has_block_header(struct scan *scan, uint64_t offset)
+static bool has_block_header(struct avro_log_scanning *scan, uint64_t offset)
 {
     uint64_t count, size;
     size_t available;
@@ -336,7 +229,7 @@ static bool has_block_header(struct scan *scan, uint64_t offset)
 }
 
 /* Does the one that is due after this unsound one follow it? Its lengths are right, then. */
-static bool is_followed(struct scan *scan, const struct avro_log_found *found)
+static bool is_followed(struct avro_log_scanning *scan, const struct avro_log_found *found)
 {
     struct avro_log_found next;
     const char *what;
@@ -349,7 +242,8 @@ static bool is_followed(struct scan *scan, const struct avro_log_found *found)
 
 /* The records from `at` on of a block whose header says nothing that can be relied on. Returns
  * where the next block begins. */
-static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uint64_t promised_end)
+static uint64_t walk_records(struct avro_log_scanning *scan, uint64_t at, uint64_t count,
+                             uint64_t promised_end)
 {
     const uint64_t offset = scan->block.offset;
     struct avro_log_found found;
@@ -359,21 +253,21 @@ static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uin
     const char *what = "";
 
     if (!scan->exact && is_out_of_place(scan, at, file_size(scan), 0, &run)) {
-        report_fault(scan, at, out_of_place);
+        avro_log_report_fault(scan, at, out_of_place);
         return find_sync(scan, at + run.length);
     }
     while (scan->result == 0) {
         if (sync_is_at(scan, at)) {
             now = here(scan, at);
-            report_end(scan, offset, "the block's header does not tell the size of its records",
-                       &now);
+            avro_log_report_end(scan, offset,
+                                "the block's header does not tell the size of its records", &now);
             return at + AVRO_LOG_SYNC_SIZE;
         }
         if (try_record(scan, at, file_size(scan), &found, &what) < 0) {
             if (!is_followed(scan, &found))
                 break;
             now = here(scan, at);
-            report_end(scan, at, what, &now);
+            avro_log_report_end(scan, at, what, &now);
             scan->expected_seq++;
             at += found.length;
             continue;
@@ -382,7 +276,7 @@ static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uin
         if (is_repeated(scan, seq)) {
             now = here(scan, at);
             if (!repeated)
-                report_end(scan, at, does_not_follow, &now);
+                avro_log_report_end(scan, at, does_not_follow, &now);
             repeated = true;
             at += found.length;
             continue;
@@ -393,29 +287,31 @@ static uint64_t walk_records(struct scan *scan, uint64_t at, uint64_t count, uin
         }
         if (belongs_to_later_file(scan, seq))
             return file_size(scan);
-        report_record(scan, &found);
+        avro_log_report_record(scan, &found);
         at += found.length;
     }
     if (scan->result != 0)
         return at;
     now = here(scan, at);
     if (count > 0 && scan->block.count == count && at == promised_end) { /* it alone is damaged */
-        report_end(scan, at, "the sync marker behind the block is missing", &now);
+        avro_log_report_end(scan, at, "the sync marker behind the block is missing", &now);
         return has_block_header(scan, at + AVRO_LOG_SYNC_SIZE) ? at + AVRO_LOG_SYNC_SIZE
                                                                : find_sync(scan, at);
     }
-    report_end(scan, at, at >= file_size(scan) ? "the file ends inside a block" : what, &now);
+    avro_log_report_end(scan, at, at >= file_size(scan) ? "the file ends inside a block" : what,
+                        &now);
     return find_sync(scan, at);
 }
 
-static uint64_t walk_open(struct scan *scan, uint64_t offset, uint64_t count, uint64_t size)
+static uint64_t walk_open(struct avro_log_scanning *scan, uint64_t offset, uint64_t count,
+                          uint64_t size)
 {
     uint64_t at = offset + AVRO_LOG_BLOCK_HEADER_SIZE;
     begin_block(scan, offset, false);
     return walk_records(scan, at, count, at + size);
 }
 
-static uint64_t scan_block(struct scan *scan, uint64_t offset)
+static uint64_t scan_block(struct avro_log_scanning *scan, uint64_t offset)
 {
     size_t available;
     uint64_t count, size;
@@ -427,8 +323,8 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
         if (records < file_size(scan) &&
             try_record(scan, records, file_size(scan), &found, &what) == 0)
             return walk_open(scan, offset, 0, 0); /* the header alone is damaged */
-        report_end(scan, offset, "no block where one should begin",
-                   &(struct avro_log_resume){.at = offset, .block = scan->block});
+        avro_log_report_end(scan, offset, "no block where one should begin",
+                            &(struct avro_log_resume){.at = offset, .block = scan->block});
         return find_sync(scan, offset);
     }
     uint64_t overhead = AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE;
@@ -445,7 +341,7 @@ static uint64_t scan_block(struct scan *scan, uint64_t offset)
 
 /* ---- the file ---- */
 
-static long read_file_header(struct scan *scan, const char **ret_what)
+static long read_file_header(struct avro_log_scanning *scan, const char **ret_what)
 {
     size_t size;
     const uint8_t *bytes = view(scan, 0, AVRO_LOG_HEADER_MAX, &size);
@@ -454,7 +350,7 @@ static long read_file_header(struct scan *scan, const char **ret_what)
 
 /* Back to where the file was unfinished when it was read, and from there on only as far as it is
  * written by now: nobody follows a writer for ever. Returns where the next block begins. */
-static uint64_t go_on(struct scan *scan)
+static uint64_t go_on(struct avro_log_scanning *scan)
 {
     const struct avro_log_resume from = scan->resume;
     uint64_t extent;
@@ -475,7 +371,7 @@ static uint64_t go_on(struct scan *scan)
     return walk_records(scan, from.at, 0, 0);
 }
 
-static void scan_file(struct scan *scan)
+static void scan_file(struct avro_log_scanning *scan)
 {
     struct avro_log_summary *summary = scan->summary;
     const char *what;
@@ -485,7 +381,7 @@ static void scan_file(struct scan *scan)
     summary->has_header = length > 0;
     summary->header_size = length > 0 ? (uint64_t)length : 0;
     if (!summary->has_header) {
-        report_fault(scan, 0, what);
+        avro_log_report_fault(scan, 0, what);
         memset(&summary->identity, 0, sizeof summary->identity);
         summary->header_size = avro_log_guess_sync(&scan->window, scan->options->open, &scan->waste,
                                                    summary->identity.sync);
@@ -498,11 +394,11 @@ static void scan_file(struct scan *scan)
         offset = scan->options->from_block;
     while (offset < file_size(scan) && scan->result == 0 && !scan->ended) {
         offset = scan_block(scan, offset);
-        while (scan->result == REWIND)
+        while (scan->result == AVRO_LOG_REWIND)
             offset = go_on(scan);
-        report_unreadable(scan);
+        avro_log_report_unreadable(scan);
     }
-    report_unreadable(scan);
+    avro_log_report_unreadable(scan);
     end_block(scan);
 }
 
@@ -510,7 +406,8 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options,
                   const struct avro_log_visitor *visitor, struct avro_log_summary *ret)
 {
     static const struct avro_log_visitor nobody;
-    struct scan scan = {.options = options, .visitor = visitor ? visitor : &nobody, .summary = ret};
+    struct avro_log_scanning scan = {
+        .options = options, .visitor = visitor ? visitor : &nobody, .summary = ret};
     struct stat status;
 
     memset(ret, 0, sizeof *ret);

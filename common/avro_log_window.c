@@ -91,6 +91,14 @@ const uint8_t *avro_log_window_view(struct avro_log_window *window, uint64_t off
     return window->bytes + (size > 0 ? offset - window->offset : 0);
 }
 
+bool avro_log_window_has(struct avro_log_window *window, uint64_t offset, const uint8_t *bytes,
+                         size_t size)
+{
+    size_t available;
+    const uint8_t *there = avro_log_window_view(window, offset, size, &available);
+    return available >= size && memcmp(there, bytes, size) == 0;
+}
+
 size_t avro_log_window_read_again(const struct avro_log_window *window, uint64_t offset,
                                   uint8_t *to, size_t size)
 {

@@ -27,6 +27,10 @@ struct avro_log_window {
 bool avro_log_window_open(struct avro_log_window *window);
 void avro_log_window_close(struct avro_log_window *window);
 
+/* Are these bytes there? */
+bool avro_log_window_has(struct avro_log_window *window, uint64_t offset, const uint8_t *bytes,
+                         size_t size);
+
 /* Bytes at offset: *ret_size of them, at least `want` (at most AVRO_LOG_WINDOW_MAX) unless the file
  * ends before. Valid until the next call. */
 const uint8_t *avro_log_window_view(struct avro_log_window *window, uint64_t offset, uint64_t want,

@@ -12,7 +12,6 @@
 
 #include "common/avro_log_end.h"
 #include "common/avro_log_format.h"
-#include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/avro_log_scan.h"
 #include "common/avro_log_window.h"
@@ -96,30 +95,24 @@ static int pass_damaged_file(struct recovery_numbers *numbers, const struct fold
     return 0;
 }
 
-/* What a sealed file's header says is beyond what may be left of it. *ret_found: it has records, or
- * had some. 0 or -errno. */
+/* *ret_found: it has records, or had some. 0 or -errno. */
 static int pass_sealed_file(struct recovery_numbers *numbers, const struct folder_file *file,
                             int fd, bool *ret_found)
 {
-    struct avro_log_identity identity;
-    struct avro_log_summary summary;
-    const char *what;
-    bool has_totals = avro_log_load_header(fd, &identity, &what) > 0 && identity.has_totals;
-    int result = avro_log_look_at_end(fd, &summary);
-    *ret_found = has_totals || (result == 0 && summary.records > 0);
-    if (has_totals)
-        recovery_numbers_raise(numbers, identity.totals.last_seq + 1);
+    struct avro_log_last last;
+    int result = avro_log_find_last(fd, &last);
+    *ret_found = last.found;
+    if (last.found)
+        recovery_numbers_raise(numbers, last.seq + 1);
     if (result == -EIO) {
         *ret_found |= file->first_seq != UINT64_MAX;
-        if (!has_totals)
+        if (!last.in_header)
             recovery_numbers_pass_unread(numbers, file);
         return 0;
     }
     if (result < 0)
         return result;
-    if (summary.records > 0)
-        recovery_numbers_raise(numbers, summary.last_seq + 1);
-    return summary.faults > 0 && !has_totals ? pass_damaged_file(numbers, file, fd) : 0;
+    return last.damaged && !last.in_header ? pass_damaged_file(numbers, file, fd) : 0;
 }
 
 static int pass_kept_file(struct recovery_numbers *numbers, const struct folder_file *file, int fd)

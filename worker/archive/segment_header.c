@@ -113,18 +113,13 @@ int segment_header_finish(int folder, const char *channel, int fd,
 
 static bool holds_up_to(int folder, const char *name, uint64_t seq)
 {
-    struct avro_log_identity identity;
-    struct avro_log_summary summary;
-    const char *what;
+    struct avro_log_last last;
     int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return false;
-    bool has_totals = avro_log_load_header(fd, &identity, &what) > 0 && identity.has_totals;
-    bool found = has_totals && identity.totals.last_seq >= seq;
-    if (!has_totals && avro_log_look_at_end(fd, &summary) == 0)
-        found = summary.records > 0 && summary.last_seq >= seq;
+    avro_log_find_last(fd, &last);
     fd_close(&fd);
-    return found;
+    return last.found && last.seq >= seq;
 }
 
 bool segment_header_is_remembered(int folder, const char *channel, uint64_t first_seq, ino_t own)
