@@ -203,13 +203,16 @@ static int try_worker(void)
                                       .environment = environment,
                                       .fds = fds,
                                       .fd_count = 2};
+    siginfo_t end = {0};
     pid_t pid = 0;
-    int status = 0, error = find_programs(&program);
+    int error = find_programs(&program);
     if (error == 0)
         error = process_spawn(&plan, &pid);
-    if (error == 0 && waitpid(pid, &status, 0) < 0)
+    if (error == 0 && waitid(P_PID, (id_t)pid, &end, WEXITED) < 0)
         error = -errno;
-    if (error == 0 && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_USAGE)
+    if (error == 0)
+        error = -process_exec_error(&end);
+    if (error == 0 && end.si_code == CLD_EXITED && end.si_status == EXIT_USAGE)
         return 0;
     fprintf(stderr, "%s can't be executed: %s; install it anew\n", program.worker_path,
             error < 0 ? strerror(-error) : "it does not end as it should");

@@ -105,20 +105,39 @@ static int on_output(sd_event_source *source, int fd, uint32_t events, void *use
     return 0;
 }
 
+static void describe_failure(const struct rehearsal *rehearsal, const siginfo_t *end, char *ret_why,
+                             size_t size)
+{
+    const char *path = rehearsal->program->path, *said = rehearsal->said;
+    char how[PROCESS_END_SIZE];
+    int error = process_exec_error(end);
+    process_describe_end(end, how, sizeof how);
+    if (error == ENOENT || error == ENOTDIR || error == EACCES)
+        snprintf(ret_why, size,
+                 "the program is not where it was started from (%.200s: %s): install it first",
+                 path, strerror(error));
+    else if (error)
+        snprintf(
+            ret_why, size,
+            "the program can't be executed (%.200s: %s): it is damaged, or for another machine",
+            path, strerror(error));
+    else
+        snprintf(ret_why, size, "%.200s --check %s%s%s; this one goes on", path,
+                 rehearsal->late ? "did not end within 5 s" : how, said[0] ? ": " : "", said);
+}
+
 static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *userdata)
 {
     struct rehearsal *rehearsal = userdata;
     rehearsal_done done = rehearsal->done;
     void *data = rehearsal->data;
-    char *line = rehearsal->said, how[64], why[640];
+    char why[768];
     (void)source;
 
-    process_describe_end(end, how, sizeof how);
     take_output(rehearsal);
-    line[strcspn(line, "\n")] = '\0';
+    rehearsal->said[strcspn(rehearsal->said, "\n")] = '\0';
     bool fit = end->si_code == CLD_EXITED && end->si_status == 0;
-    snprintf(why, sizeof why, "%.200s --check %s%s%s; this one goes on", rehearsal->program->path,
-             rehearsal->late ? "did not end within 5 s" : how, line[0] ? ": " : "", line);
+    describe_failure(rehearsal, end, why, sizeof why);
     rehearsal->exit_source =
         sd_event_source_disable_unref(rehearsal->exit_source); /* it is reaped after this */
     rehearsal_cancel(rehearsal);

@@ -173,10 +173,6 @@ static const char *find_obstacle(const struct upgrade *upgrade)
         return "the supervisor is shutting down";
     if (phase == PHASE_PARKS || rehearsal_is_under_way(&upgrade->rehearsal))
         return "an upgrade is under way";
-    if (access(upgrade->program->path, X_OK) < 0)
-        return "the program is not where it was started from: install it first";
-    if (access(upgrade->program->worker_path, X_OK) < 0)
-        return "holdfast-worker is not where it was: install it first";
     if (archive_client_is_busy(upgrade->channels->host->archive, monotonic_now()))
         return "the archive has not answered yet (it recovers a large file, or its disk hangs): an "
                "upgrade would hold up everybody until it does; try again when it has";
@@ -202,11 +198,9 @@ int upgrade_begin(struct upgrade *upgrade, const char **ret_why)
                                                           .log_dir = host->settings->log_dir};
     int error = rehearsal_start(&upgrade->rehearsal, host->event, upgrade->program, &circumstances);
     if (error < 0)
-        *ret_why = error == -ENOEXEC
-                       ? "the program can't be executed: it is damaged, or for another machine"
-                       : "the program can't be executed, see the log";
+        *ret_why = "the program can't be tried, see the log";
     if (error < 0)
-        log_error("upgrade: can't execute %s: %s", upgrade->program->path, strerror(-error));
+        log_error("upgrade: can't try %s: %s", upgrade->program->path, strerror(-error));
     return error;
 }
 

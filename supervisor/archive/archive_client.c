@@ -338,7 +338,7 @@ static void restart_later(struct archive_client *client, const char *what)
 static void archive_ended(struct child *child, const siginfo_t *end)
 {
     struct archive_client *client = child->owner.data;
-    char how[64], what[160];
+    char how[PROCESS_END_SIZE], what[PROCESS_END_SIZE + 64];
 
     process_describe_end(end, how, sizeof how);
     snprintf(what, sizeof what, "%s %s", child_describe(child), how);

@@ -208,6 +208,7 @@ static int map(struct channel *channel)
                         channel->hold.history, 0);
     if (memory == MAP_FAILED)
         return -errno;
+    madvise(memory, sizeof(struct history), MADV_DONTFORK); /* what is started has no use for it */
     channel->history = memory;
     return 0;
 }

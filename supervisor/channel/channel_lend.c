@@ -112,7 +112,7 @@ int channel_lend(struct channel *channel, const struct child_owner *owner, char 
     }
     lent->worker = worker;
     lent->generation = worker->generation;
-    lent->ready = lent->bye_received = false;
+    lent->ready = lent->bye_received = lent->ring_was_fresh = false;
     channel->hang = (struct channel_hang){0};
     if (channel->takeover.cause != DEATH_NONE)
         channel->ledger.restarts++;
@@ -129,4 +129,12 @@ int channel_lend(struct channel *channel, const struct child_owner *owner, char 
     lent->ring_was_fresh = channel->hold.ring_fresh;
     channel->hold.ring_fresh = false;
     return 0;
+}
+
+void channel_lend_take_back(struct channel *channel)
+{
+    channel->lent.worker = NULL;
+    if (channel->takeover.cause != DEATH_NONE)
+        channel->ledger.restarts--;
+    channel->hold.ring_fresh |= channel->lent.ring_was_fresh;
 }

@@ -10,4 +10,7 @@
 int channel_lend(struct channel *channel, const struct child_owner *owner, char *why,
                  size_t why_size);
 
+/* Its worker could not be executed: nobody has had the hold, and nobody has died. */
+void channel_lend_take_back(struct channel *channel);
+
 #endif

@@ -11,6 +11,7 @@
 #include "supervisor/channel/channel_deaths.h"
 #include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_ledger.h"
+#include "supervisor/channel/channel_lend.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_ring.h"
@@ -78,10 +79,16 @@ void channel_worker_message(struct child *child, struct message *message)
 void channel_worker_ended(struct child *child, const siginfo_t *end)
 {
     struct channel *channel = child->owner.data;
-    char how[64], cause[200];
+    char how[PROCESS_END_SIZE], cause[PROCESS_END_SIZE + 64];
 
     process_describe_end(end, how, sizeof how);
     snprintf(cause, sizeof cause, "%s %s", child_describe(child), how);
+    if (process_exec_error(end)) {
+        channel_lend_take_back(channel);
+        log_error("channel %s: %s", channel->spec->name, cause);
+        channel_machine_handle(channel, CHANNEL_EVENT_DIED, cause);
+        return;
+    }
     channel_ledger_look(channel);
     channel_deaths_complete(channel);
     if (channel->lent.bye_received && channel->life.state != CHANNEL_STOPPING) {

@@ -34,7 +34,7 @@ static void spare_message(struct child *child, struct message *message)
 static void spare_ended(struct child *child, const siginfo_t *end)
 {
     struct spares *spares = child->owner.data;
-    char how[64];
+    char how[PROCESS_END_SIZE];
 
     for (size_t i = 0; i < spares->count; i++)
         if (spares->children[i] == child)

@@ -1,59 +1,163 @@
 /* SPDX-License-Identifier: MIT */
-/* Starts programs with posix_spawn(3), which never copies this process. Used for workers, the
- * archive and rehearsals. Must never let a descriptor or a word of the service manager slip into a
- * process that it was not meant for. */
+/* Starts programs, and doesn't wait until they are executed: reading a program waits for its disk,
+ * and posix_spawn(3) and vfork(2) let the parent wait for that. Used for workers, the archive and
+ * rehearsals. Must never let a descriptor or a word of the service manager slip into a process that
+ * it was not meant for. */
 #include "supervisor/system/process.h"
 
+#include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/death.h"
 #include "common/fd.h"
 
-/* A process group of its own: Ctrl-C on a terminal is meant for the supervisor, which stops its
- * workers in order. */
-static int set_attributes(posix_spawnattr_t *attributes)
+#define NOT_EXECUTED 127 /* exit status, as of a shell */
+
+/* ---- what could not be executed ---- */
+
+/* Written by the process that was to become a program, in memory that it shares with this one: a
+ * pipe for each would be one descriptor more for each. */
+struct failure {
+    int error; /* 0: none */
+    char path[252];
+};
+
+#define FAILURES 512 /* of the newest processes */
+
+static struct failure *failures;
+static pid_t pids[FAILURES];
+static unsigned spawned;
+
+static struct failure *next_failure(void)
 {
-    sigset_t none, all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    sigdelset(&all,
-              SIGPIPE); /* stays ignored: who logs to a reader that is gone must not die of it */
-    int error = posix_spawnattr_setflags(
-        attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-    if (!error)
-        error = posix_spawnattr_setsigmask(attributes, &none);
-    if (!error)
-        error = posix_spawnattr_setsigdefault(attributes, &all);
-    if (!error)
-        error = posix_spawnattr_setpgroup(attributes, 0);
-    return error;
+    if (!failures) {
+        void *memory = mmap(NULL, FAILURES * sizeof *failures, PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED)
+            return NULL;
+        failures = memory;
+    }
+    struct failure *failure = &failures[spawned % FAILURES];
+    failure->error = 0;
+    return failure;
 }
 
+static const struct failure *find_failure(const siginfo_t *end)
+{
+    if (!failures || end->si_code != CLD_EXITED || end->si_status != NOT_EXECUTED)
+        return NULL;
+    for (unsigned i = 1; i <= FAILURES; i++) { /* the newest of that number */
+        unsigned place = (spawned - i) % FAILURES;
+        if (pids[place] == end->si_pid)
+            return failures[place].error ? &failures[place] : NULL;
+    }
+    return NULL;
+}
+
+int process_exec_error(const siginfo_t *end)
+{
+    const struct failure *failure = find_failure(end);
+    return failure ? failure->error : 0;
+}
+
+/* ---- in the new process ---- */
+
+#define BY_DESCRIPTOR "/proc/self/fd/"
+
+static void note_failure(struct failure *failure, const char *path, int error)
+{
+    ssize_t length = -1;
+    if (strncmp(path, BY_DESCRIPTOR, strlen(BY_DESCRIPTOR)) == 0)
+        length = readlink(path, failure->path, sizeof failure->path - 1);
+    if (length > 0)
+        failure->path[length] = '\0';
+    else
+        snprintf(failure->path, sizeof failure->path, "%s", path);
+    failure->error = error;
+}
+
+/* A process group of its own: Ctrl-C on a terminal is meant for the supervisor, which stops its
+ * workers in order. */
+static void set_attributes(void)
+{
+    sigset_t none;
+    setpgid(0, 0);
+    for (int number = 1; number < NSIG; number++)
+        if (number != SIGPIPE) /* stays ignored: who logs to a reader that is gone must not die */
+            signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* dup2 clears CLOEXEC, but not when the descriptor has this number already. Returns the first
+ * number behind them, or -errno. */
+static int place_fds(const struct process_plan *plan)
+{
+    int behind = STDERR_FILENO + 1;
+    for (uint32_t i = 0; i < plan->fd_count; i++) {
+        int fd = plan->fds[i].fd, as = plan->fds[i].as;
+        if ((fd == as ? fcntl(fd, F_SETFD, 0) : dup2(fd, as)) < 0)
+            return -errno;
+        if (as >= behind)
+            behind = as + 1;
+    }
+    return behind;
+}
+
+/* Everything else is closed before the program is read: who waits for a disk there, perhaps for
+ * ever, must not keep a socket bound, or a worker from seeing that its supervisor is gone. */
+static int keep_only(int behind, const char **path, char *buffer, size_t size)
+{
+    int program = -1;
+    if (strncmp(*path, BY_DESCRIPTOR, strlen(BY_DESCRIPTOR)) == 0)
+        program = atoi(*path + strlen(BY_DESCRIPTOR));
+    if (program >= behind) {
+        if (program > behind && dup3(program, behind, O_CLOEXEC) < 0)
+            return -errno;
+        snprintf(buffer, size, BY_DESCRIPTOR "%d", behind++);
+        *path = buffer;
+    }
+    close_range((unsigned)behind, ~0U, 0); /* where it is unknown, CLOEXEC closes them */
+    return 0;
+}
+
+_Noreturn static void become(const struct process_plan *plan, struct failure *failure)
+{
+    const char *path = plan->path;
+    char buffer[sizeof BY_DESCRIPTOR + 12];
+    set_attributes();
+    int error = place_fds(plan);
+    if (error >= 0)
+        error = keep_only(error, &path, buffer, sizeof buffer);
+    if (error >= 0) {
+        execve(path, plan->arguments, plan->environment);
+        error = -errno;
+    }
+    if (failure)
+        note_failure(failure, path, -error);
+    _exit(NOT_EXECUTED);
+}
+
+/* fork(2) copies the tables of this process' own memory, which is small: what the channels share
+ * with their workers is not handed on (MADV_DONTFORK). */
 int process_spawn(const struct process_plan *plan, pid_t *ret_pid)
 {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
-    int error = set_attributes(&attributes);
-    /* dup2 clears CLOEXEC, also (POSIX.1-2024, glibc 2.29) when the descriptor has this number
-     * already. Everything else closes. */
-    for (uint32_t i = 0; i < plan->fd_count && !error; i++)
-        error = posix_spawn_file_actions_adddup2(&actions, plan->fds[i].fd, plan->fds[i].as);
-    if (!error)
-        error = posix_spawn(ret_pid, plan->path, &actions, &attributes, plan->arguments,
-                            plan->environment);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    return -error;
+    struct failure *failure = next_failure();
+    pid_t pid = fork();
+    if (pid == 0)
+        become(plan, failure);
+    if (pid < 0)
+        return -errno;
+    pids[spawned++ % FAILURES] = pid;
+    *ret_pid = pid;
+    return 0;
 }
 
 /* What systemd told the supervisor is not for its children: they must not speak to it in our name.
@@ -96,6 +200,12 @@ char process_task_state(pid_t pid, uint32_t thread_id)
 
 void process_describe_end(const siginfo_t *end, char *ret_text, size_t size)
 {
+    const struct failure *failure = find_failure(end);
+    if (failure) {
+        snprintf(ret_text, size, "can't be executed: %s: %s", strerror(failure->error),
+                 failure->path);
+        return;
+    }
     if (end->si_code == CLD_EXITED) {
         snprintf(ret_text, size, "exited with status %d", end->si_status);
         return;

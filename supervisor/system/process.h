@@ -52,8 +52,13 @@ struct process_plan {
     uint32_t fd_count;
 };
 
-/* Start it with default signals, an empty mask and a process group of its own. 0 or -errno. */
+/* Start it with default signals, an empty mask and a process group of its own. Doesn't wait until
+ * it is executed: that this failed shows at its end. 0 or -errno. */
 int process_spawn(const struct process_plan *plan, pid_t *ret_pid);
+
+/* Why what has ended here is a process that could not become the program: an errno; 0 when it did.
+ */
+int process_exec_error(const siginfo_t *end);
 
 /* Our environment without what systemd told this process alone. The caller frees the list, not its
  * entries. NULL: no memory. */
@@ -65,7 +70,9 @@ char **process_child_environment(void);
  * waits for a disk. */
 char process_task_state(pid_t pid, uint32_t thread_id);
 
-/* "was killed by SIGSEGV", "exited with status 1": what waitid(2) said. */
+/* "was killed by SIGSEGV", "exited with status 1", "can't be executed: No such file or directory:
+ * /usr/..": what waitid(2) said. */
+#define PROCESS_END_SIZE 256
 void process_describe_end(const siginfo_t *end, char *ret_text, size_t size);
 
 #endif

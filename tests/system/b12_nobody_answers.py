@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The supervisor waits for nobody: not for a service manager that doesn't read, not for the disk that its log lies on, not
-for whoever reads its log. It answers operators, and what dies gets its successor."""
+"""The supervisor waits for nobody: not for a service manager that doesn't read, not for the disk that its log or its
+programs lie on, not for whoever reads its log. It answers operators, and what dies gets its successor."""
 
 import os
+import shutil
 import socket
 
+from lib import oracle
 from lib.disk import Disk
-from lib.holdfast import Daemon, channel
+from lib.held_program import HeldProgram
+from lib.holdfast import Control, Daemon, Sender, channel
 from lib.place import core, is_alive, kill, wait_until
 
 
@@ -157,3 +160,56 @@ def test_only_the_journal_is_told_priorities(place):
         daemon.start(environment={"JOURNAL_STREAM": f"{about.st_dev}:{about.st_ino + number}"})
         assert expected in os.read(reader, 1 << 20)
         daemon.stop()
+
+
+def installed(place, worker=None):
+    """Copies of the programs, for this test alone. Returns the worker's path."""
+    folder, ordinary = place.folder / "installed", place.program
+    folder.mkdir()
+    for name in ("holdfastd", "holdfast-worker"):
+        shutil.copy2(place.program(name), folder / name)
+    if worker:
+        (folder / "holdfast-worker").write_bytes(worker)
+    place.program = lambda name: str(folder / name) if name == "holdfastd" else ordinary(name)
+    return folder / "holdfast-worker"
+
+
+def test_a_program_on_a_disk_that_does_not_answer(place):
+    """A worker can't be executed for a while. Nobody else notices; it holds nothing that it doesn't need; and nothing that
+    comes in meanwhile is lost."""
+    worker, listens = installed(place), [place.ipv4(), place.ipv4()]
+    daemon = Daemon(place, channel("engine", listens[0], record={}), channel("gps", listens[1], record={}),
+                    spare_workers=0).start()
+    entry = daemon.wait_state("engine", "RUNNING")
+    daemon.wait_state("gps", "RUNNING")
+    held = HeldProgram(place, worker)
+    kill(entry["pid"])
+    pid = held.wait_for_one()
+    control = Control(daemon.socket, deadline=5)
+    assert control.call("ping")["pid"] == daemon.process.pid
+    control.close()
+    assert pid in daemon.descendants()
+    kept = {name: os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
+    assert sorted(kept, key=int) == ["0", "1", "2", "3", "4"], kept
+    assert kept["4"] == str(worker), kept
+    for number, listen in enumerate(listens):
+        Sender(place, listen, 200, name=f"sent{number}", rate=2000).wait()
+    daemon.wait_drained("gps", 200)
+    held.release()
+    daemon.wait_drained("engine", 200)
+    for name in ("engine", "gps"):
+        assert oracle.assert_ledger(daemon.status(name))["recorded"] == 200
+    daemon.stop()
+
+
+@core
+def test_a_program_that_can_not_be_executed_is_told(place):
+    """With its path and the reason; nobody has died of it."""
+    worker = installed(place, worker=b"half of it is not there yet")
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={}), spare_workers=0)
+    daemon.start()
+    entry = daemon.wait_state("engine", "BACKOFF")
+    assert f"Exec format error: {worker}" in entry["cause"], entry
+    assert entry["restarts"] == 0 and entry["last_death"] is None, entry
+    assert not daemon.call("check")["healthy"]
+    daemon.stop(expect=None)

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -160,8 +161,8 @@ START_TEST(a_worker_that_dies_at_every_stop_is_no_storm)
 }
 END_TEST
 
-/* Neither a spare nor a new process is to be had (a limit of processes, say) while the kernel's
- * buffer is full: what presses must not have it tried again without end. */
+/* Neither a spare nor a new process is to be had (no descriptor is left) while the kernel's buffer
+ * is full: what presses must not have it tried again without end. */
 START_TEST(a_worker_that_can_not_be_started_is_waited_for)
 {
     struct channel *channel = channels.list[0];
@@ -178,14 +179,17 @@ START_TEST(a_worker_that_can_not_be_started_is_waited_for)
     channel->hold.rx = rx;
     channel->hold.ring = open("/dev/null", O_RDWR | O_CLOEXEC); /* complete, as it seems */
     channel->hold.receive_buffer = small;
-    spares.program = "/nowhere/holdfast-worker";
+    struct rlimit limit, none;
+    ck_assert(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    none = (struct rlimit){0, limit.rlim_max};
+    ck_assert(setrlimit(RLIMIT_NOFILE, &none) == 0);
     channel->life.wanted = true;
     channel->life.state = CHANNEL_STARTING;
     channel_machine_handle(channel, CHANNEL_EVENT_DIED, "test");
+    ck_assert(setrlimit(RLIMIT_NOFILE, &limit) == 0);
     ck_assert_msg(channel->life.state == CHANNEL_BACKOFF, "%s",
                   channel_state_names[channel->life.state]);
     ck_assert_uint_le(channel->life.restart.deaths_in_a_row, 2);
-    spares.program = "/bin/true";
 }
 END_TEST
 
