@@ -203,7 +203,8 @@ struct channel_discard {
 
 /* What it has of a configuration before this one: that is dealt with first (channel_former.c). */
 struct channel_former {
-    bool removed; /* the present one doesn't have it at all: it ends when that is done */
+    bool removed;  /* the present one doesn't have it at all: it ends when that is done */
+    bool recorded; /* by that configuration, as the history tells */
     struct channel_spec *configured; /* what spec will be then; NULL: it is that already */
     bool wanted;                     /* ... and whether it is to run */
     struct channel_spec *own;        /* the spec meanwhile; freed with the channel */

@@ -54,8 +54,9 @@ static void take_settings(const struct channel *channel, struct channel_spec *ow
     own->max_datagram = hold->shape.max_datagram;
     own->receive_offload = hold->shape.receive_offload;
     own->ring_pages = hold->shape.ring_pages;
-    own->record.enabled =
-        hold->segment >= 0 || (hold->page && atomic_load(&hold->page->private.records));
+    /* The archive may not have told yet how its log stands: then it has no ring either. */
+    own->record.enabled = hold->segment >= 0 || channel->former.recorded ||
+                          (hold->page && atomic_load(&hold->page->private.records));
     if (hold->segment >= 0 && hold->segment_grant.size >= CHANNEL_SEGMENT_SIZE_MIN)
         own->record.segment_size = hold->segment_grant.size;
 }

@@ -38,8 +38,8 @@ struct history_slot {
     uint64_t turn; /* the higher one counts; 0 = never written */
     uint32_t restarts;
     uint32_t obituary_count;
-    uint32_t kept_stopped; /* by an operator: not 0 */
-    uint32_t reserved;
+    uint32_t kept_stopped;   /* by an operator: not 0 */
+    uint32_t records;        /* its configuration says so: not 0 */
     uint64_t retired_pair;   /* the ring that was carried last: not to be gone on with */
     struct counters carried; /* of rings that are gone */
     struct counters present; /* of the one in use: counts only if that can't be continued */
@@ -111,6 +111,7 @@ static void load(struct channel *channel, const struct history_slot *slot)
     channel->ledger.restarts = slot->restarts;
     channel->life.kept_stopped = slot->kept_stopped != 0;
     channel->life.wanted = !channel->life.kept_stopped;
+    channel->former.recorded = slot->records != 0;
     channel->ledger.carried = slot->carried;
     for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++)
         load_destination(channel, &slot->destinations[i], ring_goes_on);
@@ -136,6 +137,7 @@ static void fill(const struct channel *channel, struct history_slot *slot)
     const struct channel_ledger *ledger = &channel->ledger;
     slot->restarts = ledger->restarts;
     slot->kept_stopped = channel->life.kept_stopped;
+    slot->records = channel->spec->record.enabled;
     slot->carried = ledger->carried;
     slot->retired_pair = ledger->retired_pair;
     slot->present = ledger->last_seen;
@@ -250,4 +252,6 @@ void channel_history_open(struct channel *channel)
         return;
     }
     go_on(channel);
+    if (!channel->former.removed && channel->former.recorded != channel->spec->record.enabled)
+        channel_history_save(channel);
 }

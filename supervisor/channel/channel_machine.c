@@ -31,7 +31,6 @@
 #include "supervisor/policy/restart_policy.h"
 #include "supervisor/system/timer.h"
 
-#define RECORDING_DEADLINE_NS (5 * NS_PER_S) /* then the relay starts without its log */
 /* For what is still to be written; within the shutdown's deadline */
 #define WORKER_STOP_DEADLINE_NS (8 * NS_PER_S)
 #define BACKOFF_LOOK_NS         (50 * NS_PER_MS) /* at the kernel's queue */
@@ -106,7 +105,7 @@ static void launch_without_log(struct channel *channel, const char *cause)
     (void)cause;
     log_warning("channel %s: no log within %llu s%s%s; relaying without it, recording begins when "
                 "the archive answers",
-                channel->spec->name, RECORDING_DEADLINE_NS / NS_PER_S,
+                channel->spec->name, channel_recording_patience(channel) / NS_PER_S,
                 channel->recording.trouble[0] ? ": " : "", channel->recording.trouble);
     channel->recording.waited = true;
     launch(channel, "started without its log");
@@ -178,6 +177,8 @@ static void finish_stop(struct channel *channel, const char *cause)
     channel->former.wanted |= channel->life.restart_wanted;
     channel->life.restart_wanted = false;
     bool numbered = channel->recording.recovered && !channel->recording.renumber;
+    if (channel->recording.renumber)
+        channel->recording.recovered = false; /* the next start asks where the log goes on */
     channel->recording.renumber = channel->recording.waited = false;
     channel->recording.restored = false;
     channel->recording.trouble[0] = '\0'; /* it wants nothing of the disk any more */
@@ -393,7 +394,7 @@ static void enter_opening(struct channel *channel)
         channel_machine_handle(channel, CHANNEL_EVENT_OPENED,
                                channel_recording_how_opened(channel));
     else
-        arm(channel, RECORDING_DEADLINE_NS, on_timer);
+        arm(channel, channel_recording_patience(channel), on_timer);
 }
 
 void channel_machine_resume(struct channel *channel)

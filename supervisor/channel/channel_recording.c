@@ -35,14 +35,22 @@
 #include "supervisor/hold/store.h"
 #include "supervisor/system/timer.h"
 
-#define RETRY_FIRST_NS (100 * NS_PER_MS)
-#define RETRY_MAX_NS   (5 * NS_PER_S)
+#define PATIENCE_NS       (5 * NS_PER_S)
+#define PATIENCE_ALONE_NS (60 * NS_PER_S) /* of what nobody waits for */
+#define RETRY_FIRST_NS    (100 * NS_PER_MS)
+#define RETRY_MAX_NS      (5 * NS_PER_S)
 
 bool channel_recording_settled(const struct channel *channel)
 {
     return channel->recording.state == RECORDING_NONE ||
            channel->recording.state == RECORDING_OPEN ||
            channel->recording.state == RECORDING_TROUBLE;
+}
+
+uint64_t channel_recording_patience(const struct channel *channel)
+{
+    bool alone = channel->former.removed && channel->host->phase == PHASE_RUNS;
+    return alone ? PATIENCE_ALONE_NS : PATIENCE_NS;
 }
 
 const char *channel_recording_how_opened(const struct channel *channel)
@@ -70,7 +78,8 @@ static void changed(const struct channel *channel)
 /* A worker that stops for good may still need a segment for what is left in the ring. */
 static bool has_listener(const struct channel *channel)
 {
-    return channel->lent.worker &&
+    /* The log has given the numbers of this one's ring to others. */
+    return channel->lent.worker && !channel->recording.renumber &&
            (channel->life.state == CHANNEL_STARTING || channel->life.state == CHANNEL_RUNNING ||
             (channel->life.state == CHANNEL_STOPPING && channel->life.stop_seals &&
              !channel->lent.bye_received));
@@ -285,7 +294,7 @@ static void take_as_current(struct channel *channel, struct message *message)
         take_up_again(channel);
     channel->recording.failures = 0;
     channel->recording.trouble[0] = '\0';
-    if (has_listener(channel) && !channel_recording_restarts_worker(channel))
+    if (has_listener(channel))
         give_to_worker(channel, &hold->segment_grant, hold->segment);
 }
 

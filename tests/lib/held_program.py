@@ -35,7 +35,8 @@ class HeldProgram:
         return [pid for _fd, pid in self.waiting]
 
     def wait_for_one(self):
-        return wait_until(self.pids, 10, "somebody who executes it")[-1]
+        """The first one."""
+        return wait_until(self.pids, 10, "somebody who executes it")[0]
 
     def release(self):
         """Whoever waits is let through, and so is everybody else."""

@@ -73,7 +73,7 @@ class Store(Notifications):
 class StoredDaemon(Daemon):
     """holdfastd under a service manager with a store."""
 
-    def start_stored(self):
+    def start_stored(self, wait=True):
         if self.notifications is None:
             self.notifications = Store(self.place.folder / "store.sock")
         self.notifications.take_messages()
@@ -86,7 +86,8 @@ class StoredDaemon(Daemon):
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             pass_fds=[fd for _, fd in kept], env=self.environment({}),
                                             cwd=self.place.folder)
-        self.wait_ready()
+        if wait:
+            self.wait_ready()
         return self
 
     def die(self):
