@@ -131,7 +131,7 @@ static int make_parts(struct daemon *daemon, const struct program *program)
     archive_client_init(&supervisor->archive, event, &supervisor->spares, settings, &archive_owner);
     upgrade_init(&supervisor->upgrade, program, &supervisor->channels, answer_upgrade, daemon);
     status_line_init(&supervisor->status_line, &supervisor->channels);
-    return spares_init(&supervisor->spares, event, program->worker_program, settings);
+    return spares_init(&supervisor->spares, event, program, settings);
 }
 
 /* ---- the control socket ---- */

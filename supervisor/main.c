@@ -27,9 +27,6 @@
 
 #define DEFAULT_CONFIG HOLDFAST_SYSCONFDIR "/holdfast/holdfast.conf"
 
-/* Above what a child is given by number. */
-#define PINNED_FD_LEAST 64
-
 enum { EXIT_USAGE = 2 };
 
 struct options {
@@ -150,9 +147,10 @@ static void find_path(struct program *program, const char *self)
 }
 
 /* The worker is beside this very program (a build, a relocated install), else where it was
- * installed. */
+ * installed, else where the program before this one had it: to be looked for there later. */
 static int find_programs(struct program *program)
 {
+    const char *told = getenv(PROGRAM_WORKER_PATH_VARIABLE);
     char self[sizeof program->path];
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     self[length > 0 ? length : 0] = '\0';
@@ -166,7 +164,10 @@ static int find_programs(struct program *program)
     }
     snprintf(program->worker_path, sizeof program->worker_path, "%s/holdfast-worker",
              HOLDFAST_LIBEXECDIR);
-    return access(program->worker_path, X_OK) == 0 ? 0 : -errno;
+    int error = access(program->worker_path, X_OK) == 0 ? 0 : -errno;
+    if (error < 0 && told)
+        snprintf(program->worker_path, sizeof program->worker_path, "%s", told);
+    return error;
 }
 
 /* -1 when there is none. */
@@ -180,13 +181,11 @@ static int inherited_fd(const char *variable)
 
 static int pin_worker(struct program *program)
 {
+    char inherited[PROCESS_PIN_SIZE];
     int fd = inherited_fd(PROGRAM_WORKER_VARIABLE);
-    if (fd < 0)
-        fd = open(program->worker_path, O_PATH | O_CLOEXEC);
-    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, PINNED_FD_LEAST);
-    int error = high < 0 ? -errno : 0;
+    snprintf(inherited, sizeof inherited, "/proc/self/fd/%d", fd);
+    int error = process_pin(fd < 0 ? program->worker_path : inherited, program->worker_program);
     fd_close(&fd);
-    snprintf(program->worker_program, sizeof program->worker_program, "/proc/self/fd/%d", high);
     return error;
 }
 
@@ -235,6 +234,30 @@ static void prepare_signals(void)
     signal(SIGCHLD, SIG_DFL); /* who started us may ignore it: then no child could be waited for */
 }
 
+/* Sockets with datagrams in them, rings and segments, of a supervisor before this one. */
+static bool holds_something(void)
+{
+    const char *count = getenv("LISTEN_FDS");
+    return count && atoi(count) > 0;
+}
+
+/* false: this program can't begin. */
+static bool prepare_worker(struct program *program)
+{
+    int error = find_programs(program);
+    unsetenv(PROGRAM_WORKER_PATH_VARIABLE);
+    if (error == 0 || getenv(PROGRAM_WORKER_VARIABLE))
+        error = pin_worker(program);
+    if (error == 0)
+        return true;
+    program->worker_program[0] = '\0';
+    log_error("can't find holdfast-worker, neither beside this program nor as %s: %s; is the "
+              "installation complete?%s",
+              program->worker_path, strerror(-error),
+              holds_something() ? " What is held is kept until it is" : "");
+    return holds_something();
+}
+
 static int serve(struct settings *settings, char **arguments, int config)
 {
     static struct program program;
@@ -242,13 +265,7 @@ static int serve(struct settings *settings, char **arguments, int config)
     program.arguments = arguments;
     program.config = config;
     raise_fd_limit(settings); /* a program is pinned above what a low one allows */
-    int error = find_programs(&program);
-    if (error == 0 || getenv(PROGRAM_WORKER_VARIABLE))
-        error = pin_worker(&program);
-    if (error < 0) {
-        log_error("can't find holdfast-worker, neither beside this program nor as %s: %s; is the "
-                  "installation complete?",
-                  program.worker_path, strerror(-error));
+    if (!prepare_worker(&program)) {
         settings_free(settings);
         return EXIT_FAILURE;
     }

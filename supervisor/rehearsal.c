@@ -23,6 +23,7 @@
 
 /* What a rehearsal writes to. */
 struct outlets {
+    int answer;
     int output;
     int config; /* or -1 */
     const char *log_dir;
@@ -38,19 +39,15 @@ static int spawn_with(const struct program *program, char *const *arguments,
     snprintf(copy, sizeof copy, PROGRAM_CONFIG_COPY_VARIABLE "=%d", CONFIG_FD);
     snprintf(log_dir, sizeof log_dir, PROGRAM_FORMER_LOG_DIR_VARIABLE "=%s", outlets->log_dir);
     char *environment[] = {log_dir, outlets->config >= 0 ? copy : NULL, NULL};
-    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    if (nowhere < 0)
-        return -errno;
-    const struct process_fd fds[] = {
-        {outlets->output, STDERR_FILENO}, {nowhere, STDOUT_FILENO}, {outlets->config, CONFIG_FD}};
+    const struct process_fd fds[] = {{outlets->output, STDERR_FILENO},
+                                     {outlets->answer, STDOUT_FILENO},
+                                     {outlets->config, CONFIG_FD}};
     struct process_plan plan = {.path = program->path,
                                 .arguments = arguments,
                                 .environment = environment,
                                 .fds = fds,
                                 .fd_count = outlets->config >= 0 ? 3 : 2};
-    int error = process_spawn(&plan, ret_pid);
-    fd_close(&nowhere);
-    return error;
+    return process_spawn(&plan, ret_pid);
 }
 
 static int spawn(const struct program *program, const struct outlets *outlets, pid_t *ret_pid)
@@ -105,6 +102,22 @@ static int on_output(sd_event_source *source, int fd, uint32_t events, void *use
     return 0;
 }
 
+/* "/etc/holdfast/holdfast.conf: ok, 3 channels", as every version says it: other programs end with
+ * 0 too, whatever they are asked. More than a pipe holds, it would not have ended. */
+static bool is_holdfastd(const struct rehearsal *rehearsal)
+{
+    static const char mark[] = ": ok, ";
+    static char answer[1 << 16];
+    ssize_t length = read(rehearsal->answer, answer, sizeof answer - 1);
+    answer[length > 0 ? length : 0] = '\0';
+    const char *at = strstr(answer, mark);
+    if (!at)
+        return false;
+    at += strlen(mark);
+    size_t digits = strspn(at, "0123456789");
+    return digits > 0 && strncmp(at + digits, " channel", strlen(" channel")) == 0;
+}
+
 static void describe_failure(const struct rehearsal *rehearsal, const siginfo_t *end, char *ret_why,
                              size_t size)
 {
@@ -137,7 +150,14 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *use
     take_output(rehearsal);
     rehearsal->said[strcspn(rehearsal->said, "\n")] = '\0';
     bool fit = end->si_code == CLD_EXITED && end->si_status == 0;
-    describe_failure(rehearsal, end, why, sizeof why);
+    if (!fit)
+        describe_failure(rehearsal, end, why, sizeof why);
+    else if (!is_holdfastd(rehearsal)) {
+        snprintf(why, sizeof why,
+                 "%.200s is another program: it doesn't answer --check as holdfastd",
+                 rehearsal->program->path);
+        fit = false;
+    }
     rehearsal->exit_source =
         sd_event_source_disable_unref(rehearsal->exit_source); /* it is reaped after this */
     rehearsal_cancel(rehearsal);
@@ -169,23 +189,38 @@ void rehearsal_cancel(struct rehearsal *rehearsal)
     sd_event_source_disable_unref(rehearsal->exit_source);
     sd_event_source_disable_unref(rehearsal->output_source);
     timer_disarm(&rehearsal->timer);
+    fd_close(&rehearsal->answer);
     fd_close(&rehearsal->output);
     *rehearsal = (struct rehearsal){.done = rehearsal->done, .data = rehearsal->data};
+}
+
+/* Our ends don't wait. */
+static int make_pipes(struct rehearsal *rehearsal, struct outlets *outlets)
+{
+    int answer[2] = {-1, -1}, output[2] = {-1, -1};
+    int error = pipe2(answer, O_CLOEXEC) < 0 || pipe2(output, O_CLOEXEC) < 0 ? -errno : 0;
+    rehearsal->answer = answer[0];
+    rehearsal->output = output[0];
+    outlets->answer = answer[1];
+    outlets->output = output[1];
+    if (!error)
+        error = fd_set_nonblocking(answer[0]);
+    if (!error)
+        error = fd_set_nonblocking(output[0]);
+    return error;
 }
 
 int rehearsal_start(struct rehearsal *rehearsal, sd_event *event, const struct program *program,
                     const struct rehearsal_circumstances *circumstances)
 {
-    int ends[2] = {-1, -1};
-    int error = pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0;
-    *rehearsal = (struct rehearsal){
-        .program = program, .done = rehearsal->done, .data = rehearsal->data, .output = ends[0]};
-    const struct outlets outlets = {ends[1], circumstances->config, circumstances->log_dir};
-    if (!error)
-        error = fd_set_nonblocking(ends[0]);
+    struct outlets outlets = {.config = circumstances->config, .log_dir = circumstances->log_dir};
+    *rehearsal =
+        (struct rehearsal){.program = program, .done = rehearsal->done, .data = rehearsal->data};
+    int error = make_pipes(rehearsal, &outlets);
     if (!error)
         error = spawn(program, &outlets, &rehearsal->pid);
-    fd_close(&ends[1]);
+    fd_close(&outlets.answer);
+    fd_close(&outlets.output);
     if (!error) {
         error = sd_event_add_child(event, &rehearsal->exit_source, rehearsal->pid, WEXITED,
                                    on_exit_seen, rehearsal);

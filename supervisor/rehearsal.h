@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Before an upgrade lets go of anything: can the program that would be executed start, and does it
- * accept the configuration? It is run once with --check. */
+ * accept the configuration? It is run once with --check, and has to answer as holdfastd does. */
 #ifndef HOLDFAST_SUPERVISOR_REHEARSAL_H
 #define HOLDFAST_SUPERVISOR_REHEARSAL_H
 
@@ -19,7 +19,8 @@ struct rehearsal {
     void *data;
     const struct program *program; /* NULL: none is under way */
     pid_t pid;
-    int output;     /* what it writes to its standard error; nonblocking */
+    int answer;     /* what it writes to its standard output; nonblocking */
+    int output;     /* ... and to its standard error */
     char said[256]; /* its beginning */
     size_t said_length;
     sd_event_source *exit_source;

@@ -371,13 +371,15 @@ void upgrade_execute(const struct upgrade *upgrade)
         channel_ledger_look(upgrade->channels->list[i]);
         channel_history_save(upgrade->channels->list[i]);
     }
-    const struct fallback fallback = {.self = lift_file("/proc/self/exe", list.count),
-                                      .worker = lift_file(program->worker_program, list.count),
-                                      .config = lift(program->config, list.count)};
+    const struct fallback fallback = {
+        .self = lift_file("/proc/self/exe", list.count),
+        .worker = lift_file(upgrade->channels->host->spares->program, list.count),
+        .config = lift(program->config, list.count)};
     hand_on_log_writer(list.count);
     int config = has_text(upgrade->config) ? lift(upgrade->config, list.count) : -1;
     if (complete && set_environment(&list, stopped) && place_fds(&list)) {
         hand_on(config, PROGRAM_CONFIG_VARIABLE);
+        setenv(PROGRAM_WORKER_PATH_VARIABLE, program->worker_path, 1);
         unsetenv(PROGRAM_TROUBLE_VARIABLE); /* of an upgrade before */
         execv(program->path, program->arguments);
         execute_again(program, errno, &fallback);

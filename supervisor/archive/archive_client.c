@@ -280,6 +280,7 @@ static void archive_message(struct child *child, struct message *message)
     struct archive_client *client = child->owner.data;
     const struct archive_owner *owner = &client->owner;
 
+    spares_prove(client->spares, child);
     switch (message->header.type) {
     case MESSAGE_READY:
     case MESSAGE_BYE:

@@ -17,6 +17,7 @@
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/obituary.h"
 #include "supervisor/child/child.h"
+#include "supervisor/child/spares.h"
 #include "supervisor/system/process.h"
 
 static void worker_ready(struct channel *channel, const struct message_ready *ready)
@@ -55,6 +56,7 @@ void channel_worker_message(struct child *child, struct message *message)
     struct channel *channel = child->owner.data;
     switch (message->header.type) {
     case MESSAGE_READY:
+        spares_prove(channel->host->spares, child);
         worker_ready(channel, message->ready);
         break;
     case MESSAGE_SEGMENT_WANTED:

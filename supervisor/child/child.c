@@ -236,10 +236,19 @@ void child_listen(struct child *child)
     receive(child, MESSAGES_PER_DISPATCH);
 }
 
+static unsigned exec_failures;
+
+unsigned child_exec_failures(void)
+{
+    return exec_failures;
+}
+
 static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *userdata)
 {
     struct child *child = userdata;
     (void)source;
+    if (process_exec_error(end))
+        exec_failures++;
     /* What it said before it died is still in the socket, and counts: a BYE, a SEGMENT_DONE. */
     receive(child, 100000);
     child->exit_source =

@@ -51,6 +51,9 @@ int child_spawn(sd_event *event, const char *path, const struct child_owner *own
 int child_send(struct child *child, enum message_type type, const void *payload,
                size_t payload_size, const int *fds, uint32_t fd_count);
 
+/* Children, so far, whose program could not be executed. */
+unsigned child_exec_failures(void);
+
 /* Take what it has said already. Not from a handler of its messages. */
 void child_listen(struct child *child);
 

@@ -4,6 +4,7 @@
 #include "supervisor/child/spares.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,8 +86,32 @@ void spares_refill(struct spares *spares)
         arm(spares, REFILL_AFTER_NS);
 }
 
+/* An installation may be under way, or was half done when this program began. */
+static void look_at_program(struct spares *spares)
+{
+    if (!spares->proven && spares->failures_seen != child_exec_failures())
+        spares->program = spares->installed;
+    spares->failures_seen = child_exec_failures();
+}
+
+/* By the process, because its path may be another file's by now, and its disk need not answer. */
+void spares_prove(struct spares *spares, const struct child *child)
+{
+    char running[32];
+    if (spares->proven)
+        return;
+    snprintf(running, sizeof running, "/proc/%d/exe", (int)child->pid);
+    if (spares->program == spares->installed) {
+        if (process_pin(running, spares->pinned) < 0)
+            return;
+        spares->program = spares->pinned;
+    }
+    spares->proven = true;
+}
+
 void spares_look(struct spares *spares)
 {
+    look_at_program(spares);
     for (size_t i = 0; i < spares->count && !spares->closed; i++) {
         struct child *child = spares->children[i];
         if (!child || monotonic_since(monotonic_now(), child->spawned) < USABLE_AFTER_NS)
@@ -131,11 +156,13 @@ struct child *spares_take(struct spares *spares, const struct child_owner *owner
 
 /* ---- life ---- */
 
-int spares_init(struct spares *spares, sd_event *event, const char *program,
+int spares_init(struct spares *spares, sd_event *event, const struct program *program,
                 const struct settings *settings)
 {
+    bool is_there = program->worker_program[0];
     *spares = (struct spares){.event = event,
-                              .program = program,
+                              .program = is_there ? program->worker_program : program->worker_path,
+                              .installed = program->worker_path,
                               .limits = &settings->restart,
                               .count = settings->spare_workers};
     spares->children = calloc(spares->count + 1, sizeof(struct child *));

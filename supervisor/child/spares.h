@@ -6,11 +6,16 @@
 #include "supervisor/child/child.h"
 #include "supervisor/child/restart.h"
 #include "supervisor/config/settings.h"
+#include "supervisor/system/process.h"
 #include "supervisor/system/timer.h"
 
 struct spares {
     sd_event *event;
-    const char *program; /* that each of them executes */
+    const char *program;   /* that each of them executes */
+    const char *installed; /* where it is to be found if that can't be executed */
+    char pinned[PROCESS_PIN_SIZE];
+    bool proven;            /* it has been executed */
+    unsigned failures_seen; /* of child_exec_failures() */
     const struct restart_limits *limits;
     struct child **children; /* count of them, NULL where being made */
     size_t count;
@@ -21,8 +26,11 @@ struct spares {
 };
 
 /* 0 or -ENOMEM. None is made before the first spares_refill(). */
-int spares_init(struct spares *spares, sd_event *event, const char *program,
+int spares_init(struct spares *spares, sd_event *event, const struct program *program,
                 const struct settings *settings);
+
+/* A child of it works: whatever is installed there from now on, others are made of the same one. */
+void spares_prove(struct spares *spares, const struct child *child);
 
 /* Take a spare, or spawn a child: it gets this owner and a new generation. Replaces the spare,
  * soon. NULL with -errno in *ret_error. */
@@ -32,7 +40,8 @@ struct child *spares_take(struct spares *spares, const struct child_owner *owner
 void spares_refill(struct spares *spares);
 
 /* One that somebody has stopped, or that waits for a disk before it has anything to do, is of no
- * use: another one takes its place. Called now and then. */
+ * use: another one takes its place. Nor is a program that nobody could execute yet: it is looked
+ * for anew where it is installed. Called now and then. */
 void spares_look(struct spares *spares);
 
 /* The end is near: those that there are stay, and no more are kept ready. */

@@ -18,7 +18,8 @@
 #include "common/death.h"
 #include "common/fd.h"
 
-#define NOT_EXECUTED 127 /* exit status, as of a shell */
+#define NOT_EXECUTED    127 /* exit status, as of a shell */
+#define PINNED_FD_LEAST 64  /* above what a child is given by number */
 
 /* ---- what could not be executed ---- */
 
@@ -182,6 +183,17 @@ char **process_child_environment(void)
         if (!is_private_variable(environ[i]))
             copy[kept++] = environ[i];
     return copy;
+}
+
+int process_pin(const char *path, char ret_name[PROCESS_PIN_SIZE])
+{
+    int fd = open(path, O_PATH | O_CLOEXEC);
+    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, PINNED_FD_LEAST);
+    int error = high < 0 ? -errno : 0;
+    fd_close(&fd);
+    if (error == 0)
+        snprintf(ret_name, PROCESS_PIN_SIZE, BY_DESCRIPTOR "%d", high);
+    return error;
 }
 
 char process_task_state(pid_t pid, uint32_t thread_id)

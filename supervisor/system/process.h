@@ -10,6 +10,8 @@
 
 /* The number of a descriptor of the worker, from the same program before it was executed again. */
 #define PROGRAM_WORKER_VARIABLE "HOLDFAST_WORKER_FD"
+/* Where that program had its worker installed. */
+#define PROGRAM_WORKER_PATH_VARIABLE "HOLDFAST_WORKER"
 /* What it has to say about that. */
 #define PROGRAM_TROUBLE_VARIABLE "HOLDFAST_TROUBLE"
 /* Where it is installed: what is executed by descriptor has no other name. */
@@ -25,13 +27,17 @@
 /* --check: the number of one into which the text goes that was checked. */
 #define PROGRAM_CONFIG_COPY_VARIABLE "HOLDFAST_CONFIG_COPY_FD"
 
+/* Enough for the name of a program that is pinned by a descriptor. */
+#define PROCESS_PIN_SIZE 32
+
 /* Where this program and its worker are, and how it was called. */
 struct program {
     char path[4096];
     char worker_path[4096];
     /* The worker that was there when this program started, whatever has become of its path since: a
-     * running supervisor must not start one that speaks another version's language. */
-    char worker_program[32];
+     * running supervisor must not start one that speaks another version's language. "": there was
+     * none. */
+    char worker_program[PROCESS_PIN_SIZE];
     char **arguments; /* main()'s */
     int config; /* a memory file with the text of the configuration that it runs with; or -1 */
 };
@@ -63,6 +69,10 @@ int process_exec_error(const siginfo_t *end);
 /* Our environment without what systemd told this process alone. The caller frees the list, not its
  * entries. NULL: no memory. */
 char **process_child_environment(void);
+
+/* Keep a program by a descriptor: what is executed by this name is the same file, whatever becomes
+ * of its path. 0 or -errno. */
+int process_pin(const char *path, char ret_name[PROCESS_PIN_SIZE]);
 
 /* The state letter of proc(5) of one of its threads: 'D' sleeps without interruption, 'T' is
  * stopped;

@@ -115,6 +115,8 @@ def test_an_unfit_program_is_refused_and_the_service_goes_on(place):
             b"#!/bin/sh\n{ echo a long story; head -c 300000 /dev/zero | tr '\\0' x; } >&2 || exit 2\nexit 1\n"),
         "was killed by SIGSEGV": lambda: daemon.install(b"#!/bin/sh\nkill -SEGV $$\n"),
         "did not end within 5 s": lambda: daemon.install(b"#!/bin/sh\nexec sleep 1000\n"),
+        "is another program": lambda: daemon.install(pathlib.Path("/bin/true").read_bytes()),
+        "doesn't answer --check": lambda: daemon.install(b"#!/bin/sh\necho ok, 1 channel\n"),
     }
     for why, install in unfit.items():
         install()
@@ -337,3 +339,53 @@ def test_nor_does_a_failed_one_read_it_again(place):
     daemon.upgrade(expect=None)
     daemon.wait_for_log("the program that ran so far goes on")
     judge_after(place, daemon, listen, generation)
+
+
+def upgrade_without_a_worker(place, break_worker):
+    """The worker's program is broken when its trial is over and everything is being let go of."""
+    listen = place.ipv4()
+    daemon = Installed(place, channel("engine", listen, record={}), head='restart { max_delay = "500ms" }', hang_timeout="60s")
+    daemon.start()
+    Sender(place, listen, 500, name="before", rate=5000).wait()
+    daemon.wait_drained("engine", 500)
+    entry = daemon.status("engine")
+    worker = daemon.installed.with_name("holdfast-worker")
+    shutil.copy2(worker, worker.with_name("kept"))
+    freeze(entry["pid"])
+    daemon.disconnect()
+    upgrade = threading.Thread(target=daemon.ctl, args=("upgrade",), kwargs={"expect": None})
+    upgrade.start()
+    daemon.wait_for_log("as soon as the workers have let go")
+    break_worker(worker)
+    upgrade.join()
+    waiting = daemon.wait_state("engine", "BACKOFF")
+    assert str(worker) in waiting["cause"], waiting
+    assert not daemon.call("check")["healthy"]
+    assert daemon.status()["supervisor"]["pid"] == daemon.process.pid
+    Sender(place, listen, 500, name="meanwhile", rate=5000).wait()
+    worker.with_name("kept").rename(worker)
+    daemon.wait_state("engine", "RUNNING", 30)
+    daemon.wait_drained("engine", 1000)
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["recorded"] == 1000 and counters["kernel_dropped"] == 0, counters
+    shutil.copy("/bin/false", worker.with_name("other"))
+    worker.with_name("other").rename(worker)
+    pid = daemon.status("engine")["pid"]
+    kill(pid)  # what has run is gone on with, whatever is installed now
+    wait_until(lambda: daemon.status("engine")["pid"] not in (None, pid), 20, "a successor")
+    daemon.wait_state("engine", "RUNNING")
+    daemon.stop()
+    oracle.assert_consecutive(oracle.read_with_python_avro(daemon.segments("engine")), first=0)
+
+
+@core
+def test_a_worker_that_vanishes_at_the_last_moment_ends_nothing(place):
+    upgrade_without_a_worker(place, lambda worker: worker.unlink())
+
+
+def test_a_worker_that_is_half_written_at_the_last_moment_ends_nothing(place):
+    def half_written(worker):
+        worker.unlink()
+        worker.write_bytes(b"half of it is not there yet")
+        worker.chmod(0o755)
+    upgrade_without_a_worker(place, half_written)

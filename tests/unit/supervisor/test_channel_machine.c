@@ -49,6 +49,7 @@ static void set_up(void)
     sigaddset(&children, SIGCHLD); /* as main() has it: the event loop waits for them */
     sigprocmask(SIG_BLOCK, &children, NULL);
     struct archive_owner owner = channels_as_archive_owner(&channels);
+    static const struct program program = {.worker_path = "/bin/true"};
     spec.record.enabled = 1;
     settings.channel_count = 1;
     settings.channels = specs;
@@ -60,7 +61,7 @@ static void set_up(void)
     host.changed = changed;
     store_init(&store, host.event, changed, NULL);
     archive_client_init(&archive, host.event, &spares, &settings, &owner);
-    ck_assert_int_eq(spares_init(&spares, host.event, "/bin/true", &settings), 0);
+    ck_assert_int_eq(spares_init(&spares, host.event, &program, &settings), 0);
     ck_assert_int_eq(channels_make(&channels, &host), 0);
 
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
