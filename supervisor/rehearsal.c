@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/fd.h"
 #include "common/monotonic.h"
+#include "supervisor/system/reaper.h"
 
 #define REHEARSAL_DEADLINE_NS (5 * NS_PER_S)
 #define READS_PER_DISPATCH    64 /* then the event loop looks after the others */
@@ -158,8 +158,7 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *use
                  rehearsal->program->path);
         fit = false;
     }
-    rehearsal->exit_source =
-        sd_event_source_disable_unref(rehearsal->exit_source); /* it is reaped after this */
+    reaper_unwatch(&rehearsal->exit_source); /* it is reaped after this */
     rehearsal_cancel(rehearsal);
     done(data, fit ? NULL : why);
     return 0;
@@ -186,7 +185,7 @@ void rehearsal_cancel(struct rehearsal *rehearsal)
         return;
     if (rehearsal->exit_source)
         sd_event_source_send_child_signal(rehearsal->exit_source, SIGKILL, NULL, 0);
-    sd_event_source_disable_unref(rehearsal->exit_source);
+    reaper_unwatch(&rehearsal->exit_source);
     sd_event_source_disable_unref(rehearsal->output_source);
     timer_disarm(&rehearsal->timer);
     fd_close(&rehearsal->answer);
@@ -222,12 +221,10 @@ int rehearsal_start(struct rehearsal *rehearsal, sd_event *event, const struct p
     fd_close(&outlets.answer);
     fd_close(&outlets.output);
     if (!error) {
-        error = sd_event_add_child(event, &rehearsal->exit_source, rehearsal->pid, WEXITED,
-                                   on_exit_seen, rehearsal);
-        if (error < 0) { /* nobody would wait for it */
+        error =
+            reaper_watch(event, &rehearsal->exit_source, rehearsal->pid, on_exit_seen, rehearsal);
+        if (error < 0) /* nobody would know of its end */
             kill(rehearsal->pid, SIGKILL);
-            waitpid(rehearsal->pid, NULL, WNOHANG);
-        }
     }
     if (error >= 0)
         error = sd_event_add_io(event, &rehearsal->output_source, rehearsal->output, EPOLLIN,

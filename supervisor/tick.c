@@ -18,6 +18,7 @@
 #include "supervisor/hold/membership.h"
 #include "supervisor/hold/hold_destinations.h"
 #include "supervisor/policy/receive_rate.h"
+#include "supervisor/system/reaper.h"
 #include "supervisor/system/timer.h"
 
 #define TICK_NS   CHANNEL_HANG_LOOK_NS
@@ -111,8 +112,10 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
             archive_client_seal_failed_again(host->archive);
     }
     look_at_archive(tick, now);
-    if (look)
+    if (look) {
         spares_look(host->spares);
+        reaper_look();
+    }
     if (host->phase < PHASE_PARKS && (expire || ++tick->looks == FIRST_SWEEP_TICKS))
         sweep(channels);
     for (size_t i = 0; i < channels->count; i++) {

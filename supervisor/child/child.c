@@ -6,22 +6,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/system/process.h"
+#include "supervisor/system/reaper.h"
 
 #define QUEUE_MAX             16384 /* messages; a thousand channels' requests to a slow archive fit */
-#define REAP_PATIENCE_MS      20    /* for one that was killed */
 #define MESSAGES_PER_DISPATCH 8     /* then the event loop looks after the others */
 #define RETRY_NS              (5 * NS_PER_MS)
 /* A child that says more than this is kept waiting, and nobody else: 12,800 messages a second, of
@@ -251,8 +249,7 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *use
         exec_failures++;
     /* What it said before it died is still in the socket, and counts: a BYE, a SEGMENT_DONE. */
     receive(child, 100000);
-    child->exit_source =
-        sd_event_source_disable_unref(child->exit_source); /* sd-event reaps after this handler */
+    reaper_unwatch(&child->exit_source); /* sd-event reaps after this handler */
     child->owner.ended(child, end);
     child_free(child);
     return 0;
@@ -298,11 +295,9 @@ int child_spawn(sd_event *event, const char *path, const struct child_owner *own
     fd_close(&pair[1]);
     if (!error) {
         child->spawned = monotonic_now();
-        error = sd_event_add_child(event, &child->exit_source, child->pid, WEXITED, on_exit_seen,
-                                   child);
-        if (error < 0) { /* nobody would wait for it */
+        error = reaper_watch(event, &child->exit_source, child->pid, on_exit_seen, child);
+        if (error < 0) { /* nobody would know of its end */
             kill(child->pid, SIGKILL);
-            waitpid(child->pid, NULL, WNOHANG);
             child->pid = 0;
         }
     }
@@ -326,25 +321,13 @@ void child_kill(struct child *child, int signal)
         sd_event_source_send_child_signal(child->exit_source, signal, NULL, 0);
 }
 
-/* It was killed and is nobody's any more: without this it would stay a zombie of this process, also
- * across an upgrade. One that waits for a disk is left to its fate. */
-static void reap(const struct child *child)
-{
-    struct pollfd ended = {.fd = sd_event_source_get_child_pidfd(child->exit_source),
-                           .events = POLLIN};
-    if (poll(&ended, 1, REAP_PATIENCE_MS) > 0)
-        waitid(P_PIDFD, (id_t)ended.fd, &(siginfo_t){0}, WEXITED | WNOHANG);
-}
-
 void child_free(struct child *child)
 {
     if (!child)
         return;
-    child_kill(child, SIGKILL);
-    if (child->exit_source)
-        reap(child);
+    child_kill(child, SIGKILL); /* it may take its time to end: then it is nobody's */
     sd_event_source_disable_unref(child->socket_source);
-    sd_event_source_disable_unref(child->exit_source);
+    reaper_unwatch(&child->exit_source);
     timer_disarm(&child->retry);
     while (child->queue) {
         struct queued_message *message = child->queue;

@@ -25,6 +25,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
+#include "supervisor/system/reaper.h"
 
 #define PIPE_WANTED (1 << 20) /* bytes; some ten thousand lines */
 #define FINISH_NS   NS_PER_S
@@ -205,7 +206,7 @@ static int on_ended(sd_event_source *source, const siginfo_t *end, void *userdat
     (void)source;
     (void)end;
     (void)userdata;
-    writer.source = sd_event_source_unref(writer.source);
+    reaper_unwatch(&writer.source);
     writer.pid = 0;
     timer_arm(&writer.timer, writer.event, soon ? 0 : AGAIN_NS, on_due, NULL);
     return 0;
@@ -213,8 +214,7 @@ static int on_ended(sd_event_source *source, const siginfo_t *end, void *userdat
 
 static void watch(void)
 {
-    int error =
-        sd_event_add_child(writer.event, &writer.source, writer.pid, WEXITED, on_ended, NULL);
+    int error = reaper_watch(writer.event, &writer.source, writer.pid, on_ended, NULL);
     if (error < 0)
         log_warning("nobody watches the process that writes this log: %s", strerror(-error));
 }
@@ -229,7 +229,7 @@ void log_writer_watch(sd_event *event)
 void log_writer_unwatch(void)
 {
     timer_disarm(&writer.timer);
-    writer.source = sd_event_source_disable_unref(writer.source);
+    reaper_unwatch(&writer.source);
 }
 
 /* By waiting for any child: no other one is left. */

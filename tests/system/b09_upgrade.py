@@ -12,7 +12,7 @@ import threading
 
 from lib import oracle
 from lib.holdfast import Control, Daemon, Sender, Sink, channel
-from lib.place import core, freeze, kill, wait_until
+from lib.place import comm, core, freeze, kill, wait_until
 
 
 class Installed(Daemon):
@@ -86,7 +86,7 @@ def test_ten_times_in_a_row_under_load(place):
             assert entry["restarts"] == 0 and entry["last_death"] is None, "an upgrade is no death"
         assert daemon.status("engine")["generation"] > generation
         assert daemon.status()["supervisor"]["pid"] == pid == daemon.process.pid
-    assert not zombies_of(daemon.process.pid), "spares that were let go of"
+    wait_until(lambda: not zombies_of(daemon.process.pid), 10, "spares that were let go of to be waited for")
     for sender in senders:
         sender.stop()
     for name, sender in zip(names, senders):
@@ -389,3 +389,26 @@ def test_a_worker_that_is_half_written_at_the_last_moment_ends_nothing(place):
         worker.write_bytes(b"half of it is not there yet")
         worker.chmod(0o755)
     upgrade_without_a_worker(place, half_written)
+
+
+def test_no_child_of_the_program_before_stays_a_zombie(place):
+    """Two that nobody knows of: one ends before an upgrade, the other one behind it."""
+    daemon = Installed(place, channel("engine", place.ipv4(), record={}))
+    gates = [place.folder / name for name in ("first", "second")]
+    for gate in gates:
+        os.mkfifo(gate)
+    daemon.start(wrapper=("/bin/sh", "-c", f'cat "{gates[0]}" & cat "{gates[1]}" & exec "$@"', "sh"))
+    daemon.wait_state("engine", "RUNNING")
+
+    def strangers():
+        listing = pathlib.Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
+        return [pid for pid in listing.read_text(encoding="ascii").split() if comm(pid) in ("cat", "sh")]
+    assert len(strangers()) == 2
+    gates[0].write_text("")
+    wait_until(lambda: len(strangers()) == 1, 10, "the first one to be waited for")
+    generation = daemon.status("engine")["generation"]
+    daemon.upgrade()
+    wait_until(lambda: daemon.status("engine")["generation"] > generation, 20, "the upgrade")
+    gates[1].write_text("")
+    wait_until(lambda: not strangers(), 10, "the second one to be waited for")
+    daemon.stop()
