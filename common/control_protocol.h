@@ -13,8 +13,8 @@
 #define CONTROL_SOCKET_VARIABLE "HOLDFAST_SOCKET"
 /* Bytes of a line to the supervisor, without its newline */
 #define CONTROL_REQUEST_MAX (64u * 1024)
-/* Bytes of a line that holdfastctl is ready to read */
-#define CONTROL_ANSWER_MAX  (256u * 1024 * 1024)
+/* Bytes of a line from the supervisor, and that holdfastctl is ready to read */
+#define CONTROL_ANSWER_MAX  (32u * 1024 * 1024)
 #define CONTROL_WHY_SIZE    160
 #define CONTROL_REAL_DIGITS 15 /* a time of day to the microsecond, and no 0.30000000000000004 */
 

@@ -21,7 +21,7 @@
 #define CONTROL_LINGER_NS   (1 * NS_PER_S) /* for a client that is still sending what was refused */
 /* Bytes of answers waiting: no further request is taken */
 #define CONTROL_QUEUE_HIGH (64u * 1024)
-#define CONTROL_QUEUE_MAX  (32u * 1024 * 1024) /* of one client */
+#define CONTROL_QUEUE_MAX  CONTROL_ANSWER_MAX /* of one client */
 /* Of all: the one that stalled longest is dropped */
 #define CONTROL_QUEUED_TOTAL_MAX (64u * 1024 * 1024)
 #define CONTROL_TURN_REQUESTS    16 /* requests of one client per turn of the loop ... */

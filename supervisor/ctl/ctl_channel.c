@@ -130,7 +130,7 @@ static int follow(struct ctl_client *client, enum control_verb_id verb, const ch
 {
     for (;;) {
         json_t *status = NULL;
-        int result = ctl_client_call(client, "status", ctl_channel_params(channel), &status);
+        int result = ctl_client_follow(client, channel, NULL, &status);
         if (result != CTL_OK)
             return result;
         const json_t *now = json_array_get(json_object_get(status, "channels"), 0);

@@ -13,13 +13,17 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/control_protocol.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
 #include "common/units.h"
+#include "supervisor/ctl/ctl_answer.h"
 #include "supervisor/ctl/ctl_text.h"
+
+#define RECONNECT_EVERY_NS (50 * (long)NS_PER_MS)
 
 void ctl_client_rearm(struct ctl_client *client)
 {
@@ -114,6 +118,11 @@ void ctl_client_close(struct ctl_client *client)
 
 /* ---- asking ---- */
 
+static bool is_late(const struct ctl_client *client)
+{
+    return monotonic_since(client->deadline, monotonic_now()) == 0;
+}
+
 /* true when the socket is ready, false at the deadline. */
 static bool wait_for(const struct ctl_client *client, short events)
 {
@@ -130,20 +139,29 @@ static bool wait_for(const struct ctl_client *client, short events)
     }
 }
 
+static const char *timeout_text(const struct ctl_client *client, char text[CTL_TEXT_SIZE])
+{
+    units_human_duration(client->options->timeout_ns, text, CTL_TEXT_SIZE);
+    return text;
+}
+
 static int complain_silence(const struct ctl_client *client)
 {
-    char waited[32];
-    units_human_duration(client->options->timeout_ns, waited, sizeof waited);
-    ctl_complain("holdfastd at %s has not answered for %s: is it stopped or very busy? --timeout "
-                 "waits longer",
-                 client->options->socket, waited);
+    char waited[CTL_TEXT_SIZE];
+    if (client->lines.end > client->lines.start)
+        ctl_complain("what answers at %s began an answer and did not end it within %s: is it "
+                     "holdfastd? --timeout waits longer",
+                     client->options->socket, timeout_text(client, waited));
+    else
+        ctl_complain("holdfastd at %s has not answered for %s: is it stopped or very busy? "
+                     "--timeout waits longer",
+                     client->options->socket, timeout_text(client, waited));
     return CTL_NO_DAEMON;
 }
 
-static int complain_gone(const struct ctl_client *client)
+static int complain_stranger(const struct ctl_client *client, const char *why)
 {
-    ctl_complain("holdfastd at %s closed the connection without an answer: is it shutting down?",
-                 client->options->socket);
+    ctl_complain("what answers at %s is no holdfastd: %s", client->options->socket, why);
     return CTL_NO_DAEMON;
 }
 
@@ -166,32 +184,45 @@ static int send_all(const struct ctl_client *client, const char *bytes, size_t l
     return CTL_OK;
 }
 
+static int complain_no_room(const struct ctl_client *client, int error)
+{
+    char why[80];
+    if (error == -EMSGSIZE) {
+        snprintf(why, sizeof why, "its answer has more than %u bytes without an end",
+                 CONTROL_ANSWER_MAX);
+        return complain_stranger(client, why);
+    }
+    ctl_complain("holdfastd's answer can't be taken: %s", strerror(-error));
+    return CTL_NO_DAEMON;
+}
+
+/* Who sends without an end is late as well as who sends nothing. */
 static int read_line(struct ctl_client *client, const char **ret_line, size_t *ret_length)
 {
     while (!control_lines_next(&client->lines, ret_line, ret_length)) {
         char *to;
         size_t size;
         int error = control_lines_room(&client->lines, &to, &size);
-        if (error < 0) {
-            ctl_complain("holdfastd's answer is too long to be taken: %s", strerror(-error));
-            return CTL_NO_DAEMON;
-        }
+        if (error < 0)
+            return complain_no_room(client, error);
         ssize_t n = read(client->fd, to, size);
         if (n > 0)
             control_lines_added(&client->lines, (size_t)n);
-        else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-            return complain_gone(client);
-        else if (!wait_for(client, POLLIN))
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+            client->lost = true;
+            return CTL_NO_DAEMON;
+        }
+        if (n > 0 ? is_late(client) && !control_lines_ready(&client->lines)
+                  : !wait_for(client, POLLIN))
             return complain_silence(client);
     }
     return CTL_OK;
 }
 
-static int take_error(const json_t *error)
+static int take_error(const struct ctl_answer *error)
 {
-    const char *message = json_string_value(json_object_get(error, "message"));
-    ctl_complain("%s", message ? message : "holdfastd refused without a reason");
-    switch (json_integer_value(json_object_get(error, "code"))) {
+    ctl_complain("%s", error->message[0] ? error->message : "holdfastd refused without a reason");
+    switch (error->code) {
     case CONTROL_ERROR_METHOD:
         return CTL_USAGE;
     case CONTROL_ERROR_BUSY:
@@ -201,30 +232,15 @@ static int take_error(const json_t *error)
     }
 }
 
-static int take_answer(const char *line, size_t length, json_t **ret_result)
+/* Says nothing of a connection that ended: client->lost. */
+static int ask(struct ctl_client *client, const char *method, json_t *params, json_t **ret_result)
 {
-    json_t *answer = json_loadb(line, length, 0, NULL);
-    json_t *result = json_object_get(answer, "result");
-    const json_t *error = json_object_get(answer, "error");
-    int status = CTL_OK;
-    if (result) {
-        *ret_result = json_incref(result);
-    } else if (json_is_object(error)) {
-        status = take_error(error);
-    } else {
-        ctl_complain("what answers on the socket is no holdfastd: it does not speak JSON-RPC 2.0");
-        status = CTL_NO_DAEMON;
-    }
-    json_decref(answer);
-    return status;
-}
-
-int ctl_client_call(struct ctl_client *client, const char *method, json_t *params,
-                    json_t **ret_result)
-{
+    static struct ctl_answer answer;
+    const struct ctl_request asked = {++client->last_id, method};
     size_t length = 0;
     const char *line = NULL;
-    char *request = control_print_request(++client->last_id, method, params, &length);
+    char *request = control_print_request(asked.id, method, params, &length);
+    client->lost = false;
     if (!request) {
         ctl_complain("memory is short");
         return CTL_NO;
@@ -233,13 +249,80 @@ int ctl_client_call(struct ctl_client *client, const char *method, json_t *param
     free(request);
     if (status == CTL_OK)
         status = read_line(client, &line, &length);
-    return status == CTL_OK ? take_answer(line, length, ret_result) : status;
+    if (status != CTL_OK)
+        return status;
+    const char *wrong = ctl_answer_take(line, length, &asked, &answer);
+    if (wrong)
+        return complain_stranger(client, wrong);
+    *ret_result = answer.result;
+    return answer.result ? CTL_OK : take_error(&answer);
+}
+
+int ctl_client_call(struct ctl_client *client, const char *method, json_t *params,
+                    json_t **ret_result)
+{
+    int status = ask(client, method, params, ret_result);
+    if (client->lost)
+        ctl_complain(
+            "holdfastd at %s closed the connection without an answer: is it shutting down?",
+            client->options->socket);
+    return status;
+}
+
+/* ---- over the ends of connections ---- */
+
+static int complain_ended(const struct ctl_client *client, int error)
+{
+    char waited[CTL_TEXT_SIZE];
+    if (error == EACCES || error == EPERM)
+        return complain_denied(client->options->socket);
+    ctl_complain("holdfastd at %s has ended, and none has answered there for %s: 'systemctl status "
+                 "holdfast' or its log may say why",
+                 client->options->socket, timeout_text(client, waited));
+    return CTL_NO_DAEMON;
+}
+
+/* Whatever the trouble, the next program may still be about to make its socket. */
+static int reconnect(struct ctl_client *client)
+{
+    const struct timespec pause = {.tv_nsec = RECONNECT_EVERY_NS};
+    control_lines_free(&client->lines);
+    fd_close(&client->fd);
+    for (;;) {
+        nanosleep(&pause, NULL);
+        int result = ctl_connect(client->options->socket);
+        if (result >= 0 && !is_late(client)) {
+            client->fd = result;
+            return CTL_OK;
+        }
+        if (is_late(client)) {
+            fd_close(&result);
+            return complain_ended(client, -result);
+        }
+    }
+}
+
+int ctl_client_follow(struct ctl_client *client, const char *channel, void (*tell)(void),
+                      json_t **ret_status)
+{
+    int status = ask(client, "status", ctl_channel_params(channel), ret_status);
+    if (client->lost && tell)
+        tell();
+    while (client->lost) {
+        status = reconnect(client);
+        if (status != CTL_OK)
+            return status;
+        status = ask(client, "status", ctl_channel_params(channel), ret_status);
+    }
+    return status;
 }
 
 int ctl_client_wait_end(struct ctl_client *client)
 {
     char waste[4096];
     for (;;) {
+        if (is_late(client)) /* also of who goes on talking */
+            return CTL_NO;
         ssize_t n = read(client->fd, waste, sizeof waste);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
             return CTL_OK;

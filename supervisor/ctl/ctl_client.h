@@ -14,6 +14,7 @@ struct ctl_client {
     const struct ctl_options *options;
     int fd;
     int last_id;
+    bool lost; /* the connection ended before an answer */
     monotonic deadline;
     struct control_lines lines;
 };
@@ -34,6 +35,12 @@ void ctl_client_rearm(struct ctl_client *client);
  * was printed. */
 int ctl_client_call(struct ctl_client *client, const char *method, json_t *params,
                     json_t **ret_result);
+
+/* Ask for the status of a channel, or of all for NULL, as somebody who follows it: an end of the
+ * connection is no error while another holdfastd answers at the same path before the deadline, as
+ * after an upgrade. tell, if any: the connection has ended, and it is tried again. */
+int ctl_client_follow(struct ctl_client *client, const char *channel, void (*tell)(void),
+                      json_t **ret_status);
 
 /* Wait until the supervisor closes the connection. CTL_OK, or CTL_NO at the deadline (nothing is
  * printed). */

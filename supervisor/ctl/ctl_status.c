@@ -77,9 +77,16 @@ static void report(FILE *to, json_t *status, const char *channel, const struct c
         ctl_report_status(to, status, look);
 }
 
+static void tell_lost(void)
+{
+    ctl_window_note("the connection has ended: reconnecting");
+}
+
 static int ask(struct ctl_client *client, const char *channel, json_t **ret_status)
 {
-    int result = ctl_client_call(client, "status", ctl_channel_params(channel), ret_status);
+    int result = client->options->watch
+                     ? ctl_client_follow(client, channel, tell_lost, ret_status)
+                     : ctl_client_call(client, "status", ctl_channel_params(channel), ret_status);
     if (result == CTL_OK && channel)
         add_disk(json_array_get(json_object_get(*ret_status, "channels"), 0));
     return result;

@@ -87,6 +87,13 @@ bool ctl_window_show(void)
     return fflush(stdout) == 0;
 }
 
+void ctl_window_note(const char *text)
+{
+    if (picture.columns == 0 || strlen(text) < picture.columns)
+        printf("%s\r", text);
+    fflush(stdout);
+}
+
 void ctl_window_wait(void)
 {
     sigtimedwait(&resized, NULL, &(struct timespec){.tv_sec = 1});

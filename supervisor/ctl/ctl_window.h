@@ -20,6 +20,9 @@ FILE *ctl_window_draw(struct ctl_look *look);
  * terminal has gone. */
 bool ctl_window_show(void);
 
+/* In the row below the picture, until the next one or a complaint is written there. */
+void ctl_window_note(const char *text);
+
 /* Wait for a second, or less when the window's size changes. */
 void ctl_window_wait(void);
 

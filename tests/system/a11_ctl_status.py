@@ -222,3 +222,51 @@ def test_the_list_has_rates_and_sums(place):
                                 "RESTARTS"], lines
     assert lines[5].split()[:5] == ["2", "channels", "2", "run", "100"], lines
     daemon.stop()
+
+
+@core
+def test_watching_goes_on_over_an_upgrade(place):
+    """And over an end and another start; what ends for good is told, and ends it."""
+    daemon = Daemon(place, channel("engine", place.ipv4(), relays={"display": place.ipv4()})).start()
+    screen = Screen(place, 24, 120, place.program("holdfastctl"), "--socket", str(daemon.socket), "status", "--watch",
+                    "--timeout", "20s")
+    screen.wait_picture(lambda lines: any("RUNNING" in line for line in lines), "the first picture")
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    screen.wait_picture(lambda lines: any("RUNNING" in line for line in lines), "a picture after the upgrade")
+    assert screen.process.poll() is None
+    daemon.stop()
+    wait_until(lambda: (screen.pictures(), b"reconnecting" in screen.written)[1], 20, "to be told that it reconnects")
+    daemon.start()
+    screen.wait_picture(lambda lines: any("RUNNING" in line for line in lines), "a picture of the next daemon")
+    screen.process.send_signal(signal.SIGINT)
+    assert screen.process.wait(20) == -signal.SIGINT
+    for end, options in ((daemon.stop, ("status",)), (daemon.kill_all, ("status", "engine"))):
+        screen = Screen(place, 24, 120, place.program("holdfastctl"), "--socket", str(daemon.socket), *options, "--watch",
+                        "--timeout", "1s")
+        screen.wait_picture(lambda lines: any("engine" in line for line in lines), "the first picture")
+        end()
+        assert screen.process.wait(20) == 3
+        screen.pictures()
+        assert b" has ended, and none has answered there for 1" in screen.written, screen.written[-400:]
+        daemon.start()
+    daemon.stop()
+
+
+def test_what_a_verb_waits_for_may_come_after_an_upgrade(place):
+    listen = place.ipv4()
+    host, _, port = listen.partition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((host, int(port)))
+        daemon = Daemon(place, channel("engine", listen, relays={"display": place.ipv4()})).start(wait=False)
+        wait_until(daemon.socket.exists, 20, "the control socket")
+        daemon.wait_state("engine", "BACKOFF")
+        waits = subprocess.Popen([place.program("holdfastctl"), "--socket", str(daemon.socket), "start", "engine",
+                                  "--timeout", "60s"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        place.on_exit(waits.kill)
+        daemon.wait_for_log("start engine: accepted")
+        daemon.disconnect()
+        daemon.ctl("upgrade")
+    said, complaint = waits.communicate(timeout=60)
+    assert waits.returncode == 0 and said.startswith("engine is RUNNING"), (said, complaint)
+    daemon.stop()

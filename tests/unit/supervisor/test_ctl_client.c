@@ -121,34 +121,115 @@ START_TEST(a_peer_that_never_answers)
 }
 END_TEST
 
+#define DEEP_16 "[[[[[[[[[[[[[[[["
+#define DEEP_256                                                                                   \
+    DEEP_16 DEEP_16 DEEP_16 DEEP_16 DEEP_16 DEEP_16 DEEP_16 DEEP_16 DEEP_16 DEEP_16 DEEP_16        \
+        DEEP_16 DEEP_16 DEEP_16 DEEP_16 DEEP_16
+#define ANSWER(rest) "{\"jsonrpc\":\"2.0\",\"id\":1," rest "}\n"
+
+enum then {
+    CLOSES,
+    STAYS,   /* silent */
+    REPEATS, /* the same without an end */
+};
+
 static const struct {
     const char *answer;
     const char *part;
+    enum then then;
 } strangers[] = {
-    {"", "closed the connection without an answer"},
-    {"{\"jsonrpc\":\"2.0\",", "closed the connection without an answer"},
-    {"SSH-2.0-OpenSSH\r\n", "no holdfastd"},
-    {"[]\n", "no holdfastd"},
-    {"{\"jsonrpc\":\"2.0\",\"id\":1}\n", "no holdfastd"},
+    {"", "closed the connection without an answer", CLOSES},
+    {"{\"jsonrpc\":\"2.0\",", "closed the connection without an answer", CLOSES},
+    {"SSH-2.0-OpenSSH\r\n", "no holdfastd: its answer is not JSON", CLOSES},
+    {"\x01\x80\xff\x7f"
+     "ELF\x02\n",
+     "no holdfastd: its answer is not JSON", CLOSES},
+    {"[]\n", "no holdfastd: its answer is no JSON object", CLOSES},
+    {"7\n", "no holdfastd: its answer is no JSON object", CLOSES},
+    {"[" ANSWER("\"result\":{\"pid\":1,\"version\":\"0.1.0\"}"), "no holdfastd", CLOSES},
+    {"{}\n", "it does not speak JSON-RPC 2.0", CLOSES},
+    {"{\"id\":1,\"result\":{\"pid\":1,\"version\":\"1\"}}\n", "not speak JSON-RPC 2.0", CLOSES},
+    {"{\"jsonrpc\":2.0,\"id\":1,\"result\":{}}\n", "it does not speak JSON-RPC 2.0", CLOSES},
+    {"{\"jsonrpc\":\"2.0\",\"id\":1}\n", "no holdfastd: its answer has neither or both", CLOSES},
+    {ANSWER("\"result\":{},\"error\":{\"code\":1,\"message\":\"\"}"), "neither or both", CLOSES},
+    {"{\"jsonrpc\":\"2.0\",\"id\":99,\"result\":{\"pid\":1,\"version\":\"1\"}}\n",
+     "another request", CLOSES},
+    {"{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"result\":{\"pid\":1,\"version\":\"1\"}}\n",
+     "another request", CLOSES},
+    {"{\"jsonrpc\":\"2.0\",\"id\":null,\"result\":{\"pid\":1,\"version\":\"1\"}}\n",
+     "another request", CLOSES},
+    {ANSWER("\"result\":[]"), "its result is no object", CLOSES},
+    {ANSWER("\"result\":true"), "its result is no object", CLOSES},
+    {ANSWER("\"result\":{}"), "its answer to ping has no pid", CLOSES},
+    {ANSWER("\"result\":{\"pid\":\"1\",\"version\":\"1\"}"), "has no pid", CLOSES},
+    {ANSWER("\"result\":{\"pid\":1}"), "its answer to ping has no version", CLOSES},
+    {ANSWER("\"error\":null"), "its error has no code or no message", CLOSES},
+    {ANSWER("\"error\":{\"code\":\"x\",\"message\":\"y\"}"), "no code or no message", CLOSES},
+    {ANSWER("\"id\":1,\"result\":{\"pid\":1,\"version\":\"1\"}"), "not JSON", CLOSES},
     {"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32001,\"message\":\"512 clients\"}}\n",
-     "512 clients"},
+     "512 clients", CLOSES},
+    {DEEP_256 DEEP_256 DEEP_256 DEEP_256 DEEP_256 DEEP_256 DEEP_256 DEEP_256 DEEP_256 "\n",
+     "no holdfastd: its answer is not JSON", STAYS},
+    {"{\"jsonrpc\":\"2.0\",", "began an answer and did not end it within 300 ms", STAYS},
+    {"no end ", "began an answer and did not end it within 300 ms", REPEATS},
 };
+
+/* Answers one request, in a process of its own. */
+static void answer_like(int listening, int stranger)
+{
+    char request[512];
+    const char *answer = strangers[stranger].answer;
+    const size_t length = strlen(answer);
+    int connection = accept(listening, NULL, NULL);
+    if (read(connection, request, sizeof request) <= 0)
+        _exit(1);
+    for (ssize_t sent = 0; (size_t)sent < length;) {
+        ssize_t n = send(connection, answer + sent, length - (size_t)sent, MSG_NOSIGNAL);
+        if (n < 0)
+            break;
+        sent += n;
+    }
+    while (strangers[stranger].then == REPEATS && send(connection, answer, 1, MSG_NOSIGNAL) == 1)
+        continue;
+    while (strangers[stranger].then == STAYS && read(connection, request, sizeof request) > 0)
+        continue;
+    _exit(0);
+}
 
 START_TEST(a_peer_that_is_something_else)
 {
     char path[108];
     int fd = listen_there(path);
     pid_t peer = fork();
+    if (peer == 0)
+        answer_like(fd, _i);
+    expect_ping(path, CTL_NO_DAEMON, strangers[_i].part);
+    ck_assert_ptr_nonnull(strchr(said, '\n'));
+    ck_assert_str_eq(strchr(said, '\n'), "\n"); /* one line */
+    waitpid(peer, NULL, 0);
+    close(fd);
+}
+END_TEST
+
+/* More than any holdfastd sends: it is neither kept nor waited for. */
+START_TEST(a_line_without_an_end)
+{
+    static char much[1 << 20];
+    char path[108], request[512];
+    struct ctl_options options = {.socket = path, .timeout_ns = 20 * NS_PER_S};
+    int fd = listen_there(path);
+    pid_t peer = fork();
     if (peer == 0) {
-        char request[512];
         int connection = accept(fd, NULL, NULL);
-        const char *answer = strangers[_i].answer;
-        if (read(connection, request, sizeof request) <= 0 ||
-            write(connection, answer, strlen(answer)) < 0)
-            _exit(1);
+        memset(much, ' ', sizeof much);
+        if (read(connection, request, sizeof request) > 0)
+            while (send(connection, much, sizeof much, MSG_NOSIGNAL) > 0)
+                continue;
         _exit(0);
     }
-    expect_ping(path, CTL_NO_DAEMON, strangers[_i].part);
+    ck_assert_int_eq(capture(run_ping, &options), CTL_NO_DAEMON);
+    ck_assert_msg(strstr(said, "is no holdfastd: its answer has more than 33554432 bytes") != NULL,
+                  "%s", said);
     waitpid(peer, NULL, 0);
     close(fd);
 }
@@ -344,6 +425,7 @@ int main(void)
     tcase_add_test(tests, a_peer_that_never_answers);
     tcase_add_loop_test(tests, a_peer_that_is_something_else, 0,
                         sizeof strangers / sizeof strangers[0]);
+    tcase_add_test(tests, a_line_without_an_end);
     tcase_add_test(tests, permission_denied_names_the_group);
     tcase_add_test(tests, a_living_daemon);
     tcase_add_loop_test(tests, wrong_lines_say_what_would_be_right, 0,
