@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What `status` and `check` say, as JSON. Called by control_verbs.c. Values out of a channel page
+/* What `status` says, as JSON. Called by control_verbs.c. Values out of a channel page
  * are whatever a worker left there: they are read through channel_page_*(), bounded, and reported,
  * never followed. */
 #include "supervisor/control/control_status.h"
@@ -11,18 +11,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/avro_log_format.h"
 #include "common/channel_page.h"
 #include "common/channel_spec.h"
 #include "common/control_protocol.h"
 #include "common/counters.h"
 #include "common/message.h"
-#include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel.h"
 #include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_progress.h"
 #include "supervisor/channel/channel_silence.h"
+#include "supervisor/control/control_check.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_json.h"
 #include "supervisor/hold/hold.h"
@@ -55,35 +54,6 @@ static json_t *segmentation(const struct channel *channel, int place)
     return state < sizeof names / sizeof names[0] ? json_string(names[state]) : json_null();
 }
 
-static int place_of(const struct channel *channel, uint32_t index)
-{
-    return hold_find_destination(&channel->hold, channel->spec, index);
-}
-
-/* Why it can't be reached: as the supervisor found when it tried, or as the worker was told when it
- * sent. "" when it can. */
-static const char *why_down(const struct channel *channel, uint32_t index)
-{
-    const char *reason = channel->hold.down[index].reason;
-    int place = reason[0] ? -1 : place_of(channel, index);
-    if (place < 0)
-        return reason;
-    switch (atomic_load(&channel->hold.page->private.places[place].send_error)) {
-    case ENETUNREACH:
-    case EHOSTUNREACH:
-        return "no route leads there any more: check `ip route`; what is meant for it is counted "
-               "as "
-               "dropped";
-    case ENODEV:
-    case ENETDOWN:
-    case ENXIO:
-        return "its interface is down or gone: check `ip link`; what is meant for it is counted as "
-               "dropped";
-    default:
-        return "";
-    }
-}
-
 static json_t *destination(const struct channel *channel, uint32_t index)
 {
     const struct destination_spec *spec = &channel->spec->destinations[index];
@@ -94,12 +64,12 @@ static json_t *destination(const struct channel *channel, uint32_t index)
     socket_address_print_at(&spec->to, spec->interface, to, sizeof to);
     json_object_set_new(report, "name", json_string(spec->name));
     json_object_set_new(report, "to", json_string(to));
-    int place = place_of(channel, index);
+    int place = hold_find_destination(&channel->hold, channel->spec, index);
     channel_ledger_destination(channel, index, &progress);
     control_json_set_number(report, "sent", progress.sent);
     control_json_set_number(report, "dropped", progress.dropped);
     control_json_set_number(report, "repeated", progress.repeated);
-    const char *down = why_down(channel, index);
+    const char *down = control_check_why_down(channel, index);
     json_object_set_new(report, "state", json_string(down[0] ? "down" : "up"));
     json_object_set_new(report, "reason", down[0] ? control_text(down) : json_null());
     if (index < channel->spec->relay_count)
@@ -166,15 +136,6 @@ static uint64_t at_most(uint64_t value, uint64_t limit)
     return value < limit ? value : limit;
 }
 
-/* What an operator should know about the log; "" when all is well. */
-static const char *trouble_of(const struct channel *channel)
-{
-    if (channel->recording.trouble[0])
-        return channel->recording.trouble;
-    return channel->hang.disk_warned ? "it waits for the disk; relaying goes on, the ring fills"
-                                     : "";
-}
-
 /* Where its segments lie, as somebody in another folder would name it. Asks no disk. */
 static json_t *folder_of(const struct channel *channel)
 {
@@ -216,7 +177,7 @@ static json_t *recording_report(const struct channel *channel)
                                 ? commit.next_seq
                                 : channel->recording.next_seq);
     json_object_set_new(report, "folder", folder_of(channel));
-    const char *trouble = trouble_of(channel);
+    const char *trouble = control_check_trouble(channel);
     json_object_set_new(report, "trouble", trouble[0] ? control_text(trouble) : json_null());
     return report;
 }
@@ -346,12 +307,6 @@ static json_t *last_datagram(const struct channel *channel)
     return report;
 }
 
-/* Also while what its former settings held is dealt with first. */
-static bool is_wanted(const struct channel *channel)
-{
-    return channel->life.wanted || (channel->former.configured && channel->former.wanted);
-}
-
 static void add_identity(json_t *report, const struct channel *channel, monotonic now)
 {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
@@ -362,7 +317,7 @@ static void add_identity(json_t *report, const struct channel *channel, monotoni
     json_object_set_new(report, "state_since_s",
                         control_json_seconds(monotonic_since(now, channel->life.since)));
     json_object_set_new(report, "cause", control_text(channel->life.cause));
-    json_object_set_new(report, "wanted", json_boolean(is_wanted(channel)));
+    json_object_set_new(report, "wanted", json_boolean(control_check_is_wanted(channel)));
     json_object_set_new(report, "listen", json_string(listen));
     add_origin(report, channel->spec);
     json_object_set_new(report, "pid",
@@ -424,85 +379,4 @@ json_t *control_status(const struct supervisor *supervisor, const struct channel
                      HOLDFAST_VERSION, "uptime_s",
                      control_json_seconds(monotonic_since(now, supervisor->started)), "stopping",
                      supervisor->host.phase >= PHASE_STOPS, "channels", channels);
-}
-
-static void add_problem(json_t *problems, const struct channel *channel, const char *kind,
-                        const char *cause)
-{
-    json_array_append_new(problems,
-                          json_pack("{s:s, s:s, s:s, s:o}", "channel", channel->spec->name, "kind",
-                                    kind, "state", channel_state_names[channel->life.state],
-                                    "cause", control_text(cause)));
-}
-
-/* The current segment is as good as full, and there is no next one. */
-static bool is_full(const struct channel *channel)
-{
-    const struct hold *hold = &channel->hold;
-    struct commit_progress commit;
-    return hold->segment >= 0 && hold->next < 0 && channel->recording.trouble[0] && hold->page &&
-           channel->ledger.last_pending > 0 && channel_page_read_commit(hold->page, &commit) &&
-           commit.write_offset + AVRO_LOG_BLOCK_MAX > hold->segment_grant.size;
-}
-
-/* It should record, runs, and has nowhere to: why; NULL when that is not so. */
-static const char *records_nothing(const struct channel *channel)
-{
-    if (!channel->spec->record.enabled || channel->life.state != CHANNEL_RUNNING)
-        return NULL;
-    if (is_full(channel))
-        return channel->recording.trouble;
-    if (channel->hold.segment >= 0)
-        return NULL;
-    return channel->recording.state == RECORDING_TROUBLE      ? channel->recording.trouble
-           : channel->recording.state == RECORDING_RECOVERING ? "its log is still being recovered"
-                                                              : NULL;
-}
-
-/* The answer is no when a channel that should run, receive or record does not. What only threatens
- * to be so is told: a next segment that can't be had, a destination that is down. */
-json_t *control_status_check(const struct supervisor *supervisor)
-{
-    bool healthy = true;
-    monotonic now = monotonic_now();
-    json_t *problems = json_array();
-    for (size_t i = 0; i < supervisor->channels.count; i++) {
-        const struct channel *channel = supervisor->channels.list[i];
-        if (is_wanted(channel) &&
-            (!channel->life.wanted || channel->life.state != CHANNEL_RUNNING)) {
-            healthy = false;
-            add_problem(problems, channel, "not_running", channel->life.cause);
-        }
-        const char *gone = channel->hold.membership.gone;
-        if (gone[0])
-            add_problem(problems, channel, "interface_gone", gone);
-        if (channel_silence_of(channel, now))
-            add_problem(problems, channel, "silent", "nothing received for longer than `expect`");
-        healthy = healthy && !gone[0] && !channel_silence_of(channel, now);
-        const char *nothing = records_nothing(channel);
-        if (nothing) {
-            healthy = false;
-            add_problem(problems, channel, "not_recording", nothing);
-        }
-        /* Also while only the next segment can't be had: the current one fills up. */
-        if (trouble_of(channel)[0] && !nothing)
-            add_problem(problems, channel, "degraded", trouble_of(channel));
-        for (uint32_t k = 0; k < channel->hold.destination_count; k++)
-            if (why_down(channel, k)[0])
-                add_problem(problems, channel, "destination_down", why_down(channel, k));
-    }
-    if (archive_client_silence(&supervisor->archive, now)) {
-        healthy = false;
-        json_array_append_new(problems,
-                              json_pack("{s:n, s:s, s:n, s:s}", "channel", "kind", "archive_silent",
-                                        "state", "cause",
-                                        archive_client_silence_cause(&supervisor->archive)));
-    }
-    if (supervisor->host.phase >= PHASE_STOPS) {
-        healthy = false;
-        json_array_append_new(problems,
-                              json_pack("{s:n, s:s, s:n, s:s}", "channel", "kind", "stopping",
-                                        "state", "cause", "holdfastd is about to end"));
-    }
-    return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);
 }

@@ -15,6 +15,7 @@
 #include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_verbs.h"
 #include "supervisor/channel/channels.h"
+#include "supervisor/control/control_check.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_status.h"
 #include "supervisor/supervisor.h"
@@ -116,7 +117,7 @@ static json_t *verb_status(struct verb_call *call)
 
 static json_t *verb_check(struct verb_call *call)
 {
-    return control_status_check(call->supervisor);
+    return control_check(call->supervisor);
 }
 
 static json_t *verb_crashes(struct verb_call *call)

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* Whether all is well, and what is not: `check` (holdfastctl.1), and the judgements it is made of.
+ */
+#ifndef HOLDFAST_SUPERVISOR_CONTROL_CONTROL_CHECK_H
+#define HOLDFAST_SUPERVISOR_CONTROL_CONTROL_CHECK_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "supervisor/supervisor.h"
+
+/* A new reference. */
+json_t *control_check(const struct supervisor *supervisor);
+
+bool control_check_is_wanted(const struct channel *channel);
+/* Of a destination, by its place in the configuration; "" when it can be reached. */
+const char *control_check_why_down(const struct channel *channel, uint32_t index);
+/* Of its recording; "" when all is well. */
+const char *control_check_trouble(const struct channel *channel);
+
+#endif
