@@ -115,23 +115,28 @@ static void open_standard_fds(void)
         close(fd);
 }
 
-static void raise_fd_limit(const struct settings *settings)
+/* Who goes on with what another supervisor held, goes on with what there is; everybody else had
+ * better not begin what can't be gone through with. */
+static bool raise_fd_limit(const struct settings *settings)
 {
     struct rlimit limit;
-    rlim_t needed = 64 + 3 * settings->spare_workers;
-    for (size_t i = 0; i < settings->channel_count;
-         i++) /* rx, ring, private, history, log, next, worker's socket and pidfd, 3 spare */
-        needed += 11 + channel_spec_destination_count(settings->channels[i]);
+    const unsigned long long needed = config_surroundings_descriptors(settings);
+    const bool fresh = !getenv(PROGRAM_PATH_VARIABLE) && !getenv("LISTEN_FDS");
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
+        return true;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < needed)
-        log_warning("this configuration needs about %llu open files, the limit is %llu; channels "
-                    "beyond it can't "
-                    "open: set LimitNOFILE=%llu in the unit, or `ulimit -n`",
-                    (unsigned long long)needed, (unsigned long long)limit.rlim_cur,
-                    (unsigned long long)needed);
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= needed)
+        return true;
+    if (fresh)
+        log_error("this configuration needs %llu open files, and the limit is %llu: set "
+                  "LimitNOFILE=%llu in the unit, or `ulimit -Hn`, or have fewer channels",
+                  needed, (unsigned long long)limit.rlim_cur, needed);
+    else
+        log_warning("this configuration needs %llu open files, and the limit is %llu; channels "
+                    "beyond it can't open: set LimitNOFILE=%llu in the unit, or `ulimit -Hn`",
+                    needed, (unsigned long long)limit.rlim_cur, needed);
+    return !fresh;
 }
 
 /* Where it was started from: that may be a link that leads elsewhere by the next upgrade. `self`:
@@ -264,7 +269,10 @@ static int serve(struct settings *settings, char **arguments, int config)
     char why[512];
     program.arguments = arguments;
     program.config = config;
-    raise_fd_limit(settings); /* a program is pinned above what a low one allows */
+    if (!raise_fd_limit(settings)) { /* a program is pinned above what a low one allows */
+        settings_free(settings);
+        return EXIT_USAGE;
+    }
     if (!prepare_worker(&program)) {
         settings_free(settings);
         return EXIT_FAILURE;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Looks whether groups, interfaces and log_dir are there. Called for --check alone: a running
- * daemon goes on without them, and tries again. Must change nothing. */
+/* Looks whether groups, interfaces and log_dir are there, and descriptors enough. Called for
+ * --check: a running daemon goes on without most of them, and tries again. Must change nothing. */
 #include "supervisor/config/config_surroundings.h"
 
 #include <errno.h>
@@ -13,6 +13,37 @@
 
 #include "common/channel_spec.h"
 #include "supervisor/system/process.h"
+
+/* The program's own: pipes, timers, the archive, the log's writer, the control socket with what is
+ * kept for its clients, and what segments that are being sealed or an upgrade take for a moment. */
+#define DESCRIPTORS_OWN 48
+/* The worker's program is held above what children are given by number. */
+#define DESCRIPTORS_LEAST 80
+
+rlim_t config_surroundings_descriptors(const struct settings *settings)
+{
+    rlim_t needed = DESCRIPTORS_OWN + 3 * settings->spare_workers;
+    for (size_t i = 0; i < settings->channel_count; i++) {
+        /* its socket, two memories, history, worker's socket and pidfd; two segments and one that
+         * has just been filled */
+        needed += settings->channels[i]->record.enabled ? 9 : 6;
+        needed += channel_spec_destination_count(settings->channels[i]);
+    }
+    return needed > DESCRIPTORS_LEAST ? needed : DESCRIPTORS_LEAST;
+}
+
+/* The limit of who runs --check need not be the daemon's. */
+static void warn_descriptors(FILE *to, const char *path, const struct settings *settings)
+{
+    struct rlimit limit;
+    unsigned long long needed = config_surroundings_descriptors(settings);
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max < needed)
+        fprintf(to,
+                "%s: warning: this configuration needs %llu open files, and the limit is %llu "
+                "here: holdfastd does not start with so few; set LimitNOFILE=%llu in the unit, or "
+                "`ulimit -Hn`\n",
+                path, needed, (unsigned long long)limit.rlim_max, needed);
+}
 
 static void warn_interface(FILE *to, const char *path, const char *channel, const char *interface)
 {
@@ -124,6 +155,7 @@ int config_surroundings_report(FILE *to, const char *path, const struct settings
         for (uint32_t k = 0; k < channel_spec_destination_count(spec); k++)
             warn_interface(to, path, spec->name, spec->destinations[k].interface);
     }
+    warn_descriptors(to, path, settings);
     if (records)
         warn_log_dir(to, path, settings->log_dir);
     return errors;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The control socket: accepts clients (control_client.c), which have their requests served by
  * whoever opened it. Made and closed by the daemon. It never waits for anybody: too many clients
- * are refused, and when descriptors are short it pauses instead of spinning. */
+ * are refused, and when descriptors are short it takes those kept for clients (control_reserve.c),
+ * or pauses instead of spinning. */
 #include "supervisor/control/control.h"
 
 #include <errno.h>
@@ -23,7 +24,6 @@
  * its worker's socket and pidfd; of all, the archive's and spares'. */
 #define RESERVE_PER_CHANNEL 4
 #define RESERVE             32
-#define CLIENTS_ALWAYS      4 /* somebody must be able to ask what is wrong */
 
 struct control {
     struct control_socket socket;
@@ -36,20 +36,21 @@ struct control {
 
 /* ---- accepting ---- */
 
-static void refuse(int fd, size_t count)
+static void refuse(struct control *control, int fd)
 {
     char why[CONTROL_WHY_SIZE];
     size_t length = 0;
     snprintf(why, sizeof why,
              "%zu clients are connected and busy already, and there are no more descriptors for "
              "clients (LimitNOFILE=): close one and try again",
-             count);
+             control->clients.count);
     char *line = control_print_error(NULL, CONTROL_ERROR_BUSY, json_string(why), &length);
     if (line && send(fd, line, length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         log_debug("control: a client that was refused did not wait for the reason: %s",
                   strerror(errno));
     free(line);
     fd_close(&fd);
+    control_reserve_fill(&control->clients.reserve);
 }
 
 /* Out of descriptors or memory the listening socket stays readable: without a pause the loop would
@@ -84,10 +85,12 @@ static bool is_short(const struct control *control, int fd)
     return (rlim_t)fd + reserve >= limit.rlim_cur;
 }
 
-static bool has_no_place(const struct control *control, int fd)
+static bool has_no_place(struct control *control, int fd)
 {
+    bool has_reserve = control_reserve_fill(&control->clients.reserve);
     return control->clients.count >= CONTROL_CLIENTS_MAX ||
-           (control->clients.count >= CLIENTS_ALWAYS && is_short(control, fd));
+           (control->clients.count >= CONTROL_CLIENTS_ALWAYS &&
+            (!has_reserve || is_short(control, fd)));
 }
 
 static int on_accept(sd_event_source *source, int listening, uint32_t events, void *userdata)
@@ -96,7 +99,7 @@ static int on_accept(sd_event_source *source, int listening, uint32_t events, vo
     (void)source;
     (void)events;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = control_reserve_accept(&control->clients.reserve, listening);
         if (fd < 0 && errno == EAGAIN)
             break;
         if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
@@ -108,7 +111,7 @@ static int on_accept(sd_event_source *source, int listening, uint32_t events, vo
             break;
         }
         if (has_no_place(control, fd) && !control_clients_evict(&control->clients)) {
-            refuse(fd, control->clients.count);
+            refuse(control, fd);
             continue;
         }
         int error = control_client_new(&control->clients, fd);
@@ -156,10 +159,12 @@ int control_open(const struct control_setup *setup, struct control **ret, char *
     }
     control->clients =
         (struct control_clients){.event = setup->event, .serve = setup->serve, .data = setup->data};
+    control_reserve_init(&control->clients.reserve);
     control->reserve = RESERVE + RESERVE_PER_CHANNEL * setup->settings->channel_count;
     int error =
         control_socket_open(setup->settings, setup->patient, &control->socket, why, why_size);
     if (error == 0) {
+        control_reserve_fill(&control->clients.reserve);
         error = watch(control);
         if (error < 0)
             snprintf(why, why_size, "cannot watch the control socket: %s", strerror(-error));
@@ -182,5 +187,6 @@ void control_close(struct control *control)
     control_socket_close(&control->socket);
     while (control->clients.first)
         control_client_free(control->clients.first);
+    control_reserve_close(&control->clients.reserve);
     free(control);
 }

@@ -70,6 +70,7 @@ void control_client_free(struct control_client *client)
     json_decref(client->awaited);
     free(client->queue);
     fd_close(&client->fd);
+    control_reserve_fill(&clients->reserve);
     free(client);
 }
 

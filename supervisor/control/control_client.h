@@ -11,6 +11,7 @@
 
 #include "common/control_protocol.h"
 #include "common/monotonic.h"
+#include "supervisor/control/control_reserve.h"
 
 /* Behind everything else in the loop: a worker's death is served before any operator. */
 #define CONTROL_PRIORITY    (SD_EVENT_PRIORITY_NORMAL + 10)
@@ -46,6 +47,7 @@ struct control_clients {
     struct control_client *first;
     size_t count;
     size_t queued_total;
+    struct control_reserve reserve;
 };
 
 /* Take over a connected, nonblocking socket. 0 or -errno; the fd is closed on failure. */

@@ -6,7 +6,7 @@ exact words; here the program itself is asked.)"""
 import os
 import re
 
-from lib.holdfast import Daemon, channel
+from lib.holdfast import Daemon, Sender, channel
 from lib.place import ROOT, core
 
 GOOD = channel("engine", "127.0.0.1:26000", relays={"display": "127.0.0.1:26001"})
@@ -168,3 +168,29 @@ def test_usage_errors_and_version(place):
         assert result.stderr.strip(), f"{wrong}: no word of explanation"
     missing = place.run(program, "--config", place.folder / "none.conf", "--check", expect=2)
     assert "none.conf" in missing.stderr
+
+
+@core
+def test_too_few_descriptors_start_nothing(place):
+    """The number that is asked for is enough; with less it does not begin, but is told of by --check only."""
+    listens = [place.ipv4() for _ in range(8)]
+    daemon = Daemon(place, *[channel(f"c{number}", listen, relays={"display": place.ipv4()}, record={"segment_size": "1M"})
+                             for number, listen in enumerate(listens)])
+    holdfastd = (place.program("holdfastd"), "--config", daemon.config)
+    told = place.run("prlimit", "--nofile=70:70", *holdfastd, "--check").stderr
+    needed = int(re.search(r"warning: this configuration needs (\d+) open files, and the limit is 70 here", told).group(1))
+    for limit in (70, needed - 1):
+        refused = place.run("prlimit", f"--nofile={limit}:{limit}", *holdfastd, expect=2).stderr
+        assert f"needs {needed} open files, and the limit is {limit}: set LimitNOFILE={needed}" in refused, refused
+    assert "open files" not in place.run("prlimit", f"--nofile=70:{needed}", *holdfastd, "--check").stderr
+    daemon.start(wrapper=("prlimit", f"--nofile=70:{needed}"))
+    for number in range(8):
+        daemon.wait_state(f"c{number}", "RUNNING")
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    for number, listen in enumerate(listens):
+        daemon.wait_state(f"c{number}", "RUNNING")
+        Sender(place, listen, 2000, name=f"sent{number}", rate=5000, sizes=(800,)).wait()  # over a segment's end
+        daemon.wait_drained(f"c{number}", 2000)
+        daemon.ctl("restart", f"c{number}")
+    daemon.stop()

@@ -168,3 +168,28 @@ def test_the_socket_has_the_mode_that_was_asked_for_and_is_gone_afterwards(place
     assert daemon.call("ping")
     daemon.stop()
     assert not daemon.socket.exists()
+
+
+@core
+def test_without_descriptors_somebody_can_ask(place):
+    """The channels have taken all there are: four clients are served all the same, and the next is told why it isn't."""
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={})).start()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.disconnect()
+    daemon.ctl("ping")
+    used = {int(name) for name in os.listdir(f"/proc/{daemon.process.pid}/fd")}
+    free = next(number for number in range(3, 1000) if number not in used)
+    place.run("prlimit", "--pid", daemon.process.pid, f"--nofile={free}:{free}")
+    daemon.ctl("status")
+    clients = [Control(daemon.socket) for _ in range(4)]
+    for client in clients + clients:
+        assert client.call("status")["channels"][0]["name"] == "engine"
+    refused = daemon.ctl("ping", expect=3).stderr
+    assert "4 clients are connected" in refused and "LimitNOFILE" in refused, refused
+    clients.pop().close()
+    wait_until(lambda: daemon.ctl("ping", expect=None).returncode == 0, 20, "a place that has become free to be given away")
+    for client in clients:
+        assert client.call("ping")
+        client.close()
+    daemon.ctl("stop", "engine")
+    daemon.stop()
