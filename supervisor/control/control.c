@@ -16,6 +16,7 @@
 #include "common/control_protocol.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "supervisor/control/control_reserve.h"
 #include "supervisor/control/control_socket.h"
 
 #define ACCEPTS_PER_TURN 16

@@ -15,6 +15,7 @@
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "supervisor/control/control_reserve.h"
 
 struct control_client {
     struct control_clients *clients;
