@@ -22,14 +22,14 @@
     IN(struct_name, member), .size = sizeof((struct struct_name *)0)->member
 
 static const struct config_key root_keys[] = {
-    {"log_dir", TYPE_TEXT, TEXT_IN(settings, log_dir), .default_text = "/var/lib/holdfast"},
+    {"log_dir", TYPE_FOLDER, TEXT_IN(settings, log_dir), .default_text = "/var/lib/holdfast"},
     {"spare_workers", TYPE_NUMBER, IN(settings, spare_workers), .default_text = "1", .maximum = 64},
     {"hang_timeout", TYPE_DURATION, IN(settings, hang_timeout_ns), .default_text = "2s",
      .minimum = 500 * NS_PER_MS, .maximum = HOUR},
 };
 
 static const struct config_key control_keys[] = {
-    {"socket", TYPE_TEXT, TEXT_IN(settings, control_socket),
+    {"socket", TYPE_FILE, TEXT_IN(settings, control_socket),
      .default_text = "/run/holdfast/control.sock"},
     {"mode", TYPE_MODE, IN(settings, control_mode), .default_text = "0660"},
     {"group", TYPE_TEXT, TEXT_IN(settings, control_group), .default_text = "",

@@ -55,24 +55,41 @@ static void warn_interface(FILE *to, const char *path, const char *channel, cons
             path, channel, interface);
 }
 
+/* The folder that a path lies in. */
+static void parent_of(const char *path, char *parent, size_t size)
+{
+    snprintf(parent, size, "%s", path);
+    char *slash = strrchr(parent, '/');
+    if (!slash)
+        snprintf(parent, size, ".");
+    else
+        slash[slash == parent] = '\0';
+}
+
 static void warn_log_dir(FILE *to, const char *path, const char *log_dir)
 {
     char parent[sizeof((struct settings *)0)->log_dir];
-    const char *of = log_dir;
-    if (access(log_dir, F_OK) < 0 && errno == ENOENT) { /* it will be made */
-        snprintf(parent, sizeof parent, "%s", log_dir);
-        char *slash = strrchr(parent, '/');
-        if (slash == parent)
-            slash[1] = '\0';
-        else if (slash)
-            *slash = '\0';
-        of = slash ? parent : ".";
+    const char *of = log_dir, *advice = "who runs holdfastd needs write access";
+    struct stat about;
+    int error = stat(log_dir, &about) == 0 ? 0 : errno;
+    parent_of(log_dir, parent, sizeof parent);
+    if (error == ENOENT) { /* it will be made */
+        of = parent;
+        error = stat(parent, &about) == 0 ? 0 : errno;
     }
-    if (access(of, W_OK | X_OK) < 0)
+    if (error == 0 && !S_ISDIR(about.st_mode))
+        error = ENOTDIR;
+    if (error == ENOTDIR)
+        advice = "name a folder, or move the file away";
+    else if (error == ENOENT)
+        advice = "make it; only the last folder is made when it is missing";
+    else if (error == 0 && access(of, W_OK | X_OK) < 0)
+        error = errno;
+    if (error != 0)
         fprintf(to,
                 "%s: warning: log_dir = \"%s\": %s: %s for this user: nothing can be recorded "
-                "there; who runs holdfastd needs write access\n",
-                path, log_dir, of, strerror(errno));
+                "there; %s\n",
+                path, log_dir, of, strerror(error), advice);
 }
 
 /* The last folder is made when it is missing, not those above it. */

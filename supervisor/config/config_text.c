@@ -414,6 +414,8 @@ int config_text_scan(const char *file, size_t size, struct config_text *ret,
     ret->text[size] = '\0';
     struct scanner scanner = {
         .tokens = {.text = ret->text, .size = size, .line = 1, .errors = errors}, .result = ret};
+    if (size >= 3 && memcmp(file, "\xef\xbb\xbf", 3) == 0) /* UTF-8, as some editors mark it */
+        config_tokens_blank(&scanner.tokens, 0, 3);
     const char *zero = memchr(file, '\0', size);
     if (zero) {
         config_tokens_advance(&scanner.tokens, (size_t)(zero - file));

@@ -70,6 +70,26 @@ static enum token refuse_substitution(struct config_tokens *tokens)
     return TOKEN_BROKEN;
 }
 
+/* At a \ in double quotes: does libconfuse make a zero byte of what follows? All behind that would
+ * be lost in silence. */
+static bool at_escaped_zero(const struct config_tokens *tokens)
+{
+    bool hexadecimal = begins(tokens, "\\x");
+    const char *digits = tokens->text + tokens->at + (hexadecimal ? 2 : 1); /* ends with a zero */
+    const size_t most = hexadecimal ? 2 : 3, zeros = strspn(digits, "0");
+    size_t count = strspn(digits, hexadecimal ? "0123456789abcdefABCDEF" : "01234567");
+    if (count > most)
+        count = most;
+    return count > 0 && zeros >= count;
+}
+
+static enum token refuse_zero(struct config_tokens *tokens)
+{
+    config_error(tokens->errors, tokens->line,
+                 "a zero byte can't be part of a text: remove it, or write \\\\ for a backslash");
+    return TOKEN_BROKEN;
+}
+
 static enum token read_quoted(struct config_tokens *tokens, char quote)
 {
     config_tokens_advance(tokens, 1);
@@ -77,6 +97,8 @@ static enum token read_quoted(struct config_tokens *tokens, char quote)
     while (tokens->at < tokens->size && tokens->text[tokens->at] != quote) {
         if (quote == '"' && begins(tokens, "${"))
             return refuse_substitution(tokens);
+        if (quote == '"' && begins(tokens, "\\") && at_escaped_zero(tokens))
+            return refuse_zero(tokens);
         config_tokens_advance(tokens, tokens->text[tokens->at] == '\\' ? 2 : 1);
     }
     if (tokens->at >= tokens->size) {

@@ -65,6 +65,26 @@ static int parse_text(const struct config_key *key, const char *text, void *base
     return 0;
 }
 
+/* One folder has one name, whatever is compared with it. */
+static int parse_folder(const struct config_key *key, const char *text, void *base,
+                        char why[CONFIG_WHY_SIZE])
+{
+    char *path = place_of(key, base);
+    int error = parse_text(key, text, base, why);
+    for (size_t end = error ? 0 : strlen(path); end > 1 && path[end - 1] == '/'; end--)
+        path[end - 1] = '\0';
+    return error;
+}
+
+static int parse_file(const struct config_key *key, const char *text, void *base,
+                      char why[CONFIG_WHY_SIZE])
+{
+    size_t length = strlen(text);
+    if (length > 0 && text[length - 1] == '/')
+        return refuse(why, "it ends with /, as the name of a folder does: name a file in it");
+    return parse_text(key, text, base, why);
+}
+
 static int parse_interface(const struct config_key *key, const char *text, void *base,
                            char why[CONFIG_WHY_SIZE])
 {
@@ -392,6 +412,8 @@ static const struct {
     void (*print)(FILE *to, const struct config_key *key, const void *base);
 } types[TYPE_COUNT] = {
     [TYPE_TEXT] = {parse_text, print_text},
+    [TYPE_FOLDER] = {parse_folder, print_text},
+    [TYPE_FILE] = {parse_file, print_text},
     [TYPE_INTERFACE] = {parse_interface, print_text},
     [TYPE_MODE] = {parse_mode, print_mode},
     [TYPE_SIZE] = {parse_size, print_size},

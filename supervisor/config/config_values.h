@@ -10,6 +10,8 @@
 
 enum config_type {
     TYPE_TEXT,
+    TYPE_FOLDER, /* a path, kept without slashes at its end */
+    TYPE_FILE,   /* a path without a slash at its end */
     TYPE_INTERFACE,
     TYPE_MODE,
     TYPE_SIZE,
@@ -31,7 +33,7 @@ struct config_key {
     const char *name;
     enum config_type type;
     size_t offset; /* in the struct of its section: settings, channel_spec or destination_spec */
-    size_t size;   /* TYPE_TEXT: room with the closing zero */
+    size_t size;   /* TYPE_TEXT, FOLDER and FILE: room with the closing zero */
     const char *default_text; /* NULL: must be given */
     uint64_t minimum;
     uint64_t maximum;

@@ -71,6 +71,14 @@ def test_what_this_machine_lacks_is_told(place):
         assert str(where) in result.stderr, result.stderr
     result = check(place, text.replace(str(where), str(place.folder / "file" / "log")), expect=0)
     assert str(place.folder / "file") in result.stderr, result.stderr
+    for log_dir, words in (("file", "Not a directory"), ("file/log", "Not a directory"), ("a/b/c", "only the last folder")):
+        (place.folder / "file").write_text("")
+        (place.folder / "file").chmod(0o755)
+        result = check(place, text.replace(str(where), str(place.folder / log_dir)), expect=0)
+        assert f'warning: log_dir = "{place.folder / log_dir}"' in result.stderr and words in result.stderr, result.stderr
+    for log_dir in ("not-yet", "not-yet/", "./"):
+        result = check(place, text.replace(str(where), f"{place.folder}/{log_dir}"), expect=0)
+        assert "log_dir" not in result.stderr, result.stderr
     result = check(place, text + '\ncontrol { group = "no-such-group" }\n', expect=2)
     assert "no-such-group" in result.stderr and "groupadd" in result.stderr, result.stderr
 
@@ -102,6 +110,7 @@ def test_values_that_make_no_sense(place):
         ("hang_timeout", 'hang_timeout = "100ms"\n' + GOOD, 1, ("hang_timeout",)),
         ("spare_workers", "spare_workers = 65\n" + GOOD, 1, ("spare_workers",)),
         ("mode", 'control { mode = "worldwide" }\n' + GOOD, 1, ("mode",)),
+        ("socket's slash", 'control { socket = "/run/holdfast/" }\n' + GOOD, 1, ("socket", "ends with /")),
         ("socket", f'control {{ socket = "/{"x" * 120}" }}\n' + GOOD, 1, ("socket",)),
     ])
 

@@ -212,6 +212,89 @@ START_TEST(a_zero_byte_is_no_text)
 }
 END_TEST
 
+#define RELAY_ONLY                                                                                 \
+    "\nchannel \"a\" { listen = \"127.0.0.1:5000\" relay \"r\" { to = \"127.0.0.1:5001\" } }\n"
+
+/* libconfuse would make one of an escape, and everything behind it would be cut off in silence. */
+static const struct {
+    const char *text;
+    const char *log_dir; /* NULL: refused */
+} escapes[] = {
+    {"\"/x\\0evil\"", NULL},    {"\"/x\\00evil\"", NULL}, {"\"/x\\000evil\"", NULL},
+    {"\"/x\\x0\"", NULL},       {"\"/x\\x00e\"", NULL},   {"\"\\0\"", NULL},
+    {"\"/x\\061y\"", "/x1y"},   {"\"/x\\x31\"", "/x1"},   {"\"/x\\x031\"", "/x\0031"},
+    {"\"/x\\\\0y\"", "/x\\0y"}, {"'/x\\0y'", "/x\\0y"},   {"/x\\0y", "/x\\0y"},
+};
+
+START_TEST(an_escaped_zero_byte_cuts_nothing)
+{
+    char text[256];
+    struct settings *settings;
+    struct config_errors errors;
+    snprintf(text, sizeof text, "# a\nlog_dir = %s" RELAY_ONLY, escapes[_i].text);
+    config_file_write(text, strlen(text));
+    int result = config_load(config_path, &settings, &errors);
+    if (escapes[_i].log_dir) {
+        ck_assert_msg(result == 0, "%s", errors.text);
+        ck_assert_str_eq(settings->log_dir, escapes[_i].log_dir);
+    } else {
+        ck_assert_int_eq(result, -EINVAL);
+        ck_assert_msg(strstr(errors.text, ":2: a zero byte can't be part of a text") != NULL, "%s",
+                      errors.text);
+    }
+    settings_free(settings);
+    config_errors_free(&errors);
+}
+END_TEST
+
+START_TEST(an_escaped_zero_byte_in_a_name)
+{
+    struct settings *settings;
+    struct config_errors errors;
+    const char *text = "channel \"a\\0b\" { listen = \"127.0.0.1:5000\" record { } }\n";
+    config_file_write(text, strlen(text));
+    ck_assert_int_eq(config_load(config_path, &settings, &errors), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(errors.text, ":1: a zero byte can't be part of a text"));
+    config_errors_free(&errors);
+}
+END_TEST
+
+/* As some editors begin what they write. */
+START_TEST(a_mark_of_utf_8_is_passed_over)
+{
+    struct settings *settings;
+    struct config_errors errors;
+    const char *text = "\xef\xbb\xbflog_dir = \"/x\"" RELAY_ONLY;
+    config_file_write(text, strlen(text));
+    ck_assert_msg(config_load(config_path, &settings, &errors) == 0, "%s", errors.text);
+    ck_assert_str_eq(settings->log_dir, "/x");
+    settings_free(settings);
+    config_errors_free(&errors);
+}
+END_TEST
+
+static const struct {
+    const char *text, *log_dir;
+} folders[] = {
+    {"/a/b/", "/a/b"}, {"/a/b///", "/a/b"}, {"/a/b", "/a/b"},  {"/", "/"},
+    {"//", "/"},       {"./", "."},         {"data/", "data"},
+};
+
+START_TEST(a_folder_has_one_name)
+{
+    char text[256];
+    struct settings *settings;
+    struct config_errors errors;
+    snprintf(text, sizeof text, "log_dir = \"%s\"" RELAY_ONLY, folders[_i].text);
+    config_file_write(text, strlen(text));
+    ck_assert_msg(config_load(config_path, &settings, &errors) == 0, "%s", errors.text);
+    ck_assert_str_eq(settings->log_dir, folders[_i].log_dir);
+    config_expect_round_trip(settings);
+    settings_free(settings);
+    config_errors_free(&errors);
+}
+END_TEST
+
 /* Cut a sound file at every byte, and turn every byte into another: it may be right or wrong, never
  * a crash, and what is taken goes round. */
 START_TEST(no_damaged_file_brings_it_down)
@@ -325,6 +408,11 @@ int main(void)
     tcase_add_test(cases, comments_and_line_ends_are_not_counted_twice);
     tcase_add_test(cases, a_file_that_cannot_be_read_is_one_error);
     tcase_add_test(cases, a_zero_byte_is_no_text);
+    tcase_add_loop_test(cases, an_escaped_zero_byte_cuts_nothing, 0,
+                        sizeof escapes / sizeof escapes[0]);
+    tcase_add_test(cases, an_escaped_zero_byte_in_a_name);
+    tcase_add_test(cases, a_mark_of_utf_8_is_passed_over);
+    tcase_add_loop_test(cases, a_folder_has_one_name, 0, sizeof folders / sizeof folders[0]);
     tcase_add_test(cases, no_damaged_file_brings_it_down);
     tcase_add_test(cases, the_shipped_configurations_are_right);
     tcase_add_test(cases, the_shipped_configuration_shows_the_defaults);
