@@ -31,6 +31,7 @@
 #include "common/memory_page.h"
 #include "common/ring_map.h"
 #include "supervisor/ctl/ctl_text.h"
+#include "supervisor/ctl/ctl_window.h"
 
 #define TEXT_SIZE 200
 
@@ -299,43 +300,45 @@ static void add_huge_pages(json_t *report)
 }
 
 /* Also as text: how many there are decides whether one channel more has room. */
-static void tell_huge_pages(const json_t *report)
+static void tell_huge_pages(FILE *to, const json_t *report)
 {
     const char *transparent = ctl_string(report, "transparent_shmem");
-    printf("; %llu configured, %llu free; transparent ones for shared memory: ",
-           (unsigned long long)ctl_count(report, "configured"),
-           (unsigned long long)ctl_count(report, "free"));
-    ctl_print_text(stdout, false, CTL_PLAIN, transparent[0] ? transparent : "none");
+    fprintf(to, "; %llu configured, %llu free; transparent ones for shared memory: ",
+            (unsigned long long)ctl_count(report, "configured"),
+            (unsigned long long)ctl_count(report, "free"));
+    ctl_print_text(to, false, CTL_PLAIN, transparent[0] ? transparent : "none");
 }
 
-static void tell(const struct capability *capability, const struct answer *answer,
+static void tell(FILE *to, const struct capability *capability, const struct answer *answer,
                  const json_t *report, bool colour)
 {
-    printf("%-18s ", capability->name);
+    fprintf(to, "%-18s ", capability->name);
     if (answer->present) {
-        ctl_print_text(stdout, colour, CTL_GREEN, "present");
-        printf("%s%s", answer->more[0] ? ", " : "", answer->more);
+        ctl_print_text(to, colour, CTL_GREEN, "present");
+        fprintf(to, "%s%s", answer->more[0] ? ", " : "", answer->more);
     } else {
-        ctl_print_text(stdout, colour, capability->needed ? CTL_RED : CTL_YELLOW, "absent");
-        fputs(": ", stdout);
-        ctl_print_text(stdout, false, CTL_PLAIN, answer->why);
+        ctl_print_text(to, colour, capability->needed ? CTL_RED : CTL_YELLOW, "absent");
+        fputs(": ", to);
+        ctl_print_text(to, false, CTL_PLAIN, answer->why);
     }
     if (capability->probe == try_huge_pages)
-        tell_huge_pages(report);
-    putchar('\n');
+        tell_huge_pages(to, report);
+    fputc('\n', to);
 }
 
 int ctl_capabilities(const struct ctl_options *options)
 {
     int status = CTL_OK;
     struct utsname kernel = {0};
+    struct ctl_look look;
+    FILE *to = options->json ? NULL : ctl_window_text(&look);
     json_t *all = json_object();
     uname(&kernel);
     json_object_set_new(all, "kernel", control_text(kernel.release));
     json_object_set_new(all, "page_bytes", json_integer((json_int_t)memory_page_size()));
-    if (!options->json)
-        printf("%-18s %s\n%-18s %llu bytes\n", "kernel", kernel.release, "page size",
-               (unsigned long long)memory_page_size());
+    if (to)
+        fprintf(to, "%-18s %s\n%-18s %llu bytes\n", "kernel", kernel.release, "page size",
+                (unsigned long long)memory_page_size());
     for (size_t i = 0; i < sizeof capabilities / sizeof *capabilities; i++) {
         const struct capability *capability = &capabilities[i];
         struct answer answer = {0};
@@ -348,13 +351,15 @@ int ctl_capabilities(const struct ctl_options *options)
                             answer.more[0] ? control_text(answer.more) : json_null());
         if (capability->probe == try_huge_pages)
             add_huge_pages(report);
-        if (!options->json)
-            tell(capability, &answer, report, options->colour);
+        if (to)
+            tell(to, capability, &answer, report, options->colour);
         json_object_set_new(all, capability->key, report);
         if (capability->needed && !answer.present)
             status = CTL_NO;
     }
-    if (options->json)
+    if (to)
+        ctl_window_print();
+    else
         ctl_print_json(all);
     json_decref(all);
     return status;

@@ -58,12 +58,16 @@ static int complain_denied(const char *path)
 
 static int complain_unreachable(const char *path, int error)
 {
+    struct stat about;
     if (error == EACCES || error == EPERM)
         return complain_denied(path);
     if (error == ENOENT || error == ENOTDIR)
         ctl_complain("no holdfastd at %s: there is no such socket. Start it (systemctl start "
                      "holdfast), or name its "
                      "socket with --socket or $%s",
+                     path, CONTROL_SOCKET_VARIABLE);
+    else if (error == ECONNREFUSED && stat(path, &about) == 0 && !S_ISSOCK(about.st_mode))
+        ctl_complain("no holdfastd at %s: this is no socket. Name its socket with --socket or $%s",
                      path, CONTROL_SOCKET_VARIABLE);
     else if (error == ECONNREFUSED)
         ctl_complain("no holdfastd at %s: it has ended and left its socket behind. Start it "

@@ -8,6 +8,7 @@
 
 #include "supervisor/ctl/ctl_client.h"
 #include "supervisor/ctl/ctl_text.h"
+#include "supervisor/ctl/ctl_window.h"
 
 void ctl_report_end(FILE *to, const json_t *death)
 {
@@ -138,7 +139,9 @@ int ctl_crashes(const struct ctl_options *options, const char *channel)
     if (status == CTL_OK && options->json) {
         ctl_print_json(result);
     } else if (status == CTL_OK) {
-        ctl_report_crashes(stdout, result, options->colour);
+        struct ctl_look look;
+        ctl_report_crashes(ctl_window_text(&look), result, options->colour);
+        ctl_window_print();
     }
     json_decref(result);
     return status;

@@ -11,6 +11,7 @@
 #include "supervisor/ctl/ctl_client.h"
 #include "supervisor/ctl/ctl_status.h"
 #include "supervisor/ctl/ctl_text.h"
+#include "supervisor/ctl/ctl_window.h"
 
 /* verb: what the answering holdfastd does, for people. */
 static int ask_who(const struct ctl_options *options, const char *channel, const char *verb)
@@ -35,14 +36,17 @@ int ctl_ping(const struct ctl_options *options, const char *channel)
 
 int ctl_check(const struct ctl_options *options, const char *channel)
 {
+    struct ctl_look look = {.colour = options->colour};
     json_t *result = NULL;
     int status = ctl_ask(options, "check", channel, &result);
     if (status != CTL_OK)
         return status;
-    if (options->json)
+    if (options->json) {
         ctl_print_json(result);
-    else
-        ctl_report_check(stdout, result, options->colour);
+    } else {
+        ctl_report_check(ctl_window_text(&look), result, options->colour);
+        ctl_window_print();
+    }
     status = json_is_true(json_object_get(result, "healthy")) ? CTL_OK : CTL_NO;
     json_decref(result);
     return status;

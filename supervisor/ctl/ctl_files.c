@@ -159,8 +159,7 @@ int ctl_files_each(const struct ctl_files *files, bool json, ctl_files_report on
         report_nothing(&round, files);
     if (json) {
         json_t *whole = json_pack("{s:b,s:o}", "ok", round.all_ok, "files", round.reports);
-        json_dumpf(whole, stdout, JSON_INDENT(2));
-        printf("\n");
+        ctl_print_json(whole);
         json_decref(whole);
     }
     return round.all_ok ? CTL_OK : CTL_NO;

@@ -38,14 +38,13 @@ static const struct {
     [OPTION_SOCKET] = {"--socket", "--socket PATH", "the control socket"},
     [OPTION_JSON] = {"--json", "--json", "print the result as JSON"},
     [OPTION_NO_WAIT] = {"--no-wait", "--no-wait",
-                        "what changes something: return as soon as it was accepted"},
+                        "what changes something: return when it is accepted"},
     [OPTION_TIMEOUT] = {"--timeout", "--timeout TIME",
-                        "wait at most this long, for example 500ms, 30s, 2m; default 10s"},
+                        "wait at most so long: 500ms, 30s, 2m; default 10s"},
     [OPTION_WATCH] = {"--watch", "--watch", "status: once a second, on a terminal"},
     [OPTION_VERBOSE] = {"--verbose", "-v, --verbose",
                         "status CHANNEL: with what each counter means"},
-    [OPTION_OUTPUT] = {"-o", "-o FILE",
-                       "recover: write to this file or folder, not beside the damaged one"},
+    [OPTION_OUTPUT] = {"-o", "-o FILE", "recover: write to this file or folder instead"},
     [OPTION_HELP] = {"--help", "--help", "print this"},
     [OPTION_VERSION] = {"--version", "--version", "print the version"},
 };
@@ -96,15 +95,14 @@ static void print_help(void)
     putchar('\n');
     for (int option = 0; option < OPTION_COUNT; option++)
         printf("  %-22s %s\n", option_infos[option].usage, option_infos[option].help);
-    printf(
-        "\n"
-        "Options may stand anywhere; what comes behind -- is none. The socket is else $%s,\n"
-        "or %s.\n"
-        "\n"
-        "Exit status: 0 yes, done; 1 no, not healthy, not reached; 2 wrong usage; 3 no holdfastd "
-        "to ask.\n"
-        "Manual: holdfastctl(1)\n",
-        CONTROL_SOCKET_VARIABLE, CONTROL_SOCKET_DEFAULT);
+    printf("\n"
+           "Options may stand anywhere; what comes behind -- is none.\n"
+           "The socket is else $%s, or %s.\n"
+           "\n"
+           "Exit status: 0 yes, done; 1 no, not healthy, not reached; 2 wrong usage;\n"
+           "3 no holdfastd to ask.\n"
+           "Manual: holdfastctl(1)\n",
+           CONTROL_SOCKET_VARIABLE, CONTROL_SOCKET_DEFAULT);
 }
 
 static int usage_error(void)
@@ -147,7 +145,10 @@ static int take_option(struct line *line, enum option_id option)
     switch (option) {
     case OPTION_SOCKET:
         options->socket = optarg;
-        break;
+        if (optarg[0])
+            break;
+        ctl_complain("--socket: the path is empty");
+        return usage_error();
     case OPTION_JSON:
         options->json = true;
         break;

@@ -26,6 +26,7 @@ static const struct {
     {"interface_gone", " can't receive", true},
     {"silent", " is silent", true},
     {"archive_silent", "the archive is silent", true},
+    {"stopping", "the supervisor is stopping", true},
 };
 
 static void print_problem(FILE *to, const json_t *problem, bool colour)
@@ -113,7 +114,7 @@ static int watch(struct ctl_client *client, const char *channel)
 
 int ctl_status(const struct ctl_options *options, const char *channel)
 {
-    const struct ctl_look look = {.colour = options->colour, .verbose = options->verbose};
+    struct ctl_look look = {.colour = options->colour, .verbose = options->verbose};
     struct ctl_client client;
     json_t *status = NULL;
     int result = ctl_client_open(&client, options);
@@ -121,10 +122,12 @@ int ctl_status(const struct ctl_options *options, const char *channel)
         result = watch(&client, channel);
     else if (result == CTL_OK)
         result = ask(&client, channel, &status);
-    if (status && options->json)
+    if (status && options->json) {
         ctl_print_json(status);
-    else if (status)
-        report(stdout, status, channel, &look);
+    } else if (status) {
+        report(ctl_window_text(&look), status, channel, &look);
+        ctl_window_print();
+    }
     json_decref(status);
     ctl_client_close(&client);
     return result;

@@ -94,11 +94,13 @@ static void print_last_death(FILE *to, const json_t *channel, const struct ctl_l
 static void print_origin(FILE *to, const json_t *channel)
 {
     const char *interface = ctl_string(channel, "interface");
-    const char *source = ctl_string(channel, "source");
+    const char *source = ctl_string(channel, "source"), *listen = ctl_string(channel, "listen");
     begin_line(to, "listens on");
-    ctl_print_text(to, false, CTL_PLAIN, ctl_string(channel, "listen"));
-    fputs(interface[0] ? " at " : ", no interface set", to);
-    ctl_print_text(to, false, CTL_PLAIN, interface);
+    ctl_print_text(to, false, CTL_PLAIN, listen);
+    if (!strchr(listen, '%')) { /* else it is there already */
+        fputs(interface[0] ? " at " : ", no interface set", to);
+        ctl_print_text(to, false, CTL_PLAIN, interface);
+    }
     fputs(source[0] ? ", from " : ", from any source\n", to);
     ctl_print_text(to, false, CTL_PLAIN, source);
     fputs(source[0] ? " only\n" : "", to);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Draws for --watch. Called by status. A picture is written over the one before, line by line, with
- * the rest of each line and of the screen cleared behind it: a screen that is cleared first
- * flickers. The signal that tells of a new size is kept blocked and waited for, so that none is
- * missed. */
+/* Draws for --watch, and wraps what is printed once. Called by the verbs that print. A picture is
+ * written over the one before, line by line, with the rest of each line and of the screen cleared
+ * behind it: a screen that is cleared first flickers. The signal that tells of a new size is kept
+ * blocked and waited for, so that none is missed. */
 #include "supervisor/ctl/ctl_window.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -32,10 +33,17 @@ void ctl_window_begin(void)
     sigprocmask(SIG_BLOCK, &resized, NULL);
 }
 
-FILE *ctl_window_draw(struct ctl_look *look)
+/* Where that fails there is no limit. */
+static struct winsize ask_size(void)
 {
     struct winsize window = {0};
-    ioctl(STDOUT_FILENO, TIOCGWINSZ, &window); /* where that fails there is no limit */
+    ioctl(STDOUT_FILENO, TIOCGWINSZ, &window);
+    return window;
+}
+
+FILE *ctl_window_draw(struct ctl_look *look)
+{
+    struct winsize window = ask_size();
     /* The last row is the shell's, when this is interrupted. */
     picture.rows = window.ws_row > 1 ? window.ws_row - 1 : window.ws_row;
     picture.columns = window.ws_col;
@@ -97,4 +105,85 @@ void ctl_window_note(const char *text)
 void ctl_window_wait(void)
 {
     sigtimedwait(&resized, NULL, &(struct timespec){.tv_sec = 1});
+}
+
+/* ---- once, line by line ---- */
+
+FILE *ctl_window_text(struct ctl_look *look)
+{
+    picture.columns = look->columns = ask_size().ws_col;
+    picture.stream = ctl_open_text(&picture.text, &picture.size);
+    return picture.stream;
+}
+
+/* Bytes from here that take `width` places, or up to the line's end. */
+static size_t bytes_of(const char *text, const char *end, size_t width)
+{
+    const char *at = text;
+    while (at < end) {
+        if (*at == ESCAPE) {
+            at += strcspn(at, "m\n");
+            at += *at == 'm';
+            continue;
+        }
+        bool begins = ((unsigned char)*at & 0xc0) != 0x80;
+        if (begins && width == 0)
+            break;
+        width -= begins;
+        at++;
+    }
+    return (size_t)(at - text);
+}
+
+/* Under what the rest of a line goes: its last column, if that is not too far to the right. */
+static size_t hang_of(const char *line, const char *end, size_t columns)
+{
+    const char *last = line + bytes_of(line, end, columns * 2 / 3);
+    size_t hang = 2, place = 0;
+    for (const char *at = line; at < last; at++) {
+        if (*at == ESCAPE) {
+            at += strcspn(at, "m\n");
+            continue;
+        }
+        place += ((unsigned char)*at & 0xc0) != 0x80;
+        if (*at == ' ' && at > line && at[-1] == ' ' && at[1] != ' ')
+            hang = place;
+    }
+    return hang;
+}
+
+static void put_wrapped(const char *line, const char *end, size_t columns)
+{
+    size_t hang = hang_of(line, end, columns), room = columns;
+    for (;;) {
+        size_t fits = bytes_of(line, end, room), cut = fits;
+        if (line + fits == end)
+            break;
+        while (cut > 0 && line[cut] != ' ')
+            cut--;
+        if (cut == 0 || strspn(line, " ") >= cut) /* a word that is longer: where it ends */
+            cut = fits + strcspn(line + fits, " \n");
+        if (line + cut >= end)
+            break;
+        fwrite(line, 1, cut, stdout);
+        line += cut + strspn(line + cut, " ");
+        printf("\n%*s", (int)hang, "");
+        room = columns - hang;
+    }
+    fwrite(line, 1, (size_t)(end - line), stdout);
+    putchar('\n');
+}
+
+void ctl_window_print(void)
+{
+    fclose(picture.stream);
+    for (const char *line = picture.text; *line;) {
+        const char *end = strchrnul(line, '\n');
+        if (picture.columns < 20)
+            fwrite(line, 1, (size_t)(end - line) + (*end == '\n'), stdout);
+        else
+            put_wrapped(line, end, picture.columns);
+        line = *end ? end + 1 : end;
+    }
+    free(picture.text);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The terminal's window as a place for one picture that is drawn again and again. */
+/* The terminal's window as a place for one picture that is drawn again and again, or for text that
+ * is printed once. */
 #ifndef HOLDFAST_SUPERVISOR_CTL_CTL_WINDOW_H
 #define HOLDFAST_SUPERVISOR_CTL_CTL_WINDOW_H
 
@@ -25,5 +26,12 @@ void ctl_window_note(const char *text);
 
 /* Wait for a second, or less when the window's size changes. */
 void ctl_window_wait(void);
+
+/* A stream for what is printed once; sets look->columns. One at a time. */
+FILE *ctl_window_text(struct ctl_look *look);
+
+/* Print it. On a terminal, a line that is too wide is wrapped between words, and goes on under its
+ * last column; elsewhere it stays as it is. */
+void ctl_window_print(void);
 
 #endif

@@ -270,3 +270,36 @@ def test_what_a_verb_waits_for_may_come_after_an_upgrade(place):
     said, complaint = waits.communicate(timeout=60)
     assert waits.returncode == 0 and said.startswith("engine is RUNNING"), (said, complaint)
     daemon.stop()
+
+
+def printed(place, columns, *arguments, expect=0):
+    """What holdfastctl prints on a terminal of so many columns."""
+    screen = Screen(place, 24, columns, place.program("holdfastctl"), *map(str, arguments))
+    assert screen.process.wait(20) == expect
+    screen.pictures()
+    return re.sub(r"\x1b\[[0-9;]*m", "", screen.written.decode()).replace("\r\n", "\n")
+
+
+def test_what_is_printed_fits_its_terminal(place):
+    """Too many columns are left out, long lines go on under their last column; elsewhere nothing is changed."""
+    cause = "can't listen on [fe80::1%lo]:36040 (bind): Cannot assign requested address; check it, or wait for the interface"
+    counters = {name: 123456789 for name in ("received", "recorded", "kernel_dropped", "relay_dropped")}
+    sick = told_channel("sick", state="BACKOFF", cause=cause, listen="[fe80::1%lo]:36040", interface="lo", counters=counters,
+                        rate={"datagrams_per_s": 123456, "bytes_per_s": 123456789}, restarts=10)
+    told = Told(place, {"supervisor": {}, "channels": [sick], "healthy": False,
+                        "problems": [{"channel": "sick", "kind": "not_running", "state": "BACKOFF", "cause": cause},
+                                     {"channel": None, "kind": "stopping", "state": None, "cause": "it ends"}]})
+    for arguments, expect in ((["status"], 0), (["status", "sick"], 0), (["status", "sick", "-v"], 0), (["check"], 1),
+                              (["capabilities"], 0)):
+        arguments = ["--socket", told.path, *arguments]
+        whole = place.run(place.program("holdfastctl"), *arguments, expect=expect).stdout
+        for columns in (80, 60):
+            text = printed(place, columns, *arguments, expect=expect)
+            assert max(map(len, text.splitlines())) <= columns, text
+            if "capabilities" not in arguments:
+                assert cause in whole and cause not in text and cause in " ".join(text.split()), text
+    text = printed(place, 80, "--socket", told.path, "status", "sick")
+    assert "\n                Cannot assign" in text, text
+    assert re.search(r"listens on +\[fe80::1%lo\]:36040, from any source", text), text
+    assert "RESTARTS" not in printed(place, 80, "--socket", told.path, "status")
+    assert "the supervisor is stopping: it ends" in printed(place, 80, "--socket", told.path, "check", expect=1)

@@ -103,6 +103,13 @@ START_TEST(a_socket_left_behind)
 }
 END_TEST
 
+START_TEST(a_file_that_is_no_socket)
+{
+    expect_ping("/etc/passwd", CTL_NO_DAEMON, "at /etc/passwd: this is no socket");
+    expect_ping("/tmp", CTL_NO_DAEMON, "at /tmp: this is no socket");
+}
+END_TEST
+
 START_TEST(a_path_that_is_too_long)
 {
     char path[200];
@@ -320,6 +327,7 @@ static const struct {
     {"verify a.avro -j", CTL_USAGE, "no option '-j'; a file whose name begins with '-'"},
     {"verify --jsno a.avro", CTL_USAGE, "no option '--jsno'"},
     {"recover a.avro -o", CTL_USAGE, "missing behind '-o'"},
+    {"--socket= ping", CTL_USAGE, "--socket: the path is empty"},
     {"stop engine --socket", CTL_USAGE, "missing behind '--socket'"},
     {"status --json=1", CTL_USAGE, "'--json=1': this option takes no value"},
     {"ping -- --json", CTL_USAGE, "usage: holdfastctl ping"},
@@ -358,6 +366,16 @@ START_TEST(wrong_lines_say_what_would_be_right)
     strcpy(parse.text, lines[_i].line);
     ck_assert_int_eq(capture(run_parse, &parse), lines[_i].status);
     ck_assert_msg(strstr(said, lines[_i].part) != NULL, "'%s' is not in: %s", lines[_i].part, said);
+}
+END_TEST
+
+START_TEST(the_help_fits_a_terminal)
+{
+    struct parse parse;
+    strcpy(parse.text, "--help");
+    ck_assert_int_eq(capture(run_parse, &parse), -1);
+    for (char *line = strtok(said, "\n"); line; line = strtok(NULL, "\n"))
+        ck_assert_msg(strlen(line) <= 80, "%s", line);
 }
 END_TEST
 
@@ -421,6 +439,7 @@ int main(void)
     tcase_set_timeout(tests, 30);
     tcase_add_test(tests, no_socket);
     tcase_add_test(tests, a_socket_left_behind);
+    tcase_add_test(tests, a_file_that_is_no_socket);
     tcase_add_test(tests, a_path_that_is_too_long);
     tcase_add_test(tests, a_peer_that_never_answers);
     tcase_add_loop_test(tests, a_peer_that_is_something_else, 0,
@@ -430,6 +449,7 @@ int main(void)
     tcase_add_test(tests, a_living_daemon);
     tcase_add_loop_test(tests, wrong_lines_say_what_would_be_right, 0,
                         sizeof lines / sizeof lines[0]);
+    tcase_add_test(tests, the_help_fits_a_terminal);
     tcase_add_test(tests, options_are_understood_on_both_sides_of_the_verb);
     tcase_add_loop_test(tests, options_behind_files, 0, 2 * sizeof offline / sizeof offline[0]);
     suite_add_tcase(suite, tests);
