@@ -62,6 +62,11 @@ static bool is_any(const union socket_address *address)
            (address->family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address->v6.sin6_addr));
 }
 
+static bool is_broadcast(const union socket_address *address)
+{
+    return address->family == AF_INET && address->v4.sin_addr.s_addr == INADDR_BROADCAST;
+}
+
 static void check_source(const struct config_channel *channel, struct config_error_list *errors)
 {
     const struct channel_spec *spec = channel->spec;
@@ -82,7 +87,7 @@ static void check_source(const struct config_channel *channel, struct config_err
     else if (socket_address_is_multicast(&spec->source))
         config_error(errors, line,
                      "source = \"%s\": this is a group: give the sender's own address", text);
-    else if (is_any(&spec->source))
+    else if (is_any(&spec->source) || is_broadcast(&spec->source))
         config_error(errors, line,
                      "source = \"%s\": nobody sends from that: give the sender's own address, or "
                      "remove it to take all",
@@ -134,7 +139,7 @@ static void check_destination(const struct config_channel *channel, uint32_t ind
         &(struct endpoint){"to", to, destination->interface, line,
                            config_draft_destination_key_line(channel, index, "interface")},
         errors);
-    if (to->family == AF_INET && to->v4.sin_addr.s_addr == INADDR_BROADCAST)
+    if (is_broadcast(to))
         config_error(errors, line,
                      "to: broadcast is not supported: send to a multicast group instead");
     else if (is_any(to))

@@ -128,6 +128,16 @@ static void read_name(struct reader *reader, cfg_t *cfg, int line, char to[CHANN
     snprintf(to, CHANNEL_NAME_SIZE, "%s", title);
 }
 
+/* Instead of its name an interface's number may be given; a name has precedence. */
+static void name_interface(char scope[IF_NAMESIZE])
+{
+    char name[IF_NAMESIZE];
+    if (strspn(scope, "0123456789") == strlen(scope) && !if_nametoindex(scope) &&
+        strtoul(scope, NULL, 10) <= UINT32_MAX &&
+        if_indextoname((unsigned)strtoul(scope, NULL, 10), name))
+        memcpy(scope, name, IF_NAMESIZE);
+}
+
 /* The %scope behind an IPv6 address is its interface, by name: it may come and go. */
 static void adopt_scope(struct reader *reader, cfg_t *cfg, const struct scoped_address *where,
                         char interface[IF_NAMESIZE])
@@ -138,6 +148,7 @@ static void adopt_scope(struct reader *reader, cfg_t *cfg, const struct scoped_a
     char scope[IF_NAMESIZE];
     if (!text || socket_address_parse_scoped(text, &same, scope) < 0 || scope[0] == '\0')
         return;
+    name_interface(scope);
     if (!socket_address_is_multicast(address) && !socket_address_is_link_local(address))
         config_error(reader->errors,
                      config_draft_key_line(where->section, where->lines, where->key),
@@ -148,10 +159,6 @@ static void adopt_scope(struct reader *reader, cfg_t *cfg, const struct scoped_a
                      config_draft_key_line(where->section, where->lines, "interface"),
                      "interface = \"%s\": %s = \"%s\" names another interface: keep one of them",
                      interface, where->key, text);
-    else if (!if_nametoindex(scope) && strspn(scope, "0123456789") == strlen(scope) &&
-             strtoul(scope, NULL, 10) <= UINT32_MAX &&
-             if_indextoname((unsigned)strtoul(scope, NULL, 10), interface))
-        return; /* by its number */
     else
         snprintf(interface, IF_NAMESIZE, "%s", scope);
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +132,36 @@ static int judge_control_socket(FILE *to, const char *path, const char *socket)
     return 0;
 }
 
+static bool is_mine(gid_t group)
+{
+    gid_t groups[NGROUPS_MAX];
+    int count = getgroups(NGROUPS_MAX, groups);
+    if (geteuid() == 0 || getegid() == group)
+        return true;
+    for (int i = 0; i < count; i++)
+        if (groups[i] == group)
+            return true;
+    return false;
+}
+
+static int judge_control_group(FILE *to, const char *path, const char *name)
+{
+    const struct group *group = name[0] ? getgrnam(name) : NULL;
+    if (name[0] && !group) {
+        fprintf(
+            to,
+            "%s: control { group = \"%s\" }: there is no such group: make it with groupadd(8)\n",
+            path, name);
+        return 1;
+    }
+    if (group && !is_mine(group->gr_gid))
+        fprintf(to,
+                "%s: warning: control { group = \"%s\" }: this user is no member: who runs "
+                "holdfastd must be one, or root, or the start fails\n",
+                path, name);
+    return 0;
+}
+
 static bool is_same_folder(const char *path, const char *other)
 {
     struct stat about, of_other;
@@ -157,13 +188,7 @@ int config_surroundings_report(FILE *to, const char *path, const struct settings
 {
     int errors = refuse_other_log_dir(to, path, settings->log_dir);
     bool records = false;
-    if (settings->control_group[0] && !getgrnam(settings->control_group)) {
-        fprintf(
-            to,
-            "%s: control { group = \"%s\" }: there is no such group: make it with groupadd(8)\n",
-            path, settings->control_group);
-        errors++;
-    }
+    errors += judge_control_group(to, path, settings->control_group);
     errors += judge_control_socket(to, path, settings->control_socket);
     for (size_t i = 0; i < settings->channel_count; i++) {
         const struct channel_spec *spec = settings->channels[i];

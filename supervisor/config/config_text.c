@@ -140,9 +140,25 @@ static enum config_section find_child(enum config_section parent, const char *na
     return SECTION_COUNT;
 }
 
+/* Which sections have such a key or section, for people; "" when none does. */
+static void list_homes(const char *name, char *text, size_t size)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (enum config_section i = SECTION_ROOT; i < SECTION_COUNT; i++) {
+        bool has = config_find_key(i, name) != NULL;
+        for (enum config_section child = SECTION_CONTROL; child < SECTION_COUNT; child++)
+            has |= config_sections[child].parent == i && !strcmp(config_sections[child].name, name);
+        if (has)
+            used += (size_t)snprintf(text + used, size - used, "%s%s%s",
+                                     used ? " or " : "; it belongs in ", config_sections[i].name,
+                                     i == SECTION_ROOT ? " itself" : " { }");
+    }
+}
+
 static void reject_unknown(struct scanner *scanner, struct statement *statement)
 {
-    char known[512];
+    char known[512], homes[128];
     size_t used = 0;
     const struct config_section_info *info = &config_sections[statement->section];
     for (size_t i = 0; i < info->key_count; i++)
@@ -152,8 +168,9 @@ static void reject_unknown(struct scanner *scanner, struct statement *statement)
         if (config_sections[i].parent == statement->section)
             used += (size_t)snprintf(known + used, sizeof known - used, ", %s",
                                      config_sections[i].name);
-    config_error(scanner->tokens.errors, statement->line, "unknown key \"%s\": %s takes %s",
-                 statement->name, info->name, known);
+    list_homes(statement->name, homes, sizeof homes);
+    config_error(scanner->tokens.errors, statement->line, "unknown key \"%s\": %s takes %s%s",
+                 statement->name, info->name, known, homes);
     statement->sound = false;
 }
 

@@ -334,6 +334,18 @@ static int take_address(int result, const union socket_address *address, const c
 }
 
 /* The interface after % is for config_read.c, which knows where it belongs. */
+/* Would it be one with another port? */
+static bool is_port_wrong(const char *text)
+{
+    char other[SOCKET_ADDRESS_TEXT_SIZE + IF_NAMESIZE], scope[IF_NAMESIZE];
+    union socket_address address;
+    const char *colon = strrchr(text, ':');
+    if (!colon || (size_t)(colon - text) + 3 > sizeof other)
+        return false;
+    snprintf(other, sizeof other, "%.*s:1", (int)(colon - text), text);
+    return socket_address_parse_scoped(other, &address, scope) == 0;
+}
+
 static int parse_address(const struct config_key *key, const char *text, void *base,
                          char why[CONFIG_WHY_SIZE])
 {
@@ -341,8 +353,10 @@ static int parse_address(const struct config_key *key, const char *text, void *b
     char scope[IF_NAMESIZE];
     return take_address(
         socket_address_parse_scoped(text, &address, scope), &address,
-        "not an address with port: write 10.0.0.7:26000 or [::1]:26000; host names are "
-        "not looked up",
+        is_port_wrong(text)
+            ? "its port is none: it must be a number between 1 and 65535"
+            : "not an address with port: write 10.0.0.7:26000 or [::1]:26000; host names are "
+              "not looked up",
         place_of(key, base), why);
 }
 

@@ -81,6 +81,13 @@ def test_what_this_machine_lacks_is_told(place):
         assert "log_dir" not in result.stderr, result.stderr
     result = check(place, text + '\ncontrol { group = "no-such-group" }\n', expect=2)
     assert "no-such-group" in result.stderr and "groupadd" in result.stderr, result.stderr
+    (place.folder / "test.conf").write_text(GOOD + '\ncontrol { group = "daemon" }\n')
+    if os.geteuid() == 0:
+        place.folder.chmod(0o755)
+        result = place.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", place.program("holdfastd"),
+                           "--config", place.folder / "test.conf", "--check")
+        assert 'group = "daemon" }: this user is no member' in result.stderr, result.stderr
+        assert "daemon" not in check(place, GOOD + '\ncontrol { group = "daemon" }\n', expect=0).stderr
 
 
 def test_the_configurations_that_come_along_pass_and_go_round(place):
@@ -115,8 +122,34 @@ def test_values_that_make_no_sense(place):
     ])
 
 
-def test_addresses_that_can_not_be(place):
+def test_a_key_in_the_wrong_section_is_told_where_it_belongs(place):
     expect_faults(place, [
+        ("of record", one_channel('on_full = "wait"', RELAY), 3, ("unknown key", "it belongs in record { }")),
+        ("of the file", one_channel('log_dir = "/x"', RELAY), 3, ("unknown key", "it belongs in the file itself")),
+        ("a section", "record { }\n" + GOOD, 1, ("unknown key", "it belongs in channel { }")),
+    ])
+    assert not any("belongs" in message for _, message in faults(place, one_channel('nonsense = "x"', RELAY)))
+
+
+def test_an_interface_by_its_number_is_the_same_as_by_name(place):
+    """lo is number 1 everywhere."""
+    text = one_channel(RELAY).replace("127.0.0.1:26000", "[fe80::1%1]:26000")
+    printed = check(place, text, "--print-config", expect=0).stdout
+    assert '"lo"' in printed or "%lo" in printed, printed
+    assert check(place, text.replace("\n}", '\n  interface = "lo"\n}'), "--print-config", expect=0).stdout == printed
+    assert "names another" in faults(place, text.replace("\n}", '\n  interface = "eth7"\n}'))[0][1]
+
+
+def test_addresses_that_can_not_be(place):
+    def listen(address, *words):
+        return (address, one_channel(RELAY).replace("127.0.0.1:26000", address), 2, words)
+    expect_faults(place, [
+        listen("127.0.0.1:65536", "listen", "port", "between 1 and 65535"),
+        listen("127.0.0.1:0", "listen", "between 1 and 65535"),
+        listen("[::1]:http", "listen", "between 1 and 65535"),
+        listen("127.0.0.1", "listen", "not an address with port"),
+        ("broadcast", one_channel('source = "255.255.255.255"', 'interface = "lo"', RELAY).replace(
+            "127.0.0.1:26000", "239.77.0.1:26000"), 3, ("source", "nobody sends from that")),
         ("no listen", f'channel "engine" {{\n  {RELAY}\n}}', 1, ("listen",)),
         ("no port", f'channel "engine" {{\n  listen = "127.0.0.1"\n  {RELAY}\n}}', 2, ("listen",)),
         ("a name", f'channel "engine" {{\n  listen = "localhost:26000"\n  {RELAY}\n}}', 2, ("listen",)),

@@ -74,7 +74,7 @@ START_TEST(missing_braces)
          "3: unknown key \"control\": channel takes listen, interface, source, receive_buffer, "
          "max_datagram, ring_size, mapping, ring_pages, receive_offload, busy_poll, batch_delay, "
          "expect, cpus, "
-         "realtime_priority, relay, decimate, record"},
+         "realtime_priority, relay, decimate, record; it belongs in the file itself"},
     };
     EXPECT_ALL_WRONG(cases);
     settings_free(
@@ -107,9 +107,10 @@ START_TEST(unknown_and_misplaced_keys)
          "mapping, ring_pages, receive_offload, busy_poll, batch_delay, expect, cpus, "
          "realtime_priority, "
          "relay, decimate, "
-         "record"},
+         "record; it belongs in relay { } or decimate { }"},
         {"channel a { listen = 1.2.3.4:5\nrelay b { to = 1.2.3.4:6 keep_every = 2 } }\n",
-         "2: unknown key \"keep_every\": relay takes to, interface, ttl, loop"},
+         "2: unknown key \"keep_every\": relay takes to, interface, ttl, loop; it belongs in "
+         "decimate { }"},
         {"channel a { listen = 1.2.3.4:5\ndecimate b { to = 1.2.3.4:6 keep_every = 2 rate = 1 } "
          "}\n",
          "2: unknown key \"rate\": decimate takes to, interface, ttl, loop, keep_every, max_rate"},
