@@ -20,10 +20,12 @@ static void begin_line(FILE *to, const char *label)
 static void print_restart_rule(FILE *to, const json_t *restart)
 {
     const json_t *budget = json_object_get(restart, "stall_budget_ms");
+    const char *rule = ctl_string(restart, "rule");
     char text[CTL_TEXT_SIZE];
-    if (ctl_string(restart, "rule")[0])
+    if (rule[0] && strcmp(rule, "none") != 0) { /* nobody has died */
         fputs("; rule: ", to);
-    ctl_print_text(to, false, CTL_PLAIN, ctl_string(restart, "rule"));
+        ctl_print_text(to, false, CTL_PLAIN, rule);
+    }
     if (json_is_integer(budget)) {
         ctl_format_seconds((double)json_integer_value(budget) / 1000, text);
         fprintf(to, "; the kernel's buffer lasts %s", text);
@@ -65,7 +67,8 @@ static void print_worker(FILE *to, const json_t *channel)
                 (unsigned long long)ctl_count(channel, "generation"));
     else
         fputs("none", to);
-    fprintf(to, ", %llu restarts\n", (unsigned long long)ctl_count(channel, "restarts"));
+    unsigned long long restarts = ctl_count(channel, "restarts");
+    fprintf(to, ", %llu restart%s\n", restarts, restarts == 1 ? "" : "s");
 }
 
 static void print_last_death(FILE *to, const json_t *channel, const struct ctl_look *look)

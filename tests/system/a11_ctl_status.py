@@ -285,7 +285,8 @@ def test_what_is_printed_fits_its_terminal(place):
     cause = "can't listen on [fe80::1%lo]:36040 (bind): Cannot assign requested address; check it, or wait for the interface"
     counters = {name: 123456789 for name in ("received", "recorded", "kernel_dropped", "relay_dropped")}
     sick = told_channel("sick", state="BACKOFF", cause=cause, listen="[fe80::1%lo]:36040", interface="lo", counters=counters,
-                        rate={"datagrams_per_s": 123456, "bytes_per_s": 123456789}, restarts=10)
+                        rate={"datagrams_per_s": 123456, "bytes_per_s": 123456789}, restarts=10, next_start_ms=1000,
+                        restart={"rule": "none"})
     told = Told(place, {"supervisor": {}, "channels": [sick], "healthy": False,
                         "problems": [{"channel": "sick", "kind": "not_running", "state": "BACKOFF", "cause": cause},
                                      {"channel": None, "kind": "stopping", "state": None, "cause": "it ends"}]})
@@ -301,5 +302,6 @@ def test_what_is_printed_fits_its_terminal(place):
     text = printed(place, 80, "--socket", told.path, "status", "sick")
     assert "\n                Cannot assign" in text, text
     assert re.search(r"listens on +\[fe80::1%lo\]:36040, from any source", text), text
+    assert "none, 10 restarts" in text and "rule" not in text, text
     assert "RESTARTS" not in printed(place, 80, "--socket", told.path, "status")
     assert "the supervisor is stopping: it ends" in printed(place, 80, "--socket", told.path, "check", expect=1)
