@@ -87,6 +87,7 @@ static int try_record(struct avro_log_scanning *scan, uint64_t offset, uint64_t 
                       struct avro_log_found *ret, const char **ret_what)
 {
     if (scan->waste.bytes > scan->waste.most) {
+        *ret = (struct avro_log_found){.offset = offset};
         *ret_what = "too much in this file looks like a record and is none: from here on, only "
                     "what lies in whole blocks is read";
         return -EBADMSG;
