@@ -16,6 +16,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/hold/hold_ring.h"
+#include "supervisor/hold/joined_groups.h"
 
 int membership_change(struct attempt *attempt, const struct channel_spec *spec, unsigned interface,
                       bool join)
@@ -115,11 +116,15 @@ void membership_adopt(struct hold *hold, const struct channel_spec *spec)
     if (!error && socket_address_is_multicast(&spec->listen))
         error = membership_change(&attempt, spec, interface, true);
     membership_note(membership, spec, interface);
-    if (socket_address_is_link_local(&spec->listen))
+    if (socket_address_is_link_local(&spec->listen)) {
         membership->index = bound_scope(hold);
-    else if (error == 0)
+        if (membership->index != interface || !socket_address_is_multicast(&spec->listen))
+            return; /* at another one now, perhaps: the regular look sees that */
+    }
+    if (error == 0)
         hold_ring_mark_gap(hold);
-    else if (!is_member_already(spec, error))
+    else if (!is_member_already(spec, error) ||
+             (membership->index && !joined_groups_have(&spec->listen, membership->index)))
         membership->lost = true; /* the regular look says so, and joins when it can */
 }
 

@@ -13,6 +13,7 @@ import subprocess
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import wait_until
+from lib.store import StoredDaemon
 
 GROUP, GROUP6 = "239.9.9.9", "ff02::77"
 NEAR, FAR = "fe80::1", "fe80::2"
@@ -294,3 +295,101 @@ def test_a_relay_follows_when_its_own_address_changes(place):
         return after["dropped"] == before["dropped"] and after["state"] == "up"
     wait_until(taken, 20, "the relay to send again", interval=0.3)
     assert daemon.call("check")["healthy"]
+
+
+def while_nobody_runs(place, listen, to, change, **settings):
+    """The interface goes and comes back while the socket is the service manager's; the next supervisor receives all the
+    same, and the log has a mark there."""
+    daemon = StoredDaemon(place, channel("engine", listen, record={}, **settings))
+    daemon.start_stored()
+    daemon.wait_state("engine", "RUNNING")
+    sent = sent_to(*to, 50)
+    daemon.wait_drained("engine", 50)
+    daemon.die()
+    change()
+    daemon.start_stored()
+    wait_until(lambda: daemon.status("engine")["state"] == "RUNNING" and not trouble(daemon), 20, "the channel")
+
+    def receives():
+        nonlocal sent
+        sent += sent_to(*to, 1, first=len(sent))
+        return daemon.counters("engine")["received"] >= 52
+    wait_until(receives, 15, "what is sent to be received", interval=0.2)
+    received = daemon.counters("engine")["received"]
+    daemon.wait_drained("engine", received)
+    assert daemon.status("engine")["not_covered_before"] == 50
+    daemon.stop()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    assert [record.payload for record in records] == sent[:50] + sent[50 - len(records):]
+    assert [record.seq for record in records if record.flags & 2] == [50]
+
+
+def anew(place):
+    def change():
+        gone(place)
+        near_and_far(place)
+    return change
+
+
+def away_and_back(place):
+    """Under its number, without what had been joined there."""
+    elsewhere = another_network(place)
+
+    def change():
+        index = socket.if_nametoindex("near0")
+        place.run("ip", "link", "set", "near0", "netns", str(elsewhere))
+        back_from(place, elsewhere)
+        assert socket.if_nametoindex("near0") == index
+    return change
+
+
+def test_a_group_at_an_interface_that_was_made_anew_while_nobody_ran(place):
+    private(place)
+    port = place.port()
+    while_nobody_runs(place, f"{GROUP}:{port}", (GROUP, port), anew(place), interface="near0")
+
+
+def test_a_group_at_an_interface_that_was_away_while_nobody_ran(place):
+    private(place)
+    port = place.port()
+    while_nobody_runs(place, f"{GROUP}:{port}", (GROUP, port), away_and_back(place), interface="near0")
+
+
+def test_a_group_at_the_chosen_interface_that_was_made_anew_while_nobody_ran(place):
+    private(place)
+    port, route = place.port(), ("ip", "route", "add", "239.0.0.0/8", "dev", "near0")
+    place.run(*route)
+    change = anew(place)
+    while_nobody_runs(place, f"{GROUP}:{port}", (GROUP, port), lambda: (change(), place.run(*route)))
+
+
+def test_a_group_of_one_source_that_was_away_while_nobody_ran(place):
+    private(place)
+    port = place.port()
+    while_nobody_runs(place, f"{GROUP}:{port}", (GROUP, port), away_and_back(place), interface="near0", source="10.9.0.2")
+
+
+def test_an_ipv6_group_at_the_chosen_interface_that_was_made_anew_while_nobody_ran(place):
+    private(place)
+    port, group = place.port(), "ff15::77"
+    route = ("ip", "-6", "route", "add", "ff15::77/128", "dev", "near0", "table", "local", "metric", "1")
+    place.run(*route)
+    change = anew(place)
+    while_nobody_runs(place, f"[{group}]:{port}", (group, port), lambda: (change(), place.run(*route)))
+
+
+def test_an_ipv6_group_that_was_away_while_nobody_ran(place):
+    private(place)
+    port = place.port()
+    back = away_and_back(place)
+
+    def change():
+        back()
+        place.run("ip", "addr", "replace", NEAR + "/64", "dev", "near0", "nodad")
+    while_nobody_runs(place, f"[{GROUP6}]:{port}", (GROUP6, port), change, interface="near0")
+
+
+def test_a_link_local_address_that_was_made_anew_while_nobody_ran(place):
+    private(place)
+    port = place.port()
+    while_nobody_runs(place, f"[{NEAR}%near0]:{port}", (NEAR, port), anew(place))
