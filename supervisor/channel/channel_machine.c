@@ -280,7 +280,7 @@ static void end_stop(struct channel *channel, const char *cause)
         change_state(channel, CHANNEL_OPENING, cause);
     } else if (channel->life.restart_wanted && !channel->former.configured) {
         if (channel->life.stop_seals)
-            channel_segments_seal_all(channel);
+            channel_segments_seal_and_forget(channel);
         begin(channel, cause);
     } else {
         finish_stop(channel, cause);

@@ -266,6 +266,21 @@ void channel_segments_seal_all(struct channel *channel)
         channel->recording.state = RECORDING_NONE;
 }
 
+/* As a worker that gives one up. A segment is known by its file's number, which a new file may get
+ * when this one had no records and is removed: the slot must not seem to mean that. */
+void channel_segments_seal_and_forget(struct channel *channel)
+{
+    struct commit_progress commit;
+    channel_segments_seal_all(channel);
+    if (!channel->hold.page || channel->hold.old_ring >= 0 ||
+        !channel_page_read_commit(channel->hold.page, &commit) || !commit.segment_id)
+        return;
+    commit.finished_id = commit.segment_id;
+    commit.finished_length = commit.write_offset;
+    commit.segment_id = commit.block_start = commit.write_offset = commit.block_records = 0;
+    channel_page_write_commit(channel->hold.page, &commit);
+}
+
 void channel_segments_note_numbers(const struct channel *channel)
 {
     const struct channel_spec *spec = channel->spec;

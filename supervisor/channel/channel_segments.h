@@ -18,6 +18,8 @@ int channel_segments_rotate(struct channel *channel, const char **ret_why);
 /* Let go of both segments: after a final stop (length from BYE), or because the ring they belong to
  * is given up. */
 void channel_segments_seal_all(struct channel *channel);
+/* The same where the ring is gone on with, and its worker has been waited for. */
+void channel_segments_seal_and_forget(struct channel *channel);
 /* Maybe the last datagrams were not recorded: have it noted, if so, that their numbers were given.
  */
 void channel_segments_note_numbers(const struct channel *channel);
