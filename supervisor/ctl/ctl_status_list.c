@@ -74,6 +74,7 @@ static enum rank rank_of(const json_t *channel)
 
 struct sums {
     uint64_t running, received, recorded, pending, lost, restarts;
+    bool rate_known; /* of one at least */
     double datagrams_per_s, bytes_per_s;
 };
 
@@ -134,6 +135,7 @@ static void add_channel(struct ctl_table *table, const json_t *channel, struct s
     sums->pending += pending;
     sums->lost += lost;
     sums->restarts += ctl_count(channel, "restarts");
+    sums->rate_known |= json_is_object(rate);
     sums->datagrams_per_s += ctl_number(rate, "datagrams_per_s");
     sums->bytes_per_s += ctl_number(rate, "bytes_per_s");
 }
@@ -141,12 +143,14 @@ static void add_channel(struct ctl_table *table, const json_t *channel, struct s
 static void add_sums(struct ctl_table *table, const struct sums *sums, size_t count)
 {
     char title[CTL_TEXT_SIZE], running[CTL_TEXT_SIZE];
-    char datagrams[CTL_TEXT_SIZE], bytes[CTL_TEXT_SIZE];
+    char datagrams[CTL_TEXT_SIZE] = "-", bytes[CTL_TEXT_SIZE] = "-";
     /* No channel can have this name: there is a blank in it. */
     snprintf(title, sizeof title, "%zu channels", count);
     snprintf(running, sizeof running, "%llu run", (unsigned long long)sums->running);
-    ctl_format_rate(sums->datagrams_per_s, datagrams);
-    ctl_format_byte_rate(sums->bytes_per_s, bytes);
+    if (sums->rate_known) {
+        ctl_format_rate(sums->datagrams_per_s, datagrams);
+        ctl_format_byte_rate(sums->bytes_per_s, bytes);
+    }
     ctl_table_add(table, CTL_BOLD, title);
     ctl_table_add(table, CTL_BOLD, running);
     ctl_table_add(table, CTL_PLAIN, "");

@@ -305,3 +305,9 @@ def test_what_is_printed_fits_its_terminal(place):
     assert "none, 10 restarts" in text and "rule" not in text, text
     assert "RESTARTS" not in printed(place, 80, "--socket", told.path, "status")
     assert "the supervisor is stopping: it ends" in printed(place, 80, "--socket", told.path, "check", expect=1)
+
+
+def test_a_sum_of_what_nobody_knows_is_not_known(place):
+    told = Told(place, {"supervisor": {}, "channels": [told_channel("one"), told_channel("two")]})
+    text = place.run(place.program("holdfastctl"), "--socket", told.path, "status").stdout
+    assert re.search(r"^2 channels +2 run +0 +- +- ", text, re.MULTILINE), text
