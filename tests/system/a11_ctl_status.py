@@ -243,12 +243,12 @@ def test_watching_goes_on_over_an_upgrade(place):
     assert screen.process.wait(20) == -signal.SIGINT
     for end, options in ((daemon.stop, ("status",)), (daemon.kill_all, ("status", "engine"))):
         screen = Screen(place, 24, 120, place.program("holdfastctl"), "--socket", str(daemon.socket), *options, "--watch",
-                        "--timeout", "1s")
+                        "--timeout", "4s")
         screen.wait_picture(lambda lines: any("engine" in line for line in lines), "the first picture")
         end()
         assert screen.process.wait(20) == 3
         screen.pictures()
-        assert b" has ended, and none has answered there for 1" in screen.written, screen.written[-400:]
+        assert b" has ended, and none has answered there for 4" in screen.written, screen.written[-400:]
         daemon.start()
     daemon.stop()
 
