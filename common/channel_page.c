@@ -274,6 +274,7 @@ void channel_page_fold_destination(struct channel_page *page, enum destination_u
         if (!is_of_use(&page->private.places[i], use))
             continue;
         struct destination_progress *it = &counts[tally.count];
+        *it = (struct destination_progress){0};
         places[tally.count++] = i;
         channel_page_read_destination(page, i, it);
         if (i == into) {
