@@ -98,8 +98,10 @@ class Storm:
         self.wait_running()
         for name in self.configured:
             if self.random.random() < 0.25:
+                pid = self.daemon.status(name)["pid"]  # None: it has just died, and waits for its successor
                 try:
-                    freeze(self.daemon.status(name)["pid"])
+                    if pid is not None:
+                        freeze(pid)
                 except FileNotFoundError:
                     pass  # it has just been replaced
         self.send(number, self.random.choice((0, 1, 50, 300)))
