@@ -165,7 +165,7 @@ int avro_log_lacks_end(int fd, const struct avro_log_summary *summary)
         AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_RECORD_MAX + 1;
     uint64_t at = summary->header_size, extent, end;
     if (summary->records > 0)
-        at = summary->last_block.offset + AVRO_LOG_BLOCK_HEADER_SIZE + summary->last_block.size;
+        at = avro_log_block_end(&summary->last_block);
     int result = avro_log_window_extent(fd, &extent);
     if (result < 0)
         return result;

@@ -42,6 +42,12 @@ struct avro_log_summary {
     struct avro_log_block last_block; /* the last block that holds a sound record */
 };
 
+/* Where its last sound record ends. */
+static inline uint64_t avro_log_block_end(const struct avro_log_block *block)
+{
+    return block->offset + AVRO_LOG_BLOCK_HEADER_SIZE + block->size;
+}
+
 /* The least number that may follow what was found so far; `unknown` before the first record of a
  * file without header. */
 uint64_t avro_log_summary_next(const struct avro_log_summary *summary, uint64_t unknown);

@@ -393,6 +393,13 @@ bool channel_page_read_decimate(const struct channel_page *page, struct decimate
 bool channel_page_read_destination(const struct channel_page *page, uint32_t place,
                                    struct destination_progress *ret);
 
+/* Of the settings' destination of this index: relays come first. */
+static inline enum destination_use channel_page_use_of(const struct channel_spec *spec,
+                                                       uint32_t index)
+{
+    return index < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE;
+}
+
 /* Does this place belong to the destination of this kind and name? */
 bool channel_page_is_destination(const struct channel_page *page, int place,
                                  enum destination_use use, const char *name);

@@ -217,9 +217,8 @@ static void copy_destinations(const struct page_v1 *from, const struct channel_s
     if (from->geometry.destination_count != count)
         return;
     for (uint32_t i = 0; i < count; i++) {
-        int place = channel_page_place_destination(
-            to, i < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE,
-            spec->destinations[i].name, 0);
+        int place = channel_page_place_destination(to, channel_page_use_of(spec, i),
+                                                   spec->destinations[i].name, 0);
         if (place < 0)
             continue;
         COPY(to->private.places[place].slots, from->destinations[i]);

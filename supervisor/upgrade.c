@@ -27,6 +27,7 @@
 #include "supervisor/child/spares.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/system/log_writer.h"
+#include "supervisor/system/process.h"
 #include "supervisor/system/timer.h"
 
 #define UPGRADE_DEADLINE_NS (5 * NS_PER_S)
@@ -294,18 +295,15 @@ static bool set_environment(const struct inheritance_list *list, const char *sto
 
 /* ---- what the next program is told ---- */
 
+static int above_places(size_t count)
+{
+    return SD_LISTEN_FDS_START + (int)count + 1;
+}
+
 /* Above the places of the hold; -1 when there is none. */
 static int lift(int fd, size_t count)
 {
-    return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, SD_LISTEN_FDS_START + (int)count + 1);
-}
-
-static int lift_file(const char *path, size_t count)
-{
-    int fd = open(path, O_PATH | O_CLOEXEC);
-    int high = lift(fd, count);
-    fd_close(&fd);
-    return high;
+    return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, above_places(count));
 }
 
 static void hand_on(int fd, const char *variable)
@@ -372,8 +370,8 @@ void upgrade_execute(const struct upgrade *upgrade)
         channel_history_save(upgrade->channels->list[i]);
     }
     const struct fallback fallback = {
-        .self = lift_file("/proc/self/exe", list.count),
-        .worker = lift_file(upgrade->channels->host->spares->program, list.count),
+        .self = process_hold("/proc/self/exe", above_places(list.count)),
+        .worker = process_hold(upgrade->channels->host->spares->program, above_places(list.count)),
         .config = lift(program->config, list.count)};
     hand_on_log_writer(list.count);
     int config = has_text(upgrade->config) ? lift(upgrade->config, list.count) : -1;

@@ -82,16 +82,11 @@ static const struct history_slot *newest_slot(const struct history *history)
     return newest;
 }
 
-static enum destination_use use_of(const struct channel *channel, uint32_t index)
-{
-    return index < channel->spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE;
-}
-
 static void load_destination(struct channel *channel, const struct history_destination *from,
                              bool ring_goes_on)
 {
     for (uint32_t i = 0; i < channel->hold.destination_count; i++)
-        if (from->use == (uint32_t)use_of(channel, i) &&
+        if (from->use == (uint32_t)channel_page_use_of(channel->spec, i) &&
             strncmp(from->name, channel->spec->destinations[i].name, CHANNEL_NAME_SIZE) == 0)
             channel->ledger.destinations[i] = (struct destination_progress){
                 from->counts.sent + (ring_goes_on ? 0 : from->present.sent),
@@ -146,7 +141,7 @@ static void fill(const struct channel *channel, struct history_slot *slot)
     for (uint32_t i = 0; i < channel->hold.destination_count; i++) {
         struct history_destination *to = &slot->destinations[i];
         snprintf(to->name, sizeof to->name, "%s", channel->spec->destinations[i].name);
-        to->use = use_of(channel, i);
+        to->use = channel_page_use_of(channel->spec, i);
         to->counts = ledger->destinations[i];
         to->present = (struct destination_progress){0};
         if (channel->hold.page && channel->hold.page->public.pair != ledger->retired_pair)

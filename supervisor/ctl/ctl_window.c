@@ -53,20 +53,32 @@ FILE *ctl_window_draw(struct ctl_look *look)
     return picture.stream;
 }
 
-/* A colour's code takes no room; of a character of several bytes only the first does. */
+/* A colour's code takes no room: its bytes, if one begins here. */
+static size_t code_length(const char *at)
+{
+    if (*at != ESCAPE)
+        return 0;
+    size_t length = strcspn(at, "m\n");
+    return length + (at[length] == 'm');
+}
+
+/* Of a character of several bytes only the first takes room. */
+static bool takes_room(char byte)
+{
+    return ((unsigned char)byte & 0xc0) != 0x80;
+}
+
 static const char *put_line(const char *line)
 {
     unsigned width = 0;
-    for (; *line && *line != '\n'; line++) {
-        if (*line == ESCAPE) {
-            size_t length = strcspn(line, "m\n");
-            fwrite(line, 1, length + (line[length] == 'm'), stdout);
-            line += length - (line[length] != 'm');
-            continue;
-        }
-        width += ((unsigned char)*line & 0xc0) != 0x80;
-        if (picture.columns == 0 || width <= picture.columns)
+    while (*line && *line != '\n') {
+        size_t code = code_length(line);
+        width += code == 0 && takes_room(*line);
+        if (code > 0)
+            fwrite(line, 1, code, stdout);
+        else if (picture.columns == 0 || width <= picture.columns)
             putchar(*line);
+        line += code > 0 ? code : 1;
     }
     /* In the last column the cursor stands on the character that it has just written. */
     if (picture.columns == 0 || width < picture.columns)
@@ -121,16 +133,12 @@ static size_t bytes_of(const char *text, const char *end, size_t width)
 {
     const char *at = text;
     while (at < end) {
-        if (*at == ESCAPE) {
-            at += strcspn(at, "m\n");
-            at += *at == 'm';
-            continue;
-        }
-        bool begins = ((unsigned char)*at & 0xc0) != 0x80;
+        size_t code = code_length(at);
+        bool begins = code == 0 && takes_room(*at);
         if (begins && width == 0)
             break;
         width -= begins;
-        at++;
+        at += code > 0 ? code : 1;
     }
     return (size_t)(at - text);
 }
@@ -141,11 +149,12 @@ static size_t hang_of(const char *line, const char *end, size_t columns)
     const char *last = line + bytes_of(line, end, columns * 2 / 3);
     size_t hang = 2, place = 0;
     for (const char *at = line; at < last; at++) {
-        if (*at == ESCAPE) {
-            at += strcspn(at, "m\n");
+        size_t code = code_length(at);
+        if (code > 0) {
+            at += code - 1;
             continue;
         }
-        place += ((unsigned char)*at & 0xc0) != 0x80;
+        place += takes_room(*at);
         if (*at == ' ' && at > line && at[-1] == ' ' && at[1] != ' ')
             hang = place;
     }

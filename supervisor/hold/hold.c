@@ -135,8 +135,7 @@ int *hold_place_named(struct hold *hold, const char *name, int *ret_destination)
  * time. */
 int hold_find_destination(const struct hold *hold, const struct channel_spec *spec, uint32_t index)
 {
-    enum destination_use use =
-        index < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE;
+    enum destination_use use = channel_page_use_of(spec, index);
     const char *name = spec->destinations[index].name;
     struct destination_down *down = &hold->down[index];
     if (!hold->page)

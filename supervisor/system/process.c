@@ -185,15 +185,22 @@ char **process_child_environment(void)
     return copy;
 }
 
-int process_pin(const char *path, char ret_name[PROCESS_PIN_SIZE])
+int process_hold(const char *path, int least)
 {
     int fd = open(path, O_PATH | O_CLOEXEC);
-    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, PINNED_FD_LEAST);
+    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, least);
     int error = high < 0 ? -errno : 0;
     fd_close(&fd);
-    if (error == 0)
-        snprintf(ret_name, PROCESS_PIN_SIZE, BY_DESCRIPTOR "%d", high);
-    return error;
+    return error < 0 ? error : high;
+}
+
+int process_pin(const char *path, char ret_name[PROCESS_PIN_SIZE])
+{
+    int fd = process_hold(path, PINNED_FD_LEAST);
+    if (fd < 0)
+        return fd;
+    snprintf(ret_name, PROCESS_PIN_SIZE, BY_DESCRIPTOR "%d", fd);
+    return 0;
 }
 
 char process_task_state(pid_t pid, uint32_t thread_id)

@@ -70,6 +70,9 @@ int process_exec_error(const siginfo_t *end);
  * entries. NULL: no memory. */
 char **process_child_environment(void);
 
+/* A descriptor of a program, of this number at least; -errno. */
+int process_hold(const char *path, int least);
+
 /* Keep a program by a descriptor: what is executed by this name is the same file, whatever becomes
  * of its path. 0 or -errno. */
 int process_pin(const char *path, char ret_name[PROCESS_PIN_SIZE]);

@@ -25,6 +25,7 @@
 #include "tests/lib/deny_call.h"
 #include "tests/lib/unit.h"
 #include "worker/archive/archive.h"
+#include "worker/archive/folder.h"
 
 #define GENERATION  7
 #define DEADLINE_MS 10000
@@ -49,6 +50,25 @@ void archive_rig_prepare(struct archive_rig *rig)
     snprintf(rig->channel, sizeof rig->channel, "%s/" RIG_CHANNEL, rig->log_dir);
     snprintf(rig->log_path, sizeof rig->log_path, "%s/archive.log", rig->folder);
     make_socket(rig);
+}
+
+void archive_rig_make_folder(const struct archive_rig *rig)
+{
+    ck_assert_int_eq(mkdir(rig->log_dir, 0755), 0);
+    ck_assert_int_eq(mkdir(rig->channel, 0755), 0);
+}
+
+void archive_rig_make_log(struct log_maker *maker, uint64_t seed, uint64_t first_seq, int blocks,
+                          char ret_open[SEGMENT_NAME_SIZE], char ret_sealed[SEGMENT_NAME_SIZE])
+{
+    log_maker_begin(maker, RIG_SEGMENT, RIG_CHANNEL, first_seq, seed);
+    for (int block = 0; block < blocks; block++) {
+        log_maker_seal(maker);
+        for (int i = 0; i < 20; i++)
+            ck_assert(log_maker_append(maker));
+    }
+    avro_log_segment_name(RIG_CHANNEL, first_seq, maker->identity.created_ns, ret_open);
+    folder_number_name(ret_open, AVRO_LOG_SUFFIX, 1, ret_sealed);
 }
 
 /* From here on the call fails where this argument of it is not 0. (linkat: the target folder.) */

@@ -11,6 +11,7 @@
 #include "tests/lib/log_maker.h"
 
 #define RIG_CHANNEL "engine"
+#define RIG_SEGMENT (256 * 1024)
 
 struct archive_rig {
     char folder[64];    /* everything of this test */
@@ -31,6 +32,11 @@ struct archive_rig {
  * queued before. */
 void archive_rig_prepare(struct archive_rig *rig);
 void archive_rig_start(struct archive_rig *rig);
+/* The log_dir and the channel's folder in it. */
+void archive_rig_make_folder(const struct archive_rig *rig);
+/* blocks of 20 records, the last one left open; the names it has and will have */
+void archive_rig_make_log(struct log_maker *maker, uint64_t seed, uint64_t first_seq, int blocks,
+                          char ret_open[SEGMENT_NAME_SIZE], char ret_sealed[SEGMENT_NAME_SIZE]);
 /* Kill it and begin another one on a new socket. */
 void archive_rig_replace(struct archive_rig *rig);
 /* Close the socket, expect exit status 0, remove the folder. */

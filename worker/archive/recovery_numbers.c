@@ -58,10 +58,9 @@ void recovery_numbers_pass_unread(struct recovery_numbers *numbers, const struct
 static uint64_t end_of_numbers(int fd, const struct avro_log_summary *summary, uint64_t first_seq,
                                uint64_t extent)
 {
-    const struct avro_log_block *last = &summary->last_block;
     /* With its own marker, and the header of a block without records. */
-    uint64_t end = last->offset + AVRO_LOG_BLOCK_HEADER_SIZE + last->size + AVRO_LOG_SYNC_SIZE +
-                   AVRO_LOG_BLOCK_HEADER_SIZE;
+    uint64_t end =
+        avro_log_block_end(&summary->last_block) + AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE;
     uint64_t seq = summary->records > 0 ? summary->last_seq + 1 : first_seq, promised_end;
     uint64_t more = avro_log_promised_more(fd, summary, &promised_end);
     if (more > 0 && extent <= promised_end)

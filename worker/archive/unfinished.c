@@ -79,7 +79,7 @@ static int finish_in_place(int folder, int fd, const char *name,
     uint8_t header[AVRO_LOG_BLOCK_HEADER_SIZE];
     char open_name[SEGMENT_NAME_SIZE];
     const struct avro_log_block *block = &summary->last_block;
-    uint64_t end = block->offset + AVRO_LOG_BLOCK_HEADER_SIZE + block->size;
+    uint64_t end = avro_log_block_end(block);
 
     avro_log_write_block_header(header, block->count, block->size);
     int result = fd_write_all(fd, summary->identity.sync, AVRO_LOG_SYNC_SIZE, end);

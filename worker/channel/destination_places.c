@@ -12,16 +12,11 @@
 #include "worker/channel/channel_state.h"
 #include "worker/channel/tally.h"
 
-static enum destination_use use_of(const struct channel_spec *spec, uint32_t index)
-{
-    return index < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE;
-}
-
 static bool is_in_settings(const struct channel_page *page, const struct channel_spec *spec,
                            enum destination_use use, int place)
 {
     for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++)
-        if (use_of(spec, i) == use &&
+        if (channel_page_use_of(spec, i) == use &&
             channel_page_is_destination(page, place, use, spec->destinations[i].name))
             return true;
     return false;
@@ -74,10 +69,12 @@ int destination_places_make(struct channel_state *channel, const char **ret_what
     channel_page_read_relay(page, &relay); /* sound: channel_page_check() has read it */
     for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++) {
         const char *name = spec->destinations[i].name;
-        int place = channel_page_place_destination(page, use_of(spec, i), name, relay.next_seq);
+        int place = channel_page_place_destination(page, channel_page_use_of(spec, i), name,
+                                                   relay.next_seq);
         if (place < 0 && (free_a_place(page, spec, DESTINATION_IS_RELAY) ||
                           free_a_place(page, spec, DESTINATION_IS_DECIMATE)))
-            place = channel_page_place_destination(page, use_of(spec, i), name, relay.next_seq);
+            place = channel_page_place_destination(page, channel_page_use_of(spec, i), name,
+                                                   relay.next_seq);
         if (place < 0) {
             *ret_what = "more destinations have come and gone than it has places for";
             return -EBADMSG;

@@ -262,14 +262,9 @@ END_TEST
 /* As some editors begin what they write. */
 START_TEST(a_mark_of_utf_8_is_passed_over)
 {
-    struct settings *settings;
-    struct config_errors errors;
-    const char *text = "\xef\xbb\xbflog_dir = \"/x\"" RELAY_ONLY;
-    config_file_write(text, strlen(text));
-    ck_assert_msg(config_load(config_path, &settings, &errors) == 0, "%s", errors.text);
+    struct settings *settings = config_expect_settings("\xef\xbb\xbflog_dir = \"/x\"" RELAY_ONLY);
     ck_assert_str_eq(settings->log_dir, "/x");
     settings_free(settings);
-    config_errors_free(&errors);
 }
 END_TEST
 
@@ -283,15 +278,11 @@ static const struct {
 START_TEST(a_folder_has_one_name)
 {
     char text[256];
-    struct settings *settings;
-    struct config_errors errors;
     snprintf(text, sizeof text, "log_dir = \"%s\"" RELAY_ONLY, folders[_i].text);
-    config_file_write(text, strlen(text));
-    ck_assert_msg(config_load(config_path, &settings, &errors) == 0, "%s", errors.text);
+    struct settings *settings = config_expect_settings(text);
     ck_assert_str_eq(settings->log_dir, folders[_i].log_dir);
     config_expect_round_trip(settings);
     settings_free(settings);
-    config_errors_free(&errors);
 }
 END_TEST
 

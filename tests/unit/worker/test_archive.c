@@ -23,8 +23,7 @@
 #include "tests/lib/unit.h"
 #include "worker/archive/folder.h"
 
-#define SEGMENT (256 * 1024)
-#define SEED    99
+#define SEED 99
 
 static struct archive_rig rig;
 
@@ -43,7 +42,7 @@ static void teardown(void)
 static void make_log(struct log_maker *maker, const struct segment_grant *grant, uint64_t first_seq,
                      int records)
 {
-    log_maker_begin(maker, SEGMENT, RIG_CHANNEL, first_seq, SEED);
+    log_maker_begin(maker, RIG_SEGMENT, RIG_CHANNEL, first_seq, SEED);
     memcpy(maker->identity.sync, grant->sync, sizeof grant->sync);
     avro_log_write_header(maker->bytes, &maker->identity);
     for (int i = 0; i < records; i++)
@@ -70,14 +69,14 @@ START_TEST(test_open_gives_a_preallocated_file)
 {
     struct stat status;
     int first_fd, second_fd;
-    struct segment_grant first = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &first_fd);
-    struct segment_grant second = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &second_fd);
+    struct segment_grant first = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &first_fd);
+    struct segment_grant second = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &second_fd);
     ck_assert_int_eq(fstat(first_fd, &status), 0);
-    ck_assert_int_eq(status.st_size, SEGMENT);
-    ck_assert_int_ge(status.st_blocks * 512, SEGMENT); /* not sparse */
+    ck_assert_int_eq(status.st_size, RIG_SEGMENT);
+    ck_assert_int_ge(status.st_blocks * 512, RIG_SEGMENT); /* not sparse */
     ck_assert_uint_eq(status.st_mode & 07777, 0640);
     ck_assert_uint_eq(first.id, status.st_ino);
-    ck_assert_uint_eq(first.size, SEGMENT);
+    ck_assert_uint_eq(first.size, RIG_SEGMENT);
     ck_assert_int_eq(fcntl(first_fd, F_GETFL) & O_ACCMODE, O_RDWR);
     ck_assert(fcntl(first_fd, F_GETFD) & FD_CLOEXEC);
     ck_assert(avro_log_name_is_prepared(first.name, RIG_CHANNEL));
@@ -94,7 +93,7 @@ START_TEST(test_begin_and_seal)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     make_log(&maker, &grant, 500, 30);
     write_log(fd, &maker);
     sealed_name(&maker, open_name, name);
@@ -118,7 +117,7 @@ START_TEST(test_requests_may_be_repeated)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     make_log(&maker, &grant, 0, 10);
     write_log(fd, &maker);
     sealed_name(&maker, open_name, name);
@@ -144,7 +143,7 @@ END_TEST
 START_TEST(test_seal_of_an_unused_segment_removes_it)
 {
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     fd_close(&fd);
     for (int i = 0; i < 2; i++) {
         struct message_sealed sealed = archive_rig_seal(&rig, grant.name, grant.id, 0);
@@ -161,7 +160,7 @@ START_TEST(test_two_segments_of_one_name_both_stay)
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], second[SEGMENT_NAME_SIZE];
     for (int i = 0; i < 2; i++) {
         int fd;
-        struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+        struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
         make_log(&maker, &grant, 3, 10 + i);
         write_log(fd, &maker);
         sealed_name(&maker, open_name, name);
@@ -186,7 +185,7 @@ START_TEST(test_seal_inside_a_block_keeps_what_was_committed)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     make_log(&maker, &grant, 0, 20);
     for (int i = 0; i < 5; i++)
         ck_assert(log_maker_append(&maker));
@@ -210,8 +209,8 @@ START_TEST(test_a_segment_that_kept_its_first_name_is_sealed)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], path[sizeof rig.channel + SEGMENT_NAME_SIZE + 1];
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
-    log_maker_begin(&maker, SEGMENT, RIG_CHANNEL, 500, SEED);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
+    log_maker_begin(&maker, RIG_SEGMENT, RIG_CHANNEL, 500, SEED);
     ck_assert(log_maker_append(&maker));
     log_maker_seal(&maker);
     ck_assert_int_eq(pwrite(fd, maker.bytes, maker.block_start, 0), (ssize_t)maker.block_start);
@@ -231,7 +230,7 @@ END_TEST
 START_TEST(test_an_inode_number_alone_is_no_segment)
 {
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     struct message_sealed sealed = archive_rig_seal(
         &rig, RIG_CHANNEL "-00000000000000000500-20251009T085320Z.avro.open", grant.id, UINT64_MAX);
     ck_assert_msg(sealed.error == 0, "%s", sealed.reason); /* gone, and nothing was in it */
@@ -244,7 +243,7 @@ START_TEST(test_seal_of_unknown_length_recovers)
 {
     struct log_maker maker;
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     make_log(&maker, &grant, 0, 20);
     ck_assert(log_maker_append(&maker));
     write_log(fd, &maker);
@@ -261,12 +260,12 @@ START_TEST(test_segments_that_nobody_got_are_removed)
 {
     static const uint8_t begun[] = "Obj\1";
     int fd, next_fd;
-    struct segment_grant orphan = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
-    struct segment_grant used = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &next_fd);
+    struct segment_grant orphan = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
+    struct segment_grant used = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &next_fd);
     ck_assert(archive_rig_has(&rig, orphan.name)); /* somebody has it */
     fd_close(&fd);
     log_maker_write(rig.channel, RIG_CHANNEL "-prepared-1.avro.open", begun, sizeof begun);
-    archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     ck_assert(!archive_rig_has(&rig, orphan.name));
     ck_assert(archive_rig_has(&rig, used.name));
     ck_assert(archive_rig_has(&rig, RIG_CHANNEL "-prepared-1.avro.open"));
@@ -284,7 +283,7 @@ START_TEST(test_names_that_lead_elsewhere_are_refused)
         "engine-.avro.open/"};
     char victim[160], target[256];
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     snprintf(victim, sizeof victim, "%s/engine-x.avro.open", rig.log_dir);
     fd_close(&fd);
     close(open(victim, O_CREAT | O_WRONLY, 0600));
@@ -298,7 +297,7 @@ START_TEST(test_names_that_lead_elsewhere_are_refused)
     ck_assert(archive_rig_has(&rig, grant.name));
     snprintf(target, sizeof target, "%s/engine-y.avro.open", rig.channel);
     ck_assert_int_ne(access(target, F_OK), 0);
-    struct message_open_segment elsewhere = {.channel = "../elsewhere", .size = SEGMENT};
+    struct message_open_segment elsewhere = {.channel = "../elsewhere", .size = RIG_SEGMENT};
     archive_rig_send(&rig, MESSAGE_OPEN_SEGMENT, &elsewhere, sizeof elsewhere);
     ck_assert_int_eq(archive_rig_receive(&rig, MESSAGE_SEGMENT)->segment->error, EINVAL);
 }
@@ -310,11 +309,11 @@ START_TEST(test_missing_file_and_missing_folder_are_told)
     ck_assert_int_eq(sealed.error, ENOENT);
     ck_assert_str_ne(sealed.reason, "");
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     log_maker_remove_folder(rig.log_dir); /* and it goes on where there is a way */
-    ck_assert_int_eq(archive_rig_seal(&rig, grant.name, grant.id, SEGMENT).error, ENOENT);
+    ck_assert_int_eq(archive_rig_seal(&rig, grant.name, grant.id, RIG_SEGMENT).error, ENOENT);
     fd_close(&fd);
-    archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     fd_close(&fd);
 }
 END_TEST
@@ -333,10 +332,10 @@ static void expect_no_segment(uint64_t size, int error, const char *reason)
 START_TEST(test_a_file_in_place_of_the_folder)
 {
     close(open(rig.log_dir, O_CREAT | O_WRONLY, 0600));
-    expect_no_segment(SEGMENT, ENOTDIR, "in the way");
+    expect_no_segment(RIG_SEGMENT, ENOTDIR, "in the way");
     ck_assert_int_eq(unlink(rig.log_dir), 0);
     int fd;
-    archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd); /* the trouble is over */
+    archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd); /* the trouble is over */
     fd_close(&fd);
 }
 END_TEST
@@ -365,11 +364,11 @@ START_TEST(test_a_full_disk)
 {
     int fd;
     begin_own_disk("size=600k");
-    archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     expect_no_segment(1024 * 1024, ENOSPC, "1.0 MiB wanted");
     ck_assert_int_eq(archive_rig_count(&rig, ""), 1); /* the failed one left nothing behind */
     fd_close(&fd);
-    archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     fd_close(&fd);
     end_own_disk();
 }
@@ -380,7 +379,7 @@ START_TEST(test_what_has_records_is_not_removed_on_a_word)
 {
     struct log_maker maker;
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     make_log(&maker, &grant, 500, 30);
     write_log(fd, &maker);
     fd_close(&fd);
@@ -398,8 +397,8 @@ START_TEST(test_what_a_recorder_waits_for_comes_first)
     const struct message_recover recover = {.channel = RIG_CHANNEL};
     const struct message_seal seal = {
         .channel = "other", .name = "other-x.avro.open", .id = 1, .length = 1};
-    const struct message_open_segment here = {.channel = RIG_CHANNEL, .size = SEGMENT};
-    const struct message_open_segment there = {.channel = "other", .size = SEGMENT};
+    const struct message_open_segment here = {.channel = RIG_CHANNEL, .size = RIG_SEGMENT};
+    const struct message_open_segment there = {.channel = "other", .size = RIG_SEGMENT};
     archive_rig_end(&rig);
     archive_rig_prepare(&rig); /* everything is queued before it begins */
     archive_rig_send(&rig, MESSAGE_SEAL, &seal, sizeof seal);
@@ -436,7 +435,7 @@ START_TEST(test_nothing_is_leaked)
     int before = 0;
     for (int round = 0; round < 20; round++) {
         int fd;
-        struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+        struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
         fd_close(&fd);
         archive_rig_recover(&rig, grant.name, NULL);
         archive_rig_seal(&rig, grant.name, grant.id + 1, 0);
@@ -471,7 +470,7 @@ static void add_sealed(const char *channel, uint64_t seq, uint64_t age_s,
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], folder[200], path[400];
     uint64_t now_s = realtime_now_ns() / NS_PER_S;
-    log_maker_begin(&maker, SEGMENT, channel, seq, SEED);
+    log_maker_begin(&maker, RIG_SEGMENT, channel, seq, SEED);
     ck_assert(log_maker_append(&maker));
     log_maker_seal(&maker);
     avro_log_segment_name(channel, seq, (now_s - age_s) * NS_PER_S, open_name);
@@ -493,7 +492,7 @@ START_TEST(test_keep_at_most_removes_the_oldest)
     int fd;
     for (uint64_t i = 0; i < 5; i++)
         add_sealed(RIG_CHANNEL, i, 500 - i, names[i]);
-    struct segment_grant open_one = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant open_one = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     fd_close(&fd);
     archive_rig_expire(&rig,
                        &(struct message_expire){.channel = RIG_CHANNEL, .keep_at_most = 10000});
@@ -535,7 +534,7 @@ START_TEST(test_keep_free_removes_the_oldest_of_all_that_have_it)
     add_sealed("other", 0, 900, theirs);
     add_sealed("other", 9, 800, newest);
     add_sealed("exempt", 0, 5000, exempt);
-    struct segment_grant open_one = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
+    struct segment_grant open_one = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
     fd_close(&fd);
     archive_rig_expire(&rig, &(struct message_expire){.channel = "exempt"});
     archive_rig_expire(&rig, &(struct message_expire){.channel = "other", .keep_free_ppm = 1});

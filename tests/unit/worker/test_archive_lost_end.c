@@ -14,8 +14,7 @@
 #include "tests/lib/log_maker.h"
 #include "worker/archive/folder.h"
 
-#define SEGMENT (256 * 1024)
-#define SEED    99
+#define SEED 99
 
 static struct archive_rig rig;
 
@@ -23,27 +22,12 @@ static void setup(void)
 {
     archive_rig_prepare(&rig);
     archive_rig_start(&rig);
-    ck_assert_int_eq(mkdir(rig.log_dir, 0755), 0);
-    ck_assert_int_eq(mkdir(rig.channel, 0755), 0);
+    archive_rig_make_folder(&rig);
 }
 
 static void teardown(void)
 {
     archive_rig_end(&rig);
-}
-
-/* blocks of 20 records, the last one left open; the names it has and will have */
-static void make_log(struct log_maker *maker, uint64_t first_seq, int blocks,
-                     char ret_open[SEGMENT_NAME_SIZE], char ret_sealed[SEGMENT_NAME_SIZE])
-{
-    log_maker_begin(maker, SEGMENT, RIG_CHANNEL, first_seq, SEED);
-    for (int block = 0; block < blocks; block++) {
-        log_maker_seal(maker);
-        for (int i = 0; i < 20; i++)
-            ck_assert(log_maker_append(maker));
-    }
-    avro_log_segment_name(RIG_CHANNEL, first_seq, maker->identity.created_ns, ret_open);
-    folder_number_name(ret_open, AVRO_LOG_SUFFIX, 1, ret_sealed);
 }
 
 /* The second time nothing is left to do, and nothing was recorded since. */
@@ -65,7 +49,7 @@ START_TEST(test_a_damaged_end_is_kept)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&maker, 0, 5, open_name, name);
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name);
     maker.bytes[maker.block_start + AVRO_LOG_BLOCK_HEADER_SIZE + 30] ^= 1; /* its first record */
     memset(maker.bytes + maker.write_offset, 0x5a, 1000);
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
@@ -83,7 +67,7 @@ START_TEST(test_numbers_of_a_lost_end_are_not_given_again)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&maker, 0, 5, open_name, name);
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name);
     bool is_sealed = _i / 4 == 0, is_zero = _i % 4 / 2 == 1;
     size_t lost = _i % 2 ? 400 : 4096, end = maker.write_offset;
     if (is_sealed)
@@ -106,7 +90,7 @@ START_TEST(test_numbers_of_a_segment_that_is_lost_altogether)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&maker, 500, 2, open_name, name);
+    archive_rig_make_log(&maker, SEED, 500, 2, open_name, name);
     memset(maker.bytes + maker.header_size, 0xa5, maker.write_offset - maker.header_size);
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     recover_twice(540);
@@ -121,7 +105,7 @@ START_TEST(test_what_a_killed_recorder_leaves_is_no_damage)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], path[512];
-    make_log(&maker, 0, 3, open_name, name);
+    archive_rig_make_log(&maker, SEED, 0, 3, open_name, name);
     size_t from = maker.write_offset;
     if (_i == 1)
         log_maker_seal(&maker);

@@ -23,8 +23,7 @@
 #include "tests/lib/archive_rig.h"
 #include "worker/archive/folder.h"
 
-#define SEGMENT (256 * 1024)
-#define SEED    1234
+#define SEED 1234
 
 static struct archive_rig rig;
 
@@ -32,27 +31,12 @@ static void setup(void)
 {
     archive_rig_prepare(&rig);
     archive_rig_start(&rig);
-    ck_assert_int_eq(mkdir(rig.log_dir, 0755), 0);
-    ck_assert_int_eq(mkdir(rig.channel, 0755), 0);
+    archive_rig_make_folder(&rig);
 }
 
 static void teardown(void)
 {
     archive_rig_end(&rig);
-}
-
-/* blocks of 20 records, the last one left open; the names it has and will have */
-static void make_log(struct log_maker *maker, uint64_t first_seq, int blocks,
-                     char ret_open[SEGMENT_NAME_SIZE], char ret_sealed[SEGMENT_NAME_SIZE])
-{
-    log_maker_begin(maker, SEGMENT, RIG_CHANNEL, first_seq, SEED);
-    for (int block = 0; block < blocks; block++) {
-        log_maker_seal(maker);
-        for (int i = 0; i < 20; i++)
-            ck_assert(log_maker_append(maker));
-    }
-    avro_log_segment_name(RIG_CHANNEL, first_seq, maker->identity.created_ns, ret_open);
-    folder_number_name(ret_open, AVRO_LOG_SUFFIX, 1, ret_sealed);
 }
 
 static void expect_recovered(uint32_t files, uint64_t next_seq)
@@ -99,7 +83,7 @@ START_TEST(test_open_segment_is_finished)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&maker, 7000, 3, open_name, name);
+    archive_rig_make_log(&maker, SEED, 7000, 3, open_name, name);
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     expect_recovered(1, 7060);
     archive_rig_check_sealed(&rig, &maker, name, 7000, 60);
@@ -114,9 +98,9 @@ START_TEST(test_segment_without_records_is_removed)
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
     int fd;
     struct segment_grant grant =
-        archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd); /* prepared, never begun */
+        archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd); /* prepared, never begun */
     fd_close(&fd);
-    make_log(&maker, 0, 0, open_name, name); /* begun, nothing recorded */
+    archive_rig_make_log(&maker, SEED, 0, 0, open_name, name); /* begun, nothing recorded */
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     expect_recovered(0, 0);
     ck_assert_int_eq(archive_rig_count(&rig, ""), 0);
@@ -130,7 +114,7 @@ START_TEST(test_segment_without_records_is_kept_for_its_number)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&maker, 500, 0, open_name, name);
+    archive_rig_make_log(&maker, SEED, 500, 0, open_name, name);
     for (int i = 0; i < 2; i++) {
         log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
         expect_recovered(0, 500);
@@ -145,7 +129,7 @@ START_TEST(test_begun_but_not_renamed_gets_its_name)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&maker, 42, 1, open_name, name);
+    archive_rig_make_log(&maker, SEED, 42, 1, open_name, name);
     log_maker_write(rig.channel, RIG_CHANNEL "-prepared-0123456789abcdef.avro.open", maker.bytes,
                     maker.size);
     expect_recovered(1, 62);
@@ -159,7 +143,7 @@ START_TEST(test_kept_segments_stay_as_they_are)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
     uint8_t *bytes;
-    make_log(&maker, 0, 2, open_name, name);
+    archive_rig_make_log(&maker, SEED, 0, 2, open_name, name);
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     log_maker_write(rig.channel, RIG_CHANNEL "-prepared-1.avro.open", "", 0);
     struct message_recovered recovered =
@@ -181,8 +165,8 @@ START_TEST(test_segment_that_a_process_still_has)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
     int fd;
-    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, SEGMENT, &fd);
-    make_log(&maker, 0, 1, open_name, name);
+    struct segment_grant grant = archive_rig_open(&rig, RIG_CHANNEL, RIG_SEGMENT, &fd);
+    archive_rig_make_log(&maker, SEED, 0, 1, open_name, name);
     memcpy(maker.identity.sync, grant.sync, sizeof grant.sync);
     avro_log_write_header(maker.bytes, &maker.identity);
     ck_assert_int_eq(pwrite(fd, maker.bytes, maker.size, 0), (ssize_t)maker.size);
@@ -190,7 +174,7 @@ START_TEST(test_segment_that_a_process_still_has)
     struct message_recovered recovered = archive_rig_recover(&rig, NULL, NULL);
     ck_assert_int_eq(recovered.error, EBUSY);
     ck_assert_ptr_nonnull(strstr(recovered.reason, grant.name));
-    ck_assert_int_eq(archive_rig_read(&rig, grant.name, NULL), SEGMENT);
+    ck_assert_int_eq(archive_rig_read(&rig, grant.name, NULL), RIG_SEGMENT);
     fd_close(&fd);
     expect_recovered(1, 20);
     log_maker_free(&maker);
@@ -202,7 +186,7 @@ START_TEST(test_numbers_go_on_behind_the_newest_file)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
     for (uint64_t first = 0; first < 300; first += 100) {
-        make_log(&maker, first, 5, open_name, name);
+        archive_rig_make_log(&maker, SEED, first, 5, open_name, name);
         log_maker_seal(&maker);
         log_maker_write(rig.channel, name, maker.bytes, maker.block_start);
         log_maker_free(&maker);
@@ -221,9 +205,9 @@ START_TEST(test_records_of_the_next_segment_are_not_kept_twice)
 {
     struct log_maker first, second;
     char open_first[SEGMENT_NAME_SIZE], open_second[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&second, 50, 2, open_second, name);
+    archive_rig_make_log(&second, SEED, 50, 2, open_second, name);
     log_maker_write(rig.channel, open_second, second.bytes, second.size);
-    make_log(&first, 0, 3, open_first, name); /* 0..59: ten too many */
+    archive_rig_make_log(&first, SEED, 0, 3, open_first, name); /* 0..59: ten too many */
     log_maker_write(rig.channel, open_first, first.bytes, first.size);
     expect_recovered(2, 90);
     archive_rig_check_sealed(&rig, &first, name, 0, 50);
@@ -240,20 +224,20 @@ START_TEST(test_records_of_several_later_segments_are_not_kept_twice)
 {
     struct log_maker first, second, third;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&second, 50, 0, open_name, name);
+    archive_rig_make_log(&second, SEED, 50, 0, open_name, name);
     for (int i = 0; i < 5; i++) {
         second.other_flags = i == 2 ? AVRO_LOG_QUARANTINED : 0;
         ck_assert(log_maker_append(&second));
     }
     log_maker_write(rig.channel, open_name, second.bytes, second.size);
-    make_log(&third, 55, 2, open_name, name);
+    archive_rig_make_log(&third, SEED, 55, 2, open_name, name);
     if (_i == 0) {
         log_maker_write(rig.channel, open_name, third.bytes, third.size);
     } else { /* sealed already */
         log_maker_seal(&third);
         log_maker_write(rig.channel, name, third.bytes, third.block_start);
     }
-    make_log(&first, 0, 3, open_name, name); /* 0..59: ten too many */
+    archive_rig_make_log(&first, SEED, 0, 3, open_name, name); /* 0..59: ten too many */
     log_maker_write(rig.channel, open_name, first.bytes, first.size);
     expect_recovered(_i == 0 ? 3 : 2, 95);
     archive_rig_check_sealed(&rig, &first, name, 0, 50);
@@ -272,7 +256,7 @@ START_TEST(test_fault_in_the_middle_keeps_both_sides_and_the_original)
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
     uint8_t *bytes;
-    make_log(&maker, 0, 5, open_name, name);
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name);
     maker.bytes[maker.header_size] ^=
         0xff; /* the first block's header: its records are found one by one */
     maker.bytes[maker.header_size + 2000] ^= 0xff; /* something inside the second or third one */
@@ -295,7 +279,7 @@ START_TEST(test_lost_file_header)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&maker, 300, 4, open_name, name);
+    archive_rig_make_log(&maker, SEED, 300, 4, open_name, name);
     memset(maker.bytes, 0, 100);
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     expect_recovered(1, 380);
@@ -333,14 +317,14 @@ START_TEST(test_a_later_name_alone_cuts_nothing)
 {
     struct log_maker other, maker;
     char open_other[SEGMENT_NAME_SIZE], open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    log_maker_begin(&other, SEGMENT, RIG_CHANNEL, 40, SEED + 1); /* the same numbers only */
+    log_maker_begin(&other, RIG_SEGMENT, RIG_CHANNEL, 40, SEED + 1); /* the same numbers only */
     for (int i = 0; i < 20; i++)
         ck_assert(log_maker_append(&other));
     avro_log_segment_name(RIG_CHANNEL, 40, other.identity.created_ns, open_other);
     folder_number_name(open_other, AVRO_LOG_SUFFIX, 1, name);
     log_maker_seal(&other);
     log_maker_write(rig.channel, name, other.bytes, other.block_start);
-    make_log(&maker, 0, 5, open_name, name); /* 0..99 */
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name); /* 0..99 */
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     expect_recovered(1, 100);
     archive_rig_check_sealed(&rig, &maker, name, 0, 40);
@@ -356,10 +340,10 @@ START_TEST(test_a_wrong_first_number_removes_nothing)
 {
     struct log_maker sealed, maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&sealed, 2000, 2, open_name, name);
+    archive_rig_make_log(&sealed, SEED, 2000, 2, open_name, name);
     log_maker_seal(&sealed);
     log_maker_write(rig.channel, name, sealed.bytes, sealed.block_start);
-    make_log(&maker, 5000, 3, open_name, name);
+    archive_rig_make_log(&maker, SEED, 5000, 3, open_name, name);
     maker.identity.first_seq = 1000;
     avro_log_write_header(maker.bytes, &maker.identity);
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
@@ -377,9 +361,9 @@ START_TEST(test_two_of_one_number_are_both_kept)
 {
     struct log_maker first, second;
     char open_name[SEGMENT_NAME_SIZE], another[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&first, 100, 3, open_name, name);
+    archive_rig_make_log(&first, SEED, 100, 3, open_name, name);
     log_maker_write(rig.channel, open_name, first.bytes, first.size);
-    log_maker_begin(&second, SEGMENT, RIG_CHANNEL, 100, SEED + 1);
+    log_maker_begin(&second, RIG_SEGMENT, RIG_CHANNEL, 100, SEED + 1);
     for (int i = 0; i < 20; i++)
         ck_assert(log_maker_append(&second));
     avro_log_segment_name(RIG_CHANNEL, 100, second.identity.created_ns + 5 * NS_PER_S, another);
@@ -397,10 +381,10 @@ START_TEST(test_the_next_number_is_behind_all_of_one_number)
 {
     struct log_maker longer, shorter;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&longer, 1000, 5, open_name, name);
+    archive_rig_make_log(&longer, SEED, 1000, 5, open_name, name);
     log_maker_seal(&longer);
     log_maker_write(rig.channel, name, longer.bytes, longer.block_start);
-    make_log(&shorter, 1000, 1, open_name, name);
+    archive_rig_make_log(&shorter, SEED, 1000, 1, open_name, name);
     log_maker_seal(&shorter);
     folder_number_name(open_name, AVRO_LOG_SUFFIX, 2, name);
     log_maker_write(rig.channel, name, shorter.bytes, shorter.block_start);
@@ -416,7 +400,7 @@ START_TEST(test_a_copy_and_its_original_have_one_name)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], other[SEGMENT_NAME_SIZE];
-    make_log(&maker, 0, 5, open_name, name);
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name);
     log_maker_seal(&maker);
     folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, other);
     log_maker_write(rig.channel, other, "none of its records", 19);
@@ -446,7 +430,7 @@ START_TEST(test_the_original_of_a_prepared_one_gets_a_name)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
-    make_log(&maker, 42, 3, open_name, name);
+    archive_rig_make_log(&maker, SEED, 42, 3, open_name, name);
     maker.bytes[maker.header_size] ^= 0xff;
     log_maker_write(rig.channel, RIG_CHANNEL "-prepared-0123456789abcdef.avro.open", maker.bytes,
                     maker.size);
@@ -463,7 +447,7 @@ START_TEST(test_numbers_of_a_file_set_aside_are_not_given_again)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE];
-    make_log(&maker, 100, 5, open_name, name);
+    archive_rig_make_log(&maker, SEED, 100, 5, open_name, name);
     folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, damaged);
     if (_i == 1) /* the last block's first record, so that nothing in it is found */
         maker.bytes[maker.block_start + AVRO_LOG_BLOCK_HEADER_SIZE + 12] ^= 1;
@@ -487,7 +471,7 @@ START_TEST(test_a_copy_of_nothing_is_no_obstacle)
     avro_log_segment_name(RIG_CHANNEL, 7, 1, open_name);
     folder_number_name(open_name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
     log_maker_write(rig.channel, mending, "", 0); /* and its original is not there */
-    make_log(&maker, 100, 2, open_name, name);
+    archive_rig_make_log(&maker, SEED, 100, 2, open_name, name);
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
     expect_recovered(1, 140);
     archive_rig_check_sealed(&rig, &maker, name, 100, 40);
@@ -499,7 +483,7 @@ START_TEST(test_unfinished_copy_is_made_again)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], mending[SEGMENT_NAME_SIZE];
-    make_log(&maker, 0, 5, open_name, name);
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name);
     folder_number_name(open_name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
     maker.bytes[maker.header_size] ^= 0xff;
     log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
@@ -514,7 +498,7 @@ START_TEST(test_finished_copy_gets_its_name)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], other[SEGMENT_NAME_SIZE];
-    make_log(&maker, 0, 5, open_name, name);
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name);
     log_maker_seal(&maker);
     folder_number_name(open_name, AVRO_LOG_MENDING_SUFFIX, 1, other);
     log_maker_write(rig.channel, other, maker.bytes, maker.block_start);
@@ -533,7 +517,7 @@ START_TEST(test_interrupted_in_place)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
-    make_log(&maker, 0, 3, open_name, name);
+    archive_rig_make_log(&maker, SEED, 0, 3, open_name, name);
     size_t end = maker.write_offset;
     if (_i == 0)
         memcpy(maker.bytes + end, maker.identity.sync, AVRO_LOG_SYNC_SIZE);
