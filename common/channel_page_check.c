@@ -140,36 +140,49 @@ static bool is_version(const struct channel_page *page)
            page->private.struct_size == sizeof page->private;
 }
 
-int channel_page_check(const struct channel_page *page, const struct ring_descriptor *descriptors,
-                       const struct channel_geometry *geometry, const char *channel,
-                       const char **ret_what)
+const char *channel_page_stranger(const struct channel_page *page,
+                                  const struct channel_geometry *geometry, const char *channel)
 {
-    const char *what = NULL;
+    if (page->public.magic != CHANNEL_PAGE_MAGIC || page->private.magic != CHANNEL_PAGE_MAGIC)
+        return "no channel page (magic)";
+    if (!is_version(page))
+        return "a channel page of another version";
+    if (page->public.pair != page->private.pair)
+        return "its public and its private memory belong to different rings";
+    if (memcmp(&page->public.geometry, geometry, sizeof *geometry) != 0)
+        return "the layout is not that of the configuration";
+    if (strncmp(page->public.channel, channel, sizeof page->public.channel) != 0)
+        return "it belongs to another channel";
+    return NULL;
+}
+
+static const char *check_positions(const struct channel_page *page,
+                                   const struct ring_descriptor *descriptors,
+                                   const struct channel_geometry *geometry)
+{
     uint64_t published = atomic_load_explicit(&page->public.published, memory_order_acquire);
     uint64_t oldest = published;
-
-    if (page->public.magic != CHANNEL_PAGE_MAGIC || page->private.magic != CHANNEL_PAGE_MAGIC)
-        what = "no channel page (magic)";
-    else if (!is_version(page))
-        what = "a channel page of another version";
-    else if (page->public.pair != page->private.pair)
-        what = "its public and its private memory belong to different rings";
-    else if (memcmp(&page->public.geometry, geometry, sizeof *geometry) != 0)
-        what = "the layout is not that of the configuration";
-    else if (strncmp(page->public.channel, channel, sizeof page->public.channel) != 0)
-        what = "it belongs to another channel";
-    else if (published < page->public.start_seq || published > INT64_MAX)
-        what = "the published position is impossible";
-    else if (atomic_load(&page->private.converted) == RING_TO_BE_CONVERTED)
-        what = "the ring of an older version that it was to take in is missing";
-    else
-        what = check_batch(page, geometry, published);
+    if (published < page->public.start_seq || published > INT64_MAX)
+        return "the published position is impossible";
+    if (atomic_load(&page->private.converted) == RING_TO_BE_CONVERTED)
+        return "the ring of an older version that it was to take in is missing";
+    const char *what = check_batch(page, geometry, published);
     if (!what)
         what = check_progress(page, published, &oldest);
     if (!what)
         what = check_reserved_seq(page, geometry, published, &oldest);
     if (!what)
         what = check_descriptors(page, descriptors, geometry, oldest, published);
+    return what;
+}
+
+int channel_page_check(const struct channel_page *page, const struct ring_descriptor *descriptors,
+                       const struct channel_geometry *geometry, const char *channel,
+                       const char **ret_what)
+{
+    const char *what = channel_page_stranger(page, geometry, channel);
+    if (!what)
+        what = check_positions(page, descriptors, geometry);
     *ret_what = what ? what : "";
     return what ? -EBADMSG : 0;
 }

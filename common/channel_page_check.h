@@ -12,4 +12,9 @@ int channel_page_check(const struct channel_page *page, const struct ring_descri
                        const struct channel_geometry *geometry, const char *channel,
                        const char **ret_what);
 
+/* Why it is not this channel's memory at all, of this layout and version; NULL: it is, and what a
+ * check word vouches for may be believed. */
+const char *channel_page_stranger(const struct channel_page *page,
+                                  const struct channel_geometry *geometry, const char *channel);
+
 #endif

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_check.h"
 #include "common/channel_spec.h"
 #include "common/death.h"
 #include "common/fd.h"
@@ -82,16 +83,34 @@ static const struct history_slot *newest_slot(const struct history *history)
     return newest;
 }
 
+/* present: was in the ring that is gone, and its page doesn't tell it. */
 static void load_destination(struct channel *channel, const struct history_destination *from,
-                             bool ring_goes_on)
+                             bool with_present)
 {
     for (uint32_t i = 0; i < channel->hold.destination_count; i++)
         if (from->use == (uint32_t)channel_page_use_of(channel->spec, i) &&
             strncmp(from->name, channel->spec->destinations[i].name, CHANNEL_NAME_SIZE) == 0)
             channel->ledger.destinations[i] = (struct destination_progress){
-                from->counts.sent + (ring_goes_on ? 0 : from->present.sent),
-                from->counts.dropped + (ring_goes_on ? 0 : from->present.dropped),
-                from->counts.repeated + (ring_goes_on ? 0 : from->present.repeated)};
+                from->counts.sent + (with_present ? from->present.sent : 0),
+                from->counts.dropped + (with_present ? from->present.dropped : 0),
+                from->counts.repeated + (with_present ? from->present.repeated : 0)};
+}
+
+/* A ring that is not continued may still tell what was done with it, later than it was last noted
+ * here. What is in it is lost then. */
+static bool read_refused(const struct channel *channel, const struct history_slot *slot,
+                         struct counters *ret)
+{
+    const struct hold *hold = &channel->hold;
+    struct counters all;
+    uint64_t pending;
+    if (!hold->page || channel_page_stranger(hold->page, &hold->geometry, channel->spec->name) ||
+        !channel_page_counters(hold->page, channel->spec, &hold->geometry, &all, &pending) ||
+        all.value[COUNTER_received] < slot->present.value[COUNTER_received])
+        return false;
+    all.value[COUNTER_record_lost] += pending;
+    *ret = all;
+    return true;
 }
 
 static void load(struct channel *channel, const struct history_slot *slot)
@@ -103,15 +122,17 @@ static void load(struct channel *channel, const struct history_slot *slot)
         channel->recording.restored = false;
     }
     bool ring_goes_on = channel->hold.page && !channel->lent.ring_refused;
+    struct counters present = slot->present;
+    bool told = !ring_goes_on && read_refused(channel, slot, &present);
     channel->ledger.restarts = slot->restarts;
     channel->life.kept_stopped = slot->kept_stopped != 0;
     channel->life.wanted = !channel->life.kept_stopped;
     channel->former.recorded = slot->records != 0;
     channel->ledger.carried = slot->carried;
     for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++)
-        load_destination(channel, &slot->destinations[i], ring_goes_on);
+        load_destination(channel, &slot->destinations[i], !ring_goes_on && !told);
     for (int i = 0; i < COUNTER_COUNT && !ring_goes_on; i++)
-        channel->ledger.carried.value[i] += slot->present.value[i];
+        channel->ledger.carried.value[i] += present.value[i];
     for (uint32_t i = 0; i < slot->obituary_count && i < OBITUARIES_KEPT; i++)
         obituary_add(list, &slot->obituaries[i]);
     channel->takeover.quarantined_before = slot->carried.value[COUNTER_quarantined];

@@ -8,6 +8,7 @@
  *   steps                 print the names of all steps, one per line (PID and CHANNEL are not looked at)
  *   scribble SEED AREA N  write N random bytes at random places of AREA: page (the private one), public, batch,
  *                         descriptors, data, all
+ *   spoil-batch           an impossible batch in flight: the ring will be refused; all else stays sound
  *   quarantined           print the page's counter
  *
  * The memory is found among the supervisor's descriptors by its names, memfd:holdfast:CHANNEL and
@@ -155,7 +156,7 @@ int main(int argc, char **argv)
 {
     if (argc < 4)
         fail("usage: tool_page", "PID CHANNEL stop-at STEP | exit-at STEP | wait-stopped STEP MS | "
-                                 "steps | scribble SEED AREA N");
+                                 "steps | scribble SEED AREA N | spoil-batch");
     const char *command = argv[3];
     if (strcmp(command, "steps") == 0) {
         for (int step = 1; step < STEP_COUNT; step++)
@@ -175,6 +176,8 @@ int main(int argc, char **argv)
         return wait_stopped(page, step_of(argv[4]), strtol(argv[5], NULL, 10));
     } else if (strcmp(command, "scribble") == 0 && argc == 7) {
         scribble(memory, size, strtoull(argv[4], NULL, 10), argv[5], strtol(argv[6], NULL, 10));
+    } else if (strcmp(command, "spoil-batch") == 0) {
+        atomic_store(&page->private.batch.armed_seq, UINT64_MAX);
     } else if (strcmp(command, "quarantined") == 0) {
         printf("%llu\n", (unsigned long long)atomic_load(&page->private.quarantined));
     } else {

@@ -9,7 +9,7 @@ import signal
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import core, is_alive, kill, wait_until
+from lib.place import core, freeze, is_alive, kill, wait_until
 from lib.store import StoredDaemon
 
 F_ADD_SEALS, RING_SEALS = 1033, 0x1 | 0x2 | 0x4
@@ -144,6 +144,32 @@ def test_a_ring_that_was_given_up_is_not_counted_again(place):
     daemon.wait_drained("engine", 600)
     oracle.assert_ledger(daemon.status("engine"))
     daemon.stop()
+    oracle.assert_consecutive(oracle.read_with_python_avro(daemon.segments("engine")), first=0)
+
+
+def test_the_sums_of_a_ring_that_is_refused_go_on(place):
+    """Its page tells what was received, sent and recorded, though its batch in flight is damaged. Nothing goes back, and nothing
+    counts twice."""
+    daemon, listen, sink = one_channel(place, StoredDaemon)
+    daemon.start_stored()
+    Sender(place, listen, 500, rate=5000).wait()
+    daemon.wait_drained("engine", 500)
+    before = daemon.status("engine")
+    freeze(worker_of(daemon))
+    place.run(place.program("tool_page"), daemon.process.pid, "engine", "spoil-batch")
+    daemon.die()
+    daemon.start_stored()
+    entry = daemon.wait_state("engine", "RUNNING")
+    assert "the ring of the supervisor before can't be trusted" in daemon.log_text()
+    for name in ("received", "received_bytes", "relayed", "recorded"):
+        assert entry["counters"][name] == before["counters"][name], (name, entry["counters"], before["counters"])
+    assert entry["relays"][0]["sent"] == 500, entry["relays"]
+    oracle.assert_ledger(entry)
+    Sender(place, listen, 100, name="more", rate=5000).wait()
+    daemon.wait_drained("engine", 600)
+    oracle.assert_ledger(daemon.status("engine"))
+    daemon.stop()
+    sink.stop()
     oracle.assert_consecutive(oracle.read_with_python_avro(daemon.segments("engine")), first=0)
 
 
