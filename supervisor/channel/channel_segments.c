@@ -258,10 +258,12 @@ void channel_segments_seal_all(struct channel *channel)
 
     timer_disarm(&channel->recording.timer);
     channel->recording.next_retry = false;
-    release_next(channel, known && bye->segment_id != hold->next_grant.id ? 0 : UINT64_MAX);
+    /* In this order: what the current one has tells whether a next one that was only just begun
+     * must be kept for its number. */
     release_current(channel, known && bye->segment_id == hold->segment_grant.id
                                  ? bye->committed_length
                                  : UINT64_MAX);
+    release_next(channel, known && bye->segment_id != hold->next_grant.id ? 0 : UINT64_MAX);
     if (channel->recording.state == RECORDING_OPEN || channel->recording.state == RECORDING_TROUBLE)
         channel->recording.state = RECORDING_NONE;
 }

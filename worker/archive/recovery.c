@@ -32,6 +32,7 @@
 
 struct open_file {
     const struct folder_file *file;
+    bool bare;          /* no record is in it */
     uint64_t first_seq; /* UINT64_MAX when it has none: nothing was begun */
     uint64_t last_seq;  /* where another one begins at the same number */
     bool recovered;     /* done, and this is where its records begin: */
@@ -110,9 +111,13 @@ static int resume_mending(struct recovery *recovery)
     return 0;
 }
 
+/* Those without records at the end: what the others have tells whether their numbers must be
+ * remembered. */
 static int newest_first(const void *a, const void *b)
 {
     const struct open_file *left = a, *right = b;
+    if (left->bare != right->bare)
+        return left->bare ? 1 : -1;
     if (left->first_seq == right->first_seq)
         return left->last_seq < right->last_seq ? 1 : left->last_seq > right->last_seq ? -1 : 0;
     return left->first_seq < right->first_seq ? 1 : -1;
@@ -155,9 +160,13 @@ static void find_end(const struct recovery *recovery, uint64_t first_seq, struct
             end_at(file, recovery->files[i].begins_at);
     for (size_t i = 0; i < recovery->list.count; i++) {
         const struct folder_file *other = &recovery->list.files[i];
-        bool counts = avro_log_name_ends_in(other->name, AVRO_LOG_SUFFIX) ||
+        if (other->first_seq <= first_seq || other->first_seq >= file->options.seq_end)
+            continue;
+        /* One without records has none that the file before it may have too. */
+        bool counts = (avro_log_name_ends_in(other->name, AVRO_LOG_SUFFIX) &&
+                       !unfinished_is_bare(recovery->folder, other->name)) ||
                       recovery_numbers_is_kept(recovery->request, other);
-        if (counts && other->first_seq > first_seq)
+        if (counts)
             end_at(file, other->first_seq);
     }
 }
@@ -218,8 +227,10 @@ static int finish_all(struct recovery *recovery)
         const struct folder_file *file = &recovery->list.files[i];
         if (avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX) &&
             !recovery_numbers_is_kept(recovery->request, file))
-            recovery->files[recovery->count++] = (struct open_file){
-                .file = file, .first_seq = unfinished_first_seq(recovery->folder, file)};
+            recovery->files[recovery->count++] =
+                (struct open_file){.file = file,
+                                   .bare = unfinished_has_no_record(recovery->folder, file->name),
+                                   .first_seq = unfinished_first_seq(recovery->folder, file)};
     }
     find_last_seqs(recovery);
     qsort(recovery->files, recovery->count, sizeof *recovery->files, newest_first);

@@ -344,6 +344,20 @@ static uint64_t first_record_of(int folder, const char *name)
     return seq;
 }
 
+bool unfinished_has_no_record(int folder, const char *name)
+{
+    return first_record_of(folder, name) == UINT64_MAX;
+}
+
+bool unfinished_is_bare(int folder, const char *name)
+{
+    struct avro_log_identity identity;
+    struct stat status;
+    long header_size = load_header(folder, name, &identity);
+    return header_size > 0 && fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           status.st_size == header_size;
+}
+
 uint64_t unfinished_last_seq(int folder, const char *name)
 {
     struct avro_log_summary summary = {0};
@@ -358,6 +372,14 @@ uint64_t unfinished_first_seq(int folder, const struct folder_file *file)
     return file->first_seq != UINT64_MAX ? file->first_seq : first_record_of(folder, file->name);
 }
 
+/* A segment bears its number once it is committed to; one that was finished without records does,
+ * too. */
+static bool bounds_another(int folder, const struct folder_file *file)
+{
+    return folder_file_is_segment(file) && !(avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) &&
+                                             unfinished_is_bare(folder, file->name));
+}
+
 int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *ret)
 {
     struct folder_list list;
@@ -366,11 +388,10 @@ int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *
     for (size_t i = 0; result == 0 && i < list.count; i++)
         if (strcmp(list.files[i].name, file->name) == 0)
             first_seq = unfinished_first_seq(file->folder, &list.files[i]);
-    /* A segment bears its number once it is committed to. */
     for (size_t i = 0; result == 0 && i < list.count; i++)
         if (list.files[i].first_seq > first_seq &&
             list.files[i].first_seq < file->options.seq_end &&
-            folder_file_is_segment(&list.files[i]))
+            bounds_another(file->folder, &list.files[i]))
             file->options.seq_end = list.files[i].first_seq;
     folder_list_free(&list);
     return result < 0 ? result : unfinished_finish(file, ret);

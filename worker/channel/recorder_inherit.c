@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/avro_log_format.h"
 #include "common/avro_log_header.h"
@@ -23,10 +24,22 @@ enum inherited recorder_inherit_judge(const struct commit_progress *committed, u
     if (slot_tells(committed, id, next_id))
         return id == committed->segment_id ? INHERITED_CONTINUE : INHERITED_BEGUN_ALREADY;
     /* With records, its worker failed over it, or finished it, and died before that was heard. One
-     * that was only just begun holds none: it begins with what is to be recorded next. */
-    return file->unreadable || (file->begun && file->first_seq < committed->next_seq)
+     * that was only just begun holds none: it begins with what is to be recorded next, or did when
+     * a worker died over it whose successor then went on in the segment before. */
+    return file->unreadable || (file->begun && !file->bare && file->first_seq < committed->next_seq)
                ? INHERITED_USED_UP
                : INHERITED_UNUSED;
+}
+
+/* A record is never all zeros, and a fresh file is nothing else. An open block's header may be
+ * there already. */
+static bool is_bare(int fd, long header_size)
+{
+    static const uint8_t zeros[AVRO_LOG_RECORD_LEAST];
+    uint8_t record[AVRO_LOG_RECORD_LEAST];
+    ssize_t length =
+        pread(fd, record, sizeof record, (off_t)(header_size + AVRO_LOG_BLOCK_HEADER_SIZE));
+    return length >= 0 && memcmp(record, zeros, (size_t)length) == 0;
 }
 
 enum inherited recorder_inherit_ask(const struct commit_progress *committed, uint64_t id,
@@ -40,6 +53,7 @@ enum inherited recorder_inherit_ask(const struct commit_progress *committed, uin
         file.unreadable = size < 0 && size != -EBADMSG;
         file.begun = size > 0;
         file.first_seq = identity.first_seq;
+        file.bare = size > 0 && is_bare(fd, size);
     }
     return recorder_inherit_judge(committed, id, next_id, &file);
 }

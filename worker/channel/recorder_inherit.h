@@ -23,6 +23,7 @@ struct inherited_file {
     bool unreadable;
     bool begun;         /* it has a header: */
     uint64_t first_seq; /* the number that it begins with */
+    bool bare;          /* behind the header no record was ever written */
 };
 
 /* A pure function. `id` is the segment, `next_id` the one that was lent to follow it, 0 = none.

@@ -26,6 +26,7 @@
 #define EMPTY         {.begun = false}
 #define UNREADABLE    {.unreadable = true}
 #define BEGUN_AT(seq) {.begun = true, .first_seq = (seq)}
+#define BARE_AT(seq)  {.begun = true, .first_seq = (seq), .bare = true}
 /* clang-format on */
 
 struct row {
@@ -42,8 +43,10 @@ static const struct row rows[] = {
      INHERITED_CONTINUE, 0},
     {"the usual death, the next one waits", LOG, 500, NEXT, BEGUN_AT(100), EMPTY,
      INHERITED_CONTINUE, INHERITED_UNUSED},
-    {"died while beginning the next one", LOG, 500, NEXT, BEGUN_AT(100), BEGUN_AT(500),
+    {"died while beginning the next one", LOG, 500, NEXT, BEGUN_AT(100), BARE_AT(500),
      INHERITED_CONTINUE, INHERITED_UNUSED},
+    {"one before it did, and it went on in the old one", LOG, 510, NEXT, BEGUN_AT(100),
+     BARE_AT(500), INHERITED_CONTINUE, INHERITED_UNUSED},
     {"rolled, and died before that was heard", NEXT, 500, NEXT, BEGUN_AT(100), BEGUN_AT(500),
      INHERITED_BEGUN_ALREADY, INHERITED_CONTINUE},
     {"the same, with records in the new one", NEXT, 700, NEXT, BEGUN_AT(100), BEGUN_AT(500),
@@ -65,7 +68,11 @@ static const struct row rows[] = {
      INHERITED_USED_UP, INHERITED_USED_UP},
     {"gave it up with a single record", NONE, 101, NONE, BEGUN_AT(100), EMPTY,
      INHERITED_USED_UP, 0},
-    {"gave it up before its first record", NONE, 100, NONE, BEGUN_AT(100), EMPTY,
+    {"gave it up before its first record", NONE, 100, NONE, BARE_AT(100), EMPTY,
+     INHERITED_UNUSED, 0},
+    {"gave it up before its first record, and the ring was lapped since", NONE, 500, NONE,
+     BARE_AT(100), EMPTY, INHERITED_UNUSED, 0},
+    {"gave it up with records that were never committed", NONE, 100, NONE, BEGUN_AT(100), EMPTY,
      INHERITED_UNUSED, 0},
     {"given up, and begins behind the ring (a ring that was replaced)", NONE, 100, NONE,
      BEGUN_AT(900), EMPTY, INHERITED_UNUSED, 0},
@@ -106,6 +113,18 @@ static int make_file(size_t *ret_header_size)
     return fd;
 }
 
+/* An open block with one record. */
+static void put_record(int fd, size_t header_size, int64_t seq)
+{
+    uint8_t block[AVRO_LOG_BLOCK_HEADER_SIZE], bytes[256];
+    const struct avro_log_record record = {.seq = seq, .source = "", .received_at_us = 1};
+    avro_log_write_block_header(block, 0, 0);
+    uint8_t *end = avro_log_write_record_crc(bytes, avro_log_write_record_head(bytes, &record));
+    ck_assert_int_eq(pwrite(fd, block, sizeof block, (off_t)header_size), (ssize_t)sizeof block);
+    ck_assert_int_eq(pwrite(fd, bytes, (size_t)(end - bytes), (off_t)(header_size + sizeof block)),
+                     end - bytes);
+}
+
 START_TEST(the_file_is_asked_where_the_slot_does_not_tell)
 {
     size_t header_size;
@@ -116,9 +135,15 @@ START_TEST(the_file_is_asked_where_the_slot_does_not_tell)
     ck_assert_int_eq(recorder_inherit_ask(&slot, OLD, LOG, broken), INHERITED_BEGUN_ALREADY);
     ck_assert_int_eq(recorder_inherit_ask(&slot, NEXT, NONE, broken), INHERITED_USED_UP);
     ck_assert_int_eq(recorder_inherit_ask(&slot, NEXT, NONE, empty), INHERITED_UNUSED);
+    ck_assert_int_eq(recorder_inherit_ask(&slot, NEXT, NONE, fd), INHERITED_UNUSED);
+    put_record(fd, header_size, 100);
     ck_assert_int_eq(recorder_inherit_ask(&slot, NEXT, NONE, fd), INHERITED_USED_UP);
     slot.next_seq = 100;
     ck_assert_int_eq(recorder_inherit_ask(&slot, NEXT, NONE, fd), INHERITED_UNUSED);
+    ck_assert_int_eq(ftruncate(fd, (off_t)header_size), 0);
+    put_record(fd, header_size, 0);
+    slot.next_seq = 101; /* number 0 is a zero byte, the rest of its record is not */
+    ck_assert_int_eq(recorder_inherit_ask(&slot, NEXT, NONE, fd), INHERITED_USED_UP);
     ck_assert_int_eq(ftruncate(fd, (off_t)header_size - 1), 0);
     slot.next_seq = 500; /* half a header: it was never begun */
     ck_assert_int_eq(recorder_inherit_ask(&slot, NEXT, NONE, fd), INHERITED_UNUSED);
