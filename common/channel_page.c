@@ -389,6 +389,14 @@ uint64_t channel_page_durable(const struct channel_page *page, uint64_t segment_
     return atomic_load(&page->public.durable_segment_id) == segment_id ? offset : 0;
 }
 
+/* Two words: a reader takes the offset only if the id is the same before and after. */
+void channel_page_write_durable(struct channel_page *page, uint64_t segment_id, uint64_t offset)
+{
+    atomic_store(&page->public.durable_segment_id, 0);
+    atomic_store(&page->public.durable_offset, offset);
+    atomic_store(&page->public.durable_segment_id, segment_id);
+}
+
 void channel_page_set_drops(struct channel_page *page, uint64_t from_seq, uint32_t drops)
 {
     atomic_store(&page->private.drops_base, drops);

@@ -363,6 +363,8 @@ void channel_page_init(struct channel_page *page, const struct channel_geometry 
 /* Bytes of this segment that the syncer has said to be on the disk; 0 where it has said nothing. As
  * it lies there: untrusted. */
 uint64_t channel_page_durable(const struct channel_page *page, uint64_t segment_id);
+/* For whoever syncs: the worker's syncer, or the supervisor while no worker has the ring. */
+void channel_page_write_durable(struct channel_page *page, uint64_t segment_id, uint64_t offset);
 
 /* No datagram from `end` on is or will be in this ring. For the supervisor, when no worker has it.
  */

@@ -156,6 +156,12 @@ static void terminate_texts(unsigned type, void *payload)
         TERMINATE(((struct message_numbers *)payload)->channel);
         TERMINATE(((struct message_numbers *)payload)->listen);
         break;
+    case MESSAGE_SYNC:
+        TERMINATE(((struct message_sync *)payload)->channel);
+        break;
+    case MESSAGE_SYNCED:
+        TERMINATE(((struct message_synced *)payload)->channel);
+        break;
     case MESSAGE_LOG_DIR:
         TERMINATE(((struct message_log_dir *)payload)->reason);
         break;

@@ -195,6 +195,19 @@ struct message_numbers {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
 };
 
+struct message_sync {
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t turn;  /* comes back with the answer */
+    uint64_t id[2]; /* inode numbers; 0 = none */
+};
+
+struct message_synced {
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t turn;
+    int32_t error;
+    uint32_t reserved;
+};
+
 struct message_log_dir {
     int32_t error; /* 0, or errno and no fd */
     uint32_t reserved;
@@ -229,6 +242,8 @@ struct message {
         const struct message_log_dir *log_dir;
         const struct message_sweep *sweep;
         const struct message_numbers *numbers;
+        const struct message_sync *sync;
+        const struct message_synced *synced;
     };
     int fds[MESSAGE_FDS_MAX];
     _Alignas(8) uint8_t bytes[MESSAGE_SIZE_MAX];

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_deaths.h"
+#include "supervisor/channel/channel_durability.h"
 #include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
@@ -125,6 +126,8 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         if (channel->life.state == CHANNEL_RUNNING &&
             monotonic_since(now, channel->life.restart.running_since) >= SETTLE_NS)
             channel_deaths_complete(channel);
+        if (!channel->lent.worker)
+            channel_durability_look(channel, now);
         if (look) {
             look_at_ledger(channel, now);
             look_at_network(channel);

@@ -36,7 +36,8 @@ static int send_to(struct archive_client *client, enum message_type type, const 
     if (!client->child)
         return -ENOTCONN;
     int error = child_send(client->child, type, payload, size, NULL, 0);
-    bool answers = type == MESSAGE_RECOVER || type == MESSAGE_OPEN_SEGMENT || type == MESSAGE_SEAL;
+    bool answers = type == MESSAGE_RECOVER || type == MESSAGE_OPEN_SEGMENT ||
+                   type == MESSAGE_SEAL || type == MESSAGE_SYNC;
     if (error == 0 && answers && client->unanswered++ == 0)
         client->heard = monotonic_now();
     return error;
@@ -132,11 +133,26 @@ void archive_client_expire(struct archive_client *client, const char *channel,
     send_to(client, MESSAGE_EXPIRE, &expire, sizeof expire);
 }
 
+int archive_client_sync(struct archive_client *client, const struct message_sync *sync)
+{
+    return send_to(client, MESSAGE_SYNC, sync, sizeof *sync);
+}
+
 int archive_client_sweep(struct archive_client *client, const char *channel, bool last)
 {
     struct message_sweep sweep = {.last = last};
     set_channel(&sweep.channel, channel);
     return send_to(client, MESSAGE_SWEEP, &sweep, sizeof sweep);
+}
+
+/* In the order in which they were left: what the one before has tells what becomes of one without
+ * records. */
+static void append(struct seal_request **list, struct seal_request *request)
+{
+    while (*list)
+        list = &(*list)->next;
+    request->next = NULL;
+    *list = request;
 }
 
 void archive_client_seal(struct archive_client *client, const char *channel,
@@ -155,8 +171,7 @@ void archive_client_seal(struct archive_client *client, const char *channel,
     request->seal.id = grant->id;
     request->seal.length = order->length;
     request->seal.copy = order->copy;
-    request->next = client->seals;
-    client->seals = request;
+    append(&client->seals, request);
     client->seal_count++;
     send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal);
 }
@@ -199,11 +214,22 @@ void archive_client_seal_failed_again(struct archive_client *client)
     struct seal_request *request;
     while (client->child && (request = client->failed)) {
         client->failed = request->next;
-        request->next = client->seals;
-        client->seals = request;
+        append(&client->seals, request);
         client->seal_count++;
         ask_to_seal(client, request);
     }
+}
+
+static bool has_request(const struct seal_request *list, const char *channel)
+{
+    while (list && strcmp(list->seal.channel, channel) != 0)
+        list = list->next;
+    return list != NULL;
+}
+
+bool archive_client_is_to_seal(const struct archive_client *client, const char *channel)
+{
+    return has_request(client->seals, channel) || has_request(client->failed, channel);
 }
 
 bool archive_client_left_unsealed(const struct archive_client *client)
@@ -247,8 +273,7 @@ static void handle_sealed(struct archive_client *client, const struct message_se
         request->told = true;
         if (sealed->error == EIO || sealed->error == ENOSPC || sealed->error == EDQUOT)
             request->seal.copy = 1;
-        request->next = client->failed;
-        client->failed = request;
+        append(&client->failed, request);
     } else {
         free(request);
         if (sealed->length > 0)
@@ -293,6 +318,10 @@ static void archive_message(struct child *child, struct message *message)
         note_answer(client);
         owner->answer(owner->data, message->recovered->channel, message);
         break;
+    case MESSAGE_SYNCED:
+        note_answer(client);
+        owner->answer(owner->data, message->synced->channel, message);
+        break;
     case MESSAGE_SEALED:
         note_answer(client);
         handle_sealed(client, message->sealed);
@@ -308,8 +337,7 @@ static void archive_message(struct child *child, struct message *message)
 
 /* ---- the process ---- */
 
-/* Newest first in the list; their order among each other doesn't matter, only that a name is given
- * before a seal. */
+/* Oldest first, and a name is given before a seal. */
 static void ask_again(struct archive_client *client)
 {
     for (struct seal_request *request = client->seals; request; request = request->next)

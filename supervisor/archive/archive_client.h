@@ -13,7 +13,8 @@
 struct seal_request;
 
 struct archive_owner {
-    /* RECOVERED or SEGMENT, for the channel that the message names. Takes the fds it wants. */
+    /* RECOVERED, SEGMENT or SYNCED, for the channel that the message names. Takes the fds it wants.
+     */
     void (*answer)(void *data, const char *channel, struct message *message);
     /* A SEAL was answered; finished: there is one more finished segment now. */
     void (*sealed)(void *data, const char *channel, bool finished);
@@ -71,6 +72,9 @@ void archive_client_note_numbers(struct archive_client *client, const char *chan
 void archive_client_expire(struct archive_client *client, const char *channel,
                            const struct record_spec *record);
 
+/* 0, or -errno: not asked. */
+int archive_client_sync(struct archive_client *client, const struct message_sync *sync);
+
 struct seal_order {
     const char *began_as; /* the name it had before BEGIN_SEGMENT; "" = it was not begun */
     uint64_t length;      /* as in struct message_seal */
@@ -106,6 +110,8 @@ int archive_client_sweep(struct archive_client *client, const char *channel, boo
 
 /* What could not be sealed may be possible now. */
 void archive_client_seal_failed_again(struct archive_client *client);
+/* Is there one of this channel that is yet to be sealed? */
+bool archive_client_is_to_seal(const struct archive_client *client, const char *channel);
 /* Is there a segment that the next start has to recover? */
 bool archive_client_left_unsealed(const struct archive_client *client);
 

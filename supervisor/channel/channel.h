@@ -191,6 +191,15 @@ struct channel_recording {
     sd_event_time_handler_t on_retry; /* the state machine's: an attempt may settle the recording */
 };
 
+/* What the last worker has committed, and the archive is asked to make durable. */
+struct channel_durability {
+    bool asked;
+    bool told; /* that the disk has refused it */
+    uint64_t turn;
+    monotonic asked_at;
+    uint64_t segment_id, offset; /* what is durable when it has answered */
+};
+
 struct channel;
 
 /* What the kernel had queued when nobody was left to receive it. */
@@ -225,6 +234,7 @@ struct channel {
     struct channel_silence silence;
     struct channel_takeover takeover;
     struct channel_recording recording;
+    struct channel_durability durability;
     struct channel_discard discard;
     struct obituary_list obituaries;
     struct history *history; /* a copy of what outlives this process; NULL when there is none */

@@ -4,6 +4,7 @@
  * recording stands after each: a channel that waits for it in OPENING must not wait in vain. */
 #include "supervisor/channel/channel_answers.h"
 
+#include "supervisor/channel/channel_durability.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_segments.h"
@@ -25,6 +26,10 @@ static void follow_recording(struct channel *channel, bool settled_before)
 
 void channel_answers_take(struct channel *channel, struct message *message)
 {
+    if (message->header.type == MESSAGE_SYNCED) {
+        channel_durability_answer(channel, message->synced);
+        return;
+    }
     bool settled_before = channel_recording_settled(channel);
     channel_recording_answer(channel, message);
     follow_recording(channel, settled_before);
@@ -34,6 +39,7 @@ void channel_answers_take(struct channel *channel, struct message *message)
 void channel_answers_archive_back(struct channel *channel)
 {
     bool settled_before = channel_recording_settled(channel);
+    channel_durability_archive_back(channel);
     channel_recording_archive_back(channel);
     follow_recording(channel, settled_before);
 }

@@ -9,6 +9,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/channel/channel_deaths.h"
+#include "supervisor/channel/channel_durability.h"
 #include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_lend.h"
@@ -105,4 +106,5 @@ void channel_worker_ended(struct child *child, const siginfo_t *end)
         obituary_log(channel->spec->name, obituary);
         channel_history_save(channel);
     }
+    channel_durability_look(channel, monotonic_now());
 }

@@ -9,8 +9,10 @@ import os
 import random
 import shutil
 import signal
+import socket
 
 from lib import oracle
+from lib.disk import EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW, Disk
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import core, freeze, kill, skip, wait_until
 
@@ -284,6 +286,53 @@ def test_workers_that_die_more_often_than_the_interval_make_durable_what_they_re
         return entry["log"]["durable_bytes"] > 0
     wait_until(is_durable_after_another_death, 20, "some of it to be durable", interval=interval / 20)
     sender.stop()
+    daemon.stop()
+
+
+def is_all_durable(daemon):
+    log = daemon.status("engine")["log"]
+    return log["durable_bytes"] == log["committed_bytes"] > 0
+
+
+def left_without_a_worker(place, restart, state, **daemon):
+    """Recorded within an interval that no worker is there to end."""
+    place.with_hooks()
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": place.ipv4()}, record={"segment_size": "1M", "sync": "2s"}),
+                    head=f"restart {{ {restart} }}", **daemon)
+    daemon.start(environment={"HOLDFAST_TEST_CRASH": "relay:POISON"})
+    Sender(place, listen, 5).wait()
+    daemon.wait_counter("engine", "recorded", 5)
+    wait_until(lambda: is_all_durable(daemon), 10, "the interval to begin anew")
+    Sender(place, listen, 200, name="more", tag=2).wait()
+    daemon.wait_drained("engine", 205)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        host, _, port = listen.rpartition(":")
+        out.sendto(b"POISON", (host, int(port)))
+    daemon.wait_state("engine", state)
+    return daemon
+
+
+@core
+def test_what_a_channel_had_recorded_that_was_given_up_survives_a_power_cut(place):
+    """No worker follows that would sync it."""
+    disk = Disk(place)
+    daemon = left_without_a_worker(place, "give_up_after = 1", "FAILED", log_dir=disk.where / "log")
+    wait_until(lambda: is_all_durable(daemon), 15, "all that was recorded to be durable")
+    disk.ioctl(EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW)
+    daemon.kill_all()
+    place.run("umount", disk.where)
+    place.run("mount", "-o", disk.mount_options, disk.image, disk.where)
+    daemon.start()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.stop()
+    assert len(oracle.read_with_python_avro(daemon.segments("engine"))) == 205
+
+
+def test_what_was_recorded_becomes_durable_while_the_next_worker_is_waited_for(place):
+    daemon = left_without_a_worker(place, 'first_delay = "60s"  max_delay = "60s"', "BACKOFF")
+    wait_until(lambda: is_all_durable(daemon), 15, "all that was recorded to be durable")
+    assert daemon.status("engine")["state"] == "BACKOFF"
     daemon.stop()
 
 

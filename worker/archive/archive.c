@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/message.h"
 #include "worker/archive/dir_lock.h"
+#include "worker/archive/durable.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/recovery.h"
 #include "worker/archive/recovery_process.h"
@@ -39,6 +40,7 @@ struct request {
         struct message_expire expire;
         struct message_sweep sweep;
         struct message_numbers numbers;
+        struct message_sync sync;
         char channel[CHANNEL_NAME_SIZE]; /* what each of them begins with */
     };
 };
@@ -59,7 +61,7 @@ struct archive {
 #define CHANNEL_FIRST(payload) (offsetof(struct message_##payload, channel) == 0)
 _Static_assert(CHANNEL_FIRST(recover) && CHANNEL_FIRST(open_segment) &&
                    CHANNEL_FIRST(begin_segment) && CHANNEL_FIRST(seal) && CHANNEL_FIRST(expire) &&
-                   CHANNEL_FIRST(sweep) && CHANNEL_FIRST(numbers),
+                   CHANNEL_FIRST(sweep) && CHANNEL_FIRST(numbers) && CHANNEL_FIRST(sync),
                "every request begins with its channel");
 
 /* ---- the queue ---- */
@@ -92,6 +94,7 @@ static void take_message(struct archive *archive, const struct message *message)
     case MESSAGE_SWEEP:
     case MESSAGE_EXPIRE:
     case MESSAGE_NUMBERS:
+    case MESSAGE_SYNC:
         enqueue(archive, message);
         break;
     case MESSAGE_STOP:
@@ -259,6 +262,19 @@ static void serve_seal(struct archive *archive, const struct message_seal *reque
     answer(archive, MESSAGE_SEALED, &sealed, sizeof sealed, NULL);
 }
 
+static void serve_sync(struct archive *archive, const struct message_sync *request)
+{
+    struct message_synced synced = {.turn = request->turn};
+    int result = hold_log_dir(archive, false);
+    if (result == 0)
+        durable_make(archive->log_dir, request, &synced);
+    else
+        snprintf(synced.channel, sizeof synced.channel, "%s", request->channel);
+    if (result < 0)
+        synced.error = -result;
+    answer(archive, MESSAGE_SYNCED, &synced, sizeof synced, NULL);
+}
+
 static void serve_recover(struct archive *archive, const struct message_recover *request)
 {
     struct message_recovered recovered = {0};
@@ -351,6 +367,9 @@ static void serve(struct archive *archive, const struct request *request)
     case MESSAGE_NUMBERS:
         if (hold_log_dir(archive, false) == 0)
             segments_note_numbers(archive->log_dir, &request->numbers);
+        break;
+    case MESSAGE_SYNC:
+        serve_sync(archive, &request->sync);
         break;
     case MESSAGE_SWEEP:
         serve_sweep(archive, &request->sweep);

@@ -180,14 +180,6 @@ static void populate(struct syncing *syncing, struct segment *segment)
     segment_populate(segment, syncing->committed.write_offset, ahead);
 }
 
-/* Two words: a reader takes the offset only if the id is the same before and after. */
-static void publish_durable(struct channel_page *page, uint64_t segment_id, uint64_t offset)
-{
-    atomic_store(&page->public.durable_segment_id, 0);
-    atomic_store(&page->public.durable_offset, offset);
-    atomic_store(&page->public.durable_segment_id, segment_id);
-}
-
 /* Nobody but the archive can save what it holds, and only while it is in memory. */
 static void note_broken(struct syncing *syncing, const struct segment *segment, int error)
 {
@@ -215,12 +207,26 @@ bool syncer_take_broken(struct syncer *syncer, struct syncer_broken *ret)
     return true;
 }
 
+/* Before anything that came after it is said to be durable. */
+static void settle_earlier(struct syncing *syncing, struct segment *segment)
+{
+    if (!syncing->shared->doubts_earlier)
+        return;
+    int result = segment_sync_all(segment);
+    if (result < 0)
+        log_error("syncfs: %s; what the worker before recorded last in an earlier segment may be "
+                  "missing after a power cut",
+                  strerror(-result));
+    syncing->shared->doubts_earlier = false;
+}
+
 /* What the recorder has left. An error does not come again: the kernel forgets the pages, so that a
  * second call would only seem to succeed. */
 static void sync_left(struct syncing *syncing)
 {
     struct segment *segment;
     while ((segment = first_left(syncing->shared))) {
+        settle_earlier(syncing, segment);
         bool failed_before = atomic_load(&segment->error);
         int result = segment_sync(segment, segment->left_at);
         if (result < 0 && !failed_before) {
@@ -229,7 +235,8 @@ static void sync_left(struct syncing *syncing)
             note_broken(syncing, segment, -result);
         }
         if (result == 0 && !failed_before && segment->left_at > 0)
-            publish_durable(syncing->channel->ring.page, segment->grant.id, segment->left_at);
+            channel_page_write_durable(syncing->channel->ring.page, segment->grant.id,
+                                       segment->left_at);
         drop_first_left(syncing->shared);
     }
 }
@@ -238,21 +245,14 @@ static void sync_left(struct syncing *syncing)
 static void sync_segment(struct syncing *syncing, struct segment *segment)
 {
     const struct commit_progress *committed = &syncing->committed;
-    if (syncing->shared->doubts_earlier) {
-        int result = segment_sync_all(segment);
-        if (result < 0)
-            log_error("syncfs: %s; what the worker before recorded last in an earlier segment may "
-                      "be missing after a power cut",
-                      strerror(-result));
-        syncing->shared->doubts_earlier = false;
-    }
+    settle_earlier(syncing, segment);
     int result = segment_sync(segment, committed->write_offset);
     if (result < 0) {
         log_error("fdatasync: %s", strerror(-result));
         segment_fail(segment, -result, "fdatasync");
     } else {
-        publish_durable(syncing->channel->ring.page, committed->segment_id,
-                        committed->write_offset);
+        channel_page_write_durable(syncing->channel->ring.page, committed->segment_id,
+                                   committed->write_offset);
     }
     syncing->synced_id = committed->segment_id;
     syncing->synced_offset = committed->write_offset;

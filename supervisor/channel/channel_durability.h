@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* What was committed becomes durable within `sync`, also where no worker is left to see to it. */
+#ifndef HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_DURABILITY_H
+#define HOLDFAST_SUPERVISOR_CHANNEL_CHANNEL_DURABILITY_H
+
+#include "supervisor/channel/channel.h"
+
+/* Behind a worker's death, and regularly: is it time, and nobody there to do it? */
+void channel_durability_look(struct channel *channel, monotonic now);
+/* SYNCED. */
+void channel_durability_answer(struct channel *channel, const struct message_synced *synced);
+/* A new archive runs: whatever was asked of the one before is forgotten. */
+void channel_durability_archive_back(struct channel *channel);
+
+#endif
