@@ -14,12 +14,12 @@
 /* A disk that has refused it is not asked all the time. */
 #define AGAIN_NS (10 * NS_PER_S)
 
-/* Of the ring's last worker; 0 = not known, and so long ago. */
-static monotonic last_sync(const struct channel *channel)
+/* Of the ring's last worker. Where it isn't known, or can't be, long ago. */
+static monotonic last_sync(const struct channel *channel, monotonic now)
 {
     uint64_t ns =
         atomic_load_explicit(&channel->hold.page->private.synced_ns, memory_order_relaxed);
-    return (monotonic){ns};
+    return (monotonic){ns <= now.ns ? ns : 0};
 }
 
 /* By the clock as a worker would; by count, nobody knows how many there were: it is time when there
@@ -27,7 +27,7 @@ static monotonic last_sync(const struct channel *channel)
 static bool is_due(const struct channel *channel, monotonic now)
 {
     const struct record_spec *record = &channel->spec->record;
-    if (record->sync_ns && monotonic_since(now, last_sync(channel)) >= record->sync_ns)
+    if (record->sync_ns && monotonic_since(now, last_sync(channel, now)) >= record->sync_ns)
         return true;
     return record->sync_every && !channel->lent.worker;
 }
