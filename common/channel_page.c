@@ -14,7 +14,9 @@
 #include "common/memory_page.h"
 
 _Static_assert(sizeof(struct ring_descriptor) == CACHE_LINE, "one descriptor, one cache line");
-_Static_assert(sizeof(struct channel_private) <= CHANNEL_PRIVATE_SIZE &&
+_Static_assert(offsetof(struct channel_page, sums) == sizeof(struct channel_private) &&
+                   sizeof(((struct channel_page *)0)->sums) <=
+                       CHANNEL_PRIVATE_SIZE - sizeof(struct channel_private) &&
                    sizeof(struct channel_public) <= 4096 &&
                    offsetof(struct channel_page, public) == CHANNEL_PRIVATE_SIZE &&
                    sizeof(struct channel_page) == CHANNEL_PRIVATE_SIZE + CHANNEL_PUBLIC_SIZE,
@@ -163,9 +165,9 @@ static bool is_of_use(const struct destination_place *place, enum destination_us
 bool channel_page_read_destination(const struct channel_page *page, uint32_t place,
                                    struct destination_progress *ret)
 {
-    if (place >= CHANNEL_DESTINATIONS_MAX)
+    if (place >= CHANNEL_PLACES_MAX)
         return false;
-    const struct destination_place *it = &page->private.places[place];
+    const struct destination_place *it = channel_page_place(page, place);
     if (!is_of_use(it, DESTINATION_IS_RELAY) && !is_of_use(it, DESTINATION_IS_DECIMATE))
         return false;
     return pair_read(is_of_use(it, DESTINATION_IS_RELAY) ? &page->private.relay_version
@@ -224,7 +226,7 @@ static void tally_store(struct channel_page *page, const struct destination_tall
                         uint64_t version)
 {
     for (uint32_t i = 0; i < tally->count; i++)
-        slot_store(&page->private.places[tally->places[i]].slots[version & 1].sent,
+        slot_store(&channel_page_place(page, tally->places[i])->slots[version & 1].sent,
                    &tally->counts[i].sent, WORDS_OF(destination_progress), version);
 }
 
@@ -256,44 +258,6 @@ void channel_page_write_decimate(struct channel_page *page,
                WORDS_OF(decimate_progress), version);
     tally_store(page, tally, version);
     atomic_store_explicit(&page->private.decimate_version, version, memory_order_release);
-}
-
-void channel_page_fold_destination(struct channel_page *page, enum destination_use use,
-                                   uint32_t from, uint32_t into)
-{
-    uint32_t places[CHANNEL_DESTINATIONS_MAX];
-    struct destination_progress counts[CHANNEL_DESTINATIONS_MAX];
-    struct destination_tally tally = {places, counts, 0};
-    struct destination_progress moved = {0};
-    struct relay_progress relay = {0};
-    struct decimate_progress decimate = {0};
-
-    memset(page->private.places[into].name, 0, sizeof page->private.places[into].name);
-    channel_page_read_destination(page, from, &moved);
-    for (uint32_t i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
-        if (!is_of_use(&page->private.places[i], use))
-            continue;
-        struct destination_progress *it = &counts[tally.count];
-        *it = (struct destination_progress){0};
-        places[tally.count++] = i;
-        channel_page_read_destination(page, i, it);
-        if (i == into) {
-            it->sent += moved.sent;
-            it->dropped += moved.dropped;
-            it->repeated += moved.repeated;
-        } else if (i == from) {
-            *it = (struct destination_progress){0};
-        }
-    }
-    if (use == DESTINATION_IS_RELAY) {
-        channel_page_read_relay(page, &relay);
-        channel_page_write_relay(page, &relay, &tally);
-    } else {
-        channel_page_read_decimate(page, &decimate);
-        channel_page_write_decimate(page, &decimate, &tally);
-    }
-    atomic_store_explicit(&page->private.places[from].use, DESTINATION_UNUSED,
-                          memory_order_release);
 }
 
 /* ---- segments ---- */
@@ -409,6 +373,51 @@ bool channel_page_is_uneven(const struct channel_page *page, const struct commit
     return commit->recorded > passed || commit->record_lost > passed - commit->recorded;
 }
 
+/* [0]: of relays, [1]: of decimated destinations. */
+struct destination_sums {
+    struct destination_progress of[2];
+};
+
+static bool add_places(const struct channel_page *page, uint32_t first, uint32_t end,
+                       struct destination_sums *sums)
+{
+    for (uint32_t i = first; i < end; i++) {
+        struct destination_progress progress;
+        const struct destination_place *place = channel_page_place(page, i);
+        struct destination_progress *sum = &sums->of[is_of_use(place, DESTINATION_IS_DECIMATE)];
+        if (is_of_use(place, DESTINATION_UNUSED))
+            continue;
+        if (!channel_page_read_destination(page, i, &progress))
+            return false;
+        sum->sent += progress.sent;
+        sum->dropped += progress.dropped;
+        sum->repeated += progress.repeated;
+    }
+    return true;
+}
+
+/* A worker that takes over may be giving up places meanwhile: what was counted there must be seen
+ * neither twice nor not at all. */
+static bool count_destinations(const struct channel_page *page, uint64_t *value)
+{
+    for (int attempt = 0; attempt < SLOT_READ_TRIES; attempt++) {
+        struct destination_sums gone = {0}, again = {0}, all = {0};
+        if (!add_places(page, CHANNEL_DESTINATIONS_MAX, CHANNEL_PLACES_MAX, &gone) ||
+            !add_places(page, 0, CHANNEL_PLACES_MAX, &all) ||
+            !add_places(page, CHANNEL_DESTINATIONS_MAX, CHANNEL_PLACES_MAX, &again))
+            return false;
+        if (memcmp(&gone, &again, sizeof gone) != 0)
+            continue;
+        value[COUNTER_relayed] += all.of[0].sent;
+        value[COUNTER_relay_dropped] += all.of[0].dropped;
+        value[COUNTER_decimated] += all.of[1].sent;
+        value[COUNTER_decimate_lost] += all.of[1].dropped;
+        value[COUNTER_relay_repeated] += all.of[0].repeated + all.of[1].repeated;
+        return true;
+    }
+    return false;
+}
+
 bool channel_page_counters(const struct channel_page *page, const struct channel_spec *spec,
                            const struct channel_geometry *geometry, struct counters *ret,
                            uint64_t *ret_pending)
@@ -461,16 +470,5 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
         *ret_pending = published - commit.next_seq;
     else
         value[COUNTER_unrecorded] += published - commit.next_seq;
-    for (uint32_t i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
-        struct destination_progress progress;
-        bool is_relay = is_of_use(&page->private.places[i], DESTINATION_IS_RELAY);
-        if (is_of_use(&page->private.places[i], DESTINATION_UNUSED))
-            continue;
-        if (!channel_page_read_destination(page, i, &progress))
-            return false;
-        value[is_relay ? COUNTER_relayed : COUNTER_decimated] += progress.sent;
-        value[is_relay ? COUNTER_relay_dropped : COUNTER_decimate_lost] += progress.dropped;
-        value[COUNTER_relay_repeated] += progress.repeated;
-    }
-    return true;
+    return count_destinations(page, value);
 }

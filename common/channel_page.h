@@ -152,9 +152,11 @@ enum destination_use {
 };
 
 /* A destination has its place by its name, for as long as the ring lives: a list that was changed
- * is no changed ring, and nobody inherits another one's counters. A place is never given away, so
- * that the ledger keeps what was sent to those that are gone; their slots are flipped along.
- * Places are made at takeover, while no other thread runs: name and slots first, `use` last. */
+ * is no changed ring, and nobody inherits another one's counters. Those that are gone keep theirs,
+ * and their slots are flipped along, so that the ledger keeps what they were sent. Where a place is
+ * needed and none is left, one of them gives its own up, and what it has counted becomes part of a
+ * sum (channel_page_places.h). Places are made at takeover, while no other thread runs: name and
+ * slots first, `use` last. */
 struct destination_place {
     _Alignas(CACHE_LINE) char name[CHANNEL_NAME_SIZE];
     _Atomic uint16_t use;        /* enum destination_use */
@@ -318,10 +320,22 @@ struct channel_private {
     struct destination_rate rates[CHANNEL_DESTINATIONS_MAX]; /* as places */
 };
 
+/* The places: those of destinations, then for each use one without a name, the sum of what those
+ * have counted that gave theirs up. */
+#define CHANNEL_PLACES_MAX (CHANNEL_DESTINATIONS_MAX + 2)
+
+static inline uint32_t channel_page_sum_place(enum destination_use use)
+{
+    return CHANNEL_DESTINATIONS_MAX + (uint32_t)use - 1;
+}
+
 /* Both, as they are mapped. */
 struct channel_page {
     union {
-        struct channel_private private;
+        struct {
+            struct channel_private private;
+            struct destination_place sums[CHANNEL_PLACES_MAX - CHANNEL_DESTINATIONS_MAX];
+        };
         uint8_t private_bytes[CHANNEL_PRIVATE_SIZE];
     };
     union {
@@ -402,6 +416,16 @@ static inline enum destination_use channel_page_use_of(const struct channel_spec
     return index < spec->relay_count ? DESTINATION_IS_RELAY : DESTINATION_IS_DECIMATE;
 }
 
+/* Also of a sum. As constant as its page. */
+static inline struct destination_place *channel_page_place(const struct channel_page *page,
+                                                           uint32_t place)
+{
+    const struct destination_place *it = place < CHANNEL_DESTINATIONS_MAX
+                                             ? &page->private.places[place]
+                                             : &page->sums[place - CHANNEL_DESTINATIONS_MAX];
+    return (struct destination_place *)(uintptr_t)it;
+}
+
 /* Does this place belong to the destination of this kind and name? */
 bool channel_page_is_destination(const struct channel_page *page, int place,
                                  enum destination_use use, const char *name);
@@ -414,13 +438,8 @@ int channel_page_find_destination(const struct channel_page *page, enum destinat
 int channel_page_place_destination(struct channel_page *page, enum destination_use use,
                                    const char *name, uint64_t from_seq);
 
-/* At takeover, too, when there is no place left: what `from` has counted becomes part of `into`,
- * which loses its name, and `from` is free. Both are of this use and of nobody's settings; the
- * page is sound. */
-void channel_page_fold_destination(struct channel_page *page, enum destination_use use,
-                                   uint32_t from, uint32_t into);
-
-/* The counters that flip with a position: those of every place of that use, in any order. */
+/* The counters that flip with a position: those of every place of that use, in any order, and of
+ * its sum. */
 struct destination_tally {
     const uint32_t *places;
     const struct destination_progress *counts;

@@ -53,6 +53,38 @@ static const char *check_descriptors(const struct channel_page *page,
     return NULL;
 }
 
+/* Nobody can tell that a place is missing, but a sum that was begun stays. */
+static bool is_sum_damaged(const struct destination_place *sum, enum destination_use use)
+{
+    uint64_t counted = 0;
+    for (int i = 0; i < 2; i++)
+        counted |= atomic_load_explicit(&sum->slots[i].sent, memory_order_relaxed) |
+                   atomic_load_explicit(&sum->slots[i].dropped, memory_order_relaxed) |
+                   atomic_load_explicit(&sum->slots[i].repeated, memory_order_relaxed);
+    uint16_t used = atomic_load_explicit(&sum->use, memory_order_acquire);
+    return used == DESTINATION_UNUSED ? counted != 0 : used != (uint16_t)use;
+}
+
+static const char *check_places(const struct channel_page *page)
+{
+    for (uint32_t i = 0; i < CHANNEL_PLACES_MAX; i++) {
+        const struct destination_place *place = channel_page_place(page, i);
+        struct destination_progress counts;
+        if (atomic_load_explicit(&place->use, memory_order_acquire) == DESTINATION_UNUSED)
+            continue;
+        if (!channel_page_read_destination(page, i, &counts))
+            return "a destination's counters are damaged";
+        if (strnlen(place->name, sizeof place->name) == sizeof place->name)
+            return "a destination's name is damaged";
+    }
+    for (int use = DESTINATION_IS_RELAY; use <= DESTINATION_IS_DECIMATE; use++)
+        if (is_sum_damaged(
+                channel_page_place(page, channel_page_sum_place((enum destination_use)use)),
+                (enum destination_use)use))
+            return "the counters of destinations that are gone are damaged";
+    return NULL;
+}
+
 static const char *check_progress(const struct channel_page *page, uint64_t published,
                                   uint64_t *ret_oldest)
 {
@@ -76,16 +108,9 @@ static const char *check_progress(const struct channel_page *page, uint64_t publ
     if (relay_attempted < page->public.start_seq || relay_attempted > published ||
         decimate_attempted < page->public.start_seq || decimate_attempted > published)
         return "what was attempted to be sent is impossible";
-    for (uint32_t i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
-        const struct destination_place *place = &page->private.places[i];
-        struct destination_progress counts;
-        if (atomic_load_explicit(&place->use, memory_order_acquire) == DESTINATION_UNUSED)
-            continue;
-        if (!channel_page_read_destination(page, i, &counts))
-            return "a destination's counters are damaged";
-        if (strnlen(place->name, sizeof place->name) == sizeof place->name)
-            return "a destination's name is damaged";
-    }
+    const char *what = check_places(page);
+    if (what)
+        return what;
     uint64_t drops_from = atomic_load_explicit(&page->private.drops_from_seq, memory_order_relaxed);
     if (drops_from < page->public.start_seq || drops_from > published)
         return "the place from which drops are counted is impossible";

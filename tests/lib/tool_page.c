@@ -133,7 +133,7 @@ static void scribble(uint8_t *memory, uint64_t size, uint64_t seed, const char *
     if (geometry.total_size > size || geometry.data_offset >= size)
         fail("the memory is not a channel's, or was scribbled over before:", area);
     if (strcmp(area, "page") == 0)
-        until = sizeof page->private;
+        until = offsetof(struct channel_page, sums) + sizeof page->sums;
     else if (strcmp(area, "public") == 0)
         from = CHANNEL_PRIVATE_SIZE, until = from + sizeof page->public;
     else if (strcmp(area, "batch") == 0)

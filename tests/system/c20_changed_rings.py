@@ -270,3 +270,36 @@ def test_hundreds_of_destinations_come_and_go_in_one_ring(place):
     assert counters["relayed"] + counters["relay_dropped"] == sent * names, counters
     assert "can't trust the ring" not in daemon.log_text()
     daemon.stop()
+
+
+@core
+def test_as_many_destinations_as_there_may_be_are_replaced_again_and_again(place):
+    """Nobody's place is left for who comes: those that are gone give theirs up, and what waits for the disk stays."""
+    daemon, disk, sent, settings = full_disk(place)
+
+    def lists(relays, decimates, name):
+        return settings(relays={f"r-{name(i)}": f"127.0.0.1:{40000 + i}" for i in range(relays)},
+                        decimates={f"d-{name(i)}": {"to": f"127.0.0.1:{41000 + i}", "keep_every": 1} for i in range(decimates)})
+    change(daemon, lists(120, 120, lambda i: i))
+    relayed, decimated, more = 0, 0, 0
+    for number, (relays, decimates, name) in enumerate((
+            (120, 120, lambda i: "renamed" if i == 5 else i), (120, 119, lambda i: f"second-{i}"),
+            (0, 240, lambda i: f"third-{i}"), (240, 0, lambda i: f"fourth-{i}"))):
+        change(daemon, lists(relays, decimates, name))
+        Sender(place, daemon.status("engine")["listen"], 10, name=f"more-{number}").wait()
+        more += 10
+        relayed += 10 * relays
+        decimated += 10 * decimates
+        daemon.wait_counter("engine", "received", len(sent) + more)
+
+        def accounted():
+            counters = daemon.counters("engine")
+            return (counters["relayed"] + counters["relay_dropped"], counters["decimated"] + counters["decimate_lost"])
+        wait_until(lambda: accounted() == (relayed, decimated), 20, f"{(relayed, decimated)} to be sent")
+    assert "can't trust the ring" not in daemon.log_text()
+    daemon.wait_state("engine", "RUNNING")
+    place.run("mount", "-o", "remount,size=200M", disk)
+    daemon.wait_drained("engine", len(sent) + more, 60)
+    counters = daemon.counters("engine")
+    assert counters["recorded"] == len(sent) + more and counters["record_lost"] == 0, counters
+    daemon.stop(expect=None)

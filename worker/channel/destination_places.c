@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Places of destinations in a page that outlives many lists of them. Where all are taken, what two
- * that are gone have counted becomes one place's. Called by takeover. Must never lose a count, nor
- * hand it to a name: dying between any two stores leaves a page that a successor can go on with. */
+/* Places of destinations in a page that outlives any number of lists of them. Where all are taken,
+ * one that is gone gives its own up. Called by takeover. Must never lose a count, nor hand it to
+ * another name: dying between any two stores leaves a page that a successor can go on with. */
 #include "worker/channel/destination_places.h"
 
 #include <errno.h>
 #include <stdbool.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_places.h"
 #include "common/channel_spec.h"
 #include "worker/channel/channel_state.h"
 #include "worker/channel/tally.h"
@@ -22,19 +23,19 @@ static bool is_in_settings(const struct channel_page *page, const struct channel
     return false;
 }
 
-/* false: there are no two of this use that are gone. */
-static bool free_a_place(struct channel_page *page, const struct channel_spec *spec,
-                         enum destination_use use)
+/* There is one that can be given up: the settings have no more destinations than there are places,
+ * and one of them has none. false: the names are damaged. */
+static bool free_a_place(struct channel_page *page, const struct channel_spec *spec)
 {
-    int gone[2], count = 0;
-    for (int place = 0; place < CHANNEL_DESTINATIONS_MAX && count < 2; place++)
-        if (atomic_load(&page->private.places[place].use) == (uint16_t)use &&
-            !is_in_settings(page, spec, use, place))
-            gone[count++] = place;
-    if (count < 2)
-        return false;
-    channel_page_fold_destination(page, use, (uint32_t)gone[1], (uint32_t)gone[0]);
-    return true;
+    for (int place = 0; place < CHANNEL_DESTINATIONS_MAX; place++) {
+        enum destination_use use =
+            (enum destination_use)atomic_load(&page->private.places[place].use);
+        if (is_in_settings(page, spec, use, place))
+            continue;
+        channel_page_give_up(page, (uint32_t)place);
+        return true;
+    }
+    return false;
 }
 
 /* As long as there is no decimated destination, the decimator's position stands still: the first
@@ -71,12 +72,11 @@ int destination_places_make(struct channel_state *channel, const char **ret_what
         const char *name = spec->destinations[i].name;
         int place = channel_page_place_destination(page, channel_page_use_of(spec, i), name,
                                                    relay.next_seq);
-        if (place < 0 && (free_a_place(page, spec, DESTINATION_IS_RELAY) ||
-                          free_a_place(page, spec, DESTINATION_IS_DECIMATE)))
+        if (place < 0 && free_a_place(page, spec))
             place = channel_page_place_destination(page, channel_page_use_of(spec, i), name,
                                                    relay.next_seq);
         if (place < 0) {
-            *ret_what = "more destinations have come and gone than it has places for";
+            *ret_what = "two of its destinations have one name";
             return -EBADMSG;
         }
         channel->places[i] = (uint32_t)place;

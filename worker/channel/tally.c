@@ -38,14 +38,15 @@ int tally_open(struct tally *tally, const struct channel_state *channel, enum de
     const struct channel_spec *spec = channel->spec;
     uint32_t first = use == DESTINATION_IS_RELAY ? 0 : spec->relay_count;
     uint32_t count = use == DESTINATION_IS_RELAY ? spec->relay_count : spec->decimate_count;
-    *tally = (struct tally){.places = calloc(CHANNEL_DESTINATIONS_MAX, sizeof *tally->places),
-                            .counts = calloc(CHANNEL_DESTINATIONS_MAX, sizeof *tally->counts)};
+    *tally = (struct tally){.places = calloc(CHANNEL_PLACES_MAX, sizeof *tally->places),
+                            .counts = calloc(CHANNEL_PLACES_MAX, sizeof *tally->counts)};
     if (!tally->places || !tally->counts)
         return -ENOMEM;
     for (uint32_t i = 0; i < count; i++)
         add(tally, page, channel->places[first + i]);
-    for (uint32_t place = 0; place < CHANNEL_DESTINATIONS_MAX; place++)
-        if (atomic_load(&page->private.places[place].use) == (uint16_t)use && !has(tally, place))
+    for (uint32_t place = 0; place < CHANNEL_PLACES_MAX; place++)
+        if (atomic_load(&channel_page_place(page, place)->use) == (uint16_t)use &&
+            !has(tally, place))
             add(tally, page, place);
     return 0;
 }

@@ -8,8 +8,8 @@
 struct channel_state;
 
 struct tally {
-    uint32_t
-        *places; /* in the channel page: first those of the settings, in order, then the gone */
+    uint32_t *places; /* in the channel page: first those of the settings, in order, then the gone,
+                         then their sum */
     struct destination_progress *counts; /* of each place */
     uint32_t count;
 };

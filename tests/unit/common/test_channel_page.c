@@ -242,6 +242,9 @@ START_TEST(each_rule_says_what_is_wrong)
     REFUSED_WITH(page->public.commit[1].next_seq, 1001, "the log's commit slot is damaged");
     REFUSED_WITH(page->private.decimate[1].next_seq, 1001, "the decimator's position is damaged");
     REFUSED_WITH(page->private.places[2].slots[1].sent, 9, "a destination's counters are damaged");
+    REFUSED_WITH(page->sums[0].use, DESTINATION_IS_RELAY, "a destination's counters are damaged");
+    REFUSED_WITH(page->sums[1].slots[0].sent, 1,
+                 "the counters of destinations that are gone are damaged");
     REFUSED_WITH(page->private.relay_attempted, 1006,
                  "what was attempted to be sent is impossible");
     REFUSED_WITH(page->private.decimate_attempted, 999,
@@ -357,53 +360,6 @@ START_TEST(a_destination_has_its_place_by_its_name)
 }
 END_TEST
 
-static uint64_t sum_of(const struct channel_page *page, enum destination_use use)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
-        struct destination_progress counts;
-        if (atomic_load(&page->private.places[i].use) != (uint16_t)use)
-            continue;
-        ck_assert(channel_page_read_destination(page, i, &counts));
-        sum += counts.sent + 1000 * counts.dropped + 1000000 * counts.repeated;
-    }
-    return sum;
-}
-
-START_TEST(what_two_that_are_gone_have_counted_becomes_one_places)
-{
-    struct ring_fixture fixture;
-    struct destination_progress counts = {0};
-    ring_fixture_open(&fixture, &plain); /* relays to-0 and to-1, decimate to-2 */
-    struct channel_page *page = fixture.ring.page;
-    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_DECIMATE, "gone", 0), 3);
-    const struct destination_tally relays = {
-        (const uint32_t[]){0, 1}, (const struct destination_progress[]){{9, 1, 0}, {7, 3, 4}}, 2};
-    const struct destination_tally decimates = {
-        (const uint32_t[]){2, 3}, (const struct destination_progress[]){{5, 0, 0}, {4, 2, 1}}, 2};
-    channel_page_write_relay(page, &(struct relay_progress){1000, 0, 0}, &relays);
-    channel_page_write_decimate(page, &(struct decimate_progress){1000, 0}, &decimates);
-    uint64_t relayed = sum_of(page, DESTINATION_IS_RELAY);
-    uint64_t decimated = sum_of(page, DESTINATION_IS_DECIMATE);
-
-    channel_page_fold_destination(page, DESTINATION_IS_RELAY, 0, 1);
-    ck_assert_uint_eq(sum_of(page, DESTINATION_IS_RELAY), relayed);
-    ck_assert(channel_page_read_destination(page, 1, &counts));
-    ck_assert_uint_eq(counts.sent, 16);
-    ck_assert(!channel_page_read_destination(page, 0, &counts));
-    ck_assert_int_eq(channel_page_find_destination(page, DESTINATION_IS_RELAY, "to-1"), -1);
-    ck_assert_int_eq(channel_page_place_destination(page, DESTINATION_IS_RELAY, "to-1", 0), 0);
-    ck_assert(channel_page_read_destination(page, 0, &counts));
-    ck_assert_uint_eq(counts.sent + counts.dropped + counts.repeated, 0);
-
-    channel_page_fold_destination(page, DESTINATION_IS_DECIMATE, 3, 2);
-    ck_assert_uint_eq(sum_of(page, DESTINATION_IS_DECIMATE), decimated);
-    ck_assert_uint_eq(sum_of(page, DESTINATION_IS_RELAY), relayed);
-    ck_assert_str_eq(verdict(&fixture, RING_FIXTURE_CHANNEL), "");
-    ring_fixture_close(&fixture);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("channel_page");
@@ -414,7 +370,6 @@ int main(void)
     tcase_add_test(page, each_rule_says_what_is_wrong);
     tcase_add_test(page, the_ledger_adds_up);
     tcase_add_test(page, a_destination_has_its_place_by_its_name);
-    tcase_add_test(page, what_two_that_are_gone_have_counted_becomes_one_places);
     suite_add_tcase(suite, page);
     return unit_run(suite);
 }

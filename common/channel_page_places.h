@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* clang-format off */
+/* How a destination that is gone gives its place up, so that a ring outlives any number of lists of destinations. What it
+ * has counted becomes part of its use's sum, which has no name and is flipped along like a place.
+ *
+ * Write order, by a worker at takeover, while no other thread runs, and what one that dies behind each step leaves:
+ *   1. the sum is not in use: flip, with nothing counted in the sum  its slot is sound, and nobody looks at it: the next one
+ *                                                                    begins again here
+ *   2. the sum's `use`                                               a sum of nothing, flipped along from now on
+ *   3. idle slots: nothing in the place, both in the sum             nobody reads an idle slot: it is written anew
+ *   4. flip: one word                                                a place with a name that has counted nothing: it may be
+ *                                                                    given up again, or is its name's again
+ *   5. the place's `use`: none                                       free
+ * The word that flips is that of the relay, or the decimator: position and all other counters are flipped as they are. */
+/* clang-format on */
+#ifndef HOLDFAST_COMMON_CHANNEL_PAGE_PLACES_H
+#define HOLDFAST_COMMON_CHANNEL_PAGE_PLACES_H
+
+#include <stdint.h>
+
+#include "common/channel_page.h"
+
+/* This place is in use, by nobody's settings; the page is sound. */
+void channel_page_give_up(struct channel_page *page, uint32_t place);
+
+#endif
