@@ -192,6 +192,14 @@ int channel_page_find_destination(const struct channel_page *page, enum destinat
     return -1;
 }
 
+/* `due_ns` last: until then it is as new as before. */
+static void send_from(struct destination_rate *rate, uint64_t seq)
+{
+    atomic_store(&rate->sent, seq);
+    atomic_store(&rate->attempted, seq);
+    atomic_store(&rate->due_ns, 0);
+}
+
 int channel_page_place_destination(struct channel_page *page, enum destination_use use,
                                    const char *name, uint64_t from_seq)
 {
@@ -201,8 +209,11 @@ int channel_page_place_destination(struct channel_page *page, enum destination_u
                                                : &page->private.decimate_version;
     uint64_t version = atomic_load_explicit(version_word, memory_order_relaxed);
     int place = channel_page_find_destination(page, use, name);
-    if (place >= 0)
+    if (place >= 0) {
+        if (atomic_load(&page->private.rates[place].due_ns) == DESTINATION_AWAY)
+            send_from(&page->private.rates[place], from_seq);
         return place;
+    }
     for (place = 0; place < CHANNEL_DESTINATIONS_MAX; place++)
         if (is_of_use(&page->private.places[place], DESTINATION_UNUSED))
             break;
@@ -213,9 +224,7 @@ int channel_page_place_destination(struct channel_page *page, enum destination_u
     memcpy(it->name, name, strnlen(name, sizeof it->name - 1));
     atomic_store(&it->segmentation, 0);
     atomic_store(&it->send_error, 0);
-    atomic_store(&page->private.rates[place].sent, from_seq);
-    atomic_store(&page->private.rates[place].attempted, from_seq);
-    atomic_store(&page->private.rates[place].due_ns, 0);
+    send_from(&page->private.rates[place], from_seq);
     slot_store(&it->slots[version & 1].sent, &nothing.sent, WORDS_OF(destination_progress),
                version);
     atomic_store_explicit(&it->use, (uint16_t)use, memory_order_release);

@@ -166,15 +166,20 @@ struct destination_place {
     struct destination_slot slots[2];
 };
 
-/* Of a decimated destination that goes by rate, beside its place. */
+/* Of a destination, beside its place: from where on it is sent. */
 struct destination_rate {
-    /* The number after the last datagram that it was sent, or that came before it was there; 0 =
-     * not known. */
+    /* The number after the last datagram that came before it was there, or, of one that goes by
+     * rate, that it was sent; 0 = not known. */
     _Atomic uint64_t sent;
-    _Atomic uint64_t
-        attempted;           /* the same of one that may have been sent although `sent` is lower */
-    _Atomic uint64_t due_ns; /* CLOCK_MONOTONIC: the next one is sent no sooner */
+    /* The same of one that may have been sent although `sent` is lower. Where they differ without
+     * a rate, or are higher than what is published, nothing is known. */
+    _Atomic uint64_t attempted;
+    /* By rate, CLOCK_MONOTONIC: the next one is sent no sooner. DESTINATION_AWAY: the worker that
+     * last attached did not have it. */
+    _Atomic uint64_t due_ns;
 };
+
+#define DESTINATION_AWAY UINT64_MAX
 
 /* Does a relay send runs of equal length with one call (UDP_SEGMENT, udp(7))? */
 enum segmentation {
@@ -432,9 +437,9 @@ bool channel_page_is_destination(const struct channel_page *page, int place,
 /* The place of the destination of this kind and name; -1 when it has none. */
 int channel_page_find_destination(const struct channel_page *page, enum destination_use use,
                                   const char *name);
-/* Where it is, or a new place with nothing counted, to which nothing before from_seq is to be sent.
- * For a worker, while no other thread runs. -1 when all places are taken by names that have come
- * and gone. */
+/* Where it is, or a new place with nothing counted. Nothing before from_seq is to be sent to it if
+ * the place is new, or if it was away. For a worker, while no other thread runs. -1 when all places
+ * are taken. */
 int channel_page_place_destination(struct channel_page *page, enum destination_use use,
                                    const char *name, uint64_t from_seq);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Places that are given up. Called by workers that take over, and by tests. Must never lose a count
- * or count it twice, whenever the worker dies: the header says in which order it writes. */
+/* Destinations that come and go. Called by workers that take over, by the supervisor and by tests.
+ * Must never lose a count or count it twice, whenever the worker dies: the header says in which
+ * order it writes. */
 #include "common/channel_page_places.h"
 
 #include <stdatomic.h>
@@ -71,4 +72,17 @@ void channel_page_give_up(struct channel_page *page, uint32_t place)
     *from = (struct destination_progress){0};
     flip(page, use, &all);
     atomic_store_explicit(&it->use, DESTINATION_UNUSED, memory_order_release);
+}
+
+uint64_t channel_page_sent_from(const struct channel_page *page, uint32_t place)
+{
+    const struct destination_rate *rate = &page->private.rates[place];
+    uint64_t published = atomic_load(&page->public.published);
+    uint64_t sent = atomic_load(&rate->sent);
+    return sent <= published && sent == atomic_load(&rate->attempted) ? sent : 0;
+}
+
+void channel_page_note_away(struct channel_page *page, uint32_t place)
+{
+    atomic_store(&page->private.rates[place].due_ns, DESTINATION_AWAY);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* clang-format off */
-/* How a destination that is gone gives its place up, so that a ring outlives any number of lists of destinations. What it
- * has counted becomes part of its use's sum, which has no name and is flipped along like a place.
+/* Destinations that come and go: from where on one is sent, and how one that is gone gives its place up, so that a ring
+ * outlives any number of lists of them. What it has counted becomes part of its use's sum, which has no name and is flipped
+ * along like a place.
  *
  * Write order, by a worker at takeover, while no other thread runs, and what one that dies behind each step leaves:
  *   1. the sum is not in use: flip, with nothing counted in the sum  its slot is sound, and nobody looks at it: the next one
@@ -22,5 +23,13 @@
 
 /* This place is in use, by nobody's settings; the page is sound. */
 void channel_page_give_up(struct channel_page *page, uint32_t place);
+
+/* The first datagram that is for a destination which doesn't go by rate, if it is behind those that
+ * were sent to all; 0 = not known. */
+uint64_t channel_page_sent_from(const struct channel_page *page, uint32_t place);
+
+/* It is not in the settings, at takeover: should it come back, it is sent nothing that came while
+ * it was away. */
+void channel_page_note_away(struct channel_page *page, uint32_t place);
 
 #endif

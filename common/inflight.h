@@ -38,8 +38,9 @@ uint32_t inflight_publish(struct ring_writer *writer, uint32_t delivered);
  * Returns the number of datagrams saved. */
 uint32_t inflight_recover(struct ring_writer *writer);
 
-/* For the supervisor, when a ring is given up: how many datagrams had the kernel delivered into its
- * batch, that nobody will publish? Bounded by the batch's size, whatever the memory says. */
+/* How many datagrams had the kernel delivered into the batch, that nobody has published? For a
+ * successor, and for the supervisor when a ring is given up. Bounded by the batch's size, whatever
+ * the memory says. */
 uint32_t inflight_unpublished(const struct channel_page *page,
                               const struct channel_geometry *geometry);
 

@@ -5,6 +5,7 @@
 #include "supervisor/channel/channel_ledger.h"
 
 #include "common/channel_page.h"
+#include "common/channel_page_places.h"
 #include "common/inflight.h"
 #include "common/log.h"
 #include "common/ring.h"
@@ -105,6 +106,14 @@ static uint64_t count_chosen(uint64_t from, uint64_t end, uint64_t every)
     return every ? end / every - from / every : 0;
 }
 
+/* What came before it was there is not for it. */
+static uint64_t first_unsent(const struct channel *channel, uint32_t index, uint64_t next)
+{
+    int place = hold_find_destination(&channel->hold, channel->spec, index);
+    uint64_t from = place < 0 ? 0 : channel_page_sent_from(channel->hold.page, (uint32_t)place);
+    return from > next ? from : next;
+}
+
 /* What is in the ring and was not offered to everybody yet never will be. */
 static void drop_unsent(struct channel *channel)
 {
@@ -119,7 +128,8 @@ static void drop_unsent(struct channel *channel)
         return;
     for (uint32_t i = 0; i < channel->hold.destination_count; i++) {
         bool is_relay = i < spec->relay_count;
-        uint64_t next = is_relay ? relay.next_seq : decimate.next_seq, unsent = 0;
+        uint64_t next = first_unsent(channel, i, is_relay ? relay.next_seq : decimate.next_seq);
+        uint64_t unsent = 0;
         if (next >= ledger->ring_start_seq && next < end)
             unsent =
                 is_relay ? end - next : count_chosen(next, end, spec->destinations[i].keep_every);

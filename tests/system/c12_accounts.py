@@ -11,6 +11,7 @@ import time
 from lib import oracle
 from lib.holdfast import Control, Daemon, Sender, Sink, channel
 from lib.place import core, freeze, kill, skip, wait_until
+from lib.store import StoredDaemon
 
 
 def thread_names(pid):
@@ -154,10 +155,14 @@ def received(sink):
     return [entry["received"] for entry in sink.counts()]
 
 
-def reconfigure(daemon, *channels):
-    """The configuration with these channels instead, taken over by an upgrade."""
+def write_channels(daemon, *channels):
     text = daemon.config.read_text()
     daemon.config.write_text(text[:text.index('channel "')] + "\n".join(channels))
+
+
+def reconfigure(daemon, *channels):
+    """The configuration with these channels instead, taken over by an upgrade."""
+    write_channels(daemon, *channels)
     generation = daemon.status("engine")["generation"]
     daemon.disconnect()
     daemon.ctl("upgrade")
@@ -199,6 +204,75 @@ def test_recording_that_is_switched_on_and_off_begins_where_it_is_switched(place
     sink.stop()
     records = oracle.read_with_avro_c(place, daemon.segments("engine"))
     oracle.assert_same_payloads(sent["during"] + sent["again"], [record.payload for record in records], "recorded")
+
+
+@core
+def test_who_is_new_or_comes_back_is_sent_nothing_that_came_before(place):
+    """Whatever a worker was about when it died: of what it had been given, a relay and a decimated destination that were
+    not there get nothing, and nothing of it counts as repeated for them."""
+    place.with_hooks()
+    listen, old, slow, late, new = (place.ipv4() for _ in range(5))
+    sink = Sink(place, [old, slow, late, new])
+    was = channel("engine", listen, relays={"old": old}, decimates={"slow": {"to": slow, "keep_every": 1}}, record={})
+    then = channel("engine", listen, relays={"old": old, "late": late},
+                   decimates={"slow": {"to": slow, "keep_every": 1}, "new": {"to": new, "keep_every": 1}}, record={})
+    daemon = StoredDaemon(place, was, hang_timeout="60s").start_stored()
+
+    def page(*words):
+        place.run(place.program("tool_page"), daemon.process.pid, "engine", *words)
+    daemon.wait_state("engine", "RUNNING")
+    for number, step in enumerate(("decimate_attempted", "relay_attempted", "relay_sent", "receive_received", "receive_published",
+                                   "relay_committed", "decimate_sent")):
+        before = received(sink)
+        page("stop-at", step)
+        Sender(place, listen, 1, name=f"before-{number}", tag=2 * number).wait()
+        page("wait-stopped", step, 5000)
+        daemon.die()
+        write_channels(daemon, then)
+        daemon.start_stored()
+        daemon.wait_state("engine", "RUNNING")
+        Sender(place, listen, 1, name=f"after-{number}", tag=2 * number + 1).wait()
+        daemon.wait_drained("engine", 2 * (number + 1))
+        sink.wait_received([before[0] + 2, before[1] + 2, before[2] + 1, before[3] + 1])
+        entry = daemon.status("engine")
+        assert received(sink)[2:] == [number + 1, number + 1], (step, received(sink), entry)
+        counts = {it["name"]: (it["sent"], it["repeated"]) for it in entry["relays"] + entry["decimates"]}
+        assert counts["late"] == counts["new"] == (number + 1, 0), (step, counts)
+        reconfigure(daemon, was)
+    counters = daemon.counters("engine")
+    assert counters["received"] == counters["recorded"] == 14 and counters["relay_dropped"] == counters["decimate_lost"] == 0, counters
+    daemon.stop(expect=None)
+    sink.stop()
+
+
+def test_what_came_before_a_relay_is_not_dropped_there_when_its_ring_is_given_up(place):
+    place.with_hooks()
+    listen = place.ipv4()
+
+    def settings(*names):
+        return channel("engine", listen, relays={name: place.ipv4() for name in names}, record={})
+    daemon = StoredDaemon(place, settings("old"), hang_timeout="60s").start_stored()
+
+    def page(*words, **options):
+        return place.run(place.program("tool_page"), daemon.process.pid, "engine", *words, **options)
+    daemon.wait_state("engine", "RUNNING")
+    page("stop-at", "receive_published")
+    Sender(place, listen, 1).wait()
+    page("wait-stopped", "receive_published", 5000)
+    page("stop-at", "relay_attempted")
+    daemon.die()
+    write_channels(daemon, settings("old", "late"))
+    daemon.start_stored(wait=False)
+    wait_until(lambda: page("wait-stopped", "relay_attempted", 0, expect=None).returncode == 0, 20, "its worker to begin")
+    page("spoil-batch")
+    wait_until(lambda: daemon.ctl("status", expect=None).returncode != 3, 20, "an answer")
+    kill(daemon.status("engine")["pid"])
+    daemon.wait_for_log("the ring can't be trusted")
+    daemon.wait_state("engine", "RUNNING")
+    entry = daemon.status("engine")
+    assert [(relay["name"], relay["dropped"]) for relay in entry["relays"]] == [("old", 1), ("late", 0)], entry
+    assert entry["counters"]["relay_dropped"] == 1, entry
+    daemon.stop()
 
 
 @core

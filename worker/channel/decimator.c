@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_places.h"
 #include "common/monotonic.h"
 #include "common/ring.h"
 #include "worker/channel/attention.h"
@@ -82,6 +83,7 @@ int decimator_open(struct channel_state *channel)
                             .kind = "decimate",
                             .name = destination->name,
                             .every = destination->keep_every,
+                            .from_seq = channel_page_sent_from(page, channel->places[index]),
                             .place = &page->private.places[channel->places[index]]};
         outlet_open(&decimator->outlets[i]);
         decimator->rates[i].shared = &page->private.rates[channel->places[index]];

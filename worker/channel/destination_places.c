@@ -10,6 +10,7 @@
 #include "common/channel_page.h"
 #include "common/channel_page_places.h"
 #include "common/channel_spec.h"
+#include "common/inflight.h"
 #include "worker/channel/channel_state.h"
 #include "worker/channel/tally.h"
 
@@ -62,24 +63,35 @@ static int begin_decimating(struct channel_state *channel)
     return 0;
 }
 
+static void note_who_is_away(struct channel_state *channel)
+{
+    struct channel_page *page = channel->ring.page;
+    bool present[CHANNEL_DESTINATIONS_MAX] = {0};
+    for (uint32_t i = 0; i < channel_spec_destination_count(channel->spec); i++)
+        present[channel->places[i]] = true;
+    for (uint32_t place = 0; place < CHANNEL_DESTINATIONS_MAX; place++)
+        if (!present[place])
+            channel_page_note_away(page, place);
+}
+
 int destination_places_make(struct channel_state *channel, const char **ret_what)
 {
     struct channel_page *page = channel->ring.page;
     const struct channel_spec *spec = channel->spec;
-    struct relay_progress relay;
-    channel_page_read_relay(page, &relay); /* sound: channel_page_check() has read it */
+    /* What the predecessor was given came before those that are new, published or not. */
+    uint64_t now =
+        atomic_load(&page->public.published) + inflight_unpublished(page, &channel->ring.geometry);
     for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++) {
         const char *name = spec->destinations[i].name;
-        int place = channel_page_place_destination(page, channel_page_use_of(spec, i), name,
-                                                   relay.next_seq);
+        int place = channel_page_place_destination(page, channel_page_use_of(spec, i), name, now);
         if (place < 0 && free_a_place(page, spec))
-            place = channel_page_place_destination(page, channel_page_use_of(spec, i), name,
-                                                   relay.next_seq);
+            place = channel_page_place_destination(page, channel_page_use_of(spec, i), name, now);
         if (place < 0) {
             *ret_what = "two of its destinations have one name";
             return -EBADMSG;
         }
         channel->places[i] = (uint32_t)place;
     }
+    note_who_is_away(channel);
     return begin_decimating(channel);
 }

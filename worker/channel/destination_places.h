@@ -6,8 +6,8 @@
 struct channel_state;
 
 /* At takeover, after the page was checked, while no other thread runs: every destination has its
- * place by its name; those that are new have counted nothing. 0, -ENOMEM, or -EBADMSG with
- * *ret_what saying why there is none. */
+ * place by its name; those that are new have counted nothing, and are sent nothing that came
+ * before. 0, -ENOMEM, or -EBADMSG with *ret_what saying why there is none. */
 int destination_places_make(struct channel_state *channel, const char **ret_what);
 
 #endif

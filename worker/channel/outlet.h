@@ -39,6 +39,7 @@ struct outlet {
     const char *kind; /* "relay" or "decimate", for messages */
     const char *name;
     uint64_t every;                  /* takes seq % every == every - 1; 0 = doesn't go by number */
+    uint64_t from_seq;               /* nothing before it is for this destination */
     struct destination_place *place; /* in the channel page: what status tells of it */
 
     bool segmentation;      /* until the destination's path can't do it at all */
@@ -54,6 +55,8 @@ void outlet_open(struct outlet *outlet);
  * none does. */
 static inline uint64_t outlet_next(const struct outlet *outlet, uint64_t seq)
 {
+    if (seq < outlet->from_seq)
+        seq = outlet->from_seq;
     return outlet->every ? seq + (outlet->every - 1 - seq % outlet->every) : UINT64_MAX;
 }
 

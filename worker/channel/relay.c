@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_places.h"
 #include "common/ring.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/caution.h"
@@ -23,6 +24,7 @@ struct relay {
     struct relay_progress progress;
     struct parcel parcel; /* the chunk in work */
     uint32_t quarantined; /* left out of it */
+    uint64_t latest_from; /* who is newest among the destinations is sent nothing before it */
 };
 
 static void commit(struct channel_page *page, const struct relay *relay)
@@ -45,13 +47,17 @@ int relay_open(struct channel_state *channel)
         return -ENOMEM;
     channel_page_read_relay(page, &relay->progress); /* sound: takeover_attach() has checked */
     for (uint32_t i = 0; i < count; i++) {
-        relay->outlets[i] = (struct outlet){.fd = channel->inheritance->destinations[i],
-                                            .receives = channel->inheritance->rx,
-                                            .kind = "relay",
-                                            .name = channel->spec->destinations[i].name,
-                                            .every = 1,
-                                            .place = &page->private.places[channel->places[i]]};
+        relay->outlets[i] =
+            (struct outlet){.fd = channel->inheritance->destinations[i],
+                            .receives = channel->inheritance->rx,
+                            .kind = "relay",
+                            .name = channel->spec->destinations[i].name,
+                            .every = 1,
+                            .from_seq = channel_page_sent_from(page, channel->places[i]),
+                            .place = &page->private.places[channel->places[i]]};
         outlet_open(&relay->outlets[i]);
+        if (relay->outlets[i].from_seq > relay->latest_from)
+            relay->latest_from = relay->outlets[i].from_seq;
     }
     if (outlet_count_repeats(relay->outlets, relay->tally.counts, count, relay->progress.next_seq,
                              atomic_load(&page->private.relay_attempted)))
@@ -80,6 +86,15 @@ static void gather(struct channel_state *channel, uint64_t from, uint64_t to)
     parcel_cut(&relay->parcel);
 }
 
+/* All of a chunk is for a destination, or nothing of it. */
+static uint64_t end_before_newcomers(const struct relay *relay, uint64_t from, uint64_t to)
+{
+    for (uint32_t i = 0; i < relay->count && from < relay->latest_from; i++)
+        if (relay->outlets[i].from_seq > from && relay->outlets[i].from_seq < to)
+            to = relay->outlets[i].from_seq;
+    return to;
+}
+
 void relay_run(struct channel_state *channel)
 {
     struct relay *relay = channel->relay;
@@ -90,12 +105,15 @@ void relay_run(struct channel_state *channel)
         uint64_t from = relay->progress.next_seq;
         uint64_t to = end - from > PARCEL_MAX ? from + PARCEL_MAX : end;
         to = caution_limit(&channel->caution[CONSUMER_RELAY], from, to);
+        to = end_before_newcomers(relay, from, to);
 
         atomic_store_explicit(&page->private.relay_attempted, to, memory_order_release);
         REACHED(page, relay_attempted);
         beat_work(channel, CHANNEL_THREAD_RECEIVER, from, to);
         gather(channel, from, to);
         for (uint32_t i = 0; i < relay->count; i++) {
+            if (relay->outlets[i].from_seq >= to)
+                continue;
             relay->tally.counts[i].dropped += relay->quarantined;
             outlet_send(&relay->outlets[i], &relay->parcel, &relay->tally.counts[i]);
         }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/channel_page_check.h"
+#include "common/channel_page_places.h"
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/unit.h"
 #include "worker/channel/channel_state.h"
@@ -142,6 +143,59 @@ START_TEST(one_of_as_many_as_there_are_places_is_renamed)
 }
 END_TEST
 
+static uint64_t sent_from(const struct rig *rig, uint32_t index)
+{
+    return channel_page_sent_from(rig->fixture.ring.page, rig->channel.places[index]);
+}
+
+START_TEST(who_is_new_or_comes_back_begins_here)
+{
+    struct rig rig;
+    open_rig(&rig);
+    set_names(&rig, 1, 1, "to");
+    take_over(&rig);
+    ck_assert_uint_eq(sent_from(&rig, 0), 1000);
+    for (int i = 0; i < 5; i++)
+        ring_fixture_write(&rig.fixture.writer, "abc", 3);
+    take_over(&rig);
+    ck_assert_uint_eq(sent_from(&rig, 0), 1000);
+    ck_assert_uint_eq(sent_from(&rig, 1), 1000);
+    set_names(&rig, 1, 1, "other");
+    take_over(&rig);
+    ck_assert_uint_eq(sent_from(&rig, 0), 1005);
+    ck_assert_uint_eq(sent_from(&rig, 1), 1005);
+    ring_fixture_write(&rig.fixture.writer, "abc", 3);
+    set_names(&rig, 1, 1, "to");
+    take_over(&rig);
+    ck_assert_uint_eq(sent_from(&rig, 0), 1006);
+    ck_assert_uint_eq(sent_from(&rig, 1), 1006);
+    close_rig(&rig);
+}
+END_TEST
+
+START_TEST(one_wrong_bit_keeps_nothing_from_anybody)
+{
+    struct rig rig;
+    open_rig(&rig);
+    set_names(&rig, 1, 0, "to");
+    take_over(&rig);
+    for (int i = 0; i < 100; i++)
+        ring_fixture_write(&rig.fixture.writer, "abc", 3);
+    for (int bit = 0; bit < 64; bit++) {
+        struct destination_rate *rate =
+            &rig.fixture.ring.page->private.rates[rig.channel.places[0]];
+        atomic_fetch_xor(&rate->sent, 1ull << bit);
+        ck_assert_uint_eq(sent_from(&rig, 0), 0);
+        atomic_fetch_xor(&rate->sent, 1ull << bit);
+        atomic_fetch_xor(&rate->attempted, 1ull << bit);
+        ck_assert_uint_eq(sent_from(&rig, 0), 0);
+        atomic_fetch_xor(&rate->attempted, 1ull << bit);
+        ck_assert_uint_eq(sent_from(&rig, 0), 1000);
+    }
+    close_rig(&rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("destination_places");
@@ -149,6 +203,8 @@ int main(void)
     tcase_set_timeout(lists, 60);
     tcase_add_test(lists, a_ring_outlives_any_number_of_lists);
     tcase_add_test(lists, one_of_as_many_as_there_are_places_is_renamed);
+    tcase_add_test(lists, who_is_new_or_comes_back_begins_here);
+    tcase_add_test(lists, one_wrong_bit_keeps_nothing_from_anybody);
     suite_add_tcase(suite, lists);
     return unit_run(suite);
 }
