@@ -9,6 +9,7 @@
  *   scribble SEED AREA N  write N random bytes at random places of AREA: page (the private one), public, batch,
  *                         descriptors, data, all
  *   spoil-batch           an impossible batch in flight: the ring will be refused; all else stays sound
+ *   spoil-rates           one bit of what each destination was sent last by rate: a number that nobody has given
  *   quarantined           print the page's counter
  *
  * The memory is found among the supervisor's descriptors by its names, memfd:holdfast:CHANNEL and
@@ -156,7 +157,8 @@ int main(int argc, char **argv)
 {
     if (argc < 4)
         fail("usage: tool_page", "PID CHANNEL stop-at STEP | exit-at STEP | wait-stopped STEP MS | "
-                                 "steps | scribble SEED AREA N | spoil-batch");
+                                 "steps | scribble SEED AREA N | spoil-batch | spoil-rates | "
+                                 "quarantined");
     const char *command = argv[3];
     if (strcmp(command, "steps") == 0) {
         for (int step = 1; step < STEP_COUNT; step++)
@@ -178,6 +180,9 @@ int main(int argc, char **argv)
         scribble(memory, size, strtoull(argv[4], NULL, 10), argv[5], strtol(argv[6], NULL, 10));
     } else if (strcmp(command, "spoil-batch") == 0) {
         atomic_store(&page->private.batch.armed_seq, UINT64_MAX);
+    } else if (strcmp(command, "spoil-rates") == 0) {
+        for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++)
+            atomic_fetch_xor(&page->private.rates[i].sent, 1ull << 40);
     } else if (strcmp(command, "quarantined") == 0) {
         printf("%llu\n", (unsigned long long)atomic_load(&page->private.quarantined));
     } else {

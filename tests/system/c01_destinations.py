@@ -6,7 +6,7 @@ import socket
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import core, kill, skip, wait_until
+from lib.place import core, freeze, kill, skip, wait_until
 
 
 def destination(daemon, name):
@@ -158,6 +158,26 @@ def test_the_newest_datagram_survives_a_death_and_silence(place):
     sink.stop()
     newest = oracle.read_datagrams(sender.record)[0][0]
     assert newest in oracle.read_datagrams(sink.record)[0], "the state of things never came"
+
+
+def test_a_damaged_note_of_what_was_sent_silences_no_rate(place):
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, record={}, decimates={"state": {"to": outlet, "max_rate": 1000}})).start()
+    Sender(place, listen, 1, name="first", tag=1).wait()
+    sink.wait_received([1])
+    freeze(daemon.status("engine")["pid"])
+    place.run(place.program("tool_page"), daemon.process.pid, "engine", "spoil-rates")
+    kill(daemon.status("engine")["pid"])
+    wait_until(lambda: daemon.counters("engine")["restarts"] == 1, 10, "the successor")
+    daemon.wait_state("engine", "RUNNING")
+    # What was sent last is not known: it comes once more.
+    sink.wait_received([2])
+    assert daemon.status("engine")["decimates"][0]["repeated"] == 1
+    Sender(place, listen, 1, name="second", tag=2).wait()
+    sink.wait_received([3])
+    daemon.stop()
+    sink.stop()
 
 
 def test_a_slow_rate_holds_up_no_other_one(place):

@@ -246,6 +246,12 @@ static void wait_for_work(struct channel_state *channel, uint32_t ticket, uint64
     beat_busy(channel, CHANNEL_THREAD_DECIMATOR);
 }
 
+/* A number that nobody has given yet is none: the destination would be silent until then. */
+static uint64_t published_or_none(const struct channel_state *channel, uint64_t seq)
+{
+    return seq <= atomic_load(&channel->ring.page->public.published) ? seq : 0;
+}
+
 /* Where the predecessor stood. The newest datagram may have waited for its time when it died, and
  * if nothing follows, it is what shows the state of things. Sent again is only what may have been
  * sent without being noted, or of which an older version has noted nothing. */
@@ -256,8 +262,8 @@ static void take_over_rates(struct channel_state *channel)
     monotonic now = monotonic_now();
     for (uint32_t i = 0; i < decimator->count; i++) {
         struct decimate_rate *rate = &decimator->rates[i];
-        uint64_t sent = atomic_load(&rate->shared->sent);
-        uint64_t attempted = atomic_load(&rate->shared->attempted);
+        uint64_t sent = published_or_none(channel, atomic_load(&rate->shared->sent));
+        uint64_t attempted = published_or_none(channel, atomic_load(&rate->shared->attempted));
         uint64_t due = atomic_load(&rate->shared->due_ns);
         if (sent == 0 && next > channel->ring.page->public.start_seq) {
             sent = next - 1;
