@@ -4,8 +4,10 @@
 #include "tests/lib/ring_fixture.h"
 
 #include <check.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "common/channel_page_check.h"
 #include "common/fd.h"
@@ -74,10 +76,13 @@ void ring_fixture_write(struct ring_writer *writer, const void *payload, uint32_
     static const uint8_t localhost[] = {127, 0, 0, 1};
     memcpy(entry.address, localhost, sizeof localhost);
     ring_reserve(writer, 1);
-    inflight_arm(writer, 1);
+    struct mmsghdr *message = inflight_arm(writer, 1);
     entry.position = writer->position;
     entry.drops = writer->drops;
     memcpy(ring_map_at(&writer->ring->data, entry.position), payload, length);
+    message->msg_hdr.msg_namelen = sizeof(struct sockaddr_in);
+    message->msg_hdr.msg_controllen = 0;
+    message->msg_len = length;
     ring_append(writer, 0, &entry);
     ring_publish(writer, 1, entry.position + length);
 }

@@ -244,6 +244,61 @@ START_TEST(what_nobody_will_publish_is_counted_in_datagrams)
 }
 END_TEST
 
+#define ARMED 4u
+
+/* Nothing was delivered, and one word of one message is damaged, by a bit or altogether. */
+START_TEST(no_damage_to_a_sentinel_makes_a_datagram)
+{
+    static const uint32_t lengths[] = {0, 1, 16, 100, 1000, 65507, 65535, 65536, 1u << 31};
+    struct ring_fixture fixture;
+    open_ring(&fixture, _i, 0);
+    ring_reserve(&fixture.writer, ARMED);
+    struct mmsghdr *messages = inflight_arm(&fixture.writer, ARMED);
+    for (uint32_t slot = 0; slot < ARMED; slot++)
+        for (uint32_t k = 0; k < 32 + sizeof lengths / sizeof *lengths; k++) {
+            messages[slot].msg_len = k < 32 ? INFLIGHT_SENTINEL ^ 1u << k : lengths[k - 32];
+            if (inflight_unpublished(fixture.ring.page, &fixture.geometry) != 0)
+                ck_abort_msg("a length of %u in slot %u is taken for a datagram",
+                             messages[slot].msg_len, slot);
+            ck_assert_uint_eq(inflight_recover(&fixture.writer), 0);
+            messages[slot].msg_len = INFLIGHT_SENTINEL;
+        }
+    ck_assert_uint_eq(ring_published(&fixture.ring), 0);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+/* One bit of what the kernel has told of a message: the datagram is there all the same, and where
+ * the bit made an impossible length, with its own. */
+START_TEST(no_flipped_bit_makes_a_sentinel_of_a_datagram)
+{
+    for (uint32_t bit = 0; bit < 64; bit++) {
+        struct ring_fixture fixture;
+        struct udp_pair pair;
+        uint8_t payload[300];
+        open_ring(&fixture, _i, 0);
+        udp_pair_open(&pair, &(struct udp_pair_settings){.family = bit % 2 ? AF_INET6 : AF_INET});
+        for (uint32_t i = 0; i < 2; i++) {
+            ring_fixture_fill(payload, i, sizeof payload);
+            udp_pair_send(&pair, payload, sizeof payload, 0);
+        }
+        ring_reserve(&fixture.writer, ARMED);
+        struct mmsghdr *messages = inflight_arm(&fixture.writer, ARMED);
+        ck_assert_int_eq(recvmmsg(pair.rx, messages, ARMED, MSG_DONTWAIT | MSG_TRUNC, NULL), 2);
+        if (bit < 32)
+            messages[0].msg_len ^= 1u << bit;
+        else
+            messages[0].msg_hdr.msg_namelen ^= 1u << (bit - 32);
+        ck_assert_uint_eq(inflight_recover(&fixture.writer), 2);
+        expect(&fixture, &pair, 1, 1, sizeof payload);
+        if (bit >= 16)
+            expect(&fixture, &pair, 0, 0, sizeof payload);
+        udp_pair_close(&pair);
+        ring_fixture_close(&fixture);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("inflight");
@@ -256,6 +311,8 @@ int main(void)
     tcase_add_loop_test(sockets, coalesced_runs_come_apart, 0, 2);
     tcase_add_loop_test(sockets, what_nobody_will_publish_is_counted_in_datagrams, 0, 2);
     tcase_add_loop_test(sockets, the_longest_run_is_complete, 0, 2);
+    tcase_add_loop_test(sockets, no_damage_to_a_sentinel_makes_a_datagram, 0, 2);
+    tcase_add_loop_test(sockets, no_flipped_bit_makes_a_sentinel_of_a_datagram, 0, 2);
     suite_add_tcase(suite, sockets);
     return unit_run(suite);
 }

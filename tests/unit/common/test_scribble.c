@@ -53,6 +53,7 @@ static void deliver(struct mmsghdr *messages, struct ring *ring, uint32_t count,
         memcpy(control + CMSG_LEN(0), &value, sizeof value);
         memcpy(ring->batch->names[i], &source, sizeof source);
         memcpy(ring->batch->control[i], control, sizeof control);
+        messages[i].msg_hdr.msg_namelen = sizeof source;
         messages[i].msg_hdr.msg_controllen = segment ? sizeof control : 0;
         messages[i].msg_len = segment ? segment * (i + 3) : i * 37;
     }
