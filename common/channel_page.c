@@ -79,14 +79,17 @@ void channel_geometry_compute(const struct channel_spec *spec, struct channel_ge
 
 /* ---- slots: a word array with a check word at its end ---- */
 
+static uint64_t mix_in(uint64_t mix, uint64_t word)
+{
+    mix = (mix ^ word) * 0xff51afd7ed558ccdull;
+    return mix ^ mix >> 32;
+}
+
 static uint64_t words_check(const _Atomic uint64_t *words, size_t count, uint64_t seed)
 {
     uint64_t mix = 0x9e3779b97f4a7c15ull ^ seed;
-    for (size_t i = 0; i < count; i++) {
-        mix ^= atomic_load_explicit(&words[i], memory_order_relaxed);
-        mix *= 0xff51afd7ed558ccdull;
-        mix ^= mix >> 32;
-    }
+    for (size_t i = 0; i < count; i++)
+        mix = mix_in(mix, atomic_load_explicit(&words[i], memory_order_relaxed));
     return mix;
 }
 
@@ -200,6 +203,21 @@ static void send_from(struct destination_rate *rate, uint64_t seq)
     atomic_store(&rate->due_ns, 0);
 }
 
+/* Its place lost its use to damaged memory: nobody who gives a place back leaves counts in it. */
+static int find_disowned(const struct channel_page *page, const char *name, uint64_t version)
+{
+    struct destination_progress counts;
+    for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
+        const struct destination_place *it = &page->private.places[i];
+        if (is_of_use(it, DESTINATION_UNUSED) && strncmp(it->name, name, CHANNEL_NAME_SIZE) == 0 &&
+            slot_load(&it->slots[version & 1].sent, &counts.sent, WORDS_OF(destination_progress),
+                      version) &&
+            counts.sent + counts.dropped + counts.repeated > 0)
+            return i;
+    }
+    return -1;
+}
+
 int channel_page_place_destination(struct channel_page *page, enum destination_use use,
                                    const char *name, uint64_t from_seq)
 {
@@ -212,6 +230,12 @@ int channel_page_place_destination(struct channel_page *page, enum destination_u
     if (place >= 0) {
         if (atomic_load(&page->private.rates[place].due_ns) == DESTINATION_AWAY)
             send_from(&page->private.rates[place], from_seq);
+        return place;
+    }
+    place = find_disowned(page, name, version);
+    if (place >= 0) {
+        atomic_store_explicit(&page->private.places[place].use, (uint16_t)use,
+                              memory_order_release);
         return place;
     }
     for (place = 0; place < CHANNEL_DESTINATIONS_MAX; place++)
@@ -317,6 +341,23 @@ bool channel_page_find_segment(const struct channel_page *page, uint64_t id, uin
 
 /* ---- set-up and validation ---- */
 
+static uint64_t start_check(const struct channel_public *public)
+{
+    return mix_in(mix_in(CHANNEL_PAGE_MAGIC, public->start_seq), public->start_position) | 1;
+}
+
+void channel_page_set_start(struct channel_page *page, uint64_t seq, uint64_t position)
+{
+    page->public.start_seq = seq;
+    page->public.start_position = position;
+    page->public.start_check = start_check(&page->public);
+}
+
+bool channel_page_start_is_sound(const struct channel_page *page)
+{
+    return page->public.start_check == 0 || page->public.start_check == start_check(&page->public);
+}
+
 void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry,
                        const struct channel_page_start *start)
 {
@@ -329,8 +370,7 @@ void channel_page_init(struct channel_page *page, const struct channel_geometry 
     public->pair = private->pair = start->pair;
     public->geometry = *geometry;
     strncpy(public->channel, start->channel, sizeof public->channel - 1);
-    public->start_seq = start->seq;
-    public->start_position = start->position;
+    channel_page_set_start(page, start->seq, start->position);
     atomic_store(&public->published, start->seq);
     atomic_store(&public->reserved_position, start->position);
     atomic_store(&public->reserved_seq, start->seq);
@@ -374,6 +414,29 @@ void channel_page_set_drops(struct channel_page *page, uint64_t from_seq, uint32
 {
     atomic_store(&page->private.drops_base, drops);
     atomic_store(&page->private.drops_from_seq, from_seq);
+}
+
+static const struct ring_descriptor *descriptor_of(const struct channel_page *page,
+                                                   const struct channel_geometry *geometry,
+                                                   uint64_t seq)
+{
+    return (const struct ring_descriptor *)(page->public_bytes + geometry->descriptor_offset) +
+           seq % geometry->descriptor_count;
+}
+
+uint64_t channel_page_bytes(const struct channel_page *page,
+                            const struct channel_geometry *geometry, uint64_t published)
+{
+    uint64_t received = published - page->public.start_seq, told[3] = {0}, length[3] = {0};
+    bool known = true; /* not all are taken in with what an older ring still held */
+    for (uint64_t i = 0; i < 3 && i < received; i++) {
+        const struct ring_descriptor *it = descriptor_of(page, geometry, published - 1 - i);
+        told[i] = atomic_load_explicit(&it->bytes_total, memory_order_relaxed);
+        length[i] = atomic_load_explicit(&it->length_cut, memory_order_relaxed) >> 32;
+        known = known && atomic_load_explicit(&it->origin, memory_order_relaxed) != 0;
+    }
+    uint64_t total = known && told[1] == told[2] + length[1] ? told[1] + length[0] : told[0];
+    return total / geometry->slot_size > received ? 0 : total;
 }
 
 bool channel_page_is_uneven(const struct channel_page *page, const struct commit_progress *commit)
@@ -444,7 +507,8 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
     /* Read last: it is never behind what was read before. */
     uint64_t published = atomic_load_explicit(&page->public.published, memory_order_acquire);
     uint64_t reserved = atomic_load_explicit(&page->public.reserved_seq, memory_order_acquire);
-    if (published < page->public.start_seq || published > reserved || commit.next_seq > published ||
+    if (!channel_page_start_is_sound(page) || published < page->public.start_seq ||
+        published > reserved || commit.next_seq > published ||
         channel_page_is_uneven(page, &commit))
         return false;
     /* No check word vouches for `published`, but one does for the relay, which follows at once:
@@ -453,15 +517,7 @@ bool channel_page_counters(const struct channel_page *page, const struct channel
         return false;
 
     value[COUNTER_received] = published - page->public.start_seq;
-    if (published != page->public.start_seq) {
-        const struct ring_descriptor *last =
-            (const struct ring_descriptor *)(page->public_bytes + geometry->descriptor_offset) +
-            (published - 1) % geometry->descriptor_count;
-        value[COUNTER_received_bytes] =
-            atomic_load_explicit(&last->bytes_total, memory_order_relaxed);
-        if (value[COUNTER_received_bytes] / geometry->slot_size > value[COUNTER_received])
-            return false;
-    }
+    value[COUNTER_received_bytes] = channel_page_bytes(page, geometry, published);
     value[COUNTER_truncated] = relay.truncated;
     value[COUNTER_kernel_dropped] = relay.kernel_dropped;
     value[COUNTER_decimate_lost] = decimate.lost;

@@ -228,6 +228,7 @@ struct channel_public {
     char channel[CHANNEL_NAME_SIZE];
     uint64_t start_seq;      /* the first number this ring gives */
     uint64_t start_position; /* 0, but for tests */
+    uint64_t start_check;    /* over these two; 0 = none: of an earlier version */
 
     _Alignas(CACHE_LINE) _Atomic uint64_t published; /* datagrams < published exist */
     /* What the receiver may be overwriting: a reader's copy at (seq, position) is whole only if,
@@ -378,6 +379,18 @@ struct channel_page_start {
 /* Set up a fresh page in mapped, zeroed memory. */
 void channel_page_init(struct channel_page *page, const struct channel_geometry *geometry,
                        const struct channel_page_start *start);
+
+/* Where its numbers and positions begin. For who makes the ring, or the worker that takes in an
+ * older one. */
+void channel_page_set_start(struct channel_page *page, uint64_t seq, uint64_t position);
+/* false when either word was damaged since. */
+bool channel_page_start_is_sound(const struct channel_page *page);
+
+/* Payload bytes of all datagrams before `published`, as the last descriptor tells and the two
+ * before it confirm; where these agree with each other and not with it, as they tell. 0 when that
+ * is impossible. `published` must be possible. */
+uint64_t channel_page_bytes(const struct channel_page *page,
+                            const struct channel_geometry *geometry, uint64_t published);
 
 /* Bytes of this segment that the syncer has said to be on the disk; 0 where it has said nothing. As
  * it lies there: untrusted. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/inflight_batch.h"
+#include "common/inflight_delivered.h"
 
 /* No ring gets there: going back to the front, which costs a whole lap, ends at RING_REWIND_MAX,
  * and from there on 1 GB/s takes 290 years. Sums of positions and sizes below it never wrap. */
@@ -140,6 +141,24 @@ static const char *check_batch(const struct channel_page *page,
     return NULL;
 }
 
+/* No check word vouches for `published`. Where the relay, whose slot has one, has come to it, it is
+ * right; else the batch tells: either all that the kernel has delivered of it is published or
+ * nothing. Who dies while it is armed anew leaves nothing that could be asked. */
+static const char *check_published(const struct channel_page *page,
+                                   const struct channel_geometry *geometry, uint64_t published)
+{
+    const struct inflight_batch *batch = &page->private.batch;
+    uint64_t armed = atomic_load_explicit(&batch->armed_seq, memory_order_relaxed);
+    struct relay_progress relay;
+    if (atomic_load_explicit(&batch->armed, memory_order_acquire) != 1 || armed == published ||
+        (channel_page_read_relay(page, &relay) && relay.next_seq == published))
+        return NULL;
+    uint32_t delivered = inflight_delivered(batch, geometry);
+    return published - armed == inflight_datagrams(batch, geometry, delivered)
+               ? NULL
+               : "the published position and the in-flight batch disagree";
+}
+
 /* Which descriptors have to be sound? Those of pending datagrams, as far as they were not lapped (a
  * lapped one was reused and says nothing), and always the last one: the writer goes on there. */
 static const char *check_reserved_seq(const struct channel_page *page,
@@ -178,6 +197,8 @@ const char *channel_page_stranger(const struct channel_page *page,
         return "the layout is not that of the configuration";
     if (strncmp(page->public.channel, channel, sizeof page->public.channel) != 0)
         return "it belongs to another channel";
+    if (!channel_page_start_is_sound(page))
+        return "the number or position at which it began is damaged";
     return NULL;
 }
 
@@ -194,6 +215,8 @@ static const char *check_positions(const struct channel_page *page,
     const char *what = check_batch(page, geometry, published);
     if (!what)
         what = check_progress(page, published, &oldest);
+    if (!what)
+        what = check_published(page, geometry, published);
     if (!what)
         what = check_reserved_seq(page, geometry, published, &oldest);
     if (!what)

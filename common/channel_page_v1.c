@@ -185,8 +185,7 @@ static void copy_page(const struct page_v1 *from, struct channel_page *to)
 {
     struct channel_public *public = &to->public;
     struct channel_private *private = &to->private;
-    public->start_seq = from->start_seq;
-    public->start_position = from->start_position;
+    channel_page_set_start(to, from->start_seq, from->start_position);
     COPY(public->reserved_position, from->reserved_position);
     COPY(public->reserved_seq, from->reserved_seq);
     COPY(public->commit_version, from->commit_version);

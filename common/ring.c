@@ -271,7 +271,7 @@ void ring_writer_open(struct ring_writer *writer, struct ring *ring)
         const struct ring_descriptor *last = descriptor_of(ring, writer->seq - 1);
         uint64_t length = load_relaxed(last->length_cut) >> 32;
         writer->position = align_up(load_relaxed(last->position) + length);
-        writer->bytes_total = load_relaxed(last->bytes_total);
+        writer->bytes_total = channel_page_bytes(page, &ring->geometry, writer->seq);
         writer->drops = (uint32_t)(load_relaxed(last->drops) >> 32);
     }
     if (writer->seq <= load_relaxed(page->private.drops_from_seq))
