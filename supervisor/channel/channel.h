@@ -147,6 +147,7 @@ struct channel_ledger {
     uint32_t restarts;
     struct receive_rate rate;
     struct channel_newest newest; /* of the rings that had to be given up */
+    monotonic unreadable_since;   /* at each look since then; ns = 0: it can be read */
 };
 
 struct channel_silence {

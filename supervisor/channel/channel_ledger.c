@@ -8,10 +8,14 @@
 #include "common/channel_page_places.h"
 #include "common/inflight.h"
 #include "common/log.h"
+#include "common/monotonic.h"
 #include "common/ring.h"
 #include "supervisor/channel/channel_history.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_ring.h"
+
+/* Looked at once a second: at least two looks. */
+#define STUCK_NS (2 * NS_PER_S)
 
 static void counters_add(struct counters *to, const struct counters *what)
 {
@@ -27,14 +31,24 @@ bool channel_ledger_look(struct channel *channel)
     if (!channel->hold.page)
         return true;
     if (!channel_page_counters(channel->hold.page, channel->spec, &channel->hold.geometry, &now,
-                               &pending))
+                               &pending)) {
+        if (ledger->unreadable_since.ns == 0)
+            ledger->unreadable_since = monotonic_now();
         return false;
+    }
+    ledger->unreadable_since = (monotonic){0};
     ledger->last_seen = now;
     ledger->last_pending = pending;
     uint64_t end = ledger->ring_start_seq + now.value[COUNTER_received];
     if (end > ledger->seq_end && end <= INT64_MAX)
         ledger->seq_end = end;
     return true;
+}
+
+bool channel_ledger_is_stuck(const struct channel *channel, monotonic now)
+{
+    monotonic since = channel->ledger.unreadable_since;
+    return since.ns && channel->hold.page && monotonic_since(now, since) >= STUCK_NS;
 }
 
 bool channel_ledger_read(struct channel *channel, struct counters *ret, uint64_t *ret_pending)
@@ -176,6 +190,7 @@ uint64_t channel_ledger_retire_ring(struct channel *channel)
     channel_history_save(channel);
     if (channel->hold.page)
         channel_page_retire(channel->hold.page, RING_REPLACED, ledger->seq_end);
+    ledger->unreadable_since = (monotonic){0};
     hold_drop_ring(&channel->hold);
     return record_lost;
 }

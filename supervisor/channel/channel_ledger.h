@@ -12,6 +12,9 @@ bool channel_ledger_look(struct channel *channel);
 /* The ledger now; false when the ring can't be read (the last known values are given then). */
 bool channel_ledger_read(struct channel *channel, struct counters *ret, uint64_t *ret_pending);
 
+/* Could the ring not be read for longer than who is just writing it explains? */
+bool channel_ledger_is_stuck(const struct channel *channel, monotonic now);
+
 /* What one destination of the settings was sent, over all rings. */
 void channel_ledger_destination(const struct channel *channel, uint32_t index,
                                 struct destination_progress *ret);

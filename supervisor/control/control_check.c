@@ -11,6 +11,7 @@
 #include "common/control_protocol.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel.h"
+#include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/hold/hold.h"
 
@@ -100,6 +101,12 @@ static bool check_channel(json_t *problems, const struct channel *channel, monot
     if (channel_silence_of(channel, now))
         add_problem(problems, channel, "silent", "nothing received for longer than `expect`");
     healthy = healthy && !gone[0] && !channel_silence_of(channel, now);
+    if (channel_ledger_is_stuck(channel, now)) {
+        healthy = false;
+        add_problem(problems, channel, "counters_stuck",
+                    "its ring's memory is damaged: what is shown is what was last read; a restart "
+                    "of the channel makes a fresh ring");
+    }
     const char *nothing = records_nothing(channel);
     if (nothing) {
         healthy = false;
@@ -122,8 +129,9 @@ static bool add_general_problem(json_t *problems, const char *kind, const char *
     return false;
 }
 
-/* The answer is no when a channel that should run, receive or record does not. What only threatens
- * to be so is told: a next segment that can't be had, a destination that is down. */
+/* The answer is no when a channel that should run, receive or record does not, or can't be counted.
+ * What only threatens to be so is told: a next segment that can't be had, a destination that is
+ * down. */
 json_t *control_check(const struct supervisor *supervisor)
 {
     bool healthy = true;

@@ -25,6 +25,7 @@ static const struct {
     {"not_recording", " is not recording", true},
     {"interface_gone", " can't receive", true},
     {"silent", " is silent", true},
+    {"counters_stuck", "'s counters stand still", true},
     {"archive_silent", "the archive is silent", true},
     {"stopping", "the supervisor is stopping", true},
 };

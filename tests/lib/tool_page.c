@@ -10,6 +10,8 @@
  *                         descriptors, data, all
  *   spoil-batch           an impossible batch in flight: the ring will be refused; all else stays sound
  *   spoil-rates           one bit of what each destination was sent last by rate: a number that nobody has given
+ *   flip WORD BIT         one bit of a word: length (of the first message of the batch), published, start (the first
+ *                         number), bytes (of the newest datagram), use (of the first destination), relay (its next number)
  *   quarantined           print the page's counter
  *
  * The memory is found among the supervisor's descriptors by its names, memfd:holdfast:CHANNEL and
@@ -153,12 +155,33 @@ static void scribble(uint8_t *memory, uint64_t size, uint64_t seed, const char *
     }
 }
 
+static void *word_of(struct channel_page *page, const char *name)
+{
+    const struct channel_geometry geometry = page->public.geometry;
+    uint64_t newest = atomic_load(&page->public.published) - 1;
+    if (strcmp(name, "length") == 0)
+        return &page->private.batch.messages[0].msg_len;
+    if (strcmp(name, "published") == 0)
+        return &page->public.published;
+    if (strcmp(name, "start") == 0)
+        return &page->public.start_seq;
+    if (strcmp(name, "bytes") == 0)
+        return &channel_page_descriptors(page, &geometry)[newest % geometry.descriptor_count]
+                    .bytes_total;
+    if (strcmp(name, "use") == 0)
+        return &page->private.places[0].use;
+    if (strcmp(name, "relay") == 0)
+        return &page->private.relay[atomic_load(&page->private.relay_version) & 1].next_seq;
+    fail("no such word:", name);
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 4)
         fail("usage: tool_page", "PID CHANNEL stop-at STEP | exit-at STEP | wait-stopped STEP MS | "
                                  "steps | scribble SEED AREA N | spoil-batch | spoil-rates | "
-                                 "quarantined");
+                                 "flip WORD BIT | quarantined");
     const char *command = argv[3];
     if (strcmp(command, "steps") == 0) {
         for (int step = 1; step < STEP_COUNT; step++)
@@ -178,6 +201,9 @@ int main(int argc, char **argv)
         return wait_stopped(page, step_of(argv[4]), strtol(argv[5], NULL, 10));
     } else if (strcmp(command, "scribble") == 0 && argc == 7) {
         scribble(memory, size, strtoull(argv[4], NULL, 10), argv[5], strtol(argv[6], NULL, 10));
+    } else if (strcmp(command, "flip") == 0 && argc == 6) {
+        long bit = strtol(argv[5], NULL, 10);
+        ((uint8_t *)word_of(page, argv[4]))[bit / 8] ^= (uint8_t)(1u << bit % 8);
     } else if (strcmp(command, "spoil-batch") == 0) {
         atomic_store(&page->private.batch.armed_seq, UINT64_MAX);
     } else if (strcmp(command, "spoil-rates") == 0) {
