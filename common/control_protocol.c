@@ -126,6 +126,12 @@ int control_request_parse(const char *line, size_t length, struct control_reques
     /* jansson itself refuses more than 2048 levels of nesting, bytes that are not UTF-8, and zero
      * bytes. */
     ret->whole = json_loadb(line, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    if (!ret->whole && json_error_code(&error) == json_error_numeric_overflow) {
+        snprintf(why, CONTROL_WHY_SIZE,
+                 "a number before byte %d is beyond 64 bits; an \"id\" may be a string instead",
+                 error.position);
+        return CONTROL_ERROR_REQUEST;
+    }
     if (!ret->whole) {
         char text[CONTROL_WHY_SIZE - 32];
         control_quote(error.text, text, sizeof text);

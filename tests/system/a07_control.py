@@ -39,6 +39,7 @@ def error_code(control, line):
     answer = control.answer()
     assert answer is not None and answer["jsonrpc"] == "2.0" and "result" not in answer, answer
     assert answer["error"]["message"]
+    assert ("not JSON" in answer["error"]["message"]) == (answer["error"]["code"] == -32700), answer
     return answer["error"]["code"]
 
 
@@ -54,7 +55,8 @@ def test_lines_that_are_no_requests(place):
                      b'{"a":' * 3000):
             assert error_code(control, line) == -32700, line[:40]
         for line in (b"7", b'"ping"', b"{}", b'{"jsonrpc": "1.0", "id": 1, "method": "ping"}',
-                     b'{"jsonrpc": "2.0", "id": 1}', b'{"jsonrpc": "2.0", "id": 1, "method": 7}'):
+                     b'{"jsonrpc": "2.0", "id": 1}', b'{"jsonrpc": "2.0", "id": 1, "method": 7}',
+                     b'{"jsonrpc": "2.0", "id": 99999999999999999999, "method": "ping"}'):
             assert error_code(control, line) == -32600, line
         for line in (b'{"jsonrpc": "2.0", "id": 1, "method": "frobnicate"}',
                      b'{"jsonrpc": "2.0", "id": "x", "method": "Status"}'):
