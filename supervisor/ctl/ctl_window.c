@@ -7,6 +7,7 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -68,28 +69,119 @@ static bool takes_room(char byte)
     return ((unsigned char)byte & 0xc0) != 0x80;
 }
 
+/* Bytes from here that take `width` places, or up to the line's end. */
+static size_t bytes_of(const char *text, const char *end, size_t width)
+{
+    const char *at = text;
+    while (at < end) {
+        size_t code = code_length(at);
+        bool begins = code == 0 && takes_room(*at);
+        if (begins && width == 0)
+            break;
+        width -= begins;
+        at += code > 0 ? code : 1;
+    }
+    return (size_t)(at - text);
+}
+
+/* Under what the rest of a line goes: its last column, if that is not too far to the right. */
+static size_t hang_of(const char *line, const char *end, size_t columns)
+{
+    const char *last = line + bytes_of(line, end, columns * 2 / 3);
+    size_t hang = 2, place = 0;
+    for (const char *at = line; at < last; at++) {
+        size_t code = code_length(at);
+        if (code > 0) {
+            at += code - 1;
+            continue;
+        }
+        place += takes_room(*at);
+        if (*at == ' ' && at > line && at[-1] == ' ' && at[1] != ' ')
+            hang = place;
+    }
+    return hang;
+}
+
+static void put_wrapped(FILE *to, const char *line, const char *end, size_t columns)
+{
+    size_t hang = hang_of(line, end, columns), room = columns;
+    for (;;) {
+        size_t fits = bytes_of(line, end, room), cut = fits;
+        if (line + fits == end)
+            break;
+        while (cut > 0 && line[cut] != ' ')
+            cut--;
+        if (cut == 0 || strspn(line, " ") >= cut) /* a word that is longer: where it ends */
+            cut = fits + strcspn(line + fits, " \n");
+        if (line + cut >= end)
+            break;
+        fwrite(line, 1, cut, to);
+        line += cut + strspn(line + cut, " ");
+        fprintf(to, "\n%*s", (int)hang, "");
+        room = columns - hang;
+    }
+    fwrite(line, 1, (size_t)(end - line), to);
+    fputc('\n', to);
+}
+
+/* As it is where the width is not known, or is none. */
+static void put_text(FILE *to, const char *text)
+{
+    for (const char *line = text; *line;) {
+        const char *end = strchrnul(line, '\n');
+        if (picture.columns < 20)
+            fwrite(line, 1, (size_t)(end - line) + (*end == '\n'), to);
+        else
+            put_wrapped(to, line, end, picture.columns);
+        line = *end ? end + 1 : end;
+    }
+}
+
+/* What is cut off is shown by dots. */
 static const char *put_line(const char *line)
 {
-    unsigned width = 0;
-    while (*line && *line != '\n') {
+    const char *end = strchrnul(line, '\n');
+    size_t columns = picture.columns ? picture.columns : SIZE_MAX, width = 0;
+    bool cut = line + bytes_of(line, end, columns) < end;
+    size_t room = cut && columns > 3 ? columns - 3 : columns;
+    while (line < end) {
         size_t code = code_length(line);
         width += code == 0 && takes_room(*line);
         if (code > 0)
             fwrite(line, 1, code, stdout);
-        else if (picture.columns == 0 || width <= picture.columns)
+        else if (width <= room)
             putchar(*line);
         line += code > 0 ? code : 1;
     }
+    if (room < columns && cut)
+        fputs("...", stdout);
     /* In the last column the cursor stands on the character that it has just written. */
-    if (picture.columns == 0 || width < picture.columns)
+    if (width < columns)
         fputs("\033[K", stdout);
     putchar('\n');
     return *line ? line + 1 : line;
 }
 
+/* Long lines go on in the next one where the window has the rows for that. */
+static void wrap_picture(void)
+{
+    char *text;
+    size_t size;
+    FILE *wrapped = ctl_open_text(&text, &size);
+    put_text(wrapped, picture.text);
+    fclose(wrapped);
+    if (picture.rows == 0 || ctl_count_lines(text) <= picture.rows) {
+        free(picture.text);
+        picture.text = text;
+    } else {
+        free(text);
+    }
+}
+
 bool ctl_window_show(void)
 {
     fclose(picture.stream);
+    wrap_picture();
     const char *line = picture.text;
     size_t lines = ctl_count_lines(line), shown = lines;
     if (picture.rows && lines > picture.rows)
@@ -128,71 +220,9 @@ FILE *ctl_window_text(struct ctl_look *look)
     return picture.stream;
 }
 
-/* Bytes from here that take `width` places, or up to the line's end. */
-static size_t bytes_of(const char *text, const char *end, size_t width)
-{
-    const char *at = text;
-    while (at < end) {
-        size_t code = code_length(at);
-        bool begins = code == 0 && takes_room(*at);
-        if (begins && width == 0)
-            break;
-        width -= begins;
-        at += code > 0 ? code : 1;
-    }
-    return (size_t)(at - text);
-}
-
-/* Under what the rest of a line goes: its last column, if that is not too far to the right. */
-static size_t hang_of(const char *line, const char *end, size_t columns)
-{
-    const char *last = line + bytes_of(line, end, columns * 2 / 3);
-    size_t hang = 2, place = 0;
-    for (const char *at = line; at < last; at++) {
-        size_t code = code_length(at);
-        if (code > 0) {
-            at += code - 1;
-            continue;
-        }
-        place += takes_room(*at);
-        if (*at == ' ' && at > line && at[-1] == ' ' && at[1] != ' ')
-            hang = place;
-    }
-    return hang;
-}
-
-static void put_wrapped(const char *line, const char *end, size_t columns)
-{
-    size_t hang = hang_of(line, end, columns), room = columns;
-    for (;;) {
-        size_t fits = bytes_of(line, end, room), cut = fits;
-        if (line + fits == end)
-            break;
-        while (cut > 0 && line[cut] != ' ')
-            cut--;
-        if (cut == 0 || strspn(line, " ") >= cut) /* a word that is longer: where it ends */
-            cut = fits + strcspn(line + fits, " \n");
-        if (line + cut >= end)
-            break;
-        fwrite(line, 1, cut, stdout);
-        line += cut + strspn(line + cut, " ");
-        printf("\n%*s", (int)hang, "");
-        room = columns - hang;
-    }
-    fwrite(line, 1, (size_t)(end - line), stdout);
-    putchar('\n');
-}
-
 void ctl_window_print(void)
 {
     fclose(picture.stream);
-    for (const char *line = picture.text; *line;) {
-        const char *end = strchrnul(line, '\n');
-        if (picture.columns < 20)
-            fwrite(line, 1, (size_t)(end - line) + (*end == '\n'), stdout);
-        else
-            put_wrapped(line, end, picture.columns);
-        line = *end ? end + 1 : end;
-    }
+    put_text(stdout, picture.text);
     free(picture.text);
 }

@@ -198,6 +198,20 @@ def test_the_watched_list_fits_its_window(place):
     assert b"\x1b[2J" not in screen.written, "what is cleared before it is drawn flickers"
 
 
+def test_a_long_cause_is_told_whole_where_there_is_room(place):
+    """On several lines; where there are no rows for them, dots say that something is missing."""
+    cause = "can't listen on [fe80::1%lo]:36040 (bind): Cannot assign requested address; check it, or wait for the interface"
+    told = Told(place, {"supervisor": {}, "channels": [told_channel("sick", wanted=True) |
+                                                       {"state": "BACKOFF", "cause": cause}]})
+    screen = Screen(place, 24, 60, place.program("holdfastctl"), "--socket", str(told.path), "status", "--watch")
+    lines = screen.wait_picture(lambda lines: max(map(len, lines)) <= 60, "a picture that fits")
+    assert cause in re.sub(r"\s+", " ", " ".join(lines)), lines
+    screen.resize(7, 60)
+    lines = screen.wait_picture(lambda lines: len(lines) <= 6, "a picture for six rows")
+    assert any(line.startswith("sick: BACKOFF: can't listen") and line.endswith("...") and len(line) == 60
+               for line in lines), lines
+
+
 def test_the_watched_channel_fits_its_window(place):
     told = Told(place, {"supervisor": {}, "channels": [told_channel("engine", str(place.folder))]})
     screen = Screen(place, 10, 40, place.program("holdfastctl"), "--socket", str(told.path), "status", "engine",
