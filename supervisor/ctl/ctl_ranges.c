@@ -42,21 +42,21 @@ void ctl_ranges_free(struct ctl_ranges *ranges)
     memset(ranges, 0, sizeof *ranges);
 }
 
-void ctl_ranges_print(const struct ctl_ranges *ranges, const char *title)
+void ctl_ranges_print(FILE *to, const struct ctl_ranges *ranges, const char *title)
 {
     char numbers[32], count[32];
     if (ranges->ranges == 0)
         return;
     units_human_count(ranges->numbers, numbers, sizeof numbers);
     units_human_count(ranges->ranges, count, sizeof count);
-    printf("  %s: %s", title, numbers);
+    fprintf(to, "  %s: %s", title, numbers);
     if (ranges->ranges > 1)
-        printf(" in %s ranges", count);
+        fprintf(to, " in %s ranges", count);
     for (size_t i = 0; i < ranges->kept && i < RANGES_SHOWN; i++) {
         const struct ctl_range *range = &ranges->list[i];
-        printf("%s%" PRIu64, i == 0 ? ": seq " : ", ", range->first);
+        fprintf(to, "%s%" PRIu64, i == 0 ? ": seq " : ", ", range->first);
         if (range->last > range->first)
-            printf("..%" PRIu64, range->last);
+            fprintf(to, "..%" PRIu64, range->last);
     }
-    printf("%s\n", ranges->ranges > RANGES_SHOWN ? ", …" : "");
+    fprintf(to, "%s\n", ranges->ranges > RANGES_SHOWN ? ", …" : "");
 }

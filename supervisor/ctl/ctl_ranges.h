@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define CTL_RANGES_MAX 10000
 
@@ -22,6 +23,6 @@ struct ctl_ranges {
 int ctl_ranges_add(struct ctl_ranges *ranges, uint64_t first, uint64_t last);
 void ctl_ranges_free(struct ctl_ranges *ranges);
 /* "12 in 2 ranges: 7..9, 100..108", with "…" when there are many. */
-void ctl_ranges_print(const struct ctl_ranges *ranges, const char *title);
+void ctl_ranges_print(FILE *to, const struct ctl_ranges *ranges, const char *title);
 
 #endif

@@ -23,6 +23,8 @@
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_files.h"
 #include "supervisor/ctl/ctl_ranges.h"
+#include "supervisor/ctl/ctl_text.h"
+#include "supervisor/ctl/ctl_window.h"
 
 #define RESULT_SUFFIX  ".recovered.avro"
 #define PARTIAL_SUFFIX ".partial"
@@ -168,7 +170,7 @@ static void rescue_file(struct rescue *rescue)
     fd_close(&from_fd);
 }
 
-static void print_rescue(const struct rescue *rescue)
+static void print_rescue(FILE *to, const struct rescue *rescue)
 {
     const struct avro_log_summary *summary = &rescue->summary;
     char records[32];
@@ -178,16 +180,17 @@ static void print_rescue(const struct rescue *rescue)
         return;
     }
     units_human_count(summary->records, records, sizeof records);
-    printf("%s: %s records, seq %" PRIu64 "..%" PRIu64 ", written to %s\n", rescue->path, records,
-           summary->first_seq, summary->last_seq, rescue->result);
+    fprintf(to, "%s: %s records, seq %" PRIu64 "..%" PRIu64 ", written to %s\n", rescue->path,
+            records, summary->first_seq, summary->last_seq, rescue->result);
     if (summary->faults > 0)
-        printf("  left out: what is damaged, in %" PRIu64 " place%s, the first at byte %" PRIu64
-               ": %s\n",
-               summary->faults, summary->faults > 1 ? "s" : "", summary->fault_offset,
-               summary->fault_what);
+        fprintf(to,
+                "  left out: what is damaged, in %" PRIu64 " place%s, the first at byte %" PRIu64
+                ": %s\n",
+                summary->faults, summary->faults > 1 ? "s" : "", summary->fault_offset,
+                summary->fault_what);
     else
-        printf("  nothing was left out: every block is sound\n");
-    ctl_ranges_print(&rescue->gaps, "not in it");
+        fprintf(to, "  nothing was left out: every block is sound\n");
+    ctl_ranges_print(to, &rescue->gaps, "not in it");
 }
 
 static json_t *json_rescue(const struct rescue *rescue)
@@ -227,10 +230,12 @@ static enum ctl_files_verdict recover_file(void *context, const struct ctl_file 
         fail(&rescue, ENAMETOOLONG, "the result's name would be too long");
     else
         rescue_file(&rescue);
-    if (ret_report)
+    if (ret_report) {
         *ret_report = json_rescue(&rescue);
-    else
-        print_rescue(&rescue);
+    } else {
+        print_rescue(ctl_window_text(&(struct ctl_look){0}), &rescue);
+        ctl_window_print();
+    }
     ctl_ranges_free(&rescue.gaps);
     return rescue.error ? CTL_FILES_FAULTY : CTL_FILES_OK;
 }

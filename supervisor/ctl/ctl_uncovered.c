@@ -43,24 +43,24 @@ void ctl_uncovered_free(struct ctl_uncovered *uncovered)
     memset(uncovered, 0, sizeof *uncovered);
 }
 
-void ctl_uncovered_print(const struct ctl_uncovered *uncovered)
+void ctl_uncovered_print(FILE *to, const struct ctl_uncovered *uncovered)
 {
     char count[32], from[CTL_TIME_TEXT_SIZE] = "", until[CTL_TIME_TEXT_SIZE];
     if (uncovered->count == 0)
         return;
     units_human_count(uncovered->count, count, sizeof count);
-    printf("  not covered, nobody was receiving: before %s record%s\n", count,
-           uncovered->count == 1 ? "" : "s");
+    fprintf(to, "  not covered, nobody was receiving: before %s record%s\n", count,
+            uncovered->count == 1 ? "" : "s");
     for (size_t i = 0; i < uncovered->kept && i < TIMES_SHOWN; i++) {
         const struct ctl_uncovered_time *time = &uncovered->list[i];
         ctl_print_time(time->until_us, until);
         if (time->from_known)
             ctl_print_time(time->from_us, from);
-        printf("    before seq %" PRIu64 ": %s%s to %s\n", time->seq, time->from_known ? "" : "up",
-               time->from_known ? from : "", until);
+        fprintf(to, "    before seq %" PRIu64 ": %s%s to %s\n", time->seq,
+                time->from_known ? "" : "up", time->from_known ? from : "", until);
     }
     if (uncovered->count > TIMES_SHOWN)
-        printf("    …\n");
+        fprintf(to, "    …\n");
 }
 
 json_t *ctl_uncovered_json(const struct ctl_uncovered *uncovered)

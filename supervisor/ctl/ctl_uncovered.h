@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define CTL_TIME_TEXT_SIZE 40
 
@@ -29,7 +30,7 @@ struct ctl_uncovered {
 /* 0 or -ENOMEM. */
 int ctl_uncovered_add(struct ctl_uncovered *uncovered, const struct ctl_uncovered_time *time);
 void ctl_uncovered_free(struct ctl_uncovered *uncovered);
-void ctl_uncovered_print(const struct ctl_uncovered *uncovered);
+void ctl_uncovered_print(FILE *to, const struct ctl_uncovered *uncovered);
 /* {"count", "before": [{"seq", "from_us" (or null), "until_us"}]} */
 json_t *ctl_uncovered_json(const struct ctl_uncovered *uncovered);
 

@@ -25,6 +25,7 @@
 #include "supervisor/ctl/ctl_ranges.h"
 #include "supervisor/ctl/ctl_text.h"
 #include "supervisor/ctl/ctl_uncovered.h"
+#include "supervisor/ctl/ctl_window.h"
 
 /* A header is written at once; so long it is waited for. */
 #define BEGINNING_PAUSE_NS (5 * NS_PER_MS)
@@ -177,31 +178,32 @@ static bool is_faulty(const struct verification *file)
 
 /* ---- for people ---- */
 
-static void print_verdict(const struct verification *file)
+static void print_verdict(FILE *to, const struct verification *file)
 {
     const struct avro_log_summary *summary = &file->summary;
     char records[32], first[CTL_TIME_TEXT_SIZE], last[CTL_TIME_TEXT_SIZE], bytes[32];
     units_human_count(summary->records, records, sizeof records);
     units_human_bytes(summary->payload_bytes, bytes, sizeof bytes);
     if (summary->faults > 0)
-        printf("FAULT at byte %" PRIu64 ": %s", summary->fault_offset, summary->fault_what);
+        fprintf(to, "FAULT at byte %" PRIu64 ": %s", summary->fault_offset, summary->fault_what);
     else if (file->totals_fault || file->overlaps)
-        printf("FAULT: %s", file->totals_fault
-                                ? file->totals_fault
-                                : "it holds sequence numbers that are in the file before it too");
+        fprintf(to, "FAULT: %s",
+                file->totals_fault
+                    ? file->totals_fault
+                    : "it holds sequence numbers that are in the file before it too");
     else
-        printf("ok%s", file->open ? ", still open" : "");
+        fprintf(to, "ok%s", file->open ? ", still open" : "");
     if (summary->faults > 1)
-        printf(" (and %" PRIu64 " more)", summary->faults - 1);
-    printf("%s%s%s records", summary->faults ? "; " : ", ", records,
-           summary->faults ? " sound" : "");
+        fprintf(to, " (and %" PRIu64 " more)", summary->faults - 1);
+    fprintf(to, "%s%s%s records", summary->faults ? "; " : ", ", records,
+            summary->faults ? " sound" : "");
     if (summary->records > 0) {
         ctl_print_time(summary->first_received_us, first);
         ctl_print_time(summary->last_received_us, last);
-        printf(", seq %" PRIu64 "..%" PRIu64 ", %s of payload, %s to %s", summary->first_seq,
-               summary->last_seq, bytes, first, last);
+        fprintf(to, ", seq %" PRIu64 "..%" PRIu64 ", %s of payload, %s to %s", summary->first_seq,
+                summary->last_seq, bytes, first, last);
     }
-    printf("\n");
+    fprintf(to, "\n");
 }
 
 static void print_id(const uint8_t log_id[AVRO_LOG_ID_SIZE], char ret_text[])
@@ -210,63 +212,65 @@ static void print_id(const uint8_t log_id[AVRO_LOG_ID_SIZE], char ret_text[])
         snprintf(ret_text + 2 * i, 3, "%02x", log_id[i]);
 }
 
-static void print_header(const struct verification *file)
+static void print_header(FILE *to, const struct verification *file)
 {
     const struct avro_log_identity *identity = &file->summary.identity;
     char text[2 * AVRO_LOG_ID_SIZE + 1], records[32];
     if (!file->summary.has_header || !identity->has_check)
         return; /* an older version's: there is no more in it */
     print_id(identity->log_id, text);
-    printf("  recording %s, received on ", avro_log_id_is_known(identity->log_id) ? text : "?");
-    ctl_print_text(stdout, false, CTL_PLAIN, identity->listen[0] ? identity->listen : "?");
+    fprintf(to, "  recording %s, received on ",
+            avro_log_id_is_known(identity->log_id) ? text : "?");
+    ctl_print_text(to, false, CTL_PLAIN, identity->listen[0] ? identity->listen : "?");
     if (file->open) {
-        printf("\n");
+        fprintf(to, "\n");
     } else if (!identity->has_totals) {
-        printf("; its header does not say what is in it\n");
+        fprintf(to, "; its header does not say what is in it\n");
     } else if (file->summary.faults > 0) {
         units_human_count(identity->totals.records, records, sizeof records);
-        printf("; its header says %s records, up to seq %" PRIu64 "\n", records,
-               identity->totals.last_seq);
+        fprintf(to, "; its header says %s records, up to seq %" PRIu64 "\n", records,
+                identity->totals.last_seq);
     } else {
-        printf("%s\n", file->totals_fault ? "" : "; its header says the same");
+        fprintf(to, "%s\n", file->totals_fault ? "" : "; its header says the same");
     }
 }
 
-static void print_file(const struct verification *file)
+static void print_file(FILE *to, const struct verification *file)
 {
     char count[32], bytes[32], title[128];
-    ctl_print_text(stdout, false, CTL_PLAIN, file->path);
-    printf(": ");
+    ctl_print_text(to, false, CTL_PLAIN, file->path);
+    fprintf(to, ": ");
     if (file->error) {
-        printf("can't be read: %s\n", strerror(file->error));
+        fprintf(to, "can't be read: %s\n", strerror(file->error));
         return;
     }
     if (file->blank) {
-        printf("ok, prepared and not begun\n");
+        fprintf(to, "ok, prepared and not begun\n");
         return;
     }
-    print_verdict(file);
-    print_header(file);
+    print_verdict(to, file);
+    print_header(to, file);
     if (file->gap_end > file->gap_first)
-        printf("  between the file before and this one: seq %" PRIu64 "..%" PRIu64 " in neither\n",
-               file->gap_first, file->gap_end - 1);
-    ctl_ranges_print(&file->gaps, file->summary.faults > 0
-                                      ? "missing, because not recorded or damaged"
-                                      : "received but not recorded");
+        fprintf(to,
+                "  between the file before and this one: seq %" PRIu64 "..%" PRIu64 " in neither\n",
+                file->gap_first, file->gap_end - 1);
+    ctl_ranges_print(to, &file->gaps,
+                     file->summary.faults > 0 ? "missing, because not recorded or damaged"
+                                              : "received but not recorded");
     units_human_count(file->summary.lost_before, count, sizeof count);
     snprintf(
         title, sizeof title,
         "dropped by the kernel: %s datagrams (with receive_offload at least), just before this "
         "many records",
         count);
-    ctl_ranges_print(&file->dropped, title);
-    ctl_uncovered_print(&file->uncovered);
-    ctl_ranges_print(&file->quarantined, "quarantined");
+    ctl_ranges_print(to, &file->dropped, title);
+    ctl_uncovered_print(to, &file->uncovered);
+    ctl_ranges_print(to, &file->quarantined, "quarantined");
     units_human_bytes(file->summary.cut_bytes, bytes, sizeof bytes);
     snprintf(title, sizeof title, "cut to max_datagram, %s missing", bytes);
-    ctl_ranges_print(&file->cut, title);
+    ctl_ranges_print(to, &file->cut, title);
     if (file->summary.faults > 0 && file->summary.records > 0)
-        printf("  holdfastctl recover writes what is sound into a new file\n");
+        fprintf(to, "  holdfastctl recover writes what is sound into a new file\n");
 }
 
 /* ---- for programs ---- */
@@ -380,10 +384,12 @@ static enum ctl_files_verdict verify_file(void *context, const struct ctl_file *
     }
     compare_with_previous(&file);
     file.totals_fault = judge_totals(&file);
-    if (ret_report)
+    if (ret_report) {
         *ret_report = json_file(&file);
-    else
-        print_file(&file);
+    } else {
+        print_file(ctl_window_text(&(struct ctl_look){0}), &file);
+        ctl_window_print();
+    }
     verification_free(&file);
     enum ctl_files_verdict verdict = is_faulty(&file) ? CTL_FILES_FAULTY : CTL_FILES_OK;
     if (file.error || file.summary.records > 0)

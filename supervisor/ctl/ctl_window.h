@@ -17,9 +17,8 @@ void ctl_window_begin(void);
 FILE *ctl_window_draw(struct ctl_look *look);
 
 /* Put it in the place of the one before, with one write and without clearing anything that it
- * covers. What is too wide is wrapped where there are rows for it, and else cut; what is too
- * long is left out, and how much is said. false: the
- * terminal has gone. */
+ * covers. What is too wide is wrapped where there are rows for it, and else cut; what is too long
+ * is left out, and how much is said. false: the terminal has gone. */
 bool ctl_window_show(void);
 
 /* In the row below the picture, until the next one or a complaint is written there. */

@@ -325,3 +325,25 @@ def test_a_sum_of_what_nobody_knows_is_not_known(place):
     told = Told(place, {"supervisor": {}, "channels": [told_channel("one"), told_channel("two")]})
     text = place.run(place.program("holdfastctl"), "--socket", told.path, "status").stdout
     assert re.search(r"^2 channels +2 run +0 +- +- ", text, re.MULTILINE), text
+
+
+def test_what_is_printed_of_files_fits_its_terminal(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    Sender(place, listen, 1000).wait()
+    daemon.wait_drained("engine", 1000)
+    daemon.stop()
+    segment, = daemon.segments("engine")
+    sound, damaged, result = (place.folder / f"{name}.avro" for name in ("sound", "damaged", "result"))
+    content = bytearray(segment.read_bytes())
+    sound.write_bytes(content)
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    for arguments, expect in ((["verify", sound, damaged], 1), (["recover", damaged, "-o", result], 0)):
+        result.unlink(missing_ok=True)
+        whole = place.run(place.program("holdfastctl"), *arguments, expect=expect).stdout
+        assert max(map(len, whole.splitlines())) > 100, whole
+        result.unlink(missing_ok=True)
+        text = printed(place, 80, *arguments, expect=expect)
+        assert max(map(len, text.splitlines())) <= 80, text
+        assert text.split() == whole.split(), text
