@@ -32,7 +32,6 @@
 #include <stdint.h>
 
 #include "common/channel_spec.h"
-#include "common/counters.h"
 #include "common/inflight_batch.h"
 
 #define CHANNEL_PAGE_MAGIC   0x686f6c6466617374ull /* "holdfast" */
@@ -478,13 +477,6 @@ void channel_page_note_segment(struct channel_page *page, uint64_t id, const uin
 /* false when nothing was noted of it. */
 bool channel_page_find_segment(const struct channel_page *page, uint64_t id, uint8_t ret_sync[16],
                                uint8_t ret_log[16]);
-
-/* The ledger as of now, with destinations that are gone; `recording` comes from the spec.
- * COUNTER_restarts stays 0: the supervisor knows it. Also tells the pending datagrams of the
- * recorder. false when the page can't be read. */
-bool channel_page_counters(const struct channel_page *page, const struct channel_spec *spec,
-                           const struct channel_geometry *geometry, struct counters *ret,
-                           uint64_t *ret_pending);
 
 /* More was recorded or lost than there was? Datagrams that came while the channel did not record
  * are neither. */

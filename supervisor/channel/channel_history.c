@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_counters.h"
 #include "common/channel_page_check.h"
 #include "common/channel_spec.h"
 #include "common/death.h"

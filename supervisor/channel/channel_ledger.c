@@ -5,6 +5,7 @@
 #include "supervisor/channel/channel_ledger.h"
 
 #include "common/channel_page.h"
+#include "common/channel_page_counters.h"
 #include "common/channel_page_places.h"
 #include "common/inflight.h"
 #include "common/log.h"

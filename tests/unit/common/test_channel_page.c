@@ -3,6 +3,7 @@
  * flips. Check words: any changed bit is noticed. The check before a takeover: each rule on its own
  * (test_scribble.c is its violent half). The ledger as status shows it. */
 #include "common/channel_page.h"
+#include "common/channel_page_counters.h"
 #include "common/channel_page_check.h"
 
 #include <check.h>

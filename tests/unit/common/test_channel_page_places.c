@@ -2,6 +2,7 @@
 /* Places that are given up. What they have counted becomes part of a sum; a worker that dies over
  * it, at any instruction, leaves a page that is sound, that says the same sums, and with which a
  * successor can go on. */
+#include "common/channel_page_counters.h"
 #include "common/channel_page_places.h"
 
 #include <check.h>

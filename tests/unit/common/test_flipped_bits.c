@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_counters.h"
 #include "common/channel_page_check.h"
 #include "common/inflight.h"
 #include "tests/lib/ring_fixture.h"

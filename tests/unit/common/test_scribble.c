@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/channel_page_counters.h"
 #include "common/channel_page_check.h"
 #include "common/inflight.h"
 #include "tests/lib/ring_fixture.h"

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/channel_page_counters.h"
 #include "common/channel_page_check.h"
 #include "common/channel_page_places.h"
 #include "tests/lib/ring_fixture.h"
