@@ -5,6 +5,7 @@
 #include "common/channel_page_places.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 struct all_counts {
     uint32_t places[CHANNEL_PLACES_MAX];
@@ -71,6 +72,7 @@ void channel_page_give_up(struct channel_page *page, uint32_t place)
     into->repeated += from->repeated;
     *from = (struct destination_progress){0};
     flip(page, use, &all);
+    memset(it->name, 0, sizeof it->name);
     atomic_store_explicit(&it->use, DESTINATION_UNUSED, memory_order_release);
 }
 

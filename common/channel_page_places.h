@@ -11,7 +11,9 @@
  *   3. idle slots: nothing in the place, both in the sum             nobody reads an idle slot: it is written anew
  *   4. flip: one word                                                a place with a name that has counted nothing: it may be
  *                                                                    given up again, or is its name's again
- *   5. the place's `use`: none                                       free
+ *   5. the place's name: none                                        the same, nobody's: so a name without a use is one whose
+ *                                                                    use was damaged
+ *   6. the place's `use`: none                                       free
  * The word that flips is that of the relay, or the decimator: position and all other counters are flipped as they are. */
 /* clang-format on */
 #ifndef HOLDFAST_COMMON_CHANNEL_PAGE_PLACES_H
