@@ -205,7 +205,8 @@ struct message_synced {
     char channel[CHANNEL_NAME_SIZE];
     uint64_t turn;
     int32_t error;
-    uint32_t reserved;
+    uint32_t
+        refused; /* 1: by the disk. It does not say so again, and takes for written what is not */
 };
 
 struct message_log_dir {

@@ -24,10 +24,21 @@ static void follow_recording(struct channel *channel, bool settled_before)
     }
 }
 
+/* What the disk has refused is nowhere but in memory. Where nobody writes there, it is copied at
+ * once; a worker that does meets the refusal itself. */
+static void take_synced(struct channel *channel, const struct message_synced *synced)
+{
+    bool refused = channel_durability_answer(channel, synced);
+    bool is_left = channel->life.state == CHANNEL_BACKOFF || channel->life.state == CHANNEL_FAILED;
+    if (refused && is_left)
+        channel_segments_seal_and_forget(channel);
+    store_follow(&channel->stored);
+}
+
 void channel_answers_take(struct channel *channel, struct message *message)
 {
     if (message->header.type == MESSAGE_SYNCED) {
-        channel_durability_answer(channel, message->synced);
+        take_synced(channel, message->synced);
         return;
     }
     bool settled_before = channel_recording_settled(channel);

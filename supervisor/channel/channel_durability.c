@@ -11,7 +11,7 @@
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 
-/* A disk that has refused it is not asked all the time. */
+/* An archive that can't do it is not asked all the time. */
 #define AGAIN_NS (10 * NS_PER_S)
 
 /* Of the ring's last worker. Where it isn't known, or can't be, long ago. */
@@ -40,13 +40,34 @@ static bool is_behind(const struct channel *channel, struct commit_progress *ret
            channel_page_durable(page, ret_commit->segment_id) < ret_commit->write_offset;
 }
 
+bool channel_durability_was_refused(const struct channel *channel, uint64_t segment_id)
+{
+    const uint64_t *refused = channel->durability.refused;
+    return segment_id != 0 && (segment_id == refused[0] || segment_id == refused[1]);
+}
+
+void channel_durability_forget(struct channel *channel, uint64_t segment_id)
+{
+    for (int i = 0; i < 2; i++)
+        if (channel->durability.refused[i] == segment_id)
+            channel->durability.refused[i] = 0;
+}
+
+/* To be said only of segments of which the disk has taken all so far. */
+static bool any_refused(const struct channel *channel)
+{
+    return channel_durability_was_refused(channel, channel->hold.segment_grant.id) ||
+           (channel->hold.next >= 0 &&
+            channel_durability_was_refused(channel, channel->hold.next_grant.id));
+}
+
 void channel_durability_look(struct channel *channel, monotonic now)
 {
     struct channel_durability *durability = &channel->durability;
     const struct hold *hold = &channel->hold;
     struct commit_progress commit;
     if (!channel->spec->record.enabled || durability->asked || !is_behind(channel, &commit) ||
-        !is_due(channel, now) ||
+        any_refused(channel) || !is_due(channel, now) ||
         (durability->told && monotonic_since(now, durability->asked_at) < AGAIN_NS))
         return;
     struct message_sync sync = {
@@ -59,6 +80,7 @@ void channel_durability_look(struct channel *channel, monotonic now)
     durability->asked_at = now;
     durability->segment_id = commit.segment_id;
     durability->offset = commit.write_offset;
+    memcpy(durability->id, sync.id, sizeof durability->id);
 }
 
 /* Until the first worker that gets the ring: from then on it is the worker's to say. */
@@ -71,26 +93,34 @@ static bool may_say_so(const struct channel *channel)
            !archive_client_is_to_seal(channel->host->archive, channel->spec->name);
 }
 
-void channel_durability_answer(struct channel *channel, const struct message_synced *synced)
+bool channel_durability_answer(struct channel *channel, const struct message_synced *synced)
 {
     struct channel_durability *durability = &channel->durability;
     if (!durability->asked || synced->turn != durability->turn)
-        return;
+        return false;
     durability->asked = false;
+    if (synced->error && synced->refused) {
+        log_error("channel %s: the disk has refused what its last worker has recorded: %s; it is "
+                  "copied to another file",
+                  channel->spec->name, strerror(synced->error));
+        memcpy(durability->refused, durability->id, sizeof durability->refused);
+        return true;
+    }
     if (synced->error) {
         if (!durability->told)
             log_error("channel %s: what its last worker has recorded can't be made durable: %s; "
                       "tried again while no other one does it",
                       channel->spec->name, strerror(synced->error));
         durability->told = true;
-        return;
+        return false;
     }
     durability->told = false;
     if (!may_say_so(channel))
-        return;
+        return false;
     struct channel_page *page = channel->hold.page;
     channel_page_write_durable(page, durability->segment_id, durability->offset);
     atomic_store_explicit(&page->private.synced_ns, durability->asked_at.ns, memory_order_relaxed);
+    return false;
 }
 
 void channel_durability_archive_back(struct channel *channel)

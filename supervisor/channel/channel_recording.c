@@ -111,8 +111,8 @@ void channel_recording_ask_to_begin(const struct channel *channel)
                          channel->hold.segment_grant.name);
 }
 
-void channel_recording_ask_to_seal(const struct channel *channel, const struct segment_grant *grant,
-                                   uint64_t length)
+static void ask_to_seal(const struct channel *channel, const struct segment_grant *grant,
+                        uint64_t length)
 {
     const struct seal_order order = {.began_as = "", .length = length};
     archive_client_seal(archive_of(channel), channel->spec->name, grant, &order);
@@ -272,7 +272,7 @@ static void handle_recovered(struct channel *channel, const struct message_recov
 static void drop_segment(struct channel *channel, struct message *message)
 {
     int fd = fd_take(&message->fds[0]);
-    channel_recording_ask_to_seal(channel, &message->segment->grant, 0);
+    ask_to_seal(channel, &message->segment->grant, 0);
     fd_close(&fd);
 }
 

@@ -35,8 +35,6 @@ void channel_recording_clean_again(struct channel *channel);
 int channel_recording_ask_for_segment(const struct channel *channel);
 /* Where the current segment was begun: its name becomes the right one. */
 void channel_recording_ask_to_begin(const struct channel *channel);
-void channel_recording_ask_to_seal(const struct channel *channel, const struct segment_grant *grant,
-                                   uint64_t length);
 /* Ask for what is missing most: recovery first, then a segment. */
 void channel_recording_request(struct channel *channel);
 /* Sooner at first, later and later while it fails: nanoseconds. */

@@ -15,6 +15,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
+#include "supervisor/channel/channel_durability.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/child/child.h"
 #include "supervisor/hold/store.h"
@@ -126,8 +127,9 @@ static void release_written(struct channel *channel, uint64_t length, bool faile
     const struct seal_order order = {
         .began_as = channel->recording.begun ? channel->recording.began_as : "",
         .length = length,
-        .copy = failed};
+        .copy = failed || channel_durability_was_refused(channel, hold->segment_grant.id)};
     archive_client_seal(archive_of(channel), channel->spec->name, &hold->segment_grant, &order);
+    channel_durability_forget(channel, hold->segment_grant.id);
     channel->recording.left[channel->recording.left_next++ % LEFT_SEGMENTS_KEPT] =
         hold->segment_grant;
     fd_close(&hold->segment);
@@ -144,7 +146,12 @@ static void release_next(struct channel *channel, uint64_t length)
     struct hold *hold = &channel->hold;
     if (hold->next < 0)
         return;
-    channel_recording_ask_to_seal(channel, &hold->next_grant, length);
+    const struct seal_order order = {
+        .began_as = "",
+        .length = length,
+        .copy = channel_durability_was_refused(channel, hold->next_grant.id)};
+    archive_client_seal(archive_of(channel), channel->spec->name, &hold->next_grant, &order);
+    channel_durability_forget(channel, hold->next_grant.id);
     fd_close(&hold->next);
 }
 

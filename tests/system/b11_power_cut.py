@@ -12,7 +12,7 @@ import signal
 import socket
 
 from lib import oracle
-from lib.disk import EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW, Disk
+from lib.disk import EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW, Disk, ThinDisk
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import core, freeze, kill, skip, wait_until
 
@@ -294,21 +294,31 @@ def is_all_durable(daemon):
     return log["durable_bytes"] == log["committed_bytes"] > 0
 
 
-def left_without_a_worker(place, restart, state, **daemon):
-    """Recorded within an interval that no worker is there to end."""
+def recording_with_an_end(place, restart, sync, **daemon):
+    """A channel that has five records, and whose interval has just begun anew."""
     place.with_hooks()
     listen = place.ipv4()
-    daemon = Daemon(place, channel("engine", listen, relays={"out": place.ipv4()}, record={"segment_size": "1M", "sync": "2s"}),
+    daemon = Daemon(place, channel("engine", listen, relays={"out": place.ipv4()}, record={"segment_size": "16M", "sync": sync}),
                     head=f"restart {{ {restart} }}", **daemon)
     daemon.start(environment={"HOLDFAST_TEST_CRASH": "relay:POISON"})
     Sender(place, listen, 5).wait()
     daemon.wait_counter("engine", "recorded", 5)
-    wait_until(lambda: is_all_durable(daemon), 10, "the interval to begin anew")
-    Sender(place, listen, 200, name="more", tag=2).wait()
-    daemon.wait_drained("engine", 205)
+    wait_until(lambda: is_all_durable(daemon), 20, "the interval to begin anew")
+    return daemon, listen
+
+
+def end_it(listen):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         host, _, port = listen.rpartition(":")
         out.sendto(b"POISON", (host, int(port)))
+
+
+def left_without_a_worker(place, restart, state, **daemon):
+    """Recorded within an interval that no worker is there to end."""
+    daemon, listen = recording_with_an_end(place, restart, "2s", **daemon)
+    Sender(place, listen, 200, name="more", tag=2).wait()
+    daemon.wait_drained("engine", 205)
+    end_it(listen)
     daemon.wait_state("engine", state)
     return daemon
 
@@ -327,6 +337,26 @@ def test_what_a_channel_had_recorded_that_was_given_up_survives_a_power_cut(plac
     daemon.wait_state("engine", "RUNNING")
     daemon.stop()
     assert len(oracle.read_with_python_avro(daemon.segments("engine"))) == 205
+
+
+@core
+def test_what_the_disk_refuses_of_it_is_copied(place):
+    """It says so once, and takes for written what it has nowhere; a sync or a seal after that seems to succeed."""
+    disk = ThinDisk(place)
+    daemon, listen = recording_with_an_end(place, "give_up_after = 1", "2s", log_dir=disk.where / "log")
+    disk.exhaust()
+    Sender(place, listen, 8000, name="more", rate=20000, tag=2, sizes=(800,)).wait()
+    daemon.wait_drained("engine", 8005)
+    end_it(listen)
+    daemon.wait_state("engine", "FAILED")
+    daemon.wait_for_log("the disk has refused what its last worker has recorded", 20)
+    disk.replenish()
+    daemon.stop(expect=None)  # 1: a segment could not be sealed while the disk was like that
+    daemon.start()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.stop()
+    disk.forget()
+    assert len(oracle.read_with_python_avro(daemon.segments("engine"))) == 8005
 
 
 def test_what_was_recorded_becomes_durable_while_the_next_worker_is_waited_for(place):
