@@ -17,6 +17,12 @@
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/unit.h"
 
+#if defined(__SANITIZE_THREAD__)
+#define STEPPED 1 /* of them: each takes thirty times as many instructions */
+#else
+#define STEPPED 4
+#endif
+
 static const struct ring_fixture_settings plain = {.ring_size = 8192,
                                                    .max_datagram = 200,
                                                    .relay_count = 3,
@@ -138,9 +144,9 @@ static int give_up_by_steps(struct ring_fixture *fixture, uint32_t place,
             break;
         if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
             ck_abort_msg("the stepped process has status 0x%x, after %d", status, seen);
-        if (memcmp(&before, page, sizeof before) == 0)
+        if (memcmp(&before, page, CHANNEL_PRIVATE_SIZE) == 0)
             continue;
-        memcpy(&before, page, sizeof before);
+        memcpy(&before, page, CHANNEL_PRIVATE_SIZE);
         memcpy(&now, page, sizeof now);
         check_page(&now, fixture, expected);
         continue_it(&now, fixture, expected);
@@ -164,7 +170,10 @@ START_TEST(a_death_at_any_instruction_loses_no_count)
     /* The first of each use begins the sum, the second adds to it. */
     static const uint32_t places[] = {1, 3, 0, 4};
     for (int i = 0; i < 4; i++) {
-        ck_assert_int_gt(give_up_by_steps(&fixture, places[i], &expected), 10);
+        if (i < STEPPED)
+            ck_assert_int_gt(give_up_by_steps(&fixture, places[i], &expected), 10);
+        else
+            channel_page_give_up(page, places[i]);
         check_page(page, &fixture, &expected);
         ck_assert(!channel_page_read_destination(page, places[i], &counts));
     }
