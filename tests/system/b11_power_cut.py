@@ -348,13 +348,13 @@ def test_what_the_disk_refuses_of_it_is_copied(place):
     Sender(place, listen, 8000, name="more", rate=20000, tag=2, sizes=(800,)).wait()
     daemon.wait_drained("engine", 8005)
     log = daemon.status("engine")["log"]
-    segment = os.open(daemon.log_dir / "engine" / log["segment"], os.O_RDONLY)
-    place.on_exit(lambda: os.close(segment))
-    recorded = os.pread(segment, log["committed_bytes"], 0)
-    end_it(listen)
-    daemon.wait_state("engine", "FAILED")
-    daemon.wait_for_log("the disk has refused what its last worker has recorded", 20)
-    if os.pread(segment, len(recorded), 0) != recorded:
+    with open(daemon.log_dir / "engine" / log["segment"], "rb") as segment:
+        recorded = os.pread(segment.fileno(), log["committed_bytes"], 0)
+        end_it(listen)
+        daemon.wait_state("engine", "FAILED")
+        daemon.wait_for_log("the disk has refused what its last worker has recorded", 20)
+        now = os.pread(segment.fileno(), len(recorded), 0)
+    if now != recorded:
         skip("the kernel has let go of pages that it takes for written")  # as it may, for want of memory
     disk.replenish()
     daemon.stop(expect=None)  # 1: a segment could not be sealed while the disk was like that
