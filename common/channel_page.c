@@ -206,7 +206,7 @@ static void send_from(struct destination_rate *rate, uint64_t seq)
 /* Its place lost its use to damaged memory: nobody who gives a place back leaves counts in it. */
 static int find_disowned(const struct channel_page *page, const char *name, uint64_t version)
 {
-    struct destination_progress counts;
+    struct destination_progress counts = {0};
     for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
         const struct destination_place *it = &page->private.places[i];
         if (is_of_use(it, DESTINATION_UNUSED) && strncmp(it->name, name, CHANNEL_NAME_SIZE) == 0 &&
