@@ -73,6 +73,8 @@ def test_without_a_store_workers_leave_and_the_log_goes_on(place):
     daemon.wait_state("engine", "RUNNING", 30)
     daemon.wait_counter("engine", "recorded", place.scaled(2000))
     recorded += daemon.counters("engine")["recorded"]
+    told = daemon.status("engine")["not_covered_before"]
+    assert f"nobody was receiving for a while before datagram {told}\n" in daemon.ctl("status", "engine").stdout
     sender.stop()
     daemon.stop()
     sink.stop()
@@ -93,6 +95,7 @@ def test_without_a_store_workers_leave_and_the_log_goes_on(place):
                if place_of[later.payload] != place_of[earlier.payload] + 1 and not later.lost_before]
     assert set(missing) <= set(flagged), (missing, flagged)
     assert len(flagged) == 4, f"four supervisors died: {flagged}"
+    assert told == flagged[-1], f"status says {told}, the log has {flagged}"
     answer = daemon.ctl("verify", *files).stdout
     assert "nobody was receiving" in answer, answer
 

@@ -37,7 +37,7 @@ def test_destinations_that_can_not_be_reached_stop_nothing_and_come_back(place):
 
     counters = oracle.assert_ledger(daemon.status("engine"))
     assert counters["received"] == counters["recorded"] == count, counters
-    assert counters["kernel_dropped"] == 0, counters
+    assert counters["kernel_dropped"] == 0 and counters["relay_dropped"] == 2 * count, counters
     assert destination(daemon, "good")["sent"] == count
     for name, reason in (("away", "later0"), ("unrouted", "203.0.113.7")):
         entry = destination(daemon, name)
@@ -56,6 +56,7 @@ def test_destinations_that_can_not_be_reached_stop_nothing_and_come_back(place):
     wait_until(lambda: all(destination(daemon, name)["state"] == "up" for name in ("away", "unrouted")), 20,
                "both destinations to come back by themselves")
     assert daemon.status("engine")["pid"] == pid, "no worker was replaced for it"
+    assert all(destination(daemon, name)["reason"] is None for name in ("away", "unrouted"))
     more = Sender(place, listen, count, rate=place.scaled(6000), name="second", tag=2)
     more.wait()
     daemon.wait_drained("engine", 2 * count)
@@ -78,6 +79,45 @@ def test_destinations_that_can_not_be_reached_stop_nothing_and_come_back(place):
     daemon.stop()
     oracle.assert_same_payloads([payload for record in (sender, more, last, final)
                                  for payload in oracle.read_datagrams(record.record)[0]], recorded(daemon), "the log")
+
+
+@core
+def test_an_upgrade_keeps_going_beside_destinations_that_can_not_be_reached(place):
+    """One is down before it, the other one comes with it."""
+    place.private_network()
+    listen, good = place.ipv4(), place.ipv4()
+    sink = Sink(place, good)
+    relays = {"good": good, "away": {"to": place.group(), "interface": "later0"}}
+    daemon = Daemon(place, channel("engine", listen, relays=relays, record={})).start()
+    before = daemon.wait_state("engine", "RUNNING")
+    senders = [Sender(place, listen, 1000, rate=place.scaled(5000), name="before", tag=1)]
+    senders[0].wait()
+    daemon.wait_drained("engine", 1000)
+    text, more = daemon.config.read_text(), f'relay "unrouted" {{ to = "203.0.113.7:{place.port()}" }}\n  relay "away"'
+    daemon.config.write_text(text.replace('relay "away"', more))
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    wait_until(lambda: daemon.status("engine")["generation"] > before["generation"], 20, "the upgrade")
+    daemon.wait_state("engine", "RUNNING")
+    senders.append(Sender(place, listen, 1000, rate=place.scaled(5000), name="after", tag=2))
+    senders[1].wait()
+    daemon.wait_drained("engine", 2000)
+    sink.wait_received(2000)
+    counters = daemon.counters("engine")
+    assert counters["received"] == counters["recorded"] == 2000 and counters["kernel_dropped"] == 0, counters
+    assert counters["relay_dropped"] == 3000, counters
+    for name, reason, dropped in (("away", "later0", 2000), ("unrouted", "203.0.113.7", 1000)):
+        entry = destination(daemon, name)
+        assert entry["state"] == "down" and reason in entry["reason"], entry
+        assert entry["dropped"] == dropped and entry["sent"] == 0, entry
+    assert daemon.log_text().count("later0") == 2, "told by each program once"
+    place.link(later0="203.0.113.1/24", later1=None)
+    wait_until(lambda: all(destination(daemon, name)["state"] == "up" for name in ("away", "unrouted")), 20,
+               "both destinations to come back by themselves")
+    daemon.stop()
+    sink.stop()
+    oracle.assert_same_payloads([payload for sender in senders for payload in oracle.read_datagrams(sender.record)[0]],
+                                recorded(daemon), "the log")
 
 
 def narrow(place, name, address, subnet):

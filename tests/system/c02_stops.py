@@ -22,19 +22,53 @@ def judge(daemon, sender):
     oracle.assert_same_payloads(sent, [record.payload for record in records], "the log")
 
 
-@core
-def test_a_stop_behind_a_restart_records_what_was_queued(place):
+def queued_behind_a_restart(place):
+    """The worker is told to make room for another one, stands still, and 1,000 datagrams wait."""
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={}), hang_timeout="60s").start()
-    daemon.wait_state("engine", "RUNNING")
-    pid = daemon.status("engine")["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    pid = daemon.wait_state("engine", "RUNNING")["pid"]
+    freeze(pid)
     sender = Sender(place, listen, 1000, rate=10000)
     sender.wait()
     daemon.call("restart", {"channel": "engine"})
+    return daemon, sender, pid
+
+
+@core
+def test_a_stop_behind_a_restart_records_what_was_queued(place):
+    daemon, sender, pid = queued_behind_a_restart(place)
     daemon.call("stop", {"channel": "engine"})
     os.kill(pid, signal.SIGCONT)
     daemon.wait_state("engine", "STOPPED", 30)
+    judge(daemon, sender)
+    daemon.stop()
+
+
+@core
+def test_so_does_an_end_behind_a_restart(place):
+    daemon, sender, pid = queued_behind_a_restart(place)
+    daemon.disconnect()
+    daemon.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: "STOPPING=1" in daemon.notifications.poll(), 10, "STOPPING=1")
+    os.kill(pid, signal.SIGCONT)
+    assert daemon.process.wait(30) == 0
+    records = oracle.read_with_python_avro(daemon.segments("engine"))
+    oracle.assert_consecutive(records, first=0)
+    oracle.assert_same_payloads(oracle.read_datagrams(sender.record)[0], [record.payload for record in records], "the log")
+
+
+@core
+def test_so_does_an_upgrade_behind_a_restart(place):
+    daemon, sender, pid = queued_behind_a_restart(place)
+    daemon.disconnect()
+    daemon.process.send_signal(signal.SIGUSR2)
+    daemon.wait_for_log("as soon as the workers have let go")
+    os.kill(pid, signal.SIGCONT)
+    daemon.wait_for_log("restored ", 30)
+    daemon.wait_state("engine", "RUNNING")
+    daemon.wait_drained("engine", 1000)
+    assert daemon.counters("engine")["kernel_dropped"] == 0
+    daemon.ctl("stop", "engine")
     judge(daemon, sender)
     daemon.stop()
 

@@ -2,11 +2,17 @@
 """An interface is deleted and comes back under the same name: the multicast membership, and the sockets that send there,
 come back by themselves; while it is gone that is said. A channel that is silent for longer than expected is told of."""
 
+import ctypes
+import os
+import socket
+import struct
+
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core, wait_until
+from lib.place import core, skip, wait_until
 
 NOT_COVERED = 2
+SYS_PIDFD_GETFD = 438  # on every architecture
 
 
 def make_link(place):
@@ -87,3 +93,40 @@ def test_silence_that_is_not_expected_is_told(place):
     sender.stop()
     assert daemon.status("engine")["restarts"] == 0
     daemon.stop()
+
+
+def forget_membership(pid, group, interface):
+    """Of the daemon's socket, behind its back: as if a switch had forgotten it."""
+    host, _, port = group.rpartition(":")
+    libc = ctypes.CDLL(None, use_errno=True)
+    process = os.pidfd_open(pid)
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+            continue
+        fd = libc.syscall(SYS_PIDFD_GETFD, process, int(name), 0)
+        if fd < 0:
+            skip(f"another process's socket can't be had here ({os.strerror(ctypes.get_errno())})")
+        with socket.socket(fileno=fd) as theirs:
+            if theirs.family == socket.AF_INET and theirs.getsockname() == (host, int(port)):
+                theirs.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, struct.pack(
+                    "@4s4si", socket.inet_aton(host), bytes(4), socket.if_nametoindex(interface)))
+                os.close(process)
+                return
+    raise AssertionError(f"the daemon has no socket at {group}")
+
+
+def test_a_membership_is_renewed_when_a_channel_is_silent(place):
+    place.private_network()
+    make_link(place)
+    group = place.group()
+    daemon = Daemon(place, channel("engine", group, interface="near0", record={}, expect="1s")).start()
+    pid = daemon.wait_state("engine", "RUNNING")["pid"]
+    sent = send(place, daemon, group, "first", 1)
+    forget_membership(daemon.process.pid, group, "near0")
+    daemon.wait_for_log("nothing received for more than 1")
+    sent += send(place, daemon, group, "second", 2)
+    assert daemon.status("engine")["pid"] == pid, "no worker was replaced for it"
+    daemon.wait_drained("engine", len(sent))
+    daemon.stop()
+    records = oracle.read_with_python_avro(daemon.segments("engine"))
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "the log")

@@ -7,14 +7,14 @@ from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
 
 
-def receiver_switches(pid):
-    """How often the receiver's thread went to sleep of its own accord."""
+def switches_of(pid, name):
+    """How often the thread of this name went to sleep of its own accord."""
     for thread in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{thread}/status", encoding="ascii") as status:
             fields = dict(line.split(":", 1) for line in status)
-        if fields["Name"].strip() == "receiver":
+        if fields["Name"].strip() == name:
             return int(fields["voluntary_ctxt_switches"])
-    raise AssertionError("the worker has no thread named receiver")
+    raise AssertionError(f"the worker has no thread named {name}")
 
 
 def test_datagrams_gather_and_keep_their_times(place):
@@ -26,7 +26,7 @@ def test_datagrams_gather_and_keep_their_times(place):
     sender = Sender(place, listen, count, rate=place.scaled(3000), burst=1)
     sender.wait()
     daemon.wait_drained("engine", count)
-    switches = receiver_switches(pid)
+    switches = switches_of(pid, "receiver")
     assert switches < count / 4, f"{switches} wake-ups for {count} datagrams"
     counters = oracle.assert_ledger(daemon.status("engine"))
     assert counters["recorded"] == count and counters["kernel_dropped"] == 0, counters
@@ -41,3 +41,22 @@ def test_datagrams_gather_and_keep_their_times(place):
     times = [record.received_at * 1000 + record.received_ns for record in records]
     milliseconds = len({time // 1_000_000 for time in times})
     assert milliseconds > 2 * switches, "taken together, but received one after the other"
+
+
+def test_a_decimated_stream_wakes_nobody_for_every_datagram(place):
+    """20,000 come one by one each second, 4,000 of them are chosen: one sleep takes several of those."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, decimates={"slow": {"to": outlet, "keep_every": 5}})).start()
+    pid = daemon.wait_state("engine", "RUNNING")["pid"]
+    count = place.scaled(40000)
+    sender = Sender(place, listen, count, rate=place.scaled(20000), burst=1)
+    sender.wait()
+    daemon.wait_counter("engine", "decimated", count // 5)
+    switches = switches_of(pid, "decimator")
+    assert switches < count // 5 * 3 // 4, f"{switches} sleeps for {count // 5} datagrams"
+    assert daemon.counters("engine")["kernel_dropped"] == daemon.counters("engine")["decimate_lost"] == 0
+    sink.wait_received(count // 5)
+    daemon.stop()
+    sink.stop()
+    assert oracle.read_datagrams(sink.record)[0] == oracle.read_datagrams(sender.record)[0][4::5]

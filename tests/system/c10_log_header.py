@@ -258,6 +258,17 @@ def test_times_without_a_receiver_are_told(place):
     assert "nobody was receiving: before 2 records" in told and "before seq 2: 2025-10-09T08:54:20Z to " in told, told
 
 
+def test_what_the_kernel_dropped_is_told_as_so_many_at_least(place):
+    """It counts a joined run as one, and who reads the file doesn't know whether there were any."""
+    file = place.folder / "1.avro"
+    file.write_bytes(log_files.header(schema_of(place), SYNC) + log_files.block(
+        [log_files.record(seq, lost=7 * (seq == 3)) for seq in range(5)], SYNC))
+    about, = facts(place, file)
+    assert about["losses"]["kernel_dropped"] == 7 and about["losses"]["kernel_dropped_before"]["ranges"] == [[3, 3]], about
+    told = ctl(place, "verify", file).stdout
+    assert "dropped by the kernel: 7 datagrams (with receive_offload at least)" in told, told
+
+
 @core
 def test_verify_takes_what_a_shell_gives_it(place):
     listen = place.ipv4()

@@ -224,3 +224,66 @@ def test_a_copy_of_a_full_block_costs_what_it_lies_on(place):
     ctl(place, "recover", "-o", out, bad)
     numbers = [record.seq for record in oracle.read_with_avro_c(place, [out])]
     assert len(numbers) == (count - 1) * each and numbers == sorted(set(numbers)), len(numbers)
+
+
+def recorded_file(place, is_sealed):
+    """The only file of a recording of 2,000, and what it is to be named."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M"})).start()
+    Sender(place, listen, 2000, rate=20000, sizes=(200,)).wait()
+    daemon.wait_drained("engine", 2000)
+    if is_sealed:
+        daemon.stop()
+        file, = daemon.segments("engine")
+        return file.name, log_files.age(file.read_bytes())
+    daemon.kill_all()
+    file, = [file for file in daemon.segments("engine", ".avro.open") if "prepared" not in file.name]
+    return file.name, file.read_bytes()
+
+
+def goes_on_over_a_bad_page(place, is_sealed, where):
+    """What the daemon finds in its folder at the next start has a page that the disk can't read. Returns the daemon, ended,
+    the file's name, and the name that it has by then."""
+    name, content = recorded_file(place, is_sealed)
+    disk = DiskWithABadPage(place)
+    folder = disk.where / "log" / "engine"
+    folder.mkdir(parents=True)
+    file = disk.write(f"log/engine/{name}", content, where(len(content.rstrip(b"\0"))))
+    (disk.where / "filler").unlink()
+    try:
+        file.read_bytes()
+        skip("this kernel's loop device reads zeros where its file has ended")
+    except OSError:
+        pass
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M"}), name="second",
+                    log_dir=disk.where / "log").start()
+    sender = Sender(place, listen, 500, rate=5000, name="more", tag=2)
+    sender.wait()
+    daemon.wait_drained("engine", 500)
+    assert oracle.assert_ledger(daemon.status("engine"))["recorded"] == 500
+    assert daemon.call("check")["healthy"]
+    daemon.stop()
+    newest = daemon.segments("engine")[-1]
+    records = oracle.read_with_avro_c(place, [newest])
+    assert [record.payload for record in records] == oracle.read_datagrams(sender.record)[0]
+    assert records[0].seq >= 2000, f"number {records[0].seq} was given before"
+    assert name in daemon.log_text(), daemon.log_text()
+    return daemon, name
+
+
+@core
+def test_an_unfinished_segment_with_a_page_that_cannot_be_read_stops_no_recording(place):
+    """It is set aside under its own name, and `recover` finds what is sound in it."""
+    daemon, name = goes_on_over_a_bad_page(place, False, lambda size: size // 2 // PAGE)
+    kept, = daemon.segments("engine", ".avro.damaged")
+    assert kept.name == name.replace(".avro.open", ".avro.damaged")
+    result = json.loads(ctl(place, "--json", "recover", kept, "-o", place.folder).stdout)["files"][0]
+    assert result["unreadable_pages"] == 1 and result["records"] > 1500, result
+
+
+@core
+def test_nor_does_the_newest_file_where_its_last_page_cannot_be_read(place):
+    """One of an older version, whose header doesn't say how far it goes."""
+    daemon, name = goes_on_over_a_bad_page(place, True, lambda size: (size - 1) // PAGE)
+    assert name in [file.name for file in daemon.segments("engine")], "it stays as it is"

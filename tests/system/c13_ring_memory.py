@@ -99,3 +99,24 @@ def test_a_mapping_that_falls_back_is_counted(place):
     daemon.ctl("start", "engine")
     wait_until(lambda: daemon.counters("engine")["map_fallbacks"] == 2, 10, "the next ring to be counted, too")
     daemon.stop()
+
+
+@core
+def test_a_ring_that_was_a_mirror_is_mapped_as_the_settings_say(place):
+    """The memory stays, and what is in it."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": outlet}, record={}, mapping="mirror")).start()
+    assert daemon.status("engine")["ring"]["mapping"] == "mirror"
+
+    def change():
+        generation = daemon.status("engine")["generation"]
+        daemon.config.write_text(daemon.config.read_text().replace('"mirror"', '"double"'))
+        daemon.disconnect()
+        daemon.ctl("upgrade")
+        wait_until(lambda: daemon.status("engine")["generation"] > generation, 20, "the upgrade")
+        daemon.wait_state("engine", "RUNNING")
+    entry = journey(place, daemon, listen, outlet, change)
+    assert entry["ring"]["mapping"] == "double" and entry["counters"]["map_fallbacks"] == 0, entry
+    assert "is made" not in daemon.log_text(), daemon.log_text()
+    daemon.stop()
+    oracle.assert_consecutive(oracle.read_with_python_avro(daemon.segments("engine")), first=0)

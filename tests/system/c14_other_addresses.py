@@ -34,16 +34,21 @@ def trouble(daemon):
     return daemon.status("engine")["receive_trouble"]
 
 
-def seen_on(wire, payload_from):
-    """Source addresses of what goes to the group there."""
+def packet_on(wire, payload_from):
+    """The IPv4 packet that goes to the group there."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as tap:
         tap.bind((wire, 0))
         tap.settimeout(10)
         payload_from()
         while True:
-            packet = tap.recv(2000)
-            if socket.inet_ntoa(packet[30:34]) == GROUP:
-                return socket.inet_ntoa(packet[26:30])
+            packet = tap.recv(2000)[14:]
+            if socket.inet_ntoa(packet[16:20]) == GROUP:
+                return packet
+
+
+def seen_on(wire, payload_from):
+    """Source address of what goes to the group there."""
+    return socket.inet_ntoa(packet_on(wire, payload_from)[12:16])
 
 
 def upgrade(daemon, was, becomes):
@@ -85,6 +90,21 @@ def test_an_upgrade_changes_where_a_relay_sends(place):
     assert seen_on("far1", lambda: feed(place, daemon, listen)) == "10.8.0.1"
     upgrade(daemon, 'interface = "near1"', "")
     assert seen_on("far0", lambda: feed(place, daemon, listen)) == "10.9.0.1"
+
+
+def test_an_upgrade_changes_how_far_a_relay_sends(place):
+    """The socket is the one of before, with what the settings say now."""
+    place.private_network()
+    place.link(near0="10.9.0.1/24", far0=None)
+    listen, away = place.ipv4(), {"to": GROUP + ":6000", "interface": "near0", "ttl": 2}
+    daemon = Daemon(place, channel("engine", listen, relays={"away": away})).start()
+    daemon.wait_state("engine", "RUNNING")
+
+    def ttl():
+        return packet_on("far0", lambda: feed(place, daemon, listen))[8]
+    assert ttl() == 2
+    upgrade(daemon, "ttl = 2", "ttl = 7")
+    assert ttl() == 7
 
 
 def test_a_source_filter_survives_any_number_of_new_interfaces(place):

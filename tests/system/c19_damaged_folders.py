@@ -7,7 +7,7 @@ import os
 import shutil
 
 from lib import log_files, oracle
-from lib.holdfast import Daemon, Sender, channel
+from lib.holdfast import Daemon, Sender, Sink, channel
 from lib.place import children_of, core, skip, wait_until
 from system.c10_log_header import SYNC, ctl, facts, schema_of
 
@@ -190,6 +190,47 @@ def test_the_file_that_remembers_the_numbers_outlives_retention(place):
     record_more(place, daemon, listen)
     about, = facts(place, open_segment(daemon))
     assert about["first_seq"] == 500, about
+
+
+NO_LOG_REACHES = 1 << 62
+
+
+def test_a_record_of_a_number_that_no_log_reaches_costs_itself_alone(place):
+    """Its marker and its CRC are right, as somebody may make them who has read the file."""
+    folder, sync = empty_folder(place), os.urandom(16)
+    name = f"engine-{0:020}-20250101T000000Z.avro.open"
+    (folder / name).write_bytes(
+        log_files.header(put_segment.schema, sync) + log_files.block([log_files.record(n) for n in range(100)], sync) +
+        log_files.block([log_files.record((1 << 63) - 1)], sync) +
+        log_files.block([log_files.record(n) for n in range(100, 120)], sync) + bytes(65536))
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    record_more(place, daemon, listen)
+    daemon.stop()
+    numbers = [record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))]
+    assert numbers[:120] == list(range(120)) and 120 <= numbers[120] < 10000, numbers[115:125]
+
+
+def test_a_name_of_a_number_that_no_log_reaches_is_told_and_the_recording_comes_back(place):
+    """Somebody has put it there. Nobody can go on behind it; everything else does, and so does the recording without it."""
+    folder, listen, outlet = empty_folder(place), place.ipv4(), place.ipv4()
+    strange = folder / f"engine-{NO_LOG_REACHES:020}-20250101T000000Z.avro"
+    strange.write_bytes(b"rubbish")
+    sink = Sink(place, outlet)
+    daemon = Daemon(place, channel("engine", listen, relays={"out": outlet}, record={})).start()
+    daemon.wait_state("engine", "RUNNING")
+    wait_until(lambda: "a number that no log reaches" in (daemon.status("engine")["log"]["trouble"] or ""), 20, "the trouble")
+    daemon.ctl("check", expect=1)
+    Sender(place, listen, 100).wait()
+    sink.wait_received(100)
+    strange.rename(place.folder / strange.name)
+    wait_until(lambda: daemon.status("engine")["log"]["state"] == "open", 60, "the recording to come back by itself")
+    record_more(place, daemon, listen, 100)
+    daemon.wait_drained("engine", 200)
+    assert oracle.assert_ledger(daemon.status("engine"))["recorded"] == 200, "what waited in the ring, too"
+    daemon.ctl("check")
+    daemon.stop()
+    sink.stop()
 
 
 # ---- records ----

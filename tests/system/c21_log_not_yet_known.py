@@ -111,3 +111,29 @@ def test_a_stop_while_it_relays_without_its_log(place):
     records = oracle.read_with_python_avro(files)
     oracle.assert_consecutive(records, first=0)
     assert len(records) == 105, len(records)
+
+
+def test_a_restart_while_it_relays_without_its_log(place):
+    """What the kernel has queued for the worker that goes is received, whatever numbers the next one begins with."""
+    daemon, listen, archive = relaying_without_its_log(place)
+    worker = daemon.status("engine")["pid"]
+    freeze(worker)
+    Sender(place, listen, 1000, name="queued", rate=0).wait()
+    daemon.call("restart", {"channel": "engine"})
+    kill(archive, signal.SIGCONT)
+    wait_until(lambda: daemon.status("engine")["log"]["segment"], 20, "the log to be known")
+    kill(worker, signal.SIGCONT)
+    wait_until(lambda: daemon.status("engine")["pid"] not in (worker, None), 20, "another worker")
+    daemon.wait_state("engine", "RUNNING")
+    daemon.wait_drained("engine", 1010)
+    Sender(place, listen, 5, name="after", rate=1000).wait()
+    daemon.wait_drained("engine", 1015)
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["received"] == 1015 and counters["kernel_dropped"] == 0, counters
+    daemon.stop()
+    files = daemon.segments("engine")
+    oracle.assert_verified(daemon, files)
+    numbers = [record.seq for record in oracle.read_with_python_avro(files)]
+    assert numbers == sorted(set(numbers)) and numbers[:100] == list(range(100)), numbers[:200]
+    assert len(numbers) == 100 + counters["recorded"] >= 105, (len(numbers), counters)
+    assert numbers[-1] + 1 - len(numbers) == counters["record_lost"], "the gap is what was lost"

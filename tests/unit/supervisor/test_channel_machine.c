@@ -18,6 +18,7 @@
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_progress.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_verbs.h"
@@ -162,11 +163,9 @@ START_TEST(a_worker_that_dies_at_every_stop_is_no_storm)
 }
 END_TEST
 
-/* Neither a spare nor a new process is to be had (no descriptor is left) while the kernel's buffer
- * is full: what presses must not have it tried again without end. */
-START_TEST(a_worker_that_can_not_be_started_is_waited_for)
+/* A socket whose buffer in the kernel is full. */
+static void hold_full_socket(struct channel *channel)
 {
-    struct channel *channel = channels.list[0];
     union socket_address address = {
         .v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}};
     socklen_t length = sizeof address.v4;
@@ -178,8 +177,16 @@ START_TEST(a_worker_that_can_not_be_started_is_waited_for)
     for (int i = 0; i < 100; i++)
         sendto(rx, bytes, sizeof bytes, MSG_DONTWAIT, &address.any, length);
     channel->hold.rx = rx;
-    channel->hold.ring = open("/dev/null", O_RDWR | O_CLOEXEC); /* complete, as it seems */
     channel->hold.receive_buffer = small;
+}
+
+/* Neither a spare nor a new process is to be had (no descriptor is left) while the kernel's buffer
+ * is full: what presses must not have it tried again without end. */
+START_TEST(a_worker_that_can_not_be_started_is_waited_for)
+{
+    struct channel *channel = channels.list[0];
+    hold_full_socket(channel);
+    channel->hold.ring = open("/dev/null", O_RDWR | O_CLOEXEC); /* complete, as it seems */
     struct rlimit limit, none;
     ck_assert(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     none = (struct rlimit){0, limit.rlim_max};
@@ -191,6 +198,24 @@ START_TEST(a_worker_that_can_not_be_started_is_waited_for)
     ck_assert_msg(channel->life.state == CHANNEL_BACKOFF, "%s",
                   channel_state_names[channel->life.state]);
     ck_assert_uint_le(channel->life.restart.deaths_in_a_row, 2);
+}
+END_TEST
+
+/* What comes in after there is no room for it any more. */
+START_TEST(what_a_wait_costs_is_known)
+{
+    struct channel *channel = channels.list[0];
+    const monotonic now = monotonic_now();
+    channel->ledger.rate = (struct receive_rate){
+        .at = now, .known = true, .datagrams_per_s = 1000, .bytes_per_s = 512000};
+    channel->life.state = CHANNEL_BACKOFF;
+    channel->life.next_start = monotonic_add(now, 3 * NS_PER_S);
+    ck_assert_uint_eq(channel_progress_expected_drops(channel, now), 0); /* it has no socket */
+    hold_full_socket(channel);
+    ck_assert_uint_eq(channel_progress_stall_budget(channel), 0);
+    ck_assert_uint_eq(channel_progress_expected_drops(channel, now), 3000);
+    channel->life.state = CHANNEL_RUNNING;
+    ck_assert_uint_eq(channel_progress_expected_drops(channel, now), 0);
 }
 END_TEST
 
@@ -371,6 +396,7 @@ int main(void)
     tcase_add_test(cases, a_death_while_stopping_starts_nothing);
     tcase_add_test(cases, a_worker_that_dies_at_every_stop_is_no_storm);
     tcase_add_test(cases, a_worker_that_can_not_be_started_is_waited_for);
+    tcase_add_test(cases, what_a_wait_costs_is_known);
     tcase_add_test(cases, what_keeps_a_log_from_being_rotated_is_said);
     tcase_add_test(cases, only_a_segment_without_records_and_without_datagrams_is_empty);
     tcase_add_test(cases,

@@ -350,6 +350,15 @@ START_TEST(a_channel_that_waits_says_when_and_why)
         "  log           not recorded\n";
     ck_assert_msg(strncmp(text, expected, strlen(expected)) == 0, "%s", text);
     free(text);
+
+    json_object_set_new(gps, "restart",
+                        json_pack("{s:s, s:i, s:i}", "rule", "processor share", "stall_budget_ms",
+                                  1200, "expected_drops", 22000));
+    text = render(report_channel, gps, false);
+    ck_assert_msg(strstr(text, "  next start    in 2.3 s; rule: processor share; the kernel's "
+                               "buffer lasts 1.2 s, about 22000 datagrams will be dropped\n"),
+                  "%s", text);
+    free(text);
     json_decref(gps);
 }
 END_TEST
@@ -399,7 +408,7 @@ START_TEST(crashes_tell_the_whole_story)
             "61,"
             "\"hung_thread\":null,\"work\":{\"record\":{\"first\":100,\"end\":101}},\"takeover_"
             "ms\":0.31,"
-            "\"waited\":12,\"kernel_dropped\":0,\"thread\":\"recorder\",\"address\":\"0x0\","
+            "\"waited\":12,\"kernel_dropped\":7,\"thread\":\"recorder\",\"address\":\"0x0\","
             "\"text\":\"a >= b\",\"frames\":[{\"address\":\"0x1a2b\",\"name\":\"recorder_commit\"},"
             "{\"address\":\"0x99\",\"name\":\"\"}]},"
             "{\"time\":1760000000,\"age_s\":191,\"cause\":\"exit\",\"signal\":null,\"exit_status\":"
@@ -415,7 +424,8 @@ START_TEST(crashes_tell_the_whole_story)
         "  said        a >= b\n"
         "  address     0x0\n"
         "  in work     record was at seq 100\n"
-        "  takeover    after 0.31 ms; 12 datagrams waited meanwhile, 0 were dropped by the kernel\n"
+        "  takeover    after 0.31 ms; 12 datagrams waited meanwhile, at least 7 were dropped by "
+        "the kernel\n"
         "  frames      #0 0x1a2b recorder_commit\n"
         "              #1 0x99\n"
         "\n"

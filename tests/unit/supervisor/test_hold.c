@@ -17,6 +17,7 @@
 #include "common/channel_page_check.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/monotonic.h"
 #include "supervisor/hold/hold_adopt.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/hold_sockets.h"
@@ -266,6 +267,55 @@ START_TEST(what_can_not_be_opened_is_told_and_can_be_opened_later)
 }
 END_TEST
 
+/* Lines that say of a destination that it is down, of what stderr was given since it is this file.
+ */
+static int count_told(int file)
+{
+    char text[8192];
+    int count = 0;
+    ssize_t length = pread(file, text, sizeof text - 1, 0);
+    ck_assert_int_ge(length, 0);
+    text[length] = '\0';
+    for (const char *at = text; (at = strstr(at, "counted as dropped")); at++)
+        count++;
+    return count;
+}
+
+START_TEST(what_is_down_is_told_when_it_changes_and_then_once_an_hour)
+{
+    static const uint64_t hour = 3600 * NS_PER_S;
+    struct channel_spec *spec = make_spec("127.0.0.1:1", 1, 0);
+    struct hold hold;
+    char text[64];
+    int file = memfd_create("stderr", MFD_CLOEXEC);
+    if (monotonic_now().ns < hour + NS_PER_S)
+        unit_skip("this machine has run for less than an hour");
+    ck_assert(file >= 0 && dup2(file, STDERR_FILENO) == STDERR_FILENO);
+    snprintf(text, sizeof text, "127.0.0.1:%d", free_port(AF_INET));
+    spec->listen = address_of(text);
+    set_destination(spec, 0, "127.0.0.1:9", "nosuch0");
+    open_hold(&hold, spec);
+    ck_assert_int_eq(count_told(file), 1);
+    for (int i = 0; i < 5; i++)
+        hold_destinations_try_down(&hold, spec, true);
+    ck_assert_int_eq(count_told(file), 1);
+    hold.down[0].told.ns = monotonic_now().ns - hour + 100 * NS_PER_S;
+    hold_destinations_try_down(&hold, spec, true);
+    ck_assert_int_eq(count_told(file), 1);
+    hold.down[0].told.ns = monotonic_now().ns - hour;
+    for (int i = 0; i < 2; i++)
+        hold_destinations_try_down(&hold, spec, true);
+    ck_assert_int_eq(count_told(file), 2);
+    strcpy(spec->destinations[0].interface, "nosuch1");
+    for (int i = 0; i < 2; i++)
+        hold_destinations_try_down(&hold, spec, true);
+    ck_assert_int_eq(count_told(file), 3);
+    hold_close(&hold);
+    close(file);
+    free(spec);
+}
+END_TEST
+
 /* What a worker has been lent stays, until one can be given what comes in its place. */
 START_TEST(a_stand_in_is_replaced_only_when_its_worker_can_follow)
 {
@@ -463,6 +513,7 @@ int main(void)
     tcase_add_test(cases, a_source_specific_join_takes_that_source_only);
     tcase_add_test(cases, sockets_are_set_up_as_workers_need_them);
     tcase_add_test(cases, what_can_not_be_opened_is_told_and_can_be_opened_later);
+    tcase_add_test(cases, what_is_down_is_told_when_it_changes_and_then_once_an_hour);
     tcase_add_test(cases, a_stand_in_is_replaced_only_when_its_worker_can_follow);
     tcase_add_test(cases, a_ring_is_sealed_sized_and_sound);
     tcase_add_test(cases, a_hold_is_restored_from_names_alone);
