@@ -56,18 +56,27 @@ static int complain_denied(const char *path)
     return CTL_NO_DAEMON;
 }
 
-static int complain_unreachable(const char *path, int error)
+/* Also one that may not be written to, which the kernel looks at first. */
+static bool is_no_socket(const char *path, int error)
 {
     struct stat about;
+    return (error == ECONNREFUSED || error == EACCES) && stat(path, &about) == 0 &&
+           !S_ISSOCK(about.st_mode);
+}
+
+static int complain_unreachable(const char *path, int error)
+{
+    if (is_no_socket(path, error)) {
+        ctl_complain("no holdfastd at %s: this is no socket. Name its socket with --socket or $%s",
+                     path, CONTROL_SOCKET_VARIABLE);
+        return CTL_NO_DAEMON;
+    }
     if (error == EACCES || error == EPERM)
         return complain_denied(path);
     if (error == ENOENT || error == ENOTDIR)
         ctl_complain("no holdfastd at %s: there is no such socket. Start it (systemctl start "
                      "holdfast), or name its "
                      "socket with --socket or $%s",
-                     path, CONTROL_SOCKET_VARIABLE);
-    else if (error == ECONNREFUSED && stat(path, &about) == 0 && !S_ISSOCK(about.st_mode))
-        ctl_complain("no holdfastd at %s: this is no socket. Name its socket with --socket or $%s",
                      path, CONTROL_SOCKET_VARIABLE);
     else if (error == ECONNREFUSED)
         ctl_complain("no holdfastd at %s: it has ended and left its socket behind. Start it "

@@ -196,19 +196,20 @@ NO_LOG_REACHES = 1 << 62
 
 
 def test_a_record_of_a_number_that_no_log_reaches_costs_itself_alone(place):
-    """Its marker and its CRC are right, as somebody may make them who has read the file."""
-    folder, sync = empty_folder(place), os.urandom(16)
-    name = f"engine-{0:020}-20250101T000000Z.avro.open"
-    (folder / name).write_bytes(
-        log_files.header(put_segment.schema, sync) + log_files.block([log_files.record(n) for n in range(100)], sync) +
-        log_files.block([log_files.record((1 << 63) - 1)], sync) +
-        log_files.block([log_files.record(n) for n in range(100, 120)], sync) + bytes(65536))
-    listen = place.ipv4()
-    daemon = Daemon(place, channel("engine", listen, record={})).start()
-    record_more(place, daemon, listen)
-    daemon.stop()
-    numbers = [record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))]
-    assert numbers[:120] == list(range(120)) and 120 <= numbers[120] < 10000, numbers[115:125]
+    """Its marker and its CRC are right, as somebody may make them who has read the file. Behind it are others, or none."""
+    for behind in (20, 0):
+        folder, sync = empty_folder(place), os.urandom(16)
+        blocks = [range(100), [(1 << 63) - 1], range(100, 100 + behind)]
+        (folder / f"engine-{0:020}-20250101T000000Z.avro.open").write_bytes(
+            log_files.header(put_segment.schema, sync) +
+            b"".join(log_files.block([log_files.record(n) for n in block], sync) for block in blocks if block) + bytes(65536))
+        listen = place.ipv4()
+        daemon = Daemon(place, channel("engine", listen, record={})).start()
+        record_more(place, daemon, listen)
+        daemon.stop()
+        numbers = [record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))]
+        sound = 100 + behind
+        assert numbers[:sound] == list(range(sound)) and sound <= numbers[sound] < 10000, numbers[95:125]
 
 
 def test_a_name_of_a_number_that_no_log_reaches_is_told_and_the_recording_comes_back(place):
