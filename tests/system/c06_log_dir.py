@@ -25,7 +25,7 @@ def test_a_second_daemon_touches_nothing_and_says_whose_it_is(place):
     Sender(place, listen, 100, name="early", rate=10000).wait()
     second.wait_counter("engine", "received", 100)
     assert second.status("engine")["state"] == "RUNNING", "it relays all the same"
-    second.ctl("check", expect=None)
+    assert f"pid {first.process.pid}" in second.ctl("check", expect=1).stdout
     assert {entry: os.stat(first.log_dir / "engine" / entry).st_mtime_ns
             for entry in os.listdir(first.log_dir / "engine")} == before, "nothing was touched"
     first.stop()
@@ -53,7 +53,8 @@ def test_a_log_dir_whose_mount_goes_away_is_not_taken_for_an_empty_one(place):
     daemon.wait_counter("engine", "recorded", 500)
     place.unmount(disk)
     wait_until(lambda: "not mounted" in trouble(daemon), 30, "the missing mount to be told")
-    daemon.ctl("check", expect=None)
+    said = daemon.ctl("check", expect=None).stdout
+    assert "engine" in said and "not mounted" in said, said
     relayed = daemon.counters("engine")["relayed"]
     daemon.wait_counter("engine", "relayed", relayed + 1000)  # the relay goes on
     assert os.listdir(disk) == [], "nothing was made below the mount point"
