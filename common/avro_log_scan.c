@@ -372,6 +372,19 @@ static uint64_t go_on(struct avro_log_scanning *scan)
     return walk_records(scan, from.at, 0, 0);
 }
 
+/* A recorder writes the header before the first record: where there are records, it is there by
+ * now, or lost. */
+static long read_header_once_more(struct avro_log_scanning *scan)
+{
+    const struct avro_log_identity guessed = scan->summary->identity;
+    const char *what;
+    avro_log_window_forget(&scan->window);
+    long length = read_file_header(scan, &what);
+    if (length <= 0)
+        scan->summary->identity = guessed;
+    return length;
+}
+
 static void scan_file(struct avro_log_scanning *scan)
 {
     struct avro_log_summary *summary = scan->summary;
@@ -379,17 +392,21 @@ static void scan_file(struct avro_log_scanning *scan)
     long length = read_file_header(scan, &what);
     if (scan->result != 0)
         return;
-    summary->has_header = length > 0;
-    summary->header_size = length > 0 ? (uint64_t)length : 0;
-    if (!summary->has_header) {
-        avro_log_report_fault(scan, 0, what);
+    if (length <= 0) {
         memset(&summary->identity, 0, sizeof summary->identity);
         summary->header_size = avro_log_guess_sync(&scan->window, scan->options->open, &scan->waste,
                                                    summary->identity.sync);
+        if (scan->options->open && summary->header_size > 0)
+            length = read_header_once_more(scan);
+        if (length <= 0)
+            avro_log_report_fault(scan, 0, what);
         scan->result = scan->window.error;
-        if (summary->header_size == 0)
-            return;
     }
+    summary->has_header = length > 0;
+    if (summary->has_header)
+        summary->header_size = (uint64_t)length;
+    if (summary->header_size == 0)
+        return;
     uint64_t offset = summary->header_size;
     if (offset < scan->options->from_block)
         offset = scan->options->from_block;

@@ -6,6 +6,8 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,6 +298,63 @@ START_TEST(test_a_file_that_is_written_meanwhile)
 }
 END_TEST
 
+/* A worker that begins a prepared segment: first its header, then records. */
+struct beginner {
+    const struct log_maker *maker;
+    atomic_int fd; /* to write to; -1: not yet; -2: no more */
+    uint64_t random;
+};
+
+static void *begin_segments(void *context)
+{
+    struct beginner *beginner = context;
+    const struct log_maker *maker = beginner->maker;
+    for (int fd; (fd = atomic_load(&beginner->fd)) != -2;) {
+        if (fd < 0)
+            continue;
+        for (uint64_t left = log_maker_random(&beginner->random) % 40000; left; left--)
+            atomic_load(&beginner->fd);
+        ck_assert(pwrite(fd, maker->bytes, maker->header_size, 0) == (ssize_t)maker->header_size);
+        ck_assert(pwrite(fd, maker->bytes + maker->header_size,
+                         maker->block_start - maker->header_size, (off_t)maker->header_size) > 0);
+        atomic_store(&beginner->fd, -1);
+    }
+    return NULL;
+}
+
+/* Whoever has seen a record of it has not seen a file without header, however he looked. */
+START_TEST(test_a_file_that_is_begun_meanwhile)
+{
+    struct log_maker maker;
+    struct avro_log_summary summary;
+    pthread_t thread;
+    int seen = 0;
+    log_maker_begin(&maker, 2 * 1024 * 1024, "engine", 0, LOG_READING_SEED);
+    while (log_maker_append(&maker))
+        if (maker.write_offset - maker.block_start >= AVRO_LOG_BLOCK_SIZE)
+            log_maker_seal(&maker);
+    log_maker_seal(&maker);
+    struct beginner beginner = {.maker = &maker, .fd = -1, .random = log_maker_seed(1)};
+    ck_assert_int_eq(pthread_create(&thread, NULL, begin_segments, &beginner), 0);
+    for (int i = 0; i < 200; i++) {
+        int fd = memfd_create("segment", MFD_CLOEXEC);
+        ck_assert(fd >= 0 && ftruncate(fd, 2 * 1024 * 1024) == 0);
+        atomic_store(&beginner.fd, fd);
+        ck_assert_int_eq(avro_log_scan(fd, &log_reading_open, NULL, &summary), 0);
+        ck_assert_msg(summary.records == 0 || summary.faults == 0, "%d: %s, %llu records", i,
+                      summary.fault_what, (unsigned long long)summary.records);
+        seen += summary.records > 0;
+        while (atomic_load(&beginner.fd) != -1)
+            ;
+        close(fd);
+    }
+    atomic_store(&beginner.fd, -2);
+    pthread_join(thread, NULL);
+    ck_assert_msg(seen > 0, "nothing was written while it was read");
+    log_maker_free(&maker);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("avro_log_scan");
@@ -312,6 +371,7 @@ int main(void)
     tcase_add_test(tests, test_the_extent_of_a_file_with_holes);
     tcase_add_test(tests, test_a_file_larger_than_the_window);
     tcase_add_test(tests, test_a_file_that_is_written_meanwhile);
+    tcase_add_test(tests, test_a_file_that_is_begun_meanwhile);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
