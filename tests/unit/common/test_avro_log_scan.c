@@ -298,25 +298,44 @@ START_TEST(test_a_file_that_is_written_meanwhile)
 }
 END_TEST
 
-/* A worker that begins a prepared segment: first its header, then records. */
+/* A recorder that begins a prepared segment, in its order: the file's header, then of each block
+ * the records and the marker, the next block's header, and its own. */
 struct beginner {
     const struct log_maker *maker;
+    const size_t *blocks; /* where each begins; the last one is empty */
+    size_t count;
     atomic_int fd; /* to write to; -1: not yet; -2: no more */
     uint64_t random;
 };
 
+static void write_part(const struct beginner *beginner, int fd, size_t from, size_t end)
+{
+    ck_assert(pwrite(fd, beginner->maker->bytes + from, end - from, (off_t)from) ==
+              (ssize_t)(end - from));
+}
+
+static void begin_segment(const struct beginner *beginner, int fd)
+{
+    uint8_t open_header[AVRO_LOG_BLOCK_HEADER_SIZE];
+    const size_t *blocks = beginner->blocks;
+    avro_log_write_block_header(open_header, 0, 0);
+    write_part(beginner, fd, 0, beginner->maker->header_size);
+    for (size_t i = 0; i + 1 < beginner->count; i++) {
+        write_part(beginner, fd, blocks[i] + AVRO_LOG_BLOCK_HEADER_SIZE, blocks[i + 1]);
+        ck_assert(pwrite(fd, open_header, sizeof open_header, (off_t)blocks[i + 1]) > 0);
+        write_part(beginner, fd, blocks[i], blocks[i] + AVRO_LOG_BLOCK_HEADER_SIZE);
+    }
+}
+
 static void *begin_segments(void *context)
 {
     struct beginner *beginner = context;
-    const struct log_maker *maker = beginner->maker;
     for (int fd; (fd = atomic_load(&beginner->fd)) != -2;) {
         if (fd < 0)
             continue;
         for (uint64_t left = log_maker_random(&beginner->random) % 40000; left; left--)
             atomic_load(&beginner->fd);
-        ck_assert(pwrite(fd, maker->bytes, maker->header_size, 0) == (ssize_t)maker->header_size);
-        ck_assert(pwrite(fd, maker->bytes + maker->header_size,
-                         maker->block_start - maker->header_size, (off_t)maker->header_size) > 0);
+        begin_segment(beginner, fd);
         atomic_store(&beginner->fd, -1);
     }
     return NULL;
@@ -325,16 +344,21 @@ static void *begin_segments(void *context)
 /* Whoever has seen a record of it has not seen a file without header, however he looked. */
 START_TEST(test_a_file_that_is_begun_meanwhile)
 {
+    static size_t blocks[100];
     struct log_maker maker;
     struct avro_log_summary summary;
     pthread_t thread;
     int seen = 0;
     log_maker_begin(&maker, 2 * 1024 * 1024, "engine", 0, LOG_READING_SEED);
-    while (log_maker_append(&maker))
-        if (maker.write_offset - maker.block_start >= AVRO_LOG_BLOCK_SIZE)
-            log_maker_seal(&maker);
-    log_maker_seal(&maker);
-    struct beginner beginner = {.maker = &maker, .fd = -1, .random = log_maker_seed(1)};
+    struct beginner beginner = {
+        .maker = &maker, .blocks = blocks, .fd = -1, .random = log_maker_seed(1)};
+    blocks[beginner.count++] = maker.block_start;
+    while (log_maker_append(&maker)) {
+        if (maker.write_offset - maker.block_start < AVRO_LOG_BLOCK_SIZE)
+            continue;
+        log_maker_seal(&maker);
+        blocks[beginner.count++] = maker.block_start;
+    }
     ck_assert_int_eq(pthread_create(&thread, NULL, begin_segments, &beginner), 0);
     for (int i = 0; i < 200; i++) {
         int fd = memfd_create("segment", MFD_CLOEXEC);
