@@ -351,6 +351,8 @@ static json_t *channel_report(struct channel *channel, monotonic now)
     add_identity(report, channel, now);
     json_object_set_new(report, "counters", counters_json(&counters, channel->ledger.restarts));
     json_object_set_new(report, "counters_current", json_boolean(current));
+    json_object_set_new(report, "kernel_dropped_at_least",
+                        json_boolean(channel->spec->receive_offload != 0));
     json_object_set_new(report, "not_covered_before", not_covered_before(channel));
     const char *gone = channel->hold.membership.gone;
     json_object_set_new(report, "receive_trouble", gone[0] ? control_text(gone) : json_null());

@@ -285,24 +285,34 @@ bool ctl_is_loss(const char *name)
            strcmp(name, "decimate_lost") == 0 || strcmp(name, "record_lost") == 0;
 }
 
-static void add_counter(struct ctl_table *table, const json_t *counters, int which)
+bool ctl_drops_are_least(const json_t *channel)
 {
+    return json_is_true(json_object_get(channel, "kernel_dropped_at_least")) &&
+           ctl_count(json_object_get(channel, "counters"), "kernel_dropped") > 0;
+}
+
+static void add_counter(struct ctl_table *table, const json_t *channel, int which)
+{
+    const json_t *counters = json_object_get(channel, "counters");
     const struct counter_info *info = &counter_infos[which];
     uint64_t count = ctl_count(counters, info->name);
     char value[CTL_TEXT_SIZE];
-    ctl_format_count(count, value);
+    if (which == COUNTER_kernel_dropped && ctl_drops_are_least(channel))
+        ctl_format_least(count, value);
+    else
+        ctl_format_count(count, value);
     ctl_table_add(table, CTL_PLAIN, info->name);
     ctl_table_add(table, ctl_is_loss(info->name) && count ? CTL_RED : CTL_PLAIN, value);
 }
 
-static void print_explained_counters(FILE *to, const json_t *counters, bool colour)
+static void print_explained_counters(FILE *to, const json_t *channel, bool colour)
 {
     static const struct ctl_column columns[] = {
         {"COUNTER", false}, {"VALUE", true}, {"UNIT", false}, {"MEANING", false}};
     struct ctl_table table;
     ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
     for (int i = 0; i < COUNTER_COUNT; i++) {
-        add_counter(&table, counters, i);
+        add_counter(&table, channel, i);
         ctl_table_add(&table, CTL_PLAIN, counter_infos[i].unit);
         ctl_table_add(&table, CTL_PLAIN, counter_infos[i].help);
     }
@@ -312,8 +322,9 @@ static void print_explained_counters(FILE *to, const json_t *counters, bool colo
 
 /* Two side by side, so that a channel fits an ordinary terminal; what counts no datagrams only
  * where there is something to count. */
-static void print_counters(FILE *to, const json_t *counters, bool colour)
+static void print_counters(FILE *to, const json_t *channel, bool colour)
 {
+    const json_t *counters = json_object_get(channel, "counters");
     static const struct ctl_column columns[] = {{"", false}, {"", true}, {"", false}, {"", true}};
     struct ctl_table table;
     int shown[COUNTER_COUNT], count = 0;
@@ -323,9 +334,9 @@ static void print_counters(FILE *to, const json_t *counters, bool colour)
     const int rows = (count + 1) / 2;
     ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
     for (int i = 0; i < rows; i++) {
-        add_counter(&table, counters, shown[i]);
+        add_counter(&table, channel, shown[i]);
         if (i + rows < count) {
-            add_counter(&table, counters, shown[i + rows]);
+            add_counter(&table, channel, shown[i + rows]);
         } else {
             ctl_table_add(&table, CTL_PLAIN, "");
             ctl_table_add(&table, CTL_PLAIN, "");
@@ -394,7 +405,6 @@ static void print_down(FILE *to, const json_t *destinations, bool colour)
 
 void ctl_report_channel(FILE *to, const json_t *channel, const struct ctl_look *look)
 {
-    const json_t *counters = json_object_get(channel, "counters");
     ctl_print_text(to, look->colour, CTL_BOLD, ctl_string(channel, "name"));
     fputc('\n', to);
     print_state(to, channel, look->colour);
@@ -414,7 +424,7 @@ void ctl_report_channel(FILE *to, const json_t *channel, const struct ctl_look *
     print_down(to, json_object_get(channel, "decimates"), look->colour);
     fputc('\n', to);
     if (look->verbose)
-        print_explained_counters(to, counters, look->colour);
+        print_explained_counters(to, channel, look->colour);
     else
-        print_counters(to, counters, look->colour);
+        print_counters(to, channel, look->colour);
 }

@@ -75,6 +75,7 @@ static enum rank rank_of(const json_t *channel)
 struct sums {
     uint64_t running, received, recorded, pending, lost, restarts;
     bool rate_known; /* of one at least */
+    bool lost_at_least;
     double datagrams_per_s, bytes_per_s;
 };
 
@@ -83,6 +84,17 @@ static void add_count(struct ctl_table *table, enum ctl_colour colour, uint64_t 
     char text[CTL_TEXT_SIZE];
     ctl_format_count(count, text);
     ctl_table_add(table, colour, text);
+}
+
+/* at_least: the kernel counts what it drops in runs of datagrams there. */
+static void add_lost(struct ctl_table *table, enum ctl_colour colour, uint64_t count, bool at_least)
+{
+    char text[CTL_TEXT_SIZE];
+    if (at_least)
+        ctl_format_least(count, text);
+    else
+        ctl_format_count(count, text);
+    ctl_table_add(table, count ? CTL_RED : colour, text);
 }
 
 static void add_rates(struct ctl_table *table, const json_t *rate)
@@ -113,6 +125,7 @@ static void add_channel(struct ctl_table *table, const json_t *channel, struct s
     const char *state = ctl_string(channel, "state");
     uint64_t pending = ctl_count(json_object_get(channel, "ring"), "pending");
     uint64_t lost = lost_of(counters);
+    bool at_least = ctl_drops_are_least(channel);
     char age[CTL_TEXT_SIZE];
 
     ctl_format_seconds(ctl_number(channel, "state_since_s"), age);
@@ -126,7 +139,7 @@ static void add_channel(struct ctl_table *table, const json_t *channel, struct s
     else
         ctl_table_add(table, CTL_PLAIN, "-");
     add_count(table, CTL_PLAIN, pending);
-    add_count(table, lost ? CTL_RED : CTL_PLAIN, lost);
+    add_lost(table, CTL_PLAIN, lost, at_least);
     add_count(table, CTL_PLAIN, ctl_count(channel, "restarts"));
 
     sums->running += strcmp(state, "RUNNING") == 0;
@@ -134,6 +147,7 @@ static void add_channel(struct ctl_table *table, const json_t *channel, struct s
     sums->recorded += ctl_count(counters, "recorded");
     sums->pending += pending;
     sums->lost += lost;
+    sums->lost_at_least |= at_least;
     sums->restarts += ctl_count(channel, "restarts");
     sums->rate_known |= json_is_object(rate);
     sums->datagrams_per_s += ctl_number(rate, "datagrams_per_s");
@@ -159,7 +173,7 @@ static void add_sums(struct ctl_table *table, const struct sums *sums, size_t co
     ctl_table_add(table, CTL_BOLD, bytes);
     add_count(table, CTL_BOLD, sums->recorded);
     add_count(table, CTL_BOLD, sums->pending);
-    add_count(table, sums->lost ? CTL_RED : CTL_BOLD, sums->lost);
+    add_lost(table, CTL_BOLD, sums->lost, sums->lost_at_least);
     add_count(table, CTL_BOLD, sums->restarts);
 }
 

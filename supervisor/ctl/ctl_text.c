@@ -73,6 +73,13 @@ void ctl_format_count(uint64_t count, char text[CTL_TEXT_SIZE])
     units_human_count(count, text, CTL_TEXT_SIZE);
 }
 
+void ctl_format_least(uint64_t count, char text[CTL_TEXT_SIZE])
+{
+    char number[CTL_TEXT_SIZE - 4];
+    units_human_count(count, number, sizeof number);
+    snprintf(text, CTL_TEXT_SIZE, "≥%s", number);
+}
+
 void ctl_format_seconds(double seconds, char text[CTL_TEXT_SIZE])
 {
     units_human_duration(bounded(seconds * 1e9), text, CTL_TEXT_SIZE);

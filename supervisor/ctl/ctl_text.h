@@ -49,6 +49,8 @@ uint64_t ctl_count(const json_t *object, const char *key);
 /* "12,345,678", "3 h 12 min", "31.4 MiB", "31.4 MiB/s", "19,998/s" from numbers of any kind; never
  * longer than CTL_TEXT_SIZE. */
 void ctl_format_count(uint64_t count, char text[CTL_TEXT_SIZE]);
+/* The same of what may be more. */
+void ctl_format_least(uint64_t count, char text[CTL_TEXT_SIZE]);
 void ctl_format_seconds(double seconds, char text[CTL_TEXT_SIZE]);
 void ctl_format_bytes(double bytes, char text[CTL_TEXT_SIZE]);
 void ctl_format_byte_rate(double per_second, char text[CTL_TEXT_SIZE]);

@@ -16,7 +16,7 @@ import threading
 import time
 
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core, libc_call, wait_until
+from lib.place import core, freeze, kill, libc_call, wait_until
 
 
 def fits(text, columns=80, rows=23):
@@ -347,3 +347,24 @@ def test_what_is_printed_of_files_fits_its_terminal(place):
         text = printed(place, 80, *arguments, expect=expect)
         assert max(map(len, text.splitlines())) <= 80, text
         assert text.split() == whole.split(), text
+
+
+def test_drops_that_the_kernel_counts_in_runs_are_at_least_so_many(place):
+    """Of a channel with receive_offload, in the list, in its sum and in the channel's own page; of another one exactly."""
+    listens = {"runs": place.ipv4(), "single": place.ipv4()}
+    daemon = Daemon(place, *(channel(name, listen, record={}, receive_offload=name == "runs", receive_buffer="8K")
+                             for name, listen in listens.items())).start()
+    for name, listen in listens.items():
+        pid = daemon.status(name)["pid"]
+        freeze(pid)
+        Sender(place, listen, 2000, name=name, sizes=(500,)).wait()
+        kill(pid, signal.SIGCONT)
+        Sender(place, listen, 1, name=f"{name}-newest").wait()
+        daemon.wait_counter(name, "kernel_dropped", 1)
+    rows = {line.split()[0]: line for line in daemon.ctl("status").stdout.splitlines() if line.strip()}
+    assert "≥" in rows["runs"] and "≥" not in rows["single"] and "≥" in rows["2"], rows
+    for name in listens:
+        assert daemon.status(name)["kernel_dropped_at_least"] == (name == "runs")
+        row = next(line for line in daemon.ctl("status", name).stdout.splitlines() if "kernel_dropped" in line)
+        assert ("≥" in row) == (name == "runs"), row
+    daemon.stop()
