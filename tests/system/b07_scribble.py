@@ -74,7 +74,8 @@ def test_takeovers_of_damaged_memory(place):
     sender.stop()
     wait_until(lambda: daemon.status("engine")["ring"]["pending"] == 0, 30, "everything to be recorded or counted")
     counters = daemon.counters("engine")
-    assert counters["received"] == counters["recorded"] + counters["record_lost"], counters
+    # What was scribbled may say that it came while nothing was to be recorded.
+    assert counters["received"] == counters["recorded"] + counters["record_lost"] + counters["unrecorded"], counters
     assert daemon.status("neighbour")["restarts"] == 0
     refused = daemon.log_text().count("can't trust the ring")
     print(f"{rounds} takeovers, {refused} rings given up")

@@ -51,6 +51,7 @@ def test_receive_offload_switched_on_and_off(place):
     daemon.wait_drained("engine", len(sent))
     counters = daemon.counters("engine")
     assert counters["truncated"] == 0 and counters["kernel_dropped"] == 0, counters
+    assert counters["recorded"] == len(sent) and counters["record_lost"] == 0, (len(sent), counters)
     daemon.stop()
     oracle.assert_same_payloads(
         sent, [record.payload for record in oracle.read_with_avro_c(place, daemon.segments("engine"))], "recorded")
