@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/avro_log_beyond.h"
 #include "common/avro_log_format.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_summary.h"
@@ -141,44 +142,102 @@ static bool is_due(const struct avro_log_summary *summary, uint64_t seq, bool in
     return in_block && summary->records > 0 ? seq == due : seq >= due && seq <= AVRO_LOG_SEQ_MAX;
 }
 
-/* A record that was being written and then zeros, or older records. */
-static bool is_of_killed_recorder(const struct avro_log_summary *summary, const uint8_t *bytes,
-                                  uint64_t size)
-{
-    struct avro_log_record record = {0};
-    const char *what;
-    uint64_t at = pass_seal(summary, bytes, size);
-    if (size - at < AVRO_LOG_RECORD_OVERHEAD + SOCKET_ADDRESS_TEXT_SIZE)
-        return true; /* not even its head is whole */
-    if (avro_log_read_record(bytes + at, size - at, &record, &what) > 0)
-        return true;
-    if (record.payload_length == 0 || !is_due(summary, (uint64_t)record.seq, at == 0))
-        return false;
-    /* Its payload ends where nothing is written any more, or behind that. */
-    return !record.payload ||
-           (uint64_t)(record.payload - bytes) + record.payload_length + AVRO_LOG_CRC_SIZE >= size;
-}
+/* What lies behind the last sound record, as far as a recorder may have written at once. */
+struct rest {
+    int fd;
+    const struct avro_log_summary *summary;
+    uint64_t at;
+    uint8_t *bytes;
+    uint64_t size;
+};
 
-int avro_log_lacks_end(int fd, const struct avro_log_summary *summary)
+/* 0 or -errno; bytes are the caller's to free. */
+static int read_rest(struct rest *rest, uint64_t end)
 {
     const uint64_t longest =
         AVRO_LOG_SYNC_SIZE + AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_RECORD_MAX + 1;
-    uint64_t at = summary->header_size, extent, end;
-    if (summary->records > 0)
-        at = avro_log_block_end(&summary->last_block);
-    int result = avro_log_window_extent(fd, &extent);
+    rest->at = rest->summary->header_size;
+    if (rest->summary->records > 0)
+        rest->at = avro_log_block_end(&rest->summary->last_block);
+    rest->size = end <= rest->at ? 0 : end - rest->at < longest ? end - rest->at : longest;
+    rest->bytes = malloc(rest->size + 1);
+    if (!rest->bytes)
+        return -ENOMEM;
+    ssize_t n = pread(rest->fd, rest->bytes, rest->size, (off_t)rest->at);
+    if (n < 0)
+        return -errno;
+    if ((uint64_t)n < rest->size)
+        rest->size = 0; /* somebody has cut it off */
+    return 0;
+}
+
+/* A record's length may be what is wrong with it: are others inside? */
+static bool hides_records(const struct rest *rest, uint64_t at, bool in_block)
+{
+    const struct avro_log_beyond beyond = {.at = rest->at + at,
+                                           .limit = rest->at + rest->size,
+                                           .due = avro_log_summary_next(rest->summary, 0),
+                                           .exact = in_block && rest->summary->records > 0,
+                                           .in_payload = true,
+                                           .sync = rest->summary->identity.sync};
+    struct avro_log_window window = {.fd = rest->fd, .file_size = beyond.limit};
+    struct avro_log_waste waste = {.most = avro_log_waste_most(beyond.limit)};
+    uint64_t found_at, seq;
+    if (!avro_log_window_open(&window))
+        return false;
+    bool found = avro_log_find_beyond(&beyond, &window, &waste, &found_at, &seq);
+    avro_log_window_close(&window);
+    return found;
+}
+
+/* A record that was being written and then zeros, or older records. */
+static bool is_of_killed_recorder(const struct rest *rest)
+{
+    struct avro_log_record record = {0};
+    const char *what;
+    const uint64_t at = pass_seal(rest->summary, rest->bytes, rest->size);
+    const uint8_t *bytes = rest->bytes + at;
+    const uint64_t size = rest->size - at;
+    if (size < AVRO_LOG_RECORD_OVERHEAD + SOCKET_ADDRESS_TEXT_SIZE)
+        return true; /* not even its head is whole */
+    if (avro_log_read_record(bytes, size, &record, &what) > 0)
+        return true;
+    if (record.payload_length == 0 || !is_due(rest->summary, (uint64_t)record.seq, at == 0))
+        return false;
+    /* Its payload ends where nothing is written any more, or behind that. */
+    return (!record.payload ||
+            (uint64_t)(record.payload - bytes) + record.payload_length + AVRO_LOG_CRC_SIZE >=
+                size) &&
+           !hides_records(rest, at, at == 0);
+}
+
+/* It is known how far the records went: behind the last one, there is a marker and the next block's
+ * header at most, or what another file has. */
+static bool is_whole(const struct rest *rest, uint64_t seq_end)
+{
+    struct avro_log_record record = {0};
+    const char *what;
+    const uint64_t at = pass_seal(rest->summary, rest->bytes, rest->size);
+    return at == rest->size ||
+           (avro_log_read_record(rest->bytes + at, rest->size - at, &record, &what) > 0 &&
+            (uint64_t)record.seq >= seq_end);
+}
+
+int avro_log_lacks_end(int fd, const struct avro_log_scan_options *options,
+                       const struct avro_log_summary *summary)
+{
+    /* A length from memory that a dead worker has left may be any. */
+    const bool known = options->size_end > 0 && options->size_end <= summary->file_size;
+    struct rest rest = {.fd = fd, .summary = summary};
+    uint64_t end = options->size_end, promised_end;
+    int result = known ? 0 : avro_log_window_extent(fd, &end);
     if (result < 0)
         return result;
-    if (avro_log_promised_more(fd, summary, &end) > 0)
+    if (!known && avro_log_promised_more(fd, summary, &promised_end) > 0)
         return 1;
-    if (extent <= at)
-        return 0;
-    uint64_t size = extent - at < longest ? extent - at : longest;
-    uint8_t *bytes = malloc(size);
-    if (!bytes)
-        return -ENOMEM;
-    ssize_t n = pread(fd, bytes, size, (off_t)at);
-    result = n < 0 ? -errno : n < (ssize_t)size ? 0 : !is_of_killed_recorder(summary, bytes, size);
-    free(bytes);
+    result = read_rest(&rest, end);
+    if (result == 0)
+        result = known ? !is_whole(&rest, options->seq_end) : !is_of_killed_recorder(&rest);
+    free(rest.bytes);
     return result;
 }

@@ -32,8 +32,10 @@ int avro_log_find_last(int fd, struct avro_log_last *ret);
 uint64_t avro_log_promised_more(int fd, const struct avro_log_summary *summary, uint64_t *ret_end);
 
 /* *summary is of a file that was being written. Does something lie behind the last sound record
- * that no recorder leaves when it is killed? Then records were written that are not sound any more.
- * 1, 0 or -errno. */
-int avro_log_lacks_end(int fd, const struct avro_log_summary *summary);
+ * that no recorder leaves when it is killed, or do the sound ones end before size_end, where the
+ * last one ended when it was committed? Then records were written that are not sound any more. 1, 0
+ * or -errno. */
+int avro_log_lacks_end(int fd, const struct avro_log_scan_options *options,
+                       const struct avro_log_summary *summary);
 
 #endif

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/avro_log_beyond.h"
 #include "common/avro_log_format.h"
 #include "common/avro_log_guess.h"
 #include "common/avro_log_header.h"
@@ -157,6 +158,54 @@ static bool is_passed_over(const struct avro_log_scanning *scan, uint64_t seq, b
     return seq < scan->expected_seq && (!after_damage || is_repeated(scan, seq));
 }
 
+/* The block's next sound record behind an unsound one: then it is the next to be expected. Returns
+ * where it is, or 0. */
+static uint64_t find_beyond(struct avro_log_scanning *scan, uint64_t at, uint64_t limit)
+{
+    const struct avro_log_beyond beyond = {
+        .at = at,
+        .limit = limit,
+        .due = scan->exact ? scan->expected_seq : avro_log_summary_next(scan->summary, 0),
+        .exact = scan->exact,
+        .sync = scan->summary->identity.sync};
+    uint64_t seq;
+    bool is_there = avro_log_find_beyond(&beyond, &scan->window, &scan->waste, &at, &seq);
+    if (scan->result == 0)
+        scan->result = scan->window.error;
+    if (!is_there)
+        return 0;
+    scan->expected_seq = seq;
+    scan->exact = true;
+    return at;
+}
+
+/* Does the one that is due after this unsound one follow it? Its lengths are right, then. */
+static bool is_followed(struct avro_log_scanning *scan, const struct avro_log_found *found)
+{
+    struct avro_log_found next;
+    const char *what;
+    uint64_t at = found->offset + found->length;
+    uint64_t due = scan->exact ? scan->expected_seq : avro_log_summary_next(scan->summary, 0);
+    return found->length > 0 && at < file_size(scan) &&
+           try_record(scan, at, file_size(scan), &next, &what) == 0 &&
+           (uint64_t)next.record.seq == due + 1;
+}
+
+/* From an unsound record in a sealed block to the next one, sound or not; 0 if that can't be told.
+ */
+static size_t pass_in_sealed(struct avro_log_scanning *scan, const struct avro_log_found *found,
+                             uint64_t end, uint64_t *seen)
+{
+    const uint64_t due = scan->exact ? scan->expected_seq : 0;
+    uint64_t behind = is_followed(scan, found) ? 0 : find_beyond(scan, found->offset, end);
+    if (behind == 0) {
+        scan->expected_seq++;
+        return found->length;
+    }
+    *seen += due > 0 ? scan->expected_seq - due - 1 : 0;
+    return (size_t)(behind - found->offset);
+}
+
 /* A block whose sync marker is where it should be. A recorder writes no jump into it: where there
  * is one, a part of it was put there by somebody else. Returns where the next block begins. */
 static uint64_t walk_sealed(struct avro_log_scanning *scan, uint64_t offset, uint64_t count,
@@ -180,10 +229,10 @@ static uint64_t walk_sealed(struct avro_log_scanning *scan, uint64_t offset, uin
         }
         if (read_record(scan, at, end, &found, &what) < 0) {
             avro_log_report_fault(scan, at, what);
+            found.length = pass_in_sealed(scan, &found, end, &seen);
             if (found.length == 0)
                 return next;
             after_damage = true;
-            scan->expected_seq++;
             continue;
         }
         uint64_t seq = (uint64_t)found.record.seq;
@@ -229,16 +278,25 @@ static bool has_block_header(struct avro_log_scanning *scan, uint64_t offset)
     return avro_log_read_block_header(bytes, available, &count, &size);
 }
 
-/* Does the one that is due after this unsound one follow it? Its lengths are right, then. */
-static bool is_followed(struct avro_log_scanning *scan, const struct avro_log_found *found)
+/* Returns where the block's next sound record is, or 0. */
+static uint64_t pass_unsound(struct avro_log_scanning *scan, const struct avro_log_found *found,
+                             const char *what)
 {
-    struct avro_log_found next;
-    const char *what;
-    uint64_t at = found->offset + found->length;
-    uint64_t due = scan->exact ? scan->expected_seq : avro_log_summary_next(scan->summary, 0);
-    return found->length > 0 && at < file_size(scan) &&
-           try_record(scan, at, file_size(scan), &next, &what) == 0 &&
-           (uint64_t)next.record.seq == due + 1;
+    const struct avro_log_resume now = here(scan, found->offset);
+    uint64_t behind = found->offset + found->length;
+    if (is_followed(scan, found))
+        scan->expected_seq++;
+    else
+        behind = find_beyond(scan, found->offset, file_size(scan));
+    if (behind > 0)
+        avro_log_report_end(scan, found->offset, what, &now);
+    return behind;
+}
+
+static bool ends_as_promised(const struct avro_log_scanning *scan, uint64_t at, uint64_t count,
+                             uint64_t promised_end)
+{
+    return count > 0 && scan->block.count == count && at == promised_end;
 }
 
 /* The records from `at` on of a block whose header says nothing that can be relied on. Returns
@@ -265,12 +323,11 @@ static uint64_t walk_records(struct avro_log_scanning *scan, uint64_t at, uint64
             return at + AVRO_LOG_SYNC_SIZE;
         }
         if (try_record(scan, at, file_size(scan), &found, &what) < 0) {
-            if (!is_followed(scan, &found))
+            bool is_end = ends_as_promised(scan, at, count, promised_end);
+            uint64_t behind = is_end ? 0 : pass_unsound(scan, &found, what);
+            if (behind == 0)
                 break;
-            now = here(scan, at);
-            avro_log_report_end(scan, at, what, &now);
-            scan->expected_seq++;
-            at += found.length;
+            at = behind;
             continue;
         }
         uint64_t seq = (uint64_t)found.record.seq;
@@ -294,7 +351,7 @@ static uint64_t walk_records(struct avro_log_scanning *scan, uint64_t at, uint64
     if (scan->result != 0)
         return at;
     now = here(scan, at);
-    if (count > 0 && scan->block.count == count && at == promised_end) { /* it alone is damaged */
+    if (ends_as_promised(scan, at, count, promised_end)) { /* it alone is damaged */
         avro_log_report_end(scan, at, "the sync marker behind the block is missing", &now);
         return has_block_header(scan, at + AVRO_LOG_SYNC_SIZE) ? at + AVRO_LOG_SYNC_SIZE
                                                                : find_sync(scan, at);
@@ -312,6 +369,14 @@ static uint64_t walk_open(struct avro_log_scanning *scan, uint64_t offset, uint6
     return walk_records(scan, at, count, at + size);
 }
 
+/* Not even the block's beginning is there. */
+static uint64_t walk_rest(struct avro_log_scanning *scan, uint64_t offset)
+{
+    begin_block(scan, offset, false);
+    uint64_t at = find_beyond(scan, offset, file_size(scan));
+    return at > 0 ? walk_records(scan, at, 0, 0) : find_sync(scan, offset);
+}
+
 static uint64_t scan_block(struct avro_log_scanning *scan, uint64_t offset)
 {
     size_t available;
@@ -326,7 +391,7 @@ static uint64_t scan_block(struct avro_log_scanning *scan, uint64_t offset)
             return walk_open(scan, offset, 0, 0); /* the header alone is damaged */
         avro_log_report_end(scan, offset, "no block where one should begin",
                             &(struct avro_log_resume){.at = offset, .block = scan->block});
-        return find_sync(scan, offset);
+        return walk_rest(scan, offset);
     }
     uint64_t overhead = AVRO_LOG_BLOCK_HEADER_SIZE + AVRO_LOG_SYNC_SIZE;
     uint64_t left = file_size(scan) - offset;

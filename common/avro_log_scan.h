@@ -13,8 +13,10 @@
  *                  and so do records with numbers that are not this block's
  *   open           header all zero or damaged, or the promised place holds no sync marker (a killed
  *                  recorder's successor overwrites the marker of a block whose seal was not committed):
- *                  record by record, up to a sync marker or the first bytes that are no sound record
- *   anything else  the next sync marker is searched; the scan goes on behind it */
+ *                  record by record, up to a sync marker, or to bytes behind which no sound record is
+ *                  before the next marker (avro_log_beyond.h)
+ *   anything else  the same from there on; then the next sync marker is searched, and the scan goes
+ *                  on behind it */
 /* clang-format on */
 #ifndef HOLDFAST_COMMON_AVRO_LOG_SCAN_H
 #define HOLDFAST_COMMON_AVRO_LOG_SCAN_H

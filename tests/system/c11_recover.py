@@ -212,6 +212,19 @@ def test_a_file_made_to_be_read_for_ever(place):
     assert json.loads(said)["files"][0]["records"] >= 19, said
 
 
+def test_what_lies_behind_a_wrong_length_in_an_open_block(place):
+    """Nothing but the block's own records tells where they go on."""
+    records = [log_files.record(n, b"p" * (n % 7 * 40)) for n in range(60)]
+    bad, out = place.folder / "bad.avro.open", place.folder / "out.avro"
+    body = bytearray(b"".join(records))
+    body[sum(map(len, records[:21])) - 4 - 20 % 7 * 40 - 1] ^= 0x20  # the last byte of the length of number 20's payload
+    bad.write_bytes(log_files.header(schema_of(place), SYNC) + log_files.varint(0, 5) * 2 + bytes(body) + bytes(65536))
+    said = json.loads(place.run(place.program("holdfastctl"), "verify", bad, "--json", expect=1).stdout)["files"][0]
+    assert said["records"] == 59 and said["faults"] == 1, said
+    ctl(place, "recover", "-o", out, bad)
+    assert [record.seq for record in oracle.read_with_avro_c(place, [out])] == [n for n in range(60) if n != 20]
+
+
 def test_a_copy_of_a_full_block_costs_what_it_lies_on(place):
     """As a recorder under load writes them: 64 KiB each, all of one length."""
     each, count = 200, 14

@@ -128,8 +128,14 @@ int unfinished_finish_mending(int folder, const char *channel, const char *mendi
     return result < 0 ? result : folder_rename_copy(folder, mending, open_name, ret_name);
 }
 
+/* What a file has that its sound records up to seq_end are not all of. */
+struct more {
+    bool elsewhere; /* records from seq_end on, which no other file has */
+    bool lost;      /* at its end: records that are not sound any more */
+};
+
 /* What became of it. An original that has nothing more than its copy need not be kept. */
-static void conclude(const struct unfinished *file, bool whole,
+static void conclude(const struct unfinished *file, struct more more,
                      const struct avro_log_summary *summary, const char *became,
                      const char *damaged)
 {
@@ -140,13 +146,13 @@ static void conclude(const struct unfinished *file, bool whole,
             file->channel, file->name, (unsigned long long)summary->faults,
             (unsigned long long)summary->fault_offset, summary->fault_what,
             (unsigned long long)summary->records, became, damaged);
-    else if (!whole)
+    else if (more.elsewhere)
         log_warning(
             "channel %s: %s has records from number %llu on, where another file begins that does "
             "not have them; the %llu before it are in %s, the original is kept as %s",
             file->channel, file->name, (unsigned long long)file->options.seq_end,
             (unsigned long long)summary->records, became, damaged);
-    else if (!file->copy)
+    else if (more.lost || !file->copy)
         log_warning(
             "channel %s: %s is damaged at its end: more was written there than what is sound; its "
             "%llu sound records are in %s, the original is kept as %s",
@@ -160,7 +166,8 @@ static void conclude(const struct unfinished *file, bool whole,
 /* Copy all sound records into a new file; the original is kept beside it where it has more. The
  * copy is complete and synced before the original loses its name, so a .mending without its .open
  * is as good as done. */
-static int mend(const struct unfinished *file, int fd, bool whole, struct unfinished_outcome *ret)
+static int mend(const struct unfinished *file, int fd, struct more more,
+                struct unfinished_outcome *ret)
 {
     struct avro_log_copy copy = {.options = file->options, .channel = file->channel};
     struct avro_log_summary summary;
@@ -198,7 +205,7 @@ static int mend(const struct unfinished *file, int fd, bool whole, struct unfini
     if (result == 0)
         result = folder_rename_copy(folder, mending, open_name, ret->name);
     if (result == 0)
-        conclude(file, whole, &summary, ret->name, damaged);
+        conclude(file, more, &summary, ret->name, damaged);
     return result;
 }
 
@@ -227,13 +234,6 @@ int unfinished_finish_empty(const struct unfinished *file, int fd, const char *w
     return result;
 }
 
-/* A killed recorder leaves what it was about to write, and a disk that was not written to leaves
- * zeros. What else there is were records. Where it is known how far they went, nothing is lost. */
-static int lacks_end(const struct unfinished *file, int fd, const struct avro_log_summary *summary)
-{
-    return file->options.size_end > 0 ? 0 : avro_log_lacks_end(fd, summary);
-}
-
 /* A worker died before it recorded anything in it; or what it holds is no record of ours. */
 static int finish_without_records(const struct unfinished *file, int fd,
                                   const struct avro_log_summary *summary,
@@ -254,7 +254,7 @@ static int finish_without_records(const struct unfinished *file, int fd,
         return result;
     if (all.records_after_fault > 0)
         return unfinished_set_aside(file->folder, file->channel, file->name, all.fault_what);
-    int lost = lacks_end(file, fd, &all);
+    int lost = avro_log_lacks_end(fd, &file->options, &all);
     if (lost < 0)
         return lost;
     if (all.records == 0 && (lost || file->options.size_end > all.header_size))
@@ -291,11 +291,11 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
     ret->has_records = true;
     ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
     ret->last_seq = summary.last_seq;
-    int lost = lacks_end(file, fd, &summary);
+    int lost = avro_log_lacks_end(fd, &file->options, &summary);
     if (lost < 0)
         return lost;
     if (summary.records_after_fault > 0 || !summary.has_header || !complete || lost || file->copy)
-        return mend(file, fd, complete, ret);
+        return mend(file, fd, (struct more){.elsewhere = !complete, .lost = lost}, ret);
     /* Its folder's, for its name. */
     snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", file->channel);
     result = finish_in_place(file->folder, fd, file->name, &summary, ret);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/avro_log_format.h"
 #include "common/avro_log_name.h"
 #include "tests/lib/archive_rig.h"
 #include "tests/lib/log_maker.h"
@@ -131,6 +132,96 @@ START_TEST(test_what_a_killed_recorder_leaves_is_no_damage)
 }
 END_TEST
 
+/* The place of the open block's n-th record; *ret_size: its length. */
+static size_t record_at(const struct log_maker *maker, int n, size_t *ret_size)
+{
+    struct avro_log_record record;
+    const char *what;
+    size_t at = maker->block_start + AVRO_LOG_BLOCK_HEADER_SIZE;
+    for (int i = 0;; i++) {
+        long length = avro_log_read_record(maker->bytes + at, maker->size - at, &record, &what);
+        ck_assert_int_gt(length, 0);
+        *ret_size = (size_t)length;
+        if (i == n)
+            return at;
+        at += (size_t)length;
+    }
+}
+
+/* One bit of a record's length, in the block that was open: it costs that record, whether it is
+ * said to end among the others or behind them all. */
+START_TEST(test_records_behind_a_wrong_length_are_kept)
+{
+    struct log_maker maker;
+    struct avro_log_record record;
+    const char *what;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    size_t size;
+    archive_rig_make_log(&maker, SEED, 0, 3, open_name, name);
+    size_t at = record_at(&maker, 4, &size);
+    ck_assert_int_gt(avro_log_read_record(maker.bytes + at, size, &record, &what), 0);
+    maker.bytes[record.payload - 1 - maker.bytes] ^= (uint8_t)(1u << _i);
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    ck_assert_uint_eq(recover_twice(60), 60);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 59);
+    ck_assert_int_eq(archive_rig_count(&rig, AVRO_LOG_DAMAGED_SUFFIX), 1);
+    log_maker_free(&maker);
+}
+END_TEST
+
+static void seal(const char *open_name, uint64_t length, bool copy)
+{
+    struct message_seal request = {.channel = RIG_CHANNEL,
+                                   .id = archive_rig_inode(&rig, open_name),
+                                   .length = length,
+                                   .copy = copy};
+    snprintf(request.name, sizeof request.name, "%s", open_name);
+    archive_rig_send(&rig, MESSAGE_SEAL, &request, sizeof request);
+    ck_assert_int_eq(archive_rig_receive(&rig, MESSAGE_SEALED)->sealed->error, 0);
+}
+
+/* Sealed up to where it was committed: a page in the middle is lost, or the last record. With and
+ * without a disk that had refused a part of it. */
+START_TEST(test_nothing_is_removed_when_a_known_end_is_lost)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    size_t from, size, last;
+    archive_rig_make_log(&maker, SEED, 0, 3, open_name, name);
+    const bool at_end = _i / 2 == 1;
+    last = record_at(&maker, 19, &size);
+    from = record_at(&maker, 7, &size);
+    if (at_end)
+        memset(maker.bytes + last, 0xa5, maker.write_offset - last);
+    else
+        memset(maker.bytes + from, 0, size);
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    seal(open_name, maker.write_offset, _i % 2);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 59);
+    ck_assert_int_eq(archive_rig_count(&rig, AVRO_LOG_DAMAGED_SUFFIX), 1);
+    recover_twice(60);
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* The disk had refused a part of it, and nobody knows how far it went. */
+START_TEST(test_a_copy_without_its_end_does_not_replace_the_original)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    size_t size;
+    archive_rig_make_log(&maker, SEED, 0, 3, open_name, name);
+    size_t last = record_at(&maker, 18, &size);
+    memset(maker.bytes + last, 0xa5, maker.write_offset - last);
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    seal(open_name, UINT64_MAX, true);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 58);
+    ck_assert_int_eq(archive_rig_count(&rig, AVRO_LOG_DAMAGED_SUFFIX), 1);
+    recover_twice(60);
+    log_maker_free(&maker);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_lost_end");
@@ -141,6 +232,9 @@ int main(void)
     tcase_add_loop_test(tests, test_numbers_of_a_lost_end_are_not_given_again, 0, 8);
     tcase_add_test(tests, test_numbers_of_a_segment_that_is_lost_altogether);
     tcase_add_loop_test(tests, test_what_a_killed_recorder_leaves_is_no_damage, 0, 2);
+    tcase_add_loop_test(tests, test_records_behind_a_wrong_length_are_kept, 0, 8);
+    tcase_add_loop_test(tests, test_nothing_is_removed_when_a_known_end_is_lost, 0, 4);
+    tcase_add_test(tests, test_a_copy_without_its_end_does_not_replace_the_original);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
