@@ -19,6 +19,7 @@
 #include "common/monotonic.h"
 #include "worker/archive/file_lock.h"
 #include "worker/archive/folder.h"
+#include "worker/archive/leftovers.h"
 #include "worker/archive/recovery_numbers.h"
 #include "worker/archive/unfinished.h"
 
@@ -148,6 +149,27 @@ static void end_at(struct unfinished *file, uint64_t later)
         file->options.seq_end = later;
 }
 
+/* A sealed file with records. One without has none that another may have, too. */
+static bool is_sealed(const struct recovery *recovery, const struct folder_file *file)
+{
+    return avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) &&
+           !unfinished_is_bare(recovery->folder, file->name);
+}
+
+/* One that begins at the same number may have been sealed already, by a recovery that ended before
+ * it came to this one, or while this one could not be. 1 if it, or others, have all of its records;
+ * 0 or -errno. */
+static int is_sealed_twin(const struct recovery *recovery, uint64_t first_seq, int fd)
+{
+    for (size_t i = 0; i < recovery->list.count; i++) {
+        const struct folder_file *other = &recovery->list.files[i];
+        if (first_seq != UINT64_MAX && other->first_seq == first_seq && is_sealed(recovery, other))
+            return leftovers_are_elsewhere(recovery->folder, recovery->request->channel, fd,
+                                           first_seq);
+    }
+    return 0;
+}
+
 /* Where the file after the one that begins at first_seq begins. A worker that died while it went
  * over to a new segment may have left records behind the old one's end that the new one has too. */
 static void find_end(const struct recovery *recovery, uint64_t first_seq, struct unfinished *file)
@@ -162,11 +184,7 @@ static void find_end(const struct recovery *recovery, uint64_t first_seq, struct
         const struct folder_file *other = &recovery->list.files[i];
         if (other->first_seq <= first_seq || other->first_seq >= file->options.seq_end)
             continue;
-        /* One without records has none that the file before it may have too. */
-        bool counts = (avro_log_name_ends_in(other->name, AVRO_LOG_SUFFIX) &&
-                       !unfinished_is_bare(recovery->folder, other->name)) ||
-                      recovery_numbers_is_kept(recovery->request, other);
-        if (counts)
+        if (is_sealed(recovery, other) || recovery_numbers_is_kept(recovery->request, other))
             end_at(file, other->first_seq);
     }
 }
@@ -200,8 +218,11 @@ static int finish_open_file(struct recovery *recovery, struct open_file *file)
                  "%.80s is still open in a process of an earlier holdfastd: it must end first",
                  name);
     find_end(recovery, file->first_seq, &unfinished);
+    int twin = result == 0 ? is_sealed_twin(recovery, file->first_seq, held) : 0;
+    if (twin > 0)
+        end_at(&unfinished, file->first_seq);
     if (result == 0)
-        result = unfinished_finish(&unfinished, &outcome);
+        result = twin < 0 ? twin : unfinished_finish(&unfinished, &outcome);
     fd_close(&held);
     if (result < 0 && !live_with(recovery, name, result))
         return result;

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* Segments of one folder that may have the same numbers: whatever was finished before, can't be
+ * finished now or is in use, each record is in one sealed file, and no number is given again. */
+#include <check.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/avro_log_header.h"
+#include "common/avro_log_name.h"
+#include "common/fd.h"
+#include "tests/lib/archive_rig.h"
+#include "tests/lib/log_maker.h"
+#include "worker/archive/folder.h"
+
+#define SEED     99
+#define PREPARED RIG_CHANNEL "-prepared-0123456789abcdef.avro.open"
+
+static struct archive_rig rig;
+
+/* A segment, and its names while it is written and when it is sealed. */
+struct segment {
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+};
+
+static struct segment one, two;
+
+static void setup(void)
+{
+    archive_rig_prepare(&rig);
+    archive_rig_start(&rig);
+    archive_rig_make_folder(&rig);
+}
+
+static void teardown(void)
+{
+    log_maker_free(&one.maker);
+    log_maker_free(&two.maker);
+    archive_rig_end(&rig);
+}
+
+static void make(struct segment *segment, uint64_t first_seq, int blocks)
+{
+    archive_rig_make_log(&segment->maker, SEED, first_seq, blocks, segment->open_name,
+                         segment->name);
+}
+
+static void write_open(const struct segment *segment, const char *name)
+{
+    log_maker_write(rig.channel, name, segment->maker.bytes, segment->maker.size);
+}
+
+static struct message_recovered recover(const char *keep)
+{
+    struct message_recovered recovered = archive_rig_recover(&rig, keep, NULL);
+    ck_assert_msg(recovered.error == 0, "%s", recovered.reason);
+    return recovered;
+}
+
+/* One that was sealed up to here, by a recovery before this one or because it was asked to. */
+static void write_sealed(struct segment *segment)
+{
+    log_maker_seal(&segment->maker);
+    log_maker_write(rig.channel, segment->name, segment->maker.bytes, segment->maker.block_start);
+}
+
+/* A segment failed where it begins, and its successor was given the same numbers. That is sealed
+ * already, the first one is not. */
+START_TEST(test_records_of_a_sealed_twin_are_not_kept_twice)
+{
+    make(&one, 0, 5);
+    write_sealed(&one);
+    make(&two, 0, 3);
+    write_open(&two, PREPARED);
+    ck_assert_uint_eq(recover(NULL).next_seq, 100);
+    archive_rig_check_sealed(&rig, &one.maker, one.name, 0, 100);
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 1);
+}
+END_TEST
+
+/* What it alone has is kept, whatever has its number. */
+START_TEST(test_a_twin_with_more_is_kept)
+{
+    make(&one, 0, 3);
+    write_sealed(&one);
+    make(&two, 0, 5);
+    write_open(&two, PREPARED);
+    ck_assert_uint_eq(recover(NULL).next_seq, 100);
+    char second[SEGMENT_NAME_SIZE];
+    folder_number_name(two.open_name, AVRO_LOG_SUFFIX, 2, second);
+    archive_rig_check_sealed(&rig, &two.maker, second, 0, 100);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("archive_neighbours");
+    TCase *tests = tcase_create("everything");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 120);
+    tcase_add_test(tests, test_records_of_a_sealed_twin_are_not_kept_twice);
+    tcase_add_test(tests, test_a_twin_with_more_is_kept);
+    suite_add_tcase(suite, tests);
+    return log_maker_run(suite);
+}
