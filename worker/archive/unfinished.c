@@ -275,6 +275,15 @@ static int may_end(const struct unfinished *file, int fd)
                : leftovers_are_elsewhere(file->folder, file->channel, fd, file->options.seq_end);
 }
 
+/* After a power cut, the header may be the one with which the segment was begun in vain while the
+ * one before went on. Where what should follow it is lost, the first record says more. */
+static uint64_t begins_at(const struct avro_log_summary *summary)
+{
+    const uint64_t said = summary->identity.first_seq, first = summary->first_seq;
+    const bool is_proven = summary->records_after_fault < summary->records;
+    return summary->has_header && (is_proven || said >= first) ? said : first;
+}
+
 static int finish_scanned(const struct unfinished *file, int fd, struct unfinished_outcome *ret)
 {
     struct avro_log_summary summary;
@@ -289,7 +298,7 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
     if (summary.records == 0)
         return finish_without_records(file, fd, &summary, ret);
     ret->has_records = true;
-    ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
+    ret->first_seq = begins_at(&summary);
     ret->last_seq = summary.last_seq;
     int lost = avro_log_lacks_end(fd, &file->options, &summary);
     if (lost < 0)

@@ -26,7 +26,9 @@ struct unfinished_outcome {
     char name[SEGMENT_NAME_SIZE]; /* what the file is called now; "" when it was removed */
     uint64_t length;
     bool has_records;
-    uint64_t first_seq; /* by the file's header, which may be lower than its first record */
+    /* By the file's header, which may be lower than its first record, unless that may be a header
+     * that another one was to replace. */
+    uint64_t first_seq;
     uint64_t last_seq;
 };
 

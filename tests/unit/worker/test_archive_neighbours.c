@@ -96,6 +96,28 @@ START_TEST(test_a_twin_with_more_is_kept)
 }
 END_TEST
 
+/* A power cut: of the newer one, the disk has the header with which it was begun in vain while the
+ * one before went on, and not its first blocks. */
+START_TEST(test_a_header_of_a_vain_beginning_ends_nothing)
+{
+    uint8_t header[AVRO_LOG_HEADER_MAX];
+    make(&one, 0, 3);
+    make(&two, 60, 5);
+    struct avro_log_identity vain = two.maker.identity;
+    vain.first_seq = 25;
+    size_t size = avro_log_write_header(header, &vain);
+    ck_assert_uint_eq(size, two.maker.header_size);
+    memset(two.maker.bytes, 0, 4096);
+    memcpy(two.maker.bytes, header, size);
+    write_open(&one, one.open_name);
+    write_open(&two, two.open_name);
+    ck_assert_uint_eq(recover(NULL).next_seq, 160);
+    archive_rig_check_sealed(&rig, &one.maker, one.name, 0, 60);
+    ck_assert(archive_rig_has(&rig, two.name));
+    ck_assert_int_eq(archive_rig_count(&rig, AVRO_LOG_DAMAGED_SUFFIX), 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_neighbours");
@@ -104,6 +126,7 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, test_records_of_a_sealed_twin_are_not_kept_twice);
     tcase_add_test(tests, test_a_twin_with_more_is_kept);
+    tcase_add_test(tests, test_a_header_of_a_vain_beginning_ends_nothing);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
