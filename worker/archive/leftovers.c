@@ -87,9 +87,11 @@ static int scan(int fd, int (*record)(void *context, const struct avro_log_found
     return avro_log_scan(fd, &whole, &visitor, &summary);
 }
 
-/* May it have some of them? */
+/* May it have some of them? One that was begun and not renamed yet has no number in its name. */
 static bool may_have(const struct leftovers *leftovers, const struct folder_file *file)
 {
+    if (file->first_seq == UINT64_MAX)
+        return avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX);
     return folder_file_is_segment(file) && file->first_seq >= leftovers->seq_end &&
            file->first_seq <= leftovers->list[leftovers->count - 1].seq;
 }

@@ -36,7 +36,7 @@ struct open_file {
     bool bare;          /* no record is in it */
     uint64_t first_seq; /* UINT64_MAX when it has none: nothing was begun */
     uint64_t last_seq;  /* where another one begins at the same number */
-    bool recovered;     /* done, and this is where its records begin: */
+    bool bounds;        /* done, or to be done later, and this is where its records begin: */
     uint64_t begins_at;
 };
 
@@ -178,14 +178,18 @@ static void find_end(const struct recovery *recovery, uint64_t first_seq, struct
     if (first_seq == UINT64_MAX)
         return; /* unknown: it belongs nowhere */
     for (size_t i = 0; i < recovery->count; i++)
-        if (recovery->files[i].recovered && recovery->files[i].begins_at >= first_seq)
+        if (recovery->files[i].bounds && recovery->files[i].begins_at >= first_seq)
             end_at(file, recovery->files[i].begins_at);
     for (size_t i = 0; i < recovery->list.count; i++) {
         const struct folder_file *other = &recovery->list.files[i];
-        if (other->first_seq <= first_seq || other->first_seq >= file->options.seq_end)
+        uint64_t begins_at = other->first_seq;
+        if (recovery_numbers_is_kept(recovery->request, other)) /* not renamed yet, maybe */
+            begins_at = unfinished_first_seq(recovery->folder, other);
+        else if (begins_at <= first_seq || begins_at >= file->options.seq_end ||
+                 !is_sealed(recovery, other))
             continue;
-        if (is_sealed(recovery, other) || recovery_numbers_is_kept(recovery->request, other))
-            end_at(file, other->first_seq);
+        if (begins_at > first_seq)
+            end_at(file, begins_at);
     }
 }
 
@@ -230,11 +234,10 @@ static int finish_open_file(struct recovery *recovery, struct open_file *file)
         recovery_numbers_raise(&recovery->numbers, outcome.last_seq + 1);
     else if (result < 0)
         recovery_numbers_pass_unread(&recovery->numbers, file->file);
-    if (result < 0 || !outcome.has_records)
-        return 0;
-    recovery->answer->files++;
-    file->recovered = true;
-    file->begins_at = outcome.first_seq;
+    recovery->answer->files += result == 0 && outcome.has_records;
+    /* Its records are in what it became, or will be. */
+    file->bounds = result == 0 ? outcome.has_records : result != -EIO && !file->bare;
+    file->begins_at = outcome.has_records ? outcome.first_seq : file->first_seq;
     return 0;
 }
 

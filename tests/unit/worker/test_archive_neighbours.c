@@ -118,6 +118,43 @@ START_TEST(test_a_header_of_a_vain_beginning_ends_nothing)
 }
 END_TEST
 
+/* The newer one can't be finished for now: its first records, which the one before has behind its
+ * end, are its own all the same. */
+START_TEST(test_one_that_is_finished_later_keeps_its_records)
+{
+    char in_the_way[SEGMENT_NAME_SIZE], path[512];
+    make(&one, 0, 3);
+    write_open(&one, one.open_name);
+    make(&two, 50, 3);
+    two.maker.bytes[two.maker.block_start + 70] ^= 1;
+    write_open(&two, two.open_name);
+    folder_number_name(two.open_name, AVRO_LOG_MENDING_SUFFIX, 1, in_the_way);
+    snprintf(path, sizeof path, "%s/%s", rig.channel, in_the_way);
+    ck_assert_int_eq(mkdir(path, 0755), 0);
+    ck_assert_uint_ge(recover(NULL).next_seq, 110);
+    archive_rig_check_sealed(&rig, &one.maker, one.name, 0, 50);
+    ck_assert(archive_rig_has(&rig, two.open_name));
+    ck_assert_int_eq(rmdir(path), 0);
+    ck_assert_uint_eq(recover(NULL).next_seq, 110);
+    archive_rig_check_sealed(&rig, &one.maker, one.name, 0, 50);
+    archive_rig_check_sealed(&rig, &two.maker, two.name, 50, 59);
+}
+END_TEST
+
+/* The segment in use has the name yet that it was prepared under. */
+START_TEST(test_one_in_use_that_was_not_renamed_yet_keeps_its_records)
+{
+    make(&one, 0, 3);
+    write_open(&one, one.open_name);
+    make(&two, 50, 3);
+    write_open(&two, PREPARED);
+    ck_assert_uint_eq(recover(PREPARED).next_seq, 110);
+    archive_rig_check_sealed(&rig, &one.maker, one.name, 0, 50);
+    ck_assert(archive_rig_has(&rig, PREPARED));
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 2);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_neighbours");
@@ -127,6 +164,8 @@ int main(void)
     tcase_add_test(tests, test_records_of_a_sealed_twin_are_not_kept_twice);
     tcase_add_test(tests, test_a_twin_with_more_is_kept);
     tcase_add_test(tests, test_a_header_of_a_vain_beginning_ends_nothing);
+    tcase_add_test(tests, test_one_that_is_finished_later_keeps_its_records);
+    tcase_add_test(tests, test_one_in_use_that_was_not_renamed_yet_keeps_its_records);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
