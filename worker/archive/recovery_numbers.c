@@ -70,6 +70,17 @@ static uint64_t end_of_numbers(int fd, const struct avro_log_summary *summary, u
     return extent > end ? seq + (extent - end) / AVRO_LOG_RECORD_LEAST + 1 : seq + more;
 }
 
+/* One that could not be finished is as good as one that was, if its end is as a recorder leaves it.
+ * 1, 0 or -errno. */
+static int ends_soundly(const struct folder_file *file, int fd,
+                        const struct avro_log_summary *summary)
+{
+    if (!avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX))
+        return 0;
+    int lacks_end = avro_log_lacks_end(fd, &whole, summary);
+    return lacks_end < 0 ? lacks_end : !lacks_end;
+}
+
 /* A file that is not as it was written: behind all that it can hold. 0 or -errno. */
 static int pass_damaged_file(struct recovery_numbers *numbers, const struct folder_file *file,
                              int fd)
@@ -80,13 +91,17 @@ static int pass_damaged_file(struct recovery_numbers *numbers, const struct fold
     int result = avro_log_scan(fd, &whole, NULL, &summary);
     if (result == 0)
         result = avro_log_window_extent(fd, &extent);
+    int sound = result == 0 ? ends_soundly(file, fd, &summary) : result;
+    result = sound < 0 ? sound : result;
     if (result == -EIO) { /* a disk that can't read may take long over it */
         recovery_numbers_pass_unread(numbers, file);
         return 0;
     }
     if (result < 0 || (!named && summary.records == 0))
         return result;
-    uint64_t end = end_of_numbers(fd, &summary, file->first_seq, extent);
+    uint64_t end = summary.records > 0 ? summary.last_seq + 1 : file->first_seq;
+    if (!sound)
+        end = end_of_numbers(fd, &summary, file->first_seq, extent);
     if (end > numbers->next_seq)
         log_notice("channel %s: numbers go on at %llu, behind all that %s can hold",
                    numbers->request->channel, (unsigned long long)end, file->name);
@@ -128,7 +143,9 @@ static int pass_kept_file(struct recovery_numbers *numbers, const struct folder_
 /* Files whose numbers are all below are not read for that. */
 static bool must_be_passed(const struct recovery_numbers *numbers, const struct folder_file *file)
 {
-    return avro_log_name_ends_in(file->name, AVRO_LOG_DAMAGED_SUFFIX) &&
+    bool stayed_open = avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX) &&
+                       !recovery_numbers_is_kept(numbers->request, file);
+    return (stayed_open || avro_log_name_ends_in(file->name, AVRO_LOG_DAMAGED_SUFFIX)) &&
            (file->first_seq == UINT64_MAX ||
             file->first_seq + most_numbers(file) >= numbers->next_seq);
 }
@@ -159,7 +176,8 @@ static int pass_damaged(struct recovery_numbers *numbers)
 }
 
 /* From the sealed files with the highest number that have a record, from those in use, and from
- * those that were set aside. Any file counts at least with the number in its name. */
+ * those that were set aside or could not be finished. Any file counts at least with the number in
+ * its name. */
 int recovery_numbers_find(struct recovery_numbers *numbers)
 {
     uint64_t found_at = 0;

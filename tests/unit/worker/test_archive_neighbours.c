@@ -155,6 +155,29 @@ START_TEST(test_one_in_use_that_was_not_renamed_yet_keeps_its_records)
 }
 END_TEST
 
+/* Its end is rotten, and it can't be finished for now: numbers go on behind all that it can hold.
+ * Where its end is as a recorder leaves it, they go on behind its last record. */
+START_TEST(test_numbers_of_one_that_is_finished_later)
+{
+    char in_the_way[SEGMENT_NAME_SIZE], path[512];
+    make(&one, 0, 5);
+    if (_i == 0)
+        memset(one.maker.bytes + one.maker.write_offset - 2000, 0xa5, 2000);
+    else
+        one.maker.bytes[one.maker.block_start + 70] ^= 1;
+    write_open(&one, one.open_name);
+    folder_number_name(one.open_name, AVRO_LOG_MENDING_SUFFIX, 1, in_the_way);
+    snprintf(path, sizeof path, "%s/%s", rig.channel, in_the_way);
+    ck_assert_int_eq(mkdir(path, 0755), 0);
+    const uint64_t next_seq = recover(NULL).next_seq;
+    ck_assert_uint_ge(next_seq, 100);
+    if (_i == 1)
+        ck_assert_uint_eq(next_seq, 100);
+    ck_assert_int_eq(rmdir(path), 0);
+    ck_assert_uint_eq(recover(NULL).next_seq, next_seq);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_neighbours");
@@ -166,6 +189,7 @@ int main(void)
     tcase_add_test(tests, test_a_header_of_a_vain_beginning_ends_nothing);
     tcase_add_test(tests, test_one_that_is_finished_later_keeps_its_records);
     tcase_add_test(tests, test_one_in_use_that_was_not_renamed_yet_keeps_its_records);
+    tcase_add_loop_test(tests, test_numbers_of_one_that_is_finished_later, 0, 2);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
