@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "common/avro_log_end.h"
@@ -14,6 +16,7 @@
 #include "common/avro_log_scan.h"
 #include "common/avro_log_summary.h"
 #include "common/fd.h"
+#include "common/monotonic.h"
 #include "worker/archive/folder.h"
 
 /* Files of an older version say nothing, and there may be thousands of them on a slow disk. */
@@ -109,6 +112,17 @@ int segment_header_finish(int folder, const char *channel, int fd,
                        &totals);
     int result = avro_log_write_totals(fd, &totals);
     return result < 0 ? result : 0;
+}
+
+int segment_header_begin(int folder, const char *channel, int fd, uint64_t first_seq)
+{
+    uint8_t header[AVRO_LOG_HEADER_MAX];
+    struct avro_log_identity identity = {.first_seq = first_seq, .created_ns = realtime_now_ns()};
+    snprintf(identity.channel, sizeof identity.channel, "%s", channel);
+    segment_header_log_id(folder, channel, identity.log_id);
+    if (getrandom(identity.sync, sizeof identity.sync, 0) != sizeof identity.sync)
+        return -EIO;
+    return fd_write_all(fd, header, avro_log_write_header(header, &identity), 0);
 }
 
 static bool holds_up_to(int folder, const char *name, uint64_t seq)

@@ -234,6 +234,26 @@ int unfinished_finish_empty(const struct unfinished *file, int fd, const char *w
     return result;
 }
 
+/* Nothing of it came to the disk but, maybe, the name that it was begun with. */
+static int finish_blank(const struct unfinished *file, int fd, struct unfinished_outcome *ret)
+{
+    struct avro_log_name parts;
+    struct stat status;
+    if (!avro_log_name_is_of(file->name, file->channel) ||
+        !avro_log_name_parse(file->name, file->channel, &parts))
+        return unfinished_discard(file->folder, file->channel, file->name,
+                                  "it was prepared and never begun");
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (!segment_header_is_remembered(file->folder, file->channel, parts.first_seq,
+                                      status.st_ino)) {
+        int result = segment_header_begin(file->folder, file->channel, fd, parts.first_seq);
+        if (result < 0)
+            return result;
+    }
+    return unfinished_finish_empty(file, fd, "nothing of it has reached the disk", ret);
+}
+
 /* A worker died before it recorded anything in it; or what it holds is no record of ours. */
 static int finish_without_records(const struct unfinished *file, int fd,
                                   const struct avro_log_summary *summary,
@@ -244,8 +264,7 @@ static int finish_without_records(const struct unfinished *file, int fd,
         int blank = avro_log_is_blank(fd);
         if (blank < 0)
             return blank;
-        return blank ? unfinished_discard(file->folder, file->channel, file->name,
-                                          "it was prepared and never begun")
+        return blank ? finish_blank(file, fd, ret)
                      : unfinished_set_aside(file->folder, file->channel, file->name,
                                             summary->fault_what);
     }

@@ -178,6 +178,22 @@ START_TEST(test_numbers_of_one_that_is_finished_later)
 }
 END_TEST
 
+/* A power cut: nothing of the newer one came to the disk but its name, which says that the numbers
+ * below were given; and says so again where nothing is recorded until the next start. */
+START_TEST(test_a_name_tells_numbers_that_nothing_else_does)
+{
+    make(&one, 0, 2);
+    write_open(&one, one.open_name);
+    make(&two, 60, 0);
+    memset(two.maker.bytes, 0, two.maker.size);
+    write_open(&two, two.open_name);
+    ck_assert_uint_eq(recover(NULL).next_seq, 60);
+    ck_assert_uint_eq(recover(NULL).next_seq, 60);
+    archive_rig_check_sealed(&rig, &one.maker, one.name, 0, 40);
+    archive_rig_check_sealed(&rig, &two.maker, two.name, 0, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_neighbours");
@@ -190,6 +206,7 @@ int main(void)
     tcase_add_test(tests, test_one_that_is_finished_later_keeps_its_records);
     tcase_add_test(tests, test_one_in_use_that_was_not_renamed_yet_keeps_its_records);
     tcase_add_loop_test(tests, test_numbers_of_one_that_is_finished_later, 0, 2);
+    tcase_add_test(tests, test_a_name_tells_numbers_that_nothing_else_does);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
