@@ -162,7 +162,7 @@ struct message_seal {
     uint64_t id;
     uint64_t length; /* 0 = no record in it: remove it. UINT64_MAX = unknown: recover it */
     uint32_t copy;   /* 1: writing it failed, and what can be read may be in memory only */
-    uint32_t reserved;
+    uint32_t again;  /* 1: another archive was asked, or this one, and may have done it */
 };
 
 struct message_sealed {

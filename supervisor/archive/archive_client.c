@@ -155,6 +155,13 @@ static void append(struct seal_request **list, struct seal_request *request)
     *list = request;
 }
 
+/* Where it was asked before, that may have been done. */
+static void send_seal(struct archive_client *client, struct seal_request *request)
+{
+    if (send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal) == 0)
+        request->seal.again = 1;
+}
+
 void archive_client_seal(struct archive_client *client, const char *channel,
                          const struct segment_grant *grant, const struct seal_order *order)
 {
@@ -173,7 +180,7 @@ void archive_client_seal(struct archive_client *client, const char *channel,
     request->seal.copy = order->copy;
     append(&client->seals, request);
     client->seal_count++;
-    send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal);
+    send_seal(client, request);
 }
 
 static struct seal_request *find_request(struct seal_request *list, const char *channel,
@@ -197,16 +204,16 @@ bool archive_client_copy(struct archive_client *client, const char *channel,
         return true;
     }
     asked->seal.copy = 1; /* it may have been read as it was: ask once more */
-    send_to(client, MESSAGE_SEAL, &asked->seal, sizeof asked->seal);
+    send_seal(client, asked);
     return true;
 }
 
 /* Again: first the name, which may not have been given to it either. */
-static void ask_to_seal(struct archive_client *client, const struct seal_request *request)
+static void ask_to_seal(struct archive_client *client, struct seal_request *request)
 {
     if (request->began_as[0])
         archive_client_begin(client, request->seal.channel, request->began_as, request->seal.name);
-    send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal);
+    send_seal(client, request);
 }
 
 void archive_client_seal_failed_again(struct archive_client *client)

@@ -22,6 +22,7 @@
 #include "worker/archive/recovery.h"
 #include "worker/archive/recovery_process.h"
 #include "worker/archive/retention.h"
+#include "worker/archive/seal.h"
 #include "worker/archive/segments.h"
 #include "worker/archive/strays.h"
 
@@ -252,7 +253,7 @@ static void serve_seal(struct archive *archive, const struct message_seal *reque
     struct message_sealed sealed = {.id = request->id};
     int result = hold_log_dir(archive, false);
     if (result == 0) {
-        segments_seal(archive->log_dir, request, &sealed);
+        seal_run(archive->log_dir, request, &sealed);
     } else {
         snprintf(sealed.channel, sizeof sealed.channel, "%s", request->channel);
         snprintf(sealed.name, sizeof sealed.name, "%s", request->name);

@@ -27,6 +27,18 @@ void folder_number_name(const char *open_name, const char *suffix, int n,
     snprintf(ret_name, SEGMENT_NAME_SIZE, "%.*s%s%s", stem, open_name, number, suffix);
 }
 
+void folder_open_name(const char *name, const char *suffix, char ret_name[SEGMENT_NAME_SIZE])
+{
+    int stem = (int)(strlen(name) - strlen(suffix));
+    snprintf(ret_name, SEGMENT_NAME_SIZE, "%.*s" AVRO_LOG_OPEN_SUFFIX, stem, name);
+}
+
+bool folder_is_open_name(const char *channel, const char *name)
+{
+    return channel_name_is_valid(channel) && avro_log_name_is_of(name, channel) &&
+           avro_log_name_ends_in(name, AVRO_LOG_OPEN_SUFFIX);
+}
+
 bool folder_file_is_segment(const struct folder_file *file)
 {
     return avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) ||
@@ -40,6 +52,12 @@ bool folder_has(int folder, const char *open_name, const char *suffix, int n, st
     return fstatat(folder, name, ret, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+static bool is_taken(int folder, const char *open_name, const char *suffix, int n, ino_t own)
+{
+    struct stat other;
+    return folder_has(folder, open_name, suffix, n, &other) && other.st_ino != own;
+}
+
 /* Behind those that are there, sealed or set aside: one name is one segment's, also where only its
  * damaged original is left. The file's own, when a crash has left it with two names. */
 static int free_number(int folder, const char *from, const char *open_name, const char *suffix)
@@ -51,8 +69,8 @@ static int free_number(int folder, const char *from, const char *open_name, cons
     for (int n = 1; n <= FOLDER_NUMBERS; n++) {
         if (folder_has(folder, open_name, suffix, n, &other) && other.st_ino == own.st_ino)
             return n;
-        if (folder_has(folder, open_name, AVRO_LOG_SUFFIX, n, &other) ||
-            folder_has(folder, open_name, AVRO_LOG_DAMAGED_SUFFIX, n, &other))
+        if (is_taken(folder, open_name, AVRO_LOG_SUFFIX, n, own.st_ino) ||
+            is_taken(folder, open_name, AVRO_LOG_DAMAGED_SUFFIX, n, own.st_ino))
             last = n;
     }
     return last + 1;

@@ -11,6 +11,9 @@
 #include "common/avro_log_name.h"
 #include "common/message.h"
 
+/* May this be a segment of that channel that is being written? */
+bool folder_is_open_name(const char *channel, const char *name);
+
 #define FOLDER_NUMBERS 9 /* so many files of one stem and suffix, apart by number */
 
 struct folder_file {
@@ -37,6 +40,8 @@ struct folder_list {
 /* "<stem><suffix>" for n = 1, "<stem>-<n><suffix>" above, where open_name is "<stem>.avro.open". */
 void folder_number_name(const char *open_name, const char *suffix, int n,
                         char ret_name[SEGMENT_NAME_SIZE]);
+/* The open_name of a file of that stem and suffix. */
+void folder_open_name(const char *name, const char *suffix, char ret_name[SEGMENT_NAME_SIZE]);
 /* The file of that stem, suffix and number, if there is one. */
 bool folder_has(int folder, const char *open_name, const char *suffix, int n, struct stat *ret);
 /* Rename a file to open_name's stem and that suffix (sealed or damaged), numbered behind the last

@@ -20,6 +20,7 @@
 #include "worker/archive/file_lock.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/leftovers.h"
+#include "worker/archive/mending.h"
 #include "worker/archive/recovery_numbers.h"
 #include "worker/archive/unfinished.h"
 
@@ -49,14 +50,6 @@ struct recovery {
     size_t count;
     struct recovery_numbers numbers;
 };
-
-static bool is_listed(const struct recovery *recovery, const char *name)
-{
-    for (size_t i = 0; i < recovery->list.count; i++)
-        if (strcmp(recovery->list.files[i].name, name) == 0)
-            return true;
-    return false;
-}
 
 /* One file's trouble is no reason to record nothing any more. true: it is dealt with, go on. False
  * for what is nobody's trouble in particular, and for a file that somebody still writes to. */
@@ -88,21 +81,15 @@ static bool live_with(const struct recovery *recovery, const char *name, int err
     }
 }
 
-/* A recovery before this one was interrupted: its copy is complete if the original has lost its
- * name already. */
+/* A recovery, or a SEAL, before this one was interrupted. */
 static int resume_mending(struct recovery *recovery)
 {
     const char *channel = recovery->request->channel;
     for (size_t i = 0; i < recovery->list.count; i++) {
         const char *name = recovery->list.files[i].name;
-        char original[UNFINISHED_ORIGINAL_SIZE], mended[SEGMENT_NAME_SIZE];
         if (!avro_log_name_ends_in(name, AVRO_LOG_MENDING_SUFFIX))
             continue;
-        unfinished_original_name(name, original);
-        int result = is_listed(recovery, original)
-                         ? unfinished_discard(recovery->folder, channel, name,
-                                              "an unfinished copy; the original is still there")
-                         : unfinished_finish_mending(recovery->folder, channel, name, mended);
+        int result = mending_resume(recovery->folder, channel, name);
         if (result == -EBADMSG) /* none of ours: a copy is whole before its original goes */
             result =
                 unfinished_set_aside(recovery->folder, channel, name, "a copy that can't be read");

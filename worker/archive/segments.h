@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One segment's life on disk. Each fills *ret completely; ret->error is 0 or an errno, ret->reason
- * a text that says what to do. */
+/* How a segment's life on disk begins. Each fills *ret completely; ret->error is 0 or an errno,
+ * ret->reason a text that says what to do. */
 #ifndef HOLDFAST_WORKER_ARCHIVE_SEGMENTS_H
 #define HOLDFAST_WORKER_ARCHIVE_SEGMENTS_H
 
@@ -13,8 +13,6 @@ void segments_open(const char *log_dir, const struct message_open_segment *reque
                    struct message_segment *ret, int *ret_fd);
 /* 0 or -errno; logs what failed: there is no answer to this message. */
 int segments_begin(const char *log_dir, const struct message_begin_segment *request);
-void segments_seal(const char *log_dir, const struct message_seal *request,
-                   struct message_sealed *ret);
 
 /* Numbers below next_seq were given, and the records of the last ones could not be written: an
  * empty sealed segment says so, where no other file does. What fails is told. */

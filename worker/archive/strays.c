@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Looks after what earlier configurations have left in log_dir. Called by archive.c for SWEEP. Must
- * never remove a record, nor touch a folder whose name can't be a channel's or that holds no open
- * segment. */
+ * never remove a record, nor touch a folder whose name can't be a channel's or that holds nothing
+ * unfinished. */
 #include "worker/archive/strays.h"
 
 #include <dirent.h>
@@ -44,7 +44,7 @@ static bool is_channel(const char *name)
     return false;
 }
 
-static bool has_open_segment(const char *log_dir, const char *name)
+static bool has_unfinished(const char *log_dir, const char *name)
 {
     struct folder_list list;
     bool found = false;
@@ -54,7 +54,8 @@ static bool has_open_segment(const char *log_dir, const char *name)
     if (folder_list(folder, name, &list) < 0)
         list.count = 0;
     for (size_t i = 0; i < list.count; i++)
-        found |= avro_log_name_ends_in(list.files[i].name, AVRO_LOG_OPEN_SUFFIX);
+        found |= avro_log_name_ends_in(list.files[i].name, AVRO_LOG_OPEN_SUFFIX) ||
+                 avro_log_name_ends_in(list.files[i].name, AVRO_LOG_MENDING_SUFFIX);
     folder_list_free(&list);
     fd_close(&folder);
     return found;
@@ -62,7 +63,7 @@ static bool has_open_segment(const char *log_dir, const char *name)
 
 static bool is_stray(const char *log_dir, const char *name)
 {
-    return channel_name_is_valid(name) && !is_channel(name) && has_open_segment(log_dir, name);
+    return channel_name_is_valid(name) && !is_channel(name) && has_unfinished(log_dir, name);
 }
 
 static void finish(const char *log_dir, const char *name)

@@ -103,9 +103,8 @@ void unfinished_original_name(const char *mending, char ret_name[UNFINISHED_ORIG
              (int)(strlen(mending) - strlen(AVRO_LOG_MENDING_SUFFIX)), mending);
 }
 
-/* What a complete copy, and its original, should have been called when that was begun. */
-static int name_of_copy(int folder, const char *channel, const char *mending,
-                        char ret_open_name[SEGMENT_NAME_SIZE])
+int unfinished_name_of_copy(int folder, const char *channel, const char *mending,
+                            char ret_open_name[SEGMENT_NAME_SIZE])
 {
     char original[UNFINISHED_ORIGINAL_SIZE];
     struct avro_log_identity identity;
@@ -124,7 +123,7 @@ int unfinished_finish_mending(int folder, const char *channel, const char *mendi
                               char ret_name[SEGMENT_NAME_SIZE])
 {
     char open_name[SEGMENT_NAME_SIZE];
-    int result = name_of_copy(folder, channel, mending, open_name);
+    int result = unfinished_name_of_copy(folder, channel, mending, open_name);
     return result < 0 ? result : folder_rename_copy(folder, mending, open_name, ret_name);
 }
 
@@ -163,49 +162,92 @@ static void conclude(const struct unfinished *file, struct more more,
             file->channel, file->name, (unsigned long long)summary->records, became);
 }
 
-/* Copy all sound records into a new file; the original is kept beside it where it has more. The
- * copy is complete and synced before the original loses its name, so a .mending without its .open
- * is as good as done. */
-static int mend(const struct unfinished *file, int fd, struct more more,
-                struct unfinished_outcome *ret)
+/* Copy all sound records into a new file, which is complete and synced in the end, or not there. */
+static int copy_sound(const struct unfinished *file, int fd, const char *mending,
+                      struct avro_log_summary *ret_summary, struct unfinished_outcome *ret)
 {
-    struct avro_log_copy copy = {.options = file->options, .channel = file->channel};
-    struct avro_log_summary summary;
-    const char *channel = file->channel, *name = file->name;
+    struct avro_log_copy copy = {.options = file->options, .channel = file->channel, .from_fd = fd};
     const int folder = file->folder;
     uint8_t log_id[AVRO_LOG_ID_SIZE];
-    char mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE], open_name[SEGMENT_NAME_SIZE];
     struct stat status = {0};
 
-    folder_number_name(name, AVRO_LOG_MENDING_SUFFIX, 1, mending);
-    copy.from_fd = fd;
     /* What another attempt left goes as a name only: it may be another file's, too. */
     if (unlinkat(folder, mending, 0) < 0 && errno != ENOENT)
         return -errno;
     copy.to_fd = openat(folder, mending, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (copy.to_fd < 0)
         return -errno;
-    if (segment_header_log_id(folder, channel, log_id) == 1)
+    if (segment_header_log_id(folder, file->channel, log_id) == 1)
         copy.log_id = log_id;
-    copy.latest_before_ns = segment_header_latest_before(folder, channel, ret->first_seq);
-    int result = avro_log_copy(&copy, &summary);
+    copy.latest_before_ns = segment_header_latest_before(folder, file->channel, ret->first_seq);
+    int result = avro_log_copy(&copy, ret_summary);
     if (result == 0 && (fsync(copy.to_fd) < 0 || fstat(copy.to_fd, &status) < 0))
         result = -errno;
     fd_close(&copy.to_fd);
     if (result == 0 && fsync(folder) < 0)
         result = -errno;
-    if (result < 0) {
+    if (result < 0)
         unlinkat(folder, mending, 0);
-        return result;
-    }
     ret->length = (uint64_t)status.st_size;
-    result = name_of_copy(folder, channel, mending, open_name);
+    return result;
+}
+
+static bool has_its_name(const struct unfinished *file, int fd)
+{
+    struct stat own, named;
+    return fstat(fd, &own) == 0 &&
+           fstatat(file->folder, file->name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           own.st_ino == named.st_ino;
+}
+
+/* Copy all sound records into a new file; the original is kept beside it where it has more. The
+ * copy is complete before the original loses its name, so a .mending without its original is as
+ * good as done (mending.c); and there is none where the original keeps its name. */
+static int mend(const struct unfinished *file, int fd, struct more more,
+                struct unfinished_outcome *ret)
+{
+    struct avro_log_summary summary;
+    const char *channel = file->channel, *name = file->name;
+    const int folder = file->folder;
+    char stem[SEGMENT_NAME_SIZE], mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE],
+        open_name[SEGMENT_NAME_SIZE];
+
+    bool sealed = avro_log_name_ends_in(name, AVRO_LOG_SUFFIX);
+    folder_open_name(name, sealed ? AVRO_LOG_SUFFIX : AVRO_LOG_OPEN_SUFFIX, stem);
+    folder_number_name(stem, AVRO_LOG_MENDING_SUFFIX, 1, mending);
+    int result = copy_sound(file, fd, mending, &summary, ret);
+    if (result < 0)
+        return result;
+    result = unfinished_name_of_copy(folder, channel, mending, open_name);
     if (result == 0)
         result = folder_rename(folder, name, open_name, AVRO_LOG_DAMAGED_SUFFIX, damaged);
+    if (result < 0 && has_its_name(file, fd))
+        unlinkat(folder, mending, 0);
     if (result == 0)
         result = folder_rename_copy(folder, mending, open_name, ret->name);
     if (result == 0)
         conclude(file, more, &summary, ret->name, damaged);
+    return result;
+}
+
+int unfinished_copy_sealed(const struct unfinished *file, struct unfinished_outcome *ret)
+{
+    const struct avro_log_scan_options sealed = {.seq_end = UINT64_MAX};
+    struct unfinished whole = *file;
+    struct avro_log_summary summary;
+    memset(ret, 0, sizeof *ret);
+    if (strlen(file->name) + sizeof AVRO_LOG_OPEN_SUFFIX > SEGMENT_NAME_SIZE)
+        return -ENAMETOOLONG;
+    int fd = openat(file->folder, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    whole.options = sealed;
+    int result = avro_log_scan(fd, &sealed, NULL, &summary);
+    ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
+    snprintf(ret->name, sizeof ret->name, "%s", file->name);
+    if (result == 0 && summary.records > 0)
+        result = mend(&whole, fd, (struct more){0}, ret);
+    fd_close(&fd);
     return result;
 }
 

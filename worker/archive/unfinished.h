@@ -38,6 +38,11 @@ int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *
 /* The same for one alone: where another file begins is found out. */
 int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *ret);
 
+/* A sealed file that the disk has refused a part of: its records go into another file, which then
+ * gets its name. file->name ends in .avro, and stays as it is if that can't be done. 0 or -errno.
+ */
+int unfinished_copy_sealed(const struct unfinished *file, struct unfinished_outcome *ret);
+
 /* Where the numbers of an open file begin: by its header, else its name, else its first sound
  * record; UINT64_MAX if nothing tells. */
 uint64_t unfinished_first_seq(int folder, const struct folder_file *file);
@@ -63,6 +68,10 @@ int unfinished_set_aside(int folder, const char *channel, const char *name, cons
 /* What the file is called, or was, whose sound records are being copied to this one. */
 #define UNFINISHED_ORIGINAL_SIZE (SEGMENT_NAME_SIZE + sizeof AVRO_LOG_OPEN_SUFFIX)
 void unfinished_original_name(const char *mending, char ret_name[UNFINISHED_ORIGINAL_SIZE]);
+/* What such a copy, and its original, should have been called when that was begun. 0, -EBADMSG when
+ * it has no header, or -errno. */
+int unfinished_name_of_copy(int folder, const char *channel, const char *mending,
+                            char ret_open_name[SEGMENT_NAME_SIZE]);
 /* Give a complete copy of sound records its name. 0 or -errno. */
 int unfinished_finish_mending(int folder, const char *channel, const char *mending,
                               char ret_name[SEGMENT_NAME_SIZE]);

@@ -17,6 +17,7 @@
 #include "tests/lib/unit.h"
 #include "worker/archive/file_lock.h"
 #include "worker/archive/folder.h"
+#include "worker/archive/strays.h"
 
 #define SEGMENT (256 * 1024)
 #define SEED    99
@@ -198,6 +199,51 @@ START_TEST(test_a_name_that_another_one_has_hides_nothing)
 }
 END_TEST
 
+/* ---- copies that are left ---- */
+
+/* Of a channel that is gone: only the complete copy is left of a mend that was interrupted. */
+START_TEST(test_a_stray_copy_gets_its_name)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], copy[SEGMENT_NAME_SIZE],
+        damaged[SEGMENT_NAME_SIZE];
+    archive_rig_start(&rig);
+    archive_rig_make_folder(&rig);
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name);
+    folder_number_name(open_name, AVRO_LOG_MENDING_SUFFIX, 1, copy);
+    folder_number_name(open_name, AVRO_LOG_DAMAGED_SUFFIX, 1, damaged);
+    log_maker_seal(&maker);
+    log_maker_write(rig.channel, copy, maker.bytes, maker.block_start);
+    log_maker_write(rig.channel, damaged, maker.bytes, maker.size);
+    strays_note_channel("other");
+    strays_sweep(rig.log_dir);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 100);
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 2);
+    log_maker_free(&maker);
+}
+END_TEST
+
+/* As an earlier version left them: what could not be set aside was sealed as it was. */
+START_TEST(test_a_copy_of_what_was_sealed_is_no_second_segment)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], copy[SEGMENT_NAME_SIZE];
+    archive_rig_start(&rig);
+    archive_rig_make_folder(&rig);
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name);
+    folder_number_name(open_name, AVRO_LOG_MENDING_SUFFIX, 1, copy);
+    log_maker_seal(&maker);
+    log_maker_write(rig.channel, name, maker.bytes, maker.block_start);
+    log_maker_write(rig.channel, copy, maker.bytes, _i == 0 ? maker.block_start : 0);
+    struct message_recovered recovered = archive_rig_recover(&rig, NULL, NULL);
+    ck_assert_int_eq(recovered.error, 0);
+    ck_assert_uint_eq(recovered.next_seq, 100);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 100);
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 1);
+    log_maker_free(&maker);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_odd");
@@ -214,5 +260,11 @@ int main(void)
     tcase_add_test(meant, test_what_is_in_use_is_not_sealed_for_its_number);
     tcase_add_test(meant, test_a_name_that_another_one_has_hides_nothing);
     suite_add_tcase(suite, meant);
+    TCase *copies = tcase_create("copies that are left");
+    tcase_set_timeout(copies, 60);
+    tcase_add_checked_fixture(copies, setup, teardown);
+    tcase_add_test(copies, test_a_stray_copy_gets_its_name);
+    tcase_add_loop_test(copies, test_a_copy_of_what_was_sealed_is_no_second_segment, 0, 2);
+    suite_add_tcase(suite, copies);
     return log_maker_run(suite);
 }
