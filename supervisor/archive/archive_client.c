@@ -18,13 +18,6 @@
 
 #define SETTLED_NS (2 * NS_PER_S) /* so long it has not crashed */
 
-struct seal_request {
-    struct seal_request *next;
-    char began_as[SEGMENT_NAME_SIZE]; /* "" = it was not begun */
-    bool told;                        /* that it failed */
-    struct message_seal seal;
-};
-
 static void set_channel(char (*to)[CHANNEL_NAME_SIZE], const char *channel)
 {
     snprintf(*to, sizeof *to, "%s", channel);
@@ -145,21 +138,13 @@ int archive_client_sweep(struct archive_client *client, const char *channel, boo
     return send_to(client, MESSAGE_SWEEP, &sweep, sizeof sweep);
 }
 
-/* In the order in which they were left: what the one before has tells what becomes of one without
- * records. */
-static void append(struct seal_request **list, struct seal_request *request)
-{
-    while (*list)
-        list = &(*list)->next;
-    request->next = NULL;
-    *list = request;
-}
-
 /* Where it was asked before, that may have been done. */
 static void send_seal(struct archive_client *client, struct seal_request *request)
 {
-    if (send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal) == 0)
-        request->seal.again = 1;
+    if (send_to(client, MESSAGE_SEAL, &request->seal, sizeof request->seal) < 0)
+        return;
+    request->seal.again = 1;
+    request->due++;
 }
 
 void archive_client_seal(struct archive_client *client, const char *channel,
@@ -178,33 +163,29 @@ void archive_client_seal(struct archive_client *client, const char *channel,
     request->seal.id = grant->id;
     request->seal.length = order->length;
     request->seal.copy = order->copy;
-    append(&client->seals, request);
+    seal_requests_append(&client->seals, request);
     client->seal_count++;
     send_seal(client, request);
 }
 
-static struct seal_request *find_request(struct seal_request *list, const char *channel,
-                                         uint64_t id)
-{
-    while (list && (list->seal.id != id || strcmp(list->seal.channel, channel) != 0))
-        list = list->next;
-    return list;
-}
-
+/* It may have been read as it was already: then it is asked for once more. */
 bool archive_client_copy(struct archive_client *client, const char *channel,
                          const struct segment_grant *grant)
 {
     /* Sealed by now, the file itself says best how long it is. */
     const struct seal_order order = {.began_as = "", .length = UINT64_MAX, .copy = true};
-    struct seal_request *asked = find_request(client->seals, channel, grant->id);
-    if (find_request(client->failed, channel, grant->id) || (asked && asked->seal.copy))
-        return false;
-    if (!asked) {
+    struct seal_request *asked = seal_requests_find(client->seals, channel, grant->id);
+    struct seal_request *failed = seal_requests_find(client->failed, channel, grant->id);
+    struct seal_request *request = asked ? asked : failed;
+    if (!request) {
         archive_client_seal(client, channel, grant, &order);
         return true;
     }
-    asked->seal.copy = 1; /* it may have been read as it was: ask once more */
-    send_seal(client, asked);
+    if (request->seal.copy)
+        return false;
+    request->seal.copy = 1;
+    if (asked)
+        send_seal(client, asked);
     return true;
 }
 
@@ -219,24 +200,21 @@ static void ask_to_seal(struct archive_client *client, struct seal_request *requ
 void archive_client_seal_failed_again(struct archive_client *client)
 {
     struct seal_request *request;
+    for (request = client->seals; client->child && request; request = request->next)
+        if (request->due == 0) /* it could not be sent */
+            ask_to_seal(client, request);
     while (client->child && (request = client->failed)) {
         client->failed = request->next;
-        append(&client->seals, request);
+        seal_requests_append(&client->seals, request);
         client->seal_count++;
         ask_to_seal(client, request);
     }
 }
 
-static bool has_request(const struct seal_request *list, const char *channel)
-{
-    while (list && strcmp(list->seal.channel, channel) != 0)
-        list = list->next;
-    return list != NULL;
-}
-
 bool archive_client_is_to_seal(const struct archive_client *client, const char *channel)
 {
-    return has_request(client->seals, channel) || has_request(client->failed, channel);
+    return seal_requests_have(client->seals, channel) ||
+           seal_requests_have(client->failed, channel);
 }
 
 bool archive_client_left_unsealed(const struct archive_client *client)
@@ -246,25 +224,12 @@ bool archive_client_left_unsealed(const struct archive_client *client)
 
 /* ---- answers ---- */
 
-static struct seal_request *take_request(struct seal_request **list,
-                                         const struct message_sealed *sealed)
-{
-    while (*list &&
-           ((*list)->seal.id != sealed->id || strcmp((*list)->seal.channel, sealed->channel) != 0))
-        list = &(*list)->next;
-    struct seal_request *request = *list;
-    if (request)
-        *list = request->next;
-    return request;
-}
-
 static void handle_sealed(struct archive_client *client, const struct message_sealed *sealed)
 {
-    struct seal_request *request = take_request(&client->seals, sealed);
-    if (!request && !sealed->error) /* asked twice, and refused the first time */
-        free(take_request(&client->failed, sealed));
-    if (!request)
-        return; /* answered before its archive died, and asked again of this one */
+    struct seal_request *request = seal_requests_find(client->seals, sealed->channel, sealed->id);
+    if (!request || request->due == 0 || --request->due > 0)
+        return; /* nobody's, or it was asked once more meanwhile: that answer is the last word */
+    seal_requests_remove(&client->seals, request);
     client->seal_count--;
     bool hopeless = sealed->error == ENOENT || sealed->error == ESTALE;
     if (hopeless) {
@@ -280,7 +245,7 @@ static void handle_sealed(struct archive_client *client, const struct message_se
         request->told = true;
         if (sealed->error == EIO || sealed->error == ENOSPC || sealed->error == EDQUOT)
             request->seal.copy = 1;
-        append(&client->failed, request);
+        seal_requests_append(&client->failed, request);
     } else {
         free(request);
         if (sealed->length > 0)
@@ -347,8 +312,10 @@ static void archive_message(struct child *child, struct message *message)
 /* Oldest first, and a name is given before a seal. */
 static void ask_again(struct archive_client *client)
 {
-    for (struct seal_request *request = client->seals; request; request = request->next)
+    for (struct seal_request *request = client->seals; request; request = request->next) {
+        request->due = 0; /* of this archive */
         ask_to_seal(client, request);
+    }
     client->owner.back(client->owner.data);
 }
 
@@ -462,24 +429,12 @@ void archive_client_init(struct archive_client *client, sd_event *event, struct 
         .event = event, .spares = spares, .settings = settings, .owner = *owner, .lock = -1};
 }
 
-static void free_requests(struct seal_request *request)
-{
-    while (request) {
-        struct seal_request *next = request->next;
-        log_warning("channel %s: segment %s was not sealed; the next start recovers it",
-                    request->seal.channel, request->seal.name);
-        free(request);
-        request = next;
-    }
-}
-
 void archive_client_free(struct archive_client *client)
 {
     child_free(client->child);
     client->child = NULL;
     timer_disarm(&client->timer);
     fd_close(&client->lock);
-    free_requests(client->seals);
-    free_requests(client->failed);
-    client->seals = client->failed = NULL;
+    seal_requests_free(&client->seals);
+    seal_requests_free(&client->failed);
 }

@@ -8,9 +8,8 @@
 
 #include "common/channel_spec.h"
 #include "common/message.h"
+#include "supervisor/archive/archive_requests.h"
 #include "supervisor/child/spares.h"
-
-struct seal_request;
 
 struct archive_owner {
     /* RECOVERED, SEGMENT or SYNCED, for the channel that the message names. Takes the fds it wants.

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* What the supervisor asks of the archive until it is answered. The story: the archive is asked
+ * twice for one thing, refuses it, or dies over it; nothing is forgotten before the last answer,
+ * and what is asked once more is asked in the order in which it came. A real event loop and a real
+ * process as archive, whose end of the socket the test has. */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "supervisor/archive/archive_client.h"
+#include "tests/lib/unit.h"
+
+#define CHANNEL "engine"
+
+static struct settings settings = {.log_dir = "/nowhere",
+                                   .restart = {.healthy_after_ns = NS_PER_S,
+                                               .first_delay_ns = 3600 * NS_PER_S,
+                                               .max_delay_ns = 3600 * NS_PER_S}};
+static sd_event *event;
+static struct spares spares;
+static struct archive_client client;
+static int archive_end = -1; /* where what it is asked can be read */
+
+static const struct segment_grant first = {.name = CHANNEL "-1.avro.open", .id = 11, .size = 4096};
+
+static void on_answer(void *data, const char *channel, struct message *message)
+{
+    (void)data;
+    (void)channel;
+    (void)message;
+}
+
+static void on_sealed(void *data, const char *channel, bool finished)
+{
+    (void)data;
+    (void)channel;
+    (void)finished;
+}
+
+static void on_event(void *data)
+{
+    (void)data;
+}
+
+static struct message *asked(enum message_type type)
+{
+    static struct message message;
+    const char *what = "nothing";
+    int result = message_receive(archive_end, TO_CHILD, &message, &what);
+    ck_assert_msg(result == 1, "%s is not asked: %d %s", message_name(type), result, what);
+    ck_assert_str_eq(message_name(message.header.type), message_name(type));
+    return &message;
+}
+
+static void nothing_is_asked(void)
+{
+    static struct message message;
+    const char *what;
+    ck_assert_int_eq(message_receive(archive_end, TO_CHILD, &message, &what), -EAGAIN);
+}
+
+/* Its process only waits: what it would say, the test does. */
+static void start(void)
+{
+    int pair[2];
+    archive_client_start(&client);
+    ck_assert_ptr_nonnull(client.child);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
+                     0);
+    fd_close(&archive_end);
+    archive_end = pair[1];
+    ck_assert_int_eq(dup2(pair[0], client.child->socket), client.child->socket);
+    fd_close(&pair[0]);
+}
+
+static void end(void)
+{
+    struct child *child = client.child;
+    const siginfo_t killed = {.si_code = CLD_KILLED, .si_status = SIGKILL};
+    child->owner.ended(child, &killed);
+    child_free(child);
+}
+
+static void answer_seal(const struct segment_grant *grant, int error)
+{
+    static struct message message;
+    struct message_sealed sealed = {.channel = CHANNEL, .id = grant->id, .error = error};
+    snprintf(sealed.name, sizeof sealed.name, "%.100s", grant->name);
+    sealed.length = error ? 0 : 100;
+    message.header.type = MESSAGE_SEALED;
+    memcpy(message.bytes, &sealed, sizeof sealed);
+    message.payload = message.bytes;
+    client.child->owner.message(client.child, &message);
+}
+
+static void seal(const struct segment_grant *grant, uint64_t length)
+{
+    const struct seal_order order = {.began_as = "", .length = length};
+    archive_client_seal(&client, CHANNEL, grant, &order);
+}
+
+static void set_up(void)
+{
+    static const struct program program = {.worker_path = "/bin/cat"};
+    const struct archive_owner owner = {
+        .answer = on_answer, .sealed = on_sealed, .back = on_event, .ended = on_event};
+    int input[2];
+    sigset_t children;
+    sigemptyset(&children);
+    sigaddset(&children, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &children, NULL);
+    ck_assert(pipe2(input, O_CLOEXEC) == 0 && dup2(input[0], STDIN_FILENO) == STDIN_FILENO);
+    fd_close(&input[0]);
+    ck_assert_int_ge(sd_event_new(&event), 0);
+    ck_assert_int_eq(spares_init(&spares, event, &program, &settings), 0);
+    archive_client_init(&client, event, &spares, &settings, &owner);
+    start();
+}
+
+static void tear_down(void)
+{
+    archive_client_free(&client);
+    spares_free(&spares);
+    fd_close(&archive_end);
+    sd_event_unref(event);
+}
+
+/* The current segment is left, its seal is under way, and then the disk refuses its last bytes. */
+START_TEST(of_two_answers_the_last_one_counts)
+{
+    seal(&first, 4000);
+    ck_assert(archive_client_copy(&client, CHANNEL, &first));
+    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->copy, 0);
+    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->copy, 1);
+    answer_seal(&first, 0);
+    ck_assert(archive_client_is_to_seal(&client, CHANNEL));
+    answer_seal(&first, ENOSPC);
+    ck_assert(archive_client_left_unsealed(&client));
+    archive_client_seal_failed_again(&client);
+    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->copy, 1);
+    answer_seal(&first, 0);
+    ck_assert(!archive_client_left_unsealed(&client));
+}
+END_TEST
+
+START_TEST(the_second_one_is_asked_of_the_next_archive)
+{
+    seal(&first, 4000);
+    ck_assert(archive_client_copy(&client, CHANNEL, &first));
+    answer_seal(&first, 0);
+    end();
+    start();
+    ck_assert(archive_client_is_to_seal(&client, CHANNEL));
+    answer_seal(&first, 0); /* asked once */
+    ck_assert(!archive_client_is_to_seal(&client, CHANNEL));
+}
+END_TEST
+
+START_TEST(what_was_refused_is_copied_when_it_is_asked_again)
+{
+    seal(&first, 4000);
+    answer_seal(&first, EMFILE);
+    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->again, 0);
+    ck_assert(archive_client_copy(&client, CHANNEL, &first));
+    ck_assert(!archive_client_copy(&client, CHANNEL, &first));
+    nothing_is_asked();
+    archive_client_seal_failed_again(&client);
+    const struct message *message = asked(MESSAGE_SEAL);
+    ck_assert_uint_eq(message->seal->copy, 1);
+    ck_assert_uint_eq(message->seal->again, 1);
+    answer_seal(&first, 0);
+    ck_assert(!archive_client_left_unsealed(&client));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("archive_client");
+    TCase *tcase = tcase_create("requests");
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_test(tcase, of_two_answers_the_last_one_counts);
+    tcase_add_test(tcase, the_second_one_is_asked_of_the_next_archive);
+    tcase_add_test(tcase, what_was_refused_is_copied_when_it_is_asked_again);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
