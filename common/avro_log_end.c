@@ -12,6 +12,7 @@
 
 #include "common/avro_log_beyond.h"
 #include "common/avro_log_format.h"
+#include "common/avro_log_guess.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_summary.h"
 #include "common/avro_log_window.h"

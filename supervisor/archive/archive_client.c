@@ -147,6 +147,29 @@ static void send_seal(struct archive_client *client, struct seal_request *reques
     request->due++;
 }
 
+/* Again: first the name, which may not have been given to it either. */
+static void ask_to_seal(struct archive_client *client, struct seal_request *request)
+{
+    if (request->began_as[0])
+        archive_client_begin(client, request->seal.channel, request->began_as, request->seal.name);
+    send_seal(client, request);
+}
+
+/* channel: NULL = any */
+static void seal_failed_again(struct archive_client *client, const char *channel)
+{
+    struct seal_request *request, *next;
+    for (request = client->failed; client->child && request; request = next) {
+        next = request->next;
+        if (channel && strcmp(request->seal.channel, channel) != 0)
+            continue;
+        seal_requests_remove(&client->failed, request);
+        seal_requests_append(&client->seals, request);
+        client->seal_count++;
+        ask_to_seal(client, request);
+    }
+}
+
 void archive_client_seal(struct archive_client *client, const char *channel,
                          const struct segment_grant *grant, const struct seal_order *order)
 {
@@ -163,6 +186,9 @@ void archive_client_seal(struct archive_client *client, const char *channel,
     request->seal.id = grant->id;
     request->seal.length = order->length;
     request->seal.copy = order->copy;
+    /* One that may be empty is kept for its number if the one before isn't sealed. */
+    if (order->length == 0 || order->length == UINT64_MAX)
+        seal_failed_again(client, channel);
     seal_requests_append(&client->seals, request);
     client->seal_count++;
     send_seal(client, request);
@@ -189,26 +215,13 @@ bool archive_client_copy(struct archive_client *client, const char *channel,
     return true;
 }
 
-/* Again: first the name, which may not have been given to it either. */
-static void ask_to_seal(struct archive_client *client, struct seal_request *request)
-{
-    if (request->began_as[0])
-        archive_client_begin(client, request->seal.channel, request->began_as, request->seal.name);
-    send_seal(client, request);
-}
-
 void archive_client_seal_failed_again(struct archive_client *client)
 {
     struct seal_request *request;
     for (request = client->seals; client->child && request; request = request->next)
         if (request->due == 0) /* it could not be sent */
             ask_to_seal(client, request);
-    while (client->child && (request = client->failed)) {
-        client->failed = request->next;
-        seal_requests_append(&client->seals, request);
-        client->seal_count++;
-        ask_to_seal(client, request);
-    }
+    seal_failed_again(client, NULL);
 }
 
 bool archive_client_is_to_seal(const struct archive_client *client, const char *channel)

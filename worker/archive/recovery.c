@@ -22,6 +22,7 @@
 #include "worker/archive/leftovers.h"
 #include "worker/archive/mending.h"
 #include "worker/archive/recovery_numbers.h"
+#include "worker/archive/segment_header.h"
 #include "worker/archive/unfinished.h"
 
 /* Workers of a daemon that was killed notice and leave within this time. */
@@ -140,7 +141,7 @@ static void end_at(struct unfinished *file, uint64_t later)
 static bool is_sealed(const struct recovery *recovery, const struct folder_file *file)
 {
     return avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) &&
-           !unfinished_is_bare(recovery->folder, file->name);
+           unfinished_is_bare(recovery->folder, file->name) != 1;
 }
 
 /* One that begins at the same number may have been sealed already, by a recovery that ended before
@@ -251,6 +252,21 @@ static int finish_all(struct recovery *recovery)
     return result;
 }
 
+/* A header without records, whose number another file tells: retention would take it for the newest
+ * one, and numbers would be given twice when those that have them are gone. */
+static void remove_bare(const struct recovery *recovery)
+{
+    const char *channel = recovery->request->channel;
+    for (size_t i = 0; i < recovery->list.count; i++) {
+        const struct folder_file *file = &recovery->list.files[i];
+        if (file->first_seq != UINT64_MAX && avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) &&
+            unfinished_is_bare(recovery->folder, file->name) == 1 &&
+            segment_header_is_remembered(recovery->folder, channel, file->first_seq, file->id))
+            unfinished_discard(recovery->folder, channel, file->name,
+                               "no record in it, and its number is told by another file");
+    }
+}
+
 static int list_again(struct recovery *recovery)
 {
     folder_list_free(&recovery->list);
@@ -279,6 +295,10 @@ static int recover(struct recovery *recovery)
         result = finish_all(recovery);
     if (result == 0)
         result = list_again(recovery);
+    if (result == 0) {
+        remove_bare(recovery);
+        result = list_again(recovery);
+    }
     if (result == 0)
         result = recovery_numbers_find(&recovery->numbers);
     folder_list_free(&recovery->list);

@@ -20,6 +20,7 @@
 #include "common/monotonic.h"
 #include "common/units.h"
 #include "worker/archive/folder.h"
+#include "worker/archive/unfinished.h"
 
 /* So often, 50 ms apart, the file system is asked whether a removal made room. */
 #define ROOM_LOOKS 10
@@ -47,15 +48,33 @@ static bool is_sealed(const struct folder_file *file)
             avro_log_name_ends_in(file->name, AVRO_LOG_DAMAGED_SUFFIX));
 }
 
-/* The newest file that bears a number says which were given: it stays, whatever the limits. */
-static bool may_go(const struct folder_list *list, size_t index)
+/* The newest file with a number, which says which were given, and the newest one of those that say
+ * it by more than that: one without any record may have been left behind by the one before. Both
+ * are list->count when there is none. */
+struct newest {
+    size_t numbered, telling;
+};
+
+static struct newest find_newest(int folder, const struct folder_list *list)
 {
-    if (!is_sealed(&list->files[index]))
-        return false;
-    for (size_t i = index + 1; i < list->count; i++)
-        if (list->files[i].first_seq != UINT64_MAX)
-            return true;
-    return false;
+    struct newest newest = {list->count, list->count};
+    for (size_t i = list->count; i-- > 0 && newest.telling == list->count;) {
+        const struct folder_file *file = &list->files[i];
+        if (file->first_seq == UINT64_MAX)
+            continue;
+        if (newest.numbered == list->count)
+            newest.numbered = i;
+        if (!avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) ||
+            unfinished_is_bare(folder, file->name) == 0)
+            newest.telling = i;
+    }
+    return newest;
+}
+
+/* The newest ones stay, whatever the limits. */
+static bool may_go(const struct folder_list *list, const struct newest *newest, size_t index)
+{
+    return is_sealed(&list->files[index]) && index < newest->numbered && index != newest->telling;
 }
 
 static bool remove_file(int folder, const char *channel, const struct folder_file *file,
@@ -89,12 +108,13 @@ static void apply_channel_limits(int folder, const struct message_expire *limits
 {
     char why[64], limit[32];
     uint64_t total = 0, reference = reference_s(list);
+    const struct newest newest = find_newest(folder, list);
     for (size_t i = 0; i < list->count; i++)
         if (is_sealed(&list->files[i]))
             total += list->files[i].size;
     for (size_t i = 0; i < list->count; i++) {
         const struct folder_file *file = &list->files[i];
-        if (!may_go(list, i))
+        if (!may_go(list, &newest, i))
             continue;
         if (limits->keep_at_most && total > limits->keep_at_most) {
             units_print_size(limits->keep_at_most, limit, sizeof limit);
@@ -161,9 +181,10 @@ static size_t add_candidates(const char *log_dir, const char *channel,
         return count;
     if (folder_list(folder, channel, &list) == 0 && list.count > 0) {
         struct candidate *more = realloc(*candidates, (count + list.count) * sizeof *more);
+        const struct newest newest = find_newest(folder, &list);
         *candidates = more ? more : *candidates;
         for (size_t i = 0; more && i < list.count; i++) {
-            if (!may_go(&list, i))
+            if (!may_go(&list, &newest, i))
                 continue;
             if (memcmp(list.files[i].utc, age, sizeof age) > 0)
                 memcpy(age, list.files[i].utc, sizeof age);

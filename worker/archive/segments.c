@@ -224,8 +224,9 @@ int segments_begin(const char *log_dir, const struct message_begin_segment *requ
     int result = folder < 0 ? folder : 0;
     if (result == 0)
         result = file_name_change(folder, request->from, request->to);
-    if (result == -ENOENT && fstatat(folder, request->to, &status, AT_SYMLINK_NOFOLLOW) == 0)
-        result = 0; /* an archive before this one did it */
+    if (result == -ENOENT && (fstatat(folder, request->to, &status, AT_SYMLINK_NOFOLLOW) == 0 ||
+                              folder_has(folder, request->to, AVRO_LOG_SUFFIX, 1, &status)))
+        result = 0; /* an archive before this one did it, and perhaps more */
     else if (result == 0 && fsync(folder) < 0)
         result = -errno;
     fd_close(&folder);

@@ -419,13 +419,18 @@ bool unfinished_has_no_record(int folder, const char *name)
     return first_record_of(folder, name) == UINT64_MAX;
 }
 
-bool unfinished_is_bare(int folder, const char *name)
+int unfinished_is_bare(int folder, const char *name)
 {
     struct avro_log_identity identity;
     struct stat status;
+    if (fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return -errno;
+    if (status.st_size > AVRO_LOG_HEADER_MAX)
+        return 0; /* it need not be read */
     long header_size = load_header(folder, name, &identity);
-    return header_size > 0 && fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-           status.st_size == header_size;
+    return header_size == -EBADMSG ? 0
+           : header_size < 0       ? (int)header_size
+                                   : status.st_size == header_size;
 }
 
 uint64_t unfinished_last_seq(int folder, const char *name)
@@ -443,11 +448,31 @@ uint64_t unfinished_first_seq(int folder, const struct folder_file *file)
 }
 
 /* A segment bears its number once it is committed to; one that was finished without records does,
- * too. */
-static bool bounds_another(int folder, const struct folder_file *file)
+ * too. 1, 0 or -errno. */
+static int bounds_another(int folder, const struct folder_file *file)
 {
-    return folder_file_is_segment(file) && !(avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) &&
-                                             unfinished_is_bare(folder, file->name));
+    if (!folder_file_is_segment(file))
+        return 0;
+    if (!avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX))
+        return 1;
+    int bare = unfinished_is_bare(folder, file->name);
+    return bare == -ENOENT ? 0 : bare < 0 ? bare : !bare;
+}
+
+/* Where the file after the one that begins at first_seq begins. 0 or -errno. */
+static int find_seq_end(struct unfinished *file, const struct folder_list *list, uint64_t first_seq)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->files[i].first_seq <= first_seq ||
+            list->files[i].first_seq >= file->options.seq_end)
+            continue;
+        int result = bounds_another(file->folder, &list->files[i]);
+        if (result < 0)
+            return result;
+        if (result > 0)
+            file->options.seq_end = list->files[i].first_seq;
+    }
+    return 0;
 }
 
 int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *ret)
@@ -458,11 +483,8 @@ int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *
     for (size_t i = 0; result == 0 && i < list.count; i++)
         if (strcmp(list.files[i].name, file->name) == 0)
             first_seq = unfinished_first_seq(file->folder, &list.files[i]);
-    for (size_t i = 0; result == 0 && i < list.count; i++)
-        if (list.files[i].first_seq > first_seq &&
-            list.files[i].first_seq < file->options.seq_end &&
-            bounds_another(file->folder, &list.files[i]))
-            file->options.seq_end = list.files[i].first_seq;
+    if (result == 0)
+        result = find_seq_end(file, &list, first_seq);
     folder_list_free(&list);
     return result < 0 ? result : unfinished_finish(file, ret);
 }

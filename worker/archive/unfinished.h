@@ -49,8 +49,9 @@ uint64_t unfinished_first_seq(int folder, const struct folder_file *file);
 
 /* No sound record is in it, wherever it may lie. */
 bool unfinished_has_no_record(int folder, const char *name);
-/* The same of a sealed file, by its length: it ends with its header. */
-bool unfinished_is_bare(int folder, const char *name);
+/* The same of a sealed file, by its length: it ends with its header. 1, 0, or -errno: that can't be
+ * told. */
+int unfinished_is_bare(int folder, const char *name);
 
 /* Its last sound record's number; 0 if there is none. */
 uint64_t unfinished_last_seq(int folder, const char *name);

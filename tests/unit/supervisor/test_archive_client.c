@@ -27,7 +27,8 @@ static struct spares spares;
 static struct archive_client client;
 static int archive_end = -1; /* where what it is asked can be read */
 
-static const struct segment_grant first = {.name = CHANNEL "-1.avro.open", .id = 11, .size = 4096};
+static const struct segment_grant first = {.name = CHANNEL "-1.avro.open", .id = 11, .size = 4096},
+                                  second = {.name = CHANNEL "-2.avro.open", .id = 12, .size = 4096};
 
 static void on_answer(void *data, const char *channel, struct message *message)
 {
@@ -179,6 +180,22 @@ START_TEST(what_was_refused_is_copied_when_it_is_asked_again)
 }
 END_TEST
 
+/* What becomes of an empty one hangs on what the one before says. */
+START_TEST(what_was_refused_goes_before_one_that_may_be_empty)
+{
+    seal(&first, 4000);
+    answer_seal(&first, EMFILE);
+    asked(MESSAGE_SEAL);
+    seal(&second, 0);
+    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->id, first.id);
+    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->id, second.id);
+    nothing_is_asked();
+    answer_seal(&first, 0);
+    answer_seal(&second, 0);
+    ck_assert(!archive_client_left_unsealed(&client));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_client");
@@ -187,6 +204,7 @@ int main(void)
     tcase_add_test(tcase, of_two_answers_the_last_one_counts);
     tcase_add_test(tcase, the_second_one_is_asked_of_the_next_archive);
     tcase_add_test(tcase, what_was_refused_is_copied_when_it_is_asked_again);
+    tcase_add_test(tcase, what_was_refused_goes_before_one_that_may_be_empty);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -102,6 +102,78 @@ START_TEST(nor_while_a_segment_is_sealed)
 }
 END_TEST
 
+/* ---- retention, and what numbers go on with ---- */
+
+static void make_sealed(struct made *made, uint64_t first_seq, int blocks)
+{
+    archive_rig_make_log(&made->maker, SEED, first_seq, blocks, made->open, made->sealed);
+    if (blocks > 0)
+        log_maker_seal(&made->maker);
+    log_maker_write(rig.channel, made->sealed, made->maker.bytes,
+                    blocks > 0 ? made->maker.block_start : made->maker.header_size);
+}
+
+/* Nothing may stay but what must. */
+static void expire(void)
+{
+    const struct message_expire limits = {.channel = RIG_CHANNEL, .keep_at_most = 1};
+    archive_rig_expire(&rig, &limits);
+}
+
+/* It was left behind by the one before, which has the newest records. */
+START_TEST(retention_takes_no_bare_one_for_the_newest)
+{
+    struct made first, bare;
+    make_sealed(&first, 0, 3);
+    make_sealed(&bare, 25, 0);
+    expire();
+    ck_assert(archive_rig_has(&rig, first.sealed));
+    ck_assert_uint_eq(archive_rig_recover(&rig, NULL, NULL).next_seq, 60);
+    expect_alone(&first, 60);
+    free_all(&first, &bare);
+}
+END_TEST
+
+START_TEST(both_stay_where_the_bare_one_tells_more)
+{
+    struct made first, bare;
+    make_sealed(&first, 0, 3);
+    make_sealed(&bare, 100, 0);
+    expire();
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 2);
+    ck_assert_uint_eq(archive_rig_recover(&rig, NULL, NULL).next_seq, 100);
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 2);
+    free_all(&first, &bare);
+}
+END_TEST
+
+START_TEST(neither_stays_where_another_one_follows)
+{
+    struct made first, bare, last;
+    make_sealed(&first, 0, 3);
+    make_sealed(&bare, 25, 0);
+    make_sealed(&last, 60, 1);
+    expire();
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 1);
+    archive_rig_check_sealed(&rig, &last.maker, last.sealed, 60, 20);
+    log_maker_free(&last.maker);
+    free_all(&first, &bare);
+}
+END_TEST
+
+START_TEST(nothing_but_a_bare_one_stays)
+{
+    struct made first, bare;
+    make_sealed(&first, 25, 0);
+    make_sealed(&bare, 100, 0);
+    expire();
+    ck_assert_int_eq(archive_rig_count(&rig, ""), 1);
+    ck_assert_uint_eq(archive_rig_recover(&rig, NULL, NULL).next_seq, 100);
+    ck_assert(archive_rig_has(&rig, bare.sealed));
+    free_all(&first, &bare);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_bare");
@@ -110,6 +182,10 @@ int main(void)
     tcase_add_test(tcase, a_bare_segment_does_not_end_the_one_before);
     tcase_add_test(tcase, nor_one_that_was_sealed_bare);
     tcase_add_test(tcase, nor_while_a_segment_is_sealed);
+    tcase_add_test(tcase, retention_takes_no_bare_one_for_the_newest);
+    tcase_add_test(tcase, both_stay_where_the_bare_one_tells_more);
+    tcase_add_test(tcase, neither_stays_where_another_one_follows);
+    tcase_add_test(tcase, nothing_but_a_bare_one_stays);
     suite_add_tcase(suite, tcase);
     return log_maker_run(suite);
 }

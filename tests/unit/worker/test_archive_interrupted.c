@@ -150,6 +150,17 @@ static void make_of_unknown_length(struct job *job)
     job->seal.length = UINT64_MAX;
 }
 
+/* Which was begun in vain, as an earlier version has left it, and bounds nothing. */
+static void make_beside_a_bare_one(struct job *job)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    archive_rig_make_log(&maker, SEED, 25, 0, open_name, name);
+    log_maker_write(folder, name, maker.bytes, maker.header_size);
+    log_maker_free(&maker);
+    make_of_unknown_length(job);
+}
+
 static void make_not_begun(struct job *job)
 {
     struct log_maker maker;
@@ -205,6 +216,7 @@ static void make_refused_when_sealed(struct job *job)
 static const struct scenario scenarios[] = {
     {"plain", make_plain, false},
     {"of unknown length", make_of_unknown_length, false},
+    {"beside a bare one", make_beside_a_bare_one, false},
     {"not begun", make_not_begun, false},
     {"damaged", make_damaged, true},
     {"damaged and prepared", make_damaged_and_prepared, true},
