@@ -100,6 +100,30 @@ static int resume_mending(struct recovery *recovery)
     return 0;
 }
 
+static bool has_another_name(const struct recovery *recovery, const struct folder_file *file)
+{
+    const char *channel = recovery->request->channel;
+    for (size_t i = 0; i < recovery->list.count; i++)
+        if (recovery->list.files[i].id == file->id &&
+            !avro_log_name_is_prepared(recovery->list.files[i].name, channel))
+            return true;
+    return false;
+}
+
+/* Where a name is changed by a second link, an archive may have been killed between the two: the
+ * segment has been begun. */
+static int drop_first_names(struct recovery *recovery)
+{
+    for (size_t i = 0; i < recovery->list.count; i++) {
+        const struct folder_file *file = &recovery->list.files[i];
+        if (file->links > 1 && avro_log_name_is_prepared(file->name, recovery->request->channel) &&
+            avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX) &&
+            !recovery_numbers_is_kept(recovery->request, file) && has_another_name(recovery, file))
+            unlinkat(recovery->folder, file->name, 0); /* else it is taken for another segment */
+    }
+    return 0;
+}
+
 /* Those without records at the end: what the others have tells whether their numbers must be
  * remembered. */
 static int newest_first(const void *a, const void *b)
@@ -254,7 +278,7 @@ static int finish_all(struct recovery *recovery)
 
 /* A header without records, whose number another file tells: retention would take it for the newest
  * one, and numbers would be given twice when those that have them are gone. */
-static void remove_bare(const struct recovery *recovery)
+static int remove_bare(struct recovery *recovery)
 {
     const char *channel = recovery->request->channel;
     for (size_t i = 0; i < recovery->list.count; i++) {
@@ -265,6 +289,7 @@ static void remove_bare(const struct recovery *recovery)
             unfinished_discard(recovery->folder, channel, file->name,
                                "no record in it, and its number is told by another file");
     }
+    return 0;
 }
 
 static int list_again(struct recovery *recovery)
@@ -286,19 +311,16 @@ static int lock_folder(int folder, int *ret_fd)
 
 static int recover(struct recovery *recovery)
 {
-    int result = list_again(recovery);
-    if (result == 0)
-        result = resume_mending(recovery);
-    if (result == 0)
+    int (*const steps[])(struct recovery *) = {resume_mending, drop_first_names, finish_all,
+                                               remove_bare};
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < sizeof steps / sizeof *steps; i++) {
         result = list_again(recovery);
-    if (result == 0)
-        result = finish_all(recovery);
-    if (result == 0)
-        result = list_again(recovery);
-    if (result == 0) {
-        remove_bare(recovery);
-        result = list_again(recovery);
+        if (result == 0)
+            result = steps[i](recovery);
     }
+    if (result == 0)
+        result = list_again(recovery);
     if (result == 0)
         result = recovery_numbers_find(&recovery->numbers);
     folder_list_free(&recovery->list);

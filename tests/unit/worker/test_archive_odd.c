@@ -115,6 +115,30 @@ START_TEST(test_a_segment_with_two_names_gets_one)
 }
 END_TEST
 
+/* The same in BEGIN: it is one segment, also where it has to be mended, or is sealed by now. */
+START_TEST(test_recovery_finds_one_segment_under_two_names)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE];
+    start_without_noreplace(0);
+    archive_rig_make_folder(&rig);
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name);
+    if (_i == 1)
+        maker.bytes[maker.header_size + 70] ^= 1;
+    log_maker_seal(&maker);
+    const char *begun = _i == 2 ? name : open_name;
+    log_maker_write(rig.channel, begun, maker.bytes, _i == 2 ? maker.block_start : maker.size);
+    link_too(begun, RIG_CHANNEL "-prepared-0123456789abcdef.avro.open");
+    struct message_recovered recovered = archive_rig_recover(&rig, NULL, NULL);
+    ck_assert_int_eq(recovered.error, 0);
+    ck_assert_uint_eq(recovered.next_seq, 100);
+    archive_rig_check_sealed(&rig, &maker, name, _i == 1, _i == 1 ? 99 : 100);
+    ck_assert_int_eq(archive_rig_count(&rig, ".damaged"), _i == 1);
+    ck_assert_int_eq(archive_rig_count(&rig, ""), _i == 1 ? 2 : 1);
+    log_maker_free(&maker);
+}
+END_TEST
+
 /* ---- which file is meant ---- */
 
 static void flip(const char *name, off_t at)
@@ -252,6 +276,7 @@ int main(void)
     tcase_add_checked_fixture(names, setup, teardown);
     tcase_add_loop_test(names, test_two_segments_of_one_name_both_stay, 0, 2);
     tcase_add_loop_test(names, test_a_segment_with_two_names_gets_one, 0, 2);
+    tcase_add_loop_test(names, test_recovery_finds_one_segment_under_two_names, 0, 3);
     suite_add_tcase(suite, names);
     TCase *meant = tcase_create("which file is meant");
     tcase_set_timeout(meant, 60);
