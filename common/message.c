@@ -156,6 +156,10 @@ static void terminate_texts(unsigned type, void *payload)
         TERMINATE(((struct message_numbers *)payload)->channel);
         TERMINATE(((struct message_numbers *)payload)->listen);
         break;
+    case MESSAGE_NUMBERED:
+        TERMINATE(((struct message_numbered *)payload)->channel);
+        TERMINATE(((struct message_numbered *)payload)->reason);
+        break;
     case MESSAGE_SYNC:
         TERMINATE(((struct message_sync *)payload)->channel);
         break;

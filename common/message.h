@@ -195,6 +195,14 @@ struct message_numbers {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
 };
 
+struct message_numbered {
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t next_seq; /* of the request */
+    int32_t error;
+    uint32_t reserved;
+    char reason[MESSAGE_REASON_SIZE];
+};
+
 struct message_sync {
     char channel[CHANNEL_NAME_SIZE];
     uint64_t turn;  /* comes back with the answer */
@@ -243,6 +251,7 @@ struct message {
         const struct message_log_dir *log_dir;
         const struct message_sweep *sweep;
         const struct message_numbers *numbers;
+        const struct message_numbered *numbered;
         const struct message_sync *sync;
         const struct message_synced *synced;
     };

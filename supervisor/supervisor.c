@@ -33,7 +33,7 @@ static void finish_if_done(struct supervisor *supervisor)
         return;
     /* Without an archive nobody will answer. */
     bool answered = !archive->child || channels_recording_quiet(&supervisor->channels);
-    if (!hurried && (archive->seal_count > 0 || !answered))
+    if (!hurried && (archive_client_is_awaited(archive) || !answered))
         return;
     channels_let_go(&supervisor->channels);
     archive_client_stop(archive);

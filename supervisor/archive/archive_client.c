@@ -30,7 +30,7 @@ static int send_to(struct archive_client *client, enum message_type type, const 
         return -ENOTCONN;
     int error = child_send(client->child, type, payload, size, NULL, 0);
     bool answers = type == MESSAGE_RECOVER || type == MESSAGE_OPEN_SEGMENT ||
-                   type == MESSAGE_SEAL || type == MESSAGE_SYNC;
+                   type == MESSAGE_SEAL || type == MESSAGE_SYNC || type == MESSAGE_NUMBERS;
     if (error == 0 && answers && client->unanswered++ == 0)
         client->heard = monotonic_now();
     return error;
@@ -102,13 +102,25 @@ void archive_client_begin(struct archive_client *client, const char *channel, co
     send_to(client, MESSAGE_BEGIN_SEGMENT, &begin, sizeof begin);
 }
 
+/* Without an archive it is asked of the next one. */
+static void ask_to_note(struct archive_client *client, struct numbers_request *request)
+{
+    int error = send_to(client, MESSAGE_NUMBERS, &request->numbers, sizeof request->numbers);
+    request->refused = error < 0 && error != -ENOTCONN && error != -EPIPE;
+}
+
 void archive_client_note_numbers(struct archive_client *client, const char *channel,
                                  uint64_t next_seq, const char *listen)
 {
     struct message_numbers numbers = {.next_seq = next_seq};
     set_channel(&numbers.channel, channel);
     snprintf(numbers.listen, sizeof numbers.listen, "%s", listen);
-    send_to(client, MESSAGE_NUMBERS, &numbers, sizeof numbers);
+    struct numbers_request *request = numbers_requests_add(&client->numbers, &numbers);
+    if (request)
+        ask_to_note(client, request);
+    else
+        log_error("channel %s: no memory to have it noted that numbers up to %llu were given",
+                  channel, (unsigned long long)next_seq - 1);
 }
 
 void archive_client_expire(struct archive_client *client, const char *channel,
@@ -222,6 +234,10 @@ void archive_client_seal_failed_again(struct archive_client *client)
         if (request->due == 0) /* it could not be sent */
             ask_to_seal(client, request);
     seal_failed_again(client, NULL);
+    struct numbers_request *numbers = client->numbers;
+    for (; client->child && numbers; numbers = numbers->next)
+        if (numbers->refused)
+            ask_to_note(client, numbers);
 }
 
 bool archive_client_is_to_seal(const struct archive_client *client, const char *channel)
@@ -232,7 +248,12 @@ bool archive_client_is_to_seal(const struct archive_client *client, const char *
 
 bool archive_client_left_unsealed(const struct archive_client *client)
 {
-    return client->left_unsealed || client->seal_count > 0 || client->failed;
+    return client->left_unsealed || client->seal_count > 0 || client->failed || client->numbers;
+}
+
+bool archive_client_is_awaited(const struct archive_client *client)
+{
+    return client->seal_count > 0 || numbers_requests_are_awaited(client->numbers);
 }
 
 /* ---- answers ---- */
@@ -266,6 +287,21 @@ static void handle_sealed(struct archive_client *client, const struct message_se
                      (unsigned long long)sealed->length);
     }
     client->owner.sealed(client->owner.data, sealed->channel, !sealed->error && sealed->length > 0);
+}
+
+static void handle_numbered(struct archive_client *client, const struct message_numbered *numbered)
+{
+    struct numbers_request *request = numbers_requests_find(client->numbers, numbered->channel);
+    if (!numbered->error) {
+        numbers_requests_done(&client->numbers, numbered);
+    } else if (request) {
+        if (!request->told)
+            log_error("channel %s: datagrams up to number %llu were received and could not be "
+                      "recorded, and not even that could be noted: %s; tried again every minute",
+                      numbered->channel, (unsigned long long)numbered->next_seq - 1,
+                      numbered->reason);
+        request->told = request->refused = true;
+    }
 }
 
 /* Trouble with log_dir as a whole is told once, here; each channel has it as its own beside. */
@@ -311,6 +347,11 @@ static void archive_message(struct child *child, struct message *message)
         note_answer(client);
         handle_sealed(client, message->sealed);
         break;
+    case MESSAGE_NUMBERED:
+        note_answer(client);
+        handle_numbered(client, message->numbered);
+        owner->answer(owner->data, message->numbered->channel, message);
+        break;
     case MESSAGE_LOG_DIR:
         handle_log_dir(client, message);
         break;
@@ -329,6 +370,9 @@ static void ask_again(struct archive_client *client)
         request->due = 0; /* of this archive */
         ask_to_seal(client, request);
     }
+    struct numbers_request *numbers = client->numbers;
+    for (; numbers; numbers = numbers->next)
+        ask_to_note(client, numbers);
     client->owner.back(client->owner.data);
 }
 
@@ -450,4 +494,5 @@ void archive_client_free(struct archive_client *client)
     fd_close(&client->lock);
     seal_requests_free(&client->seals);
     seal_requests_free(&client->failed);
+    numbers_requests_free(&client->numbers);
 }

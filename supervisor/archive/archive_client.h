@@ -12,7 +12,8 @@
 #include "supervisor/child/spares.h"
 
 struct archive_owner {
-    /* RECOVERED, SEGMENT or SYNCED, for the channel that the message names. Takes the fds it wants.
+    /* RECOVERED, SEGMENT, SYNCED or NUMBERED, for the channel that the message names. Takes the fds
+     * it wants.
      */
     void (*answer)(void *data, const char *channel, struct message *message);
     /* A SEAL was answered; finished: there is one more finished segment now. */
@@ -38,11 +39,12 @@ struct archive_client {
     struct seal_request *seals;        /* asked for and not answered */
     size_t seal_count;
     bool told_to_stop;
-    struct seal_request *failed; /* could not be sealed: asked again now and then */
-    uint32_t unanswered;         /* requests that must be answered, of this archive */
-    monotonic heard;             /* when it last answered, or was first asked after that */
-    monotonic down_since;        /* it ended by itself, and none has answered since; ns = 0: no */
-    bool left_unsealed;          /* a segment could not be sealed: the next start recovers it */
+    struct seal_request *failed;     /* could not be sealed: asked again now and then */
+    struct numbers_request *numbers; /* given, without records, and not noted yet */
+    uint32_t unanswered;             /* requests that must be answered, of this archive */
+    monotonic heard;                 /* when it last answered, or was first asked after that */
+    monotonic down_since; /* it ended by itself, and none has answered since; ns = 0: no */
+    bool left_unsealed;   /* a segment could not be sealed: the next start recovers it */
 };
 
 /* One that somebody has stopped is silent for good: it keeps nothing in memory that matters, and is
@@ -63,7 +65,7 @@ int archive_client_open_segment(struct archive_client *client, const char *chann
 void archive_client_begin(struct archive_client *client, const char *channel, const char *from,
                           const char *to);
 /* Numbers below next_seq were given, and the records of the last ones are lost: the log goes on
- * behind them. */
+ * behind them. Asked again until it is answered without an error. */
 void archive_client_note_numbers(struct archive_client *client, const char *channel,
                                  uint64_t next_seq, const char *listen);
 
@@ -107,11 +109,13 @@ const char *archive_client_silence_cause(const struct archive_client *client);
  * what lies in other folders is then finished. 0 or -errno: then no `last` may follow. */
 int archive_client_sweep(struct archive_client *client, const char *channel, bool last);
 
-/* What could not be sealed may be possible now. */
+/* What could not be sealed, or noted, may be possible now. */
 void archive_client_seal_failed_again(struct archive_client *client);
 /* Is there one of this channel that is yet to be sealed? */
 bool archive_client_is_to_seal(const struct archive_client *client, const char *channel);
-/* Is there a segment that the next start has to recover? */
+/* Is it being asked for something that an orderly end waits for? */
+bool archive_client_is_awaited(const struct archive_client *client);
+/* Is there a segment that the next start has to recover, or something that it will not know? */
 bool archive_client_left_unsealed(const struct archive_client *client);
 
 #endif

@@ -9,6 +9,8 @@
 
 #include "common/log.h"
 
+/* ---- segments to be sealed ---- */
+
 void seal_requests_append(struct seal_request **list, struct seal_request *request)
 {
     while (*list)
@@ -46,6 +48,61 @@ void seal_requests_free(struct seal_request **list)
         *list = request->next;
         log_warning("channel %s: segment %s was not sealed; the next start recovers it",
                     request->seal.channel, request->seal.name);
+        free(request);
+    }
+}
+
+/* ---- numbers without records ---- */
+
+struct numbers_request *numbers_requests_find(struct numbers_request *list, const char *channel)
+{
+    while (list && strcmp(list->numbers.channel, channel) != 0)
+        list = list->next;
+    return list;
+}
+
+struct numbers_request *numbers_requests_add(struct numbers_request **list,
+                                             const struct message_numbers *numbers)
+{
+    struct numbers_request *request = numbers_requests_find(*list, numbers->channel);
+    if (!request) {
+        request = calloc(1, sizeof *request);
+        if (!request)
+            return NULL;
+        request->next = *list;
+        *list = request;
+    }
+    if (numbers->next_seq > request->numbers.next_seq)
+        request->numbers = *numbers;
+    return request;
+}
+
+void numbers_requests_done(struct numbers_request **list, const struct message_numbered *numbered)
+{
+    struct numbers_request *request = numbers_requests_find(*list, numbered->channel);
+    if (!request || request->numbers.next_seq > numbered->next_seq)
+        return;
+    while (*list != request)
+        list = &(*list)->next;
+    *list = request->next;
+    free(request);
+}
+
+bool numbers_requests_are_awaited(const struct numbers_request *list)
+{
+    while (list && list->refused)
+        list = list->next;
+    return list != NULL;
+}
+
+void numbers_requests_free(struct numbers_request **list)
+{
+    struct numbers_request *request;
+    while ((request = *list)) {
+        *list = request->next;
+        log_warning("channel %s: that datagrams up to number %llu were received and not recorded "
+                    "could not be noted; the next start gives their numbers again",
+                    request->numbers.channel, (unsigned long long)request->numbers.next_seq - 1);
         free(request);
     }
 }

@@ -27,4 +27,22 @@ void seal_requests_remove(struct seal_request **list, const struct seal_request 
 /* Those that are left are told. */
 void seal_requests_free(struct seal_request **list);
 
+/* At most one for each channel: the highest number. */
+struct numbers_request {
+    struct numbers_request *next;
+    bool refused; /* it waits for the next try */
+    bool told;    /* that it was */
+    struct message_numbers numbers;
+};
+
+/* The channel's, with this one or a higher number in it; NULL when there is no memory for it. */
+struct numbers_request *numbers_requests_add(struct numbers_request **list,
+                                             const struct message_numbers *numbers);
+/* Answered without an error: it is forgotten, unless it is for a higher number by now. */
+void numbers_requests_done(struct numbers_request **list, const struct message_numbered *numbered);
+struct numbers_request *numbers_requests_find(struct numbers_request *list, const char *channel);
+bool numbers_requests_are_awaited(const struct numbers_request *list);
+/* Those that are left are told. */
+void numbers_requests_free(struct numbers_request **list);
+
 #endif

@@ -142,7 +142,8 @@ struct channel_ledger {
     uint64_t last_pending;
     uint64_t
         seq_end; /* no number below it is given again: where a fresh ring begins at the least */
-    uint64_t retired_pair;   /* of the ring whose counters were carried last */
+    uint64_t unnoted_end;  /* numbers below it were given, and the log may not say so; 0: it does */
+    uint64_t retired_pair; /* of the ring whose counters were carried last */
     uint64_t ring_start_seq; /* what the present ring was made with */
     uint32_t restarts;
     struct receive_rate rate;

@@ -41,6 +41,10 @@ void channel_answers_take(struct channel *channel, struct message *message)
         take_synced(channel, message->synced);
         return;
     }
+    if (message->header.type == MESSAGE_NUMBERED) {
+        channel_segments_numbered(channel, message->numbered);
+        return;
+    }
     bool settled_before = channel_recording_settled(channel);
     channel_recording_answer(channel, message);
     follow_recording(channel, settled_before);

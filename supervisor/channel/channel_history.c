@@ -30,8 +30,8 @@
 
 struct history_destination {
     char name[CHANNEL_NAME_SIZE];
-    uint32_t use; /* enum destination_use */
-    uint32_t reserved;
+    uint32_t use;  /* enum destination_use */
+    uint32_t part; /* of the first two: lower and upper half of the ledger's unnoted_end; 0 else */
     struct destination_progress counts;  /* from rings that are gone */
     struct destination_progress present; /* from the one in use */
 };
@@ -114,6 +114,17 @@ static bool read_refused(const struct channel *channel, const struct history_slo
     return true;
 }
 
+/* Numbers that nothing but this may tell of. */
+static void load_unnoted(struct channel_ledger *ledger, const struct history_slot *slot)
+{
+    uint64_t end = slot->destinations[0].part | (uint64_t)slot->destinations[1].part << 32;
+    if (end > INT64_MAX)
+        return;
+    ledger->unnoted_end = end;
+    if (end > ledger->seq_end)
+        ledger->seq_end = end;
+}
+
 static void load(struct channel *channel, const struct history_slot *slot)
 {
     struct obituary_list *list = &channel->obituaries;
@@ -130,6 +141,7 @@ static void load(struct channel *channel, const struct history_slot *slot)
     channel->life.wanted = !channel->life.kept_stopped;
     channel->former.recorded = slot->records != 0;
     channel->ledger.carried = slot->carried;
+    load_unnoted(&channel->ledger, slot);
     for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++)
         load_destination(channel, &slot->destinations[i], !ring_goes_on && !told);
     for (int i = 0; i < COUNTER_COUNT && !ring_goes_on; i++)
@@ -160,6 +172,8 @@ static void fill(const struct channel *channel, struct history_slot *slot)
     slot->present = ledger->last_seen;
     slot->present.value[COUNTER_record_lost] += ledger->last_pending; /* if it can't be continued */
     memset(slot->destinations, 0, sizeof slot->destinations);
+    slot->destinations[0].part = (uint32_t)ledger->unnoted_end;
+    slot->destinations[1].part = (uint32_t)(ledger->unnoted_end >> 32);
     for (uint32_t i = 0; i < channel->hold.destination_count; i++) {
         struct history_destination *to = &slot->destinations[i];
         snprintf(to->name, sizeof to->name, "%s", channel->spec->destinations[i].name);

@@ -28,6 +28,7 @@
 #include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_ledger.h"
+#include "supervisor/channel/channel_segments.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_adopt.h"
 #include "supervisor/hold/hold_ring.h"
@@ -414,6 +415,8 @@ bool channel_restore_all(struct channels *channels)
             channel_history_open(channels->list[i]);
     if (restored > 0)
         settle_sockets(channels);
+    for (size_t i = 0; i < channels->count; i++)
+        channel_segments_note_again(channels->list[i]);
     keep_stopped(channels, getenv(CHANNEL_RESTORE_VARIABLE));
     unsetenv(CHANNEL_RESTORE_VARIABLE);
     for (int i = 0; i < count; i++)

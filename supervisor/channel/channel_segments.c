@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_durability.h"
+#include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/child/child.h"
 #include "supervisor/hold/store.h"
@@ -290,12 +291,32 @@ void channel_segments_seal_and_forget(struct channel *channel)
     channel_page_write_commit(channel->hold.page, &commit);
 }
 
-void channel_segments_note_numbers(const struct channel *channel)
+void channel_segments_note_again(const struct channel *channel)
 {
     const struct channel_spec *spec = channel->spec;
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
-    if (!spec->record.enabled)
+    if (!spec->record.enabled || !channel->ledger.unnoted_end)
         return;
     socket_address_print_at(&spec->listen, spec->interface, listen, sizeof listen);
-    archive_client_note_numbers(archive_of(channel), spec->name, channel->ledger.seq_end, listen);
+    archive_client_note_numbers(archive_of(channel), spec->name, channel->ledger.unnoted_end,
+                                listen);
+}
+
+/* Who comes after this supervisor must know it, too, until it is done. */
+void channel_segments_note_numbers(struct channel *channel)
+{
+    if (!channel->spec->record.enabled)
+        return;
+    channel->ledger.unnoted_end = channel->ledger.seq_end;
+    channel_history_save(channel);
+    channel_segments_note_again(channel);
+}
+
+void channel_segments_numbered(struct channel *channel, const struct message_numbered *numbered)
+{
+    if (numbered->error == 0 && numbered->next_seq >= channel->ledger.unnoted_end) {
+        channel->ledger.unnoted_end = 0;
+        channel_history_save(channel);
+    }
+    channel->host->changed(channel->host->data);
 }

@@ -22,6 +22,9 @@ void channel_segments_seal_all(struct channel *channel);
 void channel_segments_seal_and_forget(struct channel *channel);
 /* Maybe the last datagrams were not recorded: have it noted, if so, that their numbers were given.
  */
-void channel_segments_note_numbers(const struct channel *channel);
+void channel_segments_note_numbers(struct channel *channel);
+/* A supervisor before this one asked for that, and may not have been answered. */
+void channel_segments_note_again(const struct channel *channel);
+void channel_segments_numbered(struct channel *channel, const struct message_numbered *numbered);
 
 #endif

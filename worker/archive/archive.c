@@ -263,6 +263,20 @@ static void serve_seal(struct archive *archive, const struct message_seal *reque
     answer(archive, MESSAGE_SEALED, &sealed, sizeof sealed, NULL);
 }
 
+static void serve_numbers(struct archive *archive, const struct message_numbers *request)
+{
+    struct message_numbered numbered = {.next_seq = request->next_seq};
+    int result = hold_log_dir(archive, false);
+    if (result == 0) {
+        segments_note_numbers(archive->log_dir, request, &numbered);
+    } else {
+        snprintf(numbered.channel, sizeof numbered.channel, "%s", request->channel);
+        numbered.error = -result;
+        explain(archive, request->channel, result, numbered.reason);
+    }
+    answer(archive, MESSAGE_NUMBERED, &numbered, sizeof numbered, NULL);
+}
+
 static void serve_sync(struct archive *archive, const struct message_sync *request)
 {
     struct message_synced synced = {.turn = request->turn};
@@ -366,8 +380,7 @@ static void serve(struct archive *archive, const struct request *request)
             retention_apply(archive->log_dir, &request->expire);
         break;
     case MESSAGE_NUMBERS:
-        if (hold_log_dir(archive, false) == 0)
-            segments_note_numbers(archive->log_dir, &request->numbers);
+        serve_numbers(archive, &request->numbers);
         break;
     case MESSAGE_SYNC:
         serve_sync(archive, &request->sync);

@@ -187,21 +187,22 @@ static int make_empty(int folder, const struct message_numbers *request,
     return result;
 }
 
-void segments_note_numbers(const char *log_dir, const struct message_numbers *request)
+void segments_note_numbers(const char *log_dir, const struct message_numbers *request,
+                           struct message_numbered *ret)
 {
-    char name[SEGMENT_NAME_SIZE] = "", reason[MESSAGE_REASON_SIZE];
+    char name[SEGMENT_NAME_SIZE] = "";
+    memset(ret, 0, sizeof *ret);
+    snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
+    ret->next_seq = request->next_seq;
     int folder = folder_open(log_dir, request->channel, true);
     int result = folder < 0 ? folder : 0;
     if (result == 0 &&
         !segment_header_is_remembered(folder, request->channel, request->next_seq, 0))
         result = make_empty(folder, request, name);
     fd_close(&folder);
+    ret->error = -result;
     if (result < 0)
-        folder_explain(log_dir, request->channel, -result, reason);
-    if (result < 0)
-        log_warning("channel %s: datagrams up to number %llu were received and could not be "
-                    "recorded, and not even that could be noted: %s; their numbers are given again",
-                    request->channel, (unsigned long long)request->next_seq - 1, reason);
+        folder_explain(log_dir, request->channel, -result, ret->reason);
     else if (name[0])
         log_notice("channel %s: datagrams up to number %llu were received and could not be "
                    "recorded; the log goes on behind them (%s)",

@@ -15,7 +15,8 @@ void segments_open(const char *log_dir, const struct message_open_segment *reque
 int segments_begin(const char *log_dir, const struct message_begin_segment *request);
 
 /* Numbers below next_seq were given, and the records of the last ones could not be written: an
- * empty sealed segment says so, where no other file does. What fails is told. */
-void segments_note_numbers(const char *log_dir, const struct message_numbers *request);
+ * empty sealed segment says so, where no other file does. */
+void segments_note_numbers(const char *log_dir, const struct message_numbers *request,
+                           struct message_numbered *ret);
 
 #endif

@@ -88,16 +88,28 @@ static void end(void)
     child_free(child);
 }
 
-static void answer_seal(const struct segment_grant *grant, int error)
+static void say(enum message_type type, const void *payload, size_t size)
 {
     static struct message message;
+    message.header.type = type;
+    memcpy(message.bytes, payload, size);
+    message.payload = message.bytes;
+    client.child->owner.message(client.child, &message);
+}
+
+static void answer_numbers(uint64_t next_seq, int error)
+{
+    const struct message_numbered numbered = {
+        .channel = CHANNEL, .next_seq = next_seq, .error = error};
+    say(MESSAGE_NUMBERED, &numbered, sizeof numbered);
+}
+
+static void answer_seal(const struct segment_grant *grant, int error)
+{
     struct message_sealed sealed = {.channel = CHANNEL, .id = grant->id, .error = error};
     snprintf(sealed.name, sizeof sealed.name, "%.100s", grant->name);
     sealed.length = error ? 0 : 100;
-    message.header.type = MESSAGE_SEALED;
-    memcpy(message.bytes, &sealed, sizeof sealed);
-    message.payload = message.bytes;
-    client.child->owner.message(client.child, &message);
+    say(MESSAGE_SEALED, &sealed, sizeof sealed);
 }
 
 static void seal(const struct segment_grant *grant, uint64_t length)
@@ -196,6 +208,50 @@ START_TEST(what_was_refused_goes_before_one_that_may_be_empty)
 }
 END_TEST
 
+/* Numbers were given, and their records are lost: only the log can tell the next start. */
+START_TEST(numbers_are_asked_of_the_next_archive)
+{
+    archive_client_note_numbers(&client, CHANNEL, 4010, "");
+    ck_assert_uint_eq(asked(MESSAGE_NUMBERS)->numbers->next_seq, 4010);
+    end();
+    ck_assert(archive_client_is_awaited(&client) && archive_client_left_unsealed(&client));
+    start();
+    ck_assert_uint_eq(client.unanswered, 1);
+    answer_numbers(4010, 0);
+    ck_assert(!archive_client_is_awaited(&client) && !archive_client_left_unsealed(&client));
+}
+END_TEST
+
+START_TEST(refused_numbers_are_asked_again)
+{
+    archive_client_note_numbers(&client, CHANNEL, 4010, "");
+    asked(MESSAGE_NUMBERS);
+    answer_numbers(4010, ENOTDIR);
+    ck_assert(!archive_client_is_awaited(&client) && archive_client_left_unsealed(&client));
+    archive_client_seal_failed_again(&client);
+    ck_assert_uint_eq(asked(MESSAGE_NUMBERS)->numbers->next_seq, 4010);
+    answer_numbers(4010, ENOTDIR);
+    archive_client_stop(&client); /* the last occasion */
+    ck_assert_uint_eq(asked(MESSAGE_NUMBERS)->numbers->next_seq, 4010);
+    asked(MESSAGE_STOP);
+    answer_numbers(4010, 0);
+    ck_assert(!archive_client_left_unsealed(&client));
+}
+END_TEST
+
+START_TEST(of_two_numbers_the_higher_one_counts)
+{
+    archive_client_note_numbers(&client, CHANNEL, 4010, "");
+    archive_client_note_numbers(&client, CHANNEL, 5000, "");
+    asked(MESSAGE_NUMBERS);
+    ck_assert_uint_eq(asked(MESSAGE_NUMBERS)->numbers->next_seq, 5000);
+    answer_numbers(4010, 0);
+    ck_assert(archive_client_is_awaited(&client));
+    answer_numbers(5000, 0);
+    ck_assert(!archive_client_left_unsealed(&client));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_client");
@@ -205,6 +261,9 @@ int main(void)
     tcase_add_test(tcase, the_second_one_is_asked_of_the_next_archive);
     tcase_add_test(tcase, what_was_refused_is_copied_when_it_is_asked_again);
     tcase_add_test(tcase, what_was_refused_goes_before_one_that_may_be_empty);
+    tcase_add_test(tcase, numbers_are_asked_of_the_next_archive);
+    tcase_add_test(tcase, refused_numbers_are_asked_again);
+    tcase_add_test(tcase, of_two_numbers_the_higher_one_counts);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }
