@@ -15,13 +15,18 @@
 
 #define REAPED_AT_ONCE 64 /* the next look takes the rest */
 
-static pid_t *watched;
+struct watch {
+    pid_t pid;
+    sd_event_source *source;
+};
+
+static struct watch *watched;
 static size_t watched_count, watched_room;
 
-static pid_t *find(pid_t pid)
+static struct watch *find(pid_t pid)
 {
     for (size_t i = 0; i < watched_count; i++)
-        if (watched[i] == pid)
+        if (watched[i].pid == pid)
             return &watched[i];
     return NULL;
 }
@@ -31,7 +36,7 @@ static int make_room(void)
     size_t room = watched_room ? 2 * watched_room : 16;
     if (watched_count < watched_room)
         return 0;
-    pid_t *larger = realloc(watched, room * sizeof *watched);
+    struct watch *larger = realloc(watched, room * sizeof *watched);
     if (!larger)
         return -ENOMEM;
     watched = larger;
@@ -47,17 +52,30 @@ int reaper_watch(sd_event *event, sd_event_source **ret, pid_t pid,
         error = sd_event_add_child(event, ret, pid, WEXITED, handler, data);
     if (error < 0)
         return error;
-    watched[watched_count++] = pid;
+    watched[watched_count++] = (struct watch){.pid = pid, .source = *ret};
     return 0;
 }
 
 void reaper_unwatch(sd_event_source **source)
 {
     pid_t pid;
-    pid_t *place = *source && sd_event_source_get_child_pid(*source, &pid) >= 0 ? find(pid) : NULL;
+    struct watch *place =
+        *source && sd_event_source_get_child_pid(*source, &pid) >= 0 ? find(pid) : NULL;
     if (place)
         *place = watched[--watched_count];
     *source = sd_event_source_disable_unref(*source);
+}
+
+/* The kernel tells of an end once, when it comes; while somebody traces the child (strace, gdb), it
+ * has none for its parent yet, and that one event is used up. Whoever can be waited for and has no
+ * event waiting gets a new one. */
+static void tell_again(const struct watch *watch)
+{
+    siginfo_t end = {0};
+    if (sd_event_source_get_pending(watch->source) == 0 &&
+        waitid(P_PID, (id_t)watch->pid, &end, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+        end.si_pid == watch->pid && sd_event_source_set_enabled(watch->source, SD_EVENT_OFF) >= 0)
+        sd_event_source_set_enabled(watch->source, SD_EVENT_ONESHOT);
 }
 
 /* The kernel names the one first that it has had for the longest. If that is somebody's, the event
@@ -66,9 +84,13 @@ void reaper_look(void)
 {
     for (int i = 0; i < REAPED_AT_ONCE; i++) {
         siginfo_t end = {0};
-        if (waitid(P_ALL, 0, &end, WEXITED | WNOHANG | WNOWAIT) < 0 || end.si_pid == 0 ||
-            find(end.si_pid))
+        if (waitid(P_ALL, 0, &end, WEXITED | WNOHANG | WNOWAIT) < 0 || end.si_pid == 0)
             return;
+        if (find(end.si_pid)) {
+            for (size_t one = 0; one < watched_count; one++)
+                tell_again(&watched[one]);
+            return;
+        }
         waitid(P_PID, (id_t)end.si_pid, &end, WEXITED | WNOHANG);
         log_debug("process %d, which was nobody's, has ended", (int)end.si_pid);
     }

@@ -13,7 +13,8 @@ int reaper_watch(sd_event *event, sd_event_source **ret, pid_t pid,
  * none. */
 void reaper_unwatch(sd_event_source **source);
 
-/* Wait for those that have ended and are nobody's. Called now and then. */
+/* Wait for those that have ended and are nobody's; whose end the event loop has missed is told of
+ * again. Called now and then. */
 void reaper_look(void);
 
 #endif
