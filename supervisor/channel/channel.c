@@ -62,7 +62,7 @@ void channel_free(struct channel *channel)
     child_free(channel->lent.worker);
     timer_disarm(&channel->life.timer);
     timer_disarm(&channel->recording.timer);
-    sd_event_source_disable_unref(channel->discard.source);
+    slices_end(&channel->discard.slices);
     obituary_list_free(&channel->obituaries);
     stored_free(&channel->stored);
     hold_close(&channel->hold);

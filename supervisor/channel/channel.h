@@ -208,7 +208,7 @@ struct channel;
 
 /* What the kernel had queued when nobody was left to receive it. */
 struct channel_discard {
-    sd_event_source *source; /* NULL: nothing is under way */
+    struct slices slices;
     monotonic began;
     uint64_t count;
     void (*done)(struct channel *channel);

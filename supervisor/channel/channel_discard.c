@@ -44,15 +44,14 @@ static bool take_turn(struct channel *channel)
     return empty;
 }
 
-static int on_turn(sd_event_source *source, void *userdata)
+static bool take_slice(void *data)
 {
-    struct channel *channel = userdata;
-    (void)source;
-    if (take_turn(channel)) {
-        channel_discard_cancel(channel);
-        channel->discard.done(channel);
-    }
-    return 0;
+    struct channel *channel = data;
+    if (!take_turn(channel))
+        return true;
+    channel_discard_cancel(channel);
+    channel->discard.done(channel);
+    return false;
 }
 
 bool channel_discard_begin(struct channel *channel, void (*done)(struct channel *channel))
@@ -63,27 +62,21 @@ bool channel_discard_begin(struct channel *channel, void (*done)(struct channel 
     discard->done = done;
     if (take_turn(channel))
         return true;
-    int error = sd_event_add_defer(channel->host->event, &discard->source, on_turn, channel);
-    if (error >= 0) /* workers and operators come first */
-        error = sd_event_source_set_priority(discard->source, SD_EVENT_PRIORITY_IDLE);
-    if (error >= 0)
-        error = sd_event_source_set_enabled(discard->source, SD_EVENT_ON);
-    if (error >= 0)
+    if (slices_begin(&discard->slices, channel->host->event, take_slice, channel) >= 0)
         return false;
     log_error("channel %s: no memory to count what else the kernel had queued: it is lost "
               "uncounted",
               channel->spec->name);
     tell(channel);
-    channel_discard_cancel(channel);
     return true;
 }
 
 bool channel_discard_is_under_way(const struct channel *channel)
 {
-    return channel->discard.source;
+    return slices_under_way(&channel->discard.slices);
 }
 
 void channel_discard_cancel(struct channel *channel)
 {
-    channel->discard.source = sd_event_source_disable_unref(channel->discard.source);
+    slices_end(&channel->discard.slices);
 }

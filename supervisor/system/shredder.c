@@ -36,14 +36,14 @@ static void drop_first(struct shredder *shredder)
     free(file);
 }
 
-static int on_turn(sd_event_source *source, void *userdata)
+static bool take_slice(void *data)
 {
-    struct shredder *shredder = userdata;
+    struct shredder *shredder = data;
     if (shredder->first && !punch(shredder->first))
         drop_first(shredder);
     if (!shredder->first)
-        sd_event_source_set_enabled(source, SD_EVENT_OFF);
-    return 0;
+        slices_end(&shredder->slices);
+    return shredder->first;
 }
 
 static int64_t size_of(int fd)
@@ -54,22 +54,21 @@ static int64_t size_of(int fd)
 
 static bool add(struct shredder *shredder, int fd, int64_t size)
 {
+    if (!slices_under_way(&shredder->slices) &&
+        slices_begin(&shredder->slices, shredder->event, take_slice, shredder) < 0)
+        return false;
     struct shredded *file = calloc(1, sizeof *file);
     if (!file)
-        return false;
+        return false; /* with nothing to do, the next slice is the last */
     *file = (struct shredded){
         .next = shredder->first, .fd = fd, .left = (size + SLICE - 1) / SLICE * SLICE};
     shredder->first = file;
-    return sd_event_source_set_enabled(shredder->source, SD_EVENT_ON) >= 0;
+    return true;
 }
 
 void shredder_init(struct shredder *shredder, sd_event *event)
 {
     *shredder = (struct shredder){.event = event};
-    if (sd_event_add_defer(event, &shredder->source, on_turn, shredder) < 0)
-        return; /* then it takes as long as it takes */
-    sd_event_source_set_enabled(shredder->source, SD_EVENT_OFF);
-    sd_event_source_set_priority(shredder->source, SD_EVENT_PRIORITY_IDLE);
 }
 
 void shredder_take(struct shredder *shredder, int *fd)
@@ -77,7 +76,7 @@ void shredder_take(struct shredder *shredder, int *fd)
     if (*fd < 0)
         return;
     int64_t size = size_of(*fd);
-    if (shredder && shredder->source && size > SLICE && add(shredder, *fd, size))
+    if (shredder && shredder->event && size > SLICE && add(shredder, *fd, size))
         *fd = -1;
     else
         fd_close(fd);
@@ -87,5 +86,5 @@ void shredder_free(struct shredder *shredder)
 {
     while (shredder->first)
         drop_first(shredder);
-    shredder->source = sd_event_source_disable_unref(shredder->source);
+    slices_end(&shredder->slices);
 }

@@ -7,12 +7,14 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
+#include "supervisor/system/slices.h"
+
 struct shredded;
 
 /* All zero: everything is closed at once. */
 struct shredder {
     sd_event *event;
-    sd_event_source *source;
+    struct slices slices;
     struct shredded *first;
 };
 

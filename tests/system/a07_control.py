@@ -7,6 +7,9 @@ import json
 import os
 import pathlib
 import socket
+import subprocess
+import sys
+import threading
 import time
 
 from lib import oracle
@@ -135,6 +138,48 @@ def test_a_client_that_never_reads(place):
                 return True
             return False
         wait_until(thrown_out, 40, "the client that never reads to be thrown out")
+
+
+INSATIABLE = """
+import socket, sys, threading
+def ask():
+    one = socket.socket(socket.AF_UNIX)
+    one.connect(sys.argv[1])
+    threading.Thread(target=read, args=(one,), daemon=True).start()
+    while True:
+        one.sendall(b'{"jsonrpc":"2.0","id":1,"method":"status"}\\n' * 200)
+def read(one):
+    while one.recv(1 << 20):
+        print("answer", flush=True)
+for _ in range(3):
+    threading.Thread(target=ask, daemon=True).start()
+sys.stdin.read()
+"""
+
+
+def test_a_stop_while_clients_ask_without_a_pause(place):
+    """It has more to count than fits into one turn of the loop, and ends all the same: nothing waits for an idle loop."""
+    place.with_hooks()
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": place.ipv4()}, record={}), spare_workers=0,
+                    head="restart { give_up_after = 1 }").start(environment={"HOLDFAST_TEST_CRASH": "relay:POISON"})
+    daemon.wait_state("engine", "RUNNING")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        host, _, port = listen.rpartition(":")
+        out.sendto(b"POISON", (host, int(port)))
+    daemon.wait_state("engine", "FAILED")
+    Sender(place, listen, 4000, tag=3).wait()
+    insatiable = [subprocess.Popen([sys.executable, "-c", INSATIABLE, str(daemon.socket)], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE) for _ in range(2)]
+    for process in insatiable:
+        place.on_exit(process.kill)
+        assert process.stdout.readline() == b"answer\n"
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+    daemon.call("stop", ["engine"])
+    daemon.wait_state("engine", "STOPPED")
+    assert all(process.poll() is None for process in insatiable)
+    assert daemon.counters("engine")["kernel_dropped"] == 4000
+    daemon.stop()
 
 
 @core
