@@ -292,6 +292,15 @@ static void client_arm_timer(struct control_client *client)
     sd_event_source_set_enabled(client->stall, SD_EVENT_ONESHOT);
 }
 
+/* A time that is over: behind those who wait already. A source that is deferred would stand before
+ * them, in the order in which the clients came. */
+static void client_arm_turn(struct control_client *client, bool more)
+{
+    if (more)
+        sd_event_source_set_time(client->turn, monotonic_now().ns / NS_PER_US);
+    sd_event_source_set_enabled(client->turn, more ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
 /* After every step: set what the loop waits for, or end. The client may be gone afterwards. */
 static void client_wait(struct control_client *client, int error)
 {
@@ -309,9 +318,7 @@ static void client_wait(struct control_client *client, int error)
         control_client_free(client);
         return;
     }
-    sd_event_source_set_enabled(client->turn, more && queued(client) < CONTROL_QUEUE_HIGH
-                                                  ? SD_EVENT_ONESHOT
-                                                  : SD_EVENT_OFF);
+    client_arm_turn(client, more && queued(client) < CONTROL_QUEUE_HIGH);
     sd_event_source_set_io_events(client->io, (wants_input(client) ? EPOLLIN : 0u) |
                                                   (queued(client) > 0 ? EPOLLOUT : 0u));
     client_arm_timer(client);
@@ -337,10 +344,11 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
     return 0;
 }
 
-static int on_turn(sd_event_source *source, void *userdata)
+static int on_turn(sd_event_source *source, uint64_t usec, void *userdata)
 {
     struct control_client *client = userdata;
     (void)source;
+    (void)usec;
     client_wait(client, client_take_turn(client));
     return 0;
 }
@@ -384,7 +392,7 @@ static int client_watch(struct control_client *client)
     sd_event *event = client->clients->event;
     int error = sd_event_add_io(event, &client->io, client->fd, EPOLLIN, on_io, client);
     if (error >= 0)
-        error = sd_event_add_defer(event, &client->turn, on_turn, client);
+        error = sd_event_add_time(event, &client->turn, CLOCK_MONOTONIC, 0, 1, on_turn, client);
     if (error >= 0)
         error = sd_event_source_set_enabled(client->turn, SD_EVENT_OFF);
     if (error >= 0)

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -17,6 +18,7 @@
 
 #include "common/control_protocol.h"
 #include "common/monotonic.h"
+#include "supervisor/control/control_client.h"
 #include "tests/lib/control_daemon.h"
 #include "tests/lib/unit.h"
 
@@ -413,6 +415,42 @@ START_TEST(two_hundred_clients_at_once)
 }
 END_TEST
 
+/* What each asks for is in the daemon's log, in the order of their turns. Nothing is answered, so
+ * that nobody waits for room. */
+START_TEST(who_asks_for_a_thousand_things_at_once_is_served_in_turns)
+{
+    static const char many[] = "{\"jsonrpc\":\"2.0\",\"method\":\"stop\",\"params\":[\"many\"]}\n";
+    static char log[1 << 20], requests[1000 * sizeof many];
+    size_t length = 0;
+    for (int i = 0; i < 1000; i++)
+        length += (size_t)sprintf(requests + length, "%s", many);
+    int first = client(), second = client();
+    json_decref(ask(first, PING)); /* both have come */
+    json_decref(ask(second, PING));
+    kill(daemon_.pid, SIGSTOP);
+    ck_assert_int_eq(control_send(first, requests, length), 0);
+    ck_assert_int_eq(
+        control_send_text(
+            second, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"stop\",\"params\":[\"one\"]}\n"),
+        0);
+    kill(daemon_.pid, SIGCONT);
+    expect_error(read_answer(second), CONTROL_ERROR_PARAMS, "no channel 'one'");
+    int file = open(daemon_.log, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_gt(read(file, log, sizeof log - 1), 0);
+    close(file);
+    char *one = strstr(log, "stop one: refused");
+    ck_assert_ptr_nonnull(one);
+    *one = '\0';
+    int before = 0;
+    for (const char *at = log; (at = strstr(at, "stop many: refused")); at++)
+        before++;
+    ck_assert_msg(before <= 2 * CONTROL_TURN_REQUESTS,
+                  "%d requests of another client were served first", before);
+    close(first);
+    close(second);
+}
+END_TEST
+
 START_TEST(one_client_too_many_is_refused_politely)
 {
     enum { MOST = 512 };
@@ -533,6 +571,7 @@ int main(void)
     tcase_add_test(tests, a_client_that_never_reads_is_dropped_and_disturbs_nobody);
     tcase_add_test(tests, large_answers_that_nobody_reads_cost_the_oldest_first);
     tcase_add_test(tests, two_hundred_clients_at_once);
+    tcase_add_test(tests, who_asks_for_a_thousand_things_at_once_is_served_in_turns);
     tcase_add_test(tests, one_client_too_many_is_refused_politely);
     tcase_add_test(tests, the_idlest_client_makes_room);
     tcase_add_test(tests, without_descriptors_some_are_served_and_the_rest_is_told);
