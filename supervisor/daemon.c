@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/death.h"
+#include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
@@ -37,6 +38,7 @@ struct daemon {
     struct control_setup setup;
     struct control *control; /* NULL while it can't be opened */
     struct timer control_retry;
+    int control_left; /* by the program before an upgrade; -1 */
     struct watchdog watchdog;
     struct links links;
 };
@@ -157,6 +159,7 @@ static int open_control(struct daemon *daemon, bool restored, char *why, size_t 
                                            .settings = daemon->supervisor.settings,
                                            .serve = control_verb,
                                            .patient = !restored,
+                                           .left = &daemon->control_left,
                                            .data = &daemon->supervisor};
     int error = control_open(&daemon->setup, &daemon->control, why, why_size);
     if (error >= 0 || !restored)
@@ -186,7 +189,8 @@ static int prepare(struct daemon *daemon, const struct program *program, char *w
         error = channels_make(&supervisor->channels, &supervisor->host);
     }
     if (error >= 0) {
-        restored = channel_restore_all(&supervisor->channels);
+        supervisor->host.upgraded = getenv(CHANNEL_RESTORE_VARIABLE) != NULL;
+        restored = channel_restore_all(&supervisor->channels, &daemon->control_left);
         step = "health checks";
         error = tick_start(&supervisor->tick, &supervisor->channels);
     }
@@ -245,6 +249,7 @@ static void daemon_free(struct daemon *daemon)
     upgrade_cancel(&supervisor->upgrade);
     timer_disarm(&daemon->control_retry);
     control_close(daemon->control);
+    fd_close(&daemon->control_left);
     spares_free(&supervisor->spares);
     channels_free(&supervisor->channels);
     shredder_free(&supervisor->shredder);
@@ -272,6 +277,7 @@ int daemon_run(struct settings *settings, const struct program *program, char *w
     why[0] = '\0';
     struct supervisor *supervisor = &daemon->supervisor;
     daemon->links.fd = -1;
+    daemon->control_left = -1;
     supervisor->settings = settings;
     supervisor->started = monotonic_now();
     if (prepare(daemon, program, why, why_size) >= 0) {
@@ -282,9 +288,9 @@ int daemon_run(struct settings *settings, const struct program *program, char *w
         if (status < 0)
             snprintf(why, why_size, "the event loop failed: %s", strerror(-status));
         if (status == UPGRADE_EXIT) {
-            control_close(daemon->control);
+            int control = control_leave(daemon->control);
             daemon->control = NULL;
-            upgrade_execute(&supervisor->upgrade);
+            upgrade_execute(&supervisor->upgrade, control);
         }
         log_notice("ended%s", left);
         status = status == 0 ? 0 : 1;

@@ -52,7 +52,7 @@ static size_t count_places(const struct channels *channels)
 static bool collect(const struct channels *channels, struct inheritance_list *ret)
 {
     size_t most = count_places(channels);
-    *ret = (struct inheritance_list){.fds = calloc(most + 1, sizeof(int)),
+    *ret = (struct inheritance_list){.fds = calloc(most + 1, sizeof(int)), /* and one other */
                                      .names = calloc(most + 1, CHANNEL_NAME_SIZE + HOLD_NAME_SIZE)};
     if (!ret->fds || !ret->names)
         return false;
@@ -69,6 +69,15 @@ static bool collect(const struct channels *channels, struct inheritance_list *re
         }
     }
     return ret->length < STORE_NAMES_MAX;
+}
+
+static void add_control(struct inheritance_list *list, int fd)
+{
+    if (fd < 0)
+        return;
+    list->fds[list->count++] = fd;
+    list->length += (size_t)sprintf(list->names + list->length, "%s%s", list->length ? ":" : "",
+                                    CHANNEL_RESTORE_CONTROL);
 }
 
 static void release(struct inheritance_list *list)
@@ -359,12 +368,14 @@ static void execute_again(const struct program *program, int error, const struct
     fexecve(fallback->self, program->arguments, environ);
 }
 
-void upgrade_execute(const struct upgrade *upgrade)
+void upgrade_execute(const struct upgrade *upgrade, int control)
 {
     const struct program *program = upgrade->program;
     struct inheritance_list list;
     char *stopped = list_stopped(upgrade->channels);
     bool complete = collect(upgrade->channels, &list) && stopped;
+    if (complete)
+        add_control(&list, control);
     for (size_t i = 0; i < upgrade->channels->count; i++) {
         channel_ledger_look(upgrade->channels->list[i]);
         channel_history_save(upgrade->channels->list[i]);

@@ -73,6 +73,7 @@ struct channel_host {
     struct restart_share share; /* of the processors, for all restarts of workers */
     struct child_owner worker;  /* of every worker; data is the channel */
     enum phase phase;
+    bool upgraded; /* this program was executed by an upgrade: channels have run before */
     struct channel_counts counts;
     void (*changed)(void *data); /* a channel's state, or whether its recording is quiet */
     void *data;

@@ -377,15 +377,19 @@ static void settle_sockets(const struct channels *channels)
     }
 }
 
-bool channel_restore_all(struct channels *channels)
+bool channel_restore_all(struct channels *channels, int *ret_control)
 {
     char **names = NULL;
     int count = sd_listen_fds_with_names(1, &names);
-    int restored = 0;
+    int restored = 0, others = 0;
 
+    *ret_control = -1;
     for (int i = 0; i < count; i++) {
         int fd = SD_LISTEN_FDS_START + i;
-        if (restore_fd(channels, names[i], fd)) {
+        if (*ret_control < 0 && strcmp(names[i], CHANNEL_RESTORE_CONTROL) == 0) {
+            *ret_control = fd;
+            others++;
+        } else if (restore_fd(channels, names[i], fd)) {
             restored++;
         } else {
             log_notice("channel %.*s: %s of the supervisor before has no use here: closed",
@@ -395,8 +399,8 @@ bool channel_restore_all(struct channels *channels)
             store_forget(names[i]);
         }
     }
-    if (count > 0)
-        log_notice("restored %d of %d descriptors", restored, count);
+    if (count > others)
+        log_notice("restored %d of %d descriptors", restored, count - others);
     for (size_t i = 0; i < channels->count && restored > 0; i++) {
         struct channel *channel = channels->list[i];
         store_note_restored(&channel->stored);

@@ -9,8 +9,13 @@
  * followed by ':'. */
 #define CHANNEL_RESTORE_VARIABLE "HOLDFAST_UPGRADE"
 
+/* The control socket's name among what an upgrade hands on: no place of a channel is called so, and
+ * a program that doesn't know it closes it. */
+#define CHANNEL_RESTORE_CONTROL "control-socket"
+
 /* Channels are made and not started: give them what an earlier supervisor held
- * (sd_listen_fds_with_names(3)). Was there anything? */
-bool channel_restore_all(struct channels *channels);
+ * (sd_listen_fds_with_names(3)). Was there anything? *ret_control: the control socket, which is the
+ * caller's; -1 when it was not handed on. */
+bool channel_restore_all(struct channels *channels, int *ret_control);
 
 #endif

@@ -28,6 +28,7 @@
 
 struct control {
     struct control_socket socket;
+    const struct settings *settings;
     sd_event_source *accept_source;
     sd_event_source *accept_pause; /* fds are short: accepting waits */
     struct control_clients clients;
@@ -150,6 +151,15 @@ static int watch(struct control *control)
     return 0;
 }
 
+static int open_socket(const struct control_setup *setup, struct control_socket *ret, char *why,
+                       size_t why_size)
+{
+    int left = setup->left ? fd_take(setup->left) : -1;
+    if (control_socket_take(left, setup->settings, ret))
+        return 0;
+    return control_socket_open(setup->settings, setup->patient, ret, why, why_size);
+}
+
 int control_open(const struct control_setup *setup, struct control **ret, char *why,
                  size_t why_size)
 {
@@ -160,10 +170,10 @@ int control_open(const struct control_setup *setup, struct control **ret, char *
     }
     control->clients =
         (struct control_clients){.event = setup->event, .serve = setup->serve, .data = setup->data};
+    control->settings = setup->settings;
     control_reserve_init(&control->clients.reserve);
     control->reserve = RESERVE + RESERVE_PER_CHANNEL * setup->settings->channel_count;
-    int error =
-        control_socket_open(setup->settings, setup->patient, &control->socket, why, why_size);
+    int error = open_socket(setup, &control->socket, why, why_size);
     if (error == 0) {
         control_reserve_fill(&control->clients.reserve);
         error = watch(control);
@@ -190,4 +200,11 @@ void control_close(struct control *control)
         control_client_free(control->clients.first);
     control_reserve_close(&control->clients.reserve);
     free(control);
+}
+
+int control_leave(struct control *control)
+{
+    int left = control ? control_socket_leave(&control->socket, control->settings) : -1;
+    control_close(control);
+    return left;
 }

@@ -18,6 +18,8 @@ struct control_setup {
     control_serve serve;
     void *data;   /* serve's */
     bool patient; /* who answers on the path may be about to end: ask for a while */
+    int *left;    /* what control_leave() of the program before an upgrade has given; is taken and
+                     set to -1. NULL or -1 for none */
 };
 
 /* Listen where the settings say (removes a stale socket, refuses to displace a living daemon). 0,
@@ -25,6 +27,10 @@ struct control_setup {
 int control_open(const struct control_setup *setup, struct control **ret, char *why,
                  size_t why_size);
 void control_close(struct control *control);
+
+/* As control_close(), but whoever connects from now on waits for the program that is executed next.
+ * The socket, which is the caller's; -1 when there is none. Accepts NULL. */
+int control_leave(struct control *control);
 
 /* Everybody who asked for an upgrade: it begins now, or why not. Accepts a NULL control. */
 void control_answer_upgrade(struct control *control, const char *why);

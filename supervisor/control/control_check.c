@@ -86,14 +86,24 @@ static const char *records_nothing(const struct channel *channel)
                                                               : NULL;
 }
 
+/* It has no worker because of an upgrade: that is over in a moment, or the channel says why not. */
+static bool is_upgraded(const struct channel *channel)
+{
+    const struct channel_host *host = channel->host;
+    enum channel_state state = channel->life.state;
+    if (!channel->life.wanted || channel->former.configured || state >= CHANNEL_BACKOFF)
+        return false;
+    return host->phase == PHASE_PARKS || (host->upgraded && !channel->life.reported);
+}
+
 /* Of a channel; false when the answer is no because of it. */
 static bool check_channel(json_t *problems, const struct channel *channel, monotonic now)
 {
     bool healthy = true;
     if (control_check_is_wanted(channel) &&
         (!channel->life.wanted || channel->life.state != CHANNEL_RUNNING)) {
-        healthy = false;
-        add_problem(problems, channel, "not_running", channel->life.cause);
+        healthy = is_upgraded(channel);
+        add_problem(problems, channel, healthy ? "upgrading" : "not_running", channel->life.cause);
     }
     const char *gone = channel->hold.membership.gone;
     if (gone[0])
@@ -131,7 +141,7 @@ static bool add_general_problem(json_t *problems, const char *kind, const char *
 
 /* The answer is no when a channel that should run, receive or record does not, or can't be counted.
  * What only threatens to be so is told: a next segment that can't be had, a destination that is
- * down. */
+ * down; and an upgrade. */
 json_t *control_check(const struct supervisor *supervisor)
 {
     bool healthy = true;

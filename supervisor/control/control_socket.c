@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket's path. Called by control.c at start and end. Never may the socket be open to
+/* The control socket's path. Called by control.c at start and end, and on both sides of an
+ * upgrade, over which it stays. Never may the socket be open to
  * more people than the settings say, not even for an instant; never may a living daemon be
  * displaced; never may a path that somebody else made meanwhile be removed. */
 #include "supervisor/control/control_socket.h"
@@ -26,6 +27,7 @@
 #define ANSWERS_ASKED    30 /* times 10 ms */
 #define GROUP_SIZE_FIRST 16384
 #define GROUP_SIZE_MAX   (16384 << 6) /* 1 MiB */
+#define KEPT_SIZE        (64 + sizeof((struct settings *)0)->control_group)
 
 struct excuse { /* where an explanation goes */
     char *text;
@@ -251,12 +253,72 @@ int control_socket_open(const struct settings *settings, bool patient, struct co
     return error;
 }
 
-void control_socket_close(struct control_socket *sock)
+static bool is_in_place(const struct control_socket *sock)
 {
     struct stat now;
-    if (sock->inode != 0 && lstat(sock->path, &now) == 0 && now.st_dev == sock->device &&
-        now.st_ino == sock->inode)
+    return sock->inode != 0 && lstat(sock->path, &now) == 0 && now.st_dev == sock->device &&
+           now.st_ino == sock->inode;
+}
+
+void control_socket_close(struct control_socket *sock)
+{
+    if (is_in_place(sock))
         unlink(sock->path);
     sock->inode = 0;
     fd_close(&sock->fd);
+}
+
+/* ---- from one program to the next ---- */
+
+static void describe(const struct control_socket *sock, const struct settings *settings,
+                     char ret_text[KEPT_SIZE])
+{
+    snprintf(ret_text, KEPT_SIZE, "%llu %llu %o %s", (unsigned long long)sock->device,
+             (unsigned long long)sock->inode, (unsigned)settings->control_mode,
+             settings->control_group);
+}
+
+int control_socket_leave(struct control_socket *sock, const struct settings *settings)
+{
+    char text[KEPT_SIZE];
+    describe(sock, settings, text);
+    if (!is_in_place(sock) || setenv(CONTROL_KEPT_VARIABLE, text, 1) < 0) {
+        control_socket_close(sock);
+        return -1;
+    }
+    sock->inode = 0;
+    return fd_take(&sock->fd);
+}
+
+/* Where it was bound to, and what the program before has made there. */
+static void recall(int fd, const char *text, struct control_socket *ret)
+{
+    struct sockaddr_un address = {0};
+    socklen_t length = sizeof address;
+    unsigned long long device, inode;
+    *ret = (struct control_socket){.fd = fd};
+    if (!text || sscanf(text, "%llu %llu", &device, &inode) != 2 ||
+        getsockname(fd, (struct sockaddr *)&address, &length) < 0 || address.sun_family != AF_UNIX)
+        return;
+    memcpy(ret->path, address.sun_path, sizeof ret->path - 1);
+    ret->device = (dev_t)device;
+    ret->inode = (ino_t)inode;
+}
+
+bool control_socket_take(int fd, const struct settings *settings, struct control_socket *ret)
+{
+    const char *kept = getenv(CONTROL_KEPT_VARIABLE);
+    char wanted[KEPT_SIZE];
+    bool suits = false;
+    *ret = (struct control_socket){.fd = -1};
+    if (fd >= 0) {
+        recall(fd, kept, ret);
+        describe(ret, settings, wanted);
+        suits = is_in_place(ret) && strcmp(ret->path, settings->control_socket) == 0 &&
+                strcmp(kept, wanted) == 0;
+    }
+    unsetenv(CONTROL_KEPT_VARIABLE);
+    if (!suits)
+        control_socket_close(ret);
+    return suits;
 }

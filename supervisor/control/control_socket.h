@@ -14,6 +14,10 @@ struct settings;
  * again may take as long as a directory service does, while datagrams queue. */
 #define CONTROL_GROUP_VARIABLE "HOLDFAST_CONTROL_GROUP"
 
+/* What is handed on to that program beside the descriptor: the path as it was made, and the
+ * settings that it was made by. */
+#define CONTROL_KEPT_VARIABLE "HOLDFAST_CONTROL_SOCKET"
+
 struct control_socket {
     int fd; /* listening, nonblocking; -1 when closed */
     char path[108];
@@ -27,6 +31,15 @@ struct control_socket {
  * one that has just ended. */
 int control_socket_open(const struct settings *settings, bool patient, struct control_socket *ret,
                         char *why, size_t why_size);
+
+/* Leave it to the program that is executed next, which calls control_socket_take(): whoever
+ * connects meanwhile waits in its backlog. The descriptor; -1 when there is nothing to leave,
+ * because the path is another's by now. The caller's to close. */
+int control_socket_leave(struct control_socket *socket, const struct settings *settings);
+
+/* Go on with what was left, if it is as these settings want it; else it is closed, and its path
+ * removed. fd is taken over; -1 when nothing was left. */
+bool control_socket_take(int fd, const struct settings *settings, struct control_socket *ret);
 
 /* Close, and remove the path if it is still the one that was made. */
 void control_socket_close(struct control_socket *socket);

@@ -245,8 +245,8 @@ static int take_error(const struct ctl_answer *error)
     }
 }
 
-/* Says nothing of a connection that ended: client->lost. */
-static int ask(struct ctl_client *client, const char *method, json_t *params, json_t **ret_result)
+int ctl_client_try(struct ctl_client *client, const char *method, json_t *params,
+                   json_t **ret_result)
 {
     static struct ctl_answer answer;
     const struct ctl_request asked = {++client->last_id, method};
@@ -271,14 +271,34 @@ static int ask(struct ctl_client *client, const char *method, json_t *params, js
     return answer.result ? CTL_OK : take_error(&answer);
 }
 
+static void complain_closed(const struct ctl_client *client)
+{
+    ctl_complain("holdfastd at %s closed the connection without an answer: is it shutting down?",
+                 client->options->socket);
+}
+
 int ctl_client_call(struct ctl_client *client, const char *method, json_t *params,
                     json_t **ret_result)
 {
-    int status = ask(client, method, params, ret_result);
+    int status = ctl_client_try(client, method, params, ret_result);
     if (client->lost)
-        ctl_complain(
-            "holdfastd at %s closed the connection without an answer: is it shutting down?",
-            client->options->socket);
+        complain_closed(client);
+    return status;
+}
+
+int ctl_client_look(struct ctl_client *client, const char *method, const char *channel,
+                    json_t **ret_result)
+{
+    int status = ctl_client_try(client, method, ctl_channel_params(channel), ret_result);
+    if (client->lost) {
+        control_lines_free(&client->lines);
+        fd_close(&client->fd);
+        client->fd = ctl_connect(client->options->socket);
+        if (client->fd >= 0)
+            status = ctl_client_try(client, method, ctl_channel_params(channel), ret_result);
+    }
+    if (client->lost)
+        complain_closed(client);
     return status;
 }
 
@@ -318,14 +338,14 @@ static int reconnect(struct ctl_client *client)
 int ctl_client_follow(struct ctl_client *client, const char *channel, void (*tell)(void),
                       json_t **ret_status)
 {
-    int status = ask(client, "status", ctl_channel_params(channel), ret_status);
+    int status = ctl_client_try(client, "status", ctl_channel_params(channel), ret_status);
     if (client->lost && tell)
         tell();
     while (client->lost) {
         status = reconnect(client);
         if (status != CTL_OK)
             return status;
-        status = ask(client, "status", ctl_channel_params(channel), ret_status);
+        status = ctl_client_try(client, "status", ctl_channel_params(channel), ret_status);
     }
     return status;
 }
@@ -355,7 +375,7 @@ int ctl_ask(const struct ctl_options *options, const char *method, const char *c
     struct ctl_client client;
     int status = ctl_client_open(&client, options);
     if (status == CTL_OK)
-        status = ctl_client_call(&client, method, ctl_channel_params(channel), ret_result);
+        status = ctl_client_look(&client, method, channel, ret_result);
     ctl_client_close(&client);
     return status;
 }

@@ -36,6 +36,16 @@ void ctl_client_rearm(struct ctl_client *client);
 int ctl_client_call(struct ctl_client *client, const char *method, json_t *params,
                     json_t **ret_result);
 
+/* As ctl_client_call(), but nothing is printed when the connection ends without an answer:
+ * client->lost. */
+int ctl_client_try(struct ctl_client *client, const char *method, json_t *params,
+                   json_t **ret_result);
+
+/* Ask what changes nothing, about a channel, or all for NULL. When the connection ends without an
+ * answer, as at an upgrade, it is asked once more. */
+int ctl_client_look(struct ctl_client *client, const char *method, const char *channel,
+                    json_t **ret_result);
+
 /* Ask for the status of a channel, or of all for NULL, as somebody who follows it: an end of the
  * connection is no error while another holdfastd answers at the same path before the deadline, as
  * after an upgrade. tell, if any: the connection has ended, and it is tried again. */
@@ -49,7 +59,7 @@ int ctl_client_wait_end(struct ctl_client *client);
 /* {"channel": name}, or NULL for NULL. */
 json_t *ctl_channel_params(const char *channel);
 
-/* Connect, ask once, close. */
+/* Connect, look, close. */
 int ctl_ask(const struct ctl_options *options, const char *method, const char *channel,
             json_t **ret_result);
 

@@ -20,6 +20,7 @@ static const struct {
     const char *text;
     bool no;
 } sufferings[] = {
+    {"upgrading", " is being upgraded", false},
     {"degraded", " has trouble with its recording", false},
     {"destination_down", " has a destination that is down", false},
     {"not_recording", " is not recording", true},
@@ -50,11 +51,20 @@ static void print_problem(FILE *to, const json_t *problem, bool colour)
     fputc('\n', to);
 }
 
+static bool any_is(const json_t *problems, const char *kind)
+{
+    for (size_t i = 0; i < json_array_size(problems); i++)
+        if (strcmp(ctl_string(json_array_get(problems, i), "kind"), kind) == 0)
+            return true;
+    return false;
+}
+
 void ctl_report_check(FILE *to, const json_t *check, bool colour)
 {
     const json_t *problems = json_object_get(check, "problems");
     if (json_is_true(json_object_get(check, "healthy")))
-        fputs("healthy: every channel that should run is RUNNING\n", to);
+        fprintf(to, "healthy: every channel that should run is RUNNING%s\n",
+                any_is(problems, "upgrading") ? ", or about to be" : "");
     for (size_t i = 0; i < json_array_size(problems); i++)
         print_problem(to, json_array_get(problems, i), colour);
 }
@@ -86,9 +96,8 @@ static void tell_lost(void)
 
 static int ask(struct ctl_client *client, const char *channel, json_t **ret_status)
 {
-    int result = client->options->watch
-                     ? ctl_client_follow(client, channel, tell_lost, ret_status)
-                     : ctl_client_call(client, "status", ctl_channel_params(channel), ret_status);
+    int result = client->options->watch ? ctl_client_follow(client, channel, tell_lost, ret_status)
+                                        : ctl_client_look(client, "status", channel, ret_status);
     if (result == CTL_OK && channel)
         add_disk(json_array_get(json_object_get(*ret_status, "channels"), 0));
     return result;

@@ -11,6 +11,7 @@ import signal
 import threading
 
 from lib import oracle
+from lib.held_program import HeldProgram
 from lib.holdfast import Control, Daemon, Sender, Sink, channel
 from lib.place import comm, core, freeze, kill, wait_until
 
@@ -412,3 +413,101 @@ def test_no_child_of_the_program_before_stays_a_zombie(place):
     gates[1].write_text("")
     wait_until(lambda: not strangers(), 10, "the second one to be waited for")
     daemon.stop()
+
+
+def hold_back(daemon, gate):
+    """The next program waits for a line in the gate before it begins, though not when it is only tried."""
+    following = daemon.installed.with_name("next")
+    shutil.copy2(daemon.good, following)
+    os.mkfifo(gate)
+    daemon.install(f'#!/bin/sh\ncase " $* " in *" --check "*) ;; *) read line < "{gate}" ;; esac\n'
+                   f'exec "{following}" "$@"\n'.encode())
+
+
+def upgrade_up_to_the_gate(daemon):
+    upgrade = threading.Thread(target=daemon.upgrade)
+    upgrade.start()
+    wait_until(lambda: "holdfastd" not in os.readlink(f"/proc/{daemon.process.pid}/exe"), 20, "the program to be executed")
+    return upgrade
+
+
+@core
+def test_whoever_connects_meanwhile_is_answered_by_the_next_program(place):
+    daemon = Installed(place, channel("engine", place.ipv4(), record={})).start()
+    pid, socket, gate = daemon.wait_state("engine", "RUNNING")["pid"], os.stat(daemon.socket), place.folder / "gate"
+    hold_back(daemon, gate)
+    upgrade = upgrade_up_to_the_gate(daemon)
+    asking = Control(daemon.socket)
+    asking.send(b'{"jsonrpc":"2.0","id":1,"method":"check"}\n')
+    gate.write_text("go on\n")
+    assert asking.answer()["result"]["healthy"]
+    upgrade.join()
+    assert os.stat(daemon.socket).st_ino == socket.st_ino, "it is the same socket"
+    assert daemon.wait_state("engine", "RUNNING")["pid"] != pid
+    daemon.stop()
+    assert not os.path.exists(daemon.socket)
+
+
+def test_an_upgrade_lasts_until_the_channels_run_again_and_is_no_illness(place):
+    daemon = Installed(place, channel("engine", place.ipv4(), record={}), channel("off", place.ipv4(), record={})).start()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.wait_state("off", "RUNNING")
+    daemon.ctl("stop", "off")
+    gate = place.folder / "gate"
+    hold_back(daemon, gate)
+    upgrade = upgrade_up_to_the_gate(daemon)
+    held = HeldProgram(place, daemon.installed.with_name("holdfast-worker"))
+    gate.write_text("go on\n")
+    checked = daemon.call("check")
+    assert checked["healthy"] and [(one["channel"], one["kind"]) for one in checked["problems"]] == [("engine", "upgrading")]
+    told = daemon.ctl("check").stdout
+    assert "or about to be" in told and "engine is being upgraded" in told, told
+    assert upgrade.is_alive()
+    held.release()
+    upgrade.join()
+    assert daemon.status("engine")["state"] == "RUNNING" and daemon.status("off")["state"] == "STOPPED"
+    assert not daemon.call("check")["problems"]
+
+
+def test_a_check_while_workers_let_go_is_not_alarmed(place):
+    daemon = Installed(place, channel("engine", place.ipv4(), record={}), hang_timeout="60s").start()
+    freeze(daemon.wait_state("engine", "RUNNING")["pid"])
+    upgrade = threading.Thread(target=daemon.upgrade)
+    upgrade.start()
+    daemon.wait_for_log("as soon as the workers have let go")
+    checked = daemon.call("check")
+    assert checked["healthy"] and checked["problems"][0]["kind"] == "upgrading", checked
+    upgrade.join()
+
+
+def test_the_socket_goes_where_the_configuration_has_it_now(place):
+    daemon = Installed(place, channel("engine", place.ipv4(), record={})).start()
+    former, text = daemon.socket, daemon.config.read_text()
+    daemon.config.write_text(text.replace(str(former), str(former) + ".new"))
+    refused = daemon.ctl("--timeout", "2s", "upgrade", expect=1)
+    assert "does its configuration name another socket?" in refused.stderr, refused.stderr
+    daemon.socket = type(former)(str(former) + ".new")
+    wait_until(lambda: os.path.exists(daemon.socket), 20, "the new socket")
+    assert daemon.call("check")["healthy"] and not os.path.exists(former)
+
+    daemon.config.write_text(text.replace(f'"{former}"', f'"{daemon.socket}" mode = 0600'))
+    daemon.upgrade()
+    assert os.stat(daemon.socket).st_mode & 0o777 == 0o600
+    os.unlink(daemon.socket)
+    daemon.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: os.path.exists(daemon.socket), 20, "a socket that was removed to be there again")
+    assert daemon.call("check")["healthy"]
+    daemon.stop()
+    assert not os.path.exists(daemon.socket)
+
+
+def test_a_failed_one_keeps_the_socket(place):
+    daemon = Installed(place, channel("engine", place.ipv4(), record={})).start()
+    socket = os.stat(daemon.socket)
+    daemon.wait_state("engine", "RUNNING")
+    vanish(daemon)
+    assert "the program that ran so far goes on" in daemon.upgrade(expect=1).stderr
+    assert os.stat(daemon.socket).st_ino == socket.st_ino and daemon.call("check")["healthy"]
+    daemon.install(pathlib.Path(daemon.good).read_bytes())
+    daemon.upgrade()
+    assert os.stat(daemon.socket).st_ino == socket.st_ino and daemon.call("check")["healthy"]

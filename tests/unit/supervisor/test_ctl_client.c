@@ -140,8 +140,9 @@ END_TEST
 
 enum then {
     CLOSES,
-    STAYS,   /* silent */
-    REPEATS, /* the same without an end */
+    CLOSES_AGAIN, /* it is asked once more */
+    STAYS,        /* silent */
+    REPEATS,      /* the same without an end */
 };
 
 static const struct {
@@ -149,8 +150,8 @@ static const struct {
     const char *part;
     enum then then;
 } strangers[] = {
-    {"", "closed the connection without an answer", CLOSES},
-    {"{\"jsonrpc\":\"2.0\",", "closed the connection without an answer", CLOSES},
+    {"", "closed the connection without an answer", CLOSES_AGAIN},
+    {"{\"jsonrpc\":\"2.0\",", "closed the connection without an answer", CLOSES_AGAIN},
     {"SSH-2.0-OpenSSH\r\n", "no holdfastd: its answer is not JSON", CLOSES},
     {"\x01\x80\xff\x7f"
      "ELF\x02\n",
@@ -204,6 +205,9 @@ static void answer_like(int listening, int stranger)
         continue;
     while (strangers[stranger].then == STAYS && read(connection, request, sizeof request) > 0)
         continue;
+    close(connection);
+    if (strangers[stranger].then == CLOSES_AGAIN && accept(listening, NULL, NULL) < 0)
+        _exit(1);
     _exit(0);
 }
 
