@@ -246,6 +246,19 @@ bool archive_client_is_to_seal(const struct archive_client *client, const char *
            seal_requests_have(client->failed, channel);
 }
 
+size_t archive_client_unsealed(const struct archive_client *client, const char *channel,
+                               const char **ret_name)
+{
+    const struct seal_request *lists[] = {client->failed, client->seals}; /* asked again just now */
+    size_t count = 0;
+    *ret_name = NULL;
+    for (int i = 0; i < 2; i++)
+        for (const struct seal_request *it = lists[i]; it; it = it->next)
+            if (it->told && strcmp(it->seal.channel, channel) == 0 && ++count)
+                *ret_name = it->seal.name;
+    return count;
+}
+
 bool archive_client_left_unsealed(const struct archive_client *client)
 {
     return client->left_unsealed || client->seal_count > 0 || client->failed || client->numbers;

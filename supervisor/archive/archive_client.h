@@ -113,6 +113,9 @@ int archive_client_sweep(struct archive_client *client, const char *channel, boo
 void archive_client_seal_failed_again(struct archive_client *client);
 /* Is there one of this channel that is yet to be sealed? */
 bool archive_client_is_to_seal(const struct archive_client *client, const char *channel);
+/* How many of this channel it could not seal so far; *ret_name: one of them, NULL for none. */
+size_t archive_client_unsealed(const struct archive_client *client, const char *channel,
+                               const char **ret_name);
 /* Is it being asked for something that an orderly end waits for? */
 bool archive_client_is_awaited(const struct archive_client *client);
 /* Is there a segment that the next start has to recover, or something that it will not know? */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "common/avro_log_format.h"
 #include "common/channel_page.h"
@@ -96,6 +97,21 @@ static bool is_upgraded(const struct channel *channel)
     return host->phase == PHASE_PARKS || (host->upgraded && !channel->life.reported);
 }
 
+/* What is in them may be nowhere but in memory. */
+static void check_unsealed(json_t *problems, const struct channel *channel)
+{
+    char cause[SEGMENT_NAME_SIZE + 192];
+    const char *name;
+    size_t count = archive_client_unsealed(channel->host->archive, channel->spec->name, &name);
+    if (count == 0)
+        return;
+    snprintf(cause, sizeof cause,
+             "%zu of its segments could not be sealed so far (%s): the log says why; what is in "
+             "them may not be on the disk; tried again every minute",
+             count, name);
+    add_problem(problems, channel, "unsealed", cause);
+}
+
 /* Of a channel; false when the answer is no because of it. */
 static bool check_channel(json_t *problems, const struct channel *channel, monotonic now)
 {
@@ -125,6 +141,7 @@ static bool check_channel(json_t *problems, const struct channel *channel, monot
     /* Also while only the next segment can't be had: the current one fills up. */
     if (control_check_trouble(channel)[0] && !nothing)
         add_problem(problems, channel, "degraded", control_check_trouble(channel));
+    check_unsealed(problems, channel);
     for (uint32_t k = 0; k < channel->hold.destination_count; k++)
         if (control_check_why_down(channel, k)[0])
             add_problem(problems, channel, "destination_down", control_check_why_down(channel, k));
@@ -140,8 +157,8 @@ static bool add_general_problem(json_t *problems, const char *kind, const char *
 }
 
 /* The answer is no when a channel that should run, receive or record does not, or can't be counted.
- * What only threatens to be so is told: a next segment that can't be had, a destination that is
- * down; and an upgrade. */
+ * What only threatens to be so is told: a next segment that can't be had, one that can't be sealed,
+ * a destination that is down; and an upgrade. */
 json_t *control_check(const struct supervisor *supervisor)
 {
     bool healthy = true;

@@ -153,6 +153,7 @@ static json_t *recording_report(const struct channel *channel)
     const struct segment_grant *grant = &channel->hold.segment_grant;
     struct commit_progress commit = {0};
     uint64_t committed = 0, durable = 0;
+    const char *unsealed_name;
 
     if (!channel->spec->record.enabled)
         return json_null();
@@ -161,7 +162,9 @@ static json_t *recording_report(const struct channel *channel)
      * us. */
     if (known && channel->hold.segment >= 0 && commit.segment_id == grant->id)
         committed = at_most(commit.write_offset, grant->size);
-    if (page && channel->hold.segment >= 0)
+    size_t unsealed =
+        archive_client_unsealed(channel->host->archive, channel->spec->name, &unsealed_name);
+    if (page && channel->hold.segment >= 0 && unsealed == 0) /* what was before may not be there */
         durable = at_most(channel_page_durable(page, grant->id), committed);
 
     json_t *report = json_object();
@@ -179,6 +182,7 @@ static json_t *recording_report(const struct channel *channel)
     json_object_set_new(report, "folder", folder_of(channel));
     const char *trouble = control_check_trouble(channel);
     json_object_set_new(report, "trouble", trouble[0] ? control_text(trouble) : json_null());
+    control_json_set_number(report, "unsealed", unsealed);
     return report;
 }
 

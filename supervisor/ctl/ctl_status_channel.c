@@ -249,6 +249,14 @@ static void print_folder(FILE *to, const json_t *log, bool colour)
     fputc('\n', to);
 }
 
+void ctl_print_unsealed(FILE *to, uint64_t count, bool colour)
+{
+    char text[96];
+    snprintf(text, sizeof text, "%llu segment%s could not be sealed so far: see the log",
+             (unsigned long long)count, count == 1 ? "" : "s");
+    ctl_print_text(to, colour, CTL_RED, text);
+}
+
 /* "log" on the wire and for people: where the recording goes. */
 static void print_recording(FILE *to, const json_t *log, bool colour)
 {
@@ -273,6 +281,11 @@ static void print_recording(FILE *to, const json_t *log, bool colour)
     if (trouble[0]) {
         begin_line(to, "");
         ctl_print_text(to, colour, CTL_RED, trouble);
+        fputc('\n', to);
+    }
+    if (ctl_count(log, "unsealed")) {
+        begin_line(to, "");
+        ctl_print_unsealed(to, ctl_count(log, "unsealed"), colour);
         fputc('\n', to);
     }
 }

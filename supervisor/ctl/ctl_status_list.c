@@ -60,6 +60,7 @@ static enum rank rank_of(const json_t *channel)
         return DOES_NOT_RUN;
     if (ctl_string(channel, "receive_trouble")[0] ||
         ctl_string(json_object_get(channel, "log"), "trouble")[0] ||
+        ctl_count(json_object_get(channel, "log"), "unsealed") > 0 ||
         json_is_number(json_object_get(channel, "silent_s")))
         return DOES_NOT_DO_ALL;
     if (!wanted && !runs)
@@ -218,6 +219,7 @@ static void print_trouble(FILE *to, const json_t *channel, bool colour)
 {
     const char *trouble = ctl_string(json_object_get(channel, "log"), "trouble");
     const char *gone = ctl_string(channel, "receive_trouble");
+    uint64_t unsealed = ctl_count(json_object_get(channel, "log"), "unsealed");
     const json_t *silent = json_object_get(channel, "silent_s");
     char text[CTL_TEXT_SIZE];
     if (rank_of(channel) == DOES_NOT_RUN)
@@ -235,6 +237,11 @@ static void print_trouble(FILE *to, const json_t *channel, bool colour)
     if (trouble[0]) {
         begin(to, channel, "not recording: ");
         ctl_print_text(to, colour, CTL_YELLOW, trouble);
+        fputc('\n', to);
+    }
+    if (unsealed) {
+        begin(to, channel, "");
+        ctl_print_unsealed(to, unsealed, colour);
         fputc('\n', to);
     }
     print_down(to, channel, "relays", colour);

@@ -152,6 +152,8 @@ def test_what_the_disk_had_no_room_for_is_written_once_more(place):
     scene = Scene(place, disk.where / "log")
     disk.exhaust()
     scene.daemon.wait_for_log("fdatasync: ")
+    wait_until(lambda: scene.daemon.status("engine")["log"]["unsealed"] > 0, 20, "a segment that can't be sealed to be told")
+    assert "unsealed" in [problem["kind"] for problem in scene.daemon.call("check")["problems"]]
     scene.relays_on()
     disk.replenish()
     scene.wait_resumed()

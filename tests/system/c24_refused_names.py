@@ -43,6 +43,12 @@ def names_are_refused(place):
     more = Sender(place, listen, 100, name="more", tag=2)
     more.wait()
     daemon.wait_drained("engine", 700)
+    log = daemon.status("engine")["log"]
+    assert log["unsealed"] == 1 and log["durable_bytes"] == 0, log
+    told = daemon.ctl("check").stdout
+    assert "warning: engine has segments that are not sealed: 1 of its" in told and begun.name in told, told
+    assert "engine: 1 segment could not be sealed so far" in daemon.ctl("status").stdout
+    assert "1 segment could not be sealed so far" in daemon.ctl("status", "engine").stdout
     allow_names(folder, True)
     return daemon, [payload for record in (sender, more) for payload in oracle.read_datagrams(record.record)[0]]
 
@@ -66,5 +72,7 @@ def test_names_that_were_refused_are_given_at_a_stop(place):
 def test_names_that_were_refused_are_given_within_a_minute_or_two(place):
     daemon, sent = names_are_refused(place)
     wait_until(lambda: len(daemon.segments("engine")) == 1, 130, "the segment before to be sealed")
+    wait_until(lambda: daemon.status("engine")["log"]["unsealed"] == 0, 20, "that to be told")
+    assert not daemon.call("check")["problems"]
     daemon.stop()
     all_names_were_given(place, daemon, sent)
