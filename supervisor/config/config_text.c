@@ -346,9 +346,36 @@ static bool lacks_open(struct scanner *scanner, const struct statement *statemen
     return true;
 }
 
+/* At a word that no name can be: "key: value" of other languages. */
+static bool has_colon(struct scanner *scanner, struct statement *statement)
+{
+    char *colon = strchr(statement->name, ':');
+    if (!colon)
+        return false;
+    *colon = '\0';
+    if (config_find_key(statement->section, statement->name))
+        reject(scanner, statement, "write = instead of :");
+    *colon = ':';
+    return !statement->sound;
+}
+
+/* Past the value behind it, if there is one. */
+static bool skip_value(struct scanner *scanner)
+{
+    struct scanner before = *scanner;
+    enum token token = next_token(scanner);
+    if (token == TOKEN_TEXT && scanner->tokens.token_line == before.tokens.token_line)
+        return true;
+    if (token != TOKEN_BROKEN)
+        *scanner = before;
+    return token != TOKEN_BROKEN;
+}
+
 static bool scan_statement(struct scanner *scanner, struct statement *statement,
                            struct config_section_lines *lines)
 {
+    if (has_colon(scanner, statement))
+        return skip_value(scanner);
     struct config_section_lines inner = {.line = statement->line};
     enum token token = next_token(scanner);
     if (token == TOKEN_APPEND || is(scanner, token, '='))
@@ -387,6 +414,18 @@ static bool scan_statement(struct scanner *scanner, struct statement *statement,
     return scan_section(scanner, statement, titled, &inner);
 }
 
+static bool drop_semicolon(struct scanner *scanner)
+{
+    struct config_tokens *tokens = &scanner->tokens;
+    if (tokens->text[tokens->start] != ';')
+        return false;
+    config_error(tokens->errors, tokens->token_line,
+                 "unexpected \";\": a value needs nothing behind it, remove it");
+    tokens->at = tokens->start + 1; /* what follows may be sound */
+    config_tokens_blank(tokens, tokens->start, tokens->at);
+    return true;
+}
+
 /* The statements of a section up to its }, or of the file up to its end. false when the grammar is
  * broken. */
 static bool scan_statements(struct scanner *scanner, enum config_section section,
@@ -403,6 +442,8 @@ static bool scan_statements(struct scanner *scanner, enum config_section section
             return missing_close(scanner);
         if (token != TOKEN_TEXT)
             return unexpected(scanner, token, section == SECTION_ROOT ? "a key" : "a key or }");
+        if (drop_semicolon(scanner))
+            continue;
         struct statement statement = {
             .section = section, .start = scanner->tokens.start, .line = scanner->tokens.token_line};
         statement.indent = config_tokens_indent(&scanner->tokens);

@@ -90,20 +90,23 @@ static enum token refuse_zero(struct config_tokens *tokens)
     return TOKEN_BROKEN;
 }
 
+/* No value has a line's end in it: a quote that is missing is told where it is, not where the next
+ * one is found. */
 static enum token read_quoted(struct config_tokens *tokens, char quote)
 {
     config_tokens_advance(tokens, 1);
     tokens->content = tokens->at;
-    while (tokens->at < tokens->size && tokens->text[tokens->at] != quote) {
+    while (tokens->at < tokens->size && tokens->text[tokens->at] != quote &&
+           tokens->text[tokens->at] != '\n') {
         if (quote == '"' && begins(tokens, "${"))
             return refuse_substitution(tokens);
         if (quote == '"' && begins(tokens, "\\") && at_escaped_zero(tokens))
             return refuse_zero(tokens);
         config_tokens_advance(tokens, tokens->text[tokens->at] == '\\' ? 2 : 1);
     }
-    if (tokens->at >= tokens->size) {
+    if (tokens->at >= tokens->size || tokens->text[tokens->at] == '\n') {
         config_error(tokens->errors, tokens->token_line,
-                     "the text that begins here never ends: close it with %c", quote);
+                     "the text that begins here does not end in its line: close it with %c", quote);
         return TOKEN_BROKEN;
     }
     tokens->content_length = tokens->at - tokens->content;

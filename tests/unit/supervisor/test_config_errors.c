@@ -31,8 +31,22 @@ START_TEST(grammar)
         {"log_dir = = x", "1: unexpected \"=\": expected a value"},
         {"log_dir }", "1: unexpected \"}\": expected = or {"},
         {"channel a b {", "1: unexpected \"b\": expected {"},
-        {"\nlog_dir = \"/var\n\n", "2: the text that begins here never ends: close it with \""},
-        {"\nlog_dir = '/var\n\n", "2: the text that begins here never ends: close it with '"},
+        {"\nlog_dir = \"/var\n\n",
+         "2: the text that begins here does not end in its line: close it with \""},
+        {"\nlog_dir = '/var\n\n",
+         "2: the text that begins here does not end in its line: close it with '"},
+        {"log_dir = \"/var",
+         "1: the text that begins here does not end in its line: close it with \""},
+        {"channel a {\n listen = \"1.2.3.4:5\n interface = \"lo\"\n}\n",
+         "2: the text that begins here does not end in its line: close it with \""},
+        {"log_dir = \"/var\";\nspare_workers = 1 ;hang_timeout = 2s;\n" MINIMAL,
+         "1: unexpected \";\": a value needs nothing behind it, remove it\n"
+         "2: unexpected \";\": a value needs nothing behind it, remove it\n"
+         "2: hang_timeout = \"2s;\": not a duration: write a whole number with us, ms, s, m, h or "
+         "d behind it, like \"10s\""},
+        {"log_dir: \"/var\"\nspare_workers:1\nhang_timeout:\n" MINIMAL,
+         "1: log_dir: write = instead of :\n2: spare_workers: write = instead of :\n"
+         "3: hang_timeout: write = instead of :"},
         {"/* a\n\n", "1: the comment that begins here never ends: close it with */"},
         {"log_dir = *", "1: unexpected *: put values with special characters in quotes"},
         {"log_dir = + 3", "1: unexpected +: put values with special characters in quotes"},
@@ -500,7 +514,7 @@ END_TEST
 
 START_TEST(an_error_stays_one_line_whatever_the_file_contains)
 {
-    config_expect_errors("\"a\nb\x1b[31m\" = 1\n" MINIMAL,
+    config_expect_errors("\"a\rb\x1b[31m\" = 1\n" MINIMAL,
                          "1: unknown key \"a?b?[31m\": the file takes log_dir, spare_workers, "
                          "hang_timeout, control, restart, "
                          "channel\n");
