@@ -73,8 +73,7 @@ static bool is_full(const struct channel *channel)
            commit.write_offset + AVRO_LOG_BLOCK_MAX > hold->segment_grant.size;
 }
 
-/* It should record, runs, and has nowhere to: why; NULL when that is not so. */
-static const char *records_nothing(const struct channel *channel)
+const char *control_check_records_nothing(const struct channel *channel)
 {
     if (!channel->spec->record.enabled || channel->life.state != CHANNEL_RUNNING)
         return NULL;
@@ -133,7 +132,7 @@ static bool check_channel(json_t *problems, const struct channel *channel, monot
                     "its ring's memory is damaged: what is shown is what was last read; a restart "
                     "of the channel makes a fresh ring");
     }
-    const char *nothing = records_nothing(channel);
+    const char *nothing = control_check_records_nothing(channel);
     if (nothing) {
         healthy = false;
         add_problem(problems, channel, "not_recording", nothing);

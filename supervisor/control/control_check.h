@@ -18,5 +18,7 @@ bool control_check_is_wanted(const struct channel *channel);
 const char *control_check_why_down(const struct channel *channel, uint32_t index);
 /* Of its recording; "" when all is well. */
 const char *control_check_trouble(const struct channel *channel);
+/* It should record, runs, and has nowhere to: why; NULL when that is not so. */
+const char *control_check_records_nothing(const struct channel *channel);
 
 #endif

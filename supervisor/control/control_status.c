@@ -182,6 +182,9 @@ static json_t *recording_report(const struct channel *channel)
     json_object_set_new(report, "folder", folder_of(channel));
     const char *trouble = control_check_trouble(channel);
     json_object_set_new(report, "trouble", trouble[0] ? control_text(trouble) : json_null());
+    json_object_set_new(report, "recording",
+                        json_boolean(channel->life.state == CHANNEL_RUNNING &&
+                                     !control_check_records_nothing(channel)));
     control_json_set_number(report, "unsealed", unsealed);
     return report;
 }

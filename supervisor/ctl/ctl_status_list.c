@@ -217,9 +217,10 @@ static void print_down(FILE *to, const json_t *channel, const char *kind, bool c
 
 static void print_trouble(FILE *to, const json_t *channel, bool colour)
 {
-    const char *trouble = ctl_string(json_object_get(channel, "log"), "trouble");
+    const json_t *log = json_object_get(channel, "log");
+    const char *trouble = ctl_string(log, "trouble");
     const char *gone = ctl_string(channel, "receive_trouble");
-    uint64_t unsealed = ctl_count(json_object_get(channel, "log"), "unsealed");
+    uint64_t unsealed = ctl_count(log, "unsealed");
     const json_t *silent = json_object_get(channel, "silent_s");
     char text[CTL_TEXT_SIZE];
     if (rank_of(channel) == DOES_NOT_RUN)
@@ -235,7 +236,9 @@ static void print_trouble(FILE *to, const json_t *channel, bool colour)
         fprintf(to, "%s, longer than expected\n", text);
     }
     if (trouble[0]) {
-        begin(to, channel, "not recording: ");
+        begin(to, channel,
+              json_is_true(json_object_get(log, "recording")) ? "trouble with its recording: "
+                                                              : "not recording: ");
         ctl_print_text(to, colour, CTL_YELLOW, trouble);
         fputc('\n', to);
     }

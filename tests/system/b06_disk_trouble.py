@@ -117,6 +117,23 @@ def test_a_full_disk(place):
     scene.judge(logs=("0 B free; free some", "datagrams are relayed but not recorded"))
 
 
+def test_what_still_records_on_a_full_disk_is_not_said_not_to(place):
+    disk, listen = Disk(place, "tmpfs", 8), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M"}), log_dir=disk.where / "log").start()
+    wait_until(lambda: daemon.status("engine")["log"]["segment"], 20, "a segment")
+    disk.fill()
+    Sender(place, listen, 600, rate=10000, sizes=(1200,)).wait()  # more than half of it: the next one is wanted
+    wait_until(lambda: daemon.status("engine")["log"]["trouble"], 20, "the trouble in status")
+    daemon.wait_drained("engine", 600)
+    assert daemon.status("engine")["log"]["recording"] and daemon.call("check")["healthy"]
+    assert "engine: trouble with its recording: " in (told := daemon.ctl("status").stdout), told
+    Sender(place, listen, 600, name="more", rate=10000, sizes=(1200,)).wait()
+    wait_until(lambda: not daemon.call("check")["healthy"], 20, "the segment to be full")
+    assert not daemon.status("engine")["log"]["recording"]
+    assert "engine: not recording: " in (told := daemon.ctl("status").stdout), told
+    disk.free()
+
+
 def test_a_file_system_that_turns_read_only(place):
     """An ext4 with errors=remount-ro that met an error: the kernel makes it read-only under everybody's feet."""
     disk = Disk(place)

@@ -135,6 +135,20 @@ START_TEST(wall_of_channels)
 }
 END_TEST
 
+/* Its segment has room, and only the next one can't be had. */
+START_TEST(what_records_is_not_said_not_to)
+{
+    json_t *whole = status();
+    json_t *log = json_object_get(json_array_get(json_object_get(whole, "channels"), 0), "log");
+    json_object_set_new(log, "recording", json_true());
+    json_object_set_new(log, "trouble", json_string("no space"));
+    char *text = render(report_list, whole, false);
+    ck_assert_ptr_nonnull(strstr(text, "\nengine: trouble with its recording: no space\n"));
+    free(text);
+    json_decref(whole);
+}
+END_TEST
+
 static json_t *many(int well, int troubled)
 {
     json_t *list = json_array();
@@ -480,6 +494,7 @@ int main(void)
     Suite *suite = suite_create("holdfastctl's output");
     TCase *tests = tcase_create("text");
     tcase_add_test(tests, wall_of_channels);
+    tcase_add_test(tests, what_records_is_not_said_not_to);
     tcase_add_test(tests, a_small_window_gets_the_worst_and_is_told_of_the_rest);
     tcase_add_test(tests, a_narrow_window_has_fewer_columns);
     tcase_add_test(tests, colour_does_not_move_columns);
