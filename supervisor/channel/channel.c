@@ -23,9 +23,6 @@ void channel_log_change(const struct channel *channel, enum channel_state from)
                          sizeof delay);
     if (channel->life.state == CHANNEL_BACKOFF)
         snprintf(after, sizeof after, "; next start in %s", delay);
-    else if (channel->life.state == CHANNEL_FAILED)
-        snprintf(after, sizeof after, "; gave up: `holdfastctl reset-failed %s` tries again",
-                 channel->spec->name);
     log_line(level, "channel %s: %s -> %s: %s%s", channel->spec->name, channel_state_names[from],
              channel_state_names[channel->life.state], channel->life.cause, after);
 }

@@ -311,7 +311,7 @@ static void start_again(struct channel *channel, const char *cause)
         wait_before_start(channel, decision.delay_ns, cause);
         break;
     case RESTART_GIVE_UP:
-        change_state(channel, CHANNEL_FAILED, cause);
+        change_state(channel, CHANNEL_FAILED, channel_progress_given_up(channel, cause));
         break;
     }
 }

@@ -5,6 +5,8 @@
  * progress. */
 #include "supervisor/channel/channel_progress.h"
 
+#include <stdio.h>
+
 #include "common/channel_page.h"
 #include "supervisor/child/restart.h"
 #include "supervisor/hold/hold_ring.h"
@@ -89,6 +91,17 @@ struct restart_decision channel_progress_decide(struct channel *channel)
         .share_wait_ns = restart_share_reserve(&channel->host->share, monotonic_now())};
     return restart_decide(&channel->life.restart, &channel->host->settings->restart,
                           &circumstances);
+}
+
+const char *channel_progress_given_up(const struct channel *channel, const char *cause)
+{
+    static char why[sizeof channel->life.cause];
+    uint32_t deaths = channel->life.restart.deaths_in_a_row;
+    snprintf(why, sizeof why,
+             "given up after %u death%s in a row (restart { give_up_after }): `holdfastctl "
+             "reset-failed %s` tries again; %s",
+             deaths, deaths == 1 ? "" : "s", channel->spec->name, cause);
+    return why;
 }
 
 bool channel_progress_presses(const struct channel *channel)

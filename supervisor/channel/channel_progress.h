@@ -12,6 +12,9 @@ void channel_progress_mark(struct channel *channel);
 /* The worker is gone: when does the next one start? */
 struct restart_decision channel_progress_decide(struct channel *channel);
 
+/* It has ended in that decision for good: why, and what is to be done. Good until the next call. */
+const char *channel_progress_given_up(const struct channel *channel, const char *cause);
+
 /* Since it was marked: has a worker received, relayed, recorded or decimated anything? */
 bool channel_progress_moved(const struct channel *channel);
 

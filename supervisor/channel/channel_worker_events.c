@@ -82,10 +82,13 @@ void channel_worker_message(struct child *child, struct message *message)
 void channel_worker_ended(struct child *child, const siginfo_t *end)
 {
     struct channel *channel = child->owner.data;
-    char how[PROCESS_END_SIZE], cause[PROCESS_END_SIZE + 64];
+    char how[PROCESS_END_SIZE], cause[PROCESS_END_SIZE + 128];
+    const struct channel_hang *hang = &channel->hang;
 
     process_describe_end(end, how, sizeof how);
-    snprintf(cause, sizeof cause, "%s %s", child_describe(child), how);
+    snprintf(cause, sizeof cause, "%s %s%s%s%s", child_describe(child), how,
+             hang->aborted ? ": its " : "", hang->aborted ? hang->thread : "",
+             hang->aborted ? " gave no sign of life" : "");
     if (process_exec_error(end)) {
         channel_lend_take_back(channel);
         log_error("channel %s: %s", channel->spec->name, cause);

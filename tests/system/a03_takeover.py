@@ -170,10 +170,20 @@ def test_the_schedule_of_restarts_is_visible_and_given_up_when_asked_for(place):
     kill_before_ready(daemon)
     daemon.wait_state("engine", "FAILED")
     assert daemon.status("neighbour")["state"] == "RUNNING"
-    assert daemon.ctl("check", expect=1)
+    told = daemon.ctl("check", expect=1).stdout
+    assert "engine is FAILED: given up after 4 deaths in a row" in told and "`holdfastctl reset-failed engine`" in told, told
     daemon.call("reset-failed", {"channel": "engine"})
     daemon.wait_state("engine", "RUNNING")
     daemon.ctl("check")
+    daemon.stop()
+
+
+def test_a_hang_that_ends_in_failed_is_told_as_one(place):
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={}), head="restart { give_up_after = 1 }",
+                    hang_timeout="500ms").start()
+    kill(daemon.wait_state("engine", "RUNNING")["pid"], signal.SIGSTOP)
+    cause = daemon.wait_state("engine", "FAILED")["cause"]
+    assert "given up after 1 death in a row" in cause and "gave no sign of life" in cause, cause
     daemon.stop()
 
 
