@@ -44,18 +44,28 @@ enum rank {
     RANK_COUNT
 };
 
-static const json_t *first_down(const json_t *destinations)
+/* How many of its destinations are down; *ret_first: the first one. */
+static size_t count_down(const json_t *channel, const json_t **ret_first)
 {
-    for (size_t i = 0; i < json_array_size(destinations); i++)
-        if (strcmp(ctl_string(json_array_get(destinations, i), "state"), "down") == 0)
-            return json_array_get(destinations, i);
-    return NULL;
+    static const char *const kinds[] = {"relays", "decimates"};
+    size_t count = 0;
+    *ret_first = NULL;
+    for (int kind = 0; kind < 2; kind++) {
+        const json_t *destinations = json_object_get(channel, kinds[kind]);
+        for (size_t i = 0; i < json_array_size(destinations); i++) {
+            const json_t *destination = json_array_get(destinations, i);
+            if (strcmp(ctl_string(destination, "state"), "down") == 0 && count++ == 0)
+                *ret_first = destination;
+        }
+    }
+    return count;
 }
 
 static enum rank rank_of(const json_t *channel)
 {
     bool runs = strcmp(ctl_string(channel, "state"), "RUNNING") == 0;
     bool wanted = json_is_true(json_object_get(channel, "wanted"));
+    const json_t *down;
     if (wanted && !runs)
         return DOES_NOT_RUN;
     if (ctl_string(channel, "receive_trouble")[0] ||
@@ -65,10 +75,7 @@ static enum rank rank_of(const json_t *channel)
         return DOES_NOT_DO_ALL;
     if (!wanted && !runs)
         return SHOULD_NOT_RUN;
-    return first_down(json_object_get(channel, "relays")) ||
-                   first_down(json_object_get(channel, "decimates"))
-               ? DOES_NOT_REACH_ALL
-               : IS_WELL;
+    return count_down(channel, &down) ? DOES_NOT_REACH_ALL : IS_WELL;
 }
 
 /* ---- the table ---- */
@@ -203,14 +210,18 @@ static void print_not_running(FILE *to, const json_t *channel, bool colour)
     fputc('\n', to);
 }
 
-static void print_down(FILE *to, const json_t *channel, const char *kind, bool colour)
+static void print_down(FILE *to, const json_t *channel, bool colour)
 {
-    const json_t *down = first_down(json_object_get(channel, kind));
-    if (!down)
+    const json_t *down;
+    size_t count = count_down(channel, &down);
+    if (count == 0)
         return;
-    begin(to, channel, "destination ");
+    begin(to, channel, count > 1 ? "destinations " : "destination ");
     ctl_print_text(to, false, CTL_PLAIN, ctl_string(down, "name"));
-    fputs(" is down: ", to);
+    if (count > 1)
+        fprintf(to, " and %zu more are down: ", count - 1);
+    else
+        fputs(" is down: ", to);
     ctl_print_text(to, colour, CTL_YELLOW, ctl_string(down, "reason"));
     fputc('\n', to);
 }
@@ -247,8 +258,7 @@ static void print_trouble(FILE *to, const json_t *channel, bool colour)
         ctl_print_unsealed(to, unsealed, colour);
         fputc('\n', to);
     }
-    print_down(to, channel, "relays", colour);
-    print_down(to, channel, "decimates", colour);
+    print_down(to, channel, colour);
 }
 
 /* ---- all of it, or what there is room for ---- */

@@ -149,6 +149,31 @@ START_TEST(what_records_is_not_said_not_to)
 }
 END_TEST
 
+static void take_down(json_t *channel, const char *kind, const char *reason)
+{
+    json_t *destination = json_array_get(json_object_get(channel, kind), 0);
+    json_object_set_new(destination, "state", json_string("down"));
+    json_object_set_new(destination, "reason", json_string(reason));
+}
+
+/* The first one of them, and that there are more. */
+START_TEST(all_that_is_down_is_counted)
+{
+    json_t *whole = status();
+    json_t *engine = json_array_get(json_object_get(whole, "channels"), 0);
+    take_down(engine, "decimates", "no route");
+    char *one = render(report_list, whole, false);
+    take_down(engine, "relays", "no interface");
+    char *two = render(report_list, whole, false);
+    ck_assert_ptr_nonnull(strstr(one, "\nengine: destination slow is down: no route\n"));
+    ck_assert_ptr_nonnull(
+        strstr(two, "\nengine: destinations display and 1 more are down: no interface\n"));
+    free(one);
+    free(two);
+    json_decref(whole);
+}
+END_TEST
+
 static json_t *many(int well, int troubled)
 {
     json_t *list = json_array();
@@ -494,6 +519,7 @@ int main(void)
     Suite *suite = suite_create("holdfastctl's output");
     TCase *tests = tcase_create("text");
     tcase_add_test(tests, wall_of_channels);
+    tcase_add_test(tests, all_that_is_down_is_counted);
     tcase_add_test(tests, what_records_is_not_said_not_to);
     tcase_add_test(tests, a_small_window_gets_the_worst_and_is_told_of_the_rest);
     tcase_add_test(tests, a_narrow_window_has_fewer_columns);
