@@ -4,12 +4,21 @@
 #include "supervisor/ctl/ctl_status_channel.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "common/counters.h"
 #include "supervisor/ctl/ctl_crashes.h"
 #include "supervisor/ctl/ctl_text.h"
+
+/* What a window that is too small does without, this first. */
+enum {
+    WITHOUT_NOTHINGS = 1, /* what is none, or 0 */
+    WITHOUT_OUTLOOK,      /* how long it could do without whom */
+    WITHOUT_NAMES,        /* of its worker, its addresses and its folder */
+    WITHOUT_BLANKS,
+};
 
 static void begin_line(FILE *to, const char *label)
 {
@@ -75,6 +84,8 @@ static void print_last_death(FILE *to, const json_t *channel, const struct ctl_l
 {
     const json_t *death = json_object_get(channel, "last_death");
     char age[CTL_TEXT_SIZE];
+    if (!json_is_object(death) && look->terse >= WITHOUT_NOTHINGS)
+        return;
     begin_line(to, "last death");
     if (!json_is_object(death)) {
         fputs("none\n", to);
@@ -130,6 +141,8 @@ static void print_last_datagram(FILE *to, const json_t *channel, const struct ct
 {
     const json_t *last = json_object_get(channel, "last_datagram");
     char time[CTL_TEXT_SIZE], age[CTL_TEXT_SIZE];
+    if (!json_is_object(last) && look->terse >= WITHOUT_NOTHINGS)
+        return;
     begin_line(to, "last datagram");
     if (!json_is_object(last)) {
         fputs("none yet\n", to);
@@ -166,7 +179,8 @@ static void print_stall(FILE *to, const json_t *channel, const struct ctl_look *
     const json_t *buffer_lasts = json_object_get(channel, "receive_buffer_lasts_s");
     bool records = json_is_object(json_object_get(channel, "log"));
     char ring[CTL_TEXT_SIZE], buffer[CTL_TEXT_SIZE];
-    if (!json_is_number(ring_lasts) || !json_is_number(buffer_lasts))
+    if (!json_is_number(ring_lasts) || !json_is_number(buffer_lasts) ||
+        look->terse >= WITHOUT_OUTLOOK)
         return;
     ctl_format_seconds(json_number_value(ring_lasts), ring);
     ctl_format_seconds(json_number_value(buffer_lasts), buffer);
@@ -184,10 +198,12 @@ static void print_stall(FILE *to, const json_t *channel, const struct ctl_look *
         fprintf(to, "buffer lasts %s without worker\n", buffer);
 }
 
-static void print_ring(FILE *to, const json_t *ring)
+static void print_ring(FILE *to, const json_t *ring, const struct ctl_look *look)
 {
     char capacity[CTL_TEXT_SIZE], pending[CTL_TEXT_SIZE];
     const char *reason = ctl_string(ring, "reason");
+    if (!reason[0] && look->terse >= WITHOUT_OUTLOOK)
+        return;
     ctl_format_bytes(ctl_number(ring, "capacity_bytes"), capacity);
     ctl_format_count(ctl_count(ring, "pending"), pending);
     begin_line(to, "ring");
@@ -229,18 +245,18 @@ static void print_gap(FILE *to, const json_t *channel)
 }
 
 /* "folder: free space", or why that isn't known. */
-static void print_folder(FILE *to, const json_t *log, bool colour)
+static void print_folder(FILE *to, const json_t *log, const struct ctl_look *look)
 {
     const json_t *disk = json_object_get(log, "disk");
     const char *folder = ctl_string(log, "folder"), *reason = ctl_string(disk, "reason");
     char free_text[CTL_TEXT_SIZE], size_text[CTL_TEXT_SIZE];
-    if (!folder[0])
+    if (!folder[0] || (!reason[0] && look->terse >= WITHOUT_NAMES))
         return;
     begin_line(to, "folder");
     ctl_print_text(to, false, CTL_PLAIN, folder);
     if (reason[0]) {
         fputs(", free space not known: ", to);
-        ctl_print_text(to, colour, CTL_YELLOW, reason);
+        ctl_print_text(to, look->colour, CTL_YELLOW, reason);
     } else if (json_is_object(disk)) {
         ctl_format_bytes(ctl_number(disk, "free_bytes"), free_text);
         ctl_format_bytes(ctl_number(disk, "size_bytes"), size_text);
@@ -258,8 +274,9 @@ void ctl_print_unsealed(FILE *to, uint64_t count, bool colour)
 }
 
 /* "log" on the wire and for people: where the recording goes. */
-static void print_recording(FILE *to, const json_t *log, bool colour)
+static void print_recording(FILE *to, const json_t *log, const struct ctl_look *look)
 {
+    const bool colour = look->colour;
     char committed[CTL_TEXT_SIZE], durable[CTL_TEXT_SIZE];
     const char *trouble = ctl_string(log, "trouble"), *segment = ctl_string(log, "segment");
 
@@ -277,7 +294,7 @@ static void print_recording(FILE *to, const json_t *log, bool colour)
         fprintf(to, "%s written, %s durable, next seq %llu\n", committed, durable,
                 (unsigned long long)ctl_count(log, "next_seq"));
     }
-    print_folder(to, log, colour);
+    print_folder(to, log, look);
     if (trouble[0]) {
         begin_line(to, "");
         ctl_print_text(to, colour, CTL_RED, trouble);
@@ -318,31 +335,41 @@ static void add_counter(struct ctl_table *table, const json_t *channel, int whic
     ctl_table_add(table, ctl_is_loss(info->name) && count ? CTL_RED : CTL_PLAIN, value);
 }
 
-static void print_explained_counters(FILE *to, const json_t *channel, bool colour)
+/* What has counted nothing has not happened. */
+static bool is_shown(const json_t *channel, int which, const struct ctl_look *look)
+{
+    bool counts = ctl_count(json_object_get(channel, "counters"), counter_infos[which].name) > 0;
+    if (counts || which == COUNTER_received)
+        return true;
+    return look->terse < WITHOUT_NOTHINGS && (which != COUNTER_map_fallbacks || look->verbose);
+}
+
+static void print_explained_counters(FILE *to, const json_t *channel, const struct ctl_look *look)
 {
     static const struct ctl_column columns[] = {
         {"COUNTER", false}, {"VALUE", true}, {"UNIT", false}, {"MEANING", false}};
     struct ctl_table table;
     ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
     for (int i = 0; i < COUNTER_COUNT; i++) {
+        if (!is_shown(channel, i, look))
+            continue;
         add_counter(&table, channel, i);
         ctl_table_add(&table, CTL_PLAIN, counter_infos[i].unit);
         ctl_table_add(&table, CTL_PLAIN, counter_infos[i].help);
     }
-    ctl_table_print(&table, to, "  ", colour);
+    ctl_table_print(&table, to, "  ", look->colour);
     ctl_table_free(&table);
 }
 
 /* Two side by side, so that a channel fits an ordinary terminal; what counts no datagrams only
  * where there is something to count. */
-static void print_counters(FILE *to, const json_t *channel, bool colour)
+static void print_counters(FILE *to, const json_t *channel, const struct ctl_look *look)
 {
-    const json_t *counters = json_object_get(channel, "counters");
     static const struct ctl_column columns[] = {{"", false}, {"", true}, {"", false}, {"", true}};
     struct ctl_table table;
     int shown[COUNTER_COUNT], count = 0;
     for (int i = 0; i < COUNTER_COUNT; i++)
-        if (i != COUNTER_map_fallbacks || ctl_count(counters, counter_infos[i].name) > 0)
+        if (is_shown(channel, i, look))
             shown[count++] = i;
     const int rows = (count + 1) / 2;
     ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
@@ -355,7 +382,7 @@ static void print_counters(FILE *to, const json_t *channel, bool colour)
             ctl_table_add(&table, CTL_PLAIN, "");
         }
     }
-    ctl_table_print(&table, to, "  ", colour);
+    ctl_table_print(&table, to, "  ", look->colour);
     ctl_table_free(&table);
 }
 
@@ -382,7 +409,8 @@ static void add_destination(struct ctl_table *table, const json_t *destination)
     ctl_table_add(table, CTL_PLAIN, value);
 }
 
-static void print_destinations(FILE *to, const json_t *relays, const json_t *decimates, bool colour)
+static void print_destinations(FILE *to, const json_t *relays, const json_t *decimates,
+                               const struct ctl_look *look)
 {
     static const struct ctl_column columns[] = {{"DESTINATION", false}, {"TO", false},
                                                 {"GETS", false},        {"SENT", true},
@@ -395,8 +423,9 @@ static void print_destinations(FILE *to, const json_t *relays, const json_t *dec
         add_destination(&table, json_array_get(relays, i));
     for (size_t i = 0; i < json_array_size(decimates); i++)
         add_destination(&table, json_array_get(decimates, i));
-    fputc('\n', to);
-    ctl_table_print(&table, to, "  ", colour);
+    if (look->terse < WITHOUT_BLANKS)
+        fputc('\n', to);
+    ctl_table_print(&table, to, "  ", look->colour);
     ctl_table_free(&table);
 }
 
@@ -416,28 +445,54 @@ static void print_down(FILE *to, const json_t *destinations, bool colour)
     }
 }
 
-void ctl_report_channel(FILE *to, const json_t *channel, const struct ctl_look *look)
+static void print_all(FILE *to, const json_t *channel, const struct ctl_look *look)
 {
-    ctl_print_text(to, look->colour, CTL_BOLD, ctl_string(channel, "name"));
-    fputc('\n', to);
     print_state(to, channel, look->colour);
-    print_worker(to, channel);
+    if (look->terse < WITHOUT_NAMES)
+        print_worker(to, channel);
     print_last_death(to, channel, look);
-    print_origin(to, channel);
+    if (look->terse < WITHOUT_NAMES)
+        print_origin(to, channel);
     print_last_datagram(to, channel, look);
     print_rate(to, channel);
     print_stall(to, channel, look);
     print_silence(to, channel, look->colour);
     print_gap(to, channel);
-    print_ring(to, json_object_get(channel, "ring"));
-    print_recording(to, json_object_get(channel, "log"), look->colour);
+    print_ring(to, json_object_get(channel, "ring"), look);
+    print_recording(to, json_object_get(channel, "log"), look);
     print_destinations(to, json_object_get(channel, "relays"),
-                       json_object_get(channel, "decimates"), look->colour);
+                       json_object_get(channel, "decimates"), look);
     print_down(to, json_object_get(channel, "relays"), look->colour);
     print_down(to, json_object_get(channel, "decimates"), look->colour);
-    fputc('\n', to);
+    if (look->terse < WITHOUT_BLANKS)
+        fputc('\n', to);
     if (look->verbose)
-        print_explained_counters(to, channel, look->colour);
+        print_explained_counters(to, channel, look);
     else
-        print_counters(to, channel, look->colour);
+        print_counters(to, channel, look);
+}
+
+/* As much of it as there is room for, and how much that is not. */
+void ctl_report_channel(FILE *to, const json_t *channel, const struct ctl_look *look)
+{
+    struct ctl_look trial = *look;
+    size_t all = 0;
+    for (;; trial.terse++) {
+        char *text;
+        size_t size;
+        FILE *into = ctl_open_text(&text, &size);
+        print_all(into, channel, &trial);
+        fclose(into);
+        size_t lines = ctl_count_lines(text);
+        all = trial.terse == 0 ? lines : all;
+        if (look->rows == 0 || lines + 1 <= look->rows || trial.terse == WITHOUT_BLANKS) {
+            ctl_print_text(to, look->colour, CTL_BOLD, ctl_string(channel, "name"));
+            if (lines < all)
+                fprintf(to, " (%zu lines that say least have no room here)", all - lines);
+            fprintf(to, "\n%s", text);
+            free(text);
+            return;
+        }
+        free(text);
+    }
 }

@@ -294,35 +294,48 @@ static void gather(struct list *list, const json_t *channels)
     list->attention_lines = ctl_count_lines(list->attention);
 }
 
-/* How many channels and lines of attention have room. Each sort that has not costs a line that
- * says so. */
-static void divide_rows(const struct list *list, size_t *ret_channels, size_t *ret_attention)
+/* Which rows of a window there are for what. A sort that has not enough of them gives one to a line
+ * that says so, but not its only one: a channel is better than that, and the sums say how many
+ * there are. */
+struct division {
+    size_t channels, channel_rows;
+    bool blank; /* between the two */
+    size_t attention, attention_rows;
+};
+
+static struct division divide_rows(const struct list *list)
 {
-    size_t head = 3 + (list->count > 1), rows = list->look->rows;
-    size_t below = list->attention_lines ? 1 + list->attention_lines : 0;
-    *ret_channels = list->count;
-    *ret_attention = list->attention_lines;
+    size_t head = 3 + (list->count > 1), rows = list->look->rows, lines = list->attention_lines;
+    size_t below = lines ? 1 + lines : 0;
     if (rows == 0 || head + list->count + below <= rows)
-        return;
+        return (struct division){list->count, list->count, true, lines, lines};
     size_t room = rows > head ? rows - head : 0;
     size_t most_below = room / 2;
     if (list->count + 1 < room - most_below) /* the channels need less than their half */
         most_below = room - list->count;
+    struct division division = {.blank = true, .attention = lines, .attention_rows = lines};
     if (below > most_below) {
         below = most_below;
-        *ret_attention = below > 2 ? below - 2 : 0;
+        division.blank = below > 2;
+        division.attention_rows = below - division.blank;
+        if (division.attention_rows < lines)
+            division.attention = division.attention_rows > 0 ? division.attention_rows - 1 : 0;
     }
-    room -= below;
-    if (list->count > room)
-        *ret_channels = room > 0 ? room - 1 : 0;
+    division.channel_rows = division.channels = room - below;
+    if (list->count <= division.channels)
+        division.channels = list->count;
+    else if (division.channels > 1)
+        division.channels--;
+    return division;
 }
 
-static void print_channels(const struct list *list, size_t shown)
+static void print_channels(const struct list *list, const struct division *division)
 {
+    const size_t shown = division->channels;
     size_t left_out = list->count - shown;
     size_t trouble = list->in_trouble > shown ? list->in_trouble - shown : 0;
     ctl_table_print_rows(&list->table, list->to, &(struct ctl_rows){0, shown}, list->look->colour);
-    if (left_out) {
+    if (left_out && shown < division->channel_rows) {
         fprintf(list->to, "... %zu more channels have no room here", left_out);
         if (trouble)
             fprintf(list->to, ", %zu of them in trouble", trouble);
@@ -332,18 +345,19 @@ static void print_channels(const struct list *list, size_t shown)
                          list->look->colour);
 }
 
-static void print_attention(const struct list *list, size_t shown)
+static void print_attention(const struct list *list, const struct division *division)
 {
     const char *end = list->attention;
-    if (list->attention_lines == 0)
+    if (list->attention_lines == 0 || division->attention_rows == 0)
         return;
-    for (size_t i = 0; i < shown; i++)
+    for (size_t i = 0; i < division->attention; i++)
         end = strchr(end, '\n') + 1;
-    fputc('\n', list->to);
+    if (division->blank)
+        fputc('\n', list->to);
     fwrite(list->attention, 1, (size_t)(end - list->attention), list->to);
-    if (shown < list->attention_lines)
+    if (division->attention < list->attention_lines)
         fprintf(list->to, "... %zu more lines of trouble have no room here\n",
-                list->attention_lines - shown);
+                list->attention_lines - division->attention);
 }
 
 static void print_supervisor(FILE *to, const json_t *supervisor)
@@ -360,7 +374,6 @@ void ctl_report_status(FILE *to, const json_t *status, const struct ctl_look *lo
 {
     const json_t *channels = json_object_get(status, "channels");
     struct list list = {.to = to, .look = look};
-    size_t shown, attention;
 
     print_supervisor(to, json_object_get(status, "supervisor"));
     if (json_array_size(channels) == 0)
@@ -370,10 +383,10 @@ void ctl_report_status(FILE *to, const json_t *status, const struct ctl_look *lo
     if (look->columns)
         ctl_table_fit(&list.table, look->columns, expendable,
                       sizeof expendable / sizeof expendable[0]);
-    divide_rows(&list, &shown, &attention);
+    const struct division division = divide_rows(&list);
     fputc('\n', to);
-    print_channels(&list, shown);
-    print_attention(&list, attention);
+    print_channels(&list, &division);
+    print_attention(&list, &division);
     ctl_table_free(&list.table);
     free(list.attention);
 }

@@ -27,6 +27,7 @@ struct ctl_look {
     bool verbose;     /* explain it, at whatever length */
     unsigned rows;    /* say in so many lines what there is room for; 0 = there is room for all */
     unsigned columns; /* the same; 0 = as wide as it likes */
+    unsigned terse;   /* without what says least, and the higher, the more; 0 = all of it */
 };
 
 /* What it means for somebody who looks at a wall of channels. */

@@ -217,7 +217,10 @@ def test_the_watched_channel_fits_its_window(place):
     screen = Screen(place, 10, 40, place.program("holdfastctl"), "--socket", str(told.path), "status", "engine",
                     "--watch")
     lines = screen.wait_picture(lambda lines: len(lines) == 9 and max(map(len, lines)) <= 40, "a picture that fits")
-    assert lines[0] == "engine" and "more lines have no room" in lines[-1], lines
+    assert lines[0].startswith("engine (9 lines that say least") and lines[-1].split() == ["received", "0"], lines
+    screen.resize(5, 40)
+    lines = screen.wait_picture(lambda lines: len(lines) == 4, "a picture that fits")
+    assert "more lines have no room" in lines[-1], lines
     screen.process.send_signal(signal.SIGINT)
     assert screen.process.wait(20) == -signal.SIGINT
 

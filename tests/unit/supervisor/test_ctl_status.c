@@ -210,7 +210,8 @@ START_TEST(a_small_window_gets_the_worst_and_is_told_of_the_rest)
         {0, 100, 23, "... 91 more channels have no room here, 91 of them in trouble\n",
          "... 93 more lines of trouble have no room here\n"},
         {3, 2, 12, NULL, NULL},
-        {1, 2, 9, NULL, "... 2 more lines of trouble have no room here\n"},
+        {1, 2, 9, NULL, NULL},
+        {1, 2, 8, "... 2 more channels have no room here, 1 of them in trouble\n", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         json_t *whole = many(cases[i].well, cases[i].troubled);
@@ -302,6 +303,49 @@ START_TEST(one_channel_fits_a_terminal)
         ck_assert_uint_le(strcspn(line, "\n"), 80);
     ck_assert_int_le(rows, 23);
     expect(report_channel, one, false, expected);
+}
+END_TEST
+
+static char *channel_in_window(const json_t *one, unsigned rows)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    ctl_report_channel(to, one, &(struct ctl_look){.rows = rows});
+    fclose(to);
+    return text;
+}
+
+/* What says nothing goes first, what was lost last. */
+START_TEST(a_small_window_keeps_what_one_looks_for)
+{
+    json_t *one = channel(0);
+    json_object_set_new(json_object_get(one, "counters"), "record_lost", json_integer(5));
+    json_object_set_new(one, "not_covered_before", json_integer(7));
+    for (unsigned rows = 23; rows > 15; rows--) {
+        char *text = channel_in_window(one, rows);
+        ck_assert_msg(ctl_count_lines(text) <= rows, "more than %u rows:\n%s", rows, text);
+        ck_assert_msg(strncmp(text, "engine (", 8) == 0 && strstr(text, "that say least") &&
+                          strstr(text, "  record_lost ") && !strstr(text, "kernel_dropped") &&
+                          strstr(text, "nobody was receiving"),
+                      "%u rows:\n%s", rows, text);
+        free(text);
+    }
+    json_decref(one);
+}
+END_TEST
+
+/* The only row that there is for channels is for the worst one, not for how many there are. */
+START_TEST(a_tiny_window_has_the_worst_channel)
+{
+    json_t *whole = many(1, 1);
+    size_t rows;
+    char *text = in_window(whole, 6, 0, &rows);
+    ck_assert_msg(rows == 6 && strstr(text, "\nsick-1 ") && strstr(text, "\nsick-1: BACKOFF") &&
+                      strstr(text, "\n2 channels  1 run"),
+                  "%s", text);
+    free(text);
+    json_decref(whole);
 }
 END_TEST
 
@@ -519,6 +563,8 @@ int main(void)
     Suite *suite = suite_create("holdfastctl's output");
     TCase *tests = tcase_create("text");
     tcase_add_test(tests, wall_of_channels);
+    tcase_add_test(tests, a_small_window_keeps_what_one_looks_for);
+    tcase_add_test(tests, a_tiny_window_has_the_worst_channel);
     tcase_add_test(tests, all_that_is_down_is_counted);
     tcase_add_test(tests, what_records_is_not_said_not_to);
     tcase_add_test(tests, a_small_window_gets_the_worst_and_is_told_of_the_rest);
