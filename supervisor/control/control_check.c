@@ -39,6 +39,11 @@ const char *control_check_why_down(const struct channel *channel, uint32_t index
     }
 }
 
+const char *control_check_interface_down(const struct channel *channel)
+{
+    return channel->hold.rx >= 0 ? channel->hold.membership.down : "";
+}
+
 /* What an operator should know about the log; "" when all is well. */
 const char *control_check_trouble(const struct channel *channel)
 {
@@ -123,6 +128,8 @@ static bool check_channel(json_t *problems, const struct channel *channel, monot
     const char *gone = channel->hold.membership.gone;
     if (gone[0])
         add_problem(problems, channel, "interface_gone", gone);
+    if (control_check_interface_down(channel)[0])
+        add_problem(problems, channel, "interface_down", control_check_interface_down(channel));
     if (channel_silence_of(channel, now))
         add_problem(problems, channel, "silent", "nothing received for longer than `expect`");
     healthy = healthy && !gone[0] && !channel_silence_of(channel, now);
@@ -157,7 +164,7 @@ static bool add_general_problem(json_t *problems, const char *kind, const char *
 
 /* The answer is no when a channel that should run, receive or record does not, or can't be counted.
  * What only threatens to be so is told: a next segment that can't be had, one that can't be sealed,
- * a destination that is down; and an upgrade. */
+ * a destination or an interface that is down; and an upgrade. */
 json_t *control_check(const struct supervisor *supervisor)
 {
     bool healthy = true;

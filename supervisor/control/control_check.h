@@ -16,6 +16,8 @@ json_t *control_check(const struct supervisor *supervisor);
 bool control_check_is_wanted(const struct channel *channel);
 /* Of a destination, by its place in the configuration; "" when it can be reached. */
 const char *control_check_why_down(const struct channel *channel, uint32_t index);
+/* The interface that it receives at is there, but not up; "" when it is. */
+const char *control_check_interface_down(const struct channel *channel);
 /* Of its recording; "" when all is well. */
 const char *control_check_trouble(const struct channel *channel);
 /* It should record, runs, and has nowhere to: why; NULL when that is not so. */

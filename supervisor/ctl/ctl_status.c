@@ -24,6 +24,7 @@ static const struct {
     {"degraded", " has trouble with its recording", false},
     {"destination_down", " has a destination that is down", false},
     {"unsealed", " has segments that are not sealed", false},
+    {"interface_down", "'s interface is down", false},
     {"not_recording", " is not recording", true},
     {"interface_gone", " can't receive", true},
     {"silent", " is silent", true},

@@ -222,6 +222,8 @@ static void print_silence(FILE *to, const json_t *channel, bool colour)
     const json_t *silent = json_object_get(channel, "silent_s");
     const char *trouble = ctl_string(channel, "receive_trouble");
     char text[CTL_TEXT_SIZE];
+    if (!trouble[0])
+        trouble = ctl_string(channel, "interface_down");
     if (trouble[0]) {
         begin_line(to, "");
         ctl_print_text(to, colour, CTL_RED, trouble);

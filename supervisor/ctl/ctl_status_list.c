@@ -68,7 +68,7 @@ static enum rank rank_of(const json_t *channel)
     const json_t *down;
     if (wanted && !runs)
         return DOES_NOT_RUN;
-    if (ctl_string(channel, "receive_trouble")[0] ||
+    if (ctl_string(channel, "receive_trouble")[0] || ctl_string(channel, "interface_down")[0] ||
         ctl_string(json_object_get(channel, "log"), "trouble")[0] ||
         ctl_count(json_object_get(channel, "log"), "unsealed") > 0 ||
         json_is_number(json_object_get(channel, "silent_s")))
@@ -231,6 +231,7 @@ static void print_trouble(FILE *to, const json_t *channel, bool colour)
     const json_t *log = json_object_get(channel, "log");
     const char *trouble = ctl_string(log, "trouble");
     const char *gone = ctl_string(channel, "receive_trouble");
+    const char *down = ctl_string(channel, "interface_down");
     uint64_t unsealed = ctl_count(log, "unsealed");
     const json_t *silent = json_object_get(channel, "silent_s");
     char text[CTL_TEXT_SIZE];
@@ -239,6 +240,11 @@ static void print_trouble(FILE *to, const json_t *channel, bool colour)
     if (gone[0]) {
         begin(to, channel, "can't receive: ");
         ctl_print_text(to, colour, CTL_YELLOW, gone);
+        fputc('\n', to);
+    }
+    if (down[0]) {
+        begin(to, channel, "");
+        ctl_print_text(to, colour, CTL_YELLOW, down);
         fputc('\n', to);
     }
     if (json_is_number(silent)) {

@@ -32,6 +32,7 @@ struct membership {
     bool lost;      /* the kernel has said that the interface is gone, whoever has its number now */
     bool uncertain; /* it may have said so unheard */
     char gone[160]; /* why nothing can come in, what to do; "" = it is joined */
+    char down[96];  /* the same of an interface that is there; "" = it is up */
 };
 
 /* Of every memory in a hold: nobody who is handed it can change its size. */

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "common/channel_spec.h"
@@ -86,7 +87,30 @@ static void note_gone(struct hold *hold, const struct channel_spec *spec, const 
     if (strcmp(membership->gone, why) == 0)
         return;
     snprintf(membership->gone, sizeof membership->gone, "%s", why);
+    membership->down[0] = '\0';
     log_warning("channel %s: %s", spec->name, membership->gone);
+}
+
+/* Switched off, or nothing is at its other end. What was joined stays joined. */
+static void look_at_state(struct hold *hold, const struct channel_spec *spec)
+{
+    struct membership *membership = &hold->membership;
+    struct ifreq about = {0};
+    char why[sizeof membership->down] = "";
+    memcpy(about.ifr_name, membership->interface, IF_NAMESIZE);
+    if (ioctl(hold->rx, SIOCGIFFLAGS, &about) < 0)
+        return;
+    bool is_up = about.ifr_flags & IFF_UP;
+    if (!is_up || !(about.ifr_flags & IFF_RUNNING))
+        snprintf(why, sizeof why, "interface %s %s: nothing can come in; see `ip link`",
+                 membership->interface, is_up ? "has no carrier" : "is down");
+    if (strcmp(membership->down, why) == 0)
+        return;
+    memcpy(membership->down, why, sizeof why);
+    if (why[0])
+        log_warning("channel %s: %s", spec->name, why);
+    else
+        log_notice("channel %s: interface %s is up again", spec->name, membership->interface);
 }
 
 /* Joining once more where it is a member is refused with one of these. */
@@ -222,8 +246,10 @@ bool membership_look(struct hold *hold, const struct channel_spec *spec)
         note_gone(hold, spec, why);
     } else if (index != membership->index || membership->gone[0] || membership->lost) {
         return !follow(hold, spec, index);
-    } else if (membership->uncertain && is_group) {
-        renew(hold, spec, index);
+    } else {
+        if (membership->uncertain && is_group)
+            renew(hold, spec, index);
+        look_at_state(hold, spec);
     }
     return false;
 }

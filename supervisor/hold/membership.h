@@ -17,9 +17,9 @@ void membership_note(struct membership *membership, const struct channel_spec *s
  * none, means that nobody was receiving for a while. */
 void membership_adopt(struct hold *hold, const struct channel_spec *spec);
 
-/* Is the interface at which the group was joined still there? One that comes back is joined anew,
- * on the same socket. true: that can't be, because a link-local address is bound to the one that is
- * gone; a new socket is needed. */
+/* Is the interface at which the group was joined still there, and up? One that comes back is joined
+ * anew, on the same socket. true: that can't be, because a link-local address is bound to the one
+ * that is gone; a new socket is needed. */
 bool membership_look(struct hold *hold, const struct channel_spec *spec);
 /* The kernel says that this interface is gone; 0: it may have said so of any. */
 void membership_interface_gone(struct membership *membership, unsigned index);

@@ -75,6 +75,29 @@ def test_so_is_one_that_the_kernel_chose(place):
     come_back(place, configured=False)
 
 
+def test_one_that_is_set_down_is_told(place):
+    """At the near end, then at the far end, which takes the carrier away."""
+    place.private_network()
+    make_link(place)
+    group = place.group()
+    daemon = Daemon(place, channel("engine", group, interface="near0", record={})).start()
+    daemon.wait_state("engine", "RUNNING")
+    assert daemon.call("check")["problems"] == []
+    for interface, how in (("near0", "is down"), ("far0", "has no carrier")):
+        place.run("ip", "link", "set", interface, "down")
+        wait_until(lambda how=how: how in (daemon.status("engine")["interface_down"] or ""), 10, f"{how!r} in status")
+        checked = daemon.call("check")
+        assert checked["healthy"] and [problem["kind"] for problem in checked["problems"]] == ["interface_down"], checked
+        assert "warning: engine's interface is down: interface near0 " + how in daemon.ctl("check").stdout
+        assert "engine: interface near0 " + how in daemon.ctl("status").stdout
+        assert "interface near0 " + how in daemon.ctl("status", "engine").stdout
+        place.run("ip", "link", "set", interface, "up")
+        wait_until(lambda: daemon.status("engine")["interface_down"] is None, 10, "it to be up again")
+    assert daemon.log_text().count("interface near0 is up again") == 2
+    send(place, daemon, group, "after", 1)
+    daemon.stop()
+
+
 def test_silence_that_is_not_expected_is_told(place):
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={}, expect="1s"),
