@@ -16,6 +16,7 @@
 #include "common/control_protocol.h"
 #include "common/counters.h"
 #include "common/message.h"
+#include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel.h"
 #include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_ledger.h"

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* `status CHANNEL` for people: what it is, where its datagrams went, and every counter with its
- * meaning. */
+/* `status CHANNEL` for people: what it is, line by line; its tables are ctl_status_tables.c. */
 #include "supervisor/ctl/ctl_status_channel.h"
 
 #include <stdio.h>
@@ -8,17 +7,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "common/counters.h"
 #include "supervisor/ctl/ctl_crashes.h"
+#include "supervisor/ctl/ctl_status_tables.h"
 #include "supervisor/ctl/ctl_text.h"
-
-/* What a window that is too small does without, this first. */
-enum {
-    WITHOUT_NOTHINGS = 1, /* what is none, or 0 */
-    WITHOUT_OUTLOOK,      /* how long it could do without whom */
-    WITHOUT_NAMES,        /* of its worker, its addresses and its folder */
-    WITHOUT_BLANKS,
-};
 
 static void begin_line(FILE *to, const char *label)
 {
@@ -84,7 +75,7 @@ static void print_last_death(FILE *to, const json_t *channel, const struct ctl_l
 {
     const json_t *death = json_object_get(channel, "last_death");
     char age[CTL_TEXT_SIZE];
-    if (!json_is_object(death) && look->terse >= WITHOUT_NOTHINGS)
+    if (!json_is_object(death) && look->terse >= CTL_WITHOUT_NOTHINGS)
         return;
     begin_line(to, "last death");
     if (!json_is_object(death)) {
@@ -141,7 +132,7 @@ static void print_last_datagram(FILE *to, const json_t *channel, const struct ct
 {
     const json_t *last = json_object_get(channel, "last_datagram");
     char time[CTL_TEXT_SIZE], age[CTL_TEXT_SIZE];
-    if (!json_is_object(last) && look->terse >= WITHOUT_NOTHINGS)
+    if (!json_is_object(last) && look->terse >= CTL_WITHOUT_NOTHINGS)
         return;
     begin_line(to, "last datagram");
     if (!json_is_object(last)) {
@@ -180,7 +171,7 @@ static void print_stall(FILE *to, const json_t *channel, const struct ctl_look *
     bool records = json_is_object(json_object_get(channel, "log"));
     char ring[CTL_TEXT_SIZE], buffer[CTL_TEXT_SIZE];
     if (!json_is_number(ring_lasts) || !json_is_number(buffer_lasts) ||
-        look->terse >= WITHOUT_OUTLOOK)
+        look->terse >= CTL_WITHOUT_OUTLOOK)
         return;
     ctl_format_seconds(json_number_value(ring_lasts), ring);
     ctl_format_seconds(json_number_value(buffer_lasts), buffer);
@@ -202,7 +193,7 @@ static void print_ring(FILE *to, const json_t *ring, const struct ctl_look *look
 {
     char capacity[CTL_TEXT_SIZE], pending[CTL_TEXT_SIZE];
     const char *reason = ctl_string(ring, "reason");
-    if (!reason[0] && look->terse >= WITHOUT_OUTLOOK)
+    if (!reason[0] && look->terse >= CTL_WITHOUT_OUTLOOK)
         return;
     ctl_format_bytes(ctl_number(ring, "capacity_bytes"), capacity);
     ctl_format_count(ctl_count(ring, "pending"), pending);
@@ -252,7 +243,7 @@ static void print_folder(FILE *to, const json_t *log, const struct ctl_look *loo
     const json_t *disk = json_object_get(log, "disk");
     const char *folder = ctl_string(log, "folder"), *reason = ctl_string(disk, "reason");
     char free_text[CTL_TEXT_SIZE], size_text[CTL_TEXT_SIZE];
-    if (!folder[0] || (!reason[0] && look->terse >= WITHOUT_NAMES))
+    if (!folder[0] || (!reason[0] && look->terse >= CTL_WITHOUT_NAMES))
         return;
     begin_line(to, "folder");
     ctl_print_text(to, false, CTL_PLAIN, folder);
@@ -309,151 +300,13 @@ static void print_recording(FILE *to, const json_t *log, const struct ctl_look *
     }
 }
 
-/* ---- tables ---- */
-
-bool ctl_is_loss(const char *name)
-{
-    return strcmp(name, "kernel_dropped") == 0 || strcmp(name, "relay_dropped") == 0 ||
-           strcmp(name, "decimate_lost") == 0 || strcmp(name, "record_lost") == 0;
-}
-
-bool ctl_drops_are_least(const json_t *channel)
-{
-    return json_is_true(json_object_get(channel, "kernel_dropped_at_least")) &&
-           ctl_count(json_object_get(channel, "counters"), "kernel_dropped") > 0;
-}
-
-static void add_counter(struct ctl_table *table, const json_t *channel, int which)
-{
-    const json_t *counters = json_object_get(channel, "counters");
-    const struct counter_info *info = &counter_infos[which];
-    uint64_t count = ctl_count(counters, info->name);
-    char value[CTL_TEXT_SIZE];
-    if (which == COUNTER_kernel_dropped && ctl_drops_are_least(channel))
-        ctl_format_least(count, value);
-    else
-        ctl_format_count(count, value);
-    ctl_table_add(table, CTL_PLAIN, info->name);
-    ctl_table_add(table, ctl_is_loss(info->name) && count ? CTL_RED : CTL_PLAIN, value);
-}
-
-/* What has counted nothing has not happened. */
-static bool is_shown(const json_t *channel, int which, const struct ctl_look *look)
-{
-    bool counts = ctl_count(json_object_get(channel, "counters"), counter_infos[which].name) > 0;
-    if (counts || which == COUNTER_received)
-        return true;
-    return look->terse < WITHOUT_NOTHINGS && (which != COUNTER_map_fallbacks || look->verbose);
-}
-
-static void print_explained_counters(FILE *to, const json_t *channel, const struct ctl_look *look)
-{
-    static const struct ctl_column columns[] = {
-        {"COUNTER", false}, {"VALUE", true}, {"UNIT", false}, {"MEANING", false}};
-    struct ctl_table table;
-    ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
-    for (int i = 0; i < COUNTER_COUNT; i++) {
-        if (!is_shown(channel, i, look))
-            continue;
-        add_counter(&table, channel, i);
-        ctl_table_add(&table, CTL_PLAIN, counter_infos[i].unit);
-        ctl_table_add(&table, CTL_PLAIN, counter_infos[i].help);
-    }
-    ctl_table_print(&table, to, "  ", look->colour);
-    ctl_table_free(&table);
-}
-
-/* Two side by side, so that a channel fits an ordinary terminal; what counts no datagrams only
- * where there is something to count. */
-static void print_counters(FILE *to, const json_t *channel, const struct ctl_look *look)
-{
-    static const struct ctl_column columns[] = {{"", false}, {"", true}, {"", false}, {"", true}};
-    struct ctl_table table;
-    int shown[COUNTER_COUNT], count = 0;
-    for (int i = 0; i < COUNTER_COUNT; i++)
-        if (is_shown(channel, i, look))
-            shown[count++] = i;
-    const int rows = (count + 1) / 2;
-    ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
-    for (int i = 0; i < rows; i++) {
-        add_counter(&table, channel, shown[i]);
-        if (i + rows < count) {
-            add_counter(&table, channel, shown[i + rows]);
-        } else {
-            ctl_table_add(&table, CTL_PLAIN, "");
-            ctl_table_add(&table, CTL_PLAIN, "");
-        }
-    }
-    ctl_table_print(&table, to, "  ", look->colour);
-    ctl_table_free(&table);
-}
-
-static void add_destination(struct ctl_table *table, const json_t *destination)
-{
-    char kind[CTL_TEXT_SIZE] = "every datagram", value[CTL_TEXT_SIZE];
-    if (ctl_count(destination, "keep_every"))
-        snprintf(kind, sizeof kind, "1 of %llu",
-                 (unsigned long long)ctl_count(destination, "keep_every"));
-    else if (ctl_count(destination, "max_rate"))
-        snprintf(kind, sizeof kind, "at most %llu/s",
-                 (unsigned long long)ctl_count(destination, "max_rate"));
-    else if (strcmp(ctl_string(destination, "segmentation"), "refused") ==
-             0) /* its path refuses UDP_SEGMENT: slower */
-        strcpy(kind, "every, one by one");
-    ctl_table_add(table, CTL_PLAIN, ctl_string(destination, "name"));
-    ctl_table_add(table, CTL_PLAIN, ctl_string(destination, "to"));
-    ctl_table_add(table, CTL_PLAIN, kind);
-    ctl_format_count(ctl_count(destination, "sent"), value);
-    ctl_table_add(table, CTL_PLAIN, value);
-    ctl_format_count(ctl_count(destination, "dropped"), value);
-    ctl_table_add(table, ctl_count(destination, "dropped") ? CTL_RED : CTL_PLAIN, value);
-    ctl_format_count(ctl_count(destination, "repeated"), value);
-    ctl_table_add(table, CTL_PLAIN, value);
-}
-
-static void print_destinations(FILE *to, const json_t *relays, const json_t *decimates,
-                               const struct ctl_look *look)
-{
-    static const struct ctl_column columns[] = {{"DESTINATION", false}, {"TO", false},
-                                                {"GETS", false},        {"SENT", true},
-                                                {"DROPPED", true},      {"REPEATED", true}};
-    struct ctl_table table;
-    if (json_array_size(relays) + json_array_size(decimates) == 0)
-        return;
-    ctl_table_init(&table, columns, sizeof columns / sizeof columns[0]);
-    for (size_t i = 0; i < json_array_size(relays); i++)
-        add_destination(&table, json_array_get(relays, i));
-    for (size_t i = 0; i < json_array_size(decimates); i++)
-        add_destination(&table, json_array_get(decimates, i));
-    if (look->terse < WITHOUT_BLANKS)
-        fputc('\n', to);
-    ctl_table_print(&table, to, "  ", look->colour);
-    ctl_table_free(&table);
-}
-
-static void print_down(FILE *to, const json_t *destinations, bool colour)
-{
-    for (size_t i = 0; i < json_array_size(destinations); i++) {
-        const json_t *destination = json_array_get(destinations, i);
-        if (strcmp(ctl_string(destination, "state"), "down") != 0)
-            continue;
-        fputs("  ", to);
-        ctl_print_text(to, false, CTL_PLAIN, ctl_string(destination, "name"));
-        fputs(" is ", to);
-        ctl_print_text(to, colour, CTL_RED, "down");
-        fputs(": ", to);
-        ctl_print_text(to, false, CTL_PLAIN, ctl_string(destination, "reason"));
-        fputc('\n', to);
-    }
-}
-
 static void print_all(FILE *to, const json_t *channel, const struct ctl_look *look)
 {
     print_state(to, channel, look->colour);
-    if (look->terse < WITHOUT_NAMES)
+    if (look->terse < CTL_WITHOUT_NAMES)
         print_worker(to, channel);
     print_last_death(to, channel, look);
-    if (look->terse < WITHOUT_NAMES)
+    if (look->terse < CTL_WITHOUT_NAMES)
         print_origin(to, channel);
     print_last_datagram(to, channel, look);
     print_rate(to, channel);
@@ -462,16 +315,10 @@ static void print_all(FILE *to, const json_t *channel, const struct ctl_look *lo
     print_gap(to, channel);
     print_ring(to, json_object_get(channel, "ring"), look);
     print_recording(to, json_object_get(channel, "log"), look);
-    print_destinations(to, json_object_get(channel, "relays"),
-                       json_object_get(channel, "decimates"), look);
-    print_down(to, json_object_get(channel, "relays"), look->colour);
-    print_down(to, json_object_get(channel, "decimates"), look->colour);
-    if (look->terse < WITHOUT_BLANKS)
+    ctl_print_destinations(to, channel, look);
+    if (look->terse < CTL_WITHOUT_BLANKS)
         fputc('\n', to);
-    if (look->verbose)
-        print_explained_counters(to, channel, look);
-    else
-        print_counters(to, channel, look);
+    ctl_print_counters(to, channel, look);
 }
 
 /* As much of it as there is room for, and how much that is not. */
@@ -487,7 +334,7 @@ void ctl_report_channel(FILE *to, const json_t *channel, const struct ctl_look *
         fclose(into);
         size_t lines = ctl_count_lines(text);
         all = trial.terse == 0 ? lines : all;
-        if (look->rows == 0 || lines + 1 <= look->rows || trial.terse == WITHOUT_BLANKS) {
+        if (look->rows == 0 || lines + 1 <= look->rows || trial.terse == CTL_WITHOUT_BLANKS) {
             ctl_print_text(to, look->colour, CTL_BOLD, ctl_string(channel, "name"));
             if (lines < all)
                 fprintf(to, " (%zu lines that say least have no room here)", all - lines);

@@ -16,9 +16,4 @@ void ctl_report_channel(FILE *to, const json_t *channel, const struct ctl_look *
 /* So many segments are not sealed. */
 void ctl_print_unsealed(FILE *to, uint64_t count, bool colour);
 
-/* Does the counter of this name count what is not where it should be? */
-bool ctl_is_loss(const char *name);
-/* Has the kernel dropped some, and may it be more than it says? */
-bool ctl_drops_are_least(const json_t *channel);
-
 #endif

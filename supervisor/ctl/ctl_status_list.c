@@ -8,6 +8,7 @@
 
 #include "common/counters.h"
 #include "supervisor/ctl/ctl_status_channel.h"
+#include "supervisor/ctl/ctl_status_tables.h"
 
 enum column {
     CHANNEL,

@@ -21,13 +21,21 @@ enum ctl_colour {
     CTL_RED,
 };
 
+/* What a window that is too small does without, this first. */
+enum {
+    CTL_WITHOUT_NOTHINGS = 1, /* what is none, or 0 */
+    CTL_WITHOUT_OUTLOOK,      /* how long it could do without whom */
+    CTL_WITHOUT_NAMES,        /* of its worker, its addresses and its folder */
+    CTL_WITHOUT_BLANKS,
+};
+
 /* How a report is to look. */
 struct ctl_look {
     bool colour;
     bool verbose;     /* explain it, at whatever length */
     unsigned rows;    /* say in so many lines what there is room for; 0 = there is room for all */
     unsigned columns; /* the same; 0 = as wide as it likes */
-    unsigned terse;   /* without what says least, and the higher, the more; 0 = all of it */
+    unsigned terse;   /* 0 = all of it */
 };
 
 /* What it means for somebody who looks at a wall of channels. */
