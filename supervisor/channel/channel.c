@@ -6,23 +6,55 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/log.h"
+#include "common/monotonic.h"
 #include "common/units.h"
+
+#define TOLD_AGAIN_NS (3600 * NS_PER_S)
 
 const char *const channel_state_names[CHANNEL_STATE_COUNT] = {
     "DOWN", "OPENING", "STARTING", "RUNNING", "STOPPING", "BACKOFF", "FAILED", "STOPPED"};
 
-void channel_log_change(const struct channel *channel, enum channel_state from)
+static bool is_worth_a_line(struct channel *channel, enum channel_state from)
 {
-    enum log_level level = channel->life.state == CHANNEL_FAILED    ? LOG_LEVEL_ERROR
+    struct channel_told *told = &channel->life.told;
+    const enum channel_state to = channel->life.state;
+    monotonic now = monotonic_now();
+    bool is_attempt = from == CHANNEL_BACKOFF && to == CHANNEL_OPENING && told->times > 0 &&
+                      channel->life.opening.deaths_in_a_row > 0;
+    if (is_attempt) /* what comes of it says more */
+        return false;
+    if (from != CHANNEL_OPENING || to != CHANNEL_BACKOFF) {
+        *told = (struct channel_told){0};
+        return true;
+    }
+    if (strcmp(told->cause, channel->life.cause) != 0)
+        *told = (struct channel_told){0};
+    memcpy(told->cause, channel->life.cause, sizeof told->cause);
+    told->times++;
+    if ((told->times & (told->times - 1)) != 0 && monotonic_since(now, told->at) < TOLD_AGAIN_NS)
+        return false;
+    told->at = now;
+    return true;
+}
+
+void channel_log_change(struct channel *channel, enum channel_state from)
+{
+    enum log_level level = !is_worth_a_line(channel, from)          ? LOG_LEVEL_DEBUG
+                           : channel->life.state == CHANNEL_FAILED  ? LOG_LEVEL_ERROR
                            : channel->life.state == CHANNEL_BACKOFF ? LOG_LEVEL_WARNING
                                                                     : LOG_LEVEL_INFO;
     char after[160] = "", delay[32];
+    int length = 0;
     units_human_duration(monotonic_since(channel->life.next_start, monotonic_now()), delay,
                          sizeof delay);
     if (channel->life.state == CHANNEL_BACKOFF)
-        snprintf(after, sizeof after, "; next start in %s", delay);
+        length = snprintf(after, sizeof after, "; next start in %s", delay);
+    if (channel->life.told.times > 1)
+        snprintf(after + length, sizeof after - (size_t)length, "; attempt %u",
+                 channel->life.told.times);
     log_line(level, "channel %s: %s -> %s: %s%s", channel->spec->name, channel_state_names[from],
              channel_state_names[channel->life.state], channel->life.cause, after);
 }

@@ -79,6 +79,13 @@ struct channel_host {
     void *data;
 };
 
+/* An attempt to open that has failed, and was told. */
+struct channel_told {
+    char cause[320]; /* "" = none since something else happened */
+    uint32_t times;  /* that it has failed so */
+    monotonic at;
+};
+
 struct channel_life {
     enum channel_state state;
     monotonic since;
@@ -94,6 +101,7 @@ struct channel_life {
     monotonic stop_began;   /* when it was asked for */
     struct restart restart; /* deaths of its workers */
     struct restart opening; /* failures to open what it needs */
+    struct channel_told told;
     monotonic next_start;   /* BACKOFF */
     bool worker_waited_for; /* BACKOFF after a death, not for a socket that can't be opened */
     struct timer timer;     /* the state's deadline */
@@ -249,7 +257,8 @@ struct channel {
 int channel_new(struct channel_host *host, struct channel_spec *spec, struct channel **ret);
 void channel_free(struct channel *channel);
 
-/* It has come from this state into the one it is in: one line, of a level that fits. */
-void channel_log_change(const struct channel *channel, enum channel_state from);
+/* It has come from this state into the one it is in: one line, of a level that fits. What is tried
+ * again and again and fails for the same reason is told ever more rarely. */
+void channel_log_change(struct channel *channel, enum channel_state from);
 
 #endif

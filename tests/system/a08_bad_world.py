@@ -39,6 +39,23 @@ def test_a_taken_address_is_reported_and_retried_while_others_run(place):
     daemon.stop()
 
 
+def test_what_is_tried_again_and_again_is_told_ever_more_rarely(place):
+    taken = place.ipv4()
+    squatter = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    squatter.bind(split(taken))
+    daemon = Daemon(place, channel("blocked", taken, record={}), head='restart { first_delay = "1ms"  max_delay = "2ms" }').start()
+    daemon.wait_for_log("; attempt 64\n", 30)
+    daemon.ctl("restart", "--no-wait", "blocked")
+    wait_until(lambda: daemon.log_text().count("; attempt 64\n") == 2, 30, "it to be told anew after an operator's restart")
+    said = [int(line.partition("; attempt ")[2] or 1) for line in daemon.log_text().splitlines()
+            if "channel blocked: OPENING -> BACKOFF" in line]
+    assert said.count(1) == 2 and all(after in (1, 2 * before) for before, after in zip(said, said[1:])), said
+    assert "its time has come" not in daemon.log_text()
+    squatter.close()
+    daemon.wait_state("blocked", "RUNNING", 30)
+    daemon.stop()
+
+
 @core
 def test_a_log_folder_that_can_not_be_made_stops_no_relay_and_comes_back(place):
     listen, outlet = place.ipv4(), place.ipv4()
