@@ -10,6 +10,14 @@ uint64_t avro_log_summary_next(const struct avro_log_summary *summary, uint64_t 
     return summary->has_header ? summary->identity.first_seq : unknown;
 }
 
+uint64_t avro_log_summary_last(const struct avro_log_summary *summary)
+{
+    const struct avro_log_identity *identity = &summary->identity;
+    bool had_more = summary->faults > 0 && identity->has_totals &&
+                    identity->totals.last_seq > summary->last_seq;
+    return had_more ? identity->totals.last_seq : summary->last_seq;
+}
+
 void avro_log_summary_count(struct avro_log_summary *summary, const struct avro_log_record *record)
 {
     uint64_t seq = (uint64_t)record->seq, time_ns = avro_log_record_time_ns(record);

@@ -52,6 +52,10 @@ static inline uint64_t avro_log_block_end(const struct avro_log_block *block)
  * file without header. */
 uint64_t avro_log_summary_next(const struct avro_log_summary *summary, uint64_t unknown);
 
+/* The last number that is in it, or that it had before it was damaged, as its header says. There
+ * must be a record. */
+uint64_t avro_log_summary_last(const struct avro_log_summary *summary);
+
 /* One more sound record. */
 void avro_log_summary_count(struct avro_log_summary *summary, const struct avro_log_record *record);
 

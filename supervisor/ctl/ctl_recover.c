@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 #include "common/avro_log_copy.h"
+#include "common/avro_log_end.h"
 #include "common/avro_log_name.h"
+#include "common/avro_log_summary.h"
 #include "common/fd.h"
 #include "common/file_name.h"
 #include "common/units.h"
@@ -34,8 +36,10 @@ struct rescue {
     char result[PATH_MAX];
     struct avro_log_summary summary;
     struct ctl_ranges gaps;
-    int error; /* errno; what failed is in `what` */
+    bool blank; /* made and not begun: there is nothing to be recovered */
+    int error;  /* errno; what failed is in `what` */
     const char *what;
+    bool at_result; /* it is about the result, not about the file */
 };
 
 static int take_gap(void *context, uint64_t first_seq, uint64_t end_seq)
@@ -115,6 +119,21 @@ static int fail(struct rescue *rescue, int error, const char *what)
     return -error;
 }
 
+static int fail_at_result(struct rescue *rescue, int error, const char *what)
+{
+    rescue->at_result = true;
+    return fail(rescue, error, what);
+}
+
+/* Behind the last sound one, as the header says that there are. */
+static int add_end(struct rescue *rescue)
+{
+    const struct avro_log_summary *summary = &rescue->summary;
+    uint64_t last = avro_log_summary_last(summary);
+    return last > summary->last_seq ? ctl_ranges_add(&rescue->gaps, summary->last_seq + 1, last)
+                                    : 0;
+}
+
 static int write_result(struct rescue *rescue, int from_fd, int to_fd)
 {
     char channel[CHANNEL_NAME_SIZE];
@@ -128,11 +147,14 @@ static int write_result(struct rescue *rescue, int from_fd, int to_fd)
     int result = avro_log_copy(&copy, &rescue->summary);
     if (result < 0)
         return fail(rescue, -result, "copying the sound records failed");
+    rescue->blank = copy.options.open && avro_log_is_blank(from_fd) == 1;
+    if (rescue->blank)
+        return -ENODATA;
     if (rescue->summary.records == 0)
         return fail(rescue, ENODATA, "there is no sound record in it");
     if (fsync(to_fd) < 0)
-        return fail(rescue, errno, "the result can't be brought to the disk");
-    return 0;
+        return fail_at_result(rescue, errno, "the result can't be brought to the disk");
+    return add_end(rescue) < 0 ? fail(rescue, ENOMEM, "memory is short") : 0;
 }
 
 static void rescue_file(struct rescue *rescue)
@@ -148,26 +170,47 @@ static void rescue_file(struct rescue *rescue)
     if (is_folder(rescue->path)) {
         fail(rescue, EISDIR, "a folder is not recovered: name the log files in it");
     } else if (goes_into_a_recording(rescue)) {
-        fail(rescue, EINVAL,
-             "the result would lie in the recording's own folder, and be taken for a segment: name "
-             "another folder, or a file elsewhere, with -o");
+        fail_at_result(
+            rescue, EINVAL,
+            "the result would lie in the recording's own folder, and be taken for a segment: name "
+            "another folder, or a file elsewhere, with -o");
     } else if (access(rescue->result, F_OK) == 0) {
-        fail(rescue, EEXIST,
-             "the result exists already and is not overwritten: move it, or name another with -o");
+        fail_at_result(
+            rescue, EEXIST,
+            "the result exists already and is not overwritten: move it, or name another with -o");
     } else if ((to_fd = open(partial, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0640)) < 0) {
-        fail(rescue, errno,
-             errno == EEXIST ? "the partial result of another run is there: remove it"
-                             : "the result can't be made: name another place with -o");
+        fail_at_result(rescue, errno,
+                       errno == EEXIST ? "the partial result of another run is there: remove it"
+                                       : "the result can't be made: name another place with -o");
     } else if (write_result(rescue, from_fd, to_fd) < 0) {
         unlink(partial);
     } else if ((named = file_name_change(AT_FDCWD, partial, rescue->result)) < 0) {
-        fail(rescue, -named, "the result can't be given its name");
+        fail_at_result(rescue, -named, "the result can't be given its name");
         unlink(partial);
     } else if (sync_folder(rescue->result) < 0) {
-        fail(rescue, errno, "the result's folder can't be brought to the disk");
+        fail_at_result(rescue, errno, "the result's folder can't be brought to the disk");
     }
     fd_close(&to_fd);
     fd_close(&from_fd);
+}
+
+/* The system's word for it, where it says more. */
+static const char *cause_of(const struct rescue *rescue)
+{
+    const int error = rescue->error;
+    bool is_said = error == ENODATA || error == EISDIR || error == EEXIST || error == EINVAL ||
+                   error == ENAMETOOLONG;
+    return is_said ? "" : strerror(error);
+}
+
+static void complain(const struct rescue *rescue)
+{
+    const char *cause = cause_of(rescue);
+    if (rescue->at_result)
+        ctl_complain("%s: %s (%s%s%s)", rescue->path, rescue->what, rescue->result,
+                     cause[0] ? ": " : "", cause);
+    else
+        ctl_complain("%s: %s%s%s", rescue->path, rescue->what, cause[0] ? ": " : "", cause);
 }
 
 static void print_rescue(FILE *to, const struct rescue *rescue)
@@ -175,8 +218,11 @@ static void print_rescue(FILE *to, const struct rescue *rescue)
     const struct avro_log_summary *summary = &rescue->summary;
     char records[32];
     if (rescue->error) {
-        fprintf(stderr, "holdfastctl: %s: %s (%s, %s)\n", rescue->path, rescue->what,
-                rescue->result, strerror(rescue->error));
+        complain(rescue);
+        return;
+    }
+    if (rescue->blank) {
+        fprintf(to, "%s: prepared and not begun, there is nothing in it\n", rescue->path);
         return;
     }
     units_human_count(summary->records, records, sizeof records);
@@ -204,7 +250,8 @@ static json_t *json_rescue(const struct rescue *rescue)
         json_object_set_new(object, "cause", json_string(strerror(rescue->error)));
         return object;
     }
-    json_object_set_new(object, "result", ctl_files_json_text(rescue->result));
+    json_object_set_new(object, "result",
+                        rescue->blank ? json_null() : ctl_files_json_text(rescue->result));
     json_object_set_new(object, "records", json_integer((json_int_t)summary->records));
     json_object_set_new(object, "first_seq", json_integer((json_int_t)summary->first_seq));
     json_object_set_new(object, "last_seq", json_integer((json_int_t)summary->last_seq));

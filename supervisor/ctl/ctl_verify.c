@@ -17,6 +17,7 @@
 #include "common/avro_log_end.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_scan.h"
+#include "common/avro_log_summary.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
 #include "common/units.h"
@@ -116,6 +117,13 @@ static int read_open_file(struct verification *file, int fd,
     }
 }
 
+/* Behind the last sound one, as the header says that there are. */
+static int add_end(struct verification *file)
+{
+    uint64_t found = file->summary.last_seq, last = avro_log_summary_last(&file->summary);
+    return last > found ? take_gap(file, found + 1, last + 1) : 0;
+}
+
 static void read_file(struct verification *file)
 {
     const struct avro_log_visitor visitor = {file, take_record, take_gap, NULL};
@@ -127,6 +135,8 @@ static void read_file(struct verification *file)
         result = avro_log_scan(fd, &options, &visitor, &file->summary);
     fd_close(&fd);
     file->open = options.open;
+    if (result == 0 && file->summary.records > 0 && !file->open)
+        result = add_end(file);
     file->error = -result;
 }
 
@@ -138,8 +148,9 @@ static void compare_with_previous(struct verification *file)
     file->follows = true;
     uint64_t first =
         here->identity.first_seq < here->first_seq ? here->identity.first_seq : here->first_seq;
-    if (first > there->last_seq + 1) {
-        file->gap_first = there->last_seq + 1;
+    uint64_t last_before = avro_log_summary_last(there);
+    if (first > last_before + 1) {
+        file->gap_first = last_before + 1;
         file->gap_end = first;
     }
     file->overlaps = here->first_seq <= there->last_seq && here->last_seq >= there->first_seq;

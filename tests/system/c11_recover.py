@@ -127,6 +127,47 @@ def test_the_result_never_lies_in_a_recording(place):
 
 
 @core
+def test_what_is_missing_at_the_end_is_told(place):
+    """By the header, which says how far the file went."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    Sender(place, listen, 2000, rate=20000, sizes=(200,)).wait()
+    daemon.wait_drained("engine", 2000)
+    daemon.ctl("rotate", "engine")
+    Sender(place, listen, 10, name="more").wait()
+    daemon.wait_drained("engine", 2010)
+    daemon.stop()
+    whole, after = daemon.segments("engine")
+    content, folder = whole.read_bytes(), place.folder / "engine"
+    folder.mkdir()
+    half = folder / whole.name
+    half.write_bytes(content[:len(content) // 2])
+    (folder / after.name).write_bytes(after.read_bytes())
+    first, second = facts(place, half, folder / after.name, expect=1)
+    missing = first["losses"]["not_recorded"]
+    assert missing["ranges"] == [[first["last_seq"] + 1, 1999]], missing
+    assert not second["missing_since_previous_file"], second
+    assert "missing, because not recorded or damaged: " in ctl(place, "verify", half, expect=1).stdout
+    result = json.loads(ctl(place, "--json", "recover", half, "-o", place.folder).stdout)["files"][0]
+    assert result["last_seq"] == first["last_seq"] and result["not_in_it"] == 1999 - first["last_seq"] > 0, result
+
+
+def test_errors_name_what_they_are_about(place):
+    empty, blank = place.folder / "empty.avro", place.folder / "engine-prepared-0123456789abcdef.avro.open"
+    empty.write_bytes(b"no log")
+    blank.write_bytes(bytes(1 << 20))
+    said = ctl(place, "recover", place.folder / "absent.avro", expect=1).stderr
+    assert said == f"holdfastctl: {place.folder}/absent.avro: it can't be opened: No such file or directory\n", said
+    said = ctl(place, "recover", empty, expect=1).stderr
+    assert said == f"holdfastctl: {empty}: there is no sound record in it\n", said
+    said = ctl(place, "recover", "-o", place.folder / "absent" / "x", empty, expect=1).stderr
+    assert f"({place.folder}/absent/x: No such file or directory)" in said, said
+    assert "there is nothing in it" in ctl(place, "recover", blank).stdout
+    assert json.loads(ctl(place, "--json", "recover", blank).stdout)["files"][0]["result"] is None
+    assert sorted(path.name for path in place.folder.glob("*avro*")) == ["empty.avro", blank.name]
+
+
+@core
 def test_a_path_that_is_no_text(place):
     schema = schema_of(place)
     name = os.fsencode(place.folder) + b"/b\xffd.avro"
