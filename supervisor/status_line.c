@@ -52,8 +52,8 @@ static void compose(const struct channels *channels, char *text, size_t size)
         length += snprintf(text + length, size - (size_t)length, ", %zu stopped", stopped);
     const struct channel *troubled = find_troubled(channels);
     if (troubled)
-        snprintf(text + length, size - (size_t)length, "; %s: %.100s", troubled->spec->name,
-                 troubled->life.cause);
+        snprintf(text + length, size - (size_t)length, "; %s: %.100s%s", troubled->spec->name,
+                 troubled->life.cause, strlen(troubled->life.cause) > 100 ? "..." : "");
 }
 
 static int on_timer(sd_event_source *source, uint64_t time_us, void *userdata);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Looks whether groups, interfaces and log_dir are there, and descriptors enough. Called for
+/* Looks whether groups, interfaces, addresses, CPUs and log_dir are there, and descriptors enough.
+ * Called for
  * --check: a running daemon goes on without most of them, and tries again. Must change nothing. */
 #include "supervisor/config/config_surroundings.h"
 
@@ -9,10 +10,12 @@
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/channel_spec.h"
+#include "common/fd.h"
 #include "supervisor/system/process.h"
 
 /* The program's own: pipes, timers, the archive, the log's writer, the control socket with what is
@@ -46,14 +49,57 @@ static void warn_descriptors(FILE *to, const char *path, const struct settings *
                 path, needed, (unsigned long long)limit.rlim_max, needed);
 }
 
-static void warn_interface(FILE *to, const char *path, const char *channel, const char *interface)
+/* destination: NULL for the channel's own. */
+static void warn_interface(FILE *to, const char *path, const struct channel_spec *spec,
+                           const struct destination_spec *destination)
 {
-    if (interface[0] && if_nametoindex(interface) == 0)
-        fprintf(
-            to,
-            "%s: warning: channel \"%s\": there is no interface \"%s\" now: check its name with "
-            "`ip link`\n",
-            path, channel, interface);
+    const char *interface = destination ? destination->interface : spec->interface;
+    bool is_relay = destination && destination->kind == DESTINATION_RELAY;
+    if (interface[0] == '\0' || if_nametoindex(interface) != 0)
+        return;
+    fprintf(to, "%s: warning: channel \"%s\"", path, spec->name);
+    if (destination)
+        fprintf(to, ": %s \"%s\"", is_relay ? "relay" : "decimate", destination->name);
+    fprintf(to, ": there is no interface \"%s\" now: check its name with `ip link`\n", interface);
+}
+
+/* Is it an address of this machine? Tried at a port of the kernel's choice. */
+static void warn_listen(FILE *to, const char *path, const struct channel_spec *spec)
+{
+    union socket_address address = spec->listen;
+    char text[SOCKET_ADDRESS_TEXT_SIZE];
+    if (socket_address_is_multicast(&address) || socket_address_is_link_local(&address))
+        return;
+    int probe = socket(address.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (address.family == AF_INET)
+        address.v4.sin_port = 0;
+    else
+        address.v6.sin6_port = 0;
+    if (probe >= 0 && bind(probe, &address.any, socket_address_length(&address)) < 0 &&
+        errno == EADDRNOTAVAIL) {
+        socket_address_print(&spec->listen, text, sizeof text);
+        fprintf(to,
+                "%s: warning: channel \"%s\": listen = \"%s\": no interface of this machine has "
+                "this address now: check it with `ip address`\n",
+                path, spec->name, text);
+    }
+    fd_close(&probe);
+}
+
+static void warn_cpus(FILE *to, const char *path, const struct channel_spec *spec)
+{
+    long present = sysconf(_SC_NPROCESSORS_CONF);
+    bool any = false, wanted = false;
+    for (long cpu = 0; present > 0 && cpu < CHANNEL_CPUS_MAX; cpu++) {
+        bool is_set = spec->cpus[cpu / 64] >> (cpu % 64) & 1;
+        wanted |= is_set;
+        any |= is_set && cpu < present;
+    }
+    if (wanted && !any)
+        fprintf(to,
+                "%s: warning: channel \"%s\": cpus: this machine has CPUs 0 to %ld, none of those: "
+                "its worker would run on any\n",
+                path, spec->name, present - 1);
 }
 
 /* The folder that a path lies in. */
@@ -88,9 +134,10 @@ static void warn_log_dir(FILE *to, const char *path, const char *log_dir)
         error = errno;
     if (error != 0)
         fprintf(to,
-                "%s: warning: log_dir = \"%s\": %s: %s for this user: nothing can be recorded "
+                "%s: warning: log_dir = \"%s\": %s: %s%s: nothing can be recorded "
                 "there; %s\n",
-                path, log_dir, of, strerror(error), advice);
+                path, log_dir, of, strerror(error),
+                error == EACCES || error == EPERM ? " for this user" : "", advice);
 }
 
 /* The last folder is made when it is missing, not those above it. */
@@ -193,9 +240,11 @@ int config_surroundings_report(FILE *to, const char *path, const struct settings
     for (size_t i = 0; i < settings->channel_count; i++) {
         const struct channel_spec *spec = settings->channels[i];
         records |= spec->record.enabled != 0;
-        warn_interface(to, path, spec->name, spec->interface);
+        warn_interface(to, path, spec, NULL);
+        warn_listen(to, path, spec);
+        warn_cpus(to, path, spec);
         for (uint32_t k = 0; k < channel_spec_destination_count(spec); k++)
-            warn_interface(to, path, spec->name, spec->destinations[k].interface);
+            warn_interface(to, path, spec, &spec->destinations[k]);
     }
     warn_descriptors(to, path, settings);
     if (records)

@@ -107,8 +107,10 @@ static int remove_stale(const struct sockaddr_un *address, bool patient, const s
                     "control { socket }",
                     path);
     if (answers < 0)
-        return fail(why, -answers, "cannot find out whether %s is in use: %s", path,
-                    strerror(-answers));
+        return fail(why, -answers,
+                    "cannot find out whether %s is in use: %s. Run as its owner or root, or change "
+                    "control { socket }",
+                    path, strerror(-answers));
     if (lstat(path, &after) < 0 || after.st_dev != before.st_dev || after.st_ino != before.st_ino)
         return fail(why, EADDRINUSE, "another holdfastd has just begun on %s", path);
     if (unlink(path) < 0 && errno != ENOENT)
@@ -225,7 +227,10 @@ static int bind_and_listen(struct control_socket *sock, bool patient, const stru
         result = bind(sock->fd, (struct sockaddr *)&address, sizeof address);
     }
     if (result < 0)
-        return fail(why, errno, "cannot make the socket %s: %s", sock->path, strerror(errno));
+        return fail(why, errno,
+                    "cannot make the socket %s: %s. Run as root or as who may write to its folder, "
+                    "or change control { socket }",
+                    sock->path, strerror(errno));
     if (lstat(sock->path, &made) < 0)
         return fail(why, errno, "the socket %s has gone: %s", sock->path, strerror(errno));
     sock->device = made.st_dev;

@@ -90,6 +90,18 @@ def test_what_this_machine_lacks_is_told(place):
         assert "daemon" not in check(place, GOOD + '\ncontrol { group = "daemon" }\n', expect=0).stderr
 
 
+def test_what_a_channel_needs_and_this_machine_lacks_is_told_with_its_place(place):
+    result = check(place, one_channel("cpus = {1000, 1001}", 'relay "display" { to = "239.1.1.1:26001" interface = "nosuch0" }')
+                   .replace("127.0.0.1:26000", "203.0.113.77:26000"), expect=0)
+    for words in ('channel "engine": relay "display": there is no interface "nosuch0" now',
+                  'channel "engine": listen = "203.0.113.77:26000": no interface of this machine has this address',
+                  'channel "engine": cpus: this machine has CPUs 0 to '):
+        assert result.stderr.count(words) == 1, result.stderr
+    result = check(place, f'log_dir = "{place.folder}/a/b/c"\n' + one_channel("record { }"), expect=0)
+    assert "No such file or directory: nothing can be recorded there" in result.stderr, result.stderr
+    assert not check(place, one_channel("cpus = {0, 1000}", RELAY), expect=0).stderr
+
+
 def test_the_configurations_that_come_along_pass_and_go_round(place):
     for name in ("holdfast.conf", "quickstart.conf"):
         path = ROOT / "conf" / name
