@@ -162,8 +162,9 @@ static int find_programs(struct program *program)
     find_path(program, self);
     const char *slash = strrchr(self, '/');
     if (slash && slash - self < 4000) {
-        snprintf(program->worker_path, sizeof program->worker_path, "%.*s/holdfast-worker",
+        snprintf(program->worker_beside, sizeof program->worker_beside, "%.*s/holdfast-worker",
                  (int)(slash - self), self);
+        memcpy(program->worker_path, program->worker_beside, sizeof program->worker_path);
         if (access(program->worker_path, X_OK) == 0)
             return 0;
     }

@@ -40,7 +40,7 @@ static bool is_worth_a_line(struct channel *channel, enum channel_state from)
     return true;
 }
 
-void channel_log_change(struct channel *channel, enum channel_state from)
+static void log_change(struct channel *channel, enum channel_state from)
 {
     enum log_level level = !is_worth_a_line(channel, from)          ? LOG_LEVEL_DEBUG
                            : channel->life.state == CHANNEL_FAILED  ? LOG_LEVEL_ERROR
@@ -57,6 +57,27 @@ void channel_log_change(struct channel *channel, enum channel_state from)
                  channel->life.told.times);
     log_line(level, "channel %s: %s -> %s: %s%s", channel->spec->name, channel_state_names[from],
              channel_state_names[channel->life.state], channel->life.cause, after);
+}
+
+void channel_note_reported(struct channel *channel)
+{
+    if (!channel->life.reported)
+        channel->host->counts.unreported--;
+    channel->life.reported = true;
+}
+
+void channel_note_state(struct channel *channel, enum channel_state to, const char *cause)
+{
+    struct channel_counts *counts = &channel->host->counts;
+    enum channel_state from = channel->life.state;
+    snprintf(channel->life.cause, sizeof channel->life.cause, "%s", cause);
+    channel->life.state = to;
+    channel->life.since = monotonic_now();
+    counts->in_state[from]--;
+    counts->in_state[to]++;
+    log_change(channel, from);
+    if (to == CHANNEL_RUNNING || to >= CHANNEL_BACKOFF)
+        channel_note_reported(channel);
 }
 
 int channel_new(struct channel_host *host, struct channel_spec *spec, struct channel **ret)

@@ -118,6 +118,7 @@ struct channel_lent {
     struct channel_mark mark;              /* when it got the hold */
     struct child *worker;                  /* NULL when none */
     uint64_t generation;                   /* of the last one that was assigned */
+    bool never_began;                      /* the last worker could not be had, or executed */
     bool ring_was_fresh;                   /* when the present worker got it */
     bool ring_refused;                     /* by a worker: OPENING makes a fresh one */
     char ring_reason[MESSAGE_REASON_SIZE]; /* from READY: why the mapping is what it is; "" for
@@ -257,8 +258,10 @@ struct channel {
 int channel_new(struct channel_host *host, struct channel_spec *spec, struct channel **ret);
 void channel_free(struct channel *channel);
 
-/* It has come from this state into the one it is in: one line, of a level that fits. What is tried
- * again and again and fails for the same reason is told ever more rarely. */
-void channel_log_change(struct channel *channel, enum channel_state from);
+/* It is in another state: told in one line, of a level that fits; what is tried again and
+ * again and fails for the same reason, ever more rarely. */
+void channel_note_state(struct channel *channel, enum channel_state to, const char *cause);
+/* It has run, or it is known why not: READY=1 no longer waits for it. */
+void channel_note_reported(struct channel *channel);
 
 #endif

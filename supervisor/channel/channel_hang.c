@@ -168,10 +168,11 @@ void channel_hang_look(struct channel *channel, monotonic now)
         abort_for_hang(channel, thread, silent, now);
 }
 
-void channel_hang_kill_starter(struct channel *channel, uint64_t deadline_ns)
+void channel_hang_kill_starter(struct channel *channel)
 {
     log_error("channel %s: %s did not become READY within %.3g s; killing it", channel->spec->name,
-              child_describe(channel->lent.worker), (double)deadline_ns / 1e9);
+              child_describe(channel->lent.worker), (double)channel->life.ready_within / 1e9);
+    channel->life.late_starts++;
     channel->hang.aborted = true;
     snprintf(channel->hang.thread, sizeof channel->hang.thread, "start");
     child_kill(channel->lent.worker, SIGKILL);

@@ -15,8 +15,8 @@ void channel_hang_look(struct channel *channel, monotonic now);
  * Nanoseconds since its last sign of life; 0 when it is not so. */
 uint64_t channel_hang_disk_wait(const struct channel *channel, monotonic now);
 
-/* It did not become READY within deadline_ns. */
-void channel_hang_kill_starter(struct channel *channel, uint64_t deadline_ns);
+/* It did not become READY within the time that it had. */
+void channel_hang_kill_starter(struct channel *channel);
 /* It did not finish within deadline_ns. */
 void channel_hang_kill_stopper(const struct channel *channel, uint64_t deadline_ns);
 

@@ -5,6 +5,8 @@
 
 #include "supervisor/hold/hold_ring.h"
 
+#define SHORT_PATIENCE_NS (NS_PER_S / 2)
+
 static bool has_queue(const struct channel *channel)
 {
     struct hold_queue queue;
@@ -23,6 +25,20 @@ bool channel_leftovers_can_be_drained(const struct channel *channel)
     bool ring_used = channel->hold.ring >= 0 && !channel->hold.ring_fresh;
     return may_try(channel, CHANNEL_DRAINS_MAX) && !channel->lent.ring_refused &&
            (ring_used || has_queue(channel));
+}
+
+uint64_t channel_leftovers_patience(const struct channel *channel)
+{
+    const struct channel_former *former = &channel->former;
+    const enum phase phase = channel->host->phase;
+    if (!channel->lent.never_began || phase == PHASE_HURRIES ||
+        (channel->life.wanted && !former->configured))
+        return 0;
+    /* Only a configuration that is no longer has asked for its end. */
+    if (phase == PHASE_RUNS && (former->removed || former->configured))
+        return UINT64_MAX;
+    uint64_t waited = monotonic_since(monotonic_now(), channel->life.stop_began);
+    return waited < CHANNEL_STOP_DEADLINE_NS ? SHORT_PATIENCE_NS : 0;
 }
 
 bool channel_leftovers_need_a_ring(const struct channel *channel)

@@ -105,6 +105,7 @@ int channel_lend(struct channel *channel, const struct child_owner *owner, char 
     int error = 0;
     /* Also one that can't be started counts as a launch: trying again at once would never end. */
     channel->life.restart.launched = monotonic_now();
+    lent->never_began = true;
     struct child *worker = spares_take(channel->host->spares, owner, &error);
     if (!worker) {
         snprintf(why, why_size, "can't start a worker: %s", strerror(-error));
@@ -126,14 +127,24 @@ int channel_lend(struct channel *channel, const struct child_owner *owner, char 
         child_kill(worker, SIGKILL);
         return error;
     }
+    lent->never_began = false;
     lent->ring_was_fresh = channel->hold.ring_fresh;
     channel->hold.ring_fresh = false;
     return 0;
 }
 
+void channel_lend_ask_back(const struct channel *channel, bool seal)
+{
+    const struct message_stop stop = {.seal = seal};
+    int error = child_send(channel->lent.worker, MESSAGE_STOP, &stop, sizeof stop, NULL, 0);
+    if (error < 0 && error != -EPIPE)
+        child_kill(channel->lent.worker, SIGTERM);
+}
+
 void channel_lend_take_back(struct channel *channel)
 {
     channel->lent.worker = NULL;
+    channel->lent.never_began = true;
     if (channel->takeover.cause != DEATH_NONE)
         channel->ledger.restarts--;
     channel->hold.ring_fresh |= channel->lent.ring_was_fresh;

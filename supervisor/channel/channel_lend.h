@@ -10,6 +10,10 @@
 int channel_lend(struct channel *channel, const struct child_owner *owner, char *why,
                  size_t why_size);
 
+/* Its worker is to let go of it when nothing is open for it any more; with its segments complete,
+ * or to be continued. */
+void channel_lend_ask_back(const struct channel *channel, bool seal);
+
 /* Its worker could not be executed: nobody has had the hold, and nobody has died. */
 void channel_lend_take_back(struct channel *channel);
 

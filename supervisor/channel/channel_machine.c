@@ -6,7 +6,6 @@
  * outside STARTING, RUNNING and STOPPING there is none. */
 #include "supervisor/channel/channel_machine.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,9 +30,7 @@
 #include "supervisor/policy/restart_policy.h"
 #include "supervisor/system/timer.h"
 
-/* For what is still to be written; within the shutdown's deadline */
-#define WORKER_STOP_DEADLINE_NS (8 * NS_PER_S)
-#define BACKOFF_LOOK_NS         (50 * NS_PER_MS) /* at the kernel's queue */
+#define BACKOFF_LOOK_NS (50 * NS_PER_MS) /* at the kernel's queue */
 
 static const char *const event_names[CHANNEL_EVENT_COUNT] = {
     "START", "OPENED", "OPEN_FAILED", "READY", "DIED", "TIMER", "STOP", "RESTART", "RESET"};
@@ -41,6 +38,23 @@ static const char *const event_names[CHANNEL_EVENT_COUNT] = {
 static void change_state(struct channel *channel, enum channel_state to, const char *cause);
 static void enter_backoff(struct channel *channel);
 static void finish_stop(struct channel *channel, const char *cause);
+
+/* ---- the state's deadline ---- */
+
+static int on_timer(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+    struct channel *channel = userdata;
+    (void)source;
+    (void)time_us;
+    channel_machine_handle(channel, CHANNEL_EVENT_TIMER, "its time has come");
+    return 0;
+}
+
+static void arm(struct channel *channel, uint64_t delay_ns, sd_event_time_handler_t handler)
+{
+    if (timer_arm(&channel->life.timer, channel->host->event, delay_ns, handler, channel) < 0)
+        log_error("channel %s: no memory for a timer", channel->spec->name);
+}
 
 /* ---- actions ---- */
 
@@ -103,11 +117,7 @@ static void launch(struct channel *channel, const char *cause)
 static void launch_without_log(struct channel *channel, const char *cause)
 {
     (void)cause;
-    log_warning("channel %s: no log within %llu s%s%s; relaying without it, recording begins when "
-                "the archive answers",
-                channel->spec->name, channel_recording_patience(channel) / NS_PER_S,
-                channel->recording.trouble[0] ? ": " : "", channel->recording.trouble);
-    channel->recording.waited = true;
+    channel_recording_wait_no_longer(channel);
     launch(channel, "started without its log");
 }
 
@@ -143,16 +153,8 @@ static void kill_late_starter(struct channel *channel, const char *cause)
 {
     (void)cause;
     child_listen(channel->lent.worker); /* it may be this process that is late */
-    if (channel->life.state != CHANNEL_STARTING)
-        return;
-    channel_hang_kill_starter(channel, channel->life.ready_within);
-    channel->life.late_starts++;
-}
-
-static void kill_late_stopper(struct channel *channel, const char *cause)
-{
-    (void)cause;
-    channel_hang_kill_late_stopper(channel, WORKER_STOP_DEADLINE_NS);
+    if (channel->life.state == CHANNEL_STARTING)
+        channel_hang_kill_starter(channel);
 }
 
 /* ---- stopping ---- */
@@ -241,10 +243,11 @@ static void restart_worker(struct channel *channel, const char *cause)
 static void stay_stopped(struct channel *channel, const char *cause)
 {
     (void)cause;
-    if (channel->life.wanted) {
+    if (channel->life.wanted)
         channel->life.drains = 0;
+    if (channel->life.wanted ||
+        channel->host->phase >= PHASE_STOPS) /* that has a time of its own */
         channel->life.stop_began = monotonic_now();
-    }
     channel->life.wanted = false;
     channel->life.restart_wanted = false;
 }
@@ -256,23 +259,9 @@ static void start_after_stop(struct channel *channel, const char *cause)
     channel->life.restart_wanted = true;
 }
 
-static void end_stop(struct channel *channel, const char *cause)
+/* What is left of it, if somebody can still deal with that; else its end. */
+static void go_on_with_stop(struct channel *channel, bool unfinished, const char *cause)
 {
-    /* It died over it, or was only to make room for another one and now none follows: what the
-     * kernel has queued is still to be received, and what is in the ring to be recorded. */
-    bool unfinished =
-        !channel->lent.bye_received || (!channel->life.restart_wanted && !channel->life.stop_seals);
-    /* It died over a stop that was to end with a fresh ring, which only a BYE allows: its successor
-     * runs until the next attempt. Without a pause that could go on many times a second. */
-    if (channel->life.wanted && channel->recording.renumber && !channel->lent.bye_received) {
-        uint64_t delay = restart_delay(&channel->life.restart, &channel->host->settings->restart);
-        wait_before_start(channel, delay, cause);
-        return;
-    }
-    /* Killed, but not in vain: as often as it takes, within the time that a stop has. */
-    if (channel_progress_moved(channel) &&
-        monotonic_since(monotonic_now(), channel->life.stop_began) < WORKER_STOP_DEADLINE_NS)
-        channel->life.drains = 0;
     if (unfinished && channel_leftovers_can_be_drained(channel)) {
         drain(channel, cause);
     } else if (unfinished && !channel->life.wanted && channel_leftovers_need_a_ring(channel)) {
@@ -285,6 +274,50 @@ static void end_stop(struct channel *channel, const char *cause)
     } else {
         finish_stop(channel, cause);
     }
+}
+
+/* A worker that is late; or there was none, and another attempt is made. */
+static void press_for_end(struct channel *channel, const char *cause)
+{
+    if (channel->lent.worker)
+        channel_hang_kill_late_stopper(channel, CHANNEL_STOP_DEADLINE_NS);
+    else
+        go_on_with_stop(channel, true, cause);
+}
+
+static void wait_for_worker(struct channel *channel, uint64_t most_ns, const char *cause)
+{
+    if (channel->life.drains > 0)
+        channel->life.drains--; /* that was none */
+    if (channel->life.state != CHANNEL_STOPPING)
+        change_state(channel, CHANNEL_STOPPING, cause);
+    channel_note_reported(channel);
+    arm(channel, channel_progress_drain_delay(channel, most_ns), on_timer);
+}
+
+static void end_stop(struct channel *channel, const char *cause)
+{
+    /* It died over it, or was only to make room for another one and now none follows: what the
+     * kernel has queued is still to be received, and what is in the ring to be recorded. */
+    bool unfinished =
+        !channel->lent.bye_received || (!channel->life.restart_wanted && !channel->life.stop_seals);
+    uint64_t patience_ns = channel_leftovers_patience(channel);
+    if (patience_ns > 0) {
+        wait_for_worker(channel, patience_ns, cause);
+        return;
+    }
+    /* It died over a stop that was to end with a fresh ring, which only a BYE allows: its successor
+     * runs until the next attempt. Without a pause that could go on many times a second. */
+    if (channel->life.wanted && channel->recording.renumber && !channel->lent.bye_received) {
+        uint64_t delay = restart_delay(&channel->life.restart, &channel->host->settings->restart);
+        wait_before_start(channel, delay, cause);
+        return;
+    }
+    /* Killed, but not in vain: as often as it takes, within the time that a stop has. */
+    if (channel_progress_moved(channel) &&
+        monotonic_since(monotonic_now(), channel->life.stop_began) < CHANNEL_STOP_DEADLINE_NS)
+        channel->life.drains = 0;
+    go_on_with_stop(channel, unfinished, cause);
 }
 
 /* The worker is gone though nobody asked for it. */
@@ -340,7 +373,7 @@ static const struct transition table[CHANNEL_STATE_COUNT][CHANNEL_EVENT_COUNT] =
     [CHANNEL_OPENING]  = ROW(ignore,           launch,     retry_opening, impossible, impossible,  launch_without_log, stop_without_worker, ignore,         forgive),
     [CHANNEL_STARTING] = ROW(ignore,           impossible, impossible,    run,        start_again, kill_late_starter,  stop_worker,         restart_worker, forgive),
     [CHANNEL_RUNNING]  = ROW(ignore,           impossible, impossible,    impossible, start_again, impossible,         stop_worker,         restart_worker, forgive),
-    [CHANNEL_STOPPING] = ROW(start_after_stop, impossible, impossible,    ignore,     end_stop,    kill_late_stopper,  stay_stopped,        start_after_stop, forgive),
+    [CHANNEL_STOPPING] = ROW(start_after_stop, impossible, impossible,    ignore,     end_stop,    press_for_end,      stay_stopped,        start_after_stop, forgive),
     [CHANNEL_BACKOFF]  = ROW(open_afresh,      impossible, impossible,    impossible, impossible,  open_again,         stop_without_worker, open_afresh,    open_afresh),
     [CHANNEL_FAILED]   = ROW(begin,            impossible, impossible,    impossible, impossible,  impossible,         stop_without_worker, begin,          begin),
     [CHANNEL_STOPPED]  = ROW(begin,            impossible, impossible,    impossible, impossible,  impossible,         ignore,              begin,          ignore),
@@ -362,21 +395,6 @@ void channel_machine_handle(struct channel *channel, enum channel_event event, c
 }
 
 /* ---- entering a state; what may raise the next event comes last ---- */
-
-static int on_timer(sd_event_source *source, uint64_t time_us, void *userdata)
-{
-    struct channel *channel = userdata;
-    (void)source;
-    (void)time_us;
-    channel_machine_handle(channel, CHANNEL_EVENT_TIMER, "its time has come");
-    return 0;
-}
-
-static void arm(struct channel *channel, uint64_t delay_ns, sd_event_time_handler_t handler)
-{
-    if (timer_arm(&channel->life.timer, channel->host->event, delay_ns, handler, channel) < 0)
-        log_error("channel %s: no memory for a timer", channel->spec->name);
-}
 
 static void enter_opening(struct channel *channel)
 {
@@ -419,9 +437,7 @@ static void enter_starting(struct channel *channel)
     } else if (!channel->life.wanted || channel->former.configured) {
         change_state(channel, CHANNEL_STOPPING, "to drain what is left");
     } else {
-        channel->life.ready_within = restart_ready_deadline(
-            channel_progress_stall_budget(channel), channel->life.late_starts,
-            channel->host->counts.in_state[CHANNEL_STARTING]);
+        channel->life.ready_within = channel_progress_ready_deadline(channel);
         arm(channel, channel->life.ready_within, on_timer);
     }
 }
@@ -432,12 +448,9 @@ static void enter_stopping(struct channel *channel)
         return; /* nobody is to be asked: what the kernel has queued is counted */
     /* Also when another ring follows: nobody would record what is left in this one. */
     bool ring_goes = channel->host->phase == PHASE_RUNS && channel_ring_can_be_reshaped(channel);
-    struct message_stop stop = {.seal = channel->life.restart_wanted && !ring_goes ? 0 : 1};
-    channel->life.stop_seals = stop.seal;
-    int error = child_send(channel->lent.worker, MESSAGE_STOP, &stop, sizeof stop, NULL, 0);
-    if (error < 0 && error != -EPIPE)
-        child_kill(channel->lent.worker, SIGTERM);
-    arm(channel, WORKER_STOP_DEADLINE_NS, on_timer);
+    channel->life.stop_seals = !channel->life.restart_wanted || ring_goes;
+    channel_lend_ask_back(channel, channel->life.stop_seals);
+    arm(channel, CHANNEL_STOP_DEADLINE_NS, on_timer);
 }
 
 /* Is what it waits for here, or do datagrams press? Asked now and then: they may begin to come in
@@ -465,21 +478,9 @@ static void enter_backoff(struct channel *channel)
 
 static void change_state(struct channel *channel, enum channel_state to, const char *cause)
 {
-    struct channel_host *host = channel->host;
-    enum channel_state from = channel->life.state;
-
-    snprintf(channel->life.cause, sizeof channel->life.cause, "%s", cause);
     timer_disarm(&channel->life.timer);
-    channel->life.state = to;
-    channel->life.since = monotonic_now();
-    host->counts.in_state[from]--;
-    host->counts.in_state[to]++;
-    channel_log_change(channel, from);
-    if (!channel->life.reported && (to == CHANNEL_RUNNING || to >= CHANNEL_BACKOFF)) {
-        channel->life.reported = true;
-        host->counts.unreported--;
-    }
-    host->changed(host->data);
+    channel_note_state(channel, to, cause);
+    channel->host->changed(channel->host->data);
     switch (to) {
     case CHANNEL_OPENING:
         enter_opening(channel);

@@ -104,6 +104,21 @@ const char *channel_progress_given_up(const struct channel *channel, const char 
     return why;
 }
 
+uint64_t channel_progress_ready_deadline(const struct channel *channel)
+{
+    return restart_ready_deadline(channel_progress_stall_budget(channel), channel->life.late_starts,
+                                  channel->host->counts.in_state[CHANNEL_STARTING]);
+}
+
+uint64_t channel_progress_drain_delay(struct channel *channel, uint64_t most_ns)
+{
+    uint64_t delay = restart_delay(&channel->life.restart, &channel->host->settings->restart);
+    uint64_t share = restart_share_reserve(&channel->host->share, monotonic_now());
+    if (delay > most_ns)
+        delay = most_ns;
+    return delay > share ? delay : share;
+}
+
 bool channel_progress_presses(const struct channel *channel)
 {
     struct hold_queue queue;

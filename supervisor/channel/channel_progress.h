@@ -22,6 +22,13 @@ bool channel_progress_moved(const struct channel *channel);
  * nothing comes in. */
 uint64_t channel_progress_stall_budget(const struct channel *channel);
 
+/* None could be started to drain what is left: nanoseconds until the next attempt, which
+ * is to be made within most_ns where the share of the processors allows it. */
+uint64_t channel_progress_drain_delay(struct channel *channel, uint64_t most_ns);
+
+/* So long a worker that starts now has to get READY, in nanoseconds. */
+uint64_t channel_progress_ready_deadline(const struct channel *channel);
+
 /* It waits for its next start: has half of the room in the kernel's buffer been used up? */
 bool channel_progress_presses(const struct channel *channel);
 

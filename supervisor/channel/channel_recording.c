@@ -53,6 +53,16 @@ uint64_t channel_recording_patience(const struct channel *channel)
     return alone ? PATIENCE_ALONE_NS : PATIENCE_NS;
 }
 
+void channel_recording_wait_no_longer(struct channel *channel)
+{
+    log_warning("channel %s: no log within %llu s%s%s; relaying without it, recording begins when "
+                "the archive answers",
+                channel->spec->name,
+                (unsigned long long)(channel_recording_patience(channel) / NS_PER_S),
+                channel->recording.trouble[0] ? ": " : "", channel->recording.trouble);
+    channel->recording.waited = true;
+}
+
 const char *channel_recording_how_opened(const struct channel *channel)
 {
     return channel->recording.state == RECORDING_TROUBLE ? "opened without its log" : "opened";

@@ -13,6 +13,8 @@ bool channel_recording_settled(const struct channel *channel);
 const char *channel_recording_how_opened(const struct channel *channel);
 /* So long does it wait for that, in nanoseconds; then the relay starts without its log. */
 uint64_t channel_recording_patience(const struct channel *channel);
+/* It has: said so, once. */
+void channel_recording_wait_no_longer(struct channel *channel);
 /* No answer is outstanding. */
 bool channel_recording_quiet(const struct channel *channel);
 /* It goes on at a later number than the worker's ring: the worker must make room for another. */

@@ -90,7 +90,9 @@ void spares_refill(struct spares *spares)
 static void look_at_program(struct spares *spares)
 {
     if (!spares->proven && spares->failures_seen != child_exec_failures())
-        spares->program = spares->installed;
+        spares->program = spares->program == spares->installed && spares->beside
+                              ? spares->beside
+                              : spares->installed;
     spares->failures_seen = child_exec_failures();
 }
 
@@ -101,7 +103,7 @@ void spares_prove(struct spares *spares, const struct child *child)
     if (spares->proven)
         return;
     snprintf(running, sizeof running, "/proc/%d/exe", (int)child->pid);
-    if (spares->program == spares->installed) {
+    if (spares->program == spares->installed || spares->program == spares->beside) {
         if (process_pin(running, spares->pinned) < 0)
             return;
         spares->program = spares->pinned;
@@ -163,6 +165,7 @@ int spares_init(struct spares *spares, sd_event *event, const struct program *pr
     *spares = (struct spares){.event = event,
                               .program = is_there ? program->worker_program : program->worker_path,
                               .installed = program->worker_path,
+                              .beside = program->worker_beside[0] ? program->worker_beside : NULL,
                               .limits = &settings->restart,
                               .count = settings->spare_workers};
     spares->children = calloc(spares->count + 1, sizeof(struct child *));

@@ -13,6 +13,7 @@ struct spares {
     sd_event *event;
     const char *program;   /* that each of them executes */
     const char *installed; /* where it is to be found if that can't be executed */
+    const char *beside;    /* ... or here; NULL: nowhere else */
     char pinned[PROCESS_PIN_SIZE];
     bool proven;            /* it has been executed */
     unsigned failures_seen; /* of child_exec_failures() */

@@ -34,6 +34,7 @@
 struct program {
     char path[4096];
     char worker_path[4096];
+    char worker_beside[4096]; /* where it may be as well: beside this very program; or "" */
     /* The worker that was there when this program started, whatever has become of its path since: a
      * running supervisor must not start one that speaks another version's language. "": there was
      * none. */

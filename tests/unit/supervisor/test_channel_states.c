@@ -59,7 +59,7 @@ static const struct expectation expectations[] = {
     {CHANNEL_STARTING, CHANNEL_EVENT_DIED, "start_again"},
     {CHANNEL_STARTING, CHANNEL_EVENT_TIMER, "kill_late_starter"},
     {CHANNEL_STOPPING, CHANNEL_EVENT_DIED, "end_stop"},
-    {CHANNEL_STOPPING, CHANNEL_EVENT_TIMER, "kill_late_stopper"},
+    {CHANNEL_STOPPING, CHANNEL_EVENT_TIMER, "press_for_end"},
     {CHANNEL_STOPPING, CHANNEL_EVENT_START, "start_after_stop"},
     {CHANNEL_OPENING, CHANNEL_EVENT_TIMER, "launch_without_log"},
     {CHANNEL_OPENING, CHANNEL_EVENT_OPEN_FAILED, "retry_opening"},

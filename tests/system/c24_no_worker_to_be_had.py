@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""No worker can be started for a while: its program is being installed, or descriptors are used up. What is held for
+channels that end, or whose settings are others now, waits for one like everything else."""
+
+import os
+import shutil
+
+from lib import oracle
+from lib.holdfast import Sender, channel
+from lib.place import core, wait_until
+from lib.store import StoredDaemon
+from system.b11_power_cut import left_without_a_worker
+
+PROGRAMS = ("holdfastd", "holdfast-worker")
+ATTEMPTS = 5  # more than those that make no progress get
+
+
+def relocate(place):
+    """The programs in a folder of their own."""
+    folder = place.folder / "bin"
+    folder.mkdir()
+    for name in PROGRAMS:
+        shutil.copy(place.program(name), folder / name)
+    present, place.program = place.program, (
+        lambda name: str(folder / name) if name in PROGRAMS else present(name))
+    return folder / "holdfast-worker"
+
+
+def take_away(program, kept):
+    program.rename(kept)
+
+
+def half_install(program, kept):
+    program.rename(kept)
+    program.write_bytes(bytes(4096))
+    program.chmod(0o755)
+
+
+def run(place, change, break_it=half_install):
+    """The supervisor dies, and when the next one begins there is no worker program."""
+    program = relocate(place)
+    listen = place.ipv4()
+    daemon = StoredDaemon(place, channel("engine", listen, record={}), channel("gps", place.ipv4(), record={}),
+                          spare_workers=0)
+    daemon.start_stored()
+    daemon.wait_state("engine", "RUNNING")
+    Sender(place, listen, 10).wait()
+    daemon.wait_drained("engine", 10)
+    daemon.die()
+    Sender(place, listen, 300, name="queued", tag=2).wait()
+    daemon.config.write_text(change(daemon.config.read_text(), listen))
+    kept = program.with_name("kept")
+    break_it(program, kept)
+    daemon.connection = None
+    daemon.start_stored()  # also without workers it is as ready as it will be
+
+    def attempts():
+        return daemon.log_text().count("error: channel engine: worker")
+    wait_until(lambda: attempts() >= ATTEMPTS, 30, "attempts")
+    kept.rename(program)
+    wait_until(lambda: daemon.segments("engine"), 40, "what was held to be recorded, and sealed")
+    records = oracle.read_with_python_avro(daemon.segments("engine"))
+    oracle.assert_consecutive(records)
+    assert len(records) == 310, len(records)
+    daemon.wait_state("gps", "RUNNING")
+    return daemon
+
+
+def without_engine(text, _listen):
+    return text[:text.index('channel "engine"')] + text[text.index('channel "gps"'):]
+
+
+@core
+def test_what_is_held_for_a_channel_that_is_gone_waits_for_a_worker(place):
+    daemon = run(place, without_engine)
+    assert "of 310 datagrams received since it began, 310 are recorded" in daemon.log_text()
+    daemon.stop()
+
+
+def test_and_what_a_former_socket_has_queued(place):
+    other = place.ipv4()
+    daemon = run(place, lambda text, listen: text.replace(listen, other))
+    daemon.wait_state("engine", "RUNNING")
+    daemon.stop()
+
+
+def test_a_worker_that_is_missing_is_found_where_it_was(place):
+    """Beside its supervisor, which is not where it would be installed."""
+    run(place, without_engine, take_away).stop()
+
+
+@core
+def test_a_stop_has_time_to_wait_for_a_worker(place):
+    daemon = left_without_a_worker(place, 'first_delay = "60s"  max_delay = "60s"', "BACKOFF", spare_workers=0)
+    listen = daemon.status("engine")["listen"]
+    Sender(place, listen, 300, name="queued", tag=3).wait()
+    before = daemon.counters("engine")
+    pid = daemon.process.pid
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    limit = next(number for number in range(3, 1000) if number not in used)
+    place.run("prlimit", "--pid", pid, f"--nofile={limit}:1024")
+    daemon.ctl("stop", "engine", "--no-wait")
+    wait_until(lambda: daemon.log_text().count("can't start a worker") >= 3, 10, "attempts")
+    place.run("prlimit", "--pid", pid, "--nofile=1024:1024")
+    daemon.wait_state("engine", "STOPPED", 20)
+    after = oracle.assert_ledger(daemon.status("engine"))
+    assert after["kernel_dropped"] == before["kernel_dropped"], "the queue was thrown away"
+    assert after["recorded"] == after["received"] >= before["received"] + 300, (before, after)
+    daemon.stop(expect=None)
