@@ -23,6 +23,7 @@
 #include "supervisor/config/settings.h"
 #include "supervisor/daemon.h"
 #include "supervisor/system/log_writer.h"
+#include "supervisor/system/manager.h"
 #include "supervisor/system/process.h"
 
 #define DEFAULT_CONFIG HOLDFAST_SYSCONFDIR "/holdfast/holdfast.conf"
@@ -300,6 +301,7 @@ static struct log_writer inherited_log_writer(void)
 static int run(struct settings *settings, char **arguments, int config)
 {
     const struct log_writer before = inherited_log_writer();
+    manager_open(); /* else by what is said first */
     int error = log_writer_start(&before);
     log_open("holdfastd");
     if (error < 0)

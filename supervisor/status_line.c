@@ -68,17 +68,19 @@ static bool must_tell_ready(const struct status_line *line)
     return !line->ready_told && line->channels->host->counts.unreported == 0;
 }
 
-/* Tell READY (once) and STATUS (when changed); what the manager can't take now is told a little
- * later. */
+/* Tell READY and STOPPING (once) and STATUS (when changed); what the manager can't take now is told
+ * a little later. */
 static void tell(struct status_line *line)
 {
     char text[sizeof line->text], message[sizeof text + 32];
     bool ready = must_tell_ready(line) && line->channels->host->phase < PHASE_STOPS;
 
     compose(line->channels, text, sizeof text);
-    if (!ready && strcmp(text, line->text) == 0)
+    bool stopping = !line->stopping_told && line->channels->host->phase >= PHASE_STOPS;
+    if (!ready && !stopping && strcmp(text, line->text) == 0)
         return;
-    snprintf(message, sizeof message, "%sSTATUS=%s", ready ? "READY=1\n" : "", text);
+    snprintf(message, sizeof message, "%s%sSTATUS=%s", ready ? "READY=1\n" : "",
+             stopping ? "STOPPING=1\n" : "", text);
     if (manager_notify(message, -1) == -EAGAIN) {
         tell_later(line);
         return;
@@ -87,6 +89,7 @@ static void tell(struct status_line *line)
     if (ready)
         log_notice("ready: %s", text);
     line->ready_told |= ready;
+    line->stopping_told |= stopping;
 }
 
 static int on_timer(sd_event_source *source, uint64_t time_us, void *userdata)
@@ -107,7 +110,6 @@ void status_line_changed(struct status_line *line)
 
 void status_line_stopping(struct status_line *line)
 {
-    manager_notify("STOPPING=1", -1);
     tell(line);
 }
 

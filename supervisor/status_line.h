@@ -10,6 +10,7 @@ struct status_line {
     struct timer timer;
     char text[256]; /* as last told */
     bool ready_told;
+    bool stopping_told;
 };
 
 void status_line_init(struct status_line *line, const struct channels *channels);

@@ -161,7 +161,7 @@ void store_forget(const char *full_name)
     char text[160];
     snprintf(text, sizeof text, "FDSTOREREMOVE=1\nFDNAME=%s", full_name);
     if (strlen(full_name) < 100 && manager_notify(text, -1) == -EAGAIN)
-        log_debug("the service manager is busy: it keeps %s", full_name);
+        log_debug("the service manager can't be told now: it keeps %s", full_name);
 }
 
 /* ---- life ---- */

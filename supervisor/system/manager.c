@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Speaks to the service manager's socket. Used by the status line and the descriptor store. Must
- * never block, whatever the manager does. */
+ * never block, whatever the manager does, nor fall silent for want of descriptors: it has one for
+ * that from the beginning. */
 #include "supervisor/system/manager.h"
 
 #include <errno.h>
@@ -11,19 +12,45 @@
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
-#include "common/fd.h"
 #include "common/fdpass.h"
 #include "common/monotonic.h"
+
+static int notify_socket = -1;
 
 bool manager_is_there(void)
 {
     return getenv("NOTIFY_SOCKET") != NULL;
 }
 
+int manager_open(void)
+{
+    if (notify_socket < 0 && manager_is_there())
+        notify_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return notify_socket >= 0 || !manager_is_there() ? 0 : -errno;
+}
+
+static int say(const struct sockaddr_un *address, socklen_t length, const char *text, int fd)
+{
+    struct iovec part = {(void *)text, strlen(text)};
+    int error = manager_open();
+    if (error < 0)
+        return error;
+    /* Each time: a manager that was executed again may listen at a socket of the same name. */
+    if (connect(notify_socket, (const struct sockaddr *)address, length) < 0)
+        return -errno;
+    return fdpass_send(notify_socket, &part, 1, &fd, fd >= 0 ? 1 : 0);
+}
+
+/* Nothing that this process could wait for is missing when nobody listens, or it may not speak. */
+static bool passes(int error)
+{
+    return error == -EAGAIN || error == -EINTR || error == -EMFILE || error == -ENFILE ||
+           error == -ENOBUFS || error == -ENOMEM || error == -ETOOMANYREFS;
+}
+
 int manager_notify(const char *text, int fd)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct iovec part = {(void *)text, strlen(text)};
     const char *path = getenv("NOTIFY_SOCKET");
 
     if (!path || (path[0] != '/' && path[0] != '@'))
@@ -34,15 +61,9 @@ int manager_notify(const char *text, int fd)
     memcpy(address.sun_path, path, length);
     if (path[0] == '@')
         address.sun_path[0] = '\0'; /* the abstract namespace, unix(7) */
-    int socket_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (socket_fd < 0)
-        return -errno;
-    int error = connect(socket_fd, (const struct sockaddr *)&address,
-                        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0
-                    ? -errno
-                    : fdpass_send(socket_fd, &part, 1, &fd, fd >= 0 ? 1 : 0);
-    fd_close(&socket_fd);
-    return error;
+    int error =
+        say(&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length), text, fd);
+    return passes(error) ? -EAGAIN : error;
 }
 
 /* ---- the watchdog ---- */

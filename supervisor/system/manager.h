@@ -12,9 +12,13 @@
 /* Is there one that listens? */
 bool manager_is_there(void);
 
+/* What is to be said to it needs no further descriptor from here on. Done at the very beginning,
+ * and again by the first message when that failed. 0 or -errno. */
+int manager_open(void);
+
 /* One message, with a descriptor or -1. Unlike sd_notify(3) this never blocks: a manager that is
- * busy is told later. 0; -EAGAIN: try again; -ENOTCONN: there is no service manager; other -errno.
- */
+ * busy is told later. 0; -EAGAIN: it could not be told now, whether for its own sake or for want of
+ * memory or descriptors: try again; -ENOTCONN: there is no service manager; other -errno. */
 int manager_notify(const char *text, int fd);
 
 /* Signs of life for its watchdog. All zero: none are given. */
