@@ -270,6 +270,8 @@ struct segment_identity {
     _Atomic uint64_t log[2];
 };
 
+#define CHANNEL_REFUSED_MAX 5
+
 struct channel_private {
     /* Identity, as in the public memory. */
     uint64_t magic;
@@ -311,6 +313,8 @@ struct channel_private {
     /* Of the segment that the commit slot names and of the one before, in any order: noted before
      * the commit slot names a new one. */
     _Alignas(CACHE_LINE) struct segment_identity segments[2];
+    /* channel_page_refused.h: inode numbers, 0 = none; were there more than these? */
+    _Atomic uint64_t refused[CHANNEL_REFUSED_MAX], refused_more;
 
     _Alignas(CACHE_LINE) _Atomic uint64_t quarantined;
     struct thread_beat beats[CHANNEL_THREAD_COUNT];

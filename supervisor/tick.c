@@ -14,6 +14,7 @@
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_ring.h"
+#include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/child/spares.h"
 #include "supervisor/hold/membership.h"
@@ -128,6 +129,7 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
             channel_deaths_complete(channel);
         if (!channel->lent.worker)
             channel_durability_look(channel, now);
+        channel_segments_look(channel);
         if (look) {
             look_at_ledger(channel, now);
             look_at_network(channel);

@@ -211,7 +211,6 @@ struct channel_durability {
     monotonic asked_at;
     uint64_t segment_id, offset; /* what is durable when it has answered */
     uint64_t id[2];              /* of the segments that it was asked for; 0 = none */
-    uint64_t refused[2]; /* of those of which the disk has refused part, until they are let go of */
 };
 
 struct channel;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_refused.h"
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 
@@ -42,15 +43,7 @@ static bool is_behind(const struct channel *channel, struct commit_progress *ret
 
 bool channel_durability_was_refused(const struct channel *channel, uint64_t segment_id)
 {
-    const uint64_t *refused = channel->durability.refused;
-    return segment_id != 0 && (segment_id == refused[0] || segment_id == refused[1]);
-}
-
-void channel_durability_forget(struct channel *channel, uint64_t segment_id)
-{
-    for (int i = 0; i < 2; i++)
-        if (channel->durability.refused[i] == segment_id)
-            channel->durability.refused[i] = 0;
+    return channel->hold.page && channel_page_was_refused(channel->hold.page, segment_id);
 }
 
 /* To be said only of segments of which the disk has taken all so far. */
@@ -90,7 +83,19 @@ static bool may_say_so(const struct channel *channel)
     struct commit_progress commit;
     return !channel->lent.worker && is_behind(channel, &commit) &&
            commit.segment_id == durability->segment_id &&
+           !channel_page_any_refused(channel->hold.page) &&
            !archive_client_is_to_seal(channel->host->archive, channel->spec->name);
+}
+
+/* Which of the two it was is not known; only those have records that the slot names, or left. */
+static void note_refused(const struct channel *channel)
+{
+    const struct channel_durability *durability = &channel->durability;
+    if (!channel->hold.page)
+        return;
+    channel_page_note_refused(channel->hold.page, durability->id[0]);
+    if (durability->id[1] == durability->segment_id)
+        channel_page_note_refused(channel->hold.page, durability->id[1]);
 }
 
 bool channel_durability_answer(struct channel *channel, const struct message_synced *synced)
@@ -103,7 +108,7 @@ bool channel_durability_answer(struct channel *channel, const struct message_syn
         log_error("channel %s: the disk has refused what its last worker has recorded: %s; it is "
                   "copied to another file",
                   channel->spec->name, strerror(synced->error));
-        memcpy(durability->refused, durability->id, sizeof durability->refused);
+        note_refused(channel);
         return true;
     }
     if (synced->error) {

@@ -15,8 +15,6 @@ bool channel_durability_answer(struct channel *channel, const struct message_syn
 /* The disk has refused part of this segment, which is nowhere but in memory: whoever lets go of it
  * has it copied. */
 bool channel_durability_was_refused(const struct channel *channel, uint64_t segment_id);
-/* It was let go of. */
-void channel_durability_forget(struct channel *channel, uint64_t segment_id);
 /* A new archive runs: whatever was asked of the one before is forgotten. */
 void channel_durability_archive_back(struct channel *channel);
 

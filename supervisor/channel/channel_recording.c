@@ -28,6 +28,7 @@
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/channel_page.h"
+#include "common/channel_page_refused.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
@@ -293,11 +294,22 @@ static void take_up_again(const struct channel *channel)
     archive_client_seal_failed_again(archive_of(channel));
 }
 
+/* A file that is gone may have had the same inode number. */
+static void note_new_file(struct channel *channel, uint64_t id)
+{
+    for (size_t i = 0; i < LEFT_SEGMENTS_KEPT; i++)
+        if (channel->recording.left[i].id == id)
+            channel->recording.left[i].id = 0;
+    if (channel->hold.page)
+        channel_page_forget_refused(channel->hold.page, id);
+}
+
 static void take_as_current(struct channel *channel, struct message *message)
 {
     struct hold *hold = &channel->hold;
     hold->segment = fd_take(&message->fds[0]);
     hold->segment_grant = message->segment->grant;
+    note_new_file(channel, hold->segment_grant.id);
     channel->recording.begun = false;
     channel->recording.state = RECORDING_OPEN;
     if (channel->recording.failures > 0)
@@ -314,6 +326,7 @@ static void take_as_next(struct channel *channel, struct message *message)
     channel->recording.next_requested = false;
     hold->next = fd_take(&message->fds[0]);
     hold->next_grant = message->segment->grant;
+    note_new_file(channel, hold->next_grant.id);
     /* The archive tells by the files which recording it is part of, and may have found none yet. */
     if (hold->segment >= 0 && avro_log_id_is_known(hold->segment_grant.log_id))
         memcpy(hold->next_grant.log_id, hold->segment_grant.log_id, sizeof hold->next_grant.log_id);

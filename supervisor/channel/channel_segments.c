@@ -11,6 +11,7 @@
 
 #include "common/avro_log_name.h"
 #include "common/channel_page.h"
+#include "common/channel_page_refused.h"
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
@@ -130,9 +131,9 @@ static void release_written(struct channel *channel, uint64_t length, bool faile
         .length = length,
         .copy = failed || channel_durability_was_refused(channel, hold->segment_grant.id)};
     archive_client_seal(archive_of(channel), channel->spec->name, &hold->segment_grant, &order);
-    channel_durability_forget(channel, hold->segment_grant.id);
-    channel->recording.left[channel->recording.left_next++ % LEFT_SEGMENTS_KEPT] =
-        hold->segment_grant;
+    if (!order.copy) /* else there is nothing more to be done for it */
+        channel->recording.left[channel->recording.left_next++ % LEFT_SEGMENTS_KEPT] =
+            hold->segment_grant;
     fd_close(&hold->segment);
     channel->recording.begun = false;
 }
@@ -152,7 +153,6 @@ static void release_next(struct channel *channel, uint64_t length)
         .length = length,
         .copy = channel_durability_was_refused(channel, hold->next_grant.id)};
     archive_client_seal(archive_of(channel), channel->spec->name, &hold->next_grant, &order);
-    channel_durability_forget(channel, hold->next_grant.id);
     fd_close(&hold->next);
 }
 
@@ -199,19 +199,41 @@ static uint64_t believable_length(const struct channel *channel, uint64_t length
 
 /* It is sealed, or about to be, and part of it may be nowhere but in memory. Once for each:
  * whatever a worker says, it keeps the archive from nobody else. */
-static void copy_left(struct channel *channel, const struct message_segment_failed *failed,
-                      const char *reason)
+static void copy_left(struct channel *channel, struct segment_grant *left, const char *reason)
 {
-    for (size_t i = 0; i < LEFT_SEGMENTS_KEPT; i++) {
-        struct segment_grant *left = &channel->recording.left[i];
-        if (left->id == 0 || left->id != failed->segment_id)
-            continue;
-        if (archive_client_copy(archive_of(channel), channel->spec->name, left))
-            log_error("channel %s: %s of %s; its records are copied to another file",
-                      channel->spec->name, reason, left->name);
-        left->id = 0;
+    if (archive_client_copy(archive_of(channel), channel->spec->name, left))
+        log_error("channel %s: %s of %s; its records are copied to another file",
+                  channel->spec->name, reason, left->name);
+    left->id = 0;
+}
+
+static struct segment_grant *find_left(struct channel *channel, uint64_t segment_id)
+{
+    for (size_t i = 0; i < LEFT_SEGMENTS_KEPT && segment_id != 0; i++)
+        if (channel->recording.left[i].id == segment_id)
+            return &channel->recording.left[i];
+    return NULL;
+}
+
+/* Its worker may not have said yet what it noted. */
+static bool is_known(void *data, uint64_t segment_id)
+{
+    struct channel *channel = data;
+    const struct hold *hold = &channel->hold;
+    return (hold->segment >= 0 && segment_id == hold->segment_grant.id) ||
+           (hold->next >= 0 && segment_id == hold->next_grant.id) || find_left(channel, segment_id);
+}
+
+void channel_segments_look(struct channel *channel)
+{
+    struct channel_page *page = channel->hold.page;
+    if (!page || !channel_page_any_refused(page))
         return;
-    }
+    for (size_t i = 0; i < LEFT_SEGMENTS_KEPT; i++)
+        if (channel_page_was_refused(page, channel->recording.left[i].id))
+            copy_left(channel, &channel->recording.left[i], "the disk has refused a part");
+    if (!archive_client_is_to_seal(archive_of(channel), channel->spec->name))
+        channel_page_settle_refused(page, is_known, channel);
 }
 
 /* The more there are in a row, the longer until another segment is asked for. */
@@ -238,7 +260,9 @@ void channel_segments_failed(struct channel *channel, const struct message_segme
         return;
     }
     if (hold->segment < 0 || failed->segment_id != hold->segment_grant.id) {
-        copy_left(channel, failed, reason);
+        struct segment_grant *left = find_left(channel, failed->segment_id);
+        if (left)
+            copy_left(channel, left, reason);
         return;
     }
     note_refusal(&channel->recording);
@@ -266,6 +290,7 @@ void channel_segments_seal_all(struct channel *channel)
 
     timer_disarm(&channel->recording.timer);
     channel->recording.next_retry = false;
+    channel_segments_look(channel);
     /* In this order: what the current one has tells whether a next one that was only just begun
      * must be kept for its number. */
     release_current(channel, known && bye->segment_id == hold->segment_grant.id

@@ -11,6 +11,8 @@ void channel_segments_retry(struct channel *channel);
 void channel_segments_wanted(struct channel *channel);
 void channel_segments_done(struct channel *channel, const struct message_segment_done *done);
 void channel_segments_failed(struct channel *channel, const struct message_segment_failed *failed);
+/* Regularly: what the disk has refused is copied, whether or not its worker lived to say so. */
+void channel_segments_look(struct channel *channel);
 /* Is there neither a record in the current segment nor a datagram that waits to become one? */
 bool channel_segments_is_empty(const struct channel *channel);
 /* For an operator. 0, or -errno with *ret_why. */

@@ -10,7 +10,7 @@ from lib.place import kill, wait_until
 
 EAGER = 'restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }'
 ROUNDS = 3
-ONLY_IN_TROUBLE = {"lap_skipped", "fail_committed"}
+ONLY_IN_TROUBLE = {"lap_skipped", "disk_refused", "fail_committed"}
 
 
 class Steps:

@@ -13,6 +13,7 @@
 
 #include "common/avro_log_format.h"
 #include "common/channel_page.h"
+#include "common/channel_page_refused.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
@@ -37,7 +38,6 @@
 #define PAUSE_NS     (5 * NS_PER_MS) /* while datagrams flow, they are collected this long */
 /* How often to look after lapping while there is nothing to write to */
 #define NO_SEGMENT_NS   (100 * NS_PER_MS)
-#define LONGEST_NAP_NS  (30 * NS_PER_S)
 #define WANTED_AGAIN_NS (2 * NS_PER_S)
 /* A stop waits this long for a segment that is still needed */
 #define LAST_SEGMENT_NS (2 * NS_PER_S)
@@ -101,6 +101,7 @@ static void roll(struct recorder *recorder)
     syncer_forget(page, segment->grant.id);
     set_current(recorder, segment, work.write_offset);
     recorder_block_begin_segment(&recorder->block, segment, &work);
+    segment_name(segment, recorder->channel->spec->name, &work);
     segment_age_begin(&recorder->age, monotonic_now());
     channel_page_note_segment(page, segment->grant.id, segment->grant.sync, segment->grant.log_id);
     recorder_commit(recorder, &work);
@@ -121,6 +122,7 @@ static uint64_t committed_length(const struct recorder *recorder)
 static void give_up(struct recorder *recorder, uint64_t failed_id, uint64_t length)
 {
     struct commit_progress work = recorder->committed;
+    channel_page_note_refused(recorder->channel->ring.page, failed_id);
     /* For a successor that comes before the report was heard: it must not write there, see
      * INHERITED_USED_UP. */
     if (work.segment_id) {
@@ -300,15 +302,6 @@ static bool run_round(struct recorder *recorder)
     return more;
 }
 
-/* How long until the segment is half its time old, or all of it. */
-static uint64_t next_age(const struct recorder *recorder)
-{
-    uint64_t time = recorder->channel->spec->record.segment_time_ns;
-    uint64_t wait = segment_age_wait(&recorder->age, monotonic_now(), time);
-    wait = wait > 0 ? wait : NS_PER_S; /* it waits for another one */
-    return wait < LONGEST_NAP_NS ? wait + NS_PER_MS : LONGEST_NAP_NS;
-}
-
 /* Nothing to do now: how long may this thread sleep, and what ends the sleep early? */
 static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowing)
 {
@@ -328,7 +321,7 @@ static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowi
         uint64_t age = monotonic_since(monotonic_now(), recorder->block.opened);
         timeout = age < BLOCK_TIME ? BLOCK_TIME - age : 1;
     } else if (recorder->current && record->segment_time_ns && segment_has_records(recorder)) {
-        timeout = next_age(recorder);
+        timeout = segment_age_nap(&recorder->age, monotonic_now(), record->segment_time_ns);
     }
     if (atomic_load(&recorder->mailbox.rotate_wanted) && timeout == 0)
         timeout = NO_SEGMENT_NS;
@@ -402,10 +395,14 @@ static void continue_segment(struct recorder *recorder, int *fd, const struct se
         return;
     }
     set_current(recorder, segment, 0);
+    segment_name(segment, recorder->channel->spec->name, &recorder->committed);
     segment_age_inherit(&recorder->age, monotonic_now(), realtime_now_ns(),
                         recorder->committed.segment_created_ns);
     if (!recorder_inherit_fits(&recorder->committed, segment)) {
         fail_segment(recorder, ESTALE, "the commit slot and the file disagree", UINT64_MAX);
+    } else if (channel_page_was_refused(recorder->channel->ring.page, grant->id)) {
+        fail_segment(recorder, EIO, "the disk had refused a part of it",
+                     committed_length(recorder));
     } else {
         /* Said again in case the predecessor could not; the supervisor knows a repetition by its
          * ids. */

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/avro_log_name.h"
+#include "common/channel_page.h"
 #include "common/fd.h"
 #include "common/huge_pages.h"
 #include "common/memory_page.h"
@@ -104,6 +106,12 @@ void segment_fail(struct segment *segment, int error, const char *what)
         return;
     segment->error_what = what;
     atomic_store(&segment->error, error);
+}
+
+void segment_name(struct segment *segment, const char *channel, const struct commit_progress *work)
+{
+    avro_log_segment_name(channel, work->segment_first_seq, work->segment_created_ns,
+                          segment->name);
 }
 
 void segment_look(struct segment *segment)

@@ -28,6 +28,7 @@ struct segment {
     uint64_t left_at;       /* ... where it did: bytes that were committed */
     _Atomic int32_t error;  /* not 0: the segment is not to be written any more, because ... */
     const char *error_what; /* ... of this; written before error */
+    char name[SEGMENT_NAME_SIZE]; /* the recorder's, until it has left it */
 };
 
 /* Takes over *fd. NULL with *ret_error = errno. One reference is the caller's. */
@@ -41,6 +42,11 @@ void segment_fail(struct segment *segment, int error, const char *what);
 /* Is the file still what it was? Somebody may have deleted it, or cut it short. Fails the segment
  * if so. */
 void segment_look(struct segment *segment);
+
+/* From the recorder, which has begun it or goes on in it: the name that it bears by then or will
+ * soon, instead of the one under which it was prepared. */
+struct commit_progress;
+void segment_name(struct segment *segment, const char *channel, const struct commit_progress *work);
 
 void segment_prefer(struct segment *segment, enum segment_preference preference);
 

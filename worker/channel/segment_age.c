@@ -3,6 +3,8 @@
  * segment is inherited. */
 #include "worker/channel/segment_age.h"
 
+#define LONGEST_NAP_NS (30 * NS_PER_S)
+
 void segment_age_begin(struct segment_age *age, monotonic now)
 {
     age->begun = now;
@@ -24,4 +26,11 @@ uint64_t segment_age_wait(const struct segment_age *age, monotonic now, uint64_t
 {
     uint64_t passed = segment_age_at(age, now);
     return passed < time_ns / 2 ? time_ns / 2 - passed : passed < time_ns ? time_ns - passed : 0;
+}
+
+uint64_t segment_age_nap(const struct segment_age *age, monotonic now, uint64_t time_ns)
+{
+    uint64_t wait = segment_age_wait(age, now, time_ns);
+    wait = wait > 0 ? wait : NS_PER_S;
+    return wait < LONGEST_NAP_NS ? wait + NS_PER_MS : LONGEST_NAP_NS;
 }

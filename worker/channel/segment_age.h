@@ -24,4 +24,8 @@ uint64_t segment_age_at(const struct segment_age *age, monotonic now);
 /* How long until it is half of time_ns old, or all of it; 0 when it is older. */
 uint64_t segment_age_wait(const struct segment_age *age, monotonic now, uint64_t time_ns);
 
+/* How long to sleep for that, where nothing else is to be done. One that is older waits for another
+ * segment. */
+uint64_t segment_age_nap(const struct segment_age *age, monotonic now, uint64_t time_ns);
+
 #endif

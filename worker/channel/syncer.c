@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_refused.h"
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "worker/channel/beat.h"
@@ -19,6 +20,7 @@
 #include "worker/channel/segment.h"
 #include "worker/channel/thread.h"
 #include "worker/channel/wakeup.h"
+#include "worker/step.h"
 
 #define LOOK_EVERY  NS_PER_S /* whether the file is still there; a map does not tell */
 #define AHEAD_LEAST (64 * 1024)
@@ -180,6 +182,13 @@ static void populate(struct syncing *syncing, struct segment *segment)
     segment_populate(segment, syncing->committed.write_offset, ahead);
 }
 
+/* Before anything else: whoever comes after this worker is to know. */
+static void note_refused(const struct syncing *syncing, const struct segment *segment)
+{
+    channel_page_note_refused(syncing->channel->ring.page, segment->grant.id);
+    REACHED(syncing->channel->ring.page, disk_refused);
+}
+
 /* Nobody but the archive can save what it holds, and only while it is in memory. */
 static void note_broken(struct syncing *syncing, const struct segment *segment, int error)
 {
@@ -220,6 +229,17 @@ static void settle_earlier(struct syncing *syncing, struct segment *segment)
     syncing->shared->doubts_earlier = false;
 }
 
+/* Not as long as anything before it is in memory alone: a segment that the disk has refused is
+ * until the archive has copied it. Then it is asked, and said, again. */
+static bool say_durable(struct syncing *syncing, uint64_t segment_id, uint64_t offset)
+{
+    struct channel_page *page = syncing->channel->ring.page;
+    if (channel_page_any_refused(page))
+        return false;
+    channel_page_write_durable(page, segment_id, offset);
+    return true;
+}
+
 /* What the recorder has left. An error does not come again: the kernel forgets the pages, so that a
  * second call would only seem to succeed. */
 static void sync_left(struct syncing *syncing)
@@ -230,13 +250,13 @@ static void sync_left(struct syncing *syncing)
         bool failed_before = atomic_load(&segment->error);
         int result = segment_sync(segment, segment->left_at);
         if (result < 0 && !failed_before) {
+            note_refused(syncing, segment);
             log_error("segment %s, which is full: fdatasync: %s; what is in it is to be copied",
-                      segment->grant.name, strerror(-result));
+                      segment->name, strerror(-result));
             note_broken(syncing, segment, -result);
         }
         if (result == 0 && !failed_before && segment->left_at > 0)
-            channel_page_write_durable(syncing->channel->ring.page, segment->grant.id,
-                                       segment->left_at);
+            say_durable(syncing, segment->grant.id, segment->left_at);
         drop_first_left(syncing->shared);
     }
 }
@@ -248,11 +268,11 @@ static void sync_segment(struct syncing *syncing, struct segment *segment)
     settle_earlier(syncing, segment);
     int result = segment_sync(segment, committed->write_offset);
     if (result < 0) {
+        note_refused(syncing, segment);
         log_error("fdatasync: %s", strerror(-result));
         segment_fail(segment, -result, "fdatasync");
-    } else {
-        channel_page_write_durable(syncing->channel->ring.page, committed->segment_id,
-                                   committed->write_offset);
+    } else if (!say_durable(syncing, committed->segment_id, committed->write_offset)) {
+        return;
     }
     syncing->synced_id = committed->segment_id;
     syncing->synced_offset = committed->write_offset;

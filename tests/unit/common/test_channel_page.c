@@ -5,6 +5,7 @@
 #include "common/channel_page.h"
 #include "common/channel_page_counters.h"
 #include "common/channel_page_check.h"
+#include "common/channel_page_refused.h"
 
 #include <check.h>
 #include <errno.h>
@@ -361,6 +362,42 @@ START_TEST(a_destination_has_its_place_by_its_name)
 }
 END_TEST
 
+/* ---- what the disk has refused ---- */
+
+static bool is_even(void *data, uint64_t segment_id)
+{
+    (void)data;
+    return segment_id % 2 == 0;
+}
+
+START_TEST(no_refusal_is_lost_for_want_of_room)
+{
+    struct ring_fixture fixture;
+    ring_fixture_open(&fixture, &plain);
+    struct channel_page *page = fixture.ring.page;
+    ck_assert(!channel_page_any_refused(page) && !channel_page_was_refused(page, 7));
+    for (int again = 0; again < 2 * CHANNEL_REFUSED_MAX; again++)
+        channel_page_note_refused(page, 7);
+    ck_assert(channel_page_was_refused(page, 7) && !channel_page_was_refused(page, 8));
+    channel_page_forget_refused(page, 8);
+    ck_assert(channel_page_was_refused(page, 7));
+    channel_page_forget_refused(page, 7);
+    ck_assert(!channel_page_any_refused(page));
+    for (uint64_t id = 1; id <= CHANNEL_REFUSED_MAX; id++)
+        channel_page_note_refused(page, id);
+    ck_assert(!channel_page_was_refused(page, 100));
+    channel_page_note_refused(page, 100);
+    channel_page_forget_refused(page, 1);
+    ck_assert_msg(channel_page_was_refused(page, 100) && channel_page_was_refused(page, 101),
+                  "one that there was no room for may be any");
+    ck_assert_msg(!channel_page_was_refused(page, 0), "but none is none");
+    channel_page_settle_refused(page, is_even, NULL);
+    ck_assert(channel_page_was_refused(page, 2) && channel_page_was_refused(page, 4));
+    ck_assert(!channel_page_was_refused(page, 3) && !channel_page_was_refused(page, 100));
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("channel_page");
@@ -371,6 +408,7 @@ int main(void)
     tcase_add_test(page, each_rule_says_what_is_wrong);
     tcase_add_test(page, the_ledger_adds_up);
     tcase_add_test(page, a_destination_has_its_place_by_its_name);
+    tcase_add_test(page, no_refusal_is_lost_for_want_of_room);
     suite_add_tcase(suite, page);
     return unit_run(suite);
 }
