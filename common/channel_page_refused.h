@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Segments of which the disk has refused a part, as the shared page notes them: the kernel says it
- * once, to one process, and their records are nowhere but in memory until the archive has copied them to another
- * file. Noted by a worker before anything else follows from the refusal, by the supervisor for what
- * the archive was refused while there was no worker; forgotten by the supervisor. */
+ * once, to one process, and their records are nowhere but in memory until the archive has copied
+ * them to another file. Noted by a worker before anything else follows from the refusal, by the
+ * supervisor for what the archive was refused while there was no worker; forgotten by the
+ * supervisor. */
 #ifndef HOLDFAST_COMMON_CHANNEL_PAGE_REFUSED_H
 #define HOLDFAST_COMMON_CHANNEL_PAGE_REFUSED_H
 

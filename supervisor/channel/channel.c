@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "common/units.h"
+#include "supervisor/system/slices.h"
 
 #define TOLD_AGAIN_NS (3600 * NS_PER_S)
 

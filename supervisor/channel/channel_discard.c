@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/hold/hold_sockets.h"
+#include "supervisor/system/slices.h"
 
 /* A full buffer takes a second. A socket that could not be muted may be sent to for ever. */
 #define LONGEST_NS (5 * NS_PER_S)
