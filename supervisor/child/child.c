@@ -22,6 +22,7 @@
 #define QUEUE_MAX             16384 /* messages; a thousand channels' requests to a slow archive fit */
 #define MESSAGES_PER_DISPATCH 8     /* then the event loop looks after the others */
 #define RETRY_NS              (5 * NS_PER_MS)
+#define END_LOOK_NS           (200 * NS_PER_MS) /* at one that has hung up */
 /* A child that says more than this is kept waiting, and nobody else: 12,800 messages a second, of
  * which the archive of a thousand channels has the most, and no worker a hundredth. */
 #define DISPATCHES_MAX       16
@@ -170,12 +171,40 @@ int child_send(struct child *child, enum message_type type, const void *payload,
     return pushed;
 }
 
+static void end_with(struct child *child, const siginfo_t *end)
+{
+    reaper_unwatch(&child->exit_source); /* sd-event reaps after its handler */
+    child->owner.ended(child, end);
+    child_free(child);
+}
+
+/* Whoever sits before a debugger may do so for hours. What remains is nobody's then. */
+static int on_end_look(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+    struct child *child = userdata;
+    siginfo_t end;
+    (void)time_us;
+    bool withheld = process_end_is_withheld(child->pid, &end);
+    if (withheld && child->end_withheld) {
+        log_notice("%s is dead, but whoever traces it has not let go of it; it is not waited for",
+                   begin_line(child));
+        end_with(child, &end);
+        return 0;
+    }
+    child->end_withheld = withheld;
+    return timer_arm(&child->retry, sd_event_source_get_event(source), END_LOOK_NS, on_end_look,
+                     child);
+}
+
 static void stop_listening(struct child *child)
 {
+    sd_event *event = child->exit_source ? sd_event_source_get_event(child->exit_source) : NULL;
     timer_disarm(&child->retry);
     child->socket_source = sd_event_source_disable_unref(child->socket_source);
     if (!child->socket_closed.ns)
         child->socket_closed = monotonic_now();
+    if (event)
+        timer_arm(&child->retry, event, END_LOOK_NS, on_end_look, child);
 }
 
 void child_violated(struct child *child, const char *what)
@@ -249,9 +278,7 @@ static int on_exit_seen(sd_event_source *source, const siginfo_t *end, void *use
         exec_failures++;
     /* What it said before it died is still in the socket, and counts: a BYE, a SEGMENT_DONE. */
     receive(child, 100000);
-    reaper_unwatch(&child->exit_source); /* sd-event reaps after this handler */
-    child->owner.ended(child, end);
-    child_free(child);
+    end_with(child, end);
     return 0;
 }
 

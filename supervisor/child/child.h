@@ -40,6 +40,7 @@ struct child {
     uint32_t queue_length;
     struct timer retry;      /* when it is not the socket's room that the queue waits for */
     monotonic socket_closed; /* it closed fd 3, or broke the protocol; ns = 0: it did not */
+    bool end_withheld;       /* it was dead at the last look, and could not be waited for */
 };
 
 /* Spawn the program at path with its end of a socketpair as fd 3, watched by the event loop. 0 or

@@ -5,6 +5,7 @@
  * it was not meant for. */
 #include "supervisor/system/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -203,18 +204,77 @@ int process_pin(const char *path, char ret_name[PROCESS_PIN_SIZE])
     return 0;
 }
 
+/* What stands behind the name, which may hold anything; NULL. */
+static const char *read_stat(const char *path, char *text, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    ssize_t length = read(fd, text, size - 1);
+    fd_close(&fd);
+    text[length > 0 ? length : 0] = '\0';
+    const char *end = strrchr(text, ')');
+    return end && end[1] == ' ' && end[2] ? end + 2 : NULL;
+}
+
 char process_task_state(pid_t pid, uint32_t thread_id)
 {
     char path[64], text[512];
     snprintf(path, sizeof path, "/proc/%d/task/%u/stat", (int)pid, thread_id);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return '?';
-    ssize_t length = read(fd, text, sizeof text - 1);
-    fd_close(&fd);
-    text[length > 0 ? length : 0] = '\0';
-    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
-    return end && end[1] == ' ' && end[2] ? end[2] : '?';
+    const char *state = read_stat(path, text, sizeof text);
+    return state ? *state : '?';
+}
+
+#define FIELDS_TO_EXIT_CODE (52 - 3) /* from the state on */
+
+static int read_exit_code(pid_t pid)
+{
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    const char *at = read_stat(path, text, sizeof text);
+    for (int i = 0; at && i < FIELDS_TO_EXIT_CODE; i++) {
+        at = strchr(at, ' ');
+        at = at ? at + 1 : NULL;
+    }
+    return at ? atoi(at) : SIGKILL;
+}
+
+/* A zombie has let go of its memory and descriptors before it became one. */
+static bool is_all_zombies(pid_t pid)
+{
+    char path[64];
+    const struct dirent *entry;
+    bool all = true, any = false;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(path);
+    while (tasks && all && (entry = readdir(tasks))) {
+        char *end;
+        unsigned long id = strtoul(entry->d_name, &end, 10);
+        if (*end || id == 0)
+            continue;
+        any = true;
+        all = process_task_state(pid, (uint32_t)id) == 'Z';
+    }
+    if (tasks)
+        closedir(tasks);
+    return all && any;
+}
+
+bool process_end_is_withheld(pid_t pid, siginfo_t *ret_end)
+{
+    siginfo_t end = {0};
+    if (!is_all_zombies(pid) || waitid(P_PID, (id_t)pid, &end, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+        end.si_pid == pid)
+        return false;
+    int status = read_exit_code(pid);
+    *ret_end = (siginfo_t){.si_signo = SIGCHLD, .si_code = CLD_EXITED};
+    ret_end->si_pid = pid;
+    ret_end->si_status = WEXITSTATUS(status);
+    if (WIFSIGNALED(status)) {
+        ret_end->si_code = WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED;
+        ret_end->si_status = WTERMSIG(status);
+    }
+    return true;
 }
 
 void process_describe_end(const siginfo_t *end, char *ret_text, size_t size)

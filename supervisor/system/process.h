@@ -4,6 +4,7 @@
 #define HOLDFAST_SUPERVISOR_SYSTEM_PROCESS_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -83,6 +84,11 @@ int process_pin(const char *path, char ret_name[PROCESS_PIN_SIZE]);
  * '?' when there is none of that number. Reading it takes no lock that a thread could hold while it
  * waits for a disk. */
 char process_task_state(pid_t pid, uint32_t thread_id);
+
+/* All of this child's threads are dead, but waitid(2) says nothing of it, because somebody who
+ * traces them has not let go: what it would say. A thread that another one made while this looked
+ * is overlooked: believe it when it is so twice. */
+bool process_end_is_withheld(pid_t pid, siginfo_t *ret_end);
 
 /* "was killed by SIGSEGV", "exited with status 1", "can't be executed: No such file or directory:
  * /usr/..": what waitid(2) said. */

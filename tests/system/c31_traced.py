@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Somebody looks at a process with strace or gdb when it dies. The kernel tells of that end once, while there is nothing to
-be waited for yet; all the same each gets its successor when the tracer has let go, and nobody's remains are left."""
+be waited for yet; all the same each gets its successor, and when the tracer has let go, nobody's remains are left."""
 
+import itertools
 import os
 
 from lib import oracle
@@ -20,12 +21,17 @@ def wait_gone(pid):
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 20, f"the remains of {pid} to be waited for")
 
 
-def die_traced(place, daemon, pid, threads=None):
-    """pid is killed while somebody traces it, and let go of when the supervisor has long been told."""
+def threads_of(pid):
+    return sorted(map(int, os.listdir(f"/proc/{pid}/task")), key=lambda thread: thread != pid)
+
+
+def die_traced(place, daemon, pid, threads=None, at_once=False):
+    """pid is killed while somebody traces it, and let go of at once or when the supervisor has long been told."""
     tracer = Tracer(place, *(threads or [pid]))
     kill(pid)
     wait_dead(pid)
-    wait_looks(daemon)
+    if not at_once:
+        wait_looks(daemon)
     tracer.let_go()
     wait_gone(pid)
 
@@ -37,16 +43,15 @@ def wait_successor(daemon, pid):
 
 @core
 def test_a_worker(place):
-    """Nothing is lost over it, whether one thread is traced or all are."""
+    """Nothing is lost over it, whether one thread is traced or all are, and when it is let go of."""
     listen, outlet = place.ipv4(), place.ipv4()
     sink = Sink(place, outlet)
     daemon = Daemon(place, channel("engine", listen, relays={"out": outlet}, record={})).start()
     sent = []
-    for number, every_thread in enumerate((False, True)):
+    for number, (every_thread, at_once) in enumerate(itertools.product((False, True), repeat=2)):
         pid = daemon.wait_state("engine", "RUNNING")["pid"]
-        threads = sorted(map(int, os.listdir(f"/proc/{pid}/task")), key=lambda thread: thread != pid)
         sender = Sender(place, listen, 200, name=f"sent{number}", tag=number + 1, rate=100)
-        die_traced(place, daemon, pid, threads if every_thread else None)
+        die_traced(place, daemon, pid, threads_of(pid) if every_thread else None, at_once)
         wait_successor(daemon, pid)
         sender.wait()
         sent += oracle.read_datagrams(sender.record)[0]
@@ -64,10 +69,37 @@ def test_the_archive(place):
     daemon = Daemon(place, channel("engine", place.ipv4(), record={}), spare_workers=0).start()
     worker = daemon.wait_state("engine", "RUNNING")["pid"]
     (archive,) = [pid for pid in daemon.descendants() if pid != worker]
-    die_traced(place, daemon, archive)
+    die_traced(place, daemon, archive, at_once=True)
     wait_until(lambda: len(daemon.descendants()) == 2, 20, "another archive")
     daemon.call("rotate", ["engine"])
     daemon.stop()
+
+
+@core
+def test_a_tracer_that_does_not_let_go(place):
+    """As a debugger at its prompt: nobody waits for whoever sits there, and nothing that was sent meanwhile is lost."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}), spare_workers=0).start()
+    worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    (archive,) = [pid for pid in daemon.descendants() if pid != worker]
+    tracers = [Tracer(place, *threads_of(pid)) for pid in (worker, archive)]
+    kill(worker)
+    kill(archive)
+    sender = Sender(place, listen, 200)
+    wait_successor(daemon, worker)
+    wait_until(lambda: len(daemon.descendants()) == 4, 20, "another archive beside all that is left of the others")
+    daemon.call("rotate", ["engine"])
+    sender.wait()
+    daemon.wait_drained("engine", 200)
+    death = daemon.call("crashes", ["engine"])
+    assert "SIGKILL" in str(death), death
+    for pid, tracer in zip((worker, archive), tracers):
+        wait_dead(pid)
+        tracer.let_go()
+        wait_gone(pid)
+    daemon.stop()
+    oracle.assert_same_payloads(oracle.read_datagrams(sender.record)[0], [
+        record.payload for record in oracle.read_with_avro_c(place, daemon.segments("engine"))], "the log")
 
 
 def test_a_spare_and_whoever_writes_the_log(place):
