@@ -61,7 +61,8 @@ static bool find_channel(struct verb_call *call, const char *name)
     char quoted[CHANNEL_NAME_SIZE], names[NAMES_LISTED_MAX * (CHANNEL_NAME_SIZE + 2)],
         message[sizeof quoted + sizeof names + 64];
     call->channel = channels_find(&call->supervisor->channels, name);
-    if (call->channel && !channel_former_is_gone(call->channel))
+    /* Its workers' deaths are told as long as it is remembered. */
+    if (call->channel && (!channel_former_is_gone(call->channel) || call->verb == VERB_crashes))
         return true;
     control_quote(name, quoted, sizeof quoted);
     list_channels(&call->supervisor->channels, names, sizeof names);

@@ -67,8 +67,8 @@ static void print_takeover(FILE *to, const json_t *crash)
     ctl_format_count(ctl_count(crash, "kernel_dropped"), dropped);
     fprintf(
         to,
-        "  %-10s  after %.2f ms; %s datagrams waited meanwhile, %s%s were dropped by the kernel\n",
-        "takeover", json_number_value(takeover), waited,
+        "  %-10s  after %.2f ms; %s datagram%s waited meanwhile, %s%s were dropped by the kernel\n",
+        "takeover", json_number_value(takeover), waited, ctl_count(crash, "waited") == 1 ? "" : "s",
         ctl_count(crash, "kernel_dropped") > 0 ? "at least " : "", dropped);
 }
 

@@ -45,7 +45,7 @@ static const struct {
     [OPTION_VERBOSE] = {"--verbose", "-v, --verbose",
                         "status CHANNEL: with what each counter means"},
     [OPTION_OUTPUT] = {"-o", "-o FILE", "recover: write to this file or folder instead"},
-    [OPTION_HELP] = {"--help", "--help", "print this"},
+    [OPTION_HELP] = {"--help", "-h, --help", "print this"},
     [OPTION_VERSION] = {"--version", "--version", "print the version"},
 };
 
@@ -188,6 +188,8 @@ static int take_word(struct line *line, int answer, char *word)
     case 1: /* no option */
         line->arguments[line->argument_count++] = optarg;
         return CTL_OK;
+    case 'h':
+        return take_option(line, OPTION_HELP);
     case 'v':
         return take_option(line, OPTION_VERBOSE);
     case 'o':
@@ -226,7 +228,7 @@ static int take_line(struct line *line, int argc, char **argv)
     /* "-": in the order of the line, whatever $POSIXLY_CORRECT says. */
     while (status == CTL_OK) {
         int at = optind > 0 ? optind : 1;
-        answer = getopt_long(argc, argv, "-:vo:", known, NULL);
+        answer = getopt_long(argc, argv, "-:hvo:", known, NULL);
         if (answer == -1)
             break;
         status = take_word(line, answer, argv[at]);

@@ -8,9 +8,12 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "common/control_protocol.h"
 #include "common/units.h"
+#include "supervisor/ctl/ctl_wrap.h"
 
 enum ctl_colour ctl_state_colour(const char *state)
 {
@@ -106,6 +109,23 @@ void ctl_format_rate(double per_second, char text[CTL_TEXT_SIZE])
     strcat(text, "/s");
 }
 
+/* In lines that fit, where standard error is a terminal. */
+static void complain(const char *line)
+{
+    struct winsize window = {0};
+    char *text;
+    size_t size;
+    FILE *to = ctl_open_text(&text, &size);
+    fputs("holdfastctl: ", to);
+    ctl_print_text(to, false, CTL_PLAIN, line);
+    fclose(to);
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col >= CTL_WRAP_LEAST)
+        ctl_wrap_put(stderr, text, text + size, window.ws_col);
+    else
+        fprintf(stderr, "%s\n", text);
+    free(text);
+}
+
 void ctl_complain(const char *format, ...)
 {
     char line[4096];
@@ -114,9 +134,7 @@ void ctl_complain(const char *format, ...)
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     fflush(stdout);
-    fputs("holdfastctl: ", stderr);
-    ctl_print_text(stderr, false, CTL_PLAIN, line);
-    fputc('\n', stderr);
+    complain(line);
 }
 
 /* ---- tables ---- */

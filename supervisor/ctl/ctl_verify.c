@@ -269,11 +269,10 @@ static void print_file(FILE *to, const struct verification *file)
                      file->summary.faults > 0 ? "missing, because not recorded or damaged"
                                               : "received but not recorded");
     units_human_count(file->summary.lost_before, count, sizeof count);
-    snprintf(
-        title, sizeof title,
-        "dropped by the kernel: %s datagrams (with receive_offload at least), just before this "
-        "many records",
-        count);
+    snprintf(title, sizeof title,
+             "dropped by the kernel, %s datagrams, or more with receive_offload; just before these "
+             "records",
+             count);
     ctl_ranges_print(to, &file->dropped, title);
     ctl_uncovered_print(to, &file->uncovered);
     ctl_ranges_print(to, &file->quarantined, "quarantined");

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ESCAPE '\033'
+#include "supervisor/ctl/ctl_wrap.h"
 
 static struct {
     FILE *stream;
@@ -54,85 +54,15 @@ FILE *ctl_window_draw(struct ctl_look *look)
     return picture.stream;
 }
 
-/* A colour's code takes no room: its bytes, if one begins here. */
-static size_t code_length(const char *at)
-{
-    if (*at != ESCAPE)
-        return 0;
-    size_t length = strcspn(at, "m\n");
-    return length + (at[length] == 'm');
-}
-
-/* Of a character of several bytes only the first takes room. */
-static bool takes_room(char byte)
-{
-    return ((unsigned char)byte & 0xc0) != 0x80;
-}
-
-/* Bytes from here that take `width` places, or up to the line's end. */
-static size_t bytes_of(const char *text, const char *end, size_t width)
-{
-    const char *at = text;
-    while (at < end) {
-        size_t code = code_length(at);
-        bool begins = code == 0 && takes_room(*at);
-        if (begins && width == 0)
-            break;
-        width -= begins;
-        at += code > 0 ? code : 1;
-    }
-    return (size_t)(at - text);
-}
-
-/* Under what the rest of a line goes: its last column, if that is not too far to the right. */
-static size_t hang_of(const char *line, const char *end, size_t columns)
-{
-    const char *last = line + bytes_of(line, end, columns * 2 / 3);
-    size_t hang = 2, place = 0;
-    for (const char *at = line; at < last; at++) {
-        size_t code = code_length(at);
-        if (code > 0) {
-            at += code - 1;
-            continue;
-        }
-        place += takes_room(*at);
-        if (*at == ' ' && at > line && at[-1] == ' ' && at[1] != ' ')
-            hang = place;
-    }
-    return hang;
-}
-
-static void put_wrapped(FILE *to, const char *line, const char *end, size_t columns)
-{
-    size_t hang = hang_of(line, end, columns), room = columns;
-    for (;;) {
-        size_t fits = bytes_of(line, end, room), cut = fits;
-        if (line + fits == end)
-            break;
-        while (cut > 0 && line[cut] != ' ')
-            cut--;
-        if (cut == 0 || strspn(line, " ") >= cut) /* a word that is longer: where it ends */
-            cut = fits + strcspn(line + fits, " \n");
-        if (line + cut >= end)
-            break;
-        fwrite(line, 1, cut, to);
-        line += cut + strspn(line + cut, " ");
-        fprintf(to, "\n%*s", (int)hang, "");
-        room = columns - hang;
-    }
-    fwrite(line, 1, (size_t)(end - line), to);
-    fputc('\n', to);
-}
-
 /* As it is where the width is not known, or is none. */
 static void put_text(FILE *to, const char *text)
 {
     for (const char *line = text; *line;) {
         const char *end = strchrnul(line, '\n');
-        if (picture.columns < 20)
+        if (picture.columns < CTL_WRAP_LEAST)
             fwrite(line, 1, (size_t)(end - line) + (*end == '\n'), to);
         else
-            put_wrapped(to, line, end, picture.columns);
+            ctl_wrap_put(to, line, end, picture.columns);
         line = *end ? end + 1 : end;
     }
 }
@@ -142,11 +72,11 @@ static const char *put_line(const char *line)
 {
     const char *end = strchrnul(line, '\n');
     size_t columns = picture.columns ? picture.columns : SIZE_MAX, width = 0;
-    bool cut = line + bytes_of(line, end, columns) < end;
+    bool cut = line + ctl_wrap_bytes(line, end, columns) < end;
     size_t room = cut && columns > 3 ? columns - 3 : columns;
     while (line < end) {
-        size_t code = code_length(line);
-        width += code == 0 && takes_room(*line);
+        size_t code = ctl_wrap_code(line);
+        width += code == 0 && ctl_wrap_takes_room(*line);
         if (code > 0)
             fwrite(line, 1, code, stdout);
         else if (width <= room)

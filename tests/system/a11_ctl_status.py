@@ -324,6 +324,14 @@ def test_what_is_printed_fits_its_terminal(place):
     assert "the supervisor is stopping: it ends" in printed(place, 80, "--socket", told.path, "check", expect=1)
 
 
+def test_complaints_fit_their_terminal(place):
+    absent = place.folder / "absent.sock"
+    whole = place.run(place.program("holdfastctl"), "--socket", absent, "check", expect=3).stderr
+    assert whole.count("\n") == 1 and len(whole) > 120, whole
+    text = printed(place, 60, "--socket", absent, "check", expect=3)
+    assert max(map(len, text.splitlines())) <= 60 and text.split() == whole.split(), text
+
+
 def test_a_sum_of_what_nobody_knows_is_not_known(place):
     told = Told(place, {"supervisor": {}, "channels": [told_channel("one"), told_channel("two")]})
     text = place.run(place.program("holdfastctl"), "--socket", told.path, "status").stdout

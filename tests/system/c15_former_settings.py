@@ -100,6 +100,8 @@ def test_a_removed_channel_is_received_and_sealed_first(place):
             raise AssertionError(f"{verb} of a channel that is gone")
         except RpcError as refused:
             assert "no channel 'engine'; there are: gps" in str(refused), refused
+    told = [crash["pid"] for crash in daemon.call("crashes")["crashes"] if crash["channel"] == "engine"]
+    assert told and told == [crash["pid"] for crash in daemon.call("crashes", {"channel": "engine"})["crashes"]]
     assert daemon.call("check")["healthy"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:  # the address is free again
         host, _, port = listens[0].rpartition(":")

@@ -343,6 +343,7 @@ static const struct {
     {"--", CTL_USAGE, "no verb was given"},
     {"--watch status", CTL_USAGE, "on a terminal"}, /* which the test's stdout is not */
     {"--help", -1, "usage: holdfastctl"},
+    {"-h", -1, "usage: holdfastctl"},
     {"verify --help", -1, "usage: holdfastctl"},
     {"status --version", -1, "holdfastctl " HOLDFAST_VERSION},
 };
