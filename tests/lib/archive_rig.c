@@ -88,6 +88,8 @@ static _Noreturn void run_child(const struct archive_rig *rig)
         refuse_call(SYS_renameat2, 4, EINVAL);
     if (rig->without_links)
         refuse_call(SYS_linkat, 2, EPERM);
+    if (rig->denied && deny_call_install(rig->denied) < 0)
+        _exit(98);
     close(rig->socket);
     int lock = rig->lock < 0 ? -1 : fcntl(rig->lock, F_DUPFD_CLOEXEC, LOCK_FD);
     int log = open(rig->log_path, O_CREAT | O_APPEND | O_WRONLY, 0600);

@@ -26,6 +26,7 @@ struct archive_rig {
     pid_t pid;
     /* Before it is started: system calls that its file system shall seem not to know. */
     bool without_noreplace, without_links;
+    const struct denied_call *denied; /* ... or that it refuses; NULL = none */
 };
 
 /* Make the folder and the socket; archive_rig_start() begins the process, so that messages may be

@@ -54,9 +54,12 @@ struct recovery {
 
 /* One file's trouble is no reason to record nothing any more. true: it is dealt with, go on. False
  * for what is nobody's trouble in particular, and for a file that somebody still writes to. */
-static bool live_with(const struct recovery *recovery, const char *name, int error)
+static bool live_with(const struct recovery *recovery, const char *name, int error, bool unreadable)
 {
     const char *channel = recovery->request->channel;
+    if (unreadable)
+        return unfinished_set_aside(recovery->folder, channel, name,
+                                    "the disk can't read all of it") == 0;
     switch (error) {
     case -EBUSY:
     case -ENOMEM:
@@ -64,8 +67,11 @@ static bool live_with(const struct recovery *recovery, const char *name, int err
     case -ENFILE:
         return false;
     case -EIO:
-        return unfinished_set_aside(recovery->folder, channel, name,
-                                    "the disk can't read all of it") == 0;
+        log_warning(
+            "channel %s: the disk has refused to finish %s: %s; it stays as it is until the "
+            "next start or recovery",
+            channel, name, strerror(-error));
+        return true;
     case -ENOSPC:
     case -EDQUOT:
         log_warning(
@@ -94,7 +100,7 @@ static int resume_mending(struct recovery *recovery)
         if (result == -EBADMSG) /* none of ours: a copy is whole before its original goes */
             result =
                 unfinished_set_aside(recovery->folder, channel, name, "a copy that can't be read");
-        if (result < 0 && !live_with(recovery, name, result))
+        if (result < 0 && !live_with(recovery, name, result, false))
             return result;
     }
     return 0;
@@ -238,9 +244,9 @@ static int finish_open_file(struct recovery *recovery, struct open_file *file)
     if (twin > 0)
         end_at(&unfinished, file->first_seq);
     if (result == 0)
-        result = twin < 0 ? twin : unfinished_finish(&unfinished, &outcome);
+        result = twin < 0 && twin != -EIO ? twin : unfinished_finish(&unfinished, &outcome);
     fd_close(&held);
-    if (result < 0 && !live_with(recovery, name, result))
+    if (result < 0 && !live_with(recovery, name, result, outcome.unreadable))
         return result;
     if (outcome.has_records)
         recovery_numbers_raise(&recovery->numbers, outcome.last_seq + 1);
@@ -248,7 +254,7 @@ static int finish_open_file(struct recovery *recovery, struct open_file *file)
         recovery_numbers_pass_unread(&recovery->numbers, file->file);
     recovery->answer->files += result == 0 && outcome.has_records;
     /* Its records are in what it became, or will be. */
-    file->bounds = result == 0 ? outcome.has_records : result != -EIO && !file->bare;
+    file->bounds = result == 0 ? outcome.has_records : !outcome.unreadable && !file->bare;
     file->begins_at = outcome.has_records ? outcome.first_seq : file->first_seq;
     return 0;
 }

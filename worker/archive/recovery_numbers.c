@@ -169,7 +169,9 @@ static int pass_damaged(struct recovery_numbers *numbers)
         if (result == 0 && fd >= 0)
             result = pass_damaged_file(numbers, file, fd);
         fd_close(&fd);
-        if (result < 0)
+        if (result == -EIO)
+            recovery_numbers_pass_unread(numbers, file);
+        else if (result < 0)
             return result;
     }
     return 0;

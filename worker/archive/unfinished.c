@@ -71,13 +71,11 @@ static void proper_open_name(const char *channel, const char *name,
 }
 
 /* Everything sound lies in one piece: seal the last block, cut off what follows. In whatever order
- * these writes reach the disk, a scan finds the same records again. */
-static int finish_in_place(int folder, int fd, const char *name,
-                           const struct avro_log_summary *summary, struct unfinished_outcome *ret)
+ * these writes reach the disk, a scan finds the same records again. Nothing is cut off before the
+ * disk has taken them. */
+static int write_end(int folder, int fd, const struct avro_log_summary *summary, uint64_t *ret_size)
 {
-    const char *channel = summary->identity.channel;
     uint8_t header[AVRO_LOG_BLOCK_HEADER_SIZE];
-    char open_name[SEGMENT_NAME_SIZE];
     const struct avro_log_block *block = &summary->last_block;
     uint64_t end = avro_log_block_end(block);
 
@@ -86,14 +84,24 @@ static int finish_in_place(int folder, int fd, const char *name,
     if (result == 0)
         result = fd_write_all(fd, header, sizeof header, block->offset);
     if (result == 0)
-        result = segment_header_finish(folder, channel, fd, summary);
-    if (result == 0 && (ftruncate(fd, (off_t)(end + AVRO_LOG_SYNC_SIZE)) < 0 || fsync(fd) < 0))
+        result = segment_header_finish(folder, summary->identity.channel, fd, summary);
+    *ret_size = end + AVRO_LOG_SYNC_SIZE;
+    if (result == 0 && (fsync(fd) < 0 || ftruncate(fd, (off_t)*ret_size) < 0 || fsync(fd) < 0))
         result = -errno;
-    if (result < 0)
-        return result;
-    ret->length = end + AVRO_LOG_SYNC_SIZE;
-    proper_open_name(channel, name, &summary->identity, open_name);
-    return folder_rename(folder, name, open_name, AVRO_LOG_SUFFIX, ret->name);
+    return result;
+}
+
+static int rename_sealed(const struct unfinished *file, const struct avro_log_summary *summary,
+                         struct unfinished_outcome *ret)
+{
+    char open_name[SEGMENT_NAME_SIZE];
+    proper_open_name(file->channel, file->name, &summary->identity, open_name);
+    int result = folder_rename(file->folder, file->name, open_name, AVRO_LOG_SUFFIX, ret->name);
+    if (result == 0)
+        log_notice("channel %s: recovered %s: %llu records, up to number %llu", file->channel,
+                   ret->name, (unsigned long long)summary->records,
+                   (unsigned long long)summary->last_seq);
+    return result;
 }
 
 /* What the file is called, or was, whose sound records are being copied to this one. */
@@ -296,6 +304,12 @@ static int finish_blank(const struct unfinished *file, int fd, struct unfinished
     return unfinished_finish_empty(file, fd, "nothing of it has reached the disk", ret);
 }
 
+static int could_not_read(struct unfinished_outcome *ret, int error)
+{
+    ret->unreadable = error == -EIO;
+    return error;
+}
+
 /* A worker died before it recorded anything in it; or what it holds is no record of ours. */
 static int finish_without_records(const struct unfinished *file, int fd,
                                   const struct avro_log_summary *summary,
@@ -305,19 +319,19 @@ static int finish_without_records(const struct unfinished *file, int fd,
     if (!summary->has_header) {
         int blank = avro_log_is_blank(fd);
         if (blank < 0)
-            return blank;
+            return could_not_read(ret, blank);
         return blank ? finish_blank(file, fd, ret)
                      : unfinished_set_aside(file->folder, file->channel, file->name,
                                             summary->fault_what);
     }
     int result = avro_log_scan(fd, &unlimited, NULL, &all);
     if (result < 0)
-        return result;
+        return could_not_read(ret, result);
     if (all.records_after_fault > 0)
         return unfinished_set_aside(file->folder, file->channel, file->name, all.fault_what);
     int lost = avro_log_lacks_end(fd, &file->options, &all);
     if (lost < 0)
-        return lost;
+        return could_not_read(ret, lost);
     if (all.records == 0 && (lost || file->options.size_end > all.header_size))
         return unfinished_set_aside(file->folder, file->channel, file->name,
                                     "none of the records that were written is sound");
@@ -351,7 +365,7 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
     int result = avro_log_scan(fd, &file->options, NULL, &summary);
     int complete = result < 0 ? result : may_end(file, fd);
     if (complete < 0)
-        return complete;
+        return could_not_read(ret, complete);
     if (summary.records == 0 && !complete)
         return unfinished_set_aside(
             file->folder, file->channel, file->name,
@@ -363,17 +377,18 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
     ret->last_seq = summary.last_seq;
     int lost = avro_log_lacks_end(fd, &file->options, &summary);
     if (lost < 0)
-        return lost;
+        return could_not_read(ret, lost);
     if (summary.records_after_fault > 0 || !summary.has_header || !complete || lost || file->copy)
         return mend(file, fd, (struct more){.elsewhere = !complete, .lost = lost}, ret);
     /* Its folder's, for its name. */
     snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", file->channel);
-    result = finish_in_place(file->folder, fd, file->name, &summary, ret);
-    if (result == 0)
-        log_notice("channel %s: recovered %s: %llu records, up to number %llu", file->channel,
-                   ret->name, (unsigned long long)summary.records,
-                   (unsigned long long)summary.last_seq);
-    return result;
+    result = write_end(file->folder, fd, &summary, &ret->length);
+    if (result == -EIO) { /* what it says now may be in memory only */
+        struct unfinished refused = *file;
+        refused.copy = true;
+        return mend(&refused, fd, (struct more){0}, ret);
+    }
+    return result < 0 ? result : rename_sealed(file, &summary, ret);
 }
 
 int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *ret)

@@ -23,6 +23,7 @@ struct unfinished {
 };
 
 struct unfinished_outcome {
+    bool unreadable;              /* after -EIO: it is the file that the disk can't read */
     char name[SEGMENT_NAME_SIZE]; /* what the file is called now; "" when it was removed */
     uint64_t length;
     bool has_records;
@@ -32,7 +33,8 @@ struct unfinished_outcome {
     uint64_t last_seq;
 };
 
-/* 0 or -errno. After -ENOSPC the file is as it was, and *ret says what is in it. */
+/* 0 or -errno. After -ENOSPC the file is as it was, and *ret says what is in it. -EIO, and not
+ * unreadable: something could not be written or renamed; every sound record is still there. */
 int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *ret);
 
 /* The same for one alone: where another file begins is found out. */
