@@ -110,6 +110,8 @@ static int look_in_later(int folder, const char *channel, ino_t own, struct left
 {
     struct folder_list list;
     int result = folder_list(folder, channel, &list);
+    if (result == -EIO)
+        result = -EAGAIN;                                  /* that says nothing about the file */
     for (size_t i = 0; result == 0 && i < list.count; i++) /* 1: all are found */
         if (list.files[i].id != own && may_have(leftovers, &list.files[i]))
             result = look_in(folder, list.files[i].name, leftovers);

@@ -431,7 +431,9 @@ static uint64_t first_record_of(int folder, const char *name)
 
 bool unfinished_has_no_record(int folder, const char *name)
 {
-    return first_record_of(folder, name) == UINT64_MAX;
+    struct avro_log_summary summary;
+    const struct avro_log_visitor visitor = {.context = &(uint64_t){0}, .record = stop_at_first};
+    return scan_named(folder, name, &visitor, &summary) == 0;
 }
 
 int unfinished_is_bare(int folder, const char *name)
@@ -451,7 +453,7 @@ int unfinished_is_bare(int folder, const char *name)
 uint64_t unfinished_last_seq(int folder, const char *name)
 {
     struct avro_log_summary summary = {0};
-    return scan_named(folder, name, NULL, &summary) == 0 ? summary.last_seq : 0;
+    return scan_named(folder, name, NULL, &summary) == 0 ? summary.last_seq : UINT64_MAX;
 }
 
 uint64_t unfinished_first_seq(int folder, const struct folder_file *file)
