@@ -16,6 +16,9 @@
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/file_name.h"
+#include "worker/archive/file_lock.h"
+
+#define LOCK_NAME ".lock"
 
 void folder_number_name(const char *open_name, const char *suffix, int n,
                         char ret_name[SEGMENT_NAME_SIZE])
@@ -141,6 +144,19 @@ int folder_open(const char *log_dir, const char *channel, bool create)
     return result;
 }
 
+/* A file of its own for that, which nobody else may open: whoever may read the folder could lock
+ * that, too. */
+int folder_lock(int folder, uint64_t patience_ns, int *ret_fd)
+{
+    int fd = openat(folder, LOCK_NAME, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+                    S_IRUSR | S_IWUSR);
+    bool busy = file_lock_wait(fd < 0 ? folder : fd, patience_ns) == -EBUSY;
+    if (busy)
+        fd_close(&fd);
+    *ret_fd = fd;
+    return busy ? -EBUSY : 0;
+}
+
 static int compare_files(const void *a, const void *b)
 {
     const struct folder_file *left = a, *right = b;
@@ -249,6 +265,9 @@ void folder_explain(const char *log_dir, const char *channel, int error,
     case EMFILE:
     case ENFILE:
         advice = FD_SHORTAGE_ADVICE;
+        break;
+    case EBUSY:
+        advice = "somebody else works there just now";
         break;
     case EIO:
         advice = "the disk reports errors: see the kernel's log";

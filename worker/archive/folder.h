@@ -57,6 +57,10 @@ int folder_rename_copy(int folder, const char *from, const char *open_name,
 
 /* The channel's folder as a descriptor, made first if `create` is set. Or -errno. */
 int folder_open(const char *log_dir, const char *channel, bool create);
+/* While it is recovered, or one of its segments is sealed, nobody else does that: an archive before
+ * this one may have left a recovery that is still about to die, or a sweep may be there. 0 with a
+ * descriptor that is the lock (-1 where there can be none), or -EBUSY after `patience`. */
+int folder_lock(int folder, uint64_t patience_ns, int *ret_fd);
 /* The channel's files in it, and what else is called like them. 0 or -errno; to be freed with
  * folder_list_free() in both cases. */
 int folder_list(int folder, const char *channel, struct folder_list *ret);

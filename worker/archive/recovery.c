@@ -29,7 +29,6 @@
 #define HOLDER_PATIENCE_NS (2 * NS_PER_S)
 /* For another recovery in the same folder */
 #define LOCK_PATIENCE_NS (10 * NS_PER_S)
-#define LOCK_NAME        ".lock"
 
 /* ---- a channel's folder ---- */
 
@@ -304,17 +303,6 @@ static int list_again(struct recovery *recovery)
     return folder_list(recovery->folder, recovery->request->channel, &recovery->list);
 }
 
-/* An archive before this one may have left a recovery that is still about to die. A file of its own
- * for that, which nobody else may open: whoever may read the folder could lock that, too. */
-static int lock_folder(int folder, int *ret_fd)
-{
-    int fd = openat(folder, LOCK_NAME, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-                    S_IRUSR | S_IWUSR);
-    bool busy = file_lock_wait(fd < 0 ? folder : fd, LOCK_PATIENCE_NS) == -EBUSY;
-    *ret_fd = fd;
-    return busy ? -EBUSY : 0;
-}
-
 static int recover(struct recovery *recovery)
 {
     int (*const steps[])(struct recovery *) = {resume_mending, drop_first_names, finish_all,
@@ -346,7 +334,7 @@ void recovery_run(const char *log_dir, const struct message_recover *request,
     recovery.folder = folder;
     recovery.numbers =
         (struct recovery_numbers){.folder = folder, .request = request, .list = &recovery.list};
-    int result = folder < 0 ? folder : lock_folder(folder, &lock);
+    int result = folder < 0 ? folder : folder_lock(folder, LOCK_PATIENCE_NS, &lock);
     if (result == 0)
         result = recover(&recovery);
     fd_close(&lock);

@@ -19,11 +19,15 @@
 #include "common/avro_log_scan.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/monotonic.h"
 #include "worker/archive/file_lock.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/mending.h"
 #include "worker/archive/segment_header.h"
 #include "worker/archive/unfinished.h"
+
+/* For a recovery in the folder; the others wait meanwhile. */
+#define LOCK_PATIENCE_NS NS_PER_S
 
 /* Does a block, or the file header, end at length? A length may come from memory that a dead worker
  * has left. */
@@ -310,11 +314,14 @@ void seal_run(const char *log_dir, const struct message_seal *request, struct me
     snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
     snprintf(ret->name, sizeof ret->name, "%s", request->name);
     ret->id = request->id;
-    int folder = -1, result = -EINVAL;
+    int folder = -1, lock = -1, result = -EINVAL;
     if (folder_is_open_name(request->channel, request->name))
         result = folder = folder_open(log_dir, request->channel, false);
     if (folder >= 0)
+        result = folder_lock(folder, LOCK_PATIENCE_NS, &lock);
+    if (result >= 0)
         result = seal_in(folder, request, ret);
+    fd_close(&lock);
     fd_close(&folder);
     if (result >= 0)
         return;

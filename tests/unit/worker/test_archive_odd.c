@@ -223,6 +223,30 @@ START_TEST(test_a_name_that_another_one_has_hides_nothing)
 }
 END_TEST
 
+/* By a sweep, of a channel that the configuration has no more, or by what an archive before this
+ * one has left: both would mend one file. */
+START_TEST(test_no_segment_is_sealed_while_its_folder_is_recovered)
+{
+    struct log_maker maker;
+    char open_name[SEGMENT_NAME_SIZE], name[SEGMENT_NAME_SIZE], path[sizeof rig.channel + 8];
+    archive_rig_start(&rig);
+    archive_rig_make_folder(&rig);
+    archive_rig_make_log(&maker, SEED, 0, 5, open_name, name);
+    log_maker_seal(&maker);
+    log_maker_write(rig.channel, open_name, maker.bytes, maker.size);
+    snprintf(path, sizeof path, "%s/.lock", rig.channel);
+    int lock = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    ck_assert_int_eq(file_lock_wait(lock, 0), 0);
+    uint64_t id = archive_rig_inode(&rig, open_name);
+    ck_assert_int_eq(archive_rig_seal(&rig, open_name, id, maker.block_start).error, EBUSY);
+    ck_assert_int_eq(archive_rig_read(&rig, open_name, NULL), (long)maker.size);
+    fd_close(&lock);
+    ck_assert_int_eq(archive_rig_seal(&rig, open_name, id, maker.block_start).error, 0);
+    archive_rig_check_sealed(&rig, &maker, name, 0, 100);
+    log_maker_free(&maker);
+}
+END_TEST
+
 /* ---- copies that are left ---- */
 
 /* Of a channel that is gone: only the complete copy is left of a mend that was interrupted. */
@@ -284,6 +308,7 @@ int main(void)
     tcase_add_loop_test(meant, test_sealed_is_only_what_is_not_open_any_more, 0, 2);
     tcase_add_test(meant, test_what_is_in_use_is_not_sealed_for_its_number);
     tcase_add_test(meant, test_a_name_that_another_one_has_hides_nothing);
+    tcase_add_test(meant, test_no_segment_is_sealed_while_its_folder_is_recovered);
     suite_add_tcase(suite, meant);
     TCase *copies = tcase_create("copies that are left");
     tcase_set_timeout(copies, 60);
