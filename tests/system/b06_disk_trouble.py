@@ -182,7 +182,7 @@ def test_what_the_disk_had_no_room_for_is_written_once_more(place):
     scene.sink.stop()
     assert "were copied to" in scene.daemon.log_text(), scene.daemon.log_text()
     disk.forget()
-    assert {path.suffix for path in (disk.where / "log" / "engine").iterdir()} == {".avro"}, "the original is not needed"
+    assert {path.suffix for path in (disk.where / "log" / "engine").glob("engine*")} == {".avro"}, "the original is not needed"
     scene.judge_files(sent, counters, survive=True)
 
 
@@ -208,7 +208,7 @@ def test_so_is_a_segment_that_was_full_when_the_disk_refused_it(place):
     scene.daemon.stop()
     scene.sink.stop()
     disk.forget()
-    assert {path.suffix for path in (disk.where / "log" / "engine").iterdir()} == {".avro"}, "the originals are not needed"
+    assert {path.suffix for path in (disk.where / "log" / "engine").glob("engine*")} == {".avro"}, "the originals are not needed"
     scene.hashes = {}  # what was sealed just before the disk was exhausted may be among them
     scene.judge_files(sent, counters, survive=True)
 
