@@ -28,7 +28,7 @@
 #include "tests/lib/log_maker.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/recovery.h"
-#include "worker/archive/segments.h"
+#include "worker/archive/seal.h"
 
 #define SEED     99
 #define PREPARED RIG_CHANNEL "-prepared-0123456789abcdef.avro.open"
@@ -118,7 +118,7 @@ static bool run(const struct job *job, int at, int error)
         calls.at = at;
         calls.error = error;
         if (job->seal)
-            segments_seal(base, &job->request, &answers->sealed);
+            seal_run(base, &job->request, &answers->sealed);
         else
             recovery_run(base, &job->recover, &answers->recovered);
         *reached = calls.count;
