@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 
 from lib.place import children_of, comm, is_alive, kill, wait_until
 
@@ -208,8 +209,23 @@ class Daemon:
         wait_until(lambda: self.status(name)["ring"]["pending"] == 0, deadline, f"channel {name} to record everything")
 
     def ctl(self, *arguments, expect=0, **options):
-        return self.place.run(self.place.program("holdfastctl"), "--socket", self.socket, *arguments, expect=expect,
-                              **options)
+        """While an upgrade is waited for, what a service manager is told is read as it does: what lies in its socket keeps
+        descriptors open, and addresses taken."""
+        ended = threading.Event()
+        manager = threading.Thread(target=lambda: self.poll_until(ended), daemon=True)
+        if "upgrade" in arguments:
+            manager.start()
+        try:
+            return self.place.run(self.place.program("holdfastctl"), "--socket", self.socket, *arguments, expect=expect,
+                                  **options)
+        finally:
+            ended.set()
+            if "upgrade" in arguments:
+                manager.join()
+
+    def poll_until(self, ended):
+        while self.notifications is not None and not ended.wait(0.05):
+            self.notifications.poll()
 
     def descendants(self):
         """What it works with; not the process that only writes the log, which outlives them all."""
