@@ -85,6 +85,7 @@ static void make_supervisor(struct supervisor *supervisor, struct settings *sett
     channel.host = &supervisor->host;
     channel.life.state = CHANNEL_STOPPED;
     channel.life.since = monotonic_now();
+    supervisor->host.archive = &supervisor->archive;
     supervisor->settings = settings;
     supervisor->started = monotonic_now();
     supervisor->channels = (struct channels){

@@ -322,9 +322,10 @@ static void check_records(const struct scenario *scenario, const char *what)
 }
 
 /* Asked again, by another archive; and when the daemon starts next. */
-static void settle(const struct scenario *scenario, const struct job *job, const char *what)
+static void settle(const struct scenario *scenario, struct job *job, const char *what)
 {
     struct job next_start = *job;
+    job->request.again = 1;
     run(job, 0, 0);
     ck_assert_msg(answers->sealed.error == 0 && answers->recovered.error == 0, "%s: error", what);
     check_records(scenario, what);
