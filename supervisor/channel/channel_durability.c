@@ -54,14 +54,26 @@ static bool any_refused(const struct channel *channel)
             channel_durability_was_refused(channel, channel->hold.next_grant.id));
 }
 
+/* While a segment from before can't be sealed, nothing is said to be durable: nor is the disk
+ * worked more often than it would be without that. */
+static bool is_soon(const struct channel *channel, monotonic now)
+{
+    const struct channel_durability *durability = &channel->durability;
+    uint64_t interval = channel->spec->record.sync_ns ? channel->spec->record.sync_ns : AGAIN_NS;
+    uint64_t since = monotonic_since(now, durability->asked_at);
+    if (durability->told && since < AGAIN_NS)
+        return true;
+    return since < interval &&
+           archive_client_is_to_seal(channel->host->archive, channel->spec->name);
+}
+
 void channel_durability_look(struct channel *channel, monotonic now)
 {
     struct channel_durability *durability = &channel->durability;
     const struct hold *hold = &channel->hold;
     struct commit_progress commit;
     if (!channel->spec->record.enabled || durability->asked || !is_behind(channel, &commit) ||
-        any_refused(channel) || !is_due(channel, now) ||
-        (durability->told && monotonic_since(now, durability->asked_at) < AGAIN_NS))
+        any_refused(channel) || !is_due(channel, now) || is_soon(channel, now))
         return;
     struct message_sync sync = {
         .turn = ++durability->turn,
@@ -76,13 +88,15 @@ void channel_durability_look(struct channel *channel, monotonic now)
     memcpy(durability->id, sync.id, sizeof durability->id);
 }
 
-/* Until the first worker that gets the ring: from then on it is the worker's to say. */
+/* Until the first worker that gets the ring: from then on it is the worker's to say. One that has
+ * come and gone meanwhile may have said more. */
 static bool may_say_so(const struct channel *channel)
 {
     const struct channel_durability *durability = &channel->durability;
     struct commit_progress commit;
     return !channel->lent.worker && is_behind(channel, &commit) &&
            commit.segment_id == durability->segment_id &&
+           channel_page_durable(channel->hold.page, commit.segment_id) < durability->offset &&
            !channel_page_any_refused(channel->hold.page) &&
            !archive_client_is_to_seal(channel->host->archive, channel->spec->name);
 }

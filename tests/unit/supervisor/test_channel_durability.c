@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/* What a channel without a worker asks of the archive, and what it says when that has answered. The
+ * story: while a segment from before can't be sealed, the disk is worked no more often than with a
+ * worker; and what a worker has said that came and went meanwhile holds. A real page, and a real
+ * process as archive, whose end of the socket the test has. */
+#include <check.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/channel_page.h"
+#include "common/fd.h"
+#include "supervisor/archive/archive_client.h"
+#include "supervisor/channel/channel_durability.h"
+#include "tests/lib/ring_fixture.h"
+#include "tests/lib/unit.h"
+
+#define SYNC_NS NS_PER_S
+#define TICK_NS (50 * NS_PER_MS)
+
+static struct settings settings = {.log_dir = "/nowhere"};
+static sd_event *event;
+static struct spares spares;
+static struct archive_client client;
+static int archive_end = -1;
+static struct ring_fixture fixture;
+static struct channel_spec spec = {.name = RING_FIXTURE_CHANNEL,
+                                   .record = {.enabled = true, .sync_ns = SYNC_NS}};
+static struct channel_host host = {.archive = &client, .settings = &settings};
+static struct channel channel;
+
+static const struct segment_grant former = {.name = "engine-1.avro.open", .id = 11, .size = 4096};
+
+static void on_answer(void *data, const char *name, struct message *message)
+{
+    (void)data;
+    (void)name;
+    (void)message;
+}
+
+static void on_sealed(void *data, const char *name, bool finished)
+{
+    (void)data;
+    (void)name;
+    (void)finished;
+}
+
+static void on_event(void *data)
+{
+    (void)data;
+}
+
+static bool is_asked(enum message_type type)
+{
+    static struct message message;
+    const char *what;
+    return message_receive(archive_end, TO_CHILD, &message, &what) == 1 &&
+           message.header.type == type;
+}
+
+static void commit(uint64_t offset)
+{
+    const struct commit_progress progress = {.segment_id = 12, .write_offset = offset};
+    channel_page_write_commit(fixture.ring.page, &progress);
+}
+
+static void start_archive(void)
+{
+    static const struct program program = {.worker_path = "/bin/cat"};
+    const struct archive_owner owner = {
+        .answer = on_answer, .sealed = on_sealed, .back = on_event, .ended = on_event};
+    int input[2], pair[2];
+    ck_assert(pipe2(input, O_CLOEXEC) == 0 && dup2(input[0], STDIN_FILENO) == STDIN_FILENO);
+    ck_assert_int_ge(sd_event_new(&event), 0);
+    ck_assert_int_eq(spares_init(&spares, event, &program, &settings), 0);
+    archive_client_init(&client, event, &spares, &settings, &owner);
+    archive_client_start(&client);
+    ck_assert_ptr_nonnull(client.child);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
+                     0);
+    archive_end = pair[1];
+    ck_assert_int_eq(dup2(pair[0], client.child->socket), client.child->socket);
+    fd_close(&pair[0]);
+    fd_close(&input[0]);
+}
+
+static void set_up(void)
+{
+    const struct ring_fixture_settings ring = {.ring_size = 1 << 20, .max_datagram = 1500};
+    sigset_t children;
+    sigemptyset(&children);
+    sigaddset(&children, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &children, NULL);
+    start_archive();
+    ring_fixture_open(&fixture, &ring);
+    channel = (struct channel){.host = &host, .spec = &spec};
+    channel.hold = (struct hold){.page = fixture.ring.page, .segment = STDIN_FILENO, .next = -1};
+    channel.hold.segment_grant.id = 12;
+    commit(1000);
+}
+
+static void tear_down(void)
+{
+    archive_client_free(&client);
+    spares_free(&spares);
+    fd_close(&archive_end);
+    ring_fixture_close(&fixture);
+    sd_event_unref(event);
+}
+
+static void answer(void)
+{
+    const struct message_synced synced = {.channel = RING_FIXTURE_CHANNEL,
+                                          .turn = channel.durability.turn};
+    ck_assert(!channel_durability_answer(&channel, &synced));
+}
+
+static uint64_t durable(void)
+{
+    return channel_page_durable(fixture.ring.page, 12);
+}
+
+static monotonic after(monotonic begin, uint64_t ns)
+{
+    return (monotonic){begin.ns + ns};
+}
+
+START_TEST(beside_a_segment_that_is_not_sealed_it_is_asked_once_an_interval)
+{
+    const struct seal_order order = {.began_as = "", .length = 4000};
+    monotonic now = monotonic_now();
+    archive_client_seal(&client, RING_FIXTURE_CHANNEL, &former, &order);
+    ck_assert(is_asked(MESSAGE_SEAL));
+    channel_durability_look(&channel, now);
+    ck_assert(is_asked(MESSAGE_SYNC));
+    answer();
+    ck_assert_uint_eq(durable(), 0); /* what is before it may not be */
+    for (uint64_t later = TICK_NS; later < SYNC_NS; later += TICK_NS) {
+        channel_durability_look(&channel, after(now, later));
+        ck_assert_msg(!channel.durability.asked, "asked again after %llu ms",
+                      (unsigned long long)(later / NS_PER_MS));
+    }
+    channel_durability_look(&channel, after(now, SYNC_NS));
+    ck_assert(is_asked(MESSAGE_SYNC));
+}
+END_TEST
+
+START_TEST(as_soon_as_that_one_is_sealed_it_is_asked_again)
+{
+    const struct seal_order order = {.began_as = "", .length = 4000};
+    const struct message_sealed sealed = {.channel = RING_FIXTURE_CHANNEL, .id = former.id};
+    static struct message message = {.header.type = MESSAGE_SEALED};
+    monotonic now = monotonic_now();
+    archive_client_seal(&client, RING_FIXTURE_CHANNEL, &former, &order);
+    channel_durability_look(&channel, now);
+    answer();
+    memcpy(message.bytes, &sealed, sizeof sealed);
+    message.payload = message.bytes;
+    client.child->owner.message(client.child, &message);
+    channel_durability_look(&channel, after(now, TICK_NS));
+    ck_assert(channel.durability.asked);
+    answer();
+    ck_assert_uint_eq(durable(), 1000);
+}
+END_TEST
+
+START_TEST(what_a_worker_said_that_came_and_went_meanwhile_holds)
+{
+    channel_durability_look(&channel, monotonic_now());
+    ck_assert(is_asked(MESSAGE_SYNC));
+    commit(3000);
+    channel_page_write_durable(fixture.ring.page, 12, 2000);
+    answer();
+    ck_assert_uint_eq(durable(), 2000);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("channel_durability");
+    TCase *tcase = tcase_create("without a worker");
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_test(tcase, beside_a_segment_that_is_not_sealed_it_is_asked_once_an_interval);
+    tcase_add_test(tcase, as_soon_as_that_one_is_sealed_it_is_asked_again);
+    tcase_add_test(tcase, what_a_worker_said_that_came_and_went_meanwhile_holds);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
