@@ -116,9 +116,14 @@ static int on_stuck(sd_event_source *source, uint64_t time_us, void *userdata)
     struct channel_host *host = channels->host;
     (void)source;
     (void)time_us;
-    log_error("the upgrade is given up: %s waits for a disk and can't be ended; the program that "
-              "ran so far goes on",
-              channels_any_worker(channels) ? "a worker" : "the archive");
+    const char *what = channels_any_worker(channels) ? "a worker" : "the archive";
+    char why[160];
+    snprintf(why, sizeof why,
+             "the upgrade is given up: %s waits for a disk and can't be ended; the program that "
+             "ran so far goes on",
+             what);
+    log_error("%s", why);
+    setenv(PROGRAM_TROUBLE_VARIABLE, why, 1); /* for who asks: ping */
     host->phase = PHASE_RUNS;
     spares_reopen(host->spares);
     archive_client_go_on(host->archive);
@@ -151,6 +156,7 @@ static void let_go(struct upgrade *upgrade)
     struct channel_host *host = channels->host;
     log_notice("upgrade: executing %s again as soon as the workers have let go",
                upgrade->program->path);
+    unsetenv(PROGRAM_TROUBLE_VARIABLE); /* of an upgrade before */
     host->phase = PHASE_PARKS;
     timer_arm(&upgrade->deadline, host->event, UPGRADE_DEADLINE_NS, on_deadline, upgrade);
     spares_close(host->spares);
@@ -389,7 +395,6 @@ void upgrade_execute(const struct upgrade *upgrade, int control)
     if (complete && set_environment(&list, stopped) && place_fds(&list)) {
         hand_on(config, PROGRAM_CONFIG_VARIABLE);
         setenv(PROGRAM_WORKER_PATH_VARIABLE, program->worker_path, 1);
-        unsetenv(PROGRAM_TROUBLE_VARIABLE); /* of an upgrade before */
         execv(program->path, program->arguments);
         execute_again(program, errno, &fallback);
     }

@@ -125,8 +125,9 @@ static bool wait_for_socket(const char *path, const struct ctl_client *until)
     }
 }
 
-/* Who answers may be the old program: the new one could not be executed any more. */
-static int judge_successor(const json_t *ping)
+/* Who answers may be the old program: the new one could not be executed any more, or nothing came
+ * of it. */
+static int judge_answer(const json_t *ping)
 {
     const char *failed = ctl_string(ping, "upgrade_failed");
     if (failed[0])
@@ -149,7 +150,7 @@ static int ask_successor(struct ctl_client *client)
         if (status == CTL_OK)
             status = ctl_client_try(&next, "ping", NULL, &ping);
         if (!next.lost) {
-            status = status == CTL_OK ? judge_successor(ping) : status;
+            status = status == CTL_OK ? judge_answer(ping) : status;
             json_decref(ping);
             ctl_client_close(&next);
             return status;
@@ -210,14 +211,23 @@ static int wait_for_channels(struct ctl_client *client, const json_t *before)
     }
 }
 
+/* It has not ended: has it given the upgrade up? */
+static int judge_predecessor(const struct ctl_options *options)
+{
+    json_t *ping = NULL;
+    int status = ctl_ask(options, "ping", NULL, &ping);
+    if (status == CTL_OK && judge_answer(ping) == CTL_OK)
+        ctl_complain("the upgrade was accepted, but the program that runs has not ended yet: see "
+                     "its log, or wait longer with --timeout");
+    json_decref(ping);
+    return status == CTL_OK ? CTL_NO : status;
+}
+
 static int wait_for_successor(struct ctl_client *client, const json_t *before)
 {
     const struct ctl_options *options = client->options;
-    if (ctl_client_wait_end(client) != CTL_OK) {
-        ctl_complain("the upgrade was accepted, but the program that runs has not ended yet: see "
-                     "its log, or wait longer with --timeout");
-        return CTL_NO;
-    }
+    if (ctl_client_wait_end(client) != CTL_OK)
+        return judge_predecessor(options);
     int status = ask_successor(client);
     if (status != CTL_OK)
         return status;

@@ -454,6 +454,8 @@ def test_an_upgrade_that_meets_a_disk_is_given_up(place):
     wait_until(lambda: scene.daemon.status("gps")["state"] == "RUNNING" and
                scene.daemon.status("gps")["pid"] not in (workers["gps"], None), 60, "the neighbour to go on")
     assert "the upgrade is given up" in scene.daemon.log_text()
+    assert result.returncode == 1 and "the upgrade is given up" in result.stderr, result.stderr
+    assert "given up" in scene.daemon.call("ping")["upgrade_failed"]
     received = scene.daemon.counters("gps")["received"]
     scene.sinks["gps"].wait_received([received + 200], 20)
     scene.disk.plug_in()
