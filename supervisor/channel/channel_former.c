@@ -64,6 +64,8 @@ static void take_settings(const struct channel *channel, struct channel_spec *ow
 int channel_former_begin(struct channel *channel)
 {
     struct channel_former *former = &channel->former;
+    if (former->configured) /* spec is own: a second time would forget what is to follow */
+        return -EALREADY;
     if (!former->removed) {
         size_t size = channel_spec_size(channel_spec_destination_count(channel->spec));
         free(former->own);
@@ -82,6 +84,21 @@ int channel_former_begin(struct channel *channel)
         channel->hold.rx = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     hold_sockets_keep(&channel->hold);
     return 0;
+}
+
+bool channel_former_is_wanted(const struct channel *channel)
+{
+    return channel->life.wanted || (channel->former.configured && channel->former.wanted);
+}
+
+/* What is left of it is dealt with as if it were to stop: it never waits for a restart meanwhile.
+ */
+void channel_former_want(struct channel *channel)
+{
+    if (channel->former.configured)
+        channel->former.wanted = true;
+    else
+        channel->life.wanted = true;
 }
 
 static void tell_removed(const struct channel *channel)

@@ -11,8 +11,14 @@
 struct channel_spec *channel_former_spec(const char *name);
 
 /* Everything is adopted: from here on the channel has the settings of what it holds, and a STOP
- * receives, records and seals what is left of it. 0 or -ENOMEM. */
+ * receives, records and seals what is left of it. 0, -ENOMEM, or -EALREADY: it is at that. */
 int channel_former_begin(struct channel *channel);
+
+/* It is to run: now, or when that is done. */
+bool channel_former_is_wanted(const struct channel *channel);
+
+/* An operator, or whoever restarts it, wants it to run: now, or when that is done. */
+void channel_former_want(struct channel *channel);
 
 /* It is stopped: nothing is left. Takes the settings that are to follow; true when it is to run
  * with them. */

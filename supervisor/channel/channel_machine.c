@@ -255,8 +255,8 @@ static void stay_stopped(struct channel *channel, const char *cause)
 static void start_after_stop(struct channel *channel, const char *cause)
 {
     (void)cause;
-    channel->life.wanted = true;
-    channel->life.restart_wanted = true;
+    channel_former_want(channel);
+    channel->life.restart_wanted = channel->life.wanted;
 }
 
 /* What is left of it, if somebody can still deal with that; else its end. */

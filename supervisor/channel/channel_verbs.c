@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_segments.h"
@@ -32,7 +33,7 @@ int channel_verb_start(struct channel *channel, const char **ret_why)
 {
     if (refuse_what_ends(channel, ret_why) < 0)
         return -ESHUTDOWN;
-    channel->life.wanted = true;
+    channel_former_want(channel);
     keep_stopped(channel, false);
     channel_machine_handle(channel, CHANNEL_EVENT_START, "an operator started it");
     return 0;
@@ -42,6 +43,7 @@ int channel_verb_stop(struct channel *channel, const char **ret_why)
 {
     if (refuse_what_ends(channel, ret_why) < 0)
         return -ESHUTDOWN;
+    channel->former.wanted = false;
     keep_stopped(channel, true);
     channel_machine_handle(channel, CHANNEL_EVENT_STOP, "an operator stopped it");
     return 0;
@@ -52,7 +54,7 @@ int channel_verb_restart(struct channel *channel, const char **ret_why)
     if (refuse_what_ends(channel, ret_why) < 0)
         return -ESHUTDOWN;
     if (channel->life.state == CHANNEL_STOPPED ||
-        (channel->life.state == CHANNEL_STOPPING && !channel->life.wanted)) {
+        (channel->life.state == CHANNEL_STOPPING && !channel_former_is_wanted(channel))) {
         *ret_why = "it is stopped: start it first";
         return -EINVAL;
     }

@@ -12,6 +12,7 @@
 #include "common/control_protocol.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel.h"
+#include "supervisor/channel/channel_former.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/hold/hold.h"
@@ -51,12 +52,6 @@ const char *control_check_trouble(const struct channel *channel)
         return channel->recording.trouble;
     return channel->hang.disk_warned ? "it waits for the disk; relaying goes on, the ring fills"
                                      : "";
-}
-
-/* Also while what its former settings held is dealt with first. */
-bool control_check_is_wanted(const struct channel *channel)
-{
-    return channel->life.wanted || (channel->former.configured && channel->former.wanted);
 }
 
 static void add_problem(json_t *problems, const struct channel *channel, const char *kind,
@@ -120,7 +115,7 @@ static void check_unsealed(json_t *problems, const struct channel *channel)
 static bool check_channel(json_t *problems, const struct channel *channel, monotonic now)
 {
     bool healthy = true;
-    if (control_check_is_wanted(channel) &&
+    if (channel_former_is_wanted(channel) &&
         (!channel->life.wanted || channel->life.state != CHANNEL_RUNNING)) {
         healthy = is_upgraded(channel);
         add_problem(problems, channel, healthy ? "upgrading" : "not_running", channel->life.cause);

@@ -13,7 +13,6 @@
 /* A new reference. */
 json_t *control_check(const struct supervisor *supervisor);
 
-bool control_check_is_wanted(const struct channel *channel);
 /* Of a destination, by its place in the configuration; "" when it can be reached. */
 const char *control_check_why_down(const struct channel *channel, uint32_t index);
 /* The interface that it receives at is there, but not up; "" when it is. */

@@ -325,7 +325,7 @@ static void add_identity(json_t *report, const struct channel *channel, monotoni
     json_object_set_new(report, "state_since_s",
                         control_json_seconds(monotonic_since(now, channel->life.since)));
     json_object_set_new(report, "cause", control_text(channel->life.cause));
-    json_object_set_new(report, "wanted", json_boolean(control_check_is_wanted(channel)));
+    json_object_set_new(report, "wanted", json_boolean(channel_former_is_wanted(channel)));
     json_object_set_new(report, "listen", json_string(listen));
     add_origin(report, channel->spec);
     json_object_set_new(report, "pid",

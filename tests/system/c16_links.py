@@ -12,7 +12,7 @@ import subprocess
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import wait_until
+from lib.place import freeze, kill, wait_until
 from lib.store import StoredDaemon
 
 GROUP, GROUP6 = "239.9.9.9", "ff02::77"
@@ -108,6 +108,35 @@ def test_a_link_local_address_at_an_interface_made_anew(place):
     port = place.port()
     daemon = Daemon(place, channel("engine", f"[{NEAR}%near0]:{port}", record={})).start()
     is_made_anew(place, daemon, NEAR, port)
+
+
+def test_a_link_local_address_made_anew_while_no_worker_can_be_started(place):
+    """What the old socket has can't be dealt with: an operator is impatient, the worker hangs and is killed, and for a while
+    no descriptor is left."""
+    private(place)
+    port = place.port()
+    daemon = Daemon(place, channel("engine", f"[{NEAR}%near0]:{port}", record={}), spare_workers=0, hang_timeout="60s",
+                    head='restart { first_delay = "3s" max_delay = "3s" }').start()
+    worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    sent_to(NEAR, port, 50)
+    daemon.wait_drained("engine", 50)
+    freeze(worker)
+    gone(place)
+    near_and_far(place)
+    daemon.wait_state("engine", "STOPPING", 10)
+    daemon.call("start", ["engine"])
+    pid = daemon.process.pid
+    place.run("prlimit", "--pid", pid, "--nofile=4:1024")
+    kill(worker)
+    uptime = daemon.call("status")["supervisor"]["uptime_s"]
+    wait_until(lambda: daemon.call("status")["supervisor"]["uptime_s"] > uptime + 2, 20, "two looks at the interfaces")
+    place.run("prlimit", "--pid", pid, "--nofile=1024:1024")
+    daemon.wait_state("engine", "RUNNING", 20)
+    sent_to(NEAR, port, 50, first=50)
+    daemon.wait_drained("engine", 100)
+    assert daemon.status("engine")["not_covered_before"] == 50
+    daemon.stop()
+    oracle.assert_consecutive(oracle.read_with_avro_c(place, daemon.segments("engine")), first=0)
 
 
 def test_link_local_destinations_at_an_interface_made_anew(place):

@@ -140,6 +140,27 @@ START_TEST(what_is_said_while_former_settings_are_dealt_with_counts)
 }
 END_TEST
 
+/* Its socket's interface goes and comes back once more while what that has is dealt with, which an
+ * operator does not wait for. */
+START_TEST(former_settings_are_dealt_with_once)
+{
+    struct channel *channel = channels.list[0];
+    const char *why;
+    ck_assert_int_eq(channel_former_begin(channel), 0);
+    channel->life.wanted = false;
+    channel->life.state = CHANNEL_STOPPING;
+    ck_assert_int_eq(channel_verb_start(channel, &why), 0);
+    ck_assert_int_eq(channel_verb_restart(channel, &why), 0);
+    ck_assert_msg(!channel->life.wanted && channel_former_is_wanted(channel),
+                  "it would wait in BACKOFF with the settings of the socket that is of no use");
+    ck_assert_int_eq(channel_former_begin(channel), -EALREADY);
+    ck_assert_str_eq(channel->spec->name, "engine");
+    ck_assert_ptr_eq(channel->former.configured, &spec);
+    ck_assert(channel_former_finish(channel));
+    ck_assert_ptr_eq(channel->spec, &spec);
+}
+END_TEST
+
 /* A fresh ring for later numbers needs an orderly end of the one before. A worker that dies over
  * every such stop is not asked again at once, and ever more rarely. */
 START_TEST(a_worker_that_dies_at_every_stop_is_no_storm)
@@ -393,6 +414,7 @@ int main(void)
     tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_add_test(cases, trouble_while_opening_starts_the_relay);
     tcase_add_loop_test(cases, what_is_said_while_former_settings_are_dealt_with_counts, 0, 5);
+    tcase_add_test(cases, former_settings_are_dealt_with_once);
     tcase_add_test(cases, a_death_while_stopping_starts_nothing);
     tcase_add_test(cases, a_worker_that_dies_at_every_stop_is_no_storm);
     tcase_add_test(cases, a_worker_that_can_not_be_started_is_waited_for);
