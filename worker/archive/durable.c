@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/disk_refusal.h"
 #include "common/fd.h"
 #include "worker/archive/folder.h"
 
@@ -21,9 +22,9 @@ static int sync_file(int folder, const char *name, uint64_t id, bool *ret_refuse
     if (fd < 0)
         return -errno;
     int result = fstat(fd, &status) < 0 ? -errno : status.st_ino != id ? -ESTALE : 0;
-    if (result == 0 && fdatasync(fd) < 0) {
-        result = -errno;
-        *ret_refused = true;
+    if (result == 0) {
+        result = disk_refusal_sync(fd, fdatasync);
+        *ret_refused |= result < 0;
     }
     fd_close(&fd);
     return result;

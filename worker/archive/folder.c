@@ -14,6 +14,7 @@
 
 #include "common/avro_log_name.h"
 #include "common/channel_spec.h"
+#include "common/disk_refusal.h"
 #include "common/fd.h"
 #include "common/file_name.h"
 #include "worker/archive/file_lock.h"
@@ -191,6 +192,7 @@ static int add_file(struct folder_list *list, size_t *capacity, const char *chan
         memcpy(file->utc, parts.utc, sizeof file->utc);
     }
     file->id = status->st_ino;
+    file->refused = disk_refusal_in_mode(status->st_mode);
     file->links = status->st_nlink;
     file->size = (uint64_t)status->st_size;
     file->disk_size = (uint64_t)status->st_blocks * 512;

@@ -21,6 +21,7 @@ struct folder_file {
     uint64_t first_seq; /* by its name; UINT64_MAX when it is none of a segment that was begun */
     unsigned number;
     char utc[AVRO_LOG_UTC_LENGTH]; /* of its name; not ended */
+    bool refused;                  /* in part, by the disk (disk_refusal.h) */
     uint64_t id;                   /* inode number */
     uint64_t links;                /* more than 1: somebody has made it his own */
     uint64_t size;

@@ -78,6 +78,11 @@ static bool live_with(const struct recovery *recovery, const char *name, int err
             "or recovery; free some",
             channel, name, strerror(-error));
         return true;
+    case -EIO:
+        if (!is_refused(recovery, name)) /* nor does the disk take its copy */
+            return unfinished_set_aside(recovery->folder, channel, name,
+                                        "the disk can't read all of it") == 0;
+        /* fallthrough */
     default:
         log_warning(
             "channel %s: %s can't be finished: %s; it stays as it is until the next start or "
@@ -125,6 +130,25 @@ static int drop_first_names(struct recovery *recovery)
             avro_log_name_ends_in(file->name, AVRO_LOG_OPEN_SUFFIX) &&
             !recovery_numbers_is_kept(recovery->request, file) && has_another_name(recovery, file))
             unlinkat(recovery->folder, file->name, 0); /* else it is taken for another segment */
+    }
+    return 0;
+}
+
+/* They were sealed, and then the disk refused part of them; who was to have them copied has ended,
+ * or there was no room. */
+static int copy_refused(struct recovery *recovery)
+{
+    struct unfinished sealed = {
+        .folder = recovery->folder, .channel = recovery->request->channel, .copy = true};
+    struct unfinished_outcome outcome;
+    for (size_t i = 0; i < recovery->list.count; i++) {
+        const struct folder_file *file = &recovery->list.files[i];
+        if (!file->refused || !avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX))
+            continue;
+        sealed.name = file->name;
+        int result = unfinished_copy_sealed(&sealed, &outcome);
+        if (result < 0 && !live_with(recovery, file->name, result, false))
+            return result;
     }
     return 0;
 }
@@ -305,8 +329,8 @@ static int list_again(struct recovery *recovery)
 
 static int recover(struct recovery *recovery)
 {
-    int (*const steps[])(struct recovery *) = {resume_mending, drop_first_names, finish_all,
-                                               remove_bare};
+    int (*const steps[])(struct recovery *) = {resume_mending, drop_first_names, copy_refused,
+                                               finish_all, remove_bare};
     int result = 0;
     for (size_t i = 0; result == 0 && i < sizeof steps / sizeof *steps; i++) {
         result = list_again(recovery);

@@ -17,6 +17,7 @@
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/avro_log_scan.h"
+#include "common/disk_refusal.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
@@ -118,7 +119,8 @@ static int finish_opened(int folder, int fd, const char *name, const struct mess
         log_warning("channel %s: %s is said to hold nothing, and does not look like that: "
                     "recovered instead",
                     request->channel, request->name);
-    if (request->length == 0 || request->length == UINT64_MAX || request->copy)
+    if (request->length == 0 || request->length == UINT64_MAX || request->copy ||
+        disk_refusal_in_mode(status.st_mode))
         return recover_instead(folder, name, request, ret);
     if (request->length > (uint64_t)status.st_size || !ends_soundly(fd, request->length)) {
         log_info("channel %s: %s has no sealed end at %llu bytes; recovering it up to there",
@@ -131,8 +133,9 @@ static int finish_opened(int folder, int fd, const char *name, const struct mess
     /* A stock reader would end at the first fault: what is sound is copied, now or later. */
     if (result == 1)
         return recover_instead(folder, name, request, ret);
-    if (result < 0 || fsync(fd) < 0)
-        return result < 0 ? result : -errno;
+    result = result < 0 ? result : disk_refusal_sync(fd, fsync);
+    if (result < 0)
+        return result;
     ret->length = request->length;
     return folder_rename(folder, name, request->name, AVRO_LOG_SUFFIX, ret->name);
 }

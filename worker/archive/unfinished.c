@@ -19,6 +19,7 @@
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
 #include "common/avro_log_scan.h"
+#include "common/disk_refusal.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "worker/archive/folder.h"
@@ -86,9 +87,11 @@ static int write_end(int folder, int fd, const struct avro_log_summary *summary,
     if (result == 0)
         result = segment_header_finish(folder, summary->identity.channel, fd, summary);
     *ret_size = end + AVRO_LOG_SYNC_SIZE;
-    if (result == 0 && (fsync(fd) < 0 || ftruncate(fd, (off_t)*ret_size) < 0 || fsync(fd) < 0))
+    if (result == 0)
+        result = disk_refusal_sync(fd, fsync);
+    if (result == 0 && ftruncate(fd, (off_t)*ret_size) < 0)
         result = -errno;
-    return result;
+    return result < 0 ? result : disk_refusal_sync(fd, fsync);
 }
 
 static int rename_sealed(const struct unfinished *file, const struct avro_log_summary *summary,
@@ -391,13 +394,21 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
     return result < 0 ? result : rename_sealed(file, &summary, ret);
 }
 
+/* Whoever ordered a copy is forgotten when it can't be made now, as is what the disk says here: the
+ * file tells the next one. */
 int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *ret)
 {
+    struct unfinished copied = *file;
     memset(ret, 0, sizeof *ret);
-    int fd = openat(file->folder, file->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    int result, fd = openat(file->folder, file->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return -errno;
-    int result = finish_scanned(file, fd, ret);
+    if (file->copy)
+        disk_refusal_note(fd);
+    do {
+        copied.copy = file->copy || disk_refusal_is_noted(fd);
+        result = finish_scanned(&copied, fd, ret);
+    } while (result < 0 && !copied.copy && disk_refusal_is_noted(fd));
     fd_close(&fd);
     return result;
 }

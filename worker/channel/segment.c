@@ -16,6 +16,7 @@
 
 #include "common/avro_log_name.h"
 #include "common/channel_page.h"
+#include "common/disk_refusal.h"
 #include "common/fd.h"
 #include "common/huge_pages.h"
 #include "common/memory_page.h"
@@ -215,7 +216,7 @@ int segment_sync(struct segment *segment, uint64_t offset)
 {
     if (offset <= segment->grant.size)
         in_steps(segment, segment->written_back, offset, write_back_step);
-    return fdatasync(segment->fd) < 0 ? -errno : 0;
+    return disk_refusal_sync(segment->fd, fdatasync);
 }
 
 int segment_sync_all(struct segment *segment)
