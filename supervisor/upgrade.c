@@ -19,7 +19,6 @@
 #include "common/log.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_hang.h"
-#include "supervisor/channel/channel_history.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_restore.h"
@@ -382,10 +381,8 @@ void upgrade_execute(const struct upgrade *upgrade, int control)
     bool complete = collect(upgrade->channels, &list) && stopped;
     if (complete)
         add_control(&list, control);
-    for (size_t i = 0; i < upgrade->channels->count; i++) {
-        channel_ledger_look(upgrade->channels->list[i]);
-        channel_history_save(upgrade->channels->list[i]);
-    }
+    for (size_t i = 0; i < upgrade->channels->count; i++)
+        channel_ledger_hand_on(upgrade->channels->list[i]);
     const struct fallback fallback = {
         .self = process_hold("/proc/self/exe", above_places(list.count)),
         .worker = process_hold(upgrade->channels->host->spares->program, above_places(list.count)),

@@ -158,6 +158,14 @@ void channel_ledger_discarded(struct channel *channel, uint64_t count)
     channel->ledger.carried.value[COUNTER_kernel_dropped] += count;
 }
 
+void channel_ledger_hand_on(struct channel *channel)
+{
+    channel_ledger_look(channel);
+    if (!channel->hold.page)
+        channel_ledger_discarded(channel, hold_ring_end_drops(&channel->hold, 0));
+    channel_history_save(channel);
+}
+
 uint64_t channel_ledger_retire_ring(struct channel *channel)
 {
     struct channel_ledger *ledger = &channel->ledger;

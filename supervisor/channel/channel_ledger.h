@@ -26,6 +26,9 @@ struct channel_newest channel_ledger_newest(const struct channel *channel);
 /* So many datagrams that the kernel had queued went with the socket. */
 void channel_ledger_discarded(struct channel *channel, uint64_t count);
 
+/* To a supervisor after this one: all that is known now. */
+void channel_ledger_hand_on(struct channel *channel);
+
 /* Give up the ring: its counters are carried on, what was pending counts as lost. Returns how many
  * datagrams of this ring were not recorded in all. */
 uint64_t channel_ledger_retire_ring(struct channel *channel);

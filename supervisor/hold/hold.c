@@ -169,7 +169,7 @@ void hold_drop_ring(struct hold *hold)
 void hold_close_sockets(struct hold *hold)
 {
     fd_close(&hold->rx);
-    hold->rx_is_new = hold->owes_gap = hold->offload_stays = false;
+    hold->rx_is_new = hold->drops_ended = hold->owes_gap = hold->offload_stays = false;
     hold->membership = (struct membership){0};
     fd_close_all(hold->destinations, hold->destination_count);
     for (uint32_t i = 0; i < hold->destination_count; i++)

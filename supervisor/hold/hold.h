@@ -69,7 +69,7 @@ struct hold {
     uint32_t
         drops_base; /* the socket's drop counter minus what this ring has told of it; modulo 2^32 */
     bool drops_known; /* drops_base is set, for this socket and this ring */
-    bool drops_ended; /* a ring before has told of this socket's drops up to drops_told */
+    bool drops_ended; /* this socket's drops up to drops_told are counted, with a ring before */
     uint32_t drops_told;
     struct membership membership;
     uint64_t socket_settings; /* what rx was made from, for the page */

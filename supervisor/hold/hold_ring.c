@@ -104,36 +104,48 @@ void hold_ring_begin_drops(struct hold *hold)
     hold->drops_base = drops - (uint32_t)stand.kernel_dropped;
 }
 
-/* "Negative": the ring has told more than there was; it is damaged. */
-static uint32_t untold_of(const struct hold *hold, uint32_t drops, uint64_t told)
+/* Where the socket's counter stood when this ring began; or, while there is none, when the one
+ * before it ended, or the socket was opened. false: nobody knows. */
+static bool has_base(const struct hold *hold, uint32_t *ret_base)
 {
-    uint32_t untold = drops - hold->drops_base - (uint32_t)told;
+    *ret_base = hold->drops_known ? hold->drops_base : hold->rx_is_new ? 0 : hold->drops_told;
+    return hold->drops_known || (!hold->page && (hold->rx_is_new || hold->drops_ended));
+}
+
+/* "Negative": the ring has told more than there was; it is damaged. */
+static uint32_t untold_of(uint32_t base, uint32_t drops, uint64_t told)
+{
+    uint32_t untold = drops - base - (uint32_t)told;
     return untold > INT32_MAX ? 0 : untold;
 }
 
 uint32_t hold_ring_untold_drops(const struct hold *hold, uint64_t told)
 {
-    uint32_t drops;
-    return hold->drops_known && read_drops(hold, &drops) ? untold_of(hold, drops, told) : 0;
+    uint32_t drops, base;
+    return has_base(hold, &base) && read_drops(hold, &drops) ? untold_of(base, drops, told) : 0;
 }
 
 uint32_t hold_ring_end_drops(struct hold *hold, uint64_t told)
 {
-    uint32_t drops;
-    if (!hold->drops_known || !read_drops(hold, &drops))
+    uint32_t drops, base;
+    if (!has_base(hold, &base) || !read_drops(hold, &drops))
         return 0;
-    hold->drops_known = false;
+    hold->drops_known = hold->rx_is_new = false;
     hold->drops_ended = true;
     hold->drops_told = drops;
-    return untold_of(hold, drops, told);
+    return untold_of(base, drops, told);
 }
 
 /* Restored from a supervisor before this one: socket and ring have belonged together since the ring
- * was made. */
+ * was made. Where there is none, that supervisor has counted what there was. */
 void hold_ring_adopt_drops(struct hold *hold)
 {
-    if (!hold->page || hold->rx < 0)
+    if (hold->rx < 0)
         return;
+    if (!hold->page) {
+        hold->drops_ended = read_drops(hold, &hold->drops_told);
+        return;
+    }
     hold->drops_base = atomic_load(&hold->page->private.drops_base);
     hold->drops_known =
         atomic_load(&hold->page->private.drops_from_seq) == hold->page->public.start_seq;

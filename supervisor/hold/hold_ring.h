@@ -30,9 +30,11 @@ struct hold_queue {
 bool hold_ring_queue(const struct hold *hold, struct hold_queue *ret);
 
 /* Datagrams that the kernel has dropped in front of this ring and not yet told with a datagram;
- * `told` is the ring's kernel_dropped. 0 when it can't be known. */
+ * `told` is the ring's kernel_dropped. While there is no ring: since the one before it, 0 told. 0
+ * when it can't be known. */
 uint32_t hold_ring_untold_drops(const struct hold *hold, uint64_t told);
-/* The same when the ring is given up: the socket's next one tells from there on. */
+/* The same when the ring is given up, or the socket where none was made: the socket's next one
+ * tells from there on. */
 uint32_t hold_ring_end_drops(struct hold *hold, uint64_t told);
 /* A socket has come to this ring, or a ring to this socket: from here on drops count, or from where
  * the ring before has ended. */
@@ -40,7 +42,7 @@ void hold_ring_begin_drops(struct hold *hold);
 /* Nobody was receiving for a while before what comes next. */
 void hold_ring_mark_gap(struct hold *hold);
 /* Both come from a supervisor before this one: they have belonged together since the ring was made.
- */
+ * Or the socket alone. */
 void hold_ring_adopt_drops(struct hold *hold);
 
 #endif

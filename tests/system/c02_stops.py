@@ -95,9 +95,9 @@ def test_a_stop_with_a_full_ring_waits_for_the_recorder(place):
 
 
 def test_a_channel_without_memory_for_its_ring_can_be_stopped(place):
-    """What is queued can't be taken by anybody: counted, and nobody waits for it."""
+    """What is queued can't be taken by anybody: counted, as is what the kernel has dropped, and nobody waits for it."""
     listen = place.ipv4()
-    daemon = Daemon(place, channel("engine", listen, record={}), channel("other", place.ipv4(), record={}),
+    daemon = Daemon(place, channel("engine", listen, record={}, receive_buffer="64K"), channel("other", place.ipv4(), record={}),
                     spare_workers=0).start()
     daemon.wait_state("engine", "RUNNING")
     daemon.ctl("stop", "engine")
@@ -108,9 +108,13 @@ def test_a_channel_without_memory_for_its_ring_can_be_stopped(place):
     place.run("prlimit", "--pid", pid, f"--nofile={limit}:{limit}")
     daemon.call("start", {"channel": "engine"})
     daemon.wait_state("engine", "BACKOFF")
-    Sender(place, listen, 100, rate=0).wait()
+    Sender(place, listen, 2000, rate=0, sizes=(800,)).wait()
+    dropped = daemon.counters("engine")["kernel_dropped"]
+    assert 0 < dropped < 2000, "what is queued is not lost yet"
     daemon.call("stop", {"channel": "engine"})
     daemon.wait_state("engine", "STOPPED", 10)
+    counters = daemon.counters("engine")
+    assert (counters["received"], counters["kernel_dropped"]) == (0, 2000), counters
     daemon.stop()
 
 

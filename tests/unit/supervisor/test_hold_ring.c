@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Ring memory that the machine does not give: each refusal leaves nothing behind and says what to
- * do, and huge pages that are missing keep no ring away. */
+ * do, huge pages that are missing keep no ring away, and what the kernel drops meanwhile is known.
+ */
 #include "supervisor/hold/hold_ring.h"
 
 #include <check.h>
@@ -9,9 +10,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/fd.h"
 #include "tests/lib/deny_call.h"
 #include "tests/lib/unit.h"
 
@@ -103,6 +106,68 @@ START_TEST(huge_pages_that_are_missing_keep_no_ring_away)
 }
 END_TEST
 
+/* ---- what the kernel drops ---- */
+
+/* A socket that drops, with a buffer that is full. Returns where it is bound. */
+static union socket_address open_full_socket(struct hold *hold)
+{
+    union socket_address address = {
+        .v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof address.v4;
+    const int small = 4096;
+    hold->rx = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ck_assert(setsockopt(hold->rx, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
+    ck_assert(bind(hold->rx, &address.any, length) == 0 &&
+              getsockname(hold->rx, &address.any, &length) == 0);
+    hold->rx_is_new = true;
+    return address;
+}
+
+static void send_to(const union socket_address *address, int count)
+{
+    char bytes[512] = "";
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    for (int i = 0; i < count; i++)
+        ck_assert_int_eq(sendto(fd, bytes, sizeof bytes, 0, &address->any, sizeof address->v4),
+                         (int)sizeof bytes);
+    close(fd);
+}
+
+START_TEST(what_is_dropped_while_there_is_no_ring_is_known)
+{
+    char why[256];
+    struct hold hold, next;
+    struct channel_spec *spec = make_spec();
+    ck_assert_int_eq(hold_init(&hold, spec), 0);
+    const union socket_address address = open_full_socket(&hold);
+    while (hold_ring_untold_drops(&hold, 0) == 0)
+        send_to(&address, 1);
+    send_to(&address, 9);
+    ck_assert_uint_eq(hold_ring_untold_drops(&hold, 0), 10);
+    ck_assert_int_eq(hold_ring_make(&hold, spec, 1, why, sizeof why), 0);
+    ck_assert_uint_eq(hold_ring_untold_drops(&hold, 0), 10);
+
+    ck_assert_uint_eq(hold_ring_end_drops(&hold, 0), 10); /* it is given up */
+    ck_assert_uint_eq(hold_ring_untold_drops(&hold, 0), 0);
+    hold_drop_ring(&hold);
+    send_to(&address, 5);
+    ck_assert_uint_eq(hold_ring_untold_drops(&hold, 0), 5);
+    ck_assert_uint_eq(hold_ring_end_drops(&hold, 0), 5); /* and handed on as it is */
+    ck_assert_uint_eq(hold_ring_end_drops(&hold, 0), 0);
+
+    ck_assert_int_eq(hold_init(&next, spec), 0);
+    next.rx = fd_take(&hold.rx);
+    hold_ring_adopt_drops(&next);
+    send_to(&address, 3);
+    ck_assert_uint_eq(hold_ring_untold_drops(&next, 0), 3);
+    ck_assert_int_eq(hold_ring_make(&next, spec, 1, why, sizeof why), 0);
+    ck_assert_uint_eq(hold_ring_untold_drops(&next, 0), 3);
+    hold_close(&hold);
+    hold_close(&next);
+    free(spec);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("hold_ring");
@@ -111,6 +176,7 @@ int main(void)
                         sizeof refused_rings / sizeof *refused_rings);
     tcase_add_test(tests, descriptors_run_out_over_a_ring);
     tcase_add_test(tests, huge_pages_that_are_missing_keep_no_ring_away);
+    tcase_add_test(tests, what_is_dropped_while_there_is_no_ring_is_known);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }
