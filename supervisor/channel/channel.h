@@ -134,7 +134,9 @@ struct channel_hang {
     char thread[16]; /* that hung */
     monotonic abort_sent;
     bool killed_for_silence;
-    bool disk_warned; /* THREAD_DISK was told once */
+    monotonic kill_sent; /* by this process, because it hung or hung up */
+    bool dead;           /* and can't end: one of its threads waits in the kernel, as for a disk */
+    bool disk_warned;    /* THREAD_DISK was told once */
 };
 
 /* The newest datagram that was received. */

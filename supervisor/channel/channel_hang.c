@@ -34,6 +34,47 @@ static char task_state(const struct child *worker, uint32_t thread_id)
     return process_task_state(worker->pid, thread_id);
 }
 
+static uint64_t silence_of(const struct channel *channel, enum channel_thread thread, monotonic now)
+{
+    uint64_t beat_ns = atomic_load_explicit(&channel->hold.page->private.beats[thread].beat_ns,
+                                            memory_order_relaxed);
+    return monotonic_since(now, (monotonic){beat_ns});
+}
+
+/* Whoever killed it: all threads are gone but those that sleep in the kernel without interruption,
+ * and the first one, which waits for them. */
+static bool is_dead(const struct channel *channel, monotonic now)
+{
+    const struct child *worker = channel->lent.worker;
+    uint64_t limit = channel->host->settings->hang_timeout_ns;
+    if (channel->hang.kill_sent.ns)
+        return monotonic_since(now, channel->hang.kill_sent) >= SILENT_GRACE_NS;
+    if (!channel->lent.ready || !channel->hold.page)
+        return false;
+    if (silence_of(channel, CHANNEL_THREAD_CONTROL, now) <
+        (limit < DISK_WAIT_NS ? limit : DISK_WAIT_NS))
+        return false;
+    return task_state(worker, (uint32_t)worker->pid) == 'Z';
+}
+
+static void note_dead(struct channel *channel)
+{
+    if (!channel->hang.dead)
+        log_error("channel %s: %s was killed and can't end: one of its threads waits in the "
+                  "kernel, as for a disk that does not answer. Until it ends, nobody receives, and "
+                  "what comes in is queued as far as the kernel's buffer goes",
+                  channel->spec->name, child_describe(channel->lent.worker));
+    channel->hang.dead = true;
+}
+
+const char *channel_hang_trouble(const struct channel *channel)
+{
+    return channel->lent.worker && channel->hang.dead
+               ? "its worker was killed, and can't end as long as what one of its threads waits "
+                 "for, such as a disk, does not answer: until then nothing is received or relayed"
+               : "";
+}
+
 /* To the thread itself, so that the last words tell where it hangs. Not yet waited for, so the pid
  * is no stranger's. */
 static void abort_thread(struct child *worker, uint32_t thread_id)
@@ -73,9 +114,7 @@ static void note_disk(struct channel *channel, enum channel_thread thread, uint6
  * hangs. */
 static bool vouches(const struct channel *channel, monotonic now)
 {
-    uint64_t beat_ns = atomic_load_explicit(
-        &channel->hold.page->private.beats[CHANNEL_THREAD_CONTROL].beat_ns, memory_order_relaxed);
-    return monotonic_since(now, (monotonic){beat_ns}) + CHANNEL_HANG_LOOK_NS <
+    return silence_of(channel, CHANNEL_THREAD_CONTROL, now) + CHANNEL_HANG_LOOK_NS <
            channel->host->settings->hang_timeout_ns;
 }
 
@@ -143,11 +182,14 @@ void channel_hang_look(struct channel *channel, monotonic now)
     struct channel_hang *hang = &channel->hang;
     uint64_t silent = 0;
 
+    if (is_dead(channel, now))
+        note_dead(channel);
     if (hang->aborted) {
         if (hang->abort_sent.ns && monotonic_since(now, hang->abort_sent) >= ABORT_GRACE_NS) {
             log_error("channel %s: %s did not die of SIGABRT; killing it", channel->spec->name,
                       child_describe(worker));
             hang->abort_sent = (monotonic){0};
+            hang->kill_sent = now;
             child_kill(worker, SIGKILL);
         }
         return;
@@ -157,11 +199,13 @@ void channel_hang_look(struct channel *channel, monotonic now)
         if (!hang->killed_for_silence) /* one that waits for a disk dies when the disk answers */
             log_error("channel %s: %s hung up but did not exit; killing it", channel->spec->name,
                       child_describe(worker));
+        if (!hang->killed_for_silence)
+            hang->kill_sent = now;
         hang->killed_for_silence = true;
         child_kill(worker, SIGKILL);
         return;
     }
-    if (!channel->lent.ready || !channel->hold.page)
+    if (!channel->lent.ready || !channel->hold.page || hang->dead)
         return;
     enum channel_thread thread = find_silent(channel, now, &silent);
     if (thread != CHANNEL_THREAD_COUNT)

@@ -11,6 +11,9 @@
 /* The channel has a worker: abort it if it hangs, kill it if it should be gone. */
 void channel_hang_look(struct channel *channel, monotonic now);
 
+/* Its worker was killed, and can't end: why, and what that means; "" when it is not so. */
+const char *channel_hang_trouble(const struct channel *channel);
+
 /* One of its threads waits for a disk, and not just for a moment: nothing could end it now.
  * Nanoseconds since its last sign of life; 0 when it is not so. */
 uint64_t channel_hang_disk_wait(const struct channel *channel, monotonic now);

@@ -13,6 +13,7 @@
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel.h"
 #include "supervisor/channel/channel_former.h"
+#include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/hold/hold.h"
@@ -50,8 +51,15 @@ const char *control_check_trouble(const struct channel *channel)
 {
     if (channel->recording.trouble[0])
         return channel->recording.trouble;
-    return channel->hang.disk_warned ? "it waits for the disk; relaying goes on, the ring fills"
-                                     : "";
+    return channel->hang.disk_warned && !channel->hang.dead
+               ? "it waits for the disk; relaying goes on, the ring fills"
+               : "";
+}
+
+const char *control_check_receive_trouble(const struct channel *channel)
+{
+    const char *gone = channel->hold.membership.gone;
+    return gone[0] ? gone : channel_hang_trouble(channel);
 }
 
 static void add_problem(json_t *problems, const struct channel *channel, const char *kind,
@@ -120,14 +128,16 @@ static bool check_channel(json_t *problems, const struct channel *channel, monot
         healthy = is_upgraded(channel);
         add_problem(problems, channel, healthy ? "upgrading" : "not_running", channel->life.cause);
     }
-    const char *gone = channel->hold.membership.gone;
+    const char *gone = channel->hold.membership.gone, *dead = channel_hang_trouble(channel);
     if (gone[0])
         add_problem(problems, channel, "interface_gone", gone);
     if (control_check_interface_down(channel)[0])
         add_problem(problems, channel, "interface_down", control_check_interface_down(channel));
+    if (dead[0])
+        add_problem(problems, channel, "worker_dead", dead);
     if (channel_silence_of(channel, now))
         add_problem(problems, channel, "silent", "nothing received for longer than `expect`");
-    healthy = healthy && !gone[0] && !channel_silence_of(channel, now);
+    healthy = healthy && !gone[0] && !dead[0] && !channel_silence_of(channel, now);
     if (channel_ledger_is_stuck(channel, now)) {
         healthy = false;
         add_problem(problems, channel, "counters_stuck",

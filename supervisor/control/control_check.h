@@ -17,6 +17,8 @@ json_t *control_check(const struct supervisor *supervisor);
 const char *control_check_why_down(const struct channel *channel, uint32_t index);
 /* The interface that it receives at is there, but not up; "" when it is. */
 const char *control_check_interface_down(const struct channel *channel);
+/* Why nothing can come in; "" when it can. */
+const char *control_check_receive_trouble(const struct channel *channel);
 /* Of its recording; "" when all is well. */
 const char *control_check_trouble(const struct channel *channel);
 /* It should record, runs, and has nowhere to: why; NULL when that is not so. */

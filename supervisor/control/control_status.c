@@ -362,8 +362,9 @@ static json_t *channel_report(struct channel *channel, monotonic now)
     json_object_set_new(report, "kernel_dropped_at_least",
                         json_boolean(channel->spec->receive_offload != 0));
     json_object_set_new(report, "not_covered_before", not_covered_before(channel));
-    const char *gone = channel->hold.membership.gone;
-    json_object_set_new(report, "receive_trouble", gone[0] ? control_text(gone) : json_null());
+    const char *trouble = control_check_receive_trouble(channel);
+    json_object_set_new(report, "receive_trouble",
+                        trouble[0] ? control_text(trouble) : json_null());
     const char *down = control_check_interface_down(channel);
     json_object_set_new(report, "interface_down", down[0] ? control_text(down) : json_null());
     uint64_t silent = channel_silence_of(channel, now);

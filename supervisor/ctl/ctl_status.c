@@ -27,6 +27,7 @@ static const struct {
     {"interface_down", "'s interface is down", false},
     {"not_recording", " is not recording", true},
     {"interface_gone", " can't receive", true},
+    {"worker_dead", " can't receive", true},
     {"silent", " is silent", true},
     {"counters_stuck", "'s counters stand still", true},
     {"archive_silent", "the archive is silent", true},

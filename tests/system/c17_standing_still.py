@@ -7,6 +7,7 @@ import signal
 import socket
 
 from lib import oracle
+from lib.disk import Disk
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import children_of, comm, core, freeze, kill, wait_until
 
@@ -205,3 +206,44 @@ def links_of(pid):
         return [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
     except OSError:
         return []
+
+
+def states_of(pid):
+    """Of its threads, as the kernel names them: "S", "D", "Z"."""
+    found = set()
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found.add((task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has just ended
+    return found
+
+
+def test_a_killed_worker_that_waits_for_its_disk_is_not_taken_for_one_that_runs(place):
+    """All its threads are gone but the one that sleeps in the kernel, and so it is no more than that: nobody relays."""
+    disk, listen = Disk(place), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": place.ipv4()}, receive_buffer="8M",
+                                   record={"segment_size": "8M", "sync": "100ms"}), log_dir=disk.where / "log").start()
+    worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    sender = Sender(place, listen, 10**9, rate=500, sizes=(200,))
+    daemon.wait_counter("engine", "recorded", 500)
+    disk.freeze()
+    wait_until(lambda: "D" in states_of(worker), 30, "a thread to wait for the disk", interval=0.05)
+    kill(worker)
+    wait_until(lambda: "worker_dead" in [problem["kind"] for problem in daemon.call("check")["problems"]], 20, "check to say so")
+    assert states_of(worker) == {"Z", "D"}
+    assert not daemon.call("check")["healthy"]
+    assert "engine can't receive: its worker was killed" in daemon.ctl("check", expect=1).stdout
+    entry = daemon.status("engine")
+    assert entry["pid"] == worker and "nothing is received or relayed" in entry["receive_trouble"], entry
+    disk.thaw()
+    wait_until(lambda: daemon.status("engine")["pid"] not in (worker, None) and daemon.call("check")["healthy"], 30, "a successor")
+    entry = daemon.status("engine")
+    assert entry["receive_trouble"] is None and entry["last_death"]["cause"] == "killed", entry
+    sender.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_drained("engine", len(sent))
+    assert daemon.counters("engine")["kernel_dropped"] == 0
+    daemon.stop()
+    oracle.assert_same_payloads(sent, [record.payload for record in oracle.read_with_avro_c(place, daemon.segments("engine"))],
+                                "recorded")
