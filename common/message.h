@@ -131,7 +131,7 @@ struct message_bye {
 struct message_recover {
     char channel[CHANNEL_NAME_SIZE];
     uint32_t keep_count; /* segments that workers or the supervisor still hold: leave them alone */
-    uint32_t reserved;
+    uint32_t again;      /* 1: what could not be finished was told */
     char keep[2][SEGMENT_NAME_SIZE];
     uint64_t
         keep_id[2]; /* inode numbers: a rename may have failed, or not be done yet. 0 = unknown */
@@ -140,7 +140,9 @@ struct message_recover {
 struct message_recovered {
     char channel[CHANNEL_NAME_SIZE];
     int32_t error;
-    uint32_t files;    /* that were mended */
+    uint32_t files; /* that were mended */
+    uint32_t left;  /* that could not be finished, and stay as they are */
+    uint32_t reserved;
     uint64_t next_seq; /* after the last recorded one; 0 for an empty folder */
     char reason[MESSAGE_REASON_SIZE];
 };

@@ -21,8 +21,9 @@ static bool all_stopped(const struct supervisor *supervisor)
 
 static void end_loop(struct supervisor *supervisor)
 {
-    const struct archive_client *archive = &supervisor->archive;
-    sd_event_exit(supervisor->event, archive_client_left_unsealed(archive) ? 1 : 0);
+    bool left = archive_client_left_unsealed(&supervisor->archive) ||
+                channels_left_unfinished(&supervisor->channels);
+    sd_event_exit(supervisor->event, left ? 1 : 0);
 }
 
 static void finish_if_done(struct supervisor *supervisor)
@@ -34,6 +35,8 @@ static void finish_if_done(struct supervisor *supervisor)
     /* Without an archive nobody will answer. */
     bool answered = !archive->child || channels_recording_quiet(&supervisor->channels);
     if (!hurried && (archive_client_is_awaited(archive) || !answered))
+        return;
+    if (!hurried && archive->child && channels_clean_last(&supervisor->channels))
         return;
     channels_let_go(&supervisor->channels);
     archive_client_stop(archive);

@@ -69,16 +69,15 @@ const char *archive_client_silence_cause(const struct archive_client *client)
 /* ---- requests ---- */
 
 int archive_client_recover(struct archive_client *client, const char *channel,
-                           const struct segment_grant *keep, const struct segment_grant *keep_next)
+                           const struct segment_grant *const keep[2], bool again)
 {
-    struct message_recover recover = {0};
+    struct message_recover recover = {.again = again};
     set_channel(&recover.channel, channel);
-    const struct segment_grant *kept[] = {keep, keep_next};
     for (int i = 0; i < 2; i++) {
-        if (!kept[i])
+        if (!keep[i])
             continue;
-        recover.keep_id[recover.keep_count] = kept[i]->id;
-        memcpy(recover.keep[recover.keep_count++], kept[i]->name, SEGMENT_NAME_SIZE);
+        recover.keep_id[recover.keep_count] = keep[i]->id;
+        memcpy(recover.keep[recover.keep_count++], keep[i]->name, SEGMENT_NAME_SIZE);
     }
     return send_to(client, MESSAGE_RECOVER, &recover, sizeof recover);
 }

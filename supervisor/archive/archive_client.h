@@ -57,10 +57,10 @@ void archive_client_init(struct archive_client *client, sd_event *event, struct 
 /* Start the archive; again after its death, by the restart policy. */
 void archive_client_start(struct archive_client *client);
 
-/* 0, or -errno: not asked; owners ask again when an archive is back. keep and keep_next: segments
- * that are in use, NULL for none. */
+/* 0, or -errno: not asked; owners ask again when an archive is back. keep: segments that are in
+ * use, NULL for none. again: what could not be finished was told. */
 int archive_client_recover(struct archive_client *client, const char *channel,
-                           const struct segment_grant *keep, const struct segment_grant *keep_next);
+                           const struct segment_grant *const keep[2], bool again);
 int archive_client_open_segment(struct archive_client *client, const char *channel, uint64_t size);
 void archive_client_begin(struct archive_client *client, const char *channel, const char *from,
                           const char *to);

@@ -110,9 +110,10 @@ int channel_recording_ask_for_segment(const struct channel *channel)
 static int ask_to_recover(const struct channel *channel)
 {
     const struct hold *hold = &channel->hold;
-    return archive_client_recover(archive_of(channel), channel->spec->name,
-                                  hold->segment >= 0 ? &hold->segment_grant : NULL,
-                                  hold->next >= 0 ? &hold->next_grant : NULL);
+    const struct segment_grant *const keep[] = {hold->segment >= 0 ? &hold->segment_grant : NULL,
+                                                hold->next >= 0 ? &hold->next_grant : NULL};
+    return archive_client_recover(archive_of(channel), channel->spec->name, keep,
+                                  channel->recording.unfinished > 0);
 }
 
 /* Where the current segment was begun: its name becomes the right one. */
@@ -203,9 +204,29 @@ static void clean(struct channel *channel)
 
 void channel_recording_clean_again(struct channel *channel)
 {
-    if (channel->recording.state == RECORDING_OPEN && channel->hold.segment >= 0 &&
-        !channel->recording.recovered && !channel->recording.cleaning)
+    struct channel_recording *recording = &channel->recording;
+    if (recording->state != RECORDING_OPEN || channel->hold.segment < 0 || recording->cleaning)
+        return;
+    /* What is in the way of a single file may be there for good: ever more rarely. */
+    uint32_t turn = recording->unfinished > 0 ? ++recording->cleanings : 0;
+    bool left = turn > 0 && (turn & (turn - 1)) == 0;
+    if (!recording->recovered || left)
         clean(channel);
+}
+
+bool channel_recording_clean_last(struct channel *channel)
+{
+    struct channel_recording *recording = &channel->recording;
+    if (!recording->unfinished || recording->cleaned_last || recording->cleaning)
+        return false;
+    recording->cleaned_last = true;
+    clean(channel);
+    return true;
+}
+
+bool channel_recording_left_unfinished(const struct channel *channel)
+{
+    return channel->recording.unfinished > 0;
 }
 
 void channel_recording_begin(struct channel *channel)
@@ -214,7 +235,8 @@ void channel_recording_begin(struct channel *channel)
         channel->recording.state = RECORDING_NONE;
     } else if (channel->hold.segment >= 0) {
         channel->recording.state = RECORDING_OPEN;
-        channel_recording_clean_again(channel);
+        if (!channel->recording.recovered && !channel->recording.cleaning)
+            clean(channel);
     } else if (channel->recording.state == RECORDING_NONE ||
                channel->recording.state == RECORDING_OPEN) {
         channel_recording_request(channel);
@@ -236,18 +258,38 @@ void channel_recording_archive_back(struct channel *channel)
 
 /* ---- answers of the archive ---- */
 
+/* Whether there was anything in what could not be recovered, nobody knows. */
+static void note_unfinished(struct channel_recording *recording,
+                            const struct message_recovered *recovered)
+{
+    recording->unfinished = recovered->error ? 1 : recovered->left;
+    if (!recording->unfinished)
+        recording->cleanings = 0;
+}
+
+static void handle_cleaned(struct channel *channel, const struct message_recovered *recovered)
+{
+    struct channel_recording *recording = &channel->recording;
+    recording->cleaning = false;
+    recording->recovered |= recovered->error == 0;
+    note_unfinished(recording, recovered);
+    if (recovered->error && recording->cleaned_last)
+        log_error("channel %s: what it left unfinished can't be recovered: %s; the next start "
+                  "tries it",
+                  channel->spec->name, recovered->reason);
+    else if (recovered->error)
+        log_warning("channel %s: what it left unfinished beside the segment in use can't be "
+                    "recovered: %s; tried again every minute",
+                    channel->spec->name, recovered->reason);
+    if (recording->begun && channel->hold.segment >= 0)
+        channel_recording_ask_to_begin(channel);
+    changed(channel);
+}
+
 static void handle_recovered(struct channel *channel, const struct message_recovered *recovered)
 {
-    if (channel->recording.cleaning) {
-        channel->recording.cleaning = false;
-        channel->recording.recovered = recovered->error == 0;
-        if (recovered->error)
-            log_warning("channel %s: what it left unfinished beside the segment in use can't be "
-                        "recovered: %s; tried again every minute",
-                        channel->spec->name, recovered->reason);
-        if (channel->recording.begun && channel->hold.segment >= 0)
-            channel_recording_ask_to_begin(channel);
-    }
+    if (channel->recording.cleaning)
+        handle_cleaned(channel, recovered);
     if (channel->recording.state != RECORDING_RECOVERING)
         return;               /* that was all, or it was asked twice and answered twice */
     if (has_ended(channel)) { /* stopped meanwhile: the next start asks anew */
@@ -267,6 +309,7 @@ static void handle_recovered(struct channel *channel, const struct message_recov
     }
     channel->recording.recovered = true;
     channel->recording.next_seq = recovered->next_seq;
+    note_unfinished(&channel->recording, recovered);
     if (recovered->files)
         log_notice("channel %s: %u unfinished segments were recovered; the log goes on at %llu",
                    channel->spec->name, recovered->files, (unsigned long long)recovered->next_seq);

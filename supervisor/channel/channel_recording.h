@@ -28,8 +28,13 @@ void channel_recording_begin(struct channel *channel);
 void channel_recording_answer(struct channel *channel, struct message *message);
 /* A new archive runs: ask it again. */
 void channel_recording_archive_back(struct channel *channel);
-/* What is unfinished beside the segment in use, if that could not be recovered before. */
+/* What is unfinished beside the segment in use, if that could not be recovered before. Called every
+ * minute. */
 void channel_recording_clean_again(struct channel *channel);
+/* The same when it has ended, once. true: an answer is to be awaited. */
+bool channel_recording_clean_last(struct channel *channel);
+/* Something of it is for the next start to recover. */
+bool channel_recording_left_unfinished(const struct channel *channel);
 
 /* ---- for channel_segments.c ---- */
 

@@ -105,6 +105,22 @@ bool channels_recording_quiet(const struct channels *channels)
     return true;
 }
 
+bool channels_clean_last(const struct channels *channels)
+{
+    bool any = false;
+    for (size_t i = 0; i < channels->count; i++)
+        any |= channel_recording_clean_last(channels->list[i]);
+    return any;
+}
+
+bool channels_left_unfinished(const struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++)
+        if (channel_recording_left_unfinished(channels->list[i]))
+            return true;
+    return false;
+}
+
 void channels_let_go(const struct channels *channels)
 {
     for (size_t i = 0; i < channels->count; i++) {

@@ -30,6 +30,11 @@ void channels_let_go(const struct channels *channels);
 bool channels_any_worker(const struct channels *channels);
 /* Nobody waits for an answer of the archive. */
 bool channels_recording_quiet(const struct channels *channels);
+/* All have ended: what an earlier attempt to recover has left is tried once more. true: an answer
+ * is to be awaited. */
+bool channels_clean_last(const struct channels *channels);
+/* ... and is for the next start. */
+bool channels_left_unfinished(const struct channels *channels);
 /* SIGKILL for every worker. */
 void channels_kill_workers(const struct channels *channels);
 

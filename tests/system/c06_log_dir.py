@@ -93,3 +93,54 @@ def test_what_a_channel_that_is_gone_has_left_is_sealed_and_kept(place):
     assert after.segments("new", ".avro.open"), "and what is in use is let alone"
     assert (foreign / "mine.txt").read_text() == "kept"
     after.stop()
+
+
+def unsealed_over_an_upgrade(place):
+    """A segment is rotated while log_dir is away, and the new program, which should finish it, can't either. Where it is."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M"})).start()
+    daemon.wait_state("engine", "RUNNING")
+    Sender(place, listen, 1000, sizes=(600,), rate=20000).wait()
+    daemon.wait_drained("engine", 1000)
+    wait_until(lambda: len(daemon.segments("engine", ".avro.open")) == 2, 10, "the next segment to be prepared")
+    away = place.folder / "away"
+    daemon.log_dir.rename(away)
+    daemon.log_dir.write_text("in the way", encoding="ascii")
+    daemon.call("rotate", ["engine"])
+    Sender(place, listen, 10, name="more", tag=2).wait()
+    daemon.wait_drained("engine", 1010)
+    daemon.wait_for_log("could not be sealed")
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    daemon.wait_for_log("beside the segment in use can't be recovered")
+    daemon.wait_state("engine", "RUNNING")
+    return daemon, away
+
+
+def is_back(daemon, away):
+    daemon.log_dir.unlink()
+    away.rename(daemon.log_dir)
+
+
+def recorded(daemon):
+    assert not daemon.segments("engine", ".avro.open")
+    return len(oracle.read_with_python_avro(daemon.segments("engine")))
+
+
+def test_a_stop_seals_what_could_not_be_recovered_before(place):
+    daemon, away = unsealed_over_an_upgrade(place)
+    is_back(daemon, away)
+    daemon.stop()
+    assert recorded(daemon) == 1010
+
+
+def test_what_is_left_unsealed_is_no_clean_end(place):
+    daemon, away = unsealed_over_an_upgrade(place)
+    daemon.stop(expect=1)
+    assert "something was left unsealed, the next start recovers it" in daemon.log_text()
+    assert "what it left unfinished can't be recovered" in daemon.log_text()
+    is_back(daemon, away)
+    daemon.start()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.stop()
+    assert recorded(daemon) == 1010

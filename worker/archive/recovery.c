@@ -56,6 +56,7 @@ struct recovery {
 static bool live_with(const struct recovery *recovery, const char *name, int error, bool unreadable)
 {
     const char *channel = recovery->request->channel;
+    const enum log_level level = recovery->request->again ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING;
     if (unreadable)
         return unfinished_set_aside(recovery->folder, channel, name,
                                     "the disk can't read all of it") == 0;
@@ -66,27 +67,25 @@ static bool live_with(const struct recovery *recovery, const char *name, int err
     case -ENFILE:
         return false;
     case -EIO:
-        log_warning(
-            "channel %s: the disk has refused to finish %s: %s; it stays as it is until the "
-            "next start or recovery",
-            channel, name, strerror(-error));
+        recovery->answer->left++;
+        log_line(level,
+                 "channel %s: the disk has refused to finish %s: %s; it stays as it is for now",
+                 channel, name, strerror(-error));
         return true;
     case -ENOSPC:
     case -EDQUOT:
-        log_warning(
-            "channel %s: there is no space to mend %s: %s; it stays as it is until the next start "
-            "or recovery; free some",
+        recovery->answer->left++;
+        log_line(
+            level,
+            "channel %s: there is no space to mend %s: %s; it stays as it is for now; free some",
             channel, name, strerror(-error));
         return true;
-    case -EIO:
-        if (!is_refused(recovery, name)) /* nor does the disk take its copy */
-            return unfinished_set_aside(recovery->folder, channel, name,
-                                        "the disk can't read all of it") == 0;
-        /* fallthrough */
     default:
-        log_warning(
-            "channel %s: %s can't be finished: %s; it stays as it is until the next start or "
-            "recovery; look at what is in the way in its folder",
+        recovery->answer->left++;
+        log_line(
+            level,
+            "channel %s: %s can't be finished: %s; it stays as it is for now; look at what is in "
+            "the way in its folder",
             channel, name, strerror(-error));
         return true;
     }

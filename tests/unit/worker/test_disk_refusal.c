@@ -55,6 +55,7 @@ int fdatasync(int fd)
 
 static char base[64], folder[128], open_name[SEGMENT_NAME_SIZE], sealed_name[SEGMENT_NAME_SIZE];
 static uint64_t length, id;
+static uint32_t left; /* by the last recovery */
 static const char *const suffixes[] = {AVRO_LOG_OPEN_SUFFIX, AVRO_LOG_MENDING_SUFFIX,
                                        AVRO_LOG_DAMAGED_SUFFIX};
 
@@ -97,6 +98,7 @@ static int recover(void)
     const struct message_recover request = {.channel = RIG_CHANNEL};
     struct message_recovered recovered;
     recovery_run(base, &request, &recovered);
+    left = recovered.left;
     return recovered.error;
 }
 
@@ -162,9 +164,11 @@ START_TEST(a_recovery_after_the_one_that_was_told_copies)
     refusals = FOR_GOOD;
     ck_assert_int_eq(recover(), 0);
     expect_open();
+    ck_assert_uint_eq(left, 1);
     refusals = 0;
     ck_assert_int_eq(recover(), 0);
     expect_copied();
+    ck_assert_uint_eq(left, 0);
 }
 END_TEST
 
