@@ -104,12 +104,21 @@ static bool is_upgraded(const struct channel *channel)
     return host->phase == PHASE_PARKS || (host->upgraded && !channel->life.reported);
 }
 
+size_t control_check_unsealed(const struct channel *channel, const char **ret_name)
+{
+    size_t count = archive_client_unsealed(channel->host->archive, channel->spec->name, ret_name);
+    if (count > 0)
+        return count;
+    *ret_name = "unfinished before";
+    return channel->recording.unfinished;
+}
+
 /* What is in them may be nowhere but in memory. */
 static void check_unsealed(json_t *problems, const struct channel *channel)
 {
     char cause[SEGMENT_NAME_SIZE + 192];
     const char *name;
-    size_t count = archive_client_unsealed(channel->host->archive, channel->spec->name, &name);
+    size_t count = control_check_unsealed(channel, &name);
     if (count == 0)
         return;
     snprintf(cause, sizeof cause,

@@ -21,6 +21,8 @@ const char *control_check_interface_down(const struct channel *channel);
 const char *control_check_receive_trouble(const struct channel *channel);
 /* Of its recording; "" when all is well. */
 const char *control_check_trouble(const struct channel *channel);
+/* How many of its segments could not be sealed so far; *ret_name: one of them, or which ones. */
+size_t control_check_unsealed(const struct channel *channel, const char **ret_name);
 /* It should record, runs, and has nowhere to: why; NULL when that is not so. */
 const char *control_check_records_nothing(const struct channel *channel);
 

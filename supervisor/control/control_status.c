@@ -186,7 +186,7 @@ static json_t *recording_report(const struct channel *channel)
     json_object_set_new(report, "recording",
                         json_boolean(channel->life.state == CHANNEL_RUNNING &&
                                      !control_check_records_nothing(channel)));
-    control_json_set_number(report, "unsealed", unsealed);
+    control_json_set_number(report, "unsealed", control_check_unsealed(channel, &unsealed_name));
     return report;
 }
 

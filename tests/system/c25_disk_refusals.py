@@ -68,7 +68,9 @@ def test_nor_does_an_upgrade(place):
     refused.daemon.ctl("upgrade")
     refused.daemon.disconnect()
     refused.daemon.wait_for_log("there is no space to mend", 20)
-    refused.disk.replenish()
     refused.daemon.wait_state("engine", "RUNNING")
+    wait_until(lambda: refused.daemon.status("engine")["log"]["unsealed"] == 1, 10, "status to say so")
+    assert "unsealed" in [problem["kind"] for problem in refused.daemon.call("check")["problems"]]
+    refused.disk.replenish()
     refused.daemon.stop()
     refused.judge()
