@@ -15,10 +15,12 @@
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/channel_segments.h"
+#include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/child/spares.h"
 #include "supervisor/hold/membership.h"
 #include "supervisor/hold/hold_destinations.h"
+#include "supervisor/hold/store.h"
 #include "supervisor/policy/receive_rate.h"
 #include "supervisor/system/reaper.h"
 #include "supervisor/system/timer.h"
@@ -61,6 +63,14 @@ static void look_at_network(struct channel *channel)
                                "the socket of a destination can be had now");
     if (membership_look(&channel->hold, channel->spec))
         reopen(channel);
+}
+
+/* What its last worker has recorded. */
+static void look_at_what_is_left(struct channel *channel, monotonic now)
+{
+    channel_durability_look(channel, now);
+    channel_segments_save_refused(channel);
+    store_follow(&channel->stored);
 }
 
 /* Half of the names would make strays of the other half: all or none. */
@@ -128,7 +138,7 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
             monotonic_since(now, channel->life.restart.running_since) >= SETTLE_NS)
             channel_deaths_complete(channel);
         if (!channel->lent.worker)
-            channel_durability_look(channel, now);
+            look_at_what_is_left(channel, now);
         channel_segments_look(channel);
         if (look) {
             look_at_ledger(channel, now);

@@ -24,21 +24,12 @@ static void follow_recording(struct channel *channel, bool settled_before)
     }
 }
 
-/* What the disk has refused is nowhere but in memory. Where nobody writes there, it is copied at
- * once; a worker that does meets the refusal itself. */
-static void take_synced(struct channel *channel, const struct message_synced *synced)
-{
-    bool refused = channel_durability_answer(channel, synced);
-    bool is_left = channel->life.state == CHANNEL_BACKOFF || channel->life.state == CHANNEL_FAILED;
-    if (refused && is_left)
-        channel_segments_seal_and_forget(channel);
-    store_follow(&channel->stored);
-}
-
 void channel_answers_take(struct channel *channel, struct message *message)
 {
     if (message->header.type == MESSAGE_SYNCED) {
-        take_synced(channel, message->synced);
+        channel_durability_answer(channel, message->synced);
+        channel_segments_save_refused(channel);
+        store_follow(&channel->stored);
         return;
     }
     if (message->header.type == MESSAGE_NUMBERED) {

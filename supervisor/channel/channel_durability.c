@@ -47,9 +47,10 @@ bool channel_durability_was_refused(const struct channel *channel, uint64_t segm
 }
 
 /* To be said only of segments of which the disk has taken all so far. */
-static bool any_refused(const struct channel *channel)
+bool channel_durability_any_refused(const struct channel *channel)
 {
-    return channel_durability_was_refused(channel, channel->hold.segment_grant.id) ||
+    return (channel->hold.segment >= 0 &&
+            channel_durability_was_refused(channel, channel->hold.segment_grant.id)) ||
            (channel->hold.next >= 0 &&
             channel_durability_was_refused(channel, channel->hold.next_grant.id));
 }
@@ -73,7 +74,7 @@ void channel_durability_look(struct channel *channel, monotonic now)
     const struct hold *hold = &channel->hold;
     struct commit_progress commit;
     if (!channel->spec->record.enabled || durability->asked || !is_behind(channel, &commit) ||
-        any_refused(channel) || !is_due(channel, now) || is_soon(channel, now))
+        channel_durability_any_refused(channel) || !is_due(channel, now) || is_soon(channel, now))
         return;
     struct message_sync sync = {
         .turn = ++durability->turn,
@@ -112,18 +113,18 @@ static void note_refused(const struct channel *channel)
         channel_page_note_refused(channel->hold.page, durability->id[1]);
 }
 
-bool channel_durability_answer(struct channel *channel, const struct message_synced *synced)
+void channel_durability_answer(struct channel *channel, const struct message_synced *synced)
 {
     struct channel_durability *durability = &channel->durability;
     if (!durability->asked || synced->turn != durability->turn)
-        return false;
+        return;
     durability->asked = false;
     if (synced->error && synced->refused) {
         log_error("channel %s: the disk has refused what its last worker has recorded: %s; it is "
-                  "copied to another file",
+                  "copied to another file when nobody writes there",
                   channel->spec->name, strerror(synced->error));
         note_refused(channel);
-        return true;
+        return;
     }
     if (synced->error) {
         if (!durability->told)
@@ -131,15 +132,14 @@ bool channel_durability_answer(struct channel *channel, const struct message_syn
                       "tried again while no other one does it",
                       channel->spec->name, strerror(synced->error));
         durability->told = true;
-        return false;
+        return;
     }
     durability->told = false;
     if (!may_say_so(channel))
-        return false;
+        return;
     struct channel_page *page = channel->hold.page;
     channel_page_write_durable(page, durability->segment_id, durability->offset);
     atomic_store_explicit(&page->private.synced_ns, durability->asked_at.ns, memory_order_relaxed);
-    return false;
 }
 
 void channel_durability_archive_back(struct channel *channel)

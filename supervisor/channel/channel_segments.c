@@ -316,6 +316,13 @@ void channel_segments_seal_and_forget(struct channel *channel)
     channel_page_write_commit(channel->hold.page, &commit);
 }
 
+void channel_segments_save_refused(struct channel *channel)
+{
+    bool is_left = channel->life.state == CHANNEL_BACKOFF || channel->life.state == CHANNEL_FAILED;
+    if (is_left && channel_durability_any_refused(channel))
+        channel_segments_seal_and_forget(channel);
+}
+
 void channel_segments_note_again(const struct channel *channel)
 {
     const struct channel_spec *spec = channel->spec;

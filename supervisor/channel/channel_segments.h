@@ -22,6 +22,9 @@ int channel_segments_rotate(struct channel *channel, const char **ret_why);
 void channel_segments_seal_all(struct channel *channel);
 /* The same where the ring is gone on with, and its worker has been waited for. */
 void channel_segments_seal_and_forget(struct channel *channel);
+/* What the disk has refused is nowhere but in memory. Where nobody writes there, it is copied at
+ * once; a worker that does meets the refusal itself. */
+void channel_segments_save_refused(struct channel *channel);
 /* Maybe the last datagrams were not recorded: have it noted, if so, that their numbers were given.
  */
 void channel_segments_note_numbers(struct channel *channel);

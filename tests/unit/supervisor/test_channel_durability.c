@@ -4,6 +4,7 @@
  * worker; and what a worker has said that came and went meanwhile holds. A real page, and a real
  * process as archive, whose end of the socket the test has. */
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "common/fd.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_durability.h"
+#include "supervisor/channel/channel_segments.h"
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/unit.h"
 
@@ -114,7 +116,16 @@ static void answer(void)
 {
     const struct message_synced synced = {.channel = RING_FIXTURE_CHANNEL,
                                           .turn = channel.durability.turn};
-    ck_assert(!channel_durability_answer(&channel, &synced));
+    channel_durability_answer(&channel, &synced);
+}
+
+static void refuse(void)
+{
+    const struct message_synced synced = {.channel = RING_FIXTURE_CHANNEL,
+                                          .turn = channel.durability.turn,
+                                          .error = EIO,
+                                          .refused = 1};
+    channel_durability_answer(&channel, &synced);
 }
 
 static uint64_t durable(void)
@@ -166,6 +177,28 @@ START_TEST(as_soon_as_that_one_is_sealed_it_is_asked_again)
 }
 END_TEST
 
+/* A worker that goes on there would meet the refusal itself, but dies before that. */
+START_TEST(what_was_refused_beside_a_worker_is_copied_when_none_is_left)
+{
+    static struct message message;
+    const char *what;
+    channel_durability_look(&channel, monotonic_now());
+    ck_assert(is_asked(MESSAGE_SYNC));
+    channel.life.state = CHANNEL_STARTING;
+    refuse();
+    channel_segments_save_refused(&channel);
+    ck_assert_int_ge(channel.hold.segment, 0);
+    channel.life.state = CHANNEL_FAILED;
+    channel_segments_save_refused(&channel);
+    ck_assert_int_lt(channel.hold.segment, 0);
+    ck_assert_int_eq(message_receive(archive_end, TO_CHILD, &message, &what), 1);
+    ck_assert_int_eq(message.header.type, MESSAGE_SEAL);
+    ck_assert_uint_eq(message.seal->id, 12);
+    ck_assert_uint_eq(message.seal->copy, 1);
+    ck_assert_uint_eq(durable(), 0);
+}
+END_TEST
+
 START_TEST(what_a_worker_said_that_came_and_went_meanwhile_holds)
 {
     channel_durability_look(&channel, monotonic_now());
@@ -182,6 +215,7 @@ int main(void)
     Suite *suite = suite_create("channel_durability");
     TCase *tcase = tcase_create("without a worker");
     tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_test(tcase, what_was_refused_beside_a_worker_is_copied_when_none_is_left);
     tcase_add_test(tcase, beside_a_segment_that_is_not_sealed_it_is_asked_once_an_interval);
     tcase_add_test(tcase, as_soon_as_that_one_is_sealed_it_is_asked_again);
     tcase_add_test(tcase, what_a_worker_said_that_came_and_went_meanwhile_holds);
