@@ -39,7 +39,7 @@ def test_receive_offload_switched_on_and_off(place):
     listen = place.ipv4()
 
     def settings(offload):
-        return channel("engine", listen, record={"segment_size": "16M"}, receive_offload=offload, ring_size="8M",
+        return channel("engine", listen, record={"segment_size": "16M"}, receive_offload=offload, ring_size="64M",
                        max_datagram=2048)
     daemon = Daemon(place, settings(True)).start()
     # What comes while programs start has to fit into the kernel's buffer.
