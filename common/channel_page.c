@@ -178,6 +178,13 @@ bool channel_page_read_destination(const struct channel_page *page, uint32_t pla
                      &it->slots[0].sent, WORDS_OF(destination_progress), &ret->sent);
 }
 
+bool channel_page_slots_are_of(const struct destination_slot slots[2], uint64_t version)
+{
+    struct destination_progress counts;
+    return slot_load(&slots[version & 1].sent, &counts.sent, WORDS_OF(destination_progress),
+                     version);
+}
+
 bool channel_page_is_destination(const struct channel_page *page, int place,
                                  enum destination_use use, const char *name)
 {

@@ -430,6 +430,9 @@ bool channel_page_read_decimate(const struct channel_page *page, struct decimate
 bool channel_page_read_destination(const struct channel_page *page, uint32_t place,
                                    struct destination_progress *ret);
 
+/* Does this version word vouch for the current one of these two? */
+bool channel_page_slots_are_of(const struct destination_slot slots[2], uint64_t version);
+
 /* Of the settings' destination of this index: relays come first. */
 static inline enum destination_use channel_page_use_of(const struct channel_spec *spec,
                                                        uint32_t index)

@@ -12,8 +12,10 @@
 
 #include "common/channel_memory.h"
 #include "common/channel_page.h"
+#include "common/channel_page_places.h"
 #include "common/channel_spec.h"
 #include "common/inflight_batch.h"
+#include "common/inflight_delivered.h"
 #include "common/memory_page.h"
 #include "common/ring.h"
 #include "common/ring_map.h"
@@ -153,6 +155,16 @@ static int open_old(int fd, const struct channel_geometry *geometry, const char 
     return -EBADMSG;
 }
 
+/* What the kernel has given to the last worker, and that one has not published. */
+static uint64_t unpublished(const struct old_ring *old, const struct channel_geometry *geometry)
+{
+    const struct inflight_batch *batch = old->batch;
+    if (atomic_load(&batch->armed) != 1 ||
+        atomic_load(&batch->armed_seq) != atomic_load(&old->page->published))
+        return 0;
+    return inflight_datagrams(batch, geometry, inflight_delivered(batch, geometry));
+}
+
 int channel_page_v1_read(int fd, const struct channel_geometry *geometry, const char *channel,
                          struct channel_page_v1_summary *ret, const char **ret_what)
 {
@@ -161,17 +173,26 @@ int channel_page_v1_read(int fd, const struct channel_geometry *geometry, const 
     if (error < 0)
         return error;
     const struct page_v1 *page = old.page;
-    uint64_t version = atomic_load(&page->commit_version);
+    const struct commit_slot *commit = &page->commit[atomic_load(&page->commit_version) & 1];
     uint64_t relay = atomic_load(&page->relay_version);
     *ret = (struct channel_page_v1_summary){
         .start_seq = page->start_seq,
         .start_position = page->start_position,
         .published = atomic_load(&page->published),
-        .recorded = atomic_load(&page->commit[version & 1].recorded),
+        .unpublished = unpublished(&old, geometry),
+        .committed = atomic_load(&commit->next_seq),
+        .recorded = atomic_load(&commit->recorded),
+        .record_lost = atomic_load(&commit->record_lost),
         .kernel_dropped = atomic_load(&page->relay[relay & 1].kernel_dropped),
         .generation = atomic_load(&page->generation),
         .drops_base = atomic_load(&page->drops_base),
         .drops_known = atomic_load(&page->drops_from_seq) == page->start_seq};
+    const uint64_t passed = ret->committed - ret->start_seq;
+    if (ret->committed < ret->start_seq || ret->committed > ret->published ||
+        ret->recorded > passed || ret->record_lost > passed - ret->recorded) {
+        ret->committed = ret->published; /* damaged: nothing of it is told */
+        ret->recorded = ret->record_lost = 0;
+    }
     close_old(&old);
     return 0;
 }
@@ -207,24 +228,95 @@ static void copy_page(const struct page_v1 *from, struct channel_page *to)
                                atomic_load(&from->drops_base));
 }
 
-/* They had no names then. If the list was changed together with the program, nobody can tell whose
- * counters these were. */
-static void copy_destinations(const struct page_v1 *from, const struct channel_spec *spec,
-                              struct channel_page *to)
+/* ---- destinations: they had no names then ---- */
+
+/* Which version word vouches for this one's counters? Where both do, it is taken for a relay. */
+static enum destination_use use_of(const struct page_v1 *from, uint32_t index)
+{
+    if (channel_page_slots_are_of(from->destinations[index], atomic_load(&from->relay_version)))
+        return DESTINATION_IS_RELAY;
+    if (channel_page_slots_are_of(from->destinations[index], atomic_load(&from->decimate_version)))
+        return DESTINATION_IS_DECIMATE;
+    return DESTINATION_UNUSED;
+}
+
+static bool is_of(const struct page_v1 *from, uint32_t index, enum destination_use use)
+{
+    const _Atomic uint64_t *version =
+        use == DESTINATION_IS_RELAY ? &from->relay_version : &from->decimate_version;
+    return channel_page_slots_are_of(from->destinations[index], atomic_load(version));
+}
+
+/* As many of each kind as now, as far as anybody can tell. */
+static bool is_same_list(const struct page_v1 *from, const struct channel_spec *spec)
 {
     uint32_t count = channel_spec_destination_count(spec);
     if (from->geometry.destination_count != count)
-        return;
-    for (uint32_t i = 0; i < count; i++) {
-        int place = channel_page_place_destination(to, channel_page_use_of(spec, i),
-                                                   spec->destinations[i].name, 0);
-        if (place < 0)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        if (!is_of(from, i, channel_page_use_of(spec, i)))
+            return false;
+    return true;
+}
+
+/* Of those of another list nobody can tell which is which: they count as gone, in places without a
+ * name, and what they were sent stays in the ledger. */
+static void keep_as_gone(const struct page_v1 *from, struct channel_page *to)
+{
+    for (uint32_t i = 0; i < from->geometry.destination_count; i++) {
+        COPY(to->private.places[i].slots, from->destinations[i]);
+        atomic_store(&to->private.places[i].use, (uint16_t)use_of(from, i));
+    }
+}
+
+/* Its place; where none is left, one without a name gives its own up. */
+static int make_place(struct channel_page *to, const struct channel_spec *spec, uint32_t index)
+{
+    enum destination_use use = channel_page_use_of(spec, index);
+    const char *name = spec->destinations[index].name;
+    int place = channel_page_place_destination(to, use, name, 0);
+    if (place >= 0)
+        return place;
+    int gone = channel_page_find_destination(to, DESTINATION_IS_RELAY, "");
+    if (gone < 0)
+        gone = channel_page_find_destination(to, DESTINATION_IS_DECIMATE, "");
+    if (gone < 0)
+        return -1;
+    channel_page_give_up(to, (uint32_t)gone);
+    return channel_page_place_destination(to, use, name, 0);
+}
+
+/* Whoever is in the settings is sent what was not sent to everybody yet: it may have been there
+ * before. A worker that has died over this has left places, and sums. */
+static void copy_destinations(const struct page_v1 *from, const struct channel_spec *spec,
+                              struct channel_page *to)
+{
+    bool same = is_same_list(from, spec);
+    memset(to->private.places, 0, sizeof to->private.places);
+    memset(to->private.rates, 0, sizeof to->private.rates);
+    memset(to->sums, 0, sizeof to->sums);
+    if (!same)
+        keep_as_gone(from, to);
+    for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++) {
+        int place = make_place(to, spec, i);
+        if (place < 0 || !same)
             continue;
         COPY(to->private.places[place].slots, from->destinations[i]);
         COPY(to->private.places[place].segmentation, from->segmentation[i]);
     }
-    atomic_store(&to->private.decimates, spec->decimate_count > 0);
-    atomic_store(&to->private.records, spec->record.enabled != 0);
+}
+
+/* Did it record, and decimate? A position that has moved says so. One that has not may be that of a
+ * channel which had just begun. */
+static void copy_sections(const struct page_v1 *from, const struct channel_spec *spec,
+                          struct channel_page *to)
+{
+    struct commit_progress commit = {0};
+    channel_page_read_commit(to, &commit);
+    bool recorded = commit.segment_id != 0 || commit.next_seq > from->start_seq;
+    bool decimated = atomic_load(&from->decimate_attempted) > from->start_seq;
+    atomic_store(&to->private.records, recorded || spec->record.enabled);
+    atomic_store(&to->private.decimates, decimated || is_same_list(from, spec));
 }
 
 static uint64_t at_least(uint64_t value, uint64_t least)
@@ -302,6 +394,7 @@ int channel_page_v1_convert(int fd, const struct channel_spec *spec, struct ring
             ring_map_refresh_tail(&data);
         copy_page(old.page, to->page);
         copy_destinations(old.page, spec, to->page);
+        copy_sections(old.page, spec, to->page);
         copy_datagrams(&old, &data, to);
         copy_batch(&old, &data, to);
         atomic_store(&to->page->public.published, atomic_load(&old.page->published));

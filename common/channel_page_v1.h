@@ -19,7 +19,9 @@ bool channel_page_v1_is_one(int fd, const struct channel_geometry *geometry);
 
 /* What the supervisor has to know before a worker has looked at it. */
 struct channel_page_v1_summary {
-    uint64_t start_seq, start_position, published, recorded, kernel_dropped, generation;
+    uint64_t start_seq, start_position, published, unpublished;
+    uint64_t committed, recorded, record_lost; /* up to the number `committed` */
+    uint64_t kernel_dropped, generation;
     uint32_t drops_base;
     bool drops_known; /* one socket since the ring was made */
 };

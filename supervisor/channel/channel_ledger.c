@@ -31,6 +31,8 @@ bool channel_ledger_look(struct channel *channel)
     uint64_t pending;
     if (!channel->hold.page)
         return true;
+    if (atomic_load(&channel->hold.page->private.converted) == RING_TO_BE_CONVERTED)
+        return true; /* what the older ring says was read when it was restored */
     if (!channel_page_counters(channel->hold.page, channel->spec, &channel->hold.geometry, &now,
                                &pending)) {
         if (ledger->unreadable_since.ns == 0)

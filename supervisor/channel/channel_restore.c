@@ -156,6 +156,24 @@ static void note_generation(const struct channel *channel, uint64_t generation)
         channel->host->spares->last_generation = generation;
 }
 
+/* What it counts until a worker has brought it over, or if that one refuses it. */
+static void take_old_counters(struct channel *channel, const struct channel_page_v1_summary *old)
+{
+    struct channel_ledger *ledger = &channel->ledger;
+    uint64_t *value = ledger->last_seen.value;
+    uint64_t waiting = old->published - old->committed;
+    bool records = channel->spec->record.enabled != 0;
+    value[COUNTER_received] = old->published - old->start_seq;
+    value[COUNTER_kernel_dropped] = old->kernel_dropped;
+    value[COUNTER_recorded] = old->recorded;
+    value[COUNTER_record_lost] = old->record_lost;
+    value[COUNTER_unrecorded] = old->committed - old->start_seq - old->recorded - old->record_lost +
+                                (records ? 0 : waiting);
+    ledger->last_pending = records ? waiting : 0;
+    ledger->ring_start_seq = old->start_seq;
+    ledger->seq_end = old->published;
+}
+
 /* Of an older layout: make memory that begins as it did; the first worker brings over what is in
  * it. Until then nothing that is lent or asked may take the new memory for the whole. */
 static const char *restore_old_ring(struct channel *channel)
@@ -184,8 +202,7 @@ static const char *restore_old_ring(struct channel *channel)
     hold->ring_fresh = false;
     hold->drops_base = old.drops_base;
     hold->drops_known = old.drops_known && hold->rx >= 0;
-    channel->ledger.ring_start_seq = old.start_seq;
-    channel->ledger.seq_end = old.published;
+    take_old_counters(channel, &old);
     channel->recording.restored = old.recorded > 0;
     note_generation(channel, old.generation);
     return NULL;

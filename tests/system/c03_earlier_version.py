@@ -3,8 +3,10 @@
 still held is relayed, decimated and recorded by a worker of this one, and numbers go on."""
 
 import fcntl
+import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -134,6 +136,81 @@ def test_what_only_the_old_ring_holds_is_not_lost(place):
     daemon.ctl("upgrade")
     daemon.wait_state("engine", "RUNNING", 30)
     judge(place, daemon, sender, sinks)
+
+
+def fill_old_ring(place):
+    """The same scene: 10,000 datagrams were received, most of them wait to be recorded."""
+    daemon, listen, sinks = scene(place, segment_size="1M")
+    present = daemon.start_earlier()
+    worker = daemon.status("engine")["pid"]
+    others = wait_until(lambda: (lambda pids: pids if len(pids) == 2 else None)(set(daemon.descendants()) - {worker}),
+                        10, "archive and spare")
+    freeze(min(others))
+    Sender(place, listen, 10000, rate=place.scaled(20000), sizes=(800,)).wait()
+    daemon.wait_counter("engine", "received", 10000)
+    assert daemon.status("engine")["ring"]["pending"] > 5000
+    return daemon, present, sinks
+
+
+def upgrade_to(daemon, present, text):
+    assert daemon.config.read_text() != text
+    daemon.config.write_text(text)
+    daemon.install(present)
+    daemon.disconnect()
+    daemon.ctl("upgrade")
+    daemon.wait_state("engine", "RUNNING", 30)
+    daemon.disconnect()
+
+
+def judge_changed_list(place, daemon, sinks):
+    """Everything that waited is recorded, and what was sent stays in the ledger, whoever it was sent to."""
+    daemon.wait_drained("engine", 10000)
+    counters = daemon.counters("engine")
+    assert counters["received"] == counters["recorded"] == 10000, counters
+    assert counters["relayed"] == 10000 and counters["decimated"] == 2000, counters
+    daemon.stop()
+    for sink in sinks:
+        sink.stop()
+    assert "can't be trusted" not in daemon.log_text() and "can't trust" not in daemon.log_text(), daemon.log_text()
+    oracle.assert_consecutive(oracle.read_with_avro_c(place, daemon.segments("engine")), first=0)
+
+
+@slow
+def test_a_relay_that_is_added_with_the_program_costs_no_record(place):
+    daemon, present, sinks = fill_old_ring(place)
+    extra = f'relay "extra" {{ to = "{place.ipv4()}" }}\n  relay "display"'
+    upgrade_to(daemon, present, daemon.config.read_text().replace('relay "display"', extra))
+    judge_changed_list(place, daemon, sinks)
+
+
+@slow
+def test_a_destination_of_another_kind_costs_no_record(place):
+    """As many as before."""
+    daemon, present, sinks = fill_old_ring(place)
+    text = daemon.config.read_text()
+    upgrade_to(daemon, present, re.sub(r'\n *keep_every = 5', "", text).replace('decimate "slow"', 'relay "slow"'))
+    judge_changed_list(place, daemon, sinks)
+
+
+DESCRIPTORS = 36864  # where they begin in memory of version 1; the last byte but seven of each is a family
+
+
+@slow
+def test_what_waits_in_an_old_ring_that_is_refused_is_counted(place):
+    daemon, present, _ = fill_old_ring(place)
+    ring = next(fd for fd in pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir()
+                if "memfd:holdfast:engine" in str(fd.readlink()))
+    with open(ring, "r+b", buffering=0) as memory:
+        memory.seek(DESCRIPTORS + 9999 * 64 + 56)
+        assert memory.read(1) == b"\4"
+        memory.seek(-1, os.SEEK_CUR)
+        memory.write(b"\x77")
+    upgrade_to(daemon, present, daemon.config.read_text() + "\n")
+    assert "can't trust the ring" in daemon.log_text(), daemon.log_text()
+    counters = daemon.counters("engine")
+    assert counters["received"] == 10000 == counters["recorded"] + counters["record_lost"], counters
+    assert counters["record_lost"] > 5000, counters
+    daemon.stop(expect=None)
 
 
 def died_early(daemon):
