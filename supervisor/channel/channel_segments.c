@@ -232,7 +232,9 @@ void channel_segments_look(struct channel *channel)
     for (size_t i = 0; i < LEFT_SEGMENTS_KEPT; i++)
         if (channel_page_was_refused(page, channel->recording.left[i].id))
             copy_left(channel, &channel->recording.left[i], "the disk has refused a part");
-    if (!archive_client_is_to_seal(archive_of(channel), channel->spec->name))
+    /* What a supervisor before this one had asked for, recovery has to come to first. */
+    if (channel->recording.recovered &&
+        !archive_client_is_to_seal(archive_of(channel), channel->spec->name))
         channel_page_settle_refused(page, is_known, channel);
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_refused.h"
 #include "common/fd.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_former.h"
@@ -407,6 +408,29 @@ START_TEST(no_worker_can_have_a_segment_with_records_removed)
 }
 END_TEST
 
+/* A supervisor before this one may have asked for the copy: what it left has to be recovered first.
+ * And what neither is held nor waits to be sealed is dealt with. */
+START_TEST(a_refusal_is_noted_until_recovery_has_come_to_it)
+{
+    static struct channel_page page;
+    struct channel *channel = channels.list[0];
+    const uint64_t left_before = 11, current = 12;
+    channel->hold.page = &page;
+    channel->hold.segment = open("/dev/null", O_RDWR | O_CLOEXEC);
+    channel->hold.segment_grant.id = current;
+    channel_page_note_refused(&page, left_before);
+    channel_page_note_refused(&page, current);
+    channel->recording.recovered = false;
+    channel_segments_look(channel);
+    ck_assert(channel_page_was_refused(&page, left_before));
+    channel->recording.recovered = true;
+    channel_segments_look(channel);
+    ck_assert(!channel_page_was_refused(&page, left_before));
+    ck_assert(channel_page_was_refused(&page, current));
+    channel->hold.page = NULL;
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("channel_machine");
@@ -425,6 +449,7 @@ int main(void)
                    when_the_next_segment_fails_and_then_the_current_one_recording_is_tried_again);
     tcase_add_test(cases, a_disk_that_refuses_every_segment_is_given_them_ever_more_slowly);
     tcase_add_test(cases, no_worker_can_have_a_segment_with_records_removed);
+    tcase_add_test(cases, a_refusal_is_noted_until_recovery_has_come_to_it);
     suite_add_tcase(suite, cases);
     return unit_run(suite);
 }
