@@ -319,7 +319,7 @@ bool control_socket_take(int fd, const struct settings *settings, struct control
     if (fd >= 0) {
         recall(fd, kept, ret);
         describe(ret, settings, wanted);
-        suits = is_in_place(ret) && strcmp(ret->path, settings->control_socket) == 0 &&
+        suits = kept && is_in_place(ret) && strcmp(ret->path, settings->control_socket) == 0 &&
                 strcmp(kept, wanted) == 0;
     }
     unsetenv(CONTROL_KEPT_VARIABLE);
