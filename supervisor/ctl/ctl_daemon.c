@@ -99,16 +99,17 @@ int ctl_shutdown(const struct ctl_options *options, const char *channel)
 
 /* ---- upgrade ---- */
 
-#define UPGRADE_LOOK_NS (10 * NS_PER_MS)
+#define SOCKET_LOOK_NS (10 * NS_PER_MS)
+#define STATUS_LOOK_NS (50 * NS_PER_MS) /* of all channels, while they have other things to do */
 
 static bool is_late(const struct ctl_client *client)
 {
     return monotonic_since(client->deadline, monotonic_now()) == 0;
 }
 
-static void pause_between_looks(void)
+static void pause_for(uint64_t ns)
 {
-    nanosleep(&(struct timespec){.tv_nsec = UPGRADE_LOOK_NS}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
 }
 
 /* The new program goes on with the socket, or makes its own, as one that has never heard of that
@@ -121,7 +122,7 @@ static bool wait_for_socket(const char *path, const struct ctl_client *until)
         fd_close(&fd);
         if (listening || is_late(until))
             return listening;
-        pause_between_looks();
+        pause_for(SOCKET_LOOK_NS);
     }
 }
 
@@ -207,7 +208,7 @@ static int wait_for_channels(struct ctl_client *client, const json_t *before)
         json_decref(now);
         if (over)
             return status;
-        pause_between_looks();
+        pause_for(STATUS_LOOK_NS);
     }
 }
 

@@ -93,7 +93,7 @@ def test_one_that_is_set_down_is_told(place):
         assert "interface near0 " + how in daemon.ctl("status", "engine").stdout
         place.run("ip", "link", "set", interface, "up")
         wait_until(lambda: daemon.status("engine")["interface_down"] is None, 10, "it to be up again")
-    assert daemon.log_text().count("interface near0 is up again") == 2
+    wait_until(lambda: daemon.log_text().count("interface near0 is up again") == 2, 10, "both to be logged")
     send(place, daemon, group, "after", 1)
     daemon.stop()
 
