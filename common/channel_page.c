@@ -180,7 +180,7 @@ bool channel_page_read_destination(const struct channel_page *page, uint32_t pla
 
 bool channel_page_slots_are_of(const struct destination_slot slots[2], uint64_t version)
 {
-    struct destination_progress counts;
+    struct destination_progress counts = {0};
     return slot_load(&slots[version & 1].sent, &counts.sent, WORDS_OF(destination_progress),
                      version);
 }

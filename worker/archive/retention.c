@@ -74,7 +74,7 @@ static struct newest find_newest(int folder, const struct folder_list *list)
 /* The newest ones stay, whatever the limits. */
 static bool may_go(const struct folder_list *list, const struct newest *newest, size_t index)
 {
-    return is_sealed(&list->files[index]) && index < newest->numbered && index != newest->telling;
+    return index < newest->numbered && index != newest->telling && is_sealed(&list->files[index]);
 }
 
 static bool remove_file(int folder, const char *channel, const struct folder_file *file,

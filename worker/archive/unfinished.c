@@ -217,7 +217,7 @@ static bool has_its_name(const struct unfinished *file, int fd)
 static int mend(const struct unfinished *file, int fd, struct more more,
                 struct unfinished_outcome *ret)
 {
-    struct avro_log_summary summary;
+    struct avro_log_summary summary = {0};
     const char *channel = file->channel, *name = file->name;
     const int folder = file->folder;
     char stem[SEGMENT_NAME_SIZE], mending[SEGMENT_NAME_SIZE], damaged[SEGMENT_NAME_SIZE],
