@@ -222,25 +222,53 @@ static void ask_seal(struct job *job, const char *name, uint64_t length)
     snprintf(job->request.name, sizeof job->request.name, "%s", name);
 }
 
-static void sealed_at(struct job *job)
+/* damage: of a sealed block. The block that was open is sealed, too, if the end is known. */
+static void write_and_ask_seal(struct job *job, enum damage damage, bool known)
 {
     struct log_maker maker;
     char open_name[SEGMENT_NAME_SIZE], sealed[SEGMENT_NAME_SIZE];
     archive_rig_make_log(&maker, SEED, 0, 5, open_name, sealed);
-    log_maker_seal(&maker);
+    if (known)
+        log_maker_seal(&maker);
+    if (damage != WHOLE)
+        maker.bytes[maker.header_size + AVRO_LOG_BLOCK_HEADER_SIZE + 60] ^= 0x10;
     log_maker_write(folder, open_name, maker.bytes, maker.size);
-    ask_seal(job, open_name, maker.block_start);
+    ask_seal(job, open_name, known ? maker.block_start : UINT64_MAX);
     log_maker_free(&maker);
+}
+
+static void sealed_at(struct job *job)
+{
+    write_and_ask_seal(job, WHOLE, true);
+}
+
+static void sealed_and_damaged(struct job *job)
+{
+    write_and_ask_seal(job, IN_THE_FIRST_BLOCK, true);
 }
 
 static void sealed_wherever_it_ends(struct job *job)
 {
-    struct log_maker maker;
-    char open_name[SEGMENT_NAME_SIZE], sealed[SEGMENT_NAME_SIZE];
-    archive_rig_make_log(&maker, SEED, 0, 5, open_name, sealed);
-    log_maker_write(folder, open_name, maker.bytes, maker.size);
-    ask_seal(job, open_name, UINT64_MAX);
-    log_maker_free(&maker);
+    write_and_ask_seal(job, WHOLE, false);
+}
+
+/* The disk has refused a part of it. */
+static void copied(struct job *job)
+{
+    write_and_ask_seal(job, WHOLE, true);
+    job->request.copy = 1;
+}
+
+/* ... and that is known only after it was sealed. */
+static void copied_when_it_was_sealed(struct job *job)
+{
+    char open_path[256], path[256], name[SEGMENT_NAME_SIZE];
+    copied(job);
+    job->request.length = UINT64_MAX;
+    folder_number_name(job->request.name, AVRO_LOG_SUFFIX, 1, name);
+    snprintf(open_path, sizeof open_path, "%s/%.100s", folder, job->request.name);
+    snprintf(path, sizeof path, "%s/%.100s", folder, name);
+    ck_assert_int_eq(rename(open_path, path), 0);
 }
 
 /* clang-format off */
@@ -262,6 +290,9 @@ static const struct scenario {
     {"two that begin at one number", twins, 100, {100, 100}, true},
     {"two that are damaged", two_damaged, 120, {0, 60}, false},
     {"sealed", sealed_at, 100, {100, 100}, false},
+    {"sealed and damaged", sealed_and_damaged, 100, {0, 100}, false},
+    {"copied", copied, 100, {100, 100}, false},
+    {"copied when it was sealed", copied_when_it_was_sealed, 100, {100, 100}, false},
     {"sealed wherever it ends", sealed_wherever_it_ends, 100, {100, 100}, false},
 };
 /* clang-format on */
