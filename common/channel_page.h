@@ -282,7 +282,8 @@ struct channel_private {
     /* How the last worker mapped the data: 0 = none has, 1 = double, 2 = mirror. */
     _Atomic uint32_t mapping;
     /* The socket's drop counter just before datagram drops_from_seq: when the ring was made, or
-     * when a new socket came to an old ring. */
+     * when a new socket came to an old ring; what the kernel had given to the worker before is the
+     * former socket's, published or not. */
     _Atomic uint32_t drops_base;
     _Atomic uint64_t drops_from_seq;
     /* Nobody was receiving before this datagram: the number plus 1; 0 = no such gap in this ring.
@@ -406,7 +407,7 @@ void channel_page_write_durable(struct channel_page *page, uint64_t segment_id, 
 void channel_page_retire(struct channel_page *page, enum ring_retired why, uint64_t end);
 
 /* Datagrams from from_seq on come from a socket whose drop counter (SO_RXQ_OVFL) stands at `drops`
- * now. For the supervisor, while no worker runs. */
+ * now: behind all that the worker before was given. For the supervisor, while no worker runs. */
 void channel_page_set_drops(struct channel_page *page, uint64_t from_seq, uint32_t drops);
 
 /* Plain copies of the current slots. false when no sound one could be read (scribbled, or flipping

@@ -112,9 +112,6 @@ static const char *check_progress(const struct channel_page *page, uint64_t publ
     const char *what = check_places(page);
     if (what)
         return what;
-    uint64_t drops_from = atomic_load_explicit(&page->private.drops_from_seq, memory_order_relaxed);
-    if (drops_from < page->public.start_seq || drops_from > published)
-        return "the place from which drops are counted is impossible";
     *ret_oldest = relay.next_seq < commit.next_seq ? relay.next_seq : commit.next_seq;
     if (decimate.next_seq < *ret_oldest)
         *ret_oldest = decimate.next_seq;
@@ -157,6 +154,18 @@ static const char *check_published(const struct channel_page *page,
     return published - armed == inflight_datagrams(batch, geometry, delivered)
                ? NULL
                : "the published position and the in-flight batch disagree";
+}
+
+/* A new socket came to the ring: behind what was published, or behind what the kernel had given to
+ * the worker before, too. */
+static const char *check_drops(const struct channel_page *page,
+                               const struct channel_geometry *geometry, uint64_t published)
+{
+    uint64_t from = atomic_load_explicit(&page->private.drops_from_seq, memory_order_relaxed);
+    if (from >= page->public.start_seq &&
+        (from <= published || from - published == inflight_unpublished(page, geometry)))
+        return NULL;
+    return "the place from which drops are counted is impossible";
 }
 
 /* Which descriptors have to be sound? Those of pending datagrams, as far as they were not lapped (a
@@ -217,6 +226,8 @@ static const char *check_positions(const struct channel_page *page,
         what = check_progress(page, published, &oldest);
     if (!what)
         what = check_published(page, geometry, published);
+    if (!what)
+        what = check_drops(page, geometry, published);
     if (!what)
         what = check_reserved_seq(page, geometry, published, &oldest);
     if (!what)

@@ -120,15 +120,16 @@ uint32_t inflight_publish(struct ring_writer *writer, uint32_t delivered)
     return count;
 }
 
-uint32_t inflight_unpublished(const struct channel_page *page,
-                              const struct channel_geometry *geometry)
+/* The ring's first datagrams came from a socket that is gone, and so is where its counter stood
+ * before them. */
+static void begin_at_first(struct ring_writer *writer)
 {
-    const struct inflight_batch *batch = &page->private.batch;
-    if (atomic_load_explicit(&batch->armed, memory_order_acquire) != 1 ||
-        load_relaxed(batch->armed_seq) !=
-            atomic_load_explicit(&page->public.published, memory_order_acquire))
-        return 0;
-    return inflight_datagrams(batch, geometry, inflight_delivered(batch, geometry));
+    const struct channel_page *page = writer->ring->page;
+    struct inflight_control control;
+    inflight_read_control(writer->ring->batch, 0, &control);
+    if (writer->seq == page->public.start_seq &&
+        writer->seq < load_relaxed(page->private.drops_from_seq))
+        writer->drops = control.drops;
 }
 
 uint32_t inflight_recover(struct ring_writer *writer)
@@ -142,6 +143,7 @@ uint32_t inflight_recover(struct ring_writer *writer)
     uint32_t delivered = inflight_delivered(batch, &writer->ring->geometry);
     if (delivered == 0)
         return 0;
+    begin_at_first(writer);
     ring_reserve(writer, delivered);
     return inflight_publish(writer, delivered);
 }

@@ -38,10 +38,4 @@ uint32_t inflight_publish(struct ring_writer *writer, uint32_t delivered);
  * Returns the number of datagrams saved. */
 uint32_t inflight_recover(struct ring_writer *writer);
 
-/* How many datagrams had the kernel delivered into the batch, that nobody has published? For a
- * successor, and for the supervisor when a ring is given up. Bounded by the batch's size, whatever
- * the memory says. */
-uint32_t inflight_unpublished(const struct channel_page *page,
-                              const struct channel_geometry *geometry);
-
 #endif

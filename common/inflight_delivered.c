@@ -110,3 +110,43 @@ uint32_t inflight_datagrams(const struct inflight_batch *batch,
         count += count_datagrams(batch, geometry, slot);
     return count;
 }
+
+/* How many messages of them. */
+static uint32_t unpublished_messages(const struct channel_page *page,
+                                     const struct channel_geometry *geometry)
+{
+    const struct inflight_batch *batch = &page->private.batch;
+    if (atomic_load_explicit(&batch->armed, memory_order_acquire) != 1 ||
+        atomic_load_explicit(&batch->armed_seq, memory_order_relaxed) !=
+            atomic_load_explicit(&page->public.published, memory_order_acquire))
+        return 0;
+    return inflight_delivered(batch, geometry);
+}
+
+uint32_t inflight_unpublished(const struct channel_page *page,
+                              const struct channel_geometry *geometry)
+{
+    return inflight_datagrams(&page->private.batch, geometry, unpublished_messages(page, geometry));
+}
+
+uint32_t inflight_unpublished_drops(const struct channel_page *page,
+                                    const struct channel_geometry *geometry)
+{
+    uint64_t published = atomic_load_explicit(&page->public.published, memory_order_relaxed);
+    uint32_t messages = unpublished_messages(page, geometry);
+    uint32_t before = atomic_load_explicit(&page->private.drops_base, memory_order_relaxed);
+    struct inflight_control control;
+    if (messages == 0)
+        return 0;
+    inflight_read_control(&page->private.batch, messages - 1, &control);
+    if (published > page->public.start_seq &&
+        published != atomic_load_explicit(&page->private.drops_from_seq, memory_order_relaxed)) {
+        const struct ring_descriptor *descriptors =
+            (const struct ring_descriptor *)(page->public_bytes + geometry->descriptor_offset);
+        before = (uint32_t)(atomic_load_explicit(
+                                &descriptors[(published - 1) % geometry->descriptor_count].drops,
+                                memory_order_relaxed) >>
+                            32);
+    }
+    return control.has_drops && control.drops - before <= INT32_MAX ? control.drops - before : 0;
+}

@@ -20,6 +20,14 @@ uint32_t inflight_delivered(const struct inflight_batch *batch,
 uint32_t inflight_datagrams(const struct inflight_batch *batch,
                             const struct channel_geometry *geometry, uint32_t messages);
 
+/* How many datagrams had the kernel delivered into the page's batch, that nobody has published? For
+ * a successor, and for the supervisor. Bounded by the batch's size, whatever the memory says. */
+uint32_t inflight_unpublished(const struct channel_page *page,
+                              const struct channel_geometry *geometry);
+/* How much further is the kernel's drop counter behind these than behind the last published one? */
+uint32_t inflight_unpublished_drops(const struct channel_page *page,
+                                    const struct channel_geometry *geometry);
+
 /* A delivered message's full length, at most 65,535. */
 uint32_t inflight_length(const struct inflight_batch *batch, uint32_t slot);
 

@@ -262,6 +262,14 @@ static void forget_reservation(struct ring_writer *writer)
     store_relaxed(ring->page->public.reserved_seq, seq > writer->seq ? seq : writer->seq);
 }
 
+/* What comes next is from another socket than what came before. */
+static void begin_drops(struct ring_writer *writer)
+{
+    const struct channel_private *private = &writer->ring->page->private;
+    if (writer->seq == load_relaxed(private->drops_from_seq))
+        writer->drops = load_relaxed(private->drops_base);
+}
+
 void ring_writer_open(struct ring_writer *writer, struct ring *ring)
 {
     const struct channel_page *page = ring->page;
@@ -274,8 +282,7 @@ void ring_writer_open(struct ring_writer *writer, struct ring *ring)
         writer->bytes_total = channel_page_bytes(page, &ring->geometry, writer->seq);
         writer->drops = (uint32_t)(load_relaxed(last->drops) >> 32);
     }
-    if (writer->seq <= load_relaxed(page->private.drops_from_seq))
-        writer->drops = load_relaxed(page->private.drops_base);
+    begin_drops(writer);
     /* A predecessor may have gone back to the start of the memory (ring_rewind) without publishing
      * since. */
     uint64_t armed = load_relaxed(ring->batch->armed_position);
@@ -391,5 +398,6 @@ void ring_publish(struct ring_writer *writer, uint32_t count, uint64_t next_posi
     assert(next_position >= writer->position);
     writer->seq += count;
     writer->position = align_up(next_position);
+    begin_drops(writer);
     atomic_store_explicit(&writer->ring->page->public.published, writer->seq, memory_order_release);
 }

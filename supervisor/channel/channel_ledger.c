@@ -7,7 +7,7 @@
 #include "common/channel_page.h"
 #include "common/channel_page_counters.h"
 #include "common/channel_page_places.h"
-#include "common/inflight.h"
+#include "common/inflight_delivered.h"
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "common/ring.h"

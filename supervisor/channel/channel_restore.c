@@ -196,8 +196,8 @@ static const char *restore_old_ring(struct channel *channel)
     if (error < 0)
         return why;
     atomic_store(&hold->page->private.converted, RING_TO_BE_CONVERTED);
-    hold->before =
-        (struct ring_stand){.published = old.published, .kernel_dropped = old.kernel_dropped};
+    hold->before = (struct ring_stand){.end = old.published + old.unpublished,
+                                       .kernel_dropped = old.kernel_dropped};
     channel_page_set_drops(hold->page, CHANNEL_DROPS_AS_BEFORE, 0);
     hold->ring_fresh = false;
     hold->drops_base = old.drops_base;

@@ -7,7 +7,7 @@
 
 #include "common/channel_page.h"
 #include "common/channel_spec.h"
-#include "common/inflight.h"
+#include "common/inflight_delivered.h"
 #include "common/log.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_segments.h"

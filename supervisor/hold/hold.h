@@ -40,8 +40,8 @@ struct membership {
 
 /* How far a ring has come. */
 struct ring_stand {
-    uint64_t published;
-    uint64_t kernel_dropped;
+    uint64_t end;            /* behind all that the kernel has given to its workers */
+    uint64_t kernel_dropped; /* as these tell, sooner or later */
 };
 
 struct hold {

@@ -15,6 +15,7 @@
 #include "common/channel_page.h"
 #include "common/fd.h"
 #include "common/huge_pages.h"
+#include "common/inflight_delivered.h"
 #include "common/memory_page.h"
 #include "common/monotonic.h"
 
@@ -56,31 +57,55 @@ static bool read_drops(const struct hold *hold, uint32_t *ret_drops)
     return true;
 }
 
+/* What published datagrams tell that were not relayed yet: they are not in the relay's sum. */
+static uint64_t unrelayed_drops(const struct hold *hold, uint64_t from, uint64_t published)
+{
+    const struct ring_descriptor *descriptors =
+        channel_page_descriptors(hold->page, &hold->geometry);
+    uint64_t count = hold->geometry.descriptor_count, drops = 0;
+    if (from > published || published - from > count)
+        return 0;
+    for (uint64_t seq = from; seq < published; seq++)
+        drops +=
+            (uint32_t)atomic_load_explicit(&descriptors[seq % count].drops, memory_order_relaxed);
+    return drops;
+}
+
+static uint64_t ring_end(const struct hold *hold)
+{
+    if (atomic_load(&hold->page->private.converted) == RING_TO_BE_CONVERTED)
+        return hold->before.end;
+    return atomic_load_explicit(&hold->page->public.published, memory_order_acquire) +
+           inflight_unpublished(hold->page, &hold->geometry);
+}
+
 /* Of the older one while a worker has still to bring it into this one. */
 static struct ring_stand ring_stand(const struct hold *hold)
 {
     struct relay_progress relay = {0};
     if (atomic_load(&hold->page->private.converted) == RING_TO_BE_CONVERTED)
         return hold->before;
+    uint64_t published = atomic_load_explicit(&hold->page->public.published, memory_order_acquire);
     channel_page_read_relay(hold->page, &relay);
     return (struct ring_stand){
-        .published = atomic_load_explicit(&hold->page->public.published, memory_order_acquire),
-        .kernel_dropped = relay.kernel_dropped};
+        .end = ring_end(hold),
+        .kernel_dropped = relay.kernel_dropped + unrelayed_drops(hold, relay.next_seq, published) +
+                          inflight_unpublished_drops(hold->page, &hold->geometry)};
 }
 
 void hold_ring_mark_gap(struct hold *hold)
 {
-    uint64_t published;
+    uint64_t end;
     if (!hold->page)
         return;
     hold->owes_gap = false;
-    /* A worker may be at work: what it has published meanwhile can't bear the mark any more. A
-     * number 0 has nothing before it that could be missing. Nor can one that never stands still. */
+    /* A worker may be at work: what it was given meanwhile can't bear the mark any more. A number 0
+     * has nothing before it that could be missing. Nor can one that never stands still. */
     for (int i = 0; i < MARK_TRIES; i++) {
-        published = ring_stand(hold).published;
-        if (published > 0)
-            atomic_store(&hold->page->private.gap_before, published + 1);
-        if (ring_stand(hold).published == published)
+        end = ring_end(hold);
+        if (end > 0)
+            atomic_store(&hold->page->private.gap_before, end + 1);
+        if (ring_end(hold) == end)
             return;
     }
 }
@@ -99,7 +124,7 @@ void hold_ring_begin_drops(struct hold *hold)
     else if (hold->drops_ended)
         drops = hold->drops_told;
     hold->rx_is_new = hold->drops_ended = false;
-    channel_page_set_drops(hold->page, stand.published, drops);
+    channel_page_set_drops(hold->page, stand.end, drops);
     atomic_store(&hold->page->private.socket_settings, hold->socket_settings);
     hold->drops_base = drops - (uint32_t)stand.kernel_dropped;
 }

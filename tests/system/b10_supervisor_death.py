@@ -6,6 +6,7 @@ ever works beside its successor. What it gets back may be incomplete, strange or
 import fcntl
 import os
 import signal
+import socket
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
@@ -325,6 +326,57 @@ def test_what_comes_back_may_be_wrong(place):
         wait_until(lambda: len(os.listdir(f"/proc/{daemon.process.pid}/fd")) <= descriptors + 2, 10,
                    f"{what}: no descriptor to be leaked")
     judge(place, daemon, senders, sink)
+
+
+def flood(daemon, sender):
+    """Until datagrams were dropped, and one has told of them. Returns the counters."""
+    before = daemon.counters("engine")
+
+    def wait_for(count):
+        def are_all_there():
+            now = daemon.counters("engine")
+            return now if sum(now[name] - before[name] for name in ("received", "kernel_dropped")) == count else None
+        return wait_until(are_all_there, 20, f"{count} to be received or counted as dropped")
+    worker = worker_of(daemon)
+    freeze(worker)
+    for i in range(2000):
+        sender.send(b"flood %06d" % i + bytes(300))
+    kill(worker, signal.SIGCONT)
+    wait_for(2000)
+    sender.send(b"it tells")
+    return wait_for(2001)
+
+
+def test_a_new_socket_comes_to_a_ring_with_a_batch_in_flight(place):
+    """The store has lost the socket. What the kernel had given to the last worker is the former socket's: the new one's drops
+    are counted from behind it, and so is the gap."""
+    place.with_hooks()
+    listen = place.ipv4()
+    daemon = StoredDaemon(place, channel("engine", listen, receive_buffer="16K", record={}), hang_timeout="60s")
+    daemon.start_stored()
+
+    def page(*words):
+        place.run(place.program("tool_page"), daemon.process.pid, "engine", *words)
+    host, _, port = listen.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect((host, int(port)))
+        before = flood(daemon, sender)
+        assert before["kernel_dropped"] > 0, before
+        page("stop-at", "receive_received")
+        sender.send(b"in flight")
+        page("wait-stopped", "receive_received", 5000)
+        for pid in daemon.die_alone():  # or a successor would take the batch over
+            kill(pid)
+        os.close(daemon.notifications.kept.pop("engine.rx")[0])
+        daemon.start_stored()
+        sender.send(b"the new socket's first")
+        daemon.wait_counter("engine", "received", before["received"] + 2)
+        after = daemon.counters("engine")
+        assert after["kernel_dropped"] == before["kernel_dropped"], (before, after)
+        flood(daemon, sender)
+    daemon.stop()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    assert [record.payload for record in records if record.flags & NOT_COVERED] == [b"the new socket's first"]
 
 
 def test_no_more_is_stored_than_can_be_given_back(place):

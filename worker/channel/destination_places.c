@@ -10,7 +10,7 @@
 #include "common/channel_page.h"
 #include "common/channel_page_places.h"
 #include "common/channel_spec.h"
-#include "common/inflight.h"
+#include "common/inflight_delivered.h"
 #include "worker/channel/channel_state.h"
 #include "worker/channel/tally.h"
 

@@ -4,6 +4,7 @@
  * coalesced runs (UDP_GRO) taken apart into the datagrams they were, also across the wrap. What a
  * killed worker leaves is test_inflight_crash.c's story. */
 #include "common/inflight.h"
+#include "common/inflight_delivered.h"
 
 #include <check.h>
 #include <netinet/udp.h>
