@@ -16,8 +16,6 @@
 #include <unistd.h>
 
 #include "common/channel_page.h"
-#include "common/channel_page_counters.h"
-#include "common/channel_page_check.h"
 #include "common/channel_spec.h"
 #include "common/death.h"
 #include "common/fd.h"
@@ -97,21 +95,19 @@ static void load_destination(struct channel *channel, const struct history_desti
                 from->counts.repeated + (with_present ? from->present.repeated : 0)};
 }
 
-/* A ring that is not continued may still tell what was done with it, later than it was last noted
- * here. What is in it is lost then. */
-static bool read_refused(const struct channel *channel, const struct history_slot *slot,
-                         struct counters *ret)
+/* What a ring that is not continued counted: as its page tells, which was read by now, unless less
+ * than was noted here or nothing. true: the page does. */
+static bool settle_refused(struct channel *channel, const struct history_slot *slot)
 {
-    const struct hold *hold = &channel->hold;
-    struct counters all;
-    uint64_t pending;
-    if (!hold->page || channel_page_stranger(hold->page, &hold->geometry, channel->spec->name) ||
-        !channel_page_counters(hold->page, channel->spec, &hold->geometry, &all, &pending) ||
-        all.value[COUNTER_received] < slot->present.value[COUNTER_received])
-        return false;
-    all.value[COUNTER_record_lost] += pending;
-    *ret = all;
-    return true;
+    struct channel_ledger *ledger = &channel->ledger;
+    if (channel->hold.page &&
+        ledger->last_seen.value[COUNTER_received] >= slot->present.value[COUNTER_received])
+        return true; /* the rest of it is settled when it is given up */
+    ledger->last_seen = (struct counters){0};
+    ledger->last_pending = 0;
+    for (int i = 0; i < COUNTER_COUNT; i++)
+        ledger->carried.value[i] += slot->present.value[i];
+    return false;
 }
 
 /* Numbers that nothing but this may tell of. */
@@ -134,18 +130,15 @@ static void load(struct channel *channel, const struct history_slot *slot)
         channel->recording.restored = false;
     }
     bool ring_goes_on = channel->hold.page && !channel->lent.ring_refused;
-    struct counters present = slot->present;
-    bool told = !ring_goes_on && read_refused(channel, slot, &present);
     channel->ledger.restarts = slot->restarts;
     channel->life.kept_stopped = slot->kept_stopped != 0;
     channel->life.wanted = !channel->life.kept_stopped;
     channel->former.recorded = slot->records != 0;
     channel->ledger.carried = slot->carried;
+    bool page_tells = ring_goes_on || settle_refused(channel, slot);
     load_unnoted(&channel->ledger, slot);
     for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++)
-        load_destination(channel, &slot->destinations[i], !ring_goes_on && !told);
-    for (int i = 0; i < COUNTER_COUNT && !ring_goes_on; i++)
-        channel->ledger.carried.value[i] += present.value[i];
+        load_destination(channel, &slot->destinations[i], !page_tells);
     for (uint32_t i = 0; i < slot->obituary_count && i < OBITUARIES_KEPT; i++)
         obituary_add(list, &slot->obituaries[i]);
     channel->takeover.quarantined_before = slot->carried.value[COUNTER_quarantined];

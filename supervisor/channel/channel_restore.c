@@ -232,6 +232,18 @@ static const char *restore_present_ring(struct channel *channel)
     return NULL;
 }
 
+/* It is not continued, but may still tell what was done with it, later than it was noted elsewhere,
+ * and which numbers it has given. */
+static void read_refused(struct channel *channel)
+{
+    const struct hold *hold = &channel->hold;
+    channel->lent.ring_refused = true;
+    if (!hold->page || channel_page_stranger(hold->page, &hold->geometry, channel->spec->name))
+        return;
+    channel->ledger.ring_start_seq = hold->page->public.start_seq;
+    channel_ledger_look(channel);
+}
+
 static void restore_ring(struct channel *channel)
 {
     struct hold *hold = &channel->hold;
@@ -247,7 +259,7 @@ static void restore_ring(struct channel *channel)
         log_error("channel %s: the ring of the supervisor before can't be trusted: %s; a fresh one "
                   "is made",
                   channel->spec->name, what);
-        channel->lent.ring_refused = true;
+        read_refused(channel);
         if (!hold->page)
             hold_drop_ring(hold);
         return;

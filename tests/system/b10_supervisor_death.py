@@ -177,6 +177,34 @@ def test_the_sums_of_a_ring_that_is_refused_go_on(place):
     oracle.assert_consecutive(oracle.read_with_python_avro(daemon.segments("engine")), first=0)
 
 
+def test_what_a_refused_ring_had_not_sent_is_counted_and_its_numbers_are_gone(place):
+    """A datagram was published, and neither relayed nor recorded, when everything died over a damaged batch."""
+    place.with_hooks()
+    daemon, listen, sink = one_channel(place, StoredDaemon)
+    daemon.start_stored()
+    Sender(place, listen, 40, rate=5000).wait()
+    daemon.wait_drained("engine", 40)
+    page = place.program("tool_page"), daemon.process.pid, "engine"
+    place.run(*page, "stop-at", "receive_published")
+    Sender(place, listen, 1, name="lost", rate=5000).wait()
+    place.run(*page, "wait-stopped", "receive_published", 5000)
+    place.run(*page, "spoil-batch")
+    for pid in daemon.die_alone():
+        kill(pid)
+    daemon.start_stored()
+    entry = daemon.wait_state("engine", "RUNNING")
+    assert "the ring of the supervisor before can't be trusted" in daemon.log_text()
+    assert oracle.assert_ledger(entry)["received"] == 41, entry
+    assert (entry["relays"][0]["dropped"], entry["counters"]["relay_dropped"]) == (1, 1), entry
+    Sender(place, listen, 10, name="more", rate=5000).wait()
+    daemon.wait_drained("engine", 51)
+    oracle.assert_ledger(daemon.status("engine"))
+    daemon.stop()
+    sink.stop()
+    numbers = [record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))]
+    assert numbers == [*range(40), *range(41, 51)], numbers
+
+
 def evict(path):
     """Out of memory with what the kernel has of this file: the next look at it asks the disk."""
     with open(path, "rb") as file:
