@@ -173,8 +173,8 @@ struct destination_rate {
     /* The same of one that may have been sent although `sent` is lower. Where they differ without
      * a rate, or are higher than what is published, nothing is known. */
     _Atomic uint64_t attempted;
-    /* By rate, CLOCK_MONOTONIC: the next one is sent no sooner. DESTINATION_AWAY: the worker that
-     * last attached did not have it. */
+    /* By rate, CLOCK_MONOTONIC: the next one is sent no sooner. 0: it goes by count, or is new.
+     * DESTINATION_AWAY: the worker that last attached did not have it. */
     _Atomic uint64_t due_ns;
 };
 

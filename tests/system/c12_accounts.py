@@ -296,6 +296,32 @@ def test_a_new_destination_by_rate_is_sent_nothing_from_before(place):
 
 
 @core
+def test_what_was_sent_by_count_is_not_sent_again_by_rate(place):
+    """Of a destination that came later, and goes by count again in between."""
+    listen, first, second = place.ipv4(), place.ipv4(), place.ipv4()
+    sink = Sink(place, [first, second])
+    old = {"first": {"to": first, "keep_every": 1}}
+
+    def settings(**how):
+        return channel("engine", listen, decimates={**old, "second": {"to": second, **how}} if how else old)
+    daemon = Daemon(place, settings()).start()
+    Sender(place, listen, 5).wait()
+    sink.wait_received([5, 0])
+    sent = 5
+    for tag, how in enumerate(({"keep_every": 1}, {"max_rate": 1000}, {"keep_every": 1}, {"max_rate": 1000}), 2):
+        reconfigure(daemon, settings(**how))
+        for i in range(3):
+            sent += 1
+            Sender(place, listen, 1, name=f"one {tag} {i}", tag=tag).wait()
+            sink.wait_received([sent, sent - 5])
+        wait_until(lambda: daemon.counters("engine")["decimated"] == 2 * sent - 5, 20, "all to be counted")
+    counters, caught = daemon.counters("engine"), received(sink)
+    assert caught == [sent, sent - 5] and counters["relay_repeated"] == 0, (caught, counters)
+    daemon.stop()
+    sink.stop()
+
+
+@core
 def test_a_stop_sends_the_newest_that_waits_for_its_time(place):
     listen, slow = place.ipv4(), place.ipv4()
     sink = Sink(place, slow)

@@ -252,9 +252,22 @@ static uint64_t published_or_none(const struct channel_state *channel, uint64_t 
     return seq <= atomic_load(&channel->ring.page->public.published) ? seq : 0;
 }
 
+/* It went by count, or is new: what was decided is what it was sent, or was not for it. `due_ns`
+ * last: until then it is as before. */
+static uint64_t change_to_rate(struct destination_rate *shared, uint64_t sent, uint64_t next,
+                               monotonic now)
+{
+    uint64_t decided = sent > next ? sent : next;
+    atomic_store(&shared->attempted, decided);
+    atomic_store(&shared->sent, decided);
+    atomic_store(&shared->due_ns, now.ns);
+    return decided;
+}
+
 /* Where the predecessor stood. The newest datagram may have waited for its time when it died, and
  * if nothing follows, it is what shows the state of things. Sent again is only what may have been
- * sent without being noted, or of which an older version has noted nothing. */
+ * sent without being noted, or of which an older version has noted nothing. One that goes by count
+ * notes that it does. */
 static void take_over_rates(struct channel_state *channel)
 {
     struct decimator *decimator = channel->decimator;
@@ -265,7 +278,13 @@ static void take_over_rates(struct channel_state *channel)
         uint64_t sent = published_or_none(channel, atomic_load(&rate->shared->sent));
         uint64_t attempted = published_or_none(channel, atomic_load(&rate->shared->attempted));
         uint64_t due = atomic_load(&rate->shared->due_ns);
-        if (sent == 0 && next > channel->ring.page->public.start_seq) {
+        if (!rate->interval_ns) {
+            atomic_store(&rate->shared->due_ns, 0);
+            continue;
+        }
+        if (due == 0 && sent != 0) {
+            sent = attempted = change_to_rate(rate->shared, sent, next, now);
+        } else if (sent == 0 && next > channel->ring.page->public.start_seq) {
             sent = next - 1;
             attempted = next;
         }
