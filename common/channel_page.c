@@ -79,18 +79,34 @@ void channel_geometry_compute(const struct channel_spec *spec, struct channel_ge
 
 /* ---- slots: a word array with a check word at its end ---- */
 
+#define MIX_BASE    0x9e3779b97f4a7c15ull
+#define MIX_FACTOR  0xff51afd7ed558ccdull
+#define MIX_INVERSE 0x4f74430c22a54005ull
+
 static uint64_t mix_in(uint64_t mix, uint64_t word)
 {
-    mix = (mix ^ word) * 0xff51afd7ed558ccdull;
+    mix = (mix ^ word) * MIX_FACTOR;
     return mix ^ mix >> 32;
 }
 
 static uint64_t words_check(const _Atomic uint64_t *words, size_t count, uint64_t seed)
 {
-    uint64_t mix = 0x9e3779b97f4a7c15ull ^ seed;
+    uint64_t mix = MIX_BASE ^ seed;
     for (size_t i = 0; i < count; i++)
         mix = mix_in(mix, atomic_load_explicit(&words[i], memory_order_relaxed));
     return mix;
+}
+
+_Static_assert(MIX_FACTOR *MIX_INVERSE == 1, "mixing in can be undone");
+
+/* The version with which a slot was stored: undoes words_check(). Of a damaged one, nonsense. */
+static uint64_t slot_version(const _Atomic uint64_t *slot, size_t count)
+{
+    uint64_t mix = atomic_load_explicit(&slot[count], memory_order_relaxed);
+    for (size_t i = count; i-- > 0;)
+        mix =
+            (mix ^ mix >> 32) * MIX_INVERSE ^ atomic_load_explicit(&slot[i], memory_order_relaxed);
+    return mix ^ MIX_BASE;
 }
 
 static void slot_store(_Atomic uint64_t *slot, const uint64_t *values, size_t count,
@@ -165,6 +181,28 @@ static bool is_of_use(const struct destination_place *place, enum destination_us
     return atomic_load_explicit(&place->use, memory_order_acquire) == (uint16_t)use;
 }
 
+/* A program that knows no sums flips without them, and leaves both of its slots behind: each says
+ * itself of which version it is, and the younger one is what the sum said last. Of a damaged slot
+ * the other one is the last but one, where nobody was left behind. */
+static bool read_left_behind(const _Atomic uint64_t *version_word,
+                             const struct destination_slot slots[2],
+                             struct destination_progress *ret)
+{
+    const size_t count = WORDS_OF(destination_progress);
+    uint64_t version = atomic_load_explicit(version_word, memory_order_acquire);
+    const struct destination_slot *current = &slots[version & 1], *other = &slots[~version & 1];
+    uint64_t of_current = slot_version(&current->sent, count);
+    uint64_t of_other = slot_version(&other->sent, count);
+    if (of_current == 0 || of_current >= version || (version - of_current) % 2 != 0 ||
+        (of_other == version - 1 && of_current != version - 2))
+        return false;
+    bool is_younger =
+        of_other > of_current && of_other <= version + 1 && (version - of_other) % 2 != 0;
+    slot_load(is_younger ? &other->sent : &current->sent, &ret->sent, count, version);
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(version_word, memory_order_relaxed) == version;
+}
+
 bool channel_page_read_destination(const struct channel_page *page, uint32_t place,
                                    struct destination_progress *ret)
 {
@@ -173,9 +211,12 @@ bool channel_page_read_destination(const struct channel_page *page, uint32_t pla
     const struct destination_place *it = channel_page_place(page, place);
     if (!is_of_use(it, DESTINATION_IS_RELAY) && !is_of_use(it, DESTINATION_IS_DECIMATE))
         return false;
-    return pair_read(is_of_use(it, DESTINATION_IS_RELAY) ? &page->private.relay_version
-                                                         : &page->private.decimate_version,
-                     &it->slots[0].sent, WORDS_OF(destination_progress), &ret->sent);
+    const _Atomic uint64_t *version_word = is_of_use(it, DESTINATION_IS_RELAY)
+                                               ? &page->private.relay_version
+                                               : &page->private.decimate_version;
+    return pair_read(version_word, &it->slots[0].sent, WORDS_OF(destination_progress),
+                     &ret->sent) ||
+           (place >= CHANNEL_DESTINATIONS_MAX && read_left_behind(version_word, it->slots, ret));
 }
 
 bool channel_page_slots_are_of(const struct destination_slot slots[2], uint64_t version)

@@ -61,10 +61,9 @@ void channel_page_give_up(struct channel_page *page, uint32_t place)
     struct all_counts all;
 
     read_all(page, use, &all);
-    if (atomic_load(&sum->use) == DESTINATION_UNUSED) {
-        flip(page, use, &all);
+    flip(page, use, &all);
+    if (atomic_load(&sum->use) == DESTINATION_UNUSED)
         atomic_store_explicit(&sum->use, (uint16_t)use, memory_order_release);
-    }
     struct destination_progress *from = counts_of(&all, place);
     struct destination_progress *into = counts_of(&all, channel_page_sum_place(use));
     into->sent += from->sent;

@@ -5,9 +5,10 @@
  * along like a place.
  *
  * Write order, by a worker at takeover, while no other thread runs, and what one that dies behind each step leaves:
- *   1. the sum is not in use: flip, with nothing counted in the sum  its slot is sound, and nobody looks at it: the next one
- *                                                                    begins again here
- *   2. the sum's `use`                                               a sum of nothing, flipped along from now on
+ *   1. flip as it is, with nothing counted in a sum that is not in   its slot is sound, and nobody looks at it: the next one
+ *      use                                                           begins again here; one that an earlier program has left
+ *                                                                    behind is flipped along again
+ *   2. of a sum that was not in use, `use`                           a sum of nothing, flipped along from now on
  *   3. idle slots: nothing in the place, both in the sum             nobody reads an idle slot: it is written anew
  *   4. flip: one word                                                a place with a name that has counted nothing: it may be
  *                                                                    given up again, or is its name's again

@@ -31,14 +31,15 @@ static const struct ring_fixture_settings plain = {.ring_size = 8192,
 
 static const enum destination_use uses[] = {DESTINATION_IS_RELAY, DESTINATION_IS_DECIMATE};
 
-/* What relay and decimator commit, once: of every place the counters it has, plus `more`. */
-static void commit(struct channel_page *page, enum destination_use use,
-                   const struct destination_progress *more)
+/* What relay and decimator commit, once: of these first places the counters each has, plus `more`.
+ */
+static void commit_places(struct channel_page *page, enum destination_use use, uint32_t end,
+                          const struct destination_progress *more)
 {
     uint32_t places[CHANNEL_PLACES_MAX];
     struct destination_progress counts[CHANNEL_PLACES_MAX];
     struct destination_tally tally = {places, counts, 0};
-    for (uint32_t i = 0; i < CHANNEL_PLACES_MAX; i++) {
+    for (uint32_t i = 0; i < end; i++) {
         struct destination_progress *it = &counts[tally.count];
         if (atomic_load(&channel_page_place(page, i)->use) != (uint16_t)use)
             continue;
@@ -52,6 +53,18 @@ static void commit(struct channel_page *page, enum destination_use use,
         channel_page_write_relay(page, &(struct relay_progress){1000, 0, 0}, &tally);
     else
         channel_page_write_decimate(page, &(struct decimate_progress){1000, 0}, &tally);
+}
+
+static void commit(struct channel_page *page, enum destination_use use,
+                   const struct destination_progress *more)
+{
+    commit_places(page, use, CHANNEL_PLACES_MAX, more);
+}
+
+/* A program of before there were sums. */
+static void commit_without_sums(struct channel_page *page, enum destination_use use)
+{
+    commit_places(page, use, CHANNEL_DESTINATIONS_MAX, &(struct destination_progress){0});
 }
 
 struct sums {
@@ -108,7 +121,9 @@ static void continue_it(struct channel_page *page, const struct ring_fixture *fi
     check_page(page, fixture, expected);
 }
 
-static pid_t start_stepped(const struct ring_fixture *fixture, uint32_t place)
+typedef void (*change)(struct channel_page *page, uint32_t place);
+
+static pid_t start_stepped(const struct ring_fixture *fixture, change make, uint32_t place)
 {
     int status;
     pid_t pid = fork();
@@ -119,7 +134,7 @@ static pid_t start_stepped(const struct ring_fixture *fixture, uint32_t place)
             _exit(1);
         ptrace(PTRACE_TRACEME, 0, NULL, NULL);
         raise(SIGSTOP);
-        channel_page_give_up(page, place);
+        make(page, place);
         _exit(0);
     }
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
@@ -127,15 +142,15 @@ static pid_t start_stepped(const struct ring_fixture *fixture, uint32_t place)
     return pid;
 }
 
-/* Another process gives the place up, one instruction at a time. Returns how many different pages
+/* Another process changes the place, one instruction at a time. Returns how many different pages
  * were seen. */
-static int give_up_by_steps(struct ring_fixture *fixture, uint32_t place,
-                            const struct sums *expected)
+static int change_by_steps(struct ring_fixture *fixture, change make, uint32_t place,
+                           const struct sums *expected)
 {
     static struct channel_page before, now;
     struct channel_page *page = fixture->ring.page;
     int status = 0, seen = 0;
-    pid_t pid = start_stepped(fixture, place);
+    pid_t pid = start_stepped(fixture, make, place);
     memcpy(&before, page, sizeof before);
     for (;;) {
         ck_assert_int_eq(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
@@ -171,7 +186,8 @@ START_TEST(a_death_at_any_instruction_loses_no_count)
     static const uint32_t places[] = {1, 3, 0, 4};
     for (int i = 0; i < 4; i++) {
         if (i < STEPPED)
-            ck_assert_int_gt(give_up_by_steps(&fixture, places[i], &expected), 10);
+            ck_assert_int_gt(change_by_steps(&fixture, channel_page_give_up, places[i], &expected),
+                             10);
         else
             channel_page_give_up(page, places[i]);
         check_page(page, &fixture, &expected);
@@ -183,6 +199,34 @@ START_TEST(a_death_at_any_instruction_loses_no_count)
     ck_assert_int_eq(channel_page_find_destination(page, DESTINATION_IS_RELAY, ""), -1);
     ck_assert_int_eq(channel_page_find_destination(page, DESTINATION_IS_RELAY, "to-1"), -1);
     ck_assert_int_eq(channel_page_find_destination(page, DESTINATION_IS_RELAY, "to-2"), 2);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+/* Programs without sums come in between, and flip this often. */
+START_TEST(a_sum_that_was_left_behind_is_still_the_sum)
+{
+    struct ring_fixture fixture;
+    const struct sums expected = {21, 9, 100, 40, 26};
+    ring_fixture_open(&fixture, &plain);
+    struct channel_page *page = fixture.ring.page;
+    commit(page, DESTINATION_IS_RELAY, &(struct destination_progress){7, 3, 2});
+    commit(page, DESTINATION_IS_DECIMATE, &(struct destination_progress){50, 20, 10});
+    channel_page_give_up(page, 1);
+    channel_page_give_up(page, 3);
+    for (int i = 0; i < _i; i++) {
+        commit_without_sums(page, DESTINATION_IS_RELAY);
+        commit_without_sums(page, DESTINATION_IS_DECIMATE);
+        check_page(page, &fixture, &expected);
+    }
+    ck_assert_int_gt(change_by_steps(&fixture, channel_page_give_up, 0, &expected), 10);
+    check_page(page, &fixture, &expected);
+    for (int i = 0; i < _i; i++)
+        commit_without_sums(page, DESTINATION_IS_DECIMATE);
+    for (int i = 0; i < 3; i++) {
+        commit(page, DESTINATION_IS_DECIMATE, &(struct destination_progress){0});
+        check_page(page, &fixture, &expected);
+    }
     ring_fixture_close(&fixture);
 }
 END_TEST
@@ -212,6 +256,7 @@ int main(void)
     TCase *places = tcase_create("places");
     tcase_set_timeout(places, 120);
     tcase_add_test(places, a_death_at_any_instruction_loses_no_count);
+    tcase_add_loop_test(places, a_sum_that_was_left_behind_is_still_the_sum, 0, 5);
     tcase_add_test(places, a_sum_that_vanished_or_changed_sides_is_noticed);
     suite_add_tcase(suite, places);
     return unit_run(suite);
