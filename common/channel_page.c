@@ -292,6 +292,8 @@ int channel_page_place_destination(struct channel_page *page, enum destination_u
     if (place == CHANNEL_DESTINATIONS_MAX)
         return -1;
     struct destination_place *it = &page->private.places[place];
+    memset(it->slots, 0, sizeof it->slots); /* the idle one may be sound, of the other use */
+    atomic_thread_fence(memory_order_release);
     memset(it->name, 0, sizeof it->name);
     memcpy(it->name, name, strnlen(name, sizeof it->name - 1));
     atomic_store(&it->segmentation, 0);

@@ -121,6 +121,13 @@ static void continue_it(struct channel_page *page, const struct ring_fixture *fi
     check_page(page, fixture, expected);
 }
 
+/* Somebody comes before anything else is done. */
+static void come(struct channel_page *page, uint32_t place)
+{
+    (void)place;
+    ck_assert_int_ge(channel_page_place_destination(page, DESTINATION_IS_DECIMATE, "new", 1000), 0);
+}
+
 typedef void (*change)(struct channel_page *page, uint32_t place);
 
 static pid_t start_stepped(const struct ring_fixture *fixture, change make, uint32_t place)
@@ -164,6 +171,9 @@ static int change_by_steps(struct ring_fixture *fixture, change make, uint32_t p
         memcpy(&before, page, CHANNEL_PRIVATE_SIZE);
         memcpy(&now, page, sizeof now);
         check_page(&now, fixture, expected);
+        come(&now, place);
+        check_page(&now, fixture, expected);
+        memcpy(&now, page, sizeof now);
         continue_it(&now, fixture, expected);
         seen++;
     }
@@ -231,6 +241,24 @@ START_TEST(a_sum_that_was_left_behind_is_still_the_sum)
 }
 END_TEST
 
+/* Its idle slot says what the one before has counted, under a version that is the new use's now. */
+START_TEST(who_comes_to_a_place_that_was_given_up_inherits_nothing)
+{
+    struct ring_fixture fixture;
+    const struct sums expected = {21, 9, 0, 0, 6};
+    ring_fixture_open(&fixture, &plain);
+    struct channel_page *page = fixture.ring.page;
+    commit(page, DESTINATION_IS_RELAY, &(struct destination_progress){7, 3, 2});
+    channel_page_give_up(page, 0);
+    while (atomic_load(&page->private.decimate_version) + 1 !=
+           atomic_load(&page->private.relay_version))
+        commit(page, DESTINATION_IS_DECIMATE, &(struct destination_progress){0});
+    ck_assert_int_gt(change_by_steps(&fixture, come, 0, &expected), 5);
+    check_page(page, &fixture, &expected);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
 START_TEST(a_sum_that_vanished_or_changed_sides_is_noticed)
 {
     struct ring_fixture fixture;
@@ -257,6 +285,7 @@ int main(void)
     tcase_set_timeout(places, 120);
     tcase_add_test(places, a_death_at_any_instruction_loses_no_count);
     tcase_add_loop_test(places, a_sum_that_was_left_behind_is_still_the_sum, 0, 5);
+    tcase_add_test(places, who_comes_to_a_place_that_was_given_up_inherits_nothing);
     tcase_add_test(places, a_sum_that_vanished_or_changed_sides_is_noticed);
     suite_add_tcase(suite, places);
     return unit_run(suite);
