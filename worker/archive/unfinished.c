@@ -386,11 +386,6 @@ static int finish_scanned(const struct unfinished *file, int fd, struct unfinish
     /* Its folder's, for its name. */
     snprintf(summary.identity.channel, sizeof summary.identity.channel, "%s", file->channel);
     result = write_end(file->folder, fd, &summary, &ret->length);
-    if (result == -EIO) { /* what it says now may be in memory only */
-        struct unfinished refused = *file;
-        refused.copy = true;
-        return mend(&refused, fd, (struct more){0}, ret);
-    }
     return result < 0 ? result : rename_sealed(file, &summary, ret);
 }
 
