@@ -174,6 +174,24 @@ START_TEST(who_is_new_or_comes_back_begins_here)
 }
 END_TEST
 
+/* Taken out of the settings and put back, and no worker came in between. */
+START_TEST(who_was_away_while_no_worker_was_there_is_sent_what_waits)
+{
+    struct rig rig;
+    open_rig(&rig);
+    set_names(&rig, 1, 1, "to");
+    take_over(&rig);
+    for (int i = 0; i < 5; i++)
+        ring_fixture_write(&rig.fixture.writer, "abc", 3);
+    set_names(&rig, 1, 1, "other");
+    set_names(&rig, 1, 1, "to");
+    take_over(&rig);
+    ck_assert_uint_eq(sent_from(&rig, 0), 1000);
+    ck_assert_uint_eq(sent_from(&rig, 1), 1000);
+    close_rig(&rig);
+}
+END_TEST
+
 START_TEST(one_wrong_bit_keeps_nothing_from_anybody)
 {
     struct rig rig;
@@ -205,6 +223,7 @@ int main(void)
     tcase_add_test(lists, a_ring_outlives_any_number_of_lists);
     tcase_add_test(lists, one_of_as_many_as_there_are_places_is_renamed);
     tcase_add_test(lists, who_is_new_or_comes_back_begins_here);
+    tcase_add_test(lists, who_was_away_while_no_worker_was_there_is_sent_what_waits);
     tcase_add_test(lists, one_wrong_bit_keeps_nothing_from_anybody);
     suite_add_tcase(suite, lists);
     return unit_run(suite);
