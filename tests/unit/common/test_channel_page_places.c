@@ -229,7 +229,10 @@ START_TEST(a_sum_that_was_left_behind_is_still_the_sum)
         commit_without_sums(page, DESTINATION_IS_DECIMATE);
         check_page(page, &fixture, &expected);
     }
-    ck_assert_int_gt(change_by_steps(&fixture, channel_page_give_up, 0, &expected), 10);
+    if (_i + STEPPED > 4)
+        ck_assert_int_gt(change_by_steps(&fixture, channel_page_give_up, 0, &expected), 10);
+    else
+        channel_page_give_up(page, 0);
     check_page(page, &fixture, &expected);
     for (int i = 0; i < _i; i++)
         commit_without_sums(page, DESTINATION_IS_DECIMATE);
