@@ -9,7 +9,7 @@ import struct
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel, text_of
-from lib.place import core, kill, wait_until
+from lib.place import core, freeze, kill, wait_until
 from lib.store import StoredDaemon
 
 
@@ -207,6 +207,7 @@ def test_counters_and_crashes_survive_stops_restarts_upgrades_and_deaths(place):
             assert whole(daemon) == before, "while it is stopped"
             daemon.ctl("start", "engine")
         elif how == "die":
+            freeze(daemon.process.pid)  # or it may note the worker's end, and start another one, before its own
             daemon.die()
             daemon.start_stored()
         else:
