@@ -258,7 +258,8 @@ def test_no_worker_works_beside_its_successor(place):
             assert is_alive(before), "it is still there when the next supervisor starts"
         daemon.start_stored()
         daemon.wait_state("engine", "RUNNING")
-        assert not is_alive(before), "and gone when its successor is at work"
+        # It has no memory any more when it lets go of the ring; what else the kernel does with it may take a moment longer.
+        wait_until(lambda pid=before: not is_alive(pid), 5, "it to be gone when its successor is at work")
         if stopped:
             assert f"process {before}, a worker of an earlier supervisor, still had the ring: killed" in daemon.log_text()
         wait_until(lambda pids=tuple(below): not any(map(is_alive, pids)), 15, "archive and spare to leave")
