@@ -14,6 +14,7 @@ struct avro_log_beyond {
     uint64_t at, limit;
     uint64_t due; /* this number should be there; the least it may be, where a block begins: */
     bool exact;
+    bool sealed; /* the block's marker is at `limit` */
     /* Also what lies in a payload, if the unsound record is what it seems to be. It is no record
      * then, but something was written there. */
     bool in_payload;

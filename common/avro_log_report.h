@@ -22,7 +22,8 @@ struct avro_log_scanning {
     struct avro_log_summary *summary;
     struct avro_log_window window;
     struct avro_log_waste waste;
-    struct avro_log_waste order_waste; /* of looking ahead */
+    struct avro_log_waste order_waste;  /* of looking ahead */
+    struct avro_log_waste beyond_waste; /* of looking behind damage */
     bool unreadable_told;
     struct avro_log_block block; /* the one being walked */
     uint64_t expected_seq; /* the next record's number, if `exact`; else the smallest it may have */

@@ -158,18 +158,26 @@ static bool is_passed_over(const struct avro_log_scanning *scan, uint64_t seq, b
     return seq < scan->expected_seq && (!after_damage || is_repeated(scan, seq));
 }
 
+/* Where the last record ended when it was committed: as certain as a marker. */
+static bool ends_at_commit(const struct avro_log_scanning *scan)
+{
+    return scan->options->size_end > 0 && scan->options->size_end == file_size(scan);
+}
+
 /* The block's next sound record behind an unsound one: then it is the next to be expected. Returns
  * where it is, or 0. */
-static uint64_t find_beyond(struct avro_log_scanning *scan, uint64_t at, uint64_t limit)
+static uint64_t find_beyond(struct avro_log_scanning *scan, uint64_t at, uint64_t limit,
+                            bool sealed)
 {
     const struct avro_log_beyond beyond = {
         .at = at,
         .limit = limit,
         .due = scan->exact ? scan->expected_seq : avro_log_summary_next(scan->summary, 0),
         .exact = scan->exact,
+        .sealed = sealed,
         .sync = scan->summary->identity.sync};
     uint64_t seq;
-    bool is_there = avro_log_find_beyond(&beyond, &scan->window, &scan->waste, &at, &seq);
+    bool is_there = avro_log_find_beyond(&beyond, &scan->window, &scan->beyond_waste, &at, &seq);
     if (scan->result == 0)
         scan->result = scan->window.error;
     if (!is_there)
@@ -197,7 +205,7 @@ static size_t pass_in_sealed(struct avro_log_scanning *scan, const struct avro_l
                              uint64_t end, uint64_t *seen)
 {
     const uint64_t due = scan->exact ? scan->expected_seq : 0;
-    uint64_t behind = is_followed(scan, found) ? 0 : find_beyond(scan, found->offset, end);
+    uint64_t behind = is_followed(scan, found) ? 0 : find_beyond(scan, found->offset, end, true);
     if (behind == 0) {
         scan->expected_seq++;
         return found->length;
@@ -287,7 +295,7 @@ static uint64_t pass_unsound(struct avro_log_scanning *scan, const struct avro_l
     if (is_followed(scan, found))
         scan->expected_seq++;
     else
-        behind = find_beyond(scan, found->offset, file_size(scan));
+        behind = find_beyond(scan, found->offset, file_size(scan), ends_at_commit(scan));
     if (behind > 0)
         avro_log_report_end(scan, found->offset, what, &now);
     return behind;
@@ -373,7 +381,7 @@ static uint64_t walk_open(struct avro_log_scanning *scan, uint64_t offset, uint6
 static uint64_t walk_rest(struct avro_log_scanning *scan, uint64_t offset)
 {
     begin_block(scan, offset, false);
-    uint64_t at = find_beyond(scan, offset, file_size(scan));
+    uint64_t at = find_beyond(scan, offset, file_size(scan), ends_at_commit(scan));
     return at > 0 ? walk_records(scan, at, 0, 0) : find_sync(scan, offset);
 }
 
@@ -505,7 +513,7 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options,
     if (options->size_end > 0 && options->size_end < ret->file_size)
         scan.window.file_size = options->size_end;
     scan.waste.most = avro_log_waste_most(ret->file_size);
-    scan.order_waste.most = scan.waste.most;
+    scan.order_waste.most = scan.beyond_waste.most = scan.waste.most;
     if (!avro_log_window_open(&scan.window))
         return -ENOMEM;
     scan_file(&scan);

@@ -146,7 +146,7 @@ static int copy_refused(struct recovery *recovery)
             continue;
         sealed.name = file->name;
         int result = unfinished_copy_sealed(&sealed, &outcome);
-        if (result < 0 && !live_with(recovery, file->name, result, false))
+        if (result < 0 && !live_with(recovery, file->name, result, outcome.unreadable))
             return result;
     }
     return 0;

@@ -241,6 +241,12 @@ static int mend(const struct unfinished *file, int fd, struct more more,
     return result;
 }
 
+static int could_not_read(struct unfinished_outcome *ret, int error)
+{
+    ret->unreadable = error == -EIO;
+    return error;
+}
+
 int unfinished_copy_sealed(const struct unfinished *file, struct unfinished_outcome *ret)
 {
     const struct avro_log_scan_options sealed = {.seq_end = UINT64_MAX};
@@ -256,7 +262,9 @@ int unfinished_copy_sealed(const struct unfinished *file, struct unfinished_outc
     int result = avro_log_scan(fd, &sealed, NULL, &summary);
     ret->first_seq = summary.has_header ? summary.identity.first_seq : summary.first_seq;
     snprintf(ret->name, sizeof ret->name, "%s", file->name);
-    if (result == 0 && summary.records > 0)
+    if (result < 0)
+        result = could_not_read(ret, result);
+    else if (summary.records > 0)
         result = mend(&whole, fd, (struct more){0}, ret);
     fd_close(&fd);
     return result;
@@ -307,12 +315,6 @@ static int finish_blank(const struct unfinished *file, int fd, struct unfinished
     return unfinished_finish_empty(file, fd, "nothing of it has reached the disk", ret);
 }
 
-static int could_not_read(struct unfinished_outcome *ret, int error)
-{
-    ret->unreadable = error == -EIO;
-    return error;
-}
-
 /* A worker died before it recorded anything in it; or what it holds is no record of ours. */
 static int finish_without_records(const struct unfinished *file, int fd,
                                   const struct avro_log_summary *summary,
@@ -335,7 +337,8 @@ static int finish_without_records(const struct unfinished *file, int fd,
     int lost = avro_log_lacks_end(fd, &file->options, &all);
     if (lost < 0)
         return could_not_read(ret, lost);
-    if (all.records == 0 && (lost || file->options.size_end > all.header_size))
+    if (all.records == 0 &&
+        (lost || file->options.size_end > all.header_size + AVRO_LOG_BLOCK_HEADER_SIZE))
         return unfinished_set_aside(file->folder, file->channel, file->name,
                                     "none of the records that were written is sound");
     if (all.records > 0)

@@ -56,22 +56,26 @@ START_TEST(test_a_wrong_bit_costs_one_record)
 END_TEST
 
 /* A page that came not to the disk, or with other bytes: wherever it lies, also over the block's
- * beginning. */
+ * beginning. What follows it is believed where it goes on up to the marker behind the block; a
+ * block that has none yet may hold another log's records in its datagrams, and is kept as it is. */
 START_TEST(test_a_lost_page_costs_its_records)
 {
     static struct log_reading reading;
     struct log_maker maker;
     size_t starts[RECORDS + 1];
     const size_t page = 2048;
+    const bool sealed = _i >= 2;
     make(&maker, starts);
+    if (sealed)
+        log_maker_seal(&maker);
     uint8_t *whole = malloc(maker.size);
     memcpy(whole, maker.bytes, maker.size);
     for (size_t at = maker.header_size; at < starts[RECORDS - 2] - page; at += 97) {
         int first = 0, end = RECORDS;
-        memset(maker.bytes + at, _i ? 0xa5 : 0, page);
+        memset(maker.bytes + at, _i % 2 ? 0xa5 : 0, page);
         while (starts[first + 1] <= at)
             first++;
-        while (starts[end - 1] >= at + page)
+        while (sealed && starts[end - 1] >= at + page)
             end--;
         log_reading_scan_bytes(&maker, maker.size, &log_reading_open, &reading);
         expect_all_but(&reading, first, end);
@@ -172,7 +176,8 @@ START_TEST(test_a_file_of_damage_is_read_about_once)
     }
     int fd = log_maker_memfd(maker.bytes, hostile);
     ck_assert_int_eq(avro_log_scan(fd, &log_reading_open, NULL, &summary), 0);
-    ck_assert_uint_gt(summary.faults, 0);
+    if (_i == 2) /* behind the end of an open block nothing is a fault */
+        ck_assert_uint_gt(summary.faults, 0);
     ck_assert_uint_le(summary.bytes_read, 2 * hostile);
     ck_assert_uint_le(summary.bytes_wasted, avro_log_waste_most(hostile) + 1024 * 1024);
     close(fd);
@@ -186,7 +191,7 @@ int main(void)
     TCase *tests = tcase_create("everything");
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, test_a_wrong_bit_costs_one_record, 0, 2);
-    tcase_add_loop_test(tests, test_a_lost_page_costs_its_records, 0, 2);
+    tcase_add_loop_test(tests, test_a_lost_page_costs_its_records, 0, 4);
     tcase_add_test(tests, test_no_record_is_found_in_a_payload);
     tcase_add_loop_test(tests, test_a_known_end_tells_what_is_lost, 0, 2);
     tcase_add_loop_test(tests, test_a_file_of_damage_is_read_about_once, 0, 3);
