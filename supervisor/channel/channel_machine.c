@@ -250,6 +250,10 @@ static void stay_stopped(struct channel *channel, const char *cause)
         channel->life.stop_began = monotonic_now();
     channel->life.wanted = false;
     channel->life.restart_wanted = false;
+    /* What waits for a worker waited for longer than an end has time for. */
+    if (channel->host->phase >= PHASE_STOPS && !channel->lent.worker &&
+        !channel_discard_is_under_way(channel))
+        arm(channel, 0, on_timer);
 }
 
 static void start_after_stop(struct channel *channel, const char *cause)

@@ -205,7 +205,9 @@ static void clean(struct channel *channel)
 void channel_recording_clean_again(struct channel *channel)
 {
     struct channel_recording *recording = &channel->recording;
-    if (recording->state != RECORDING_OPEN || channel->hold.segment < 0 || recording->cleaning)
+    /* One that is just being handed out is not among those that are told to be in use. */
+    if (recording->state != RECORDING_OPEN || channel->hold.segment < 0 || recording->cleaning ||
+        recording->next_requested)
         return;
     /* What is in the way of a single file may be there for good: ever more rarely. */
     uint32_t turn = recording->unfinished > 0 ? ++recording->cleanings : 0;
@@ -217,7 +219,8 @@ void channel_recording_clean_again(struct channel *channel)
 bool channel_recording_clean_last(struct channel *channel)
 {
     struct channel_recording *recording = &channel->recording;
-    if (!recording->unfinished || recording->cleaned_last || recording->cleaning)
+    if (!recording->unfinished || recording->cleaned_last || recording->cleaning ||
+        recording->next_requested)
         return false;
     recording->cleaned_last = true;
     clean(channel);

@@ -303,14 +303,32 @@ void channel_segments_seal_all(struct channel *channel)
         channel->recording.state = RECORDING_NONE;
 }
 
+/* Up to what the slot says, and no further. */
+static void release_as_committed(struct channel *channel, const struct commit_progress *commit)
+{
+    const struct hold *hold = &channel->hold;
+    if (hold->segment >= 0 && commit->segment_id == hold->segment_grant.id) {
+        release_current(channel, commit->write_offset);
+    } else if (hold->next >= 0 && commit->segment_id == hold->next_grant.id) {
+        bool finished = hold->segment >= 0 && commit->finished_id == hold->segment_grant.id;
+        release_current(channel, finished ? commit->finished_length : UINT64_MAX);
+        release_next(channel, commit->write_offset);
+    }
+}
+
 /* As a worker that gives one up. A segment is known by its file's number, which a new file may get
  * when this one had no records and is removed: the slot must not seem to mean that. */
 void channel_segments_seal_and_forget(struct channel *channel)
 {
     struct commit_progress commit;
+    const struct hold *hold = &channel->hold;
+    bool told = hold->page && hold->old_ring < 0 && channel_page_read_commit(hold->page, &commit) &&
+                commit.segment_id;
+    /* What lies behind is recorded again, in another one: the ring goes on. */
+    if (told && !channel->lent.bye_received)
+        release_as_committed(channel, &commit);
     channel_segments_seal_all(channel);
-    if (!channel->hold.page || channel->hold.old_ring >= 0 ||
-        !channel_page_read_commit(channel->hold.page, &commit) || !commit.segment_id)
+    if (!told)
         return;
     commit.finished_id = commit.segment_id;
     commit.finished_length = commit.write_offset;

@@ -36,12 +36,12 @@ def half_install(program, kept):
     program.chmod(0o755)
 
 
-def run(place, change, break_it=half_install):
-    """The supervisor dies, and when the next one begins there is no worker program."""
+def begin(place, change, break_it=half_install, **settings):
+    """The supervisor dies, and when the next one begins there is no worker program. Returns how it is there again."""
     program = relocate(place)
     listen = place.ipv4()
     daemon = StoredDaemon(place, channel("engine", listen, record={}), channel("gps", place.ipv4(), record={}),
-                          spare_workers=0)
+                          spare_workers=0, **settings)
     daemon.start_stored()
     daemon.wait_state("engine", "RUNNING")
     Sender(place, listen, 10).wait()
@@ -53,11 +53,17 @@ def run(place, change, break_it=half_install):
     break_it(program, kept)
     daemon.connection = None
     daemon.start_stored()  # also without workers it is as ready as it will be
+    return daemon, lambda: kept.rename(program)
 
-    def attempts():
-        return daemon.log_text().count("error: channel engine: worker")
-    wait_until(lambda: attempts() >= ATTEMPTS, 30, "attempts")
-    kept.rename(program)
+
+def wait_attempts(daemon, count):
+    wait_until(lambda: daemon.log_text().count("error: channel engine: worker") >= count, 30, "attempts")
+
+
+def run(place, change, break_it=half_install):
+    daemon, mend = begin(place, change, break_it)
+    wait_attempts(daemon, ATTEMPTS)
+    mend()
     wait_until(lambda: daemon.segments("engine"), 40, "what was held to be recorded, and sealed")
     records = oracle.read_with_python_avro(daemon.segments("engine"))
     oracle.assert_consecutive(records)
@@ -107,3 +113,18 @@ def test_a_stop_has_time_to_wait_for_a_worker(place):
     assert after["kernel_dropped"] == before["kernel_dropped"], "the queue was thrown away"
     assert after["recorded"] == after["received"] >= before["received"] + 300, (before, after)
     daemon.stop(expect=None)
+
+
+def test_the_end_of_all_does_not_wait_out_a_delay(place):
+    """What waits for a worker tries again at once: an end has less time than the delay."""
+    daemon, mend = begin(place, without_engine, head='restart { first_delay = "60s"  max_delay = "60s" }')
+    wait_attempts(daemon, 1)
+    mend()
+    daemon.stop(expect=None)  # 1 where the archive's own attempt came too early
+    assert "of 310 datagrams received since it began, 310 are recorded" in daemon.log_text()
+    daemon.start()
+    wait_until(lambda: not daemon.segments("engine", ".open"), 30, "what it has left to be sealed")
+    daemon.stop()
+    records = oracle.read_with_python_avro(daemon.segments("engine"))
+    oracle.assert_consecutive(records)
+    assert len(records) == 310, len(records)

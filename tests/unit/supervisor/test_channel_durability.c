@@ -15,6 +15,7 @@
 #include "common/fd.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_durability.h"
+#include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_segments.h"
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/unit.h"
@@ -98,8 +99,10 @@ static void set_up(void)
     start_archive();
     ring_fixture_open(&fixture, &ring);
     channel = (struct channel){.host = &host, .spec = &spec};
-    channel.hold = (struct hold){.page = fixture.ring.page, .segment = STDIN_FILENO, .next = -1};
+    channel.hold = (struct hold){
+        .page = fixture.ring.page, .segment = STDIN_FILENO, .next = -1, .old_ring = -1};
     channel.hold.segment_grant.id = 12;
+    channel.hold.segment_grant.size = 4096;
     commit(1000);
 }
 
@@ -195,7 +198,24 @@ START_TEST(what_was_refused_beside_a_worker_is_copied_when_none_is_left)
     ck_assert_int_eq(message.header.type, MESSAGE_SEAL);
     ck_assert_uint_eq(message.seal->id, 12);
     ck_assert_uint_eq(message.seal->copy, 1);
+    ck_assert_uint_eq(message.seal->length, 1000); /* what lies behind is recorded again */
     ck_assert_uint_eq(durable(), 0);
+}
+END_TEST
+
+/* RECOVER is told what is in use; one that is on its way is not known yet. */
+START_TEST(nothing_is_recovered_while_a_segment_is_being_handed_out)
+{
+    channel.recording.state = RECORDING_OPEN;
+    channel.recording.recovered = true;
+    channel.recording.unfinished = 1;
+    channel.recording.next_requested = true;
+    channel_recording_clean_again(&channel);
+    ck_assert(!channel.recording.cleaning);
+    channel.recording.next_requested = false;
+    channel_recording_clean_again(&channel);
+    ck_assert(channel.recording.cleaning);
+    ck_assert(is_asked(MESSAGE_RECOVER));
 }
 END_TEST
 
@@ -215,6 +235,7 @@ int main(void)
     Suite *suite = suite_create("channel_durability");
     TCase *tcase = tcase_create("without a worker");
     tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_test(tcase, nothing_is_recovered_while_a_segment_is_being_handed_out);
     tcase_add_test(tcase, what_was_refused_beside_a_worker_is_copied_when_none_is_left);
     tcase_add_test(tcase, beside_a_segment_that_is_not_sealed_it_is_asked_once_an_interval);
     tcase_add_test(tcase, as_soon_as_that_one_is_sealed_it_is_asked_again);
