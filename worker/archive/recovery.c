@@ -17,6 +17,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
+#include "worker/archive/contents.h"
 #include "worker/archive/file_lock.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/leftovers.h"
@@ -179,7 +180,7 @@ static void find_last_seqs(struct recovery *recovery)
     for (size_t i = 0; i < recovery->count; i++) {
         struct open_file *file = &recovery->files[i];
         if (has_twin(recovery, file))
-            file->last_seq = unfinished_last_seq(recovery->folder, file->file->name);
+            file->last_seq = contents_last_seq(recovery->folder, file->file->name);
     }
 }
 
@@ -193,7 +194,7 @@ static void end_at(struct unfinished *file, uint64_t later)
 static bool is_sealed(const struct recovery *recovery, const struct folder_file *file)
 {
     return avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) &&
-           unfinished_is_bare(recovery->folder, file->name) != 1;
+           contents_are_bare(recovery->folder, file->name) != 1;
 }
 
 /* One that begins at the same number may have been sealed already, by a recovery that ended before
@@ -224,7 +225,7 @@ static void find_end(const struct recovery *recovery, uint64_t first_seq, struct
         const struct folder_file *other = &recovery->list.files[i];
         uint64_t begins_at = other->first_seq;
         if (recovery_numbers_is_kept(recovery->request, other)) /* not renamed yet, maybe */
-            begins_at = unfinished_first_seq(recovery->folder, other);
+            begins_at = contents_first_seq(recovery->folder, other);
         else if (begins_at <= first_seq || begins_at >= file->options.seq_end ||
                  !is_sealed(recovery, other))
             continue;
@@ -293,8 +294,8 @@ static int finish_all(struct recovery *recovery)
             !recovery_numbers_is_kept(recovery->request, file))
             recovery->files[recovery->count++] =
                 (struct open_file){.file = file,
-                                   .bare = unfinished_has_no_record(recovery->folder, file->name),
-                                   .first_seq = unfinished_first_seq(recovery->folder, file)};
+                                   .bare = contents_have_no_record(recovery->folder, file->name),
+                                   .first_seq = contents_first_seq(recovery->folder, file)};
     }
     find_last_seqs(recovery);
     qsort(recovery->files, recovery->count, sizeof *recovery->files, newest_first);
@@ -312,7 +313,7 @@ static int remove_bare(struct recovery *recovery)
     for (size_t i = 0; i < recovery->list.count; i++) {
         const struct folder_file *file = &recovery->list.files[i];
         if (file->first_seq != UINT64_MAX && avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) &&
-            unfinished_is_bare(recovery->folder, file->name) == 1 &&
+            contents_are_bare(recovery->folder, file->name) == 1 &&
             segment_header_is_remembered(recovery->folder, channel, file->first_seq, file->id))
             unfinished_discard(recovery->folder, channel, file->name,
                                "no record in it, and its number is told by another file");

@@ -19,8 +19,8 @@
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "common/units.h"
+#include "worker/archive/contents.h"
 #include "worker/archive/folder.h"
-#include "worker/archive/unfinished.h"
 
 /* So often, 50 ms apart, the file system is asked whether a removal made room. */
 #define ROOM_LOOKS 10
@@ -65,7 +65,7 @@ static struct newest find_newest(int folder, const struct folder_list *list)
         if (newest.numbered == list->count)
             newest.numbered = i;
         if (!avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX) ||
-            unfinished_is_bare(folder, file->name) == 0)
+            contents_are_bare(folder, file->name) == 0)
             newest.telling = i;
     }
     return newest;

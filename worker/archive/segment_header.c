@@ -13,10 +13,10 @@
 #include "common/avro_log_end.h"
 #include "common/avro_log_header.h"
 #include "common/avro_log_name.h"
-#include "common/avro_log_scan.h"
 #include "common/avro_log_summary.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
+#include "worker/archive/contents.h"
 #include "worker/archive/folder.h"
 
 /* Files of an older version say nothing, and there may be thousands of them on a slow disk. */
@@ -31,10 +31,10 @@ static bool is_segment(const char *name, const char *channel, struct avro_log_na
 }
 
 /* Its header; a file that can't be read is as good as one that says nothing. */
-static bool read_header(int fd, const char *channel, struct avro_log_identity *ret)
+static bool read_header(int folder, const char *name, const char *channel,
+                        struct avro_log_identity *ret)
 {
-    const char *what;
-    return avro_log_load_header(fd, ret, &what) > 0 && strcmp(ret->channel, channel) == 0;
+    return contents_load_header(folder, name, ret) > 0 && strcmp(ret->channel, channel) == 0;
 }
 
 int segment_header_log_id(int folder, const char *channel, uint8_t ret[AVRO_LOG_ID_SIZE])
@@ -49,13 +49,11 @@ int segment_header_log_id(int folder, const char *channel, uint8_t ret[AVRO_LOG_
         if (!is_segment(name, channel, &parts) && !avro_log_name_is_prepared(name, channel))
             continue;
         looked++;
-        int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        if (fd >= 0 && read_header(fd, channel, &identity) &&
+        if (read_header(folder, name, channel, &identity) &&
             avro_log_id_is_known(identity.log_id)) {
             memcpy(ret, identity.log_id, AVRO_LOG_ID_SIZE);
             result = 1;
         }
-        fd_close(&fd);
     }
     folder_list_free(&list);
     return result;
@@ -64,20 +62,12 @@ int segment_header_log_id(int folder, const char *channel, uint8_t ret[AVRO_LOG_
 /* 0 = it doesn't say. */
 static uint64_t latest_of(int folder, const char *channel, const char *name)
 {
-    const struct avro_log_scan_options open = {.open = true, .seq_end = UINT64_MAX};
     struct avro_log_identity identity;
-    struct avro_log_summary summary;
-    uint64_t latest = 0;
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return 0;
-    bool sealed = avro_log_name_ends_in(name, AVRO_LOG_SUFFIX);
-    if (sealed && read_header(fd, channel, &identity) && identity.has_totals)
-        latest = identity.totals.latest_ns;
-    else if (!sealed && avro_log_scan(fd, &open, NULL, &summary) == 0)
-        latest = summary.latest_ns;
-    fd_close(&fd);
-    return latest;
+    if (!avro_log_name_ends_in(name, AVRO_LOG_SUFFIX))
+        return contents_latest_ns(folder, name);
+    return read_header(folder, name, channel, &identity) && identity.has_totals
+               ? identity.totals.latest_ns
+               : 0;
 }
 
 uint64_t segment_header_latest_before(int folder, const char *channel, uint64_t first_seq)
@@ -114,15 +104,17 @@ int segment_header_finish(int folder, const char *channel, int fd,
     return result < 0 ? result : 0;
 }
 
-int segment_header_begin(int folder, const char *channel, int fd, uint64_t first_seq)
+int segment_header_new_identity(int folder, struct avro_log_identity *identity)
+{
+    identity->created_ns = realtime_now_ns();
+    segment_header_log_id(folder, identity->channel, identity->log_id);
+    return getrandom(identity->sync, sizeof identity->sync, 0) == sizeof identity->sync ? 0 : -EIO;
+}
+
+int segment_header_begin(int fd, const struct avro_log_identity *identity)
 {
     uint8_t header[AVRO_LOG_HEADER_MAX];
-    struct avro_log_identity identity = {.first_seq = first_seq, .created_ns = realtime_now_ns()};
-    snprintf(identity.channel, sizeof identity.channel, "%s", channel);
-    segment_header_log_id(folder, channel, identity.log_id);
-    if (getrandom(identity.sync, sizeof identity.sync, 0) != sizeof identity.sync)
-        return -EIO;
-    return fd_write_all(fd, header, avro_log_write_header(header, &identity), 0);
+    return fd_write_all(fd, header, avro_log_write_header(header, identity), 0);
 }
 
 static bool holds_up_to(int folder, const char *name, uint64_t seq)

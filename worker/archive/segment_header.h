@@ -23,9 +23,13 @@ uint64_t segment_header_latest_before(int folder, const char *channel, uint64_t 
 int segment_header_finish(int folder, const char *channel, int fd,
                           const struct avro_log_summary *summary);
 
+/* What a new segment of this folder's recording says of itself besides channel, listen address and
+ * first number, which the caller has set. 0 or -errno. */
+int segment_header_new_identity(int folder, struct avro_log_identity *identity);
+
 /* Begin a file that is all zeros: it is a segment without records then, which says that the numbers
- * below first_seq were given. 0 or -errno. Not synced. */
-int segment_header_begin(int folder, const char *channel, int fd, uint64_t first_seq);
+ * below its first were given. 0 or -errno. Not synced. */
+int segment_header_begin(int fd, const struct avro_log_identity *identity);
 
 /* Does a file of the channel, other than this one (0: any), say that the number before first_seq
  * was given? True for 0. */

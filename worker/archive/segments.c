@@ -163,19 +163,17 @@ void segments_open(const char *log_dir, const struct message_open_segment *reque
 static int make_empty(int folder, const struct message_numbers *request,
                       char ret_name[SEGMENT_NAME_SIZE])
 {
-    uint8_t header[AVRO_LOG_HEADER_MAX];
     char prepared[SEGMENT_NAME_SIZE], open_name[SEGMENT_NAME_SIZE];
-    struct avro_log_identity identity = {.first_seq = request->next_seq,
-                                         .created_ns = realtime_now_ns()};
+    struct avro_log_identity identity = {.first_seq = request->next_seq};
     memcpy(identity.channel, request->channel, sizeof identity.channel);
     memcpy(identity.listen, request->listen, sizeof identity.listen);
-    segment_header_log_id(folder, request->channel, identity.log_id);
-    if (getrandom(identity.sync, sizeof identity.sync, 0) != sizeof identity.sync)
-        return -EIO;
+    int result = segment_header_new_identity(folder, &identity);
+    if (result < 0)
+        return result;
     int fd = create_prepared(folder, request->channel, prepared);
     if (fd < 0)
         return fd;
-    int result = fd_write_all(fd, header, avro_log_write_header(header, &identity), 0);
+    result = segment_header_begin(fd, &identity);
     if (result == 0 && fsync(fd) < 0)
         result = -errno;
     avro_log_segment_name(request->channel, identity.first_seq, identity.created_ns, open_name);

@@ -22,6 +22,7 @@
 #include "common/disk_refusal.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "worker/archive/contents.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/leftovers.h"
 #include "worker/archive/segment_header.h"
@@ -45,19 +46,6 @@ int unfinished_set_aside(int folder, const char *channel, const char *name, cons
             "channel %s: %s is of no use as it is (%s); kept as %s, see holdfastctl recover",
             channel, name, what, damaged);
     return result;
-}
-
-/* The header of a file in the folder: its length, -EBADMSG when there is none, or -errno. */
-static long load_header(int folder, const char *name, struct avro_log_identity *ret)
-{
-    const char *what;
-    memset(ret, 0, sizeof *ret);
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return -errno;
-    long size = avro_log_load_header(fd, ret, &what);
-    fd_close(&fd);
-    return size;
 }
 
 /* The name that a file should have had when it was begun. */
@@ -119,7 +107,7 @@ int unfinished_name_of_copy(int folder, const char *channel, const char *mending
 {
     char original[UNFINISHED_ORIGINAL_SIZE];
     struct avro_log_identity identity;
-    long size = load_header(folder, mending, &identity);
+    long size = contents_load_header(folder, mending, &identity);
     if (size < 0)
         return (int)size;
     unfinished_original_name(mending, original);
@@ -308,7 +296,11 @@ static int finish_blank(const struct unfinished *file, int fd, struct unfinished
         return -errno;
     if (!segment_header_is_remembered(file->folder, file->channel, parts.first_seq,
                                       status.st_ino)) {
-        int result = segment_header_begin(file->folder, file->channel, fd, parts.first_seq);
+        struct avro_log_identity identity = {.first_seq = parts.first_seq};
+        snprintf(identity.channel, sizeof identity.channel, "%s", file->channel);
+        int result = segment_header_new_identity(file->folder, &identity);
+        if (result == 0)
+            result = segment_header_begin(fd, &identity);
         if (result < 0)
             return result;
     }
@@ -411,68 +403,6 @@ int unfinished_finish(const struct unfinished *file, struct unfinished_outcome *
     return result;
 }
 
-static int stop_at_first(void *context, const struct avro_log_found *found)
-{
-    *(uint64_t *)context = (uint64_t)found->record.seq;
-    return 1;
-}
-
-/* What the scan returns, or -errno where the file can't be opened. */
-static int scan_named(int folder, const char *name, const struct avro_log_visitor *visitor,
-                      struct avro_log_summary *ret)
-{
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return -errno;
-    int result = avro_log_scan(fd, &unlimited, visitor, ret);
-    fd_close(&fd);
-    return result;
-}
-
-static uint64_t first_record_of(int folder, const char *name)
-{
-    uint64_t seq = UINT64_MAX;
-    const struct avro_log_visitor visitor = {.context = &seq, .record = stop_at_first};
-    struct avro_log_summary summary;
-    scan_named(folder, name, &visitor, &summary);
-    return seq;
-}
-
-bool unfinished_has_no_record(int folder, const char *name)
-{
-    struct avro_log_summary summary;
-    const struct avro_log_visitor visitor = {.context = &(uint64_t){0}, .record = stop_at_first};
-    return scan_named(folder, name, &visitor, &summary) == 0;
-}
-
-int unfinished_is_bare(int folder, const char *name)
-{
-    struct avro_log_identity identity;
-    struct stat status;
-    if (fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
-        return -errno;
-    if (status.st_size > AVRO_LOG_HEADER_MAX)
-        return 0; /* it need not be read */
-    long header_size = load_header(folder, name, &identity);
-    return header_size == -EBADMSG ? 0
-           : header_size < 0       ? (int)header_size
-                                   : status.st_size == header_size;
-}
-
-uint64_t unfinished_last_seq(int folder, const char *name)
-{
-    struct avro_log_summary summary = {0};
-    return scan_named(folder, name, NULL, &summary) == 0 ? summary.last_seq : UINT64_MAX;
-}
-
-uint64_t unfinished_first_seq(int folder, const struct folder_file *file)
-{
-    struct avro_log_identity identity;
-    if (load_header(folder, file->name, &identity) > 0)
-        return identity.first_seq;
-    return file->first_seq != UINT64_MAX ? file->first_seq : first_record_of(folder, file->name);
-}
-
 /* A segment bears its number once it is committed to; one that was finished without records does,
  * too. 1, 0 or -errno. */
 static int bounds_another(int folder, const struct folder_file *file)
@@ -481,7 +411,7 @@ static int bounds_another(int folder, const struct folder_file *file)
         return 0;
     if (!avro_log_name_ends_in(file->name, AVRO_LOG_SUFFIX))
         return 1;
-    int bare = unfinished_is_bare(folder, file->name);
+    int bare = contents_are_bare(folder, file->name);
     return bare == -ENOENT ? 0 : bare < 0 ? bare : !bare;
 }
 
@@ -508,7 +438,7 @@ int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *
     int result = folder_list(file->folder, file->channel, &list);
     for (size_t i = 0; result == 0 && i < list.count; i++)
         if (strcmp(list.files[i].name, file->name) == 0)
-            first_seq = unfinished_first_seq(file->folder, &list.files[i]);
+            first_seq = contents_first_seq(file->folder, &list.files[i]);
     if (result == 0)
         result = find_seq_end(file, &list, first_seq);
     folder_list_free(&list);

@@ -45,19 +45,6 @@ int unfinished_finish_alone(struct unfinished *file, struct unfinished_outcome *
  */
 int unfinished_copy_sealed(const struct unfinished *file, struct unfinished_outcome *ret);
 
-/* Where the numbers of an open file begin: by its header, else its name, else its first sound
- * record; UINT64_MAX if nothing tells. */
-uint64_t unfinished_first_seq(int folder, const struct folder_file *file);
-
-/* No sound record is in it, wherever it may lie. False also where that can't be read. */
-bool unfinished_has_no_record(int folder, const char *name);
-/* The same of a sealed file, by its length: it ends with its header. 1, 0, or -errno: that can't be
- * told. */
-int unfinished_is_bare(int folder, const char *name);
-
-/* Its last sound record's number; 0 if there is none, UINT64_MAX if that can't be read. */
-uint64_t unfinished_last_seq(int folder, const char *name);
-
 /* No record is in it. It is removed, unless its number is remembered nowhere else: then it is
  * sealed, empty. 0 or -errno. */
 int unfinished_finish_empty(const struct unfinished *file, int fd, const char *why,
