@@ -64,9 +64,8 @@ static uint64_t extent_of(const struct avro_log_beyond *beyond, uint8_t *bytes, 
     read_record(bytes, most, &record, waste);
     bool is_due = beyond->exact ? (uint64_t)record.seq == beyond->due
                                 : record.seq >= 0 && (uint64_t)record.seq >= beyond->due;
-    if (!is_due || record.payload_length == 0 || record.payload_length > CHANNEL_DATAGRAM_MAX)
-        return 1;
-    if (beyond->in_payload)
+    if (beyond->in_payload || !is_due || record.payload_length == 0 ||
+        record.payload_length > CHANNEL_DATAGRAM_MAX)
         return 1;
     length = record.payload ? (uint64_t)(record.payload - bytes) + record.payload_length : size;
     waste->bytes += length;

@@ -466,21 +466,14 @@ void channel_page_set_drops(struct channel_page *page, uint64_t from_seq, uint32
     atomic_store(&page->private.drops_from_seq, from_seq);
 }
 
-static const struct ring_descriptor *descriptor_of(const struct channel_page *page,
-                                                   const struct channel_geometry *geometry,
-                                                   uint64_t seq)
-{
-    return (const struct ring_descriptor *)(page->public_bytes + geometry->descriptor_offset) +
-           seq % geometry->descriptor_count;
-}
-
 uint64_t channel_page_bytes(const struct channel_page *page,
                             const struct channel_geometry *geometry, uint64_t published)
 {
     uint64_t received = published - page->public.start_seq, told[3] = {0}, length[3] = {0};
     bool known = true; /* not all are taken in with what an older ring still held */
     for (uint64_t i = 0; i < 3 && i < received; i++) {
-        const struct ring_descriptor *it = descriptor_of(page, geometry, published - 1 - i);
+        const struct ring_descriptor *it =
+            channel_page_descriptor(page, geometry, published - 1 - i);
         told[i] = atomic_load_explicit(&it->bytes_total, memory_order_relaxed);
         length[i] = atomic_load_explicit(&it->length_cut, memory_order_relaxed) >> 32;
         known = known && atomic_load_explicit(&it->origin, memory_order_relaxed) != 0;

@@ -496,4 +496,12 @@ channel_page_descriptors(struct channel_page *page, const struct channel_geometr
     return (struct ring_descriptor *)(page->public_bytes + geometry->descriptor_offset);
 }
 
+static inline const struct ring_descriptor *
+channel_page_descriptor(const struct channel_page *page, const struct channel_geometry *geometry,
+                        uint64_t seq)
+{
+    return (const struct ring_descriptor *)(page->public_bytes + geometry->descriptor_offset) +
+           seq % geometry->descriptor_count;
+}
+
 #endif

@@ -231,20 +231,19 @@ static void copy_page(const struct page_v1 *from, struct channel_page *to)
 /* ---- destinations: they had no names then ---- */
 
 /* Which version word vouches for this one's counters? Where both do, it is taken for a relay. */
-static enum destination_use use_of(const struct page_v1 *from, uint32_t index)
-{
-    if (channel_page_slots_are_of(from->destinations[index], atomic_load(&from->relay_version)))
-        return DESTINATION_IS_RELAY;
-    if (channel_page_slots_are_of(from->destinations[index], atomic_load(&from->decimate_version)))
-        return DESTINATION_IS_DECIMATE;
-    return DESTINATION_UNUSED;
-}
-
 static bool is_of(const struct page_v1 *from, uint32_t index, enum destination_use use)
 {
     const _Atomic uint64_t *version =
         use == DESTINATION_IS_RELAY ? &from->relay_version : &from->decimate_version;
     return channel_page_slots_are_of(from->destinations[index], atomic_load(version));
+}
+
+static enum destination_use use_of(const struct page_v1 *from, uint32_t index)
+{
+    if (is_of(from, index, DESTINATION_IS_RELAY))
+        return DESTINATION_IS_RELAY;
+    return is_of(from, index, DESTINATION_IS_DECIMATE) ? DESTINATION_IS_DECIMATE
+                                                       : DESTINATION_UNUSED;
 }
 
 /* As many of each kind as now, as far as anybody can tell. */

@@ -4,8 +4,9 @@
  *
  * recvmmsg takes datagrams out of the kernel before the worker has published them. So its result
  * array lies in the ring memfd: before each call every msg_len is set to a sentinel, and the kernel
- * overwrites it, and the address's length before it, datagram by datagram. The batch is live exactly while armed is set and armed_seq
- * equals `published`; a successor publishes the entries whose sentinel is gone.
+ * overwrites it, and the address's length before it, datagram by datagram. The batch is live exactly
+ * while armed is set and armed_seq equals `published`; a successor publishes the entries whose
+ * sentinel is gone.
  *
  *   crash before armed = 1          nothing was asked of the kernel
  *   crash in recvmmsg, or after it  armed_seq == published: the successor harvests the delivered entries

@@ -141,12 +141,8 @@ uint32_t inflight_unpublished_drops(const struct channel_page *page,
     inflight_read_control(&page->private.batch, messages - 1, &control);
     if (published > page->public.start_seq &&
         published != atomic_load_explicit(&page->private.drops_from_seq, memory_order_relaxed)) {
-        const struct ring_descriptor *descriptors =
-            (const struct ring_descriptor *)(page->public_bytes + geometry->descriptor_offset);
-        before = (uint32_t)(atomic_load_explicit(
-                                &descriptors[(published - 1) % geometry->descriptor_count].drops,
-                                memory_order_relaxed) >>
-                            32);
+        const struct ring_descriptor *last = channel_page_descriptor(page, geometry, published - 1);
+        before = (uint32_t)(atomic_load_explicit(&last->drops, memory_order_relaxed) >> 32);
     }
     return control.has_drops && control.drops - before <= INT32_MAX ? control.drops - before : 0;
 }

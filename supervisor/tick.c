@@ -15,7 +15,6 @@
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/channel_segments.h"
-#include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/child/spares.h"
 #include "supervisor/hold/membership.h"

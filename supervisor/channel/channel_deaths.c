@@ -15,15 +15,13 @@
 static uint64_t count_waited(const struct channel *channel)
 {
     const struct channel_geometry *geometry = &channel->hold.geometry;
-    const struct ring_descriptor *descriptors =
-        channel_page_descriptors(channel->hold.page, geometry);
     uint64_t low = channel->takeover.from_seq, high = channel->ledger.seq_end;
     if (high - low > geometry->descriptor_count)
         high = low + geometry->descriptor_count;
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
         const struct ring_descriptor *descriptor =
-            &descriptors[middle % geometry->descriptor_count];
+            channel_page_descriptor(channel->hold.page, geometry, middle);
         if (atomic_load_explicit(&descriptor->time_ns, memory_order_relaxed) <
             channel->takeover.ready_ns)
             low = middle + 1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Looks whether groups, interfaces, addresses, CPUs and log_dir are there, and descriptors enough.
- * Called for
- * --check: a running daemon goes on without most of them, and tries again. Must change nothing. */
+ * Called for --check: a running daemon goes on without most of them, and tries again. Must change
+ * nothing. */
 #include "supervisor/config/config_surroundings.h"
 
 #include <errno.h>

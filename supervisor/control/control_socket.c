@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The control socket's path. Called by control.c at start and end, and on both sides of an
- * upgrade, over which it stays. Never may the socket be open to
- * more people than the settings say, not even for an instant; never may a living daemon be
- * displaced; never may a path that somebody else made meanwhile be removed. */
+ * upgrade, over which it stays. Never may the socket be open to more people than the settings say,
+ * not even for an instant; never may a living daemon be displaced; never may a path that somebody
+ * else made meanwhile be removed. */
 #include "supervisor/control/control_socket.h"
 
 #include <errno.h>

@@ -60,14 +60,14 @@ static bool read_drops(const struct hold *hold, uint32_t *ret_drops)
 /* What published datagrams tell that were not relayed yet: they are not in the relay's sum. */
 static uint64_t unrelayed_drops(const struct hold *hold, uint64_t from, uint64_t published)
 {
-    const struct ring_descriptor *descriptors =
-        channel_page_descriptors(hold->page, &hold->geometry);
-    uint64_t count = hold->geometry.descriptor_count, drops = 0;
-    if (from > published || published - from > count)
+    const struct channel_geometry *geometry = &hold->geometry;
+    uint64_t drops = 0;
+    if (from > published || published - from > geometry->descriptor_count)
         return 0;
-    for (uint64_t seq = from; seq < published; seq++)
-        drops +=
-            (uint32_t)atomic_load_explicit(&descriptors[seq % count].drops, memory_order_relaxed);
+    for (uint64_t seq = from; seq < published; seq++) {
+        const struct ring_descriptor *it = channel_page_descriptor(hold->page, geometry, seq);
+        drops += (uint32_t)atomic_load_explicit(&it->drops, memory_order_relaxed);
+    }
     return drops;
 }
 
