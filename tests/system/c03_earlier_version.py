@@ -2,6 +2,7 @@
 """An upgrade from a version whose shared memory was laid out differently, under load: whatever the ring of that version
 still held is relayed, decimated and recorded by a worker of this one, and numbers go on."""
 
+import collections
 import fcntl
 import pathlib
 import random
@@ -117,9 +118,12 @@ def test_an_upgrade_under_load_loses_nothing(place):
     judge(place, daemon, sender, sinks)
 
 
-@slow
-def test_what_only_the_old_ring_holds_is_not_lost(place):
-    """The archive stands still, and the recorder has no room: thousands of datagrams are in the ring alone."""
+Filled = collections.namedtuple("Filled", "daemon present sinks sender processes")
+
+
+def fill_old_ring(place):
+    """The archive stands still, and the recorder has no room: 10,000 datagrams were received, thousands of them are in
+    the ring alone."""
     daemon, listen, sinks = scene(place, segment_size="1M")
     present = daemon.start_earlier()
     worker = daemon.status("engine")["pid"]
@@ -130,25 +134,17 @@ def test_what_only_the_old_ring_holds_is_not_lost(place):
     sender.wait()
     daemon.wait_counter("engine", "received", 10000)
     assert daemon.status("engine")["ring"]["pending"] > 5000
+    return Filled(daemon, present, sinks, sender, others | {worker})
+
+
+@slow
+def test_what_only_the_old_ring_holds_is_not_lost(place):
+    daemon, present, sinks, sender, _ = fill_old_ring(place)
     daemon.install(present)
     daemon.disconnect()
     daemon.ctl("upgrade")
     daemon.wait_state("engine", "RUNNING", 30)
     judge(place, daemon, sender, sinks)
-
-
-def fill_old_ring(place):
-    """The same scene: 10,000 datagrams were received, most of them wait to be recorded."""
-    daemon, listen, sinks = scene(place, segment_size="1M")
-    present = daemon.start_earlier()
-    worker = daemon.status("engine")["pid"]
-    others = wait_until(lambda: (lambda pids: pids if len(pids) == 2 else None)(set(daemon.descendants()) - {worker}),
-                        10, "archive and spare")
-    freeze(min(others))
-    Sender(place, listen, 10000, rate=place.scaled(20000), sizes=(800,)).wait()
-    daemon.wait_counter("engine", "received", 10000)
-    assert daemon.status("engine")["ring"]["pending"] > 5000
-    return daemon, present, sinks
 
 
 def upgrade_to(daemon, present, text):
@@ -176,7 +172,7 @@ def judge_changed_list(place, daemon, sinks):
 
 @slow
 def test_a_relay_that_is_added_with_the_program_costs_no_record(place):
-    daemon, present, sinks = fill_old_ring(place)
+    daemon, present, sinks, *_ = fill_old_ring(place)
     extra = f'relay "extra" {{ to = "{place.ipv4()}" }}\n  relay "display"'
     upgrade_to(daemon, present, daemon.config.read_text().replace('relay "display"', extra))
     judge_changed_list(place, daemon, sinks)
@@ -185,7 +181,7 @@ def test_a_relay_that_is_added_with_the_program_costs_no_record(place):
 @slow
 def test_a_destination_of_another_kind_costs_no_record(place):
     """As many as before."""
-    daemon, present, sinks = fill_old_ring(place)
+    daemon, present, sinks, *_ = fill_old_ring(place)
     text = daemon.config.read_text()
     upgrade_to(daemon, present, re.sub(r'\n *keep_every = 5', "", text).replace('decimate "slow"', 'relay "slow"'))
     judge_changed_list(place, daemon, sinks)
@@ -196,7 +192,7 @@ RELAY_TRUNCATED = (0x150, 0x170)  # a counter in either slot of the relay, in me
 
 @slow
 def test_what_waits_in_an_old_ring_that_is_refused_is_counted(place):
-    daemon, present, _ = fill_old_ring(place)
+    daemon, present, *_ = fill_old_ring(place)
     ring = next(fd for fd in pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir()
                 if "memfd:holdfast:engine" in str(fd.readlink()))
     with open(ring, "r+b", buffering=0) as memory:
@@ -220,21 +216,13 @@ def died_early(daemon):
 @slow
 def test_workers_that_die_while_they_bring_it_over(place):
     """Before they are READY, at any instruction: the next one begins the copy again from what only the old ring has."""
-    daemon, listen, sinks = scene(place, segment_size="1M")
-    present = daemon.start_earlier()
-    worker = daemon.status("engine")["pid"]
-    others = wait_until(lambda: (lambda pids: pids if len(pids) == 2 else None)(set(daemon.descendants()) - {worker}),
-                        10, "archive and spare")
-    freeze(min(others))
-    sender = Sender(place, listen, 10000, rate=place.scaled(20000), sizes=(800,))
-    sender.wait()
-    daemon.wait_counter("engine", "received", 10000)
+    daemon, present, sinks, sender, processes = fill_old_ring(place)
     daemon.install(present)
     daemon.disconnect()
     upgrade = threading.Thread(target=daemon.ctl, args=("upgrade",), kwargs={"expect": None})
     upgrade.start()
     daemon.wait_for_log("executing")
-    chance, killed = random.Random(4), set(others) | {worker}
+    chance, killed = random.Random(4), set(processes)
     while len(killed) < 60 and died_early(daemon) < 5:  # archive and spares die as well
         for pid in {pid for pid in daemon.descendants() if comm(pid) == "holdfast-worker"} - killed:
             time.sleep(chance.random() * 0.004)  # into its life, not into a state

@@ -9,17 +9,10 @@ from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import core, kill, wait_until
 
-PROGRAMS = ("holdfastd", "holdfast-worker")
-
 
 @core
 def test_a_running_daemon_starts_the_workers_that_it_began_with(place):
-    folder = place.folder / "bin"
-    folder.mkdir()
-    for name in PROGRAMS:
-        shutil.copy(place.program(name), folder / name)
-    present, place.program = place.program, (
-        lambda name: str(folder / name) if name in PROGRAMS else present(name))
+    folder = place.move_programs()
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={}), spare_workers=0).start()
     worker = daemon.wait_state("engine", "RUNNING")

@@ -3,7 +3,6 @@
 channels that end, or whose settings are others now, waits for one like everything else."""
 
 import os
-import shutil
 
 from lib import oracle
 from lib.holdfast import Sender, channel
@@ -11,19 +10,7 @@ from lib.place import core, wait_until
 from lib.store import StoredDaemon
 from system.b11_power_cut import left_without_a_worker
 
-PROGRAMS = ("holdfastd", "holdfast-worker")
 ATTEMPTS = 5  # more than those that make no progress get
-
-
-def relocate(place):
-    """The programs in a folder of their own."""
-    folder = place.folder / "bin"
-    folder.mkdir()
-    for name in PROGRAMS:
-        shutil.copy(place.program(name), folder / name)
-    present, place.program = place.program, (
-        lambda name: str(folder / name) if name in PROGRAMS else present(name))
-    return folder / "holdfast-worker"
 
 
 def take_away(program, kept):
@@ -38,7 +25,7 @@ def half_install(program, kept):
 
 def begin(place, change, break_it=half_install, **settings):
     """The supervisor dies, and when the next one begins there is no worker program. Returns how it is there again."""
-    program = relocate(place)
+    program = place.move_programs() / "holdfast-worker"
     listen = place.ipv4()
     daemon = StoredDaemon(place, channel("engine", listen, record={}), channel("gps", place.ipv4(), record={}),
                           spare_workers=0, **settings)

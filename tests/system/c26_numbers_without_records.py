@@ -33,8 +33,10 @@ class Lost:
         Sender(self.place, self.listen, count, name=f"sender {tag}", rate=8000, sizes=(800,), tag=tag).wait()
 
     def archive(self):
-        archive, = [pid for pid in self.daemon.descendants() if pid != self.daemon.status("engine")["pid"]]
-        return archive
+        """Beside the worker, as soon as what recovers has ended."""
+        others = wait_until(lambda: (lambda pids: pids if len(pids) == 1 else None)(
+            set(self.daemon.descendants()) - {self.daemon.status("engine")["pid"]}), 10, "the archive alone")
+        return others.pop()
 
     def lose(self):
         self.send(4000, 2)
@@ -42,6 +44,16 @@ class Lost:
         self.daemon.call("stop", ["engine"])
         self.daemon.wait_state("engine", "STOPPED", 30)
         assert self.daemon.counters("engine")["record_lost"] > 0, self.daemon.counters("engine")
+
+    def lose_without_log_dir(self):
+        """Returns how many, and what is to come back."""
+        away = self.place.folder / "away"
+        self.daemon.log_dir.rename(away)
+        self.daemon.log_dir.write_text("in the way")
+        self.lose()
+        lost = self.daemon.counters("engine")["record_lost"]
+        self.daemon.wait_for_log("not even that could be noted", 20)
+        return lost, away
 
     def wait_noted(self):
         self.daemon.wait_for_log("the log goes on behind them", 20)
@@ -83,12 +95,7 @@ def test_an_upgrade_comes_before_they_are_noted(place):
     """log_dir is away as long as this supervisor runs: the one after it has them noted."""
     scene = Lost(place)
     daemon = scene.daemon
-    away = place.folder / "away"
-    daemon.log_dir.rename(away)
-    daemon.log_dir.write_text("in the way")
-    scene.lose()
-    lost = daemon.counters("engine")["record_lost"]
-    daemon.wait_for_log("not even that could be noted", 20)
+    lost, away = scene.lose_without_log_dir()
     scene.upgrade()
     exchange(away, daemon.log_dir)
     daemon.call("start", ["engine"])
@@ -98,10 +105,6 @@ def test_an_upgrade_comes_before_they_are_noted(place):
 def test_a_stop_that_can_not_note_them_says_so(place):
     scene = Lost(place)
     daemon = scene.daemon
-    away = place.folder / "away"
-    daemon.log_dir.rename(away)
-    daemon.log_dir.write_text("in the way")
-    scene.lose()
-    daemon.wait_for_log("not even that could be noted", 20)
+    scene.lose_without_log_dir()
     daemon.stop(expect=1)
     assert "the next start gives their numbers again" in daemon.log_text(), daemon.log_text()
