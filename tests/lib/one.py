@@ -46,12 +46,12 @@ def main():
     closing = place.close()
     reports = place.sanitizer_reports()
     if failure or closing or reports:
-        print(place.log_tails())
-        for report in reports:
-            print(f"--- sanitizer report in {report}")
+        print(failure or "--- the test itself went through")
         for error in closing:
             print(f"--- while ending the test: {error}")
-        print(failure or "--- the test itself went through")
+        for report in reports:
+            print(f"--- sanitizer report in {report}")
+        print(place.log_tails())
         return 1
     if skipped:
         print(skipped)

@@ -78,12 +78,26 @@ def comm(pid):
         return ""
 
 
-def is_alive(pid):
+def state_of(process):
+    """As the kernel names it ("S", "D", "Z") of a pid, or of "PID/task/TID"; "X" when it is gone, which it may be at any
+    moment between a look at a list and a look at what stood there."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+        with open(f"/proc/{process}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return "X"
+
+
+def states_of_threads(pid):
+    """The states of those that are there."""
+    try:
+        return {state_of(f"{pid}/task/{thread}") for thread in os.listdir(f"/proc/{pid}/task")} - {"X"}
+    except OSError:
+        return set()
+
+
+def is_alive(pid):
+    return state_of(pid) not in "ZX"
 
 
 def kill(pid, number=signal.SIGKILL):
@@ -97,13 +111,7 @@ def freeze(pid):
     """SIGSTOP, and every thread has stopped: what is sent to the process from now on waits."""
     kill(pid, signal.SIGSTOP)
 
-    def stopped():
-        states = []
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii") as stat:
-                states.append(stat.read().rpartition(")")[2].split()[0])
-        return set(states) <= {"T"}
-    wait_until(stopped, 5, f"all threads of {pid} to be stopped", interval=0.002)
+    wait_until(lambda: states_of_threads(pid) == {"T"}, 5, f"all threads of {pid} to be stopped", interval=0.002)
 
 
 def libc_call(name, *arguments):

@@ -5,7 +5,7 @@ parent before the tracer lets go."""
 import subprocess
 import sys
 
-from lib.place import skip, wait_until
+from lib.place import skip, state_of, wait_until
 
 PROGRAM = """
 import ctypes, os, sys
@@ -39,7 +39,4 @@ class Tracer:
 
 def wait_dead(pid, deadline=20):
     """All that is left of it is what its tracer has not let go of."""
-    def dead():
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "Z"
-    wait_until(dead, deadline, f"process {pid} to be a zombie")
+    wait_until(lambda: state_of(pid) == "Z", deadline, f"process {pid} to be a zombie")

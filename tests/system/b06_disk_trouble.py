@@ -13,7 +13,7 @@ import time
 from lib import oracle
 from lib.disk import EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW, Disk, FarDisk, ThinDisk
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import freeze, kill, skip, wait_until
+from lib.place import freeze, kill, skip, states_of_threads, wait_until
 
 RATE, SIZE, KEEP_EVERY = 3000, 200, 4
 
@@ -422,10 +422,6 @@ class Neighbours:
         oracle.assert_same_payloads(sent["engine"], [record.payload for record in records], "recorded")
 
 
-def task_states(pid):
-    return [path.read_text().rpartition(")")[2].split()[0] for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
-
-
 def test_no_upgrade_while_a_disk_does_not_answer(place):
     """What waits for a disk can't be ended: an upgrade would only stop the relay, and everybody else's with it."""
     scene = Neighbours(place)
@@ -447,7 +443,7 @@ def test_an_upgrade_that_meets_a_disk_is_given_up(place):
     scene = Neighbours(place)
     workers = {name: scene.daemon.status(name)["pid"] for name in scene.names}
     scene.disk.pull()
-    wait_until(lambda: "D" in task_states(workers["engine"]), 30, "a thread that waits for the disk")
+    wait_until(lambda: "D" in states_of_threads(workers["engine"]), 30, "a thread that waits for the disk")
     result = scene.upgrade(expect=None)
     if "accepted" not in scene.daemon.log_text():
         skip(f"no upgrade began: {result.stderr.strip()}")

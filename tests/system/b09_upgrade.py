@@ -13,7 +13,7 @@ import threading
 from lib import oracle
 from lib.held_program import HeldProgram
 from lib.holdfast import Control, Daemon, Sender, Sink, channel
-from lib.place import comm, core, freeze, kill, wait_until
+from lib.place import comm, core, freeze, kill, state_of, wait_until
 
 
 class Installed(Daemon):
@@ -57,11 +57,8 @@ def judge(place, daemon, name, sender, sink):
 
 
 def zombies_of(pid):
-    found = []
-    for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
-        state = pathlib.Path(f"/proc/{child}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-        found += [child] if state == "Z" else []
-    return found
+    return [child for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+            if state_of(child) == "Z"]
 
 
 def test_ten_times_in_a_row_under_load(place):
@@ -159,13 +156,12 @@ def test_clients_while_a_program_is_tried(place):
     daemon.install(b"#!/bin/sh\nexec sleep 1000\n")
     asking, leaving, other = (Control(daemon.socket) for _ in range(3))
     asking.send(b'{"jsonrpc":"2.0","id":"u","method":"upgrade"}\n{"jsonrpc":"2.0","id":2,"method":"ping"}\n')
-    wait_until(lambda: any(pathlib.Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
-                           for pid in daemon.descendants() if os.path.exists(f"/proc/{pid}/comm")), 10, "the trial")
+    wait_until(lambda: any(comm(pid) == "sleep" for pid in daemon.descendants()), 10, "the trial")
     leaving.send(b'{"jsonrpc":"2.0","id":1,"method":"upgrade"}\n')
     assert leaving.answer()["error"]["message"] == "an upgrade is under way"
     leaving.close()
     assert other.call("ping")["pid"] == daemon.process.pid
-    trial = next(pid for pid in daemon.descendants() if pathlib.Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
+    trial = next(pid for pid in daemon.descendants() if comm(pid) == "sleep")
     kill(trial, signal.SIGTERM)
     first, second = asking.answer(), asking.answer()
     assert first["id"] == "u" and "was killed by SIGTERM" in first["error"]["message"], first

@@ -9,7 +9,7 @@ import socket
 from lib import oracle
 from lib.disk import Disk
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import children_of, comm, core, freeze, kill, wait_until
+from lib.place import children_of, comm, core, freeze, kill, states_of_threads, wait_until
 
 
 def others(daemon, *names):
@@ -208,17 +208,6 @@ def links_of(pid):
         return []
 
 
-def states_of(pid):
-    """Of its threads, as the kernel names them: "S", "D", "Z"."""
-    found = set()
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        try:
-            found.add((task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0])
-        except (FileNotFoundError, ProcessLookupError):
-            pass  # it has just ended
-    return found
-
-
 def test_a_killed_worker_that_waits_for_its_disk_is_not_taken_for_one_that_runs(place):
     """All its threads are gone but the one that sleeps in the kernel, and so it is no more than that: nobody relays."""
     disk, listen = Disk(place), place.ipv4()
@@ -228,10 +217,10 @@ def test_a_killed_worker_that_waits_for_its_disk_is_not_taken_for_one_that_runs(
     sender = Sender(place, listen, 10**9, rate=500, sizes=(200,))
     daemon.wait_counter("engine", "recorded", 500)
     disk.freeze()
-    wait_until(lambda: "D" in states_of(worker), 30, "a thread to wait for the disk", interval=0.05)
+    wait_until(lambda: "D" in states_of_threads(worker), 30, "a thread to wait for the disk", interval=0.05)
     kill(worker)
     wait_until(lambda: "worker_dead" in [problem["kind"] for problem in daemon.call("check")["problems"]], 20, "check to say so")
-    assert states_of(worker) == {"Z", "D"}
+    assert states_of_threads(worker) == {"Z", "D"}
     assert not daemon.call("check")["healthy"]
     assert "engine can't receive: its worker was killed" in daemon.ctl("check", expect=1).stdout
     entry = daemon.status("engine")
