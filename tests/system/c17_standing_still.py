@@ -87,10 +87,11 @@ def test_a_large_ring_is_let_go_of_in_slices(place):
     daemon.wait_state("engine", "RUNNING")
     archive = others(daemon, "engine")[0]
     freeze(archive)  # the recorder runs out of segments: the ring fills
-    sender = Sender(place, listen, size // 70000, rate=8000, sizes=(60000,))
-    sender.wait()
-    pid, used = daemon.process.pid, memory_of(daemon.process.pid)
-    assert used > size // 2, used
+    pid = daemon.process.pid
+    sender = Sender(place, listen, 10**9, rate=8000, sizes=(60000,))
+    wait_until(lambda: memory_of(pid) > size // 2, 60, "the ring to be half full")
+    sender.stop()
+    used = memory_of(pid)
     daemon.ctl("stop", "engine", expect=None)
     seen = set()
 
