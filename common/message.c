@@ -11,6 +11,7 @@
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/fdpass.h"
+#include "common/read_wake.h"
 
 #define FDS_BY_PAYLOAD UINT32_MAX
 
@@ -21,7 +22,7 @@ struct message_shape {
     uint32_t fd_count;
 };
 
-#define SHAPES_END 32
+#define SHAPES_END 40
 
 static const struct message_shape shapes[SHAPES_END] = {
 #define MESSAGE(NAME, number, direction, payload, fds)                                             \
@@ -54,14 +55,19 @@ uint32_t message_fd_count(unsigned type, const void *payload)
         return shapes[type].fd_count;
     if (type == MESSAGE_SEGMENT)
         return ((const struct message_segment *)payload)->error ? 0 : 1;
+    if (type == MESSAGE_CHANNEL_LENT)
+        return ((const struct message_channel_lent *)payload)->has_ring ? 1 : 0;
     if (type == MESSAGE_LOG_DIR)
         return ((const struct message_log_dir *)payload)->error ? 0 : 1;
     const struct message_assign *assign = payload;
     const struct channel_spec *spec = message_assign_spec(assign);
+    if (assign->role == ROLE_GATE)
+        return 3;
     if (!spec)
         return assign->has_lock ? 1 : 0;
     return 3 + (assign->has_old_ring ? 1 : 0) + (assign->has_segment ? 1 : 0) +
-           (assign->has_next ? 1 : 0) + channel_spec_destination_count(spec);
+           (assign->has_next ? 1 : 0) + (assign->has_wake ? 2 : 0) +
+           channel_spec_destination_count(spec);
 }
 
 int message_send(int socket, enum message_type type, uint64_t generation, const void *payload,
@@ -83,7 +89,7 @@ static const char *check_assign(struct message_assign *assign, size_t payload_si
     assign->log_dir[sizeof assign->log_dir - 1] = '\0';
     assign->segment.name[SEGMENT_NAME_SIZE - 1] = '\0';
     assign->next.name[SEGMENT_NAME_SIZE - 1] = '\0';
-    if (assign->role != ROLE_CHANNEL && assign->role != ROLE_ARCHIVE)
+    if (assign->role != ROLE_CHANNEL && assign->role != ROLE_ARCHIVE && assign->role != ROLE_GATE)
         return "unknown role";
     if (payload_size != sizeof *assign + assign->spec_size)
         return "wrong size";
@@ -92,10 +98,11 @@ static const char *check_assign(struct message_assign *assign, size_t payload_si
     if (assign->role == ROLE_CHANNEL && (assign->beat_ms == 0 || assign->beat_ms > BEAT_MS_MAX))
         return "signs of life that can't be";
     if (assign->has_old_ring > 1 || assign->has_segment > 1 || assign->has_next > 1 ||
-        (assign->role == ROLE_ARCHIVE &&
-         (assign->has_old_ring || assign->has_segment || assign->has_next)))
+        assign->has_wake > 1 || assign->wake_index >= READ_WAKE_CHANNELS ||
+        (assign->role != ROLE_CHANNEL &&
+         (assign->has_old_ring || assign->has_segment || assign->has_next || assign->has_wake)))
         return "descriptors that can't be";
-    if (assign->has_lock > 1 || (assign->role == ROLE_CHANNEL && assign->has_lock))
+    if (assign->has_lock > 1 || (assign->role != ROLE_ARCHIVE && assign->has_lock))
         return "a lock that can't be";
     if (assign->spec_size &&
         channel_spec_check((struct channel_spec *)(assign + 1), assign->spec_size, &what) < 0)
@@ -166,6 +173,22 @@ static void terminate_texts(unsigned type, void *payload)
     case MESSAGE_SYNCED:
         TERMINATE(((struct message_synced *)payload)->channel);
         break;
+    case MESSAGE_CHANNEL_LENT:
+        TERMINATE(((struct message_channel_lent *)payload)->channel);
+        TERMINATE(((struct message_channel_lent *)payload)->listen);
+        break;
+    case MESSAGE_CHANNEL_GONE:
+        TERMINATE(((struct message_channel_gone *)payload)->channel);
+        break;
+    case MESSAGE_POSITION_SAVE:
+        TERMINATE(((struct message_position_save *)payload)->channel);
+        TERMINATE(((struct message_position_save *)payload)->name);
+        break;
+    case MESSAGE_POSITION_SAVED:
+        TERMINATE(((struct message_position_saved *)payload)->channel);
+        TERMINATE(((struct message_position_saved *)payload)->name);
+        TERMINATE(((struct message_position_saved *)payload)->reason);
+        break;
     case MESSAGE_LOG_DIR:
         TERMINATE(((struct message_log_dir *)payload)->reason);
         break;
@@ -205,6 +228,10 @@ static const char *check_packet(struct message *message, size_t length,
     if (header->type == MESSAGE_RECOVER &&
         ((const struct message_recover *)payload)->keep_count > 2)
         return "more segments to keep than it has room for";
+    if (header->type == MESSAGE_CHANNEL_LENT &&
+        (((const struct message_channel_lent *)payload)->has_ring > 1 ||
+         ((const struct message_channel_lent *)payload)->wake_index >= READ_WAKE_CHANNELS))
+        return "a ring that can't be";
     terminate_texts(header->type, payload);
     if (header->fd_count != fd_count || message_fd_count(header->type, payload) != fd_count)
         return "wrong number of file descriptors";

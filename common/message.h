@@ -11,9 +11,11 @@
 #include "common/avro_log_name.h"
 #include "common/channel_spec.h"
 #include "common/death.h"
+#include "common/gate_counters.h"
+#include "common/read_protocol.h"
 
 #define MESSAGE_MAGIC   0x48464d31u /* "HFM1" */
-#define MESSAGE_VERSION 2u
+#define MESSAGE_VERSION 3u
 #define MESSAGE_FDS_MAX 253 /* SCM_MAX_FD of the kernel */
 #define MESSAGE_FD      3   /* the child's end */
 
@@ -41,6 +43,7 @@ struct message_header {
 enum child_role {
     ROLE_CHANNEL = 1,
     ROLE_ARCHIVE = 2,
+    ROLE_GATE = 3,
 };
 
 #define MESSAGE_REASON_SIZE 160
@@ -75,8 +78,11 @@ struct message_assign {
     uint32_t has_lock; /* archive only: log_dir's, as an archive before this one said in LOG_DIR */
     struct segment_grant segment;
     struct segment_grant next;
+    /* channel only: readers are served; the wake memory and its eventfd ride along (read_wake.h) */
+    uint32_t has_wake;
+    uint32_t wake_index;
+    char log_dir[512]; /* archive and gate */
     /* archive only */
-    char log_dir[512];
     uint64_t outer_mount; /* of that LOG_DIR */
 };
 
@@ -219,6 +225,43 @@ struct message_synced {
         refused; /* 1: by the disk. It does not say so again, and takes for written what is not */
 };
 
+struct message_channel_lent {
+    char channel[CHANNEL_NAME_SIZE];
+    char listen[SOCKET_ADDRESS_TEXT_SIZE];
+    uint32_t wake_index; /* its word in the wake memory */
+    uint32_t records;    /* it has a record section */
+    uint32_t has_ring;   /* and its public memory rides along; 0: it has none just now */
+    uint32_t reserved;
+    uint64_t ring; /* another number for another ring; 0 = none */
+};
+
+struct message_channel_gone {
+    char channel[CHANNEL_NAME_SIZE];
+};
+
+struct message_gate_report {
+    uint64_t value[GATE_COUNTER_COUNT];
+};
+
+struct message_position_save {
+    char channel[CHANNEL_NAME_SIZE];
+    char name[READ_POSITION_SIZE];
+    uint64_t turn; /* comes back with the answer */
+    uint64_t seq;
+    int64_t saved_ns; /* wall clock */
+    uint32_t uid;     /* whose it is */
+    uint32_t forget;  /* 1: remove it */
+};
+
+struct message_position_saved {
+    char channel[CHANNEL_NAME_SIZE];
+    char name[READ_POSITION_SIZE];
+    uint64_t turn;
+    int32_t error;
+    uint32_t reserved;
+    char reason[MESSAGE_REASON_SIZE];
+};
+
 struct message_log_dir {
     int32_t error; /* 0, or errno and no fd */
     uint32_t reserved;
@@ -256,6 +299,11 @@ struct message {
         const struct message_numbered *numbered;
         const struct message_sync *sync;
         const struct message_synced *synced;
+        const struct message_channel_lent *channel_lent;
+        const struct message_channel_gone *channel_gone;
+        const struct message_gate_report *gate_report;
+        const struct message_position_save *position_save;
+        const struct message_position_saved *position_saved;
     };
     int fds[MESSAGE_FDS_MAX];
     _Alignas(8) uint8_t bytes[MESSAGE_SIZE_MAX];

@@ -47,9 +47,18 @@ static int take(struct message *message, struct inheritance *ret)
                                 .old_ring = -1,
                                 .segment = -1,
                                 .next_segment = -1,
+                                .wake = -1,
+                                .bell = -1,
+                                .listening = -1,
                                 .lock = -1};
     ret->assign = *message->assign;
     const struct channel_spec *spec = message_assign_spec(message->assign);
+    if (ret->assign.role == ROLE_GATE) {
+        ret->listening = fd_take(&message->fds[0]);
+        ret->wake = fd_take(&message->fds[1]);
+        ret->bell = fd_take(&message->fds[2]);
+        return 0;
+    }
     if (!spec) {
         if (ret->assign.has_lock)
             ret->lock = fd_take(&message->fds[0]);
@@ -73,6 +82,10 @@ static int take(struct message *message, struct inheritance *ret)
         ret->segment = fd_take(&message->fds[at++]);
     if (ret->assign.has_next)
         ret->next_segment = fd_take(&message->fds[at++]);
+    if (ret->assign.has_wake) {
+        ret->wake = fd_take(&message->fds[at++]);
+        ret->bell = fd_take(&message->fds[at++]);
+    }
     for (uint32_t i = 0; i < destinations; i++)
         ret->destinations[i] = fd_take(&message->fds[at++]);
     const char *what = check_fds(ret);

@@ -17,6 +17,8 @@ struct inheritance {
     int old_ring;      /* of an older layout; -1 when there is none */
     int segment;       /* being recorded to; -1 when there is none */
     int next_segment;  /* -1 when there is none */
+    int wake, bell;    /* read_wake.h; -1 where nobody reads */
+    int listening;     /* the read socket, for the gate */
     int lock;          /* log_dir's, for the archive; -1 when there is none */
     int *destinations; /* relays first, then decimates */
 };

@@ -208,7 +208,7 @@ START_TEST(an_assign_that_lies_is_refused)
     refused_as(TO_CHILD, "signs of life that can't be");
 
     make_assign(assign_bytes, 2, 1);
-    ASSIGN->role = 3;
+    ASSIGN->role = 4;
     send_assign(size, 9);
     refused_as(TO_CHILD, "unknown role");
     ASSIGN->role = ROLE_ARCHIVE;
@@ -277,7 +277,7 @@ START_TEST(headers_that_are_wrong)
     packet.header.version = MESSAGE_VERSION + 1;
     send_raw(&packet, sizeof packet, 2);
     refused_as(TO_CHILD, "another protocol version");
-    static const uint16_t unknown[] = {0, 10, 31, 32, 255, UINT16_MAX};
+    static const uint16_t unknown[] = {0, 10, 34, 40, 255, UINT16_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
         packet = proper_stop();
         packet.header.type = unknown[i];

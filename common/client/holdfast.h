@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* libholdfast: reads what holdfast records, while it is recorded and afterwards.
+ *
+ *   from        opened by          what there is to read
+ *   a daemon    hf_open()          its channels, live and recorded, through its read socket
+ *   files       hf_open_files()    log files and folders of them, without a daemon
+ *
+ * Every function returns 0 or more when it succeeded, or -errno. There are no hidden threads and no
+ * signal handlers; a handle is used by one thread at a time; every descriptor is close-on-exec. A
+ * request to the daemon waits for 2 seconds at most, then the answer is -ETIMEDOUT; hf_next(),
+ * hf_check() and hf_lag() never wait for the daemon. When the daemon, or the process that serves
+ * readers, ends, a reader connects again by itself and goes on at its position.
+ *
+ * Times are nanoseconds since 1970-01-01 UTC, as the kernel stamped the datagram on receipt.
+ * Sequence numbers count the datagrams of a channel, from 0. */
+#ifndef HOLDFAST_H
+#define HOLDFAST_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HF_NAME_SIZE    64  /* a channel's or a position's name, with its closing zero */
+#define HF_ADDRESS_SIZE 80  /* "[fe80::1%eth0]:50123", with its closing zero */
+#define HF_FILE_SIZE    128 /* a log file's name, with its closing zero */
+
+typedef struct hf hf;
+typedef struct hf_reader hf_reader;
+
+/* ---- where to read ---- */
+
+/* Connect to the read socket at this path. NULL: $HOLDFAST_READ_SOCKET, else
+ * /run/holdfast/read.sock. Nobody there: -ENOENT or -ECONNREFUSED; not allowed to: -EACCES. */
+int hf_open(hf **ret, const char *read_socket);
+
+/* Read files, without a daemon. A path is a log file (.avro, or .avro.open while it is being
+ * written), a folder of a channel, or a log_dir with such folders in it. Files are ordered by their
+ * numbers, whatever their names and order here are; those of one channel are read as one recording.
+ * -ENOENT, -EACCES, or -ENODATA when there is no log file. A file that isn't one of holdfast's:
+ * -EBADMSG. hf_file_problem() tells which path it was. */
+int hf_open_files(hf **ret, const char *const paths[], size_t count);
+
+/* After hf_open_files() failed, on this thread: the path that was the reason, and why; "" when
+ * there is none. Valid until the next call. */
+const char *hf_file_problem(void);
+
+/* Closes its readers, too. NULL is fine. Returns NULL. */
+hf *hf_close(hf *handle);
+
+enum {
+    HF_CAN_OLD = 1,     /* there is a recording to read */
+    HF_CAN_NEW = 2,     /* what comes can be followed */
+    HF_CAN_NEWEST = 4,  /* HF_NEWEST */
+    HF_CAN_PUBLISH = 8, /* hf_publish() */
+};
+
+struct hf_channel {
+    char name[HF_NAME_SIZE];
+    char listen[HF_ADDRESS_SIZE]; /* where it receives; "" when it isn't known */
+    uint32_t can;                 /* HF_CAN_... */
+    uint32_t reserved;
+    /* Numbers: what is recorded lies in [first_seq, end_seq); both 0 when nothing is. Those of an
+     * unfinished file without a daemon: end_seq as far as its name and header tell. */
+    uint64_t first_seq, end_seq;
+};
+
+/* The channels, ordered by name: one block for free(3). Returns 0. */
+int hf_list(hf *handle, struct hf_channel **ret, size_t *ret_count);
+
+/* ---- reading ---- */
+
+enum hf_at {
+    HF_FIRST,    /* the oldest record that is there */
+    HF_LAST,     /* the newest one */
+    HF_END,      /* behind the newest one */
+    HF_SEQ,      /* seq, or the first one after it */
+    HF_TIME,     /* the first record that was received at time_ns or later */
+    HF_POSITION, /* where the named position is; HF_FIRST when it has never been saved */
+};
+
+struct hf_start {
+    enum hf_at at;
+    uint64_t seq;
+    int64_t time_ns;
+    /* With HF_POSITION where to begin; with any other start, a name to save by. NULL: none. */
+    const char *position;
+};
+
+enum {
+    HF_OLD = 1,    /* up to what was recorded when hf_read() was called, then HF_FINISHED */
+    HF_NEW = 2,    /* what comes after it; starts at HF_END, or at HF_SEQ if it is said so */
+    HF_JOINED = 3, /* both without a seam; HF_LIVE comes once, in between */
+    HF_NEWEST =
+        4, /* the newest datagram each time, out of memory: also where nothing is recorded */
+    HF_STRICT = 8, /* nothing after a loss: hf_next() returns -ENODATA once HF_LOST was told */
+    HF_COPY = 16,  /* kept for programs that ask for it: every datagram is a copy, as always */
+};
+
+/* What hf_next() returns. */
+enum {
+    HF_NONE,     /* nothing more for now: wait for hf_reader_fd() */
+    HF_DATAGRAM, /* *ret is one */
+    HF_LOST,     /* ret->lost datagrams from ret->seq on are not there, ret->why says why */
+    HF_LIVE,     /* HF_JOINED: all that had been recorded was read; what follows is new */
+    HF_FINISHED, /* HF_OLD and files: that was all */
+};
+
+enum hf_why {
+    HF_EXPIRED = 1, /* removed by the channel's limits (keep_for and others) */
+    HF_LAPPED,      /* overwritten in memory before this reader came to it */
+    HF_UNRECORDED,  /* received, and never recorded: the disk was too slow, or full */
+    HF_DAMAGED,     /* recorded, and not readable any more */
+    HF_UNCOVERED,   /* nobody was receiving for a while: nobody knows how many (lost is 0) */
+};
+
+/* Flags of a datagram. */
+enum {
+    HF_FLAG_QUARANTINED = 1, /* it has killed workers: recorded, and not relayed */
+    HF_FLAG_UNCOVERED = 2,   /* nobody was receiving for a while before it */
+};
+
+struct hf_datagram {
+    uint64_t seq;
+    int64_t time_ns;
+    const void *data; /* length bytes, valid until the next call with this reader */
+    uint32_t length;
+    uint32_t cut;         /* bytes that max_datagram has cut off behind them */
+    uint32_t lost_before; /* the kernel dropped (at least) so many just before it */
+    uint32_t flags;
+    struct sockaddr_storage source; /* AF_INET or AF_INET6: as many bytes as that has */
+    /* HF_LOST: how many, from seq on; 0 = not known. HF_NEWEST: how many came since the datagram
+     * that was returned before, and were passed over. */
+    uint64_t lost;
+    uint32_t why; /* HF_LOST: enum hf_why */
+};
+
+/* A reader of one channel. flags: one of HF_OLD, HF_NEW, HF_JOINED, HF_NEWEST, with HF_STRICT if
+ * wanted. channel may be NULL where there is only one. start may be NULL: HF_FIRST, or HF_END for
+ * HF_NEW and HF_NEWEST. -ENOENT: no such channel; -EOPNOTSUPP: the channel can't do that
+ * (hf_list()); -EBUSY: another reader has this position; -EACCES: it is another user's; -EINVAL. */
+int hf_read(hf *handle, const char *channel, const struct hf_start *start, unsigned flags,
+            hf_reader **ret);
+hf_reader *hf_reader_close(hf_reader *reader); /* NULL is fine. Returns NULL */
+
+/* The next datagram or event. *ret is written for HF_DATAGRAM and HF_LOST. -ENODATA: see HF_STRICT;
+ * -EIO and other -errno: a file can't be read; the next call tries again. */
+int hf_next(hf_reader *reader, struct hf_datagram *ret);
+
+/* For poll(2) and epoll(7), the same descriptor until the reader is closed. When it is readable,
+ * call hf_next() until it returns HF_NONE. Of files: -EOPNOTSUPP, nothing is to be waited for. */
+int hf_reader_fd(hf_reader *reader);
+
+/* HF_NEWEST: was all of this datagram's data there until now? 1, or 0: it was being overwritten,
+ * forget it. Other readers: 1. */
+int hf_check(hf_reader *reader, const struct hf_datagram *datagram);
+
+/* Go on elsewhere, with the flags that it was opened with. HF_OLD ends where it would have. */
+int hf_seek(hf_reader *reader, const struct hf_start *start);
+
+/* Where it is. */
+struct hf_lag {
+    uint64_t next_seq;    /* what hf_next() comes to next */
+    uint64_t end_seq;     /* behind the newest record; of files, behind the last one */
+    uint64_t opened_seq;  /* what end_seq was at hf_read(): where HF_OLD ends, HF_NEW begins */
+    uint64_t durable_seq; /* everything before it survives a power cut; 0 = not known */
+    int64_t newest_ns;    /* receive time of the newest datagram returned; 0 = none yet */
+};
+int hf_lag(hf_reader *reader, struct hf_lag *ret);
+
+/* ---- named positions ---- */
+
+/* Everything before this number is done with: the reader's named position is there, on the disk,
+ * when it returns. -EINVAL: it was opened without a name. */
+int hf_save(hf_reader *reader, uint64_t done_before);
+/* Remove a position. -ENOENT; -EBUSY: a reader has it; -EACCES: another user's. */
+int hf_forget(hf *handle, const char *channel, const char *position);
+
+struct hf_position {
+    char channel[HF_NAME_SIZE];
+    char name[HF_NAME_SIZE];
+    uint64_t seq;     /* everything before it is done with */
+    int64_t saved_ns; /* when */
+    uint32_t uid;     /* whose */
+    uint32_t in_use;  /* a reader has it now */
+};
+/* Of one channel, or of all for NULL. One block for free(3). */
+int hf_position_list(hf *handle, const char *channel, struct hf_position **ret, size_t *ret_count);
+
+/* ---- log files ---- */
+
+struct hf_log {
+    char channel[HF_NAME_SIZE];
+    char name[HF_FILE_SIZE];
+    uint64_t first_seq;
+    uint64_t last_seq, records;          /* 0 when has_totals is */
+    int64_t first_time_ns, last_time_ns; /* smallest and largest receive time, likewise */
+    int64_t created_ns;
+    uint64_t size;       /* bytes of the file */
+    uint32_t is_open;    /* it is being written, or was not finished */
+    uint32_t has_totals; /* its header says what is in it */
+    int fd;              /* -1, or of hf_log_open(): read only, the caller's to close */
+    uint32_t reserved;
+};
+/* Ordered by number. One block for free(3); fd is -1. channel NULL: where there is only one. */
+int hf_log_list(hf *handle, const char *channel, struct hf_log **ret, size_t *ret_count);
+
+/* ---- who reads ---- */
+
+struct hf_connection {
+    uint32_t uid, pid;
+    char program[16];
+    char channel[HF_NAME_SIZE]; /* "" = none yet */
+    uint32_t mode;              /* HF_OLD, HF_NEW, HF_JOINED, HF_NEWEST; 0 = none yet */
+    uint32_t reserved;
+    uint64_t next_seq, end_seq; /* as it told last, and as it is now */
+    int64_t since_ns;           /* connected, wall clock */
+};
+int hf_connection_list(hf *handle, struct hf_connection **ret, size_t *ret_count);
+
+/* ---- replaying in the log's own time ---- */
+
+/* When is what to be sent? An anchor joins a moment of the log with one of CLOCK_MONOTONIC; at each
+ * change of the rate, pause, seek or loop a new one is set, so that no error adds up. */
+struct hf_pace {
+    int64_t log_ns, mono_ns;
+    double rate; /* 2 = twice as fast; 0 = paused */
+};
+void hf_pace_start(struct hf_pace *pace, int64_t log_ns, int64_t mono_ns, double rate);
+/* From now (mono_ns) on at another rate. */
+void hf_pace_change(struct hf_pace *pace, int64_t mono_ns, double rate);
+/* CLOCK_MONOTONIC at which this moment of the log is due; INT64_MAX while paused. */
+int64_t hf_pace_due(const struct hf_pace *pace, int64_t log_ns);
+
+/* ---- texts ---- */
+
+/* "10.0.0.7:50123", "[fe80::1%eth0]:50123" of a datagram's source; "?" for what is no address. */
+void hf_format_source(const struct sockaddr_storage *source, char ret_text[HF_ADDRESS_SIZE]);
+/* "expired", "lapped", "unrecorded", "damaged", "uncovered". */
+const char *hf_why_text(uint32_t why);
+/* The library's version, "0.2.0". */
+const char *hf_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
