@@ -73,6 +73,7 @@ say = $(if $(V),,@echo "  $(1)  $(2)")
 
 objects = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
 COMMON_OBJ     := $(call objects,$(wildcard common/*.c))
+CLIENT_OBJ     := $(call objects,$(wildcard common/client/*.c))
 SUPERVISOR_OBJ := $(call objects,$(filter-out supervisor/main.c supervisor/ctl/%,$(wildcard supervisor/*.c supervisor/*/*.c)))
 WORKER_OBJ     := $(call objects,$(filter-out worker/main.c,$(wildcard worker/*.c worker/*/*.c)))
 CTL_OBJ        := $(call objects,$(filter-out supervisor/ctl/main.c,$(wildcard supervisor/ctl/*.c)))

@@ -240,7 +240,8 @@ int read_packet_send(int socket, enum read_type type, uint32_t request, const vo
                      size_t size, int fd);
 
 /* Receive one packet that goes this way. 1 = it is in *ret; 0 = the peer closed; -EAGAIN; -EBADMSG
- * with *ret_what: it was none of ours, and nothing is left open; other -errno. Never blocks. */
+ * with *ret_what: it was none of ours, and nothing is left open; -EMFILE: its descriptor found no
+ * free number; other -errno. Blocks only if the socket does. */
 int read_packet_receive(int socket, enum read_direction direction, struct read_packet *ret,
                         const char **ret_what);
 void read_packet_release(struct read_packet *packet);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* libholdfast's handles from inside: two kinds, each a table of functions. handle.c is the public
+ * side; it has checked arguments before it calls one of these. */
+#ifndef HOLDFAST_COMMON_CLIENT_CLIENT_H
+#define HOLDFAST_COMMON_CLIENT_CLIENT_H
+
+#include "common/client/holdfast.h"
+
+/* Of a reader. Missing ones (NULL) mean -EOPNOTSUPP; next, lag, seek and close are always there. */
+struct reader_kind {
+    int (*next)(hf_reader *reader, struct hf_datagram *ret);
+    int (*fd)(hf_reader *reader);
+    int (*check)(hf_reader *reader, const struct hf_datagram *datagram); /* NULL: always whole */
+    int (*seek)(hf_reader *reader, const struct hf_start *start);
+    int (*save)(hf_reader *reader, uint64_t done_before);
+    int (*lag)(hf_reader *reader, struct hf_lag *ret);
+    void (*close)(hf_reader *reader); /* and frees it */
+};
+
+/* What every reader begins with. */
+struct hf_reader {
+    const struct reader_kind *kind;
+    hf *handle;
+    hf_reader *previous, *following; /* of the same handle */
+    unsigned mode;                   /* HF_OLD ... HF_NEWEST */
+    unsigned strict;                 /* HF_STRICT, or 0 */
+    unsigned lost;                   /* HF_LOST was told: with strict, the end */
+};
+
+struct handle_kind {
+    int (*list)(hf *handle, struct hf_channel **ret, size_t *ret_count);
+    /* channel may be NULL: the only one there is, or -EINVAL. start is never NULL. */
+    int (*read)(hf *handle, const char *channel, const struct hf_start *start, unsigned mode,
+                hf_reader **ret);
+    int (*log_list)(hf *handle, const char *channel, struct hf_log **ret, size_t *ret_count);
+    int (*position_list)(hf *handle, const char *channel, struct hf_position **ret,
+                         size_t *ret_count);
+    int (*forget)(hf *handle, const char *channel, const char *position);
+    int (*connection_list)(hf *handle, struct hf_connection **ret, size_t *ret_count);
+    void (*close)(hf *handle); /* its readers are closed already; and frees it */
+};
+
+/* What every handle begins with. */
+struct hf {
+    const struct handle_kind *kind;
+    hf_reader *readers;
+};
+
+#endif

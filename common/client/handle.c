@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* The public functions that both kinds of handles have: they check what a program passes, keep the
+ * list of readers, and hand on to the kind. Must never reach a kind with arguments that it need
+ * not understand. */
+#include "common/client/holdfast.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "common/client/client.h"
+
+#define MODE_MASK 7u
+
+hf *hf_close(hf *handle)
+{
+    if (!handle)
+        return NULL;
+    while (handle->readers)
+        hf_reader_close(handle->readers);
+    handle->kind->close(handle);
+    return NULL;
+}
+
+int hf_list(hf *handle, struct hf_channel **ret, size_t *ret_count)
+{
+    *ret = NULL;
+    *ret_count = 0;
+    return handle->kind->list(handle, ret, ret_count);
+}
+
+int hf_log_list(hf *handle, const char *channel, struct hf_log **ret, size_t *ret_count)
+{
+    *ret = NULL;
+    *ret_count = 0;
+    return handle->kind->log_list(handle, channel, ret, ret_count);
+}
+
+int hf_position_list(hf *handle, const char *channel, struct hf_position **ret, size_t *ret_count)
+{
+    *ret = NULL;
+    *ret_count = 0;
+    if (!handle->kind->position_list)
+        return -EOPNOTSUPP;
+    return handle->kind->position_list(handle, channel, ret, ret_count);
+}
+
+int hf_forget(hf *handle, const char *channel, const char *position)
+{
+    if (!channel || !position)
+        return -EINVAL;
+    return handle->kind->forget ? handle->kind->forget(handle, channel, position) : -EOPNOTSUPP;
+}
+
+int hf_connection_list(hf *handle, struct hf_connection **ret, size_t *ret_count)
+{
+    *ret = NULL;
+    *ret_count = 0;
+    if (!handle->kind->connection_list)
+        return -EOPNOTSUPP;
+    return handle->kind->connection_list(handle, ret, ret_count);
+}
+
+static bool is_start(const struct hf_start *start)
+{
+    if (start->at < HF_FIRST || start->at > HF_POSITION)
+        return false;
+    if (start->at == HF_POSITION && !start->position)
+        return false;
+    return !start->position || (start->position[0] && strlen(start->position) < HF_NAME_SIZE);
+}
+
+int hf_read(hf *handle, const char *channel, const struct hf_start *start, unsigned flags,
+            hf_reader **ret)
+{
+    const unsigned mode = flags & MODE_MASK;
+    *ret = NULL;
+    if ((flags & ~(MODE_MASK | HF_STRICT | HF_COPY)) || mode < HF_OLD || mode > HF_NEWEST ||
+        (start && !is_start(start)))
+        return -EINVAL;
+    const struct hf_start usual = {.at = mode == HF_NEW || mode == HF_NEWEST ? HF_END : HF_FIRST};
+    hf_reader *reader = NULL;
+    int result = handle->kind->read(handle, channel, start ? start : &usual, mode, &reader);
+    if (result < 0)
+        return result;
+    reader->handle = handle;
+    reader->mode = mode;
+    reader->strict = flags & HF_STRICT;
+    reader->following = handle->readers;
+    if (handle->readers)
+        handle->readers->previous = reader;
+    handle->readers = reader;
+    *ret = reader;
+    return 0;
+}
+
+hf_reader *hf_reader_close(hf_reader *reader)
+{
+    if (!reader)
+        return NULL;
+    if (reader->previous)
+        reader->previous->following = reader->following;
+    else
+        reader->handle->readers = reader->following;
+    if (reader->following)
+        reader->following->previous = reader->previous;
+    reader->kind->close(reader);
+    return NULL;
+}
+
+int hf_next(hf_reader *reader, struct hf_datagram *ret)
+{
+    if (reader->strict && reader->lost)
+        return -ENODATA;
+    int result = reader->kind->next(reader, ret);
+    if (result == HF_LOST)
+        reader->lost = 1;
+    return result;
+}
+
+int hf_reader_fd(hf_reader *reader)
+{
+    return reader->kind->fd ? reader->kind->fd(reader) : -EOPNOTSUPP;
+}
+
+int hf_check(hf_reader *reader, const struct hf_datagram *datagram)
+{
+    return reader->kind->check ? reader->kind->check(reader, datagram) : 1;
+}
+
+int hf_seek(hf_reader *reader, const struct hf_start *start)
+{
+    if (!start || !is_start(start))
+        return -EINVAL;
+    int result = reader->kind->seek(reader, start);
+    if (result >= 0)
+        reader->lost = 0;
+    return result;
+}
+
+int hf_save(hf_reader *reader, uint64_t done_before)
+{
+    return reader->kind->save ? reader->kind->save(reader, done_before) : -EOPNOTSUPP;
+}
+
+int hf_lag(hf_reader *reader, struct hf_lag *ret)
+{
+    return reader->kind->lag(reader, ret);
+}
