@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""Readers of another user do whatever they can with what they are lent, and beside it: nothing is altered, nobody is held up,
+nothing is lost, and others are served."""
+
+import os
+import random
+import subprocess
+import time
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, Sink, channel
+from lib.place import core, kill, skip, wait_until
+
+STRANGER = 54321  # a user id that nobody has
+
+
+def open_to_all(place, *channels):
+    """A daemon whose read socket everybody may connect to."""
+    if os.geteuid() != 0:
+        skip("only root can become another user")
+    place.folder.chmod(0o711)
+    socket = place.folder / "read.sock"
+    return Daemon(place, *channels, f'read {{ socket = "{socket}" mode = "0666" }}\n'), socket
+
+
+class Hostile:
+    """tool_hostile_reader in the background."""
+
+    def __init__(self, place, socket, *arguments, uid=STRANGER):
+        name = f"hostile.{place.count('hostile')}"
+        self.log = place.log_file(f"{name}.log")
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([place.program("tool_hostile_reader"), str(socket), "engine", str(uid),
+                                             *map(str, arguments)], stdin=subprocess.PIPE, stdout=log, stderr=log)
+        place.on_exit(self.end)
+        wait_until(lambda: "ready\n" in self.text(), 60, f"{arguments} to have begun: {self.text()}")
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def stop(self):
+        self.process.stdin.close()
+        assert self.process.wait(60) == 0, self.text()
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def fed(place, rate=5000, **record):
+    """(daemon, read socket, sender, sink, worker's channel under load)"""
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon, socket = open_to_all(place, channel("engine", listen, relays={"display": outlet},
+                                                record={"segment_size": "1M", **record}))
+    daemon.start()
+    sender = Sender(place, listen, 10**9, rate=place.scaled(rate), sizes=(200,))
+    daemon.wait_counter("engine", "recorded", place.scaled(rate) // 2)
+    return daemon, socket, sender, sink
+
+
+def judge(place, daemon, sender, sink, restarts):
+    sender.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_state("engine", "RUNNING", 60)
+    daemon.wait_drained("engine", len(sent))
+    counters = oracle.assert_ledger(daemon.status("engine"))
+    assert counters["received"] == counters["recorded"] == len(sent), counters
+    assert counters["restarts"] == restarts, counters
+    sink.wait_received(len(sent))
+    daemon.stop()
+    sink.stop()
+    oracle.assert_verified(daemon, daemon.segments("engine"))
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    oracle.assert_consecutive(records, first=0)
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
+    oracle.assert_at_least_once(sent, oracle.read_datagrams(sink.record)[0], "relayed")
+    assert not daemon.segments("engine", ".avro.open"), "something could not be sealed"
+
+
+def rotate(daemon, times):
+    """Segments are begun and sealed as before."""
+    for _ in range(times):
+        before = daemon.status("engine")["log"]["segment"]
+        daemon.ctl("rotate", "engine")
+        wait_until(lambda last=before: daemon.status("engine")["log"]["segment"] != last, 20, "the next segment")
+
+
+@core
+def test_nothing_that_is_lent_can_be_altered_or_held_up(place):
+    daemon, socket, sender, sink = fed(place)
+    wait_until(lambda: daemon.segments("engine"), 30, "a sealed segment")
+    hostile = Hostile(place, socket, "try")
+    allowed = [line for line in hostile.text().splitlines() if line.endswith("ALLOWED")]
+    assert not allowed, allowed
+    assert hostile.text().count("refused") >= 3 * 14, hostile.text()
+    rotate(daemon, 3)
+    for _ in range(5):
+        entry = daemon.wait_state("engine", "RUNNING")
+        kill(entry["pid"])
+        wait_until(lambda last=entry: daemon.status("engine")["generation"] != last["generation"], 20, "the successor")
+    daemon.wait_state("engine", "RUNNING")
+    rotate(daemon, 2)
+    judge(place, daemon, sender, sink, restarts=5)
+    hostile.stop()
+
+
+def test_what_a_reader_holds_is_recovered_all_the_same(place):
+    """The daemon dies as a whole while a stranger has locks on what it was writing; the next one finishes that."""
+    daemon, socket, sender, sink = fed(place)
+    wait_until(lambda: daemon.segments("engine"), 30, "a sealed segment")
+    hostile = Hostile(place, socket, "try")
+    sender.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    daemon.wait_drained("engine", len(sent))
+    daemon.kill_all()
+    daemon.start()
+    wait_until(lambda: not daemon.segments("engine", ".avro.open"), 30, "everything to be finished")
+    daemon.stop()
+    hostile.stop()
+    sink.end()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
+
+
+def test_a_storm_of_rude_readers_and_of_kills(place):
+    """They flood, connect by the thousand, never read, send nonsense and die, while workers die too."""
+    kills = place.scaled(300)
+    daemon, socket, sender, sink = fed(place, rate=4000)
+    gate = daemon.status()["read"]["pid"]
+    crowd = [Hostile(place, socket, "try"), Hostile(place, socket, "idle", 1000, uid=STRANGER + 1),
+             Hostile(place, socket, "deaf", uid=STRANGER + 2), Hostile(place, socket, "half", uid=STRANGER + 3),
+             Hostile(place, socket, "garbage", 10**9, uid=STRANGER + 4)]
+    chance, generation = random.Random(42), 0
+    for _ in range(kills):
+        entry = wait_until(lambda last=generation: (lambda now: now if now["state"] == "RUNNING" and now["pid"] and
+                                                    now["generation"] != last else None)(daemon.status("engine")),
+                           60, "a worker to kill", interval=0)
+        generation = entry["generation"]
+        time.sleep(chance.random() * 0.01)  # the random instant itself, not a wait for anything
+        kill(entry["pid"])
+    assert daemon.status()["read"]["pid"] == gate, "the gate has died of its readers"
+    kill(crowd[4].process.pid)  # dies in the middle of anything
+    listing = place.run(place.program("holdfastctl"), "--socket", daemon.socket, "logs", "engine")
+    assert "engine-" in listing.stdout, "others are served beside them"
+    for hostile in (crowd[0], *crowd[1:4]):
+        hostile.stop()
+    judge(place, daemon, sender, sink, restarts=kills)
+
+
+def test_the_gate_outlives_a_million_wrong_packets(place):
+    count = place.scaled(1000000)
+    daemon, socket, sender, sink = fed(place, rate=1000)
+    before = daemon.status()["read"]
+    hostile = Hostile(place, socket, "garbage", count)
+    hostile.process.wait(600)
+    assert "sent" in hostile.text()
+    after = daemon.status()["read"]
+    assert after["pid"] == before["pid"] and after["restarts"] == before["restarts"], after
+    wait_until(lambda: daemon.status()["read"]["counters"]["connections"] == 0, 20, "the gate to be alone again")
+    judge(place, daemon, sender, sink, restarts=0)
