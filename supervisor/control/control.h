@@ -9,6 +9,12 @@
 
 #include "supervisor/config/settings.h"
 #include "supervisor/control/control_client.h"
+#include "supervisor/system/listening.h"
+
+/* Of the control socket: listening.h. */
+#define CONTROL_GROUP_VARIABLE "HOLDFAST_CONTROL_GROUP"
+#define CONTROL_KEPT_VARIABLE  "HOLDFAST_CONTROL_SOCKET"
+struct listening_plan control_listening_plan(const struct settings *settings);
 
 struct control;
 
