@@ -11,9 +11,8 @@
 #include "supervisor/control/control_client.h"
 #include "supervisor/system/listening.h"
 
-/* Of the control socket: listening.h. */
-#define CONTROL_GROUP_VARIABLE "HOLDFAST_CONTROL_GROUP"
-#define CONTROL_KEPT_VARIABLE  "HOLDFAST_CONTROL_SOCKET"
+#define CONTROL_KEPT_VARIABLE "HOLDFAST_CONTROL_SOCKET" /* listening.h */
+/* What the control socket is to be like. */
 struct listening_plan control_listening_plan(const struct settings *settings);
 
 struct control;

@@ -25,6 +25,9 @@ struct listening_plan {
     const char *group_variable, *kept_variable;
 };
 
+/* The group of the control socket, and of any other that has the same one. */
+#define CONTROL_GROUP_VARIABLE "HOLDFAST_CONTROL_GROUP"
+
 struct listening {
     int fd; /* nonblocking; -1 when closed */
     char path[LISTENING_PATH_SIZE];
