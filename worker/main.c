@@ -15,6 +15,7 @@
 #include "common/ring_map.h"
 #include "worker/archive/archive.h"
 #include "worker/channel/channel_worker.h"
+#include "worker/gate/gate.h"
 #include "worker/inherit.h"
 #include "worker/last_words.h"
 #include "worker/symbols.h"
@@ -58,5 +59,7 @@ int main(void)
         return result == 0 ? 0 : 1;
     if (inheritance.assign.role == ROLE_ARCHIVE)
         return archive_run(&inheritance.assign, inheritance.generation, inheritance.lock);
+    if (inheritance.assign.role == ROLE_GATE)
+        return gate_run(&inheritance);
     return channel_worker_run(&inheritance);
 }
