@@ -130,6 +130,8 @@ $(OUT)/flags: FORCE
 archive = @mkdir -p $(@D); rm -f $@; ar rcs $@ $^
 $(OUT)/libcommon.a: $(COMMON_OBJ)
 	$(archive)
+$(OUT)/libclient.a: $(CLIENT_OBJ)
+	$(archive)
 $(OUT)/libsupervisor.a: $(SUPERVISOR_OBJ)
 	$(archive)
 $(OUT)/libworker.a: $(WORKER_OBJ)
@@ -150,12 +152,12 @@ $(OUT)/bin/holdfast-worker: $(OUT)/obj/worker/main.o $(OUT)/libworker.a $(OUT)/l
 	$(link)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_WORKER)
-$(OUT)/bin/holdfastctl: $(OUT)/obj/supervisor/ctl/main.o $(OUT)/libctl.a $(OUT)/libcommon.a
+$(OUT)/bin/holdfastctl: $(OUT)/obj/supervisor/ctl/main.o $(OUT)/libctl.a $(OUT)/libclient.a $(OUT)/libcommon.a
 	$(link)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_CTL)
 
-TEST_ARCHIVES = $(OUT)/libtest.a $(OUT)/libctl.a $(OUT)/libsupervisor.a $(OUT)/libworker.a $(OUT)/libcommon.a
+TEST_ARCHIVES = $(OUT)/libtest.a $(OUT)/libctl.a $(OUT)/libsupervisor.a $(OUT)/libworker.a $(OUT)/libclient.a $(OUT)/libcommon.a
 unit_test = $(OUT)/tests/$(basename $(notdir $(1))): $(call objects,$(1)) $(TEST_ARCHIVES)
 $(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
 $(UNIT_TESTS):
@@ -166,7 +168,7 @@ $(OUT)/tests/tool_%: $(OUT)/obj/tests/lib/tool_%.o $(TEST_ARCHIVES)
 	$(link)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TEST) -lm
-BENCH_ARCHIVES = $(OUT)/libbench.a $(OUT)/libworker.a $(OUT)/libcommon.a
+BENCH_ARCHIVES = $(OUT)/libbench.a $(OUT)/libworker.a $(OUT)/libclient.a $(OUT)/libcommon.a
 $(OUT)/bench/%: $(OUT)/obj/tests/bench/%.o $(BENCH_ARCHIVES)
 	$(link)
 	$(call say,LD,$@)
@@ -247,6 +249,6 @@ clean: ## remove everything that was built
 help: ## this list
 	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 24
 
--include $(patsubst %.o,%.d,$(COMMON_OBJ) $(SUPERVISOR_OBJ) $(WORKER_OBJ) $(CTL_OBJ) $(TESTLIB_OBJ))
+-include $(patsubst %.o,%.d,$(COMMON_OBJ) $(CLIENT_OBJ) $(SUPERVISOR_OBJ) $(WORKER_OBJ) $(CTL_OBJ) $(TESTLIB_OBJ))
 -include $(wildcard $(OUT)/obj/supervisor/main.d $(OUT)/obj/worker/main.d $(OUT)/obj/supervisor/ctl/main.d \
   $(OUT)/obj/tests/unit/*.d $(OUT)/obj/tests/unit/*/*.d $(OUT)/obj/tests/lib/*.d $(OUT)/obj/tests/bench/*.d)

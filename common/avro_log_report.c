@@ -3,6 +3,13 @@
  * written, what looks like damage may be its end: it is told only when something sound follows. */
 #include "common/avro_log_report.h"
 
+uint64_t avro_log_report_next(const struct avro_log_scanning *scan, uint64_t unknown)
+{
+    if (scan->summary->records == 0 && scan->options->from_seq > 0)
+        return scan->options->from_seq;
+    return avro_log_summary_next(scan->summary, unknown);
+}
+
 void avro_log_report_fault(struct avro_log_scanning *scan, uint64_t offset, const char *what)
 {
     struct avro_log_summary *summary = scan->summary;
@@ -62,7 +69,7 @@ void avro_log_report_record(struct avro_log_scanning *scan, const struct avro_lo
     report_pending(scan);
     if (scan->result != 0)
         return;
-    uint64_t next = avro_log_summary_next(summary, seq);
+    uint64_t next = avro_log_report_next(scan, seq);
     if (seq < next) /* the header has no CRC, the record has */
         avro_log_report_fault(scan, 0,
                               "the header's first number is higher than the first record's");

@@ -22,8 +22,9 @@ struct avro_log_scanning {
     struct avro_log_summary *summary;
     struct avro_log_window window;
     struct avro_log_waste waste;
-    struct avro_log_waste order_waste;  /* of looking ahead */
-    struct avro_log_waste beyond_waste; /* of looking behind damage */
+    struct avro_log_waste order_waste;   /* of looking ahead */
+    struct avro_log_waste beyond_waste;  /* of looking behind damage */
+    struct avro_log_effort before_block; /* all three, as they were where this block begins */
     bool unreadable_told;
     struct avro_log_block block; /* the one being walked */
     uint64_t expected_seq; /* the next record's number, if `exact`; else the smallest it may have */
@@ -39,6 +40,8 @@ struct avro_log_scanning {
     int result;         /* anything but 0 ends the scan */
 };
 
+/* avro_log_summary_next() of what was scanned, also before from_block. */
+uint64_t avro_log_report_next(const struct avro_log_scanning *scan, uint64_t unknown);
 void avro_log_report_fault(struct avro_log_scanning *scan, uint64_t offset, const char *what);
 /* A fault, unless it is where an open file ends. */
 void avro_log_report_end(struct avro_log_scanning *scan, uint64_t offset, const char *what,

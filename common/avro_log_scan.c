@@ -69,6 +69,7 @@ static int read_record(struct avro_log_scanning *scan, uint64_t offset, uint64_t
     if (size > want)
         size = want; /* more is in view, but no record is longer */
     ret->offset = offset;
+    ret->block = scan->block.offset;
     ret->bytes = bytes;
     ret->record.payload = NULL;
     long length = avro_log_read_record(bytes, size, &ret->record, ret_what);
@@ -113,7 +114,7 @@ static void begin_block(struct avro_log_scanning *scan, uint64_t offset, bool se
     const struct avro_log_summary *summary = scan->summary;
     scan->block = (struct avro_log_block){.offset = offset, .sealed = sealed};
     scan->exact = false;
-    scan->expected_seq = summary->records ? summary->last_seq + 1 : 0;
+    scan->expected_seq = summary->records ? summary->last_seq + 1 : scan->options->from_seq;
 }
 
 static bool belongs_to_later_file(struct avro_log_scanning *scan, uint64_t seq)
@@ -131,7 +132,7 @@ static bool is_out_of_place(struct avro_log_scanning *scan, uint64_t at, uint64_
                                          .limit = limit,
                                          .behind = behind,
                                          .sync = scan->summary->identity.sync,
-                                         .least = avro_log_summary_next(scan->summary, 0)};
+                                         .least = avro_log_report_next(scan, 0)};
     size_t size;
     int64_t seq;
     const uint8_t *bytes = view(scan, at, AVRO_LOG_RECORD_LEAST, &size);
@@ -169,13 +170,13 @@ static bool ends_at_commit(const struct avro_log_scanning *scan)
 static uint64_t find_beyond(struct avro_log_scanning *scan, uint64_t at, uint64_t limit,
                             bool sealed)
 {
-    const struct avro_log_beyond beyond = {
-        .at = at,
-        .limit = limit,
-        .due = scan->exact ? scan->expected_seq : avro_log_summary_next(scan->summary, 0),
-        .exact = scan->exact,
-        .sealed = sealed,
-        .sync = scan->summary->identity.sync};
+    const struct avro_log_beyond beyond = {.at = at,
+                                           .limit = limit,
+                                           .due = scan->exact ? scan->expected_seq
+                                                              : avro_log_report_next(scan, 0),
+                                           .exact = scan->exact,
+                                           .sealed = sealed,
+                                           .sync = scan->summary->identity.sync};
     uint64_t seq;
     bool is_there = avro_log_find_beyond(&beyond, &scan->window, &scan->beyond_waste, &at, &seq);
     if (scan->result == 0)
@@ -193,7 +194,7 @@ static bool is_followed(struct avro_log_scanning *scan, const struct avro_log_fo
     struct avro_log_found next;
     const char *what;
     uint64_t at = found->offset + found->length;
-    uint64_t due = scan->exact ? scan->expected_seq : avro_log_summary_next(scan->summary, 0);
+    uint64_t due = scan->exact ? scan->expected_seq : avro_log_report_next(scan, 0);
     return found->length > 0 && at < file_size(scan) &&
            try_record(scan, at, file_size(scan), &next, &what) == 0 &&
            (uint64_t)next.record.seq == due + 1;
@@ -415,6 +416,24 @@ static uint64_t scan_block(struct avro_log_scanning *scan, uint64_t offset)
 
 /* ---- the file ---- */
 
+static struct avro_log_effort effort(const struct avro_log_scanning *scan)
+{
+    return (struct avro_log_effort){.records = scan->waste.bytes,
+                                    .order = scan->order_waste.bytes,
+                                    .beyond = scan->beyond_waste.bytes};
+}
+
+/* Behind the header: what it took to find a marker is not taken once more. */
+static void take_over_effort(struct avro_log_scanning *scan)
+{
+    const struct avro_log_effort *before = scan->options->effort;
+    if (!before || scan->options->from_block == 0)
+        return;
+    scan->waste.bytes = before->records;
+    scan->order_waste.bytes = before->order;
+    scan->beyond_waste.bytes = before->beyond;
+}
+
 static long read_file_header(struct avro_log_scanning *scan, const char **ret_what)
 {
     size_t size;
@@ -483,7 +502,9 @@ static void scan_file(struct avro_log_scanning *scan)
     uint64_t offset = summary->header_size;
     if (offset < scan->options->from_block)
         offset = scan->options->from_block;
+    take_over_effort(scan);
     while (offset < file_size(scan) && scan->result == 0 && !scan->ended) {
+        scan->before_block = effort(scan);
         offset = scan_block(scan, offset);
         while (scan->result == AVRO_LOG_REWIND)
             offset = go_on(scan);
@@ -519,6 +540,8 @@ int avro_log_scan(int fd, const struct avro_log_scan_options *options,
     scan_file(&scan);
     ret->bytes_read = scan.window.bytes_read;
     ret->bytes_wasted = scan.waste.bytes;
+    if (options->effort)
+        *options->effort = scan.result == 0 ? effort(&scan) : scan.before_block;
     ret->unreadable_pages = scan.window.unreadable;
     avro_log_window_close(&scan.window);
     return scan.result;

@@ -14,6 +14,7 @@ struct avro_log_found {
     const uint8_t *bytes;          /* the record as encoded */
     size_t length;
     uint64_t offset; /* in the file */
+    uint64_t block;  /* where the scan has its block begin: a place to scan from_block */
 };
 
 /* Called in file order. Each may be NULL; anything but 0 ends the scan, which returns it. */
@@ -25,6 +26,12 @@ struct avro_log_visitor {
     int (*fault)(void *context, uint64_t offset, const char *what);
 };
 
+/* What looks like a record and is none is tried up to a limit, which is the file's, not one scan's.
+ * Bytes. */
+struct avro_log_effort {
+    uint64_t records, order, beyond;
+};
+
 struct avro_log_scan_options {
     /* A file that was being written: an unsealed block and zeros at its end are no fault. */
     bool open;
@@ -34,6 +41,13 @@ struct avro_log_scan_options {
     uint64_t size_end;
     /* Where the first block to be read begins. 0 = behind the header. */
     uint64_t from_block;
+    /* and the number that is due there, behind the last sound record before it. 0 = not known: the
+     * scan begins as if there were none. */
+    uint64_t from_seq;
+    /* Where a file is scanned part by part, so that this finds what one scan finds. In: what the
+     * parts before it took. Out: with this one; where a visitor ended it, up to the beginning of
+     * the block that it was in. NULL: all of the limit is this scan's. */
+    struct avro_log_effort *effort;
     /* A page that the disk can't read is passed over, as a fault; else the scan ends with -EIO. */
     bool skip_unreadable;
 };

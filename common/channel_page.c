@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/channel_slot.h"
 #include "common/huge_pages.h"
 #include "common/inflight_batch.h"
 #include "common/memory_page.h"
@@ -77,76 +78,7 @@ void channel_geometry_compute(const struct channel_spec *spec, struct channel_ge
     channel_shape_geometry(&shape, ret);
 }
 
-/* ---- slots: a word array with a check word at its end ---- */
-
-#define MIX_BASE    0x9e3779b97f4a7c15ull
-#define MIX_FACTOR  0xff51afd7ed558ccdull
-#define MIX_INVERSE 0x4f74430c22a54005ull
-
-static uint64_t mix_in(uint64_t mix, uint64_t word)
-{
-    mix = (mix ^ word) * MIX_FACTOR;
-    return mix ^ mix >> 32;
-}
-
-static uint64_t words_check(const _Atomic uint64_t *words, size_t count, uint64_t seed)
-{
-    uint64_t mix = MIX_BASE ^ seed;
-    for (size_t i = 0; i < count; i++)
-        mix = mix_in(mix, atomic_load_explicit(&words[i], memory_order_relaxed));
-    return mix;
-}
-
-_Static_assert(MIX_FACTOR *MIX_INVERSE == 1, "mixing in can be undone");
-
-/* The version with which a slot was stored: undoes words_check(). Of a damaged one, nonsense. */
-static uint64_t slot_version(const _Atomic uint64_t *slot, size_t count)
-{
-    uint64_t mix = atomic_load_explicit(&slot[count], memory_order_relaxed);
-    for (size_t i = count; i-- > 0;)
-        mix =
-            (mix ^ mix >> 32) * MIX_INVERSE ^ atomic_load_explicit(&slot[i], memory_order_relaxed);
-    return mix ^ MIX_BASE;
-}
-
-static void slot_store(_Atomic uint64_t *slot, const uint64_t *values, size_t count,
-                       uint64_t version)
-{
-    /* The flip to the other slot must be seen before this one changes, or a reader that still holds
-     * the version before it would find this slot mixed and call it damaged. Pairs with the fence in
-     * pair_read(). */
-    atomic_thread_fence(memory_order_release);
-    for (size_t i = 0; i < count; i++)
-        atomic_store_explicit(&slot[i], values[i], memory_order_relaxed);
-    atomic_store_explicit(&slot[count], words_check(slot, count, version), memory_order_relaxed);
-}
-
-static bool slot_load(const _Atomic uint64_t *slot, uint64_t *ret_values, size_t count,
-                      uint64_t version)
-{
-    bool sound = atomic_load_explicit(&slot[count], memory_order_relaxed) ==
-                 words_check(slot, count, version);
-    for (size_t i = 0; i < count; i++)
-        ret_values[i] = atomic_load_explicit(&slot[i], memory_order_relaxed);
-    return sound;
-}
-
-#define SLOT_READ_TRIES 16
-
-/* Read the current slot of a pair, as the version's lowest bit tells, while its writer may flip. */
-static bool pair_read(const _Atomic uint64_t *version_word, const _Atomic uint64_t *pair,
-                      size_t count, uint64_t *ret_values)
-{
-    for (int attempt = 0; attempt < SLOT_READ_TRIES; attempt++) {
-        uint64_t version = atomic_load_explicit(version_word, memory_order_acquire);
-        bool sound = slot_load(pair + (version & 1) * (count + 1), ret_values, count, version);
-        atomic_thread_fence(memory_order_acquire);
-        if (atomic_load_explicit(version_word, memory_order_relaxed) != version)
-            continue;
-        return sound;
-    }
-    return false;
-}
+/* ---- slots: as channel_slot.h reads and stores them ---- */
 
 #define WORDS_OF(progress) (sizeof(struct progress) / sizeof(uint64_t))
 _Static_assert(sizeof(struct relay_slot) == sizeof(struct relay_progress) + 8,
@@ -160,20 +92,21 @@ _Static_assert(sizeof(struct destination_slot) == sizeof(struct destination_prog
 
 bool channel_page_read_relay(const struct channel_page *page, struct relay_progress *ret)
 {
-    return pair_read(&page->private.relay_version, &page->private.relay[0].next_seq,
-                     WORDS_OF(relay_progress), &ret->next_seq);
+    return channel_slot_read_pair(&page->private.relay_version, &page->private.relay[0].next_seq,
+                                  WORDS_OF(relay_progress), &ret->next_seq);
 }
 
 bool channel_page_read_commit(const struct channel_page *page, struct commit_progress *ret)
 {
-    return pair_read(&page->public.commit_version, &page->public.commit[0].segment_id,
-                     WORDS_OF(commit_progress), &ret->segment_id);
+    return channel_slot_read_pair(&page->public.commit_version, &page->public.commit[0].segment_id,
+                                  WORDS_OF(commit_progress), &ret->segment_id);
 }
 
 bool channel_page_read_decimate(const struct channel_page *page, struct decimate_progress *ret)
 {
-    return pair_read(&page->private.decimate_version, &page->private.decimate[0].next_seq,
-                     WORDS_OF(decimate_progress), &ret->next_seq);
+    return channel_slot_read_pair(&page->private.decimate_version,
+                                  &page->private.decimate[0].next_seq, WORDS_OF(decimate_progress),
+                                  &ret->next_seq);
 }
 
 static bool is_of_use(const struct destination_place *place, enum destination_use use)
@@ -191,14 +124,14 @@ static bool read_left_behind(const _Atomic uint64_t *version_word,
     const size_t count = WORDS_OF(destination_progress);
     uint64_t version = atomic_load_explicit(version_word, memory_order_acquire);
     const struct destination_slot *current = &slots[version & 1], *other = &slots[~version & 1];
-    uint64_t of_current = slot_version(&current->sent, count);
-    uint64_t of_other = slot_version(&other->sent, count);
+    uint64_t of_current = channel_slot_version(&current->sent, count);
+    uint64_t of_other = channel_slot_version(&other->sent, count);
     if (of_current == 0 || of_current >= version || (version - of_current) % 2 != 0 ||
         (of_other == version - 1 && of_current != version - 2))
         return false;
     bool is_younger =
         of_other > of_current && of_other <= version + 1 && (version - of_other) % 2 != 0;
-    slot_load(is_younger ? &other->sent : &current->sent, &ret->sent, count, version);
+    channel_slot_load(is_younger ? &other->sent : &current->sent, &ret->sent, count, version);
     atomic_thread_fence(memory_order_acquire);
     return atomic_load_explicit(version_word, memory_order_relaxed) == version;
 }
@@ -214,16 +147,16 @@ bool channel_page_read_destination(const struct channel_page *page, uint32_t pla
     const _Atomic uint64_t *version_word = is_of_use(it, DESTINATION_IS_RELAY)
                                                ? &page->private.relay_version
                                                : &page->private.decimate_version;
-    return pair_read(version_word, &it->slots[0].sent, WORDS_OF(destination_progress),
-                     &ret->sent) ||
+    return channel_slot_read_pair(version_word, &it->slots[0].sent, WORDS_OF(destination_progress),
+                                  &ret->sent) ||
            (place >= CHANNEL_DESTINATIONS_MAX && read_left_behind(version_word, it->slots, ret));
 }
 
 bool channel_page_slots_are_of(const struct destination_slot slots[2], uint64_t version)
 {
     struct destination_progress counts = {0};
-    return slot_load(&slots[version & 1].sent, &counts.sent, WORDS_OF(destination_progress),
-                     version);
+    return channel_slot_load(&slots[version & 1].sent, &counts.sent, WORDS_OF(destination_progress),
+                             version);
 }
 
 bool channel_page_is_destination(const struct channel_page *page, int place,
@@ -258,8 +191,8 @@ static int find_disowned(const struct channel_page *page, const char *name, uint
     for (int i = 0; i < CHANNEL_DESTINATIONS_MAX; i++) {
         const struct destination_place *it = &page->private.places[i];
         if (is_of_use(it, DESTINATION_UNUSED) && strncmp(it->name, name, CHANNEL_NAME_SIZE) == 0 &&
-            slot_load(&it->slots[version & 1].sent, &counts.sent, WORDS_OF(destination_progress),
-                      version) &&
+            channel_slot_load(&it->slots[version & 1].sent, &counts.sent,
+                              WORDS_OF(destination_progress), version) &&
             counts.sent + counts.dropped + counts.repeated > 0)
             return i;
     }
@@ -299,8 +232,8 @@ int channel_page_place_destination(struct channel_page *page, enum destination_u
     atomic_store(&it->segmentation, 0);
     atomic_store(&it->send_error, 0);
     send_from(&page->private.rates[place], from_seq);
-    slot_store(&it->slots[version & 1].sent, &nothing.sent, WORDS_OF(destination_progress),
-               version);
+    channel_slot_store(&it->slots[version & 1].sent, &nothing.sent, WORDS_OF(destination_progress),
+                       version);
     atomic_store_explicit(&it->use, (uint16_t)use, memory_order_release);
     return place;
 }
@@ -309,16 +242,16 @@ static void tally_store(struct channel_page *page, const struct destination_tall
                         uint64_t version)
 {
     for (uint32_t i = 0; i < tally->count; i++)
-        slot_store(&channel_page_place(page, tally->places[i])->slots[version & 1].sent,
-                   &tally->counts[i].sent, WORDS_OF(destination_progress), version);
+        channel_slot_store(&channel_page_place(page, tally->places[i])->slots[version & 1].sent,
+                           &tally->counts[i].sent, WORDS_OF(destination_progress), version);
 }
 
 void channel_page_write_relay(struct channel_page *page, const struct relay_progress *progress,
                               const struct destination_tally *tally)
 {
     uint64_t version = atomic_load_explicit(&page->private.relay_version, memory_order_relaxed) + 1;
-    slot_store(&page->private.relay[version & 1].next_seq, &progress->next_seq,
-               WORDS_OF(relay_progress), version);
+    channel_slot_store(&page->private.relay[version & 1].next_seq, &progress->next_seq,
+                       WORDS_OF(relay_progress), version);
     tally_store(page, tally, version);
     atomic_store_explicit(&page->private.relay_version, version, memory_order_release);
 }
@@ -326,8 +259,8 @@ void channel_page_write_relay(struct channel_page *page, const struct relay_prog
 void channel_page_write_commit(struct channel_page *page, const struct commit_progress *progress)
 {
     uint64_t version = atomic_load_explicit(&page->public.commit_version, memory_order_relaxed) + 1;
-    slot_store(&page->public.commit[version & 1].segment_id, &progress->segment_id,
-               WORDS_OF(commit_progress), version);
+    channel_slot_store(&page->public.commit[version & 1].segment_id, &progress->segment_id,
+                       WORDS_OF(commit_progress), version);
     atomic_store_explicit(&page->public.commit_version, version, memory_order_release);
 }
 
@@ -337,8 +270,8 @@ void channel_page_write_decimate(struct channel_page *page,
 {
     uint64_t version =
         atomic_load_explicit(&page->private.decimate_version, memory_order_relaxed) + 1;
-    slot_store(&page->private.decimate[version & 1].next_seq, &progress->next_seq,
-               WORDS_OF(decimate_progress), version);
+    channel_slot_store(&page->private.decimate[version & 1].next_seq, &progress->next_seq,
+                       WORDS_OF(decimate_progress), version);
     tally_store(page, tally, version);
     atomic_store_explicit(&page->private.decimate_version, version, memory_order_release);
 }
@@ -393,7 +326,9 @@ bool channel_page_find_segment(const struct channel_page *page, uint64_t id, uin
 
 static uint64_t start_check(const struct channel_public *public)
 {
-    return mix_in(mix_in(CHANNEL_PAGE_MAGIC, public->start_seq), public->start_position) | 1;
+    return channel_slot_mix(channel_slot_mix(CHANNEL_PAGE_MAGIC, public->start_seq),
+                            public->start_position) |
+           1;
 }
 
 void channel_page_set_start(struct channel_page *page, uint64_t seq, uint64_t position)

@@ -339,6 +339,8 @@ static const char *check_record(const struct record_spec *record)
         return "record.segment_size";
     if (record->keep_free_ppm > 1000000)
         return "record.keep_free";
+    if (record->gather_ns > CHANNEL_GATHER_MAX_NS)
+        return "record.gather";
     if (record->sync_every > CHANNEL_SYNC_EVERY_MAX)
         return "record.sync_every";
     return NULL;

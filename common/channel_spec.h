@@ -27,6 +27,8 @@
 #define CHANNEL_SEGMENT_SIZE_MIN (1ull << 20)
 #define CHANNEL_SEGMENT_SIZE_MAX (1ull << 40)
 #define CHANNEL_SYNC_EVERY_MAX   1000000000u
+#define CHANNEL_GATHER_NS        5000000ull /* where nothing is said about it */
+#define CHANNEL_GATHER_MAX_NS    100000000ull
 #define CHANNEL_DECIMATE_MAX     1000000000ull /* keep_every, and max_rate per second */
 
 /* An IPv4 or IPv6 socket address; family 0 means "none". */
@@ -111,6 +113,7 @@ struct record_spec {
     uint64_t segment_size;    /* bytes */
     uint64_t segment_time_ns; /* 0 = by size only */
     uint64_t sync_ns;         /* 0 = never by itself */
+    uint64_t gather_ns;       /* while datagrams flow, they are collected this long; 0 = not */
     uint64_t keep_for_ns;     /* 0 = for ever */
     uint64_t keep_at_most;    /* bytes of sealed segments; 0 = no limit */
     uint32_t keep_free_ppm;   /* keep this part of the file system free; 0 = no limit */

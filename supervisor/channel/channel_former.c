@@ -30,8 +30,10 @@ struct channel_spec *channel_former_spec(const char *name)
     spec->receive_buffer = 32 << 20;
     spec->ring_size = 32 << 20;
     spec->max_datagram = CHANNEL_DATAGRAM_MAX;
-    spec->record =
-        (struct record_spec){.enabled = 1, .segment_size = SEGMENT_SIZE, .sync_ns = NS_PER_S};
+    spec->record = (struct record_spec){.enabled = 1,
+                                        .segment_size = SEGMENT_SIZE,
+                                        .sync_ns = NS_PER_S,
+                                        .gather_ns = CHANNEL_GATHER_NS};
     return spec;
 }
 

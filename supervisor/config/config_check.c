@@ -12,6 +12,7 @@
 #include "common/avro_log_header.h"
 #include "common/channel_page.h"
 #include "common/channel_spec.h"
+#include "common/read_protocol.h"
 #include "common/units.h"
 #include "supervisor/config/config_routes.h"
 #include "supervisor/config/settings.h"
@@ -242,12 +243,46 @@ static void check_restart(const struct config_draft *draft, struct config_error_
         first, most);
 }
 
+/* Of a section that stands in the file at most once; the first line when it doesn't. */
+static int single_line(const struct config_draft *draft, enum config_section section,
+                       const char *key)
+{
+    if (draft->text->section_counts[section] == 0)
+        return 1;
+    return config_draft_key_line(section, draft->text->sections[section], key);
+}
+
+/* Two paths that are spelled differently may still be one; then the second socket isn't made, and
+ * the log says why. */
+static void check_read(const struct config_draft *draft, struct config_error_list *errors)
+{
+    const struct settings *settings = draft->settings;
+    bool given = config_draft_read_is_given(draft, "socket");
+    int line = given ? single_line(draft, SECTION_READ, "socket")
+                     : single_line(draft, SECTION_CONTROL, "socket");
+    const char *slash = strrchr(settings->control_socket, '/');
+    size_t folder = slash ? (size_t)(slash - settings->control_socket) + 1 : 0;
+    if (!settings->read_enabled)
+        return;
+    if (!given && folder + strlen(READ_SOCKET_NAME) >= sizeof settings->read_socket)
+        config_error(errors, line,
+                     "socket = \"%s\": there is no room in its path for %s, the readers' socket "
+                     "beside it: add read { socket = \"PATH\" }, or read { enabled = false }",
+                     settings->control_socket, READ_SOCKET_NAME);
+    else if (strcmp(settings->read_socket, settings->control_socket) == 0)
+        config_error(errors, line,
+                     "read { socket = \"%s\" }: that is the control socket: give one of them "
+                     "another path, or write read { enabled = false }",
+                     settings->read_socket);
+}
+
 void config_check(const struct config_draft *draft, struct config_error_list *errors)
 {
     size_t count = draft->settings->channel_count;
     if (count == 0)
         config_error(errors, 1, "there is no channel: add at least one channel \"NAME\" { ... }");
     check_restart(draft, errors);
+    check_read(draft, errors);
     for (size_t i = 0; i < count; i++)
         check_channel(&draft->channels[i], errors);
     config_routes_check(draft, errors);

@@ -26,6 +26,12 @@ int config_draft_key_line(enum config_section section, const struct config_secti
     return line ? line : lines->line;
 }
 
+bool config_draft_read_is_given(const struct config_draft *draft, const char *key)
+{
+    return draft->text->section_counts[SECTION_READ] > 0 &&
+           config_draft_key_is_given(SECTION_READ, draft->text->sections[SECTION_READ], key);
+}
+
 const struct config_section_lines *
 config_draft_destination_lines(const struct config_channel *channel, uint32_t index)
 {

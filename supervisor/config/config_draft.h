@@ -36,6 +36,9 @@ bool config_draft_key_is_given(enum config_section section,
 int config_draft_key_line(enum config_section section, const struct config_section_lines *lines,
                           const char *key);
 
+/* The same of the one section for readers, which may be absent as a whole. */
+bool config_draft_read_is_given(const struct config_draft *draft, const char *key);
+
 /* The place of a channel's destination in the file. */
 const struct config_section_lines *
 config_draft_destination_lines(const struct config_channel *channel, uint32_t index);

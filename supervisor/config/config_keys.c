@@ -9,6 +9,7 @@
 
 #include "common/channel_spec.h"
 #include "common/monotonic.h"
+#include "common/read_protocol.h"
 #include "supervisor/config/config_values.h"
 #include "supervisor/config/settings.h"
 
@@ -34,6 +35,14 @@ static const struct config_key control_keys[] = {
     {"mode", TYPE_MODE, IN(settings, control_mode), .default_text = "0660"},
     {"group", TYPE_TEXT, TEXT_IN(settings, control_group), .default_text = "",
      .empty_allowed = true},
+};
+
+/* Where the first three are not given, they follow those of control (config_read.c). */
+static const struct config_key read_keys[] = {
+    {"socket", TYPE_FILE, TEXT_IN(settings, read_socket), .default_text = READ_SOCKET_DEFAULT},
+    {"mode", TYPE_MODE, IN(settings, read_mode), .default_text = "0660"},
+    {"group", TYPE_TEXT, TEXT_IN(settings, read_group), .default_text = "", .empty_allowed = true},
+    {"enabled", TYPE_FLAG, IN(settings, read_enabled), .default_text = "true"},
 };
 
 static const struct config_key restart_keys[] = {
@@ -104,6 +113,8 @@ static const struct config_key record_keys[] = {
      .minimum = NS_PER_S, .maximum = 365 * DAY, .zero_allowed = true},
     {"sync", TYPE_DURATION, IN(channel_spec, record.sync_ns), .default_text = "1s",
      .minimum = NS_PER_MS, .maximum = HOUR, .zero_allowed = true},
+    {"gather", TYPE_DURATION, IN(channel_spec, record.gather_ns), .default_text = "5ms",
+     .maximum = CHANNEL_GATHER_MAX_NS},
     {"sync_every", TYPE_NUMBER, IN(channel_spec, record.sync_every), .default_text = "0",
      .maximum = CHANNEL_SYNC_EVERY_MAX},
     {"keep_for", TYPE_DURATION, IN(channel_spec, record.keep_for_ns), .default_text = "0",
@@ -122,6 +133,7 @@ static const struct config_key record_keys[] = {
 const struct config_section_info config_sections[SECTION_COUNT] = {
     [SECTION_ROOT] = {"the file", SECTION_COUNT, KEYS(root_keys)},
     [SECTION_CONTROL] = {"control", SECTION_ROOT, KEYS(control_keys)},
+    [SECTION_READ] = {"read", SECTION_ROOT, KEYS(read_keys)},
     [SECTION_RESTART] = {"restart", SECTION_ROOT, KEYS(restart_keys)},
     [SECTION_CHANNEL] = {"channel", SECTION_ROOT, .titled = true, KEYS(channel_keys)},
     [SECTION_RELAY] = {"relay", SECTION_CHANNEL, .titled = true, KEYS(relay_keys)},

@@ -12,6 +12,7 @@
 enum config_section {
     SECTION_ROOT,
     SECTION_CONTROL,
+    SECTION_READ,
     SECTION_RESTART,
     SECTION_CHANNEL,
     SECTION_RELAY,

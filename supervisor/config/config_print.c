@@ -52,6 +52,8 @@ void config_print(FILE *to, const struct settings *settings)
     print_keys(to, SECTION_ROOT, settings, "");
     fputs("\ncontrol {\n", to);
     print_keys(to, SECTION_CONTROL, settings, "    ");
+    fputs("}\n\nread {\n", to);
+    print_keys(to, SECTION_READ, settings, "    ");
     fputs("}\n\nrestart {\n", to);
     print_keys(to, SECTION_RESTART, settings, "    ");
     fputs("}\n", to);

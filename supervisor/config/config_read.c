@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/channel_spec.h"
+#include "common/read_protocol.h"
 #include "supervisor/config/config_draft.h"
 #include "supervisor/config/config_keys.h"
 #include "supervisor/config/config_values.h"
@@ -224,6 +225,27 @@ static void read_single(struct reader *reader, cfg_t *cfg, enum config_section s
         set_defaults(section, reader->draft->settings);
 }
 
+/* Beside the control socket. A path that has no room for it is told by the checks. */
+static void place_read_socket(struct settings *settings)
+{
+    const char *control = settings->control_socket, *slash = strrchr(control, '/');
+    int folder = slash ? (int)(slash - control) + 1 : 0;
+    snprintf(settings->read_socket, sizeof settings->read_socket, "%.*s%s", folder, control,
+             READ_SOCKET_NAME);
+}
+
+/* Who may give orders may read, and who else is for the configuration to say. */
+static void follow_control(const struct config_draft *draft)
+{
+    struct settings *settings = draft->settings;
+    if (!config_draft_read_is_given(draft, "socket"))
+        place_read_socket(settings);
+    if (!config_draft_read_is_given(draft, "mode"))
+        settings->read_mode = settings->control_mode;
+    if (!config_draft_read_is_given(draft, "group"))
+        memcpy(settings->read_group, settings->control_group, sizeof settings->read_group);
+}
+
 static int read_tree(struct reader *reader, cfg_t *cfg)
 {
     struct config_draft *draft = reader->draft;
@@ -237,7 +259,9 @@ static int read_tree(struct reader *reader, cfg_t *cfg)
         return -ENOMEM;
     read_keys(reader, cfg, SECTION_ROOT, take_lines(reader, SECTION_ROOT), draft->settings);
     read_single(reader, cfg, SECTION_CONTROL);
+    read_single(reader, cfg, SECTION_READ);
     read_single(reader, cfg, SECTION_RESTART);
+    follow_control(draft);
     for (size_t i = 0; i < count; i++) {
         int result =
             read_channel(reader, cfg_getnsec(cfg, "channel", (unsigned)i), &draft->channels[i]);

@@ -140,20 +140,28 @@ static void warn_log_dir(FILE *to, const char *path, const char *log_dir)
                 error == EACCES || error == EPERM ? " for this user" : "", advice);
 }
 
+/* One of the two sockets, and what happens when it can't be made. */
+struct socket_settings {
+    const char *section, *socket, *group, *without;
+};
+
+static int judge_path(FILE *to, const char *path, const struct socket_settings *settings)
+{
+    struct stat about;
+    if (stat(settings->socket, &about) < 0 || S_ISSOCK(about.st_mode))
+        return 0;
+    fprintf(to,
+            "%s: %s { socket = \"%s\" }: it exists and is no socket: move it away, or name "
+            "another one\n",
+            path, settings->section, settings->socket);
+    return 1;
+}
+
 /* The last folder is made when it is missing, not those above it. */
-static int judge_control_socket(FILE *to, const char *path, const char *socket)
+static int judge_folder(FILE *to, const char *path, const struct socket_settings *settings)
 {
     char folder[sizeof((struct settings *)0)->control_socket];
-    struct stat about;
-    snprintf(folder, sizeof folder, "%s", socket);
-    if (stat(socket, &about) == 0 && !S_ISSOCK(about.st_mode)) {
-        fprintf(
-            to,
-            "%s: control { socket = \"%s\" }: it exists and is no socket: move it away, or name "
-            "another one\n",
-            path, socket);
-        return 1;
-    }
+    snprintf(folder, sizeof folder, "%s", settings->socket);
     for (int up = 0; up < 2; up++) {
         char *slash = strrchr(folder, '/');
         if (!slash)
@@ -163,20 +171,27 @@ static int judge_control_socket(FILE *to, const char *path, const char *socket)
             break;
     }
     if (access(folder, F_OK) < 0) {
-        fprintf(
-            to,
-            "%s: control { socket = \"%s\" }: %s: %s: make it; only the last folder is made when "
-            "it is missing\n",
-            path, socket, folder, strerror(errno));
+        fprintf(to,
+                "%s: %s { socket = \"%s\" }: %s: %s: make it; only the last folder is made when "
+                "it is missing\n",
+                path, settings->section, settings->socket, folder, strerror(errno));
         return 1;
     }
     if (access(folder, W_OK | X_OK) < 0)
-        fprintf(
-            to,
-            "%s: warning: control { socket = \"%s\" }: %s: %s for this user: who runs holdfastd "
-            "must be able to make it there, or the start fails\n",
-            path, socket, folder, strerror(errno));
+        fprintf(to,
+                "%s: warning: %s { socket = \"%s\" }: %s: %s for this user: who runs holdfastd "
+                "must be able to make it there, or %s\n",
+                path, settings->section, settings->socket, folder, strerror(errno),
+                settings->without);
     return 0;
+}
+
+static bool are_in_one_folder(const char *path, const char *other)
+{
+    char folder[108], of_other[108];
+    parent_of(path, folder, sizeof folder);
+    parent_of(other, of_other, sizeof of_other);
+    return strcmp(folder, of_other) == 0;
 }
 
 static bool is_mine(gid_t group)
@@ -191,22 +206,41 @@ static bool is_mine(gid_t group)
     return false;
 }
 
-static int judge_control_group(FILE *to, const char *path, const char *name)
+static int judge_group(FILE *to, const char *path, const struct socket_settings *settings)
 {
+    const char *name = settings->group;
     const struct group *group = name[0] ? getgrnam(name) : NULL;
     if (name[0] && !group) {
-        fprintf(
-            to,
-            "%s: control { group = \"%s\" }: there is no such group: make it with groupadd(8)\n",
-            path, name);
+        fprintf(to, "%s: %s { group = \"%s\" }: there is no such group: make it with groupadd(8)\n",
+                path, settings->section, name);
         return 1;
     }
     if (group && !is_mine(group->gr_gid))
         fprintf(to,
-                "%s: warning: control { group = \"%s\" }: this user is no member: who runs "
-                "holdfastd must be one, or root, or the start fails\n",
-                path, name);
+                "%s: warning: %s { group = \"%s\" }: this user is no member: who runs "
+                "holdfastd must be one, or root, or %s\n",
+                path, settings->section, name, settings->without);
     return 0;
+}
+
+/* What is so of both is said once. */
+static int judge_sockets(FILE *to, const char *path, const struct settings *settings)
+{
+    const struct socket_settings control = {"control", settings->control_socket,
+                                            settings->control_group, "the start fails"};
+    const struct socket_settings read = {"read", settings->read_socket, settings->read_group,
+                                         "nobody can read"};
+    int errors = judge_group(to, path, &control);
+    errors += judge_path(to, path, &control);
+    errors += judge_folder(to, path, &control);
+    if (!settings->read_enabled)
+        return errors;
+    if (strcmp(read.group, control.group) != 0)
+        errors += judge_group(to, path, &read);
+    errors += judge_path(to, path, &read);
+    if (!are_in_one_folder(read.socket, control.socket))
+        errors += judge_folder(to, path, &read);
+    return errors;
 }
 
 static bool is_same_folder(const char *path, const char *other)
@@ -235,8 +269,7 @@ int config_surroundings_report(FILE *to, const char *path, const struct settings
 {
     int errors = refuse_other_log_dir(to, path, settings->log_dir);
     bool records = false;
-    errors += judge_control_group(to, path, settings->control_group);
-    errors += judge_control_socket(to, path, settings->control_socket);
+    errors += judge_sockets(to, path, settings);
     for (size_t i = 0; i < settings->channel_count; i++) {
         const struct channel_spec *spec = settings->channels[i];
         records |= spec->record.enabled != 0;

@@ -81,6 +81,11 @@ def test_what_this_machine_lacks_is_told(place):
         assert "log_dir" not in result.stderr, result.stderr
     result = check(place, text + '\ncontrol { group = "no-such-group" }\n', expect=2)
     assert "no-such-group" in result.stderr and "groupadd" in result.stderr, result.stderr
+    assert result.stderr.count("no-such-group") == 1, result.stderr
+    result = check(place, text + '\nread { group = "no-such-readers" socket = "/dev/null" }\n', expect=2)
+    assert 'read { group = "no-such-readers" }: there is no such group' in result.stderr, result.stderr
+    assert 'read { socket = "/dev/null" }: it exists and is no socket' in result.stderr, result.stderr
+    check(place, text + '\nread { group = "no-such-readers" socket = "/dev/null" enabled = false }\n', expect=0)
     (place.folder / "test.conf").write_text(GOOD + '\ncontrol { group = "daemon" }\n')
     if os.geteuid() == 0:
         place.folder.chmod(0o755)

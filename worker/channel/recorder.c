@@ -22,6 +22,7 @@
 #include "worker/channel/beat.h"
 #include "worker/channel/caution.h"
 #include "worker/channel/channel_state.h"
+#include "worker/channel/reading.h"
 #include "worker/channel/recorder_block.h"
 #include "worker/channel/recorder_inherit.h"
 #include "worker/channel/recorder_mailbox.h"
@@ -35,7 +36,6 @@
 
 #define STEP_RECORDS 256 /* at most, between two commits */
 #define BLOCK_TIME   NS_PER_S
-#define PAUSE_NS     (5 * NS_PER_MS) /* while datagrams flow, they are collected this long */
 /* How often to look after lapping while there is nothing to write to */
 #define NO_SEGMENT_NS   (100 * NS_PER_MS)
 #define WANTED_AGAIN_NS (2 * NS_PER_S)
@@ -58,6 +58,7 @@ static void recorder_commit(struct recorder *recorder, const struct commit_progr
     struct channel_state *channel = recorder->channel;
     channel_page_write_commit(channel->ring.page, work);
     recorder->committed = *work;
+    reading_committed(channel);
     atomic_store_explicit(&channel->recorder_cursor, work->next_seq, memory_order_release);
     wakeup_reached(&channel->space_wakeup, work->next_seq);
     syncer_committed(channel->syncer, work->next_seq);
@@ -314,8 +315,8 @@ static void wait_for_work(struct recorder *recorder, uint32_t ticket, bool flowi
     if (channel_state_relay_cursor(channel) != cursor) { /* datagrams, but no segment with room */
         timeout = NO_SEGMENT_NS;
         wake_at = WAKEUP_NEVER;
-    } else if (flowing) {
-        timeout = PAUSE_NS;
+    } else if (flowing && record->gather_ns) {
+        timeout = record->gather_ns;
         wake_at = cursor + (slots / 8 < STEP_RECORDS ? slots / 8 : STEP_RECORDS);
     } else if (recorder->current && recorder->committed.block_records > 0) {
         uint64_t age = monotonic_since(monotonic_now(), recorder->block.opened);

@@ -33,6 +33,10 @@ START_TEST(a_minimal_file_has_the_documented_defaults)
     ck_assert_str_eq(settings->control_socket, "/run/holdfast/control.sock");
     ck_assert_uint_eq(settings->control_mode, 0660);
     ck_assert_str_eq(settings->control_group, "");
+    ck_assert_str_eq(settings->read_socket, "/run/holdfast/read.sock");
+    ck_assert_uint_eq(settings->read_mode, 0660);
+    ck_assert_str_eq(settings->read_group, "");
+    ck_assert_uint_eq(settings->read_enabled, 1);
     ck_assert_uint_eq(settings->spare_workers, 1);
     ck_assert_uint_eq(settings->hang_timeout_ns, 2 * NS_PER_S);
     ck_assert_uint_eq(settings->restart.healthy_after_ns, 10 * NS_PER_S);
@@ -54,6 +58,7 @@ START_TEST(a_minimal_file_has_the_documented_defaults)
     ck_assert_uint_eq(spec->record.segment_time_ns, 3600 * NS_PER_S);
     ck_assert_uint_eq(spec->record.sync_ns, NS_PER_S);
     ck_assert_uint_eq(spec->record.sync_every, 0);
+    ck_assert_uint_eq(spec->record.gather_ns, 5 * NS_PER_MS);
     ck_assert_uint_eq(spec->record.keep_for_ns, 0);
     ck_assert_uint_eq(spec->record.keep_at_most, 0);
     ck_assert_uint_eq(spec->record.keep_free_ppm, 0);
@@ -63,9 +68,39 @@ START_TEST(a_minimal_file_has_the_documented_defaults)
 }
 END_TEST
 
+/* Wherever control stands, before or behind it. */
+START_TEST(the_readers_socket_follows_the_control_socket)
+{
+    static const struct {
+        const char *text, *socket, *group;
+        mode_t mode;
+    } cases[] = {
+        {"control { socket = ./c.sock mode = 0600 group = telemetry }\n", "./read.sock",
+         "telemetry", 0600},
+        {"control { socket = c.sock }\n", "read.sock", "", 0660},
+        {"control { socket = /c.sock }\n", "/read.sock", "", 0660},
+        {"read { mode = 0644 }\ncontrol { socket = /a/b/c mode = 0600 group = g }\n",
+         "/a/b/read.sock", "g", 0644},
+        {"read { group = \"\" }\ncontrol { group = g }\n", "/run/holdfast/read.sock", "", 0660},
+        {"read { socket = /x/y }\ncontrol { socket = /a/b }\n", "/x/y", "", 0660},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "%s%s", cases[i].text, MINIMAL);
+        struct settings *settings = config_expect_settings(text);
+        ck_assert_str_eq(settings->read_socket, cases[i].socket);
+        ck_assert_str_eq(settings->read_group, cases[i].group);
+        ck_assert_uint_eq(settings->read_mode, cases[i].mode);
+        config_expect_round_trip(settings);
+        settings_free(settings);
+    }
+}
+END_TEST
+
 static const char every_key[] =
     "log_dir = \"./da\\\"ta \\$x \\\\ \\x41\\x01\" spare_workers = 0 hang_timeout = \"500ms\"\n"
     "control { socket = './sock' mode = \"600\" group = telemetry }\n"
+    "read { socket = \"/there/r\" mode = 0666 group = \"\" enabled = off }\n"
     "restart { healthy_after = \"1m\" first_delay = \"20ms\" max_delay = \"5s\" give_up_after = 7 "
     "}\n"
     "channel \"engine\" {\n"
@@ -79,7 +114,8 @@ static const char every_key[] =
     "  decimate \"two\" { to = \"10.0.0.8:6000\" keep_every = 5 }\n"
     "  relay \"three\" { to = \"[ff02::1%lo]:6000\" }\n"
     "  decimate \"four\" { to = \"[::1]:6001\" max_rate = 50 }\n"
-    "  record { segment_size = \"1M\" segment_time = \"0\" sync = \"0\" sync_every = 250 keep_for "
+    "  record { segment_size = \"1M\" segment_time = \"0\" sync = \"0\" sync_every = 250 gather = "
+    "\"250us\" keep_for "
     "= \"7d\" "
     "keep_at_most = \"50G\"\n"
     "           keep_free = \"2.5%\" on_full = \"wait\" }\n"
@@ -96,6 +132,10 @@ START_TEST(every_key_is_read)
     ck_assert_str_eq(settings->control_socket, "./sock");
     ck_assert_uint_eq(settings->control_mode, 0600);
     ck_assert_str_eq(settings->control_group, "telemetry");
+    ck_assert_str_eq(settings->read_socket, "/there/r");
+    ck_assert_uint_eq(settings->read_mode, 0666);
+    ck_assert_str_eq(settings->read_group, "");
+    ck_assert_uint_eq(settings->read_enabled, 0);
     ck_assert_uint_eq(settings->restart.healthy_after_ns, 60 * NS_PER_S);
     ck_assert_uint_eq(settings->restart.give_up_after, 7);
     ck_assert_uint_eq(settings->channel_count, 2);
@@ -127,6 +167,7 @@ START_TEST(every_key_is_read)
     ck_assert_uint_eq(spec->record.segment_time_ns, 0);
     ck_assert_uint_eq(spec->record.sync_ns, 0);
     ck_assert_uint_eq(spec->record.sync_every, 250);
+    ck_assert_uint_eq(spec->record.gather_ns, 250 * NS_PER_US);
     ck_assert_uint_eq(spec->record.keep_for_ns, 7 * 86400 * NS_PER_S);
     ck_assert_uint_eq(spec->record.keep_free_ppm, 25000);
     ck_assert_uint_eq(spec->record.on_full, RECORD_ON_FULL_WAIT);
@@ -394,6 +435,7 @@ int main(void)
     tcase_add_unchecked_fixture(cases, config_file_make, config_file_remove);
     tcase_set_timeout(cases, 60);
     tcase_add_test(cases, a_minimal_file_has_the_documented_defaults);
+    tcase_add_test(cases, the_readers_socket_follows_the_control_socket);
     tcase_add_test(cases, every_key_is_read);
     tcase_add_test(cases, what_lets_two_channels_live_side_by_side);
     tcase_add_test(cases, comments_and_line_ends_are_not_counted_twice);

@@ -20,6 +20,10 @@ static void expect_all_wrong(const struct wrong *cases, size_t count)
     for (size_t i = 0; i < count; i++)
         config_expect_errors(cases[i].text, cases[i].errors);
 }
+/* 100 bytes: with it and a short name behind, there is no room for a longer one. */
+#define FOLDER_10               "/folders/a"
+#define FOLDER_50               FOLDER_10 FOLDER_10 FOLDER_10 FOLDER_10 FOLDER_10
+#define LONG_FOLDER             FOLDER_50 FOLDER_50
 #define EXPECT_ALL_WRONG(cases) expect_all_wrong(cases, sizeof(cases) / sizeof *(cases))
 
 START_TEST(grammar)
@@ -102,15 +106,17 @@ START_TEST(unknown_and_misplaced_keys)
         {"foo = 1\n" MINIMAL
          "bar = {1, 2}\nbaz { x = 1 y { } }\nqux \"t\" { }\nquux \"v\" log_dir = ok\n",
          "1: unknown key \"foo\": the file takes log_dir, spare_workers, hang_timeout, control, "
-         "restart, channel\n"
+         "read, restart, channel\n"
          "3: unknown key \"bar\": the file takes log_dir, spare_workers, hang_timeout, control, "
-         "restart, channel\n"
+         "read, restart, channel\n"
          "4: unknown key \"baz\": the file takes log_dir, spare_workers, hang_timeout, control, "
-         "restart, channel\n"
+         "read, restart, channel\n"
          "5: unknown key \"qux\": the file takes log_dir, spare_workers, hang_timeout, control, "
-         "restart, channel\n"
+         "read, restart, channel\n"
          "6: unknown key \"quux\": the file takes log_dir, spare_workers, hang_timeout, control, "
-         "restart, channel\n"},
+         "read, restart, channel\n"},
+        {"read { path = 1 }\n" MINIMAL,
+         "1: unknown key \"path\": read takes socket, mode, group, enabled"},
         {"control { mod = 1 }\n" MINIMAL,
          "1: unknown key \"mod\": control takes socket, mode, group"},
         {"restart { delay = 1 }\n" MINIMAL, "1: unknown key \"delay\": restart takes "
@@ -129,13 +135,14 @@ START_TEST(unknown_and_misplaced_keys)
          "}\n",
          "2: unknown key \"rate\": decimate takes to, interface, ttl, loop, keep_every, max_rate"},
         {"channel a { listen = 1.2.3.4:5\nrecord { size = 1 } }\n",
-         "2: unknown key \"size\": record takes segment_size, segment_time, sync, sync_every, "
+         "2: unknown key \"size\": record takes segment_size, segment_time, sync, gather, "
+         "sync_every, "
          "keep_for, "
          "keep_at_most, keep_free, "
          "on_full"},
         {"control|mode = 1\n" MINIMAL,
          "1: unknown key \"control|mode\": the file takes log_dir, spare_workers, "
-         "hang_timeout, control, restart, channel"},
+         "hang_timeout, control, read, restart, channel"},
         {"include(\"/etc/passwd\")\n" MINIMAL,
          "1: include: functions such as include() are not offered: remove it"},
         {"control = 1\n" MINIMAL,
@@ -208,6 +215,19 @@ START_TEST(values_of_the_daemon)
          "1: socket = "
          "\"/run/a234567890123456789012345678901234567890123456789012345678901234567890123456789012"
          "345678901234567890123\": it is longer than 107 bytes: choose a shorter one"},
+        {"read { enabled = maybe }\n" MINIMAL, "1: enabled = \"maybe\": write true or false"},
+        {"read { mode = 9 socket = \"\" }\n" MINIMAL,
+         "1: socket = \"\": it must not be empty\n1: mode = \"9\": not a file mode: write three or "
+         "four octal digits, like \"0660\""},
+        {"\nread {\nsocket = /a/b\n}\ncontrol { socket = /a/b }\n" MINIMAL,
+         "3: read { socket = \"/a/b\" }: that is the control socket: give one of them another "
+         "path, or write read { enabled = false }"},
+        {"\ncontrol { socket = /a/read.sock }\n" MINIMAL,
+         "2: read { socket = \"/a/read.sock\" }: that is the control socket: give one of them "
+         "another path, or write read { enabled = false }"},
+        {"\ncontrol {\nsocket = " LONG_FOLDER "/c }\n" MINIMAL,
+         "3: socket = \"" LONG_FOLDER "/c\": there is no room in its path for read.sock, the "
+         "readers' socket beside it: add read { socket = \"PATH\" }, or read { enabled = false }"},
         {"restart { healthy_after = 0 }\n" MINIMAL,
          "1: healthy_after = \"0\": it must be between 1ms and 1d"},
         {"restart {\nfirst_delay = 11s }\n" MINIMAL,
@@ -317,6 +337,7 @@ START_TEST(values_of_a_record)
          "2: sync_every = \"1000000001\": it must be between 0 and 1000000000"},
         {RECORD("sync_every = 1s"), "2: sync_every = \"1s\": not a whole number"},
         {RECORD("sync_every = -1"), "2: sync_every = \"-1\": not a whole number"},
+        {RECORD("gather = 101ms"), "2: gather = \"101ms\": it must be between 0 and 100ms"},
         {RECORD("keep_for = 7"),
          "2: keep_for = \"7\": not a duration: write a whole number with us, ms, s, m, h or d "
          "behind it, like \"10s\""},
@@ -489,7 +510,7 @@ START_TEST(all_errors_at_once)
         "  listen = 127.0.0.1:1 listen = 127.0.0.1:2\n"
         "}\n",
         "1: unknown key \"lgo_dir\": the file takes log_dir, spare_workers, hang_timeout, control, "
-        "restart, "
+        "read, restart, "
         "channel\n"
         "2: spare_workers = \"65\": it must be between 0 and 64\n"
         "3: socket = \"\": it must not be empty\n"
@@ -516,7 +537,7 @@ START_TEST(an_error_stays_one_line_whatever_the_file_contains)
 {
     config_expect_errors("\"a\rb\x1b[31m\" = 1\n" MINIMAL,
                          "1: unknown key \"a?b?[31m\": the file takes log_dir, spare_workers, "
-                         "hang_timeout, control, restart, "
+                         "hang_timeout, control, read, restart, "
                          "channel\n");
 }
 END_TEST

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/* The gate's main loop: one thread that waits in epoll_wait(2) and nowhere else. Called by
+ * worker/main.c once it has been told to be the gate. Keeps nothing that a successor would need:
+ * readers connect to the next gate and go on where they were. Nothing a reader does may make it
+ * wait, grow without end, or die. */
+#include "worker/gate/gate.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/log.h"
+#include "worker/gate/gate_answer.h"
+#include "worker/gate/gate_channels.h"
+#include "worker/gate/gate_connection.h"
+#include "worker/gate/gate_events.h"
+#include "worker/gate/gate_positions.h"
+#include "worker/gate/gate_report.h"
+#include "worker/gate/gate_requests.h"
+#include "worker/gate/gate_supervisor.h"
+#include "worker/gate/gate_waking.h"
+#include "worker/gate/gate_work.h"
+
+#define EVENTS_AT_ONCE 64
+/* Messages of the supervisor, before it is readers' turn. */
+#define MESSAGES_MOST 64
+
+/* ---- the supervisor ---- */
+
+static void take_channel(struct gate *gate, struct message *message)
+{
+    int fd = message->header.fd_count > 0 ? fd_take(&message->fds[0]) : -1;
+    struct gate_channel *channel = gate_channels_lend(gate, message->channel_lent, &fd);
+    if (channel) {
+        gate_waking_look_at(gate, channel);
+        return;
+    }
+    log_error("out of memory: another gate is needed");
+    gate->leaving = gate->failed = true;
+}
+
+static void take_message(struct gate *gate, struct message *message)
+{
+    struct gate_channel *channel;
+    struct gate_connection *connection;
+    switch (message->header.type) {
+    case MESSAGE_CHANNEL_LENT:
+        take_channel(gate, message);
+        break;
+    case MESSAGE_CHANNEL_GONE:
+        channel = gate_channels_find(gate, message->channel_gone->channel);
+        if (channel) {
+            gate_waking_part(gate, channel);
+            gate_channels_remove(gate, channel);
+        }
+        break;
+    case MESSAGE_POSITION_SAVED:
+        connection = gate_positions_saved(gate, message->position_saved);
+        if (connection)
+            gate_requests_go_on(gate, connection);
+        break;
+    case MESSAGE_GATE_ASK:
+        gate_report_now(gate);
+        break;
+    case MESSAGE_STOP:
+        gate->leaving = true;
+        break;
+    default:
+        log_warning("ignored a message that is not for a gate: %s",
+                    message_name(message->header.type));
+        break;
+    }
+}
+
+static void receive_messages(struct gate *gate)
+{
+    for (int i = 0; i < MESSAGES_MOST && !gate->leaving; i++) {
+        const char *what;
+        int result = message_receive(gate->supervisor, TO_CHILD, &gate->message, &what);
+        if (result == -EAGAIN)
+            return;
+        if (result == -EBADMSG) {
+            log_warning("refused a message: %s", what);
+            continue;
+        }
+        if (result <= 0) {
+            gate->leaving = true;
+            return;
+        }
+        take_message(gate, &gate->message);
+        message_release(&gate->message);
+    }
+}
+
+/* ---- the loop ---- */
+
+static void serve_bell(struct gate *gate)
+{
+    uint64_t times;
+    ssize_t result = read(gate->bell, &times, sizeof times);
+    (void)result; /* EAGAIN: somebody rang for nothing */
+    gate_waking_look(gate);
+}
+
+static void serve_connection(struct gate *gate, const struct epoll_event *event)
+{
+    struct gate_connection *connection = gate_events_connection(gate, event->data.u64);
+    if (!connection)
+        return;
+    if (event->events & EPOLLOUT) {
+        gate_answer_flush(gate, connection);
+        gate_requests_go_on(gate, connection);
+    }
+    if (event->events & EPOLLIN && !connection->ended)
+        gate_requests_receive(gate, connection);
+    else if (event->events & (EPOLLHUP | EPOLLERR) && !connection->ended)
+        gate_answer_end(gate, connection);
+}
+
+static void serve_event(struct gate *gate, const struct epoll_event *event)
+{
+    switch (event->data.u64) {
+    case GATE_SOURCE_SUPERVISOR:
+        if (event->events & EPOLLOUT)
+            gate_supervisor_flush(gate);
+        receive_messages(gate);
+        break;
+    case GATE_SOURCE_LISTENING:
+        gate_connection_accept(gate);
+        break;
+    case GATE_SOURCE_BELL:
+        serve_bell(gate);
+        break;
+    case GATE_SOURCE_POOL:
+        gate_work_take(gate, gate_requests_go_on);
+        break;
+    case GATE_SOURCE_TIMER:
+        gate_connection_set_accepting(gate, true);
+        gate_report_tick(gate);
+        break;
+    default:
+        serve_connection(gate, event);
+        break;
+    }
+}
+
+static void loop(struct gate *gate)
+{
+    struct epoll_event events[EVENTS_AT_ONCE];
+    while (!gate->leaving) {
+        int count = epoll_wait(gate->epoll, events, EVENTS_AT_ONCE, -1);
+        if (count < 0 && errno != EINTR) {
+            log_error("epoll_wait: %s", strerror(errno));
+            gate->failed = true;
+            return;
+        }
+        for (int i = 0; i < count && !gate->leaving; i++)
+            serve_event(gate, &events[i]);
+        gate_connection_reap(gate);
+        gate_report_later(gate);
+    }
+}
+
+/* ---- beginning ---- */
+
+static int watch(struct gate *gate, int fd, enum gate_source source)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = source};
+    return epoll_ctl(gate->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int map_words(struct gate *gate, int wake)
+{
+    struct stat status;
+    if (fstat(wake, &status) < 0)
+        return -errno;
+    if ((uint64_t)status.st_size < READ_WAKE_SIZE)
+        return -EBADMSG; /* touching it would be a fault */
+    void *words = mmap(NULL, READ_WAKE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, wake, 0);
+    if (words == MAP_FAILED)
+        return -errno;
+    gate->words = words;
+    return 0;
+}
+
+static int prepare(struct gate *gate, const struct inheritance *inheritance)
+{
+    gate->generation = inheritance->generation;
+    memcpy(gate->log_dir, inheritance->assign.log_dir, sizeof gate->log_dir);
+    gate->supervisor = MESSAGE_FD;
+    gate->supervisor_events = EPOLLIN;
+    gate->listening = inheritance->listening;
+    gate->bell = inheritance->bell;
+    gate->savings_end = &gate->savings;
+    gate->accepting = true;
+    gate->epoll = epoll_create1(EPOLL_CLOEXEC);
+    int result = gate->epoll < 0 ? -errno : map_words(gate, inheritance->wake);
+    if (result == 0)
+        result = fd_set_nonblocking(gate->supervisor);
+    if (result == 0)
+        result = fd_set_nonblocking(gate->bell);
+    if (result == 0)
+        result = gate_connection_prepare(gate);
+    if (result == 0)
+        result = gate_pool_open(&gate->pool);
+    if (result == 0)
+        result = gate_report_open(gate);
+    if (result == 0)
+        result = watch(gate, gate->supervisor, GATE_SOURCE_SUPERVISOR);
+    if (result == 0)
+        result = watch(gate, gate->bell, GATE_SOURCE_BELL);
+    if (result == 0)
+        result = watch(gate, gate->pool.bell, GATE_SOURCE_POOL);
+    return result;
+}
+
+/* Channels first: who connects at once had better find the one he asks for. */
+static int begin(struct gate *gate)
+{
+    const struct message_ready ready = {0};
+    receive_messages(gate);
+    int result = watch(gate, gate->listening, GATE_SOURCE_LISTENING);
+    if (result == 0)
+        result = message_send(gate->supervisor, MESSAGE_READY, gate->generation, &ready,
+                              sizeof ready, NULL, 0);
+    return result;
+}
+
+int gate_run(const struct inheritance *inheritance)
+{
+    static struct gate only_one; /* its threads use it as long as the process lives */
+    struct gate *gate = &only_one;
+    log_open("gate");
+    pthread_setname_np(pthread_self(), "gate");
+    int result = prepare(gate, inheritance);
+    if (result == 0)
+        result = begin(gate);
+    if (result < 0) {
+        log_error("readers can't be served: %s", strerror(-result));
+        return 1;
+    }
+    loop(gate);
+    return gate->failed ? 1 : 0;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* Sends answers, and keeps the one that did not fit. Called by everything that serves readers, in
+ * the main loop. Descriptors that are under way count against this process (and user) until they
+ * are received, so a socket that nobody reads gets only a few. Must never wait, never keep more
+ * than one answer of a connection, and never lose a descriptor. */
+#include "worker/gate/gate_answer.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "common/fd.h"
+#include "worker/gate/gate_events.h"
+
+void gate_answer_end(struct gate *gate, struct gate_connection *connection)
+{
+    connection->ended = true;
+    gate->any_ended = true;
+}
+
+/* The same that EPOLLOUT goes by: a quarter of the buffer. */
+static bool has_room(const struct gate_connection *connection)
+{
+    int unread = 0;
+    return ioctl(connection->fd, SIOCOUTQ, &unread) < 0 || 4ll * unread <= connection->send_buffer;
+}
+
+static void close_lent(struct gate *gate, enum read_type type, int *fd)
+{
+    if (type == READ_SEGMENT_FOUND)
+        gate_pool_close_fd(&gate->pool, fd); /* a file's: it may wait for a disk */
+    else
+        fd_close(fd);
+}
+
+static void keep(struct gate *gate, struct gate_connection *connection,
+                 const struct gate_waiting *about, const void *payload, int *fd)
+{
+    struct gate_waiting *waiting = malloc(sizeof *waiting + about->size);
+    if (!waiting) {
+        gate_answer_end(gate, connection);
+        return;
+    }
+    *waiting = *about;
+    waiting->fd = fd ? fd_take(fd) : -1;
+    memcpy(waiting->payload, payload, about->size);
+    connection->waiting = waiting;
+}
+
+void gate_answer(struct gate *gate, struct gate_connection *connection, enum read_type type,
+                 uint32_t request, const void *payload, size_t size, int *fd)
+{
+    const struct gate_waiting about = {.type = type, .request = request, .size = (uint32_t)size};
+    int result = -EAGAIN;
+    connection->busy = false;
+    gate_count(gate, GATE_COUNTER_requests);
+    if (!connection->ended && !connection->waiting && has_room(connection))
+        result = read_packet_send(connection->fd, type, request, payload, size, fd ? *fd : -1);
+    if (result == -EAGAIN && !connection->ended)
+        keep(gate, connection, &about, payload, fd);
+    if (fd)
+        close_lent(gate, type, fd);
+    if (result == -ETOOMANYREFS)
+        gate_answer_refuse(gate, connection, request, EBUSY,
+                           "too many descriptors are under way to readers");
+    else if (result < 0 && result != -EAGAIN)
+        gate_answer_end(gate, connection);
+    gate_events_set(gate, connection);
+}
+
+void gate_answer_refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                        int error, const char *reason)
+{
+    struct read_refused refused = {.error = error};
+    snprintf(refused.reason, sizeof refused.reason, "%s", reason);
+    gate_answer(gate, connection, READ_REFUSED, request, &refused, sizeof refused, NULL);
+}
+
+void gate_answer_expel(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                       const char *reason)
+{
+    struct read_refused refused = {.error = EPROTO};
+    if (connection->ended)
+        return;
+    snprintf(refused.reason, sizeof refused.reason, "%s", reason);
+    gate_count(gate, GATE_COUNTER_refused);
+    read_packet_send(connection->fd, READ_REFUSED, request, &refused, sizeof refused, -1);
+    gate_answer_end(gate, connection);
+}
+
+void gate_answer_woken(struct gate *gate, struct gate_connection *connection)
+{
+    const struct read_woken woken = {connection->channel ? connection->channel->ring : 0};
+    int result = -EAGAIN;
+    if (connection->ended)
+        return;
+    if (has_room(connection))
+        result = read_packet_send(connection->fd, READ_WOKEN, 0, &woken, sizeof woken, -1);
+    connection->woken_due = result == -EAGAIN;
+    if (result == 0)
+        gate_count(gate, GATE_COUNTER_wakeups);
+    else if (result != -EAGAIN)
+        gate_answer_end(gate, connection);
+    gate_events_set(gate, connection);
+}
+
+static void flush_waiting(struct gate *gate, struct gate_connection *connection)
+{
+    struct gate_waiting *waiting = connection->waiting;
+    if (!has_room(connection))
+        return;
+    int result = read_packet_send(connection->fd, waiting->type, waiting->request, waiting->payload,
+                                  waiting->size, waiting->fd);
+    if (result == -EAGAIN)
+        return;
+    connection->waiting = NULL;
+    close_lent(gate, waiting->type, &waiting->fd);
+    if (result == -ETOOMANYREFS)
+        gate_answer_refuse(gate, connection, waiting->request, EBUSY,
+                           "too many descriptors are under way to readers");
+    else if (result < 0)
+        gate_answer_end(gate, connection);
+    free(waiting);
+}
+
+void gate_answer_flush(struct gate *gate, struct gate_connection *connection)
+{
+    if (!connection->ended && connection->waiting)
+        flush_waiting(gate, connection);
+    if (!connection->ended && connection->woken_due)
+        gate_answer_woken(gate, connection);
+    gate_events_set(gate, connection);
+}

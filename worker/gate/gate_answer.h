@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* What the gate says to readers. Nothing here waits: what a socket doesn't take is kept, one answer
+ * at most, for no request is served before the one before it is answered. */
+#ifndef HOLDFAST_WORKER_GATE_ANSWER_H
+#define HOLDFAST_WORKER_GATE_ANSWER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "worker/gate/gate_state.h"
+
+/* The connection is of no use any more. */
+void gate_answer_end(struct gate *gate, struct gate_connection *connection);
+
+/* The answer to the request that is being served. *fd is taken over; fd NULL = none. */
+void gate_answer(struct gate *gate, struct gate_connection *connection, enum read_type type,
+                 uint32_t request, const void *payload, size_t size, int *fd);
+void gate_answer_refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                        int error, const char *reason);
+
+/* It has sent what is none of the protocol's: say so if that goes, and end. */
+void gate_answer_expel(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                       const char *reason);
+
+/* There is more for it, or its channel's memory has changed. */
+void gate_answer_woken(struct gate *gate, struct gate_connection *connection);
+
+/* The socket takes more. */
+void gate_answer_flush(struct gate *gate, struct gate_connection *connection);
+
+#endif

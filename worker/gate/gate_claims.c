@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* A list of claims, each inside the connection that has it. Called by the main loop. Must never
+ * hold a claim whose connection has ended. */
+#include "worker/gate/gate_claims.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct gate_claim *gate_claims_find(const struct gate *gate, const char *channel, const char *name)
+{
+    for (struct gate_claim *it = gate->claims; it; it = it->next)
+        if (strcmp(it->name, name) == 0 && strcmp(it->channel, channel) == 0)
+            return it;
+    return NULL;
+}
+
+static void link_in(struct gate *gate, struct gate_connection *owner, struct gate_claim *claim)
+{
+    claim->owner = owner;
+    claim->next = gate->claims;
+    if (claim->next)
+        claim->next->link = &claim->next;
+    claim->link = &gate->claims;
+    gate->claims = claim;
+}
+
+void gate_claims_take(struct gate *gate, struct gate_connection *owner, struct gate_claim *claim,
+                      const struct read_position *position)
+{
+    snprintf(claim->channel, sizeof claim->channel, "%s", position->channel);
+    snprintf(claim->name, sizeof claim->name, "%s", position->name);
+    claim->uid = owner->uid;
+    link_in(gate, owner, claim);
+}
+
+void gate_claims_release(struct gate_claim *claim)
+{
+    if (!claim->owner)
+        return;
+    claim->owner = NULL;
+    *claim->link = claim->next;
+    if (claim->next)
+        claim->next->link = claim->link;
+}
+
+void gate_claims_settle(struct gate *gate, struct gate_connection *owner)
+{
+    struct gate_claim *claim = &owner->claim;
+    gate_claims_release(claim);
+    gate_claims_release(&owner->taking);
+    *claim = owner->taking;
+    link_in(gate, owner, claim);
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* Accepts connections and lets go of them. Called by the main loop. Must never take more than the
+ * limits say, never forget a part of a connection that has ended, and never spin where descriptors
+ * are short. */
+#include "worker/gate/gate_connection.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/monotonic.h"
+#include "worker/gate/gate_claims.h"
+#include "worker/gate/gate_events.h"
+#include "worker/gate/gate_waking.h"
+
+/* At a time; the others wait for the next turn. */
+#define ACCEPTS_MOST 16
+/* So much may be under way to a reader that doesn't read; the kernel counts twice what it is told.
+ * The longest packet must fit. */
+#define SEND_BUFFER (20 * 1024)
+/* Besides those of connections: channels, log files that threads look at, and what else is open. */
+#define OTHER_DESCRIPTORS 64
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+/* ---- limits ---- */
+
+int gate_connection_prepare(struct gate *gate)
+{
+    struct rlimit limit;
+    const int none = 0;
+    gate->connections_most = GATE_CONNECTIONS_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+        /* Descriptors on their way to a reader count, too. */
+        rlim_t most = limit.rlim_cur > 2 * OTHER_DESCRIPTORS
+                          ? (limit.rlim_cur - OTHER_DESCRIPTORS) / 4
+                          : OTHER_DESCRIPTORS / 4;
+        if (most < gate->connections_most)
+            gate->connections_most = (uint32_t)most;
+    }
+    gate->connections_most_of_uid = gate->connections_most / 4;
+    for (uint32_t i = 0; i < GATE_SLOTS; i++)
+        gate->free_slots[i] = GATE_SLOTS - 1 - i;
+    gate->free_count = GATE_SLOTS;
+    /* Nobody may send descriptors here: closing one of them could wait for whatever it is of.
+     * Before Linux 6.16, which has no such option, they are closed as they come. */
+    if (setsockopt(gate->listening, SOL_SOCKET, SO_PASSRIGHTS, &none, sizeof none) < 0)
+        log_debug("descriptors from readers can't be kept away: %m");
+    return fd_set_nonblocking(gate->listening);
+}
+
+static struct gate_uid *find_uid(struct gate *gate, uid_t uid)
+{
+    for (uint32_t i = 0; i < gate->uid_count; i++)
+        if (gate->uids[i].uid == uid)
+            return &gate->uids[i];
+    return NULL;
+}
+
+static void count_uid(struct gate *gate, uid_t uid)
+{
+    struct gate_uid *known = find_uid(gate, uid);
+    if (!known) {
+        known = &gate->uids[gate->uid_count++];
+        *known = (struct gate_uid){uid, 0};
+    }
+    known->connections++;
+}
+
+static void uncount_uid(struct gate *gate, uid_t uid)
+{
+    struct gate_uid *known = find_uid(gate, uid);
+    assert(known);
+    if (--known->connections == 0)
+        *known = gate->uids[--gate->uid_count];
+}
+
+/* Why this user may have no more; NULL when he may. */
+static const char *is_too_many(struct gate *gate, uid_t uid)
+{
+    uint32_t most = gate->connections_most;
+    const struct gate_uid *known = find_uid(gate, uid);
+    if (known && known->connections >= gate->connections_most_of_uid)
+        return "too many connections of this user";
+    if (uid == 0 || uid == geteuid())
+        most += GATE_CONNECTIONS_SPARE;
+    return gate->connection_count >= most ? "too many connections" : NULL;
+}
+
+/* ---- beginning ---- */
+
+static void turn_away(struct gate *gate, int fd, const char *reason)
+{
+    struct read_refused refused = {.error = EBUSY};
+    snprintf(refused.reason, sizeof refused.reason, "%s", reason);
+    gate_count(gate, GATE_COUNTER_refused);
+    read_packet_send(fd, READ_REFUSED, 0, &refused, sizeof refused, -1);
+}
+
+static void append(struct gate *gate, struct gate_connection *connection)
+{
+    connection->previous = gate->last;
+    if (gate->last)
+        gate->last->next = connection;
+    else
+        gate->first = connection;
+    gate->last = connection;
+    gate->connections[connection->slot] = connection;
+    gate->connection_count++;
+    count_uid(gate, connection->uid);
+    gate_count(gate, GATE_COUNTER_accepted);
+}
+
+/* Keeps *fd, or leaves it to the caller. 0 or -errno. */
+static int begin(struct gate *gate, int *fd, const struct ucred *peer)
+{
+    const int size = SEND_BUFFER;
+    struct gate_connection *connection = calloc(1, sizeof *connection);
+    if (!connection)
+        return -ENOMEM;
+    connection->number = ++gate->next_number;
+    connection->slot = gate->free_slots[gate->free_count - 1];
+    connection->uid = peer->uid;
+    connection->pid = peer->pid;
+    connection->since_ns = (int64_t)realtime_now_ns();
+    connection->requests_end = &connection->requests;
+    socklen_t length = sizeof connection->send_buffer;
+    connection->fd = *fd;
+    setsockopt(*fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    int result = getsockopt(*fd, SOL_SOCKET, SO_SNDBUF, &connection->send_buffer, &length) < 0
+                     ? -errno
+                     : gate_events_begin(gate, connection);
+    if (result < 0) {
+        free(connection);
+        return result;
+    }
+    fd_take(fd);
+    gate->free_count--;
+    append(gate, connection);
+    return 0;
+}
+
+/* Descriptors or memory are short: those who wait are served when something was given back, or at
+ * the next tick. */
+static void pause_accepting(struct gate *gate, int result)
+{
+    log_debug("taking no more connections for now: error %d", -result);
+    gate_connection_set_accepting(gate, false);
+}
+
+void gate_connection_accept(struct gate *gate)
+{
+    for (int i = 0; i < ACCEPTS_MOST && gate->accepting; i++) {
+        struct ucred peer;
+        socklen_t size = sizeof peer;
+        int fd = accept4(gate->listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno == EINTR || errno == ECONNABORTED)
+                continue;
+            if (errno != EAGAIN)
+                pause_accepting(gate, -errno);
+            return;
+        }
+        int result = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? -errno : 0;
+        const char *reason = result < 0 ? "who are you?" : is_too_many(gate, peer.uid);
+        if (!reason)
+            result = begin(gate, &fd, &peer);
+        if (!reason && result < 0)
+            reason = "out of memory";
+        if (reason)
+            turn_away(gate, fd, reason);
+        fd_close(&fd);
+    }
+}
+
+void gate_connection_set_accepting(struct gate *gate, bool accepting)
+{
+    struct epoll_event event = {.events = accepting ? EPOLLIN : 0,
+                                .data.u64 = GATE_SOURCE_LISTENING};
+    if (gate->accepting != accepting &&
+        epoll_ctl(gate->epoll, EPOLL_CTL_MOD, gate->listening, &event) == 0)
+        gate->accepting = accepting;
+}
+
+/* ---- living ---- */
+
+struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uint64_t number)
+{
+    struct gate_connection *connection = slot < GATE_SLOTS ? gate->connections[slot] : NULL;
+    return connection && connection->number == number && !connection->ended ? connection : NULL;
+}
+
+/* ---- ending ---- */
+
+static void unlink_it(struct gate *gate, struct gate_connection *connection)
+{
+    if (connection->previous)
+        connection->previous->next = connection->next;
+    else
+        gate->first = connection->next;
+    if (connection->next)
+        connection->next->previous = connection->previous;
+    else
+        gate->last = connection->previous;
+    gate->connections[connection->slot] = NULL;
+    gate->free_slots[gate->free_count++] = connection->slot;
+    gate->connection_count--;
+    uncount_uid(gate, connection->uid);
+}
+
+static void forget_requests(struct gate_connection *connection)
+{
+    while (connection->requests) {
+        struct gate_request *request = connection->requests;
+        connection->requests = request->next;
+        free(request);
+    }
+}
+
+static void forget(struct gate *gate, struct gate_connection *connection)
+{
+    unlink_it(gate, connection);
+    gate_waking_disarm(gate, connection);
+    gate_claims_release(&connection->claim);
+    gate_claims_release(&connection->taking);
+    forget_requests(connection);
+    if (connection->work)
+        atomic_store(&connection->work->job.unwanted, true);
+    if (connection->waiting)
+        gate_pool_close_fd(&gate->pool, &connection->waiting->fd);
+    free(connection->waiting);
+    gate_folder_release(&connection->lent_folder);
+    fd_close(&connection->fd);
+    free(connection);
+}
+
+void gate_connection_reap(struct gate *gate)
+{
+    if (!gate->any_ended)
+        return;
+    gate->any_ended = false;
+    for (struct gate_connection *next, *it = gate->first; it; it = next) {
+        next = it->next;
+        if (it->ended)
+            forget(gate, it);
+    }
+    gate_connection_set_accepting(gate, true);
+}

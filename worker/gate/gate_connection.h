@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections of readers: how they begin and end, and how many there may be. */
+#ifndef HOLDFAST_WORKER_GATE_CONNECTION_H
+#define HOLDFAST_WORKER_GATE_CONNECTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "worker/gate/gate_state.h"
+
+/* Before anything else: nothing is open, and nothing accepted yet. 0 or -errno. */
+int gate_connection_prepare(struct gate *gate);
+
+/* Take what waits at the listening socket, a few at a time. Where this process can have no more
+ * descriptors, it stops taking until one ends. */
+void gate_connection_accept(struct gate *gate);
+/* Take connections, or leave them where they wait. */
+void gate_connection_set_accepting(struct gate *gate, bool accepting);
+
+/* By slot and number; NULL when it has ended. */
+struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uint64_t number);
+
+/* Forget those that have ended. At the end of a turn, when nobody looks at them any more. */
+void gate_connection_reap(struct gate *gate);
+
+#endif

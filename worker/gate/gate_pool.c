@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* A queue of jobs and two to four threads that run them. The main loop submits and takes back; it
+ * never waits for more than the lock, which nobody holds while he waits for anything else. Must
+ * never let one dead disk have all threads, nor let the queue grow without end. */
+#include "worker/gate/gate_pool.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+
+#define THREADS_LEAST 2
+#define THREADS_MOST  4
+
+static bool may_run(const struct gate_pool *pool, const struct gate_job *job)
+{
+    return !job->place_busy || *job->place_busy < pool->threads - 1;
+}
+
+/* NULL when there is none that may be run now. */
+static struct gate_job *pick(struct gate_pool *pool)
+{
+    for (struct gate_job **at = &pool->first; *at; at = &(*at)->next) {
+        struct gate_job *job = *at;
+        if (!may_run(pool, job))
+            continue;
+        *at = job->next;
+        if (!job->next)
+            pool->end = at;
+        job->next = NULL;
+        pool->count--;
+        return job;
+    }
+    return NULL;
+}
+
+static void hand_back(struct gate_pool *pool, struct gate_job *job)
+{
+    const uint64_t one = 1;
+    bool was_empty = !pool->done;
+    *pool->done_end = job;
+    pool->done_end = &job->next;
+    if (was_empty) {
+        ssize_t written = write(pool->bell, &one, sizeof one);
+        (void)written; /* EAGAIN: it rings already */
+    }
+}
+
+static void *finder_main(void *argument)
+{
+    struct gate_pool *pool = argument;
+    pthread_setname_np(pthread_self(), "finder");
+    pthread_mutex_lock(&pool->lock);
+    for (;;) {
+        struct gate_job *job = pick(pool);
+        if (!job) {
+            pthread_cond_wait(&pool->work, &pool->lock);
+            continue;
+        }
+        bool silent = job->silent;
+        unsigned *place_busy = job->place_busy;
+        if (place_busy)
+            ++*place_busy;
+        pthread_mutex_unlock(&pool->lock);
+        if (!atomic_load_explicit(&job->unwanted, memory_order_relaxed))
+            job->run(job);
+        pthread_mutex_lock(&pool->lock);
+        if (place_busy)
+            --*place_busy;
+        if (!silent)
+            hand_back(pool, job);
+    }
+    return NULL;
+}
+
+/* Signals are the main thread's. */
+static int start_thread(struct gate_pool *pool)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    sigfillset(&all);
+    int result = pthread_attr_init(&attributes);
+    if (result != 0)
+        return -result;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    result = pthread_create(&thread, &attributes, finder_main, pool);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return -result;
+}
+
+int gate_pool_open(struct gate_pool *pool)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    *pool = (struct gate_pool){.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
+    pool->end = &pool->first;
+    pool->done_end = &pool->done;
+    pool->threads = processors < THREADS_LEAST  ? THREADS_LEAST
+                    : processors > THREADS_MOST ? THREADS_MOST
+                                                : (unsigned)processors;
+    pool->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (pool->bell < 0)
+        return -errno;
+    int result = 0;
+    for (unsigned i = 0; i < pool->threads && result == 0; i++)
+        result = start_thread(pool);
+    return result;
+}
+
+bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool room = job->silent || pool->count < GATE_POOL_JOBS_MAX;
+    if (room) {
+        job->next = NULL;
+        *pool->end = job;
+        pool->end = &job->next;
+        pool->count++;
+        pthread_cond_signal(&pool->work);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return room;
+}
+
+struct gate_job *gate_pool_take(struct gate_pool *pool)
+{
+    uint64_t count;
+    pthread_mutex_lock(&pool->lock);
+    ssize_t result = read(pool->bell, &count, sizeof count);
+    (void)result; /* EAGAIN: it did not ring */
+    struct gate_job *done = pool->done;
+    pool->done = NULL;
+    pool->done_end = &pool->done;
+    pthread_mutex_unlock(&pool->lock);
+    return done;
+}
+
+/* ---- closing ---- */
+
+struct closing {
+    struct gate_job job; /* first */
+    int fd;
+};
+
+static void run_closing(struct gate_job *job)
+{
+    struct closing *closing = (struct closing *)job;
+    fd_close(&closing->fd);
+    free(closing);
+}
+
+void gate_pool_close_fd(struct gate_pool *pool, int *fd)
+{
+    struct closing *closing = *fd < 0 ? NULL : malloc(sizeof *closing);
+    if (!closing) {
+        fd_close(fd); /* better late than never */
+        return;
+    }
+    *closing = (struct closing){.job = {.run = run_closing, .silent = true}, .fd = fd_take(fd)};
+    gate_pool_submit(pool, &closing->job);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* The gate's few threads for whatever may wait for a disk. */
+#ifndef HOLDFAST_WORKER_GATE_POOL_H
+#define HOLDFAST_WORKER_GATE_POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define GATE_POOL_JOBS_MAX 8192 /* that wait for a thread */
+
+/* Part of what is to be done. It is the pool's from submit until it is returned by
+ * gate_pool_take(). */
+struct gate_job {
+    struct gate_job *next;
+    void (*run)(struct gate_job *job); /* in a thread of the pool */
+    /* How many jobs of the same place are being run now; the pool's. A place never has all threads:
+     * when its disk is dead, the others go on. NULL = it may have them. */
+    unsigned *place_busy;
+    _Atomic bool unwanted; /* nobody waits for it any more: it need not be run */
+    bool silent;           /* is never returned: run() has freed it */
+};
+
+struct gate_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    struct gate_job *first, **end; /* in the order of arrival */
+    struct gate_job *done, **done_end;
+    size_t count; /* that wait for a thread */
+    unsigned threads;
+    int bell; /* eventfd: something is done */
+};
+
+/* Starts the threads. 0 or -errno. */
+int gate_pool_open(struct gate_pool *pool);
+
+/* false: too many wait already; the job stays the caller's. Silent ones are always taken. */
+bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job);
+
+/* What is done, or was not wanted any more: a list in `next`, NULL = nothing. Clears the bell. */
+struct gate_job *gate_pool_take(struct gate_pool *pool);
+
+/* Close a descriptor of a file there, where closing may wait for a disk. Takes it over. */
+void gate_pool_close_fd(struct gate_pool *pool, int *fd);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* Receives requests and serves each when the one before it is answered. Called by the main loop.
+ * Whatever a reader sends, it takes a bounded part of a turn and a bounded number of requests is
+ * kept of it; what is none of the protocol's ends its connection. */
+#include "worker/gate/gate_requests.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/client/holdfast.h"
+#include "worker/gate/gate_answer.h"
+#include "worker/gate/gate_channels.h"
+#include "worker/gate/gate_claims.h"
+#include "worker/gate/gate_events.h"
+#include "worker/gate/gate_lookups.h"
+#include "worker/gate/gate_positions.h"
+#include "worker/gate/gate_report.h"
+#include "worker/gate/gate_waking.h"
+
+/* Of one connection, before it is another one's turn. */
+#define RECEIVES_MOST 8
+
+/* ---- those that need no disk ---- */
+
+/* The name is shown to people. */
+static void serve_hello(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                        const struct read_hello *hello)
+{
+    const struct read_welcome welcome = {gate->generation};
+    memset(connection->program, 0, sizeof connection->program);
+    for (size_t i = 0; i + 1 < sizeof connection->program && hello->program[i]; i++) {
+        char sign = hello->program[i];
+        connection->program[i] = sign > ' ' && sign < 127 ? sign : '?';
+    }
+    gate_answer(gate, connection, READ_WELCOME, request, &welcome, sizeof welcome, NULL);
+}
+
+/* Another channel's arms and positions are not this one's. */
+static void leave_channel(struct gate *gate, struct gate_connection *connection)
+{
+    gate_waking_disarm(gate, connection);
+    gate_claims_release(&connection->claim);
+    gate_folder_release(&connection->lent_folder);
+    connection->has_told = false;
+    connection->next_seq = 0;
+    connection->told_retired = 0;
+}
+
+static void serve_attach(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                         const struct read_attach *attach)
+{
+    int fd;
+    struct gate_channel *channel = gate_channels_find(gate, attach->channel);
+    if (!channel) {
+        gate_answer_refuse(gate, connection, request, ENOENT, "there is no such channel");
+        return;
+    }
+    if (attach->mode < HF_OLD || attach->mode > HF_NEWEST) {
+        gate_answer_refuse(gate, connection, request, EINVAL, "there is no such mode");
+        return;
+    }
+    int result = gate_channels_open_memory(channel, &fd);
+    if (result < 0) {
+        gate_answer_refuse(gate, connection, request, -result, strerror(-result));
+        return;
+    }
+    if (connection->channel != channel)
+        leave_channel(gate, connection);
+    connection->attached = true;
+    connection->channel = channel;
+    connection->mode = attach->mode;
+    const struct read_attached attached = {
+        .records = channel->records, .has_ring = fd >= 0, .ring = channel->ring};
+    gate_answer(gate, connection, READ_ATTACHED, request, &attached, sizeof attached, &fd);
+}
+
+static void serve_arm(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                      const struct read_arm *arm)
+{
+    if (connection->attached &&
+        (arm->what == READ_FOR_COMMITTED || arm->what == READ_FOR_PUBLISHED))
+        gate_waking_arm(gate, connection, arm);
+    else
+        gate_answer_expel(gate, connection, request, "armed for nothing that there is");
+}
+
+static void serve_progress(struct gate *gate, struct gate_connection *connection,
+                           const struct read_progress *progress)
+{
+    connection->has_told = true;
+    connection->next_seq = progress->next_seq;
+    gate->reporting.due = true;
+}
+
+/* ---- one after the other ---- */
+
+static void serve(struct gate *gate, struct gate_connection *connection, unsigned type,
+                  uint32_t request, const void *payload)
+{
+    switch (type) {
+    case READ_HELLO:
+        serve_hello(gate, connection, request, payload);
+        break;
+    case READ_LIST:
+        gate_lookups_list(gate, connection, request, payload);
+        break;
+    case READ_ATTACH:
+        serve_attach(gate, connection, request, payload);
+        break;
+    case READ_FIND:
+        gate_lookups_find(gate, connection, request, payload);
+        break;
+    case READ_ARM:
+        serve_arm(gate, connection, request, payload);
+        break;
+    case READ_PROGRESS:
+        serve_progress(gate, connection, payload);
+        break;
+    case READ_CLAIM:
+        gate_positions_claim(gate, connection, request, payload);
+        break;
+    case READ_SAVE:
+        gate_positions_save(gate, connection, request, payload);
+        break;
+    case READ_FORGET:
+        gate_positions_forget(gate, connection, request, payload);
+        break;
+    case READ_POSITIONS:
+        gate_positions_list(gate, connection, request, payload);
+        break;
+    case READ_SEGMENTS:
+        gate_lookups_segments(gate, connection, request, payload);
+        break;
+    case READ_READERS:
+        gate_report_readers(gate, connection, request,
+                            ((const struct read_list_readers *)payload)->after);
+        break;
+    default:
+        gate_answer_expel(gate, connection, request, "unknown type");
+        break;
+    }
+}
+
+static bool can_serve(const struct gate_connection *connection)
+{
+    return !connection->ended && !connection->busy && !connection->waiting;
+}
+
+static void let_wait(struct gate *gate, struct gate_connection *connection,
+                     const struct read_packet *packet)
+{
+    struct gate_request *request = malloc(sizeof *request + packet->header.size);
+    if (!request) {
+        gate_answer_end(gate, connection);
+        return;
+    }
+    *request = (struct gate_request){.type = packet->header.type, .number = packet->header.request};
+    memcpy(request->payload, packet->payload, packet->header.size);
+    *connection->requests_end = request;
+    connection->requests_end = &request->next;
+    connection->request_count++;
+}
+
+/* false: nothing more is to be had now. */
+static bool receive_one(struct gate *gate, struct gate_connection *connection)
+{
+    const char *what;
+    struct read_packet *packet = &gate->packet;
+    int result = read_packet_receive(connection->fd, TO_GATE, packet, &what);
+    if (result == -EAGAIN)
+        return false;
+    if (result == -EBADMSG || result == -EMFILE) {
+        gate_answer_expel(gate, connection, 0, what);
+        return false;
+    }
+    if (result <= 0) {
+        gate_answer_end(gate, connection);
+        return false;
+    }
+    if (can_serve(connection) && !connection->requests)
+        serve(gate, connection, packet->header.type, packet->header.request, packet->payload);
+    else
+        let_wait(gate, connection, packet);
+    read_packet_release(packet);
+    return !connection->ended;
+}
+
+void gate_requests_go_on(struct gate *gate, struct gate_connection *connection)
+{
+    while (connection->requests && can_serve(connection)) {
+        struct gate_request *request = connection->requests;
+        connection->requests = request->next;
+        if (!connection->requests)
+            connection->requests_end = &connection->requests;
+        connection->request_count--;
+        serve(gate, connection, request->type, request->number, request->payload);
+        free(request);
+    }
+    gate_events_set(gate, connection);
+}
+
+void gate_requests_receive(struct gate *gate, struct gate_connection *connection)
+{
+    for (int i = 0; i < RECEIVES_MOST && connection->request_count < READ_PIPELINE_MAX - 1; i++)
+        if (!receive_one(gate, connection))
+            break;
+    gate_events_set(gate, connection);
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/* What the gate's main loop keeps in mind: connections, channels, and what is under way. Everything
+ * here belongs to that one thread; only a gate_work is the pool's while it is there. */
+#ifndef HOLDFAST_WORKER_GATE_STATE_H
+#define HOLDFAST_WORKER_GATE_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/channel_public.h"
+#include "common/gate_counters.h"
+#include "common/message.h"
+#include "common/read_protocol.h"
+#include "common/read_wake.h"
+#include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_pool.h"
+
+#define GATE_CONNECTIONS_MAX 4096
+/* Beyond it, for root and the daemon's own user: to see who has taken all the others. */
+#define GATE_CONNECTIONS_SPARE 16
+#define GATE_SLOTS             (GATE_CONNECTIONS_MAX + GATE_CONNECTIONS_SPARE)
+
+struct gate;
+struct gate_connection;
+
+struct gate_channel {
+    char name[CHANNEL_NAME_SIZE];
+    char listen[SOCKET_ADDRESS_TEXT_SIZE];
+    uint32_t wake_index;
+    bool records;
+    uint64_t ring; /* 0 = it has none now */
+    int memory;    /* the ring's public memory; -1 = none, or it can't be used */
+    struct channel_public_map map;
+    struct gate_folder *folder;
+    struct gate_connection *armed;      /* by next_armed */
+    struct gate_channel *next_watched;  /* those with armed connections */
+    struct gate_channel **link_watched; /* NULL = it isn't among them */
+};
+
+/* Something that threads of the pool do for a connection. */
+struct gate_work {
+    struct gate_job job; /* first */
+    uint32_t slot;
+    uint64_t number;  /* of the connection: another one may be in its slot by now */
+    uint32_t request; /* to be answered */
+    /* In the main loop, when it was done. connection NULL: it has ended. Whatever the work has of
+     * descriptors and memory, but itself and `folder`, is to be let go of here. */
+    void (*finish)(struct gate *gate, struct gate_connection *connection, struct gate_work *work);
+    struct gate_folder *folder; /* a reference; may be NULL */
+};
+
+/* An answer that did not fit into the socket. */
+struct gate_waiting {
+    enum read_type type;
+    uint32_t request;
+    int fd;
+    uint32_t size;
+    _Alignas(8) uint8_t payload[];
+};
+
+/* A request that came while another one was being answered. */
+struct gate_request {
+    struct gate_request *next;
+    unsigned type;
+    uint32_t number;
+    _Alignas(8) uint8_t payload[];
+};
+
+/* A position that a connection has, or is about to get: nobody else does then. */
+struct gate_claim {
+    struct gate_connection *owner; /* NULL = nothing is claimed */
+    struct gate_claim *next, **link;
+    char channel[CHANNEL_NAME_SIZE];
+    char name[READ_POSITION_SIZE];
+    uint32_t uid; /* whose file it is */
+};
+
+struct gate_connection {
+    uint64_t number;                         /* from 1 */
+    struct gate_connection *previous, *next; /* in that order */
+    int fd;
+    uint32_t slot;
+    uint32_t events; /* what epoll is asked for */
+    int send_buffer; /* as the kernel counts */
+    uid_t uid;
+    pid_t pid;
+    char program[16];
+    int64_t since_ns;
+    bool ended; /* to be forgotten at the end of this turn: nothing is done with it any more */
+
+    /* One request is answered after the other. */
+    bool busy;              /* one is at the pool, or at the supervisor */
+    struct gate_work *work; /* the pool's */
+    uint64_t turn;          /* the supervisor's POSITION_SAVE; 0 = none; */
+    uint32_t turn_request;  /* to be answered with this: */
+    struct read_position turn_answer;
+    struct gate_waiting *waiting;
+    struct gate_request *requests, **requests_end;
+    unsigned request_count;
+
+    bool attached; /* it was, once; channel is NULL again when that is gone */
+    struct gate_channel *channel;
+    uint32_t mode;
+    bool has_told;
+    uint64_t next_seq; /* as it told last */
+
+    bool armed;
+    struct read_arm arm;
+    struct gate_connection *next_armed, **link_armed;
+    bool woken_due;        /* WOKEN did not fit into the socket */
+    uint64_t told_retired; /* this ring's end was reason for WOKEN once */
+
+    struct gate_claim claim;  /* its own */
+    struct gate_claim taking; /* being asked for, or being forgotten */
+
+    /* The file that was lent last: by name and inode number, for holding it open would keep its
+     * space from being free. */
+    struct gate_folder *lent_folder; /* a reference; NULL = nothing was lent */
+    uint64_t lent_id, lent_size;
+    char lent_name[SEGMENT_NAME_SIZE];
+};
+
+/* A POSITION_SAVE that the supervisor has not been sent yet. */
+struct gate_saving {
+    struct gate_saving *next;
+    struct message_position_save save;
+};
+
+struct gate_uid {
+    uid_t uid;
+    uint32_t connections;
+};
+
+struct gate_reporting {
+    int timer;
+    bool due;   /* something may have changed */
+    bool armed; /* the timer is */
+    bool asked; /* GATE_ASK is to be answered */
+    struct message_gate_report last;
+    bool tallying; /* a thread is looking at what was lent */
+    uint64_t lent_deleted_bytes;
+};
+
+struct gate {
+    uint64_t generation;
+    char log_dir[sizeof((struct message_assign *)0)->log_dir];
+    int epoll, supervisor, listening, bell;
+    uint32_t supervisor_events;
+    bool leaving; /* STOP, or the supervisor is gone */
+    bool failed;
+    struct read_wake_word *words;
+    struct gate_pool pool;
+    unsigned lists_busy; /* the pool's: of jobs that look into many folders */
+
+    struct gate_channel **channels; /* by name */
+    size_t channel_count, channel_room;
+    struct gate_channel *watched;
+
+    struct gate_connection *connections[GATE_SLOTS];
+    uint32_t free_slots[GATE_SLOTS];
+    uint32_t free_count;
+    struct gate_connection *first, *last;
+    uint32_t connection_count;
+    uint32_t connections_most, connections_most_of_uid;
+    struct gate_uid uids[GATE_SLOTS];
+    uint32_t uid_count;
+    uint64_t next_number;
+    bool accepting, any_ended;
+
+    struct gate_claim *claims;
+    struct gate_saving *savings, **savings_end;
+    uint64_t last_turn;
+
+    uint64_t counts[GATE_COUNTER_COUNT]; /* those that only grow, and `waiting` */
+    struct gate_reporting reporting;
+    struct read_packet packet; /* as received */
+    struct message message;    /* likewise */
+};
+
+/* What an epoll event is about: one of these, or a connection's slot behind them, with the lower
+ * half of its number above. */
+enum gate_source {
+    GATE_SOURCE_SUPERVISOR,
+    GATE_SOURCE_LISTENING,
+    GATE_SOURCE_BELL,
+    GATE_SOURCE_POOL,
+    GATE_SOURCE_TIMER,
+    GATE_SOURCE_CONNECTIONS,
+};
+
+static inline void gate_count(struct gate *gate, enum gate_counter counter)
+{
+    gate->counts[counter]++;
+    gate->reporting.due = true;
+}
+
+#endif

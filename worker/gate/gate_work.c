@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* Hands requests to the pool, and what became of them back to who asked, if he is still there.
+ * Called by the main loop. */
+#include "worker/gate/gate_work.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "worker/gate/gate_answer.h"
+#include "worker/gate/gate_connection.h"
+
+void *gate_work_new(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                    size_t size, struct gate_channel *channel)
+{
+    struct gate_work *work = calloc(1, size);
+    if (!work) {
+        gate_answer_refuse(gate, connection, request, ENOMEM, "out of memory");
+        return NULL;
+    }
+    work->slot = connection->slot;
+    work->number = connection->number;
+    work->request = request;
+    if (channel) {
+        work->folder = gate_folder_keep(channel->folder);
+        work->job.place_busy = &channel->folder->busy;
+    }
+    return work;
+}
+
+static void let_go(struct gate_work *work)
+{
+    gate_folder_release(&work->folder);
+    free(work);
+}
+
+void gate_work_submit(struct gate *gate, struct gate_connection *connection, struct gate_work *work)
+{
+    if (!gate_pool_submit(&gate->pool, &work->job)) {
+        work->finish(gate, NULL, work);
+        gate_answer_refuse(gate, connection, work->request, EBUSY,
+                           "too many requests wait for a disk");
+        let_go(work);
+        return;
+    }
+    gate_count(gate, GATE_COUNTER_waiting);
+    connection->busy = true;
+    connection->work = work;
+}
+
+void gate_work_take(struct gate *gate, void (*go_on)(struct gate *, struct gate_connection *))
+{
+    for (struct gate_job *next, *job = gate_pool_take(&gate->pool); job; job = next) {
+        struct gate_work *work = (struct gate_work *)job;
+        struct gate_connection *connection = gate->connections[work->slot];
+        next = job->next;
+        gate->counts[GATE_COUNTER_waiting]--;
+        if (connection && connection->number == work->number)
+            connection->work = NULL; /* also when it has just ended */
+        connection = gate_connection_of(gate, work->slot, work->number);
+        work->finish(gate, connection, work);
+        let_go(work);
+        if (connection)
+            go_on(gate, connection);
+    }
+}
