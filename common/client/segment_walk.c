@@ -32,7 +32,9 @@ struct segment_walk {
     struct segment_limit limit;
     bool unfinished;
     bool damaged;
-    bool ended; /* until the limit moves */
+    bool passed_damage; /* since the last record */
+    bool has_returned;  /* a record, the last time */
+    bool ended;         /* until the limit moves */
 
     uint64_t floor;             /* lower numbers were delivered, or are not wanted */
     struct segment_place place; /* the block that is walked, or comes next */
@@ -158,6 +160,11 @@ bool segment_walk_was_damaged(const struct segment_walk *walk)
     return walk->damaged;
 }
 
+bool segment_walk_passed_damage(const struct segment_walk *walk)
+{
+    return walk->passed_damage;
+}
+
 /* ---- blocks ---- */
 
 enum step {
@@ -217,23 +224,35 @@ static bool is_due(const struct segment_walk *walk, uint64_t seq)
     return walk->place.due > 0 ? seq == walk->place.due : seq <= walk->first_due;
 }
 
-static enum step read_record(struct segment_walk *walk, struct avro_log_record *ret)
+/* The bytes from here on to the block's end, as far as they can be one record's. */
+static const uint8_t *record_bytes(struct segment_walk *walk, uint64_t end, size_t *ret_size)
+{
+    const uint8_t *bytes = segment_bytes_held(&walk->bytes, walk->at, end);
+    *ret_size = (size_t)(end - walk->at);
+    if (bytes) /* as a rule: the block was read in one piece */
+        return bytes;
+    const uint64_t most =
+        end - walk->at < AVRO_LOG_RECORD_MAX ? end - walk->at : AVRO_LOG_RECORD_MAX;
+    bytes = segment_bytes_view(&walk->bytes, walk->at, most, ret_size);
+    if (*ret_size > end - walk->at)
+        *ret_size = (size_t)(end - walk->at);
+    return bytes;
+}
+
+static inline enum step read_record(struct segment_walk *walk, struct avro_log_record *ret)
 {
     const uint64_t end = walk->block_end < walk->bytes.end ? walk->block_end : walk->bytes.end;
-    size_t available;
+    size_t size;
     const char *what;
 
-    if (walk->at == walk->block_end) {
+    if (walk->at >= end) {
+        if (walk->at != walk->block_end)
+            return STEP_END;
         end_block(walk);
         return STEP_GO_ON;
     }
-    if (walk->at >= end)
-        return STEP_END;
-    const uint64_t most =
-        end - walk->at < AVRO_LOG_RECORD_MAX ? end - walk->at : AVRO_LOG_RECORD_MAX;
-    const uint8_t *bytes = segment_bytes_view(&walk->bytes, walk->at, most, &available);
-    long length =
-        avro_log_read_record(bytes, available < most ? available : (size_t)most, ret, &what);
+    const uint8_t *bytes = record_bytes(walk, end, &size);
+    long length = avro_log_read_record(bytes, size, ret, &what);
     if (length <= 0 || !is_due(walk, (uint64_t)ret->seq))
         return STEP_SLOW;
     if ((uint64_t)ret->seq >= walk->limit.seq_end)
@@ -266,9 +285,9 @@ static int begin_slow(struct segment_walk *walk)
     int result = segment_slow_collect(&walk->slow, &stretch);
     if (result < 0)
         return result;
-    if (walk->slow.faults &&
-        (!walk->slow.at_end || walk->slow.count > 0 || !is_blank_from(walk, walk->place.block)))
-        walk->damaged = true;
+    if (walk->slow.at_end && walk->slow.count == 0 && is_blank_from(walk, walk->place.block))
+        walk->slow.faults = walk->slow.fault_behind = false;
+    walk->damaged |= walk->slow.faults;
     walk->slow_most = walk->slow_most > 0 ? walk->slow_most * 2 : 1;
     if (walk->slow_most > SLOW_MOST)
         walk->slow_most = SLOW_MOST;
@@ -288,9 +307,10 @@ static bool read_found(struct segment_walk *walk, const struct segment_found *fo
     if (available < found->length ||
         avro_log_read_record(bytes, found->length, ret, &what) != (long)found->length ||
         (uint64_t)ret->seq != found->seq) {
-        walk->damaged = true;
+        walk->damaged = walk->passed_damage = true;
         return false;
     }
+    walk->passed_damage |= found->after_fault;
     return true;
 }
 
@@ -300,6 +320,7 @@ static enum step read_slowly(struct segment_walk *walk, struct avro_log_record *
     while (slow->next < slow->count)
         if (read_found(walk, &slow->found[slow->next++], ret))
             return STEP_RECORD;
+    walk->passed_damage |= slow->fault_behind;
     go_to(walk, slow->then);
     walk->ended = slow->at_end && !walk->limit_moved;
     return STEP_GO_ON;
@@ -307,7 +328,7 @@ static enum step read_slowly(struct segment_walk *walk, struct avro_log_record *
 
 /* ---- the walk ---- */
 
-static enum step step(struct segment_walk *walk, struct avro_log_record *ret)
+static inline enum step step(struct segment_walk *walk, struct avro_log_record *ret)
 {
     if (walk->is_slow)
         return read_slowly(walk, ret);
@@ -320,6 +341,8 @@ int segment_walk_next(struct segment_walk *walk, uint64_t next_seq, struct avro_
 {
     if (next_seq > walk->floor)
         walk->floor = next_seq;
+    if (walk->has_returned)
+        walk->passed_damage = walk->has_returned = false;
     for (;;) {
         switch (step(walk, ret)) {
         case STEP_END:
@@ -336,6 +359,7 @@ int segment_walk_next(struct segment_walk *walk, uint64_t next_seq, struct avro_
             if ((uint64_t)ret->seq < walk->floor)
                 break;
             walk->floor = (uint64_t)ret->seq + 1;
+            walk->has_returned = true;
             if (!walk->is_slow)
                 walk->slow_most = 0;
             return WALK_RECORD;
@@ -386,6 +410,7 @@ static int search(struct segment_walk *walk, enum segment_key key, uint64_t want
     int result = segment_search(&range, key, wanted, &place);
     walk->floor = 0;
     walk->slow.effort = (struct avro_log_effort){0};
+    walk->passed_damage = false;
     go_to(walk, place);
     return result;
 }
@@ -395,6 +420,28 @@ int segment_walk_seek_seq(struct segment_walk *walk, uint64_t seq)
     int result = search(walk, SEGMENT_BY_SEQ, seq);
     walk->floor = seq;
     return result;
+}
+
+int segment_walk_seek_last(struct segment_walk *walk, uint64_t *ret_seq)
+{
+    struct segment_place place = {0}, last = {0};
+    struct avro_log_record record;
+    bool found = false;
+    int result = search(walk, SEGMENT_BY_SEQ, UINT64_MAX);
+    while (result >= 0) {
+        place = walk->place;
+        result = segment_walk_next(walk, 0, &record);
+        if (result != WALK_RECORD)
+            break;
+        found = true;
+        last = place;
+        *ret_seq = (uint64_t)record.seq;
+    }
+    if (result < 0 || !found)
+        return result;
+    go_to(walk, last);
+    walk->floor = *ret_seq;
+    return 1;
 }
 
 /* Where times never fall from record to record: the first one at this time or later. Where the
