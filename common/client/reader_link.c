@@ -85,7 +85,7 @@ static void drop(struct reader_link *link, int error)
 {
     uint64_t pause = RETRY_FIRST_NS << (link->failures < 6 ? link->failures : 6);
     fd_close(&link->socket);
-    link->greeted = link->armed = false;
+    link->greeted = link->attached_now = link->armed = false;
     link->error = error;
     for (int i = 0; i < QUESTION_COUNT; i++)
         link->questions[i].request = 0;
@@ -155,6 +155,7 @@ static void keep_answer(struct reader_link *link, enum question question)
         break;
     case ASK_ATTACH:
         link->failures = 0;
+        link->attached_now = true;
         link->attached = *link->packet.attached;
         keep_fd(link, &link->attached_fd);
         break;
@@ -266,7 +267,7 @@ int reader_link_arm(struct reader_link *link, const struct read_arm *arm)
 {
     if (link->armed)
         return 0;
-    if (link->socket < 0)
+    if (!link->attached_now) /* the answer to that will wake its owner */
         return -EAGAIN;
     int result = read_packet_send(link->socket, READ_ARM, next_request(link), arm, sizeof *arm, -1);
     link->armed = result == 0;
@@ -276,7 +277,7 @@ int reader_link_arm(struct reader_link *link, const struct read_arm *arm)
 void reader_link_tell_progress(struct reader_link *link, uint64_t next_seq)
 {
     const struct read_progress progress = {next_seq};
-    if (link->socket < 0 || !link->greeted)
+    if (!link->attached_now)
         return;
     int result = read_packet_send(link->socket, READ_PROGRESS, next_request(link), &progress,
                                   sizeof progress, -1);

@@ -36,6 +36,7 @@ struct reader_link {
     unsigned failures;   /* since a channel was attached */
     int error;           /* why there is no connection: -errno, 0 while there is one */
     bool greeted;        /* WELCOME came: requests may be sent */
+    bool attached_now;   /* so did ATTACHED, on this connection */
     bool armed;          /* ARM is out */
     bool woken;          /* WOKEN came, and nobody has looked yet */
     uint64_t woken_ring; /* what it said */

@@ -335,7 +335,7 @@ static int find_segment(struct live_reader *reader)
         reader_link_wake_at(link, search->again_at);
         return HF_NONE;
     }
-    if (link->questions[ASK_FIND].request == 0) {
+    if (link->attached_now && link->questions[ASK_FIND].request == 0) {
         const struct read_find find = {.by = READ_BY_SEQ, .seq = reader->next_seq};
         search->asked_seq = reader->next_seq;
         reader_link_ask(link, ASK_FIND, &find);
