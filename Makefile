@@ -14,6 +14,8 @@ JOBS    ?= $(shell nproc)
 SBINDIR    = $(PREFIX)/sbin
 BINDIR     = $(PREFIX)/bin
 LIBEXECDIR = $(PREFIX)/libexec/holdfast
+LIBDIR    ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
 SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
 MANDIR     = $(PREFIX)/share/man
 DOCDIR     = $(PREFIX)/share/doc/holdfast
@@ -64,6 +66,7 @@ pkg_libs = $(shell pkg-config --libs $(1))
 LIBS_COMMON     = $(call pkg_libs,jansson libisal)
 LIBS_SUPERVISOR = $(call pkg_libs,libconfuse libsystemd) $(LIBS_COMMON)
 LIBS_WORKER     = $(call pkg_libs,libisal)
+LIBS_CLIENT     = $(call pkg_libs,libisal)
 LIBS_CTL        = $(call pkg_libs,avro-c) $(LIBS_COMMON)
 LIBS_TEST       = $(call pkg_libs,check avro-c) $(LIBS_SUPERVISOR)
 
@@ -91,6 +94,10 @@ BENCH_LIBS   = $(shell pkg-config --libs sqlite3 2>/dev/null) $(shell pkg-config
 FUZZERS     := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 HOUSE    = $(wildcard $(foreach part,common supervisor worker,$(part)/*.[ch] $(part)/*/*.[ch] $(part)/*.def))
+# The library for programs that read: it is also linked into holdfastctl, as objects.
+SONAME    = libholdfast.so.0
+LIBRARIES = $(OUT)/lib/$(SONAME) $(OUT)/lib/libholdfast.so $(OUT)/lib/libholdfast.a $(OUT)/lib/holdfast.pc
+EXAMPLES := $(patsubst common/client/examples/%.c,$(OUT)/examples/%,$(wildcard common/client/examples/*.c))
 PROGRAMS = $(OUT)/bin/holdfastd $(OUT)/bin/holdfast-worker $(OUT)/bin/holdfastctl
 
 .PHONY: all programs tests test-tools bench-tools check check-unit floors asan ubsan tsan hooks cov lint format \
@@ -98,16 +105,19 @@ PROGRAMS = $(OUT)/bin/holdfastd $(OUT)/bin/holdfast-worker $(OUT)/bin/holdfastct
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 
-all: programs ## build the three programs into build/bin
-programs: $(OUT)/floors $(PROGRAMS)
-tests: $(UNIT_TESTS) $(TEST_TOOLS)
+all: programs ## build the three programs into build/bin, and the library into build/lib
+programs: $(OUT)/floors $(PROGRAMS) $(LIBRARIES)
+tests: $(UNIT_TESTS) $(TEST_TOOLS) $(EXAMPLES)
 test-tools: $(TEST_TOOLS)
 bench-tools: $(BENCH_TOOLS)
 
 $(OUT)/obj/%.o: %.c $(OUT)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
-	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(PIC) -MMD -MP -c -o $@ $<
+
+# These go into the shared library, too. Nobody puts another function in front of ours.
+$(COMMON_OBJ) $(CLIENT_OBJ): PIC = -fPIC -fno-semantic-interposition
 
 # Not to be removed as intermediate files: the next build would compile them again.
 .PRECIOUS: $(OUT)/obj/%.o
@@ -157,6 +167,35 @@ $(OUT)/bin/holdfastctl: $(OUT)/obj/supervisor/ctl/main.o $(OUT)/libctl.a $(OUT)/
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_CTL)
 
+# ---- the library ----
+
+# Sanitizers leave their own names to the program.
+LIB_DEFS = $(if $(filter asan ubsan tsan cov,$(VARIANT)),,-Wl,-z,defs)
+$(OUT)/lib/$(SONAME): $(CLIENT_OBJ) $(OUT)/libcommon.a common/client/holdfast.map
+	$(link)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(OPTIMISE) -shared -pthread $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script,common/client/holdfast.map \
+	  -Wl,-z,relro,-z,now -Wl,-z,noexecstack -Wl,--as-needed $(LIB_DEFS) -o $@ $(CLIENT_OBJ) $(OUT)/libcommon.a $(LIBS_CLIENT)
+$(OUT)/lib/libholdfast.so: $(OUT)/lib/$(SONAME)
+	$(Q)ln -sf $(SONAME) $@
+
+# One object with all that it needs of common/; its own names are its own, as in the shared library.
+$(OUT)/lib/libholdfast.a: $(CLIENT_OBJ) $(OUT)/libcommon.a
+	$(link)
+	$(call say,AR,$@)
+	$(Q)$(CC) -r -nostdlib -o $(@:.a=.o) $^
+	$(Q)objcopy --wildcard --keep-global-symbol='hf_*' $(@:.a=.o)
+	$(Q)rm -f $@ && ar rcs $@ $(@:.a=.o) && rm -f $(@:.a=.o)
+
+$(OUT)/lib/holdfast.pc: common/client/holdfast.pc.in $(OUT)/flags CHANGES.md
+	$(link)
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(or $(VERSION),0)|' $< > $@
+
+$(OUT)/examples/%: common/client/examples/%.c common/client/holdfast.h $(OUT)/lib/libholdfast.a
+	$(link)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) -Icommon/client -o $@ $< $(LINK_HARDEN) $(LDFLAGS) $(OUT)/lib/libholdfast.a $(LIBS_CLIENT)
+
 TEST_ARCHIVES = $(OUT)/libtest.a $(OUT)/libctl.a $(OUT)/libsupervisor.a $(OUT)/libworker.a $(OUT)/libclient.a $(OUT)/libcommon.a
 unit_test = $(OUT)/tests/$(basename $(notdir $(1))): $(call objects,$(1)) $(TEST_ARCHIVES)
 $(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
@@ -204,7 +243,7 @@ cov: ## line coverage of the tests, as text; fails below 95 % of the ring's line
 	lcov --list $(BUILD)/cov/coverage.info
 	scripts/check-coverage $(BUILD)/cov 95 $(COVERED)
 
-SOURCES = $(wildcard common/*.[ch] supervisor/*.[ch] supervisor/*/*.[ch] worker/*.[ch] worker/*/*.[ch])
+SOURCES = $(wildcard common/*.[ch] common/client/*.[ch] common/client/examples/*.c supervisor/*.[ch] supervisor/*/*.[ch] worker/*.[ch] worker/*/*.[ch])
 lint: ## clang-tidy, cppcheck, shellcheck, mandoc
 	scripts/lint
 
@@ -226,6 +265,11 @@ install: all ## into $(DESTDIR)$(PREFIX); an existing configuration is kept
 	install -D -m 755 $(OUT)/bin/holdfastd $(DESTDIR)$(SBINDIR)/holdfastd
 	install -D -m 755 $(OUT)/bin/holdfastctl $(DESTDIR)$(BINDIR)/holdfastctl
 	install -D -m 755 $(OUT)/bin/holdfast-worker $(DESTDIR)$(LIBEXECDIR)/holdfast-worker
+	install -D -m 755 $(OUT)/lib/$(SONAME) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libholdfast.so
+	install -D -m 644 $(OUT)/lib/libholdfast.a $(DESTDIR)$(LIBDIR)/libholdfast.a
+	install -D -m 644 $(OUT)/lib/holdfast.pc $(DESTDIR)$(LIBDIR)/pkgconfig/holdfast.pc
+	install -D -m 644 common/client/holdfast.h $(DESTDIR)$(INCLUDEDIR)/holdfast.h
 	test -e $(DESTDIR)$(SYSCONFDIR)/holdfast/holdfast.conf || \
 	  install -D -m 644 conf/holdfast.conf $(DESTDIR)$(SYSCONFDIR)/holdfast/holdfast.conf
 	install -D -m 644 conf/datagram.avsc $(DESTDIR)$(DOCDIR)/datagram.avsc
@@ -238,7 +282,8 @@ install: all ## into $(DESTDIR)$(PREFIX); an existing configuration is kept
 
 uninstall: ## remove what install put there, but not the configuration
 	rm -f $(DESTDIR)$(SBINDIR)/holdfastd $(DESTDIR)$(BINDIR)/holdfastctl $(DESTDIR)$(LIBEXECDIR)/holdfast-worker \
-	  $(DESTDIR)$(UNITDIR)/holdfast.service
+	  $(DESTDIR)$(UNITDIR)/holdfast.service $(DESTDIR)$(LIBDIR)/$(SONAME) $(DESTDIR)$(LIBDIR)/libholdfast.so \
+	  $(DESTDIR)$(LIBDIR)/libholdfast.a $(DESTDIR)$(LIBDIR)/pkgconfig/holdfast.pc $(DESTDIR)$(INCLUDEDIR)/holdfast.h
 	rm -rf $(DESTDIR)$(DOCDIR)
 	for page in man/*.[1-8]; do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
 	-rmdir $(DESTDIR)$(LIBEXECDIR) 2>/dev/null

@@ -20,7 +20,7 @@ struct collecting {
     uint64_t due; /* behind the last sound record */
 };
 
-static int note(struct segment_slow *slow, const struct avro_log_found *found)
+static int note(struct segment_slow *slow, const struct avro_log_found *found, bool after_fault)
 {
     if (slow->count == slow->room) {
         size_t room = slow->room ? slow->room * 2 : 256;
@@ -32,7 +32,8 @@ static int note(struct segment_slow *slow, const struct avro_log_found *found)
     }
     slow->found[slow->count++] = (struct segment_found){.seq = (uint64_t)found->record.seq,
                                                         .offset = found->offset,
-                                                        .length = (uint32_t)found->length};
+                                                        .length = (uint32_t)found->length,
+                                                        .after_fault = after_fault};
     return 0;
 }
 
@@ -49,11 +50,13 @@ static int collect(void *context, const struct avro_log_found *found)
         if (found->block > stretch->from.block && looks_sound && slow->count >= stretch->most)
             return STOPPED;
     }
-    collecting->due = seq + 1;
-    if (seq < stretch->floor)
-        return 0;
     /* Not beyond it: the same block, from its first wanted record on, is scanned once more. */
-    return slow->count == FOUND_MAX ? STOPPED : note(slow, found);
+    if (slow->count == FOUND_MAX)
+        return STOPPED;
+    const bool after_fault = slow->fault_behind;
+    slow->fault_behind = false;
+    collecting->due = seq + 1;
+    return seq < stretch->floor ? 0 : note(slow, found, after_fault);
 }
 
 static int note_fault(void *context, uint64_t offset, const char *what)
@@ -61,7 +64,7 @@ static int note_fault(void *context, uint64_t offset, const char *what)
     struct collecting *collecting = context;
     (void)offset;
     (void)what;
-    collecting->slow->faults = true;
+    collecting->slow->faults = collecting->slow->fault_behind = true;
     return 0;
 }
 
@@ -81,7 +84,7 @@ int segment_slow_collect(struct segment_slow *slow, const struct segment_stretch
 
     slow->count = slow->next = 0;
     slow->then = stretch->from;
-    slow->faults = false;
+    slow->faults = slow->fault_behind = false;
     int result = avro_log_scan(stretch->fd, &options, &visitor, &summary);
     slow->at_end = result == 0;
     return result == STOPPED ? 0 : result;

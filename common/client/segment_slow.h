@@ -19,6 +19,7 @@ struct segment_found {
     uint64_t seq;
     uint64_t offset;
     uint32_t length;
+    bool after_fault; /* something before it was not sound */
 };
 
 /* What is to be scanned. */
@@ -38,6 +39,7 @@ struct segment_slow {
     struct segment_place then;     /* where to go on */
     bool at_end;                   /* nothing follows, for now: `then` has the last records */
     bool faults;                   /* something was not sound */
+    bool fault_behind;             /* behind the last record */
     struct avro_log_effort effort; /* of all scans of this file */
 };
 

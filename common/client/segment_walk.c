@@ -32,7 +32,9 @@ struct segment_walk {
     struct segment_limit limit;
     bool unfinished;
     bool damaged;
-    bool ended; /* until the limit moves */
+    bool passed_damage; /* since the last record */
+    bool has_returned;  /* a record, the last time */
+    bool ended;         /* until the limit moves */
 
     uint64_t floor;             /* lower numbers were delivered, or are not wanted */
     struct segment_place place; /* the block that is walked, or comes next */
@@ -158,6 +160,11 @@ bool segment_walk_was_damaged(const struct segment_walk *walk)
     return walk->damaged;
 }
 
+bool segment_walk_passed_damage(const struct segment_walk *walk)
+{
+    return walk->passed_damage;
+}
+
 /* ---- blocks ---- */
 
 enum step {
@@ -266,9 +273,9 @@ static int begin_slow(struct segment_walk *walk)
     int result = segment_slow_collect(&walk->slow, &stretch);
     if (result < 0)
         return result;
-    if (walk->slow.faults &&
-        (!walk->slow.at_end || walk->slow.count > 0 || !is_blank_from(walk, walk->place.block)))
-        walk->damaged = true;
+    if (walk->slow.at_end && walk->slow.count == 0 && is_blank_from(walk, walk->place.block))
+        walk->slow.faults = walk->slow.fault_behind = false;
+    walk->damaged |= walk->slow.faults;
     walk->slow_most = walk->slow_most > 0 ? walk->slow_most * 2 : 1;
     if (walk->slow_most > SLOW_MOST)
         walk->slow_most = SLOW_MOST;
@@ -288,9 +295,10 @@ static bool read_found(struct segment_walk *walk, const struct segment_found *fo
     if (available < found->length ||
         avro_log_read_record(bytes, found->length, ret, &what) != (long)found->length ||
         (uint64_t)ret->seq != found->seq) {
-        walk->damaged = true;
+        walk->damaged = walk->passed_damage = true;
         return false;
     }
+    walk->passed_damage |= found->after_fault;
     return true;
 }
 
@@ -300,6 +308,7 @@ static enum step read_slowly(struct segment_walk *walk, struct avro_log_record *
     while (slow->next < slow->count)
         if (read_found(walk, &slow->found[slow->next++], ret))
             return STEP_RECORD;
+    walk->passed_damage |= slow->fault_behind;
     go_to(walk, slow->then);
     walk->ended = slow->at_end && !walk->limit_moved;
     return STEP_GO_ON;
@@ -320,6 +329,8 @@ int segment_walk_next(struct segment_walk *walk, uint64_t next_seq, struct avro_
 {
     if (next_seq > walk->floor)
         walk->floor = next_seq;
+    if (walk->has_returned)
+        walk->passed_damage = walk->has_returned = false;
     for (;;) {
         switch (step(walk, ret)) {
         case STEP_END:
@@ -336,6 +347,7 @@ int segment_walk_next(struct segment_walk *walk, uint64_t next_seq, struct avro_
             if ((uint64_t)ret->seq < walk->floor)
                 break;
             walk->floor = (uint64_t)ret->seq + 1;
+            walk->has_returned = true;
             if (!walk->is_slow)
                 walk->slow_most = 0;
             return WALK_RECORD;
@@ -386,6 +398,7 @@ static int search(struct segment_walk *walk, enum segment_key key, uint64_t want
     int result = segment_search(&range, key, wanted, &place);
     walk->floor = 0;
     walk->slow.effort = (struct avro_log_effort){0};
+    walk->passed_damage = false;
     go_to(walk, place);
     return result;
 }
@@ -395,6 +408,28 @@ int segment_walk_seek_seq(struct segment_walk *walk, uint64_t seq)
     int result = search(walk, SEGMENT_BY_SEQ, seq);
     walk->floor = seq;
     return result;
+}
+
+int segment_walk_seek_last(struct segment_walk *walk, uint64_t *ret_seq)
+{
+    struct segment_place place = {0}, last = {0};
+    struct avro_log_record record;
+    bool found = false;
+    int result = search(walk, SEGMENT_BY_SEQ, UINT64_MAX);
+    while (result >= 0) {
+        place = walk->place;
+        result = segment_walk_next(walk, 0, &record);
+        if (result != WALK_RECORD)
+            break;
+        found = true;
+        last = place;
+        *ret_seq = (uint64_t)record.seq;
+    }
+    if (result < 0 || !found)
+        return result;
+    go_to(walk, last);
+    walk->floor = *ret_seq;
+    return 1;
 }
 
 /* Where times never fall from record to record: the first one at this time or later. Where the

@@ -46,6 +46,12 @@ int segment_walk_next(struct segment_walk *walk, uint64_t next_seq, struct avro_
 int segment_walk_seek_seq(struct segment_walk *walk, uint64_t seq);
 int segment_walk_seek_time(struct segment_walk *walk, int64_t time_ns);
 
+/* Be at the last record. 1 and its number, 0 when there is none, or -errno. */
+int segment_walk_seek_last(struct segment_walk *walk, uint64_t *ret_seq);
+
+/* Was something that was not sound passed over just before the record that was returned, or, after
+ * WALK_END, behind the last one? */
+bool segment_walk_passed_damage(const struct segment_walk *walk);
 /* Did walking the segment so far pass over something that was not sound? */
 bool segment_walk_was_damaged(const struct segment_walk *walk);
 

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* Handles of files: what there is to read, without a daemon. Called through the public functions.
+ * Nothing is open between calls but the folders, so that any number of files can be read. */
+#include "common/client/holdfast.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/avro_log_header.h"
+#include "common/client/offline_files.h"
+#include "common/client/offline_read.h"
+#include "common/fd.h"
+
+/* ---- opening ---- */
+
+static _Thread_local char problem[PATH_MAX + 128];
+
+const char *hf_file_problem(void)
+{
+    return problem;
+}
+
+static int refuse(const char *path, const char *what, int error)
+{
+    snprintf(problem, sizeof problem, "%s: %s", path, what[0] ? what : strerror(-error));
+    return error;
+}
+
+static int add_all(struct offline_set *set, const char *const paths[], size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *what;
+        int result = offline_set_add(set, paths[i], &what);
+        if (result < 0)
+            return refuse(paths[i], what, result);
+    }
+    if (set->count == 0)
+        return refuse(count > 0 ? paths[0] : "", "there is no log file", -ENODATA);
+    offline_set_order(set);
+    return 0;
+}
+
+/* ---- what there is ---- */
+
+/* What its header says; false when it can't be told. */
+static bool read_identity(const struct offline_file *file, struct avro_log_identity *ret,
+                          uint64_t *ret_size)
+{
+    struct stat status;
+    const char *what;
+    int fd = offline_file_open(file);
+    if (fd < 0)
+        return false;
+    *ret_size = fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
+    long length = avro_log_load_header(fd, ret, &what);
+    fd_close(&fd);
+    return length > 0;
+}
+
+static void describe_channel(const struct offline_channel *channel, struct hf_channel *ret)
+{
+    const struct offline_file *last = &channel->files[channel->count - 1];
+    struct avro_log_identity identity;
+    uint64_t size;
+    *ret = (struct hf_channel){
+        .can = HF_CAN_OLD, .first_seq = channel->files[0].first_seq, .end_seq = last->first_seq};
+    snprintf(ret->name, sizeof ret->name, "%s", channel->name);
+    if (!read_identity(last, &identity, &size))
+        return;
+    snprintf(ret->listen, sizeof ret->listen, "%s", identity.listen);
+    if (!last->open)
+        ret->end_seq = offline_find_end(channel);
+}
+
+static int list(hf *handle, struct hf_channel **ret, size_t *ret_count)
+{
+    const struct offline_set *set = &((struct offline *)handle)->set;
+    *ret = calloc(set->count, sizeof **ret);
+    if (!*ret)
+        return -ENOMEM;
+    for (size_t i = 0; i < set->count; i++)
+        describe_channel(&set->channels[i], &(*ret)[i]);
+    *ret_count = set->count;
+    return 0;
+}
+
+static void describe_file(const struct offline_channel *channel, const struct offline_file *file,
+                          struct hf_log *ret)
+{
+    struct avro_log_identity identity;
+    *ret = (struct hf_log){.first_seq = file->first_seq, .is_open = file->open, .fd = -1};
+    snprintf(ret->channel, sizeof ret->channel, "%s", channel->name);
+    snprintf(ret->name, sizeof ret->name, "%s", file->name);
+    if (!read_identity(file, &identity, &ret->size))
+        return;
+    ret->created_ns = (int64_t)identity.created_ns;
+    ret->has_totals = identity.has_totals;
+    if (!identity.has_totals)
+        return;
+    ret->last_seq = identity.totals.last_seq;
+    ret->records = identity.totals.records;
+    ret->first_time_ns = (int64_t)identity.totals.first_time_ns;
+    ret->last_time_ns = (int64_t)identity.totals.last_time_ns;
+}
+
+static int log_list(hf *handle, const char *name, struct hf_log **ret, size_t *ret_count)
+{
+    int error;
+    const struct offline_channel *channel =
+        offline_set_find(&((struct offline *)handle)->set, name, &error);
+    if (!channel)
+        return error;
+    *ret = calloc(channel->count, sizeof **ret);
+    if (!*ret)
+        return -ENOMEM;
+    for (size_t i = 0; i < channel->count; i++)
+        describe_file(channel, &channel->files[i], &(*ret)[i]);
+    *ret_count = channel->count;
+    return 0;
+}
+
+/* ---- the handle ---- */
+
+static void close_handle(hf *handle)
+{
+    struct offline *offline = (struct offline *)handle;
+    offline_set_free(&offline->set);
+    free(offline);
+}
+
+static const struct handle_kind offline_kind = {
+    .list = list, .read = offline_read, .log_list = log_list, .close = close_handle};
+
+int hf_open_files(hf **ret, const char *const paths[], size_t count)
+{
+    *ret = NULL;
+    problem[0] = '\0';
+    struct offline *offline = calloc(1, sizeof *offline);
+    if (!offline)
+        return -ENOMEM;
+    offline->base.kind = &offline_kind;
+    int result = add_all(&offline->set, paths, count);
+    if (result < 0) {
+        close_handle(&offline->base);
+        return result;
+    }
+    *ret = &offline->base;
+    return 0;
+}
