@@ -263,12 +263,14 @@ static void follow(hf_reader *reader, const sigset_t *mask)
     static const struct timespec at_once = {0};
     struct pollfd polled[] = {{.fd = hf_reader_fd(reader), .events = POLLIN},
                               {.fd = STDIN_FILENO, .events = POLLIN}};
-    while (!stopped && !(until_finished && is_finished)) {
+    while (!stopped) {
         bool more = false;
         for (int i = 0; i < 256 && (more = step(reader)); i++)
             continue;
         if (is_finished)
             polled[0].fd = -1;
+        if (until_finished && is_finished)
+            return;
         if (ppoll(polled, 2, more ? &at_once : NULL, mask) < 0)
             continue;
         wakeups += polled[0].revents != 0 && !more;
