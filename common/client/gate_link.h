@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* The library's way to the gate: where its socket is, and a connection to it. */
+#ifndef HOLDFAST_COMMON_CLIENT_GATE_LINK_H
+#define HOLDFAST_COMMON_CLIENT_GATE_LINK_H
+
+#include <stdint.h>
+#include <sys/un.h>
+
+#include "common/monotonic.h"
+
+/* How long a request of a program may take. */
+#define GATE_PATIENCE_NS (2 * NS_PER_S)
+
+/* NULL: $HOLDFAST_READ_SOCKET, else where it usually is. 0 or -ENAMETOOLONG. */
+int gate_link_address(const char *path, struct sockaddr_un *ret);
+
+/* A non-blocking connection. Never waits: -EAGAIN when the gate has not accepted for a while.
+ * Returns the descriptor or -errno. */
+int gate_link_connect(const struct sockaddr_un *address);
+
+/* The first packet on it: who this program is. 0 or -errno. */
+int gate_link_hello(int socket, uint32_t request);
+
+/* What was refused, by the errno in the packet: never 0, never anything but -errno. */
+int gate_link_error(int32_t error);
+
+/* Until the descriptor is readable, or the deadline. 0, -ETIMEDOUT, or -errno. */
+int gate_link_wait(int fd, monotonic deadline);
+
+#endif

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+/* A handle that is connected to a daemon: hf_open(), and the requests that are answered with a
+ * list. Each of them waits, for two seconds at most, and connects once more if the connection has
+ * ended meanwhile: the process that serves readers may have been replaced. */
+#include "common/client/holdfast.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/client/client.h"
+#include "common/client/gate_link.h"
+#include "common/client/live_reader.h"
+#include "common/fd.h"
+#include "common/read_protocol.h"
+
+#define CONNECT_AGAIN_NS (5 * NS_PER_MS)
+
+struct live {
+    struct hf base;
+    struct sockaddr_un address;
+    int socket; /* -1: ended, to be made again */
+    uint32_t last_request;
+    struct read_packet packet; /* the last answer */
+};
+
+/* ---- one request ---- */
+
+static void disconnect(struct live *live)
+{
+    fd_close(&live->socket);
+}
+
+/* Until the answer to the last request is in live->packet. 0; -ECONNRESET: the connection has
+ * ended; or -errno. Those to earlier ones, which were given up, are passed over. */
+static int receive(struct live *live, enum read_type type, monotonic deadline)
+{
+    const char *what;
+    for (;;) {
+        int result = read_packet_receive(live->socket, TO_READER, &live->packet, &what);
+        if (result == -EAGAIN) {
+            result = gate_link_wait(live->socket, deadline);
+            if (result < 0)
+                return result;
+            continue;
+        }
+        if (result <= 0)
+            return result == 0 || result == -EPIPE ? -ECONNRESET : result;
+        read_packet_release(&live->packet); /* no list brings a descriptor */
+        if (live->packet.header.request != live->last_request)
+            continue;
+        if (live->packet.header.type == READ_REFUSED)
+            return gate_link_error(live->packet.refused->error);
+        return live->packet.header.type == type ? 0 : -EPROTO;
+    }
+}
+
+static int next_request(struct live *live)
+{
+    return (int)(live->last_request = live->last_request % INT32_MAX + 1);
+}
+
+/* Also while more programs connect than the gate takes in just now. */
+static int connect_until(struct live *live, monotonic deadline)
+{
+    for (;;) {
+        live->socket = gate_link_connect(&live->address);
+        if (live->socket >= 0)
+            break;
+        int error = live->socket;
+        live->socket = -1;
+        monotonic now = monotonic_now();
+        if (error != -EAGAIN || now.ns >= deadline.ns)
+            return error == -EAGAIN ? -ETIMEDOUT : error;
+        poll(NULL, 0, (int)(CONNECT_AGAIN_NS / NS_PER_MS));
+    }
+    int result = gate_link_hello(live->socket, (uint32_t)next_request(live));
+    if (result == 0)
+        result = receive(live, READ_WELCOME, deadline);
+    if (result < 0)
+        disconnect(live);
+    return result == -EPIPE ? -ECONNRESET : result;
+}
+
+struct live_request {
+    enum read_type type, answer;
+    const void *payload;
+    size_t size;
+};
+
+static int ask_once(struct live *live, const struct live_request *request, monotonic deadline)
+{
+    int result = live->socket < 0 ? connect_until(live, deadline) : 0;
+    if (result == 0)
+        result = read_packet_send(live->socket, request->type, (uint32_t)next_request(live),
+                                  request->payload, request->size, -1);
+    if (result == 0)
+        result = receive(live, request->answer, deadline);
+    else if (result == -EAGAIN)
+        result = -ETIMEDOUT; /* it takes nothing any more */
+    if (result == -EPIPE || result == -EBADMSG || result == -EPROTO)
+        result = result == -EPIPE ? -ECONNRESET : -EPROTO;
+    if (result == -ECONNRESET || result == -EPROTO)
+        disconnect(live);
+    return result;
+}
+
+static int ask(struct live *live, const struct live_request *request)
+{
+    monotonic deadline = monotonic_add(monotonic_now(), GATE_PATIENCE_NS);
+    int result = ask_once(live, request, deadline);
+    return result == -ECONNRESET ? ask_once(live, request, deadline) : result;
+}
+
+/* ---- lists ---- */
+
+/* A list comes in pages; each is asked for by the last entry of the one before. */
+struct live_list {
+    size_t entry_size; /* of what the program gets */
+    /* One entry as it came, as the program gets it. */
+    void (*translate)(const void *from, size_t index, void *to);
+    /* The next page is to begin behind this entry: written into the request's payload. */
+    void (*go_on)(const void *last, size_t index, void *payload);
+};
+
+static int grow(void **list, size_t size)
+{
+    void *grown = realloc(*list, size);
+    if (!grown)
+        return -ENOMEM;
+    *list = grown;
+    return 0;
+}
+
+static int get_list(struct live *live, const struct live_list *list,
+                    const struct live_request *request, void *ret, size_t *ret_count)
+{
+    void *all = NULL;
+    size_t count = 0;
+    int result;
+    for (;;) {
+        result = ask(live, request);
+        const uint32_t more = live->packet.count;
+        if (result < 0 || more == 0)
+            break;
+        result = grow(&all, (count + more) * list->entry_size);
+        if (result < 0)
+            break;
+        memset((uint8_t *)all + count * list->entry_size, 0, more * list->entry_size);
+        for (uint32_t i = 0; i < more; i++, count++)
+            list->translate(live->packet.entries, i, (uint8_t *)all + count * list->entry_size);
+        list->go_on(live->packet.entries, more - 1, (void *)request->payload);
+    }
+    if (result == 0 && !all)
+        result = grow(&all, 1); /* free(3) of an empty list is no special case */
+    if (result < 0) {
+        free(all);
+        return result;
+    }
+    memcpy(ret, &all, sizeof all);
+    *ret_count = count;
+    return 0;
+}
+
+/* Same room on both sides, or more here. */
+#define COPY_TEXT(to, from) snprintf((to), sizeof(to), "%s", (from))
+
+static void translate_channel(const void *from, size_t index, void *to)
+{
+    const struct read_channel *it = (const struct read_channel *)from + index;
+    struct hf_channel *channel = to;
+    COPY_TEXT(channel->name, it->name);
+    COPY_TEXT(channel->listen, it->listen);
+    channel->can = it->can;
+    channel->first_seq = it->first_seq;
+    channel->end_seq = it->end_seq;
+}
+
+static void after_channel(const void *last, size_t index, void *payload)
+{
+    struct read_list *list = payload;
+    COPY_TEXT(list->after, ((const struct read_channel *)last)[index].name);
+}
+
+static int live_list(hf *handle, struct hf_channel **ret, size_t *ret_count)
+{
+    static const struct live_list channels = {sizeof(struct hf_channel), translate_channel,
+                                              after_channel};
+    struct read_list payload = {0};
+    const struct live_request request = {READ_LIST, READ_CHANNELS, &payload, sizeof payload};
+    return get_list((struct live *)handle, &channels, &request, ret, ret_count);
+}
+
+/* The name, or that of the only channel there is. */
+static int find_channel(hf *handle, const char *channel, char ret[CHANNEL_NAME_SIZE])
+{
+    struct hf_channel *channels;
+    size_t count;
+    if (channel) {
+        /* A name that can't be one is nobody's. */
+        if (!channel_name_is_valid(channel))
+            return -ENOENT;
+        snprintf(ret, CHANNEL_NAME_SIZE, "%s", channel);
+        return 0;
+    }
+    int result = live_list(handle, &channels, &count);
+    if (result < 0)
+        return result;
+    if (count == 1)
+        snprintf(ret, CHANNEL_NAME_SIZE, "%.*s", CHANNEL_NAME_SIZE - 1, channels[0].name);
+    else
+        result = -EINVAL;
+    free(channels);
+    return result;
+}
+
+static void translate_segment(const void *from, size_t index, void *to)
+{
+    const struct read_segment_entry *it = (const struct read_segment_entry *)from + index;
+    struct hf_log *log = to;
+    COPY_TEXT(log->name, it->name);
+    log->first_seq = it->first_seq;
+    log->last_seq = it->last_seq;
+    log->records = it->records;
+    log->first_time_ns = it->first_time_ns;
+    log->last_time_ns = it->last_time_ns;
+    log->created_ns = it->created_ns;
+    log->size = it->size;
+    log->is_open = it->is_open;
+    log->has_totals = it->has_totals;
+    log->fd = -1;
+}
+
+static void after_segment(const void *last, size_t index, void *payload)
+{
+    struct read_list_segments *list = payload;
+    COPY_TEXT(list->after, ((const struct read_segment_entry *)last)[index].name);
+}
+
+static int live_log_list(hf *handle, const char *channel, struct hf_log **ret, size_t *ret_count)
+{
+    static const struct live_list segments = {sizeof(struct hf_log), translate_segment,
+                                              after_segment};
+    struct read_list_segments payload = {0};
+    const struct live_request request = {READ_SEGMENTS, READ_SEGMENT_LIST, &payload,
+                                         sizeof payload};
+    int result = find_channel(handle, channel, payload.channel);
+    if (result == 0)
+        result = get_list((struct live *)handle, &segments, &request, ret, ret_count);
+    for (size_t i = 0; result == 0 && i < *ret_count; i++)
+        COPY_TEXT((*ret)[i].channel, payload.channel);
+    return result;
+}
+
+static void translate_position(const void *from, size_t index, void *to)
+{
+    const struct read_position_entry *it = (const struct read_position_entry *)from + index;
+    struct hf_position *position = to;
+    COPY_TEXT(position->channel, it->channel);
+    COPY_TEXT(position->name, it->name);
+    position->seq = it->seq;
+    position->saved_ns = it->saved_ns;
+    position->uid = it->uid;
+    position->in_use = it->in_use;
+}
+
+static void after_position(const void *last, size_t index, void *payload)
+{
+    const struct read_position_entry *it = (const struct read_position_entry *)last + index;
+    struct read_list_positions *list = payload;
+    COPY_TEXT(list->after_channel, it->channel);
+    COPY_TEXT(list->after, it->name);
+}
+
+static int live_position_list(hf *handle, const char *channel, struct hf_position **ret,
+                              size_t *ret_count)
+{
+    static const struct live_list positions = {sizeof(struct hf_position), translate_position,
+                                               after_position};
+    struct read_list_positions payload = {0};
+    const struct live_request request = {READ_POSITIONS, READ_POSITION_LIST, &payload,
+                                         sizeof payload};
+    int result = channel ? find_channel(handle, channel, payload.channel) : 0;
+    return result < 0 ? result
+                      : get_list((struct live *)handle, &positions, &request, ret, ret_count);
+}
+
+static void translate_reader(const void *from, size_t index, void *to)
+{
+    const struct read_reader_entry *it = (const struct read_reader_entry *)from + index;
+    struct hf_connection *connection = to;
+    connection->uid = it->uid;
+    connection->pid = it->pid;
+    COPY_TEXT(connection->program, it->program);
+    COPY_TEXT(connection->channel, it->channel);
+    connection->mode = it->mode;
+    connection->next_seq = it->next_seq;
+    connection->end_seq = it->end_seq;
+    connection->since_ns = it->since_ns;
+}
+
+static void after_reader(const void *last, size_t index, void *payload)
+{
+    struct read_list_readers *list = payload;
+    list->after = ((const struct read_reader_entry *)last)[index].number;
+}
+
+static int live_connection_list(hf *handle, struct hf_connection **ret, size_t *ret_count)
+{
+    static const struct live_list readers = {sizeof(struct hf_connection), translate_reader,
+                                             after_reader};
+    struct read_list_readers payload = {0};
+    const struct live_request request = {READ_READERS, READ_READER_LIST, &payload, sizeof payload};
+    return get_list((struct live *)handle, &readers, &request, ret, ret_count);
+}
+
+/* ---- the rest ---- */
+
+static int live_forget(hf *handle, const char *channel, const char *position)
+{
+    struct read_position payload = {0};
+    const struct live_request request = {READ_FORGET, READ_POSITION, &payload, sizeof payload};
+    if (strlen(position) >= sizeof payload.name)
+        return -ENOENT;
+    int result = find_channel(handle, channel, payload.channel);
+    COPY_TEXT(payload.name, position);
+    return result < 0 ? result : ask((struct live *)handle, &request);
+}
+
+static int live_read(hf *handle, const char *channel, const struct hf_start *start, unsigned mode,
+                     hf_reader **ret)
+{
+    const struct live *live = (struct live *)handle;
+    char name[CHANNEL_NAME_SIZE];
+    int result = find_channel(handle, channel, name);
+    return result < 0 ? result : live_reader_open(&live->address, name, start, mode, ret);
+}
+
+static void live_close(hf *handle)
+{
+    struct live *live = (struct live *)handle;
+    disconnect(live);
+    free(live);
+}
+
+static const struct handle_kind live_handle = {.list = live_list,
+                                               .read = live_read,
+                                               .log_list = live_log_list,
+                                               .position_list = live_position_list,
+                                               .forget = live_forget,
+                                               .connection_list = live_connection_list,
+                                               .close = live_close};
+
+int hf_open(hf **ret, const char *read_socket)
+{
+    *ret = NULL;
+    struct live *live = calloc(1, sizeof *live);
+    if (!live)
+        return -ENOMEM;
+    live->base.kind = &live_handle;
+    live->socket = -1;
+    int result = gate_link_address(read_socket, &live->address);
+    if (result == 0) {
+        monotonic deadline = monotonic_add(monotonic_now(), GATE_PATIENCE_NS);
+        result = connect_until(live, deadline);
+        if (result == -ECONNRESET)
+            result = connect_until(live, deadline);
+    }
+    if (result < 0) {
+        live_close(&live->base);
+        return result;
+    }
+    *ret = &live->base;
+    return 0;
+}

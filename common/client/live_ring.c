@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* Follows a channel from ring to ring. Called by the log's and the ring's reader. What the memory
+ * says is believed as a limit only, and only where its check word is right; what the ring before
+ * said last is kept, because nobody but it knows where its segments end. */
+#include "common/client/live_ring.h"
+
+#include <string.h>
+
+#include "common/client/live_state.h"
+#include "common/fd.h"
+
+#define ATTACH_AGAIN_NS (250 * NS_PER_MS)
+
+/* Of the current page; false leaves what was known. */
+static bool read_commit(struct live_ring *ring)
+{
+    struct commit_progress now;
+    if (!channel_public_read_commit(ring->map.page, &now) || now.next_seq > AVRO_LOG_SEQ_MAX)
+        return false;
+    ring->commit = now;
+    ring->has_commit = true;
+    return true;
+}
+
+/* No worker has it any more, or it is to be asked for anew: what it says now is its last word. */
+static void leave(struct live_ring *ring)
+{
+    if (!ring->map.page)
+        return;
+    ring->has_former = read_commit(ring);
+    ring->former = ring->commit;
+    ring->has_commit = false;
+    channel_public_unmap(&ring->map);
+    ring->number = 0;
+}
+
+static void adopt(struct live_reader *reader)
+{
+    struct live_ring *ring = &reader->ring;
+    struct channel_public_map map = {0};
+    const char *what;
+    int fd = fd_take(&reader->link.attached_fd);
+    reader->records = reader->link.attached.records;
+    ring->attached = true;
+    ring->error = 0;
+    if (fd >= 0 && reader->link.attached.has_ring &&
+        channel_public_map(fd, live_reader_is_by_ring(reader), &map, &what) < 0)
+        ring->attach_at = monotonic_add(monotonic_now(), ATTACH_AGAIN_NS);
+    fd_close(&fd);
+    if (!map.page) {
+        leave(ring);
+        return;
+    }
+    uint64_t pair = map.page->pair;
+    if (ring->pair != pair)
+        leave(ring);
+    else
+        ring->has_former = false; /* it isn't */
+    channel_public_unmap(&ring->map);
+    ring->map = map;
+    ring->pair = pair;
+    ring->number = reader->link.attached.ring;
+    ring->asked_again = channel_public_is_retired(ring->map.page, NULL);
+    live_ring_look(reader);
+}
+
+static void attach_again(struct live_reader *reader)
+{
+    reader->ring.attach_at = (monotonic){0};
+    if (reader_link_ask(&reader->link, ASK_ATTACH, &reader->link.attach) < 0 &&
+        reader->link.socket >= 0)
+        reader->ring.attach_at = monotonic_add(monotonic_now(), ATTACH_AGAIN_NS);
+}
+
+void live_ring_pump(struct live_reader *reader)
+{
+    struct reader_link *link = &reader->link;
+    struct live_ring *ring = &reader->ring;
+    int error;
+    reader_link_pump(link);
+    if (reader_link_take(link, ASK_CLAIM, &error))
+        reader->claim_error = error;
+    if (reader_link_take(link, ASK_ATTACH, &error)) {
+        if (error == 0) {
+            adopt(reader);
+        } else {
+            ring->error = error;
+            ring->attach_at = monotonic_add(monotonic_now(), ATTACH_AGAIN_NS);
+        }
+    }
+    if (link->woken) {
+        link->woken = false;
+        reader->woken = true;
+        if (link->woken_ring != ring->number)
+            attach_again(reader);
+    }
+    if (ring->attach_at.ns) {
+        if (monotonic_now().ns >= ring->attach_at.ns)
+            attach_again(reader);
+        else
+            reader_link_wake_at(link, ring->attach_at);
+    }
+}
+
+void live_ring_look(struct live_reader *reader)
+{
+    struct live_ring *ring = &reader->ring;
+    if (!ring->map.page)
+        return;
+    bool retired = channel_public_is_retired(ring->map.page, NULL); /* before its last word */
+    read_commit(ring);
+    if (retired && !ring->asked_again) {
+        ring->asked_again = true;
+        attach_again(reader);
+    }
+}
+
+void live_ring_close(struct live_reader *reader)
+{
+    channel_public_unmap(&reader->ring.map);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* A reader's hold on its channel's public memory: which ring it is, and what its commit slot says.
+ */
+#ifndef HOLDFAST_COMMON_CLIENT_LIVE_RING_H
+#define HOLDFAST_COMMON_CLIENT_LIVE_RING_H
+
+struct live_reader;
+
+/* reader_link_pump(), and what came of it that concerns the ring: another one, or none. */
+void live_ring_pump(struct live_reader *reader);
+
+/* Read the commit slot again. Where the ring takes no more, the gate is asked for another one. */
+void live_ring_look(struct live_reader *reader);
+
+void live_ring_close(struct live_reader *reader);
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* A reader of a channel through the gate, from inside. What it knows is one number, next_seq:
+ * everything else here can be found out again from that and the gate. */
+#ifndef HOLDFAST_COMMON_CLIENT_LIVE_STATE_H
+#define HOLDFAST_COMMON_CLIENT_LIVE_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/avro_log_format.h"
+#include "common/channel_public.h"
+#include "common/client/client.h"
+#include "common/client/reader_link.h"
+#include "common/client/record.h"
+#include "common/client/segment_walk.h"
+#include "common/monotonic.h"
+
+/* The channel's public memory, as it was lent last. */
+struct live_ring {
+    struct channel_public_map map; /* page NULL: there is none now */
+    uint64_t number;               /* ATTACHED's */
+    uint64_t pair;                 /* of the page: which ring it is, whatever the gate says */
+    struct commit_progress commit; /* as it was when it was looked at last */
+    bool has_commit;
+    /* Of the ring before, as it was left: where the segments end that it names. */
+    struct commit_progress former;
+    bool has_former;
+    bool asked_again;    /* it is retired, and the gate had no other one yet */
+    bool attached;       /* the gate has answered at least once */
+    int error;           /* it has refused: -errno */
+    monotonic attach_at; /* ask again then; 0 = no need to */
+};
+
+/* The segment that is being read. */
+struct live_segment {
+    struct segment_walk *walk; /* NULL: none */
+    uint64_t id;
+    bool unfinished;         /* as the walk was opened */
+    struct read_found found; /* what the gate said of it last */
+    struct segment_limit limit;
+};
+
+/* How finding the next segment goes. */
+struct live_search {
+    uint64_t asked_seq; /* of the FIND that is out */
+    unsigned vain;      /* answers in a row that did not help */
+    monotonic again_at; /* not before; 0 = at once */
+    monotonic vain_since;
+};
+
+/* What is to be told before the next datagram. */
+struct live_gap {
+    uint64_t end; /* up to here; 0 = no gap */
+    enum hf_why why;
+};
+
+struct live_reader {
+    struct hf_reader base; /* its mode is set from the beginning */
+    struct reader_link link;
+    uint64_t next_seq;   /* what comes next: never goes back but by hf_seek() */
+    uint64_t opened_seq; /* the end at hf_read(); UINT64_MAX while it isn't known */
+    bool records;        /* as ATTACHED said */
+    bool started;        /* next_seq is known */
+    bool live_told;
+    bool woken;          /* since it was last caught up */
+    bool returned_any;   /* a datagram, since it was opened or sought */
+    bool uncovered_told; /* before next_seq */
+    uint64_t newest_ns;  /* of what was returned */
+    struct live_ring ring;
+    struct live_segment segment;
+    struct live_search search;
+    struct live_gap gap;
+    struct avro_log_record held; /* read, and not returned yet: next_seq or higher */
+    struct record_source source; /* of the record before */
+    bool has_held;
+    int claim_error;     /* of the last CLAIM: -errno */
+    uint64_t told_seq;   /* PROGRESS */
+    uint64_t told_ns;    /* when, by the coarse clock */
+    uint32_t until_look; /* datagrams until the clock is looked at */
+    /* What lag() says of the disk: at this offset of this segment, everything before
+     * durable_candidate is there. */
+    uint64_t durable_id, durable_offset, durable_candidate, durable_seq;
+    uint64_t ring_read;     /* the pair of the ring that was read last; 0 = none yet */
+    uint64_t lent_position; /* in it, of the datagram that was returned last, */
+    bool is_lent;           /* if that is still there and not in `copy` */
+    uint8_t *copy;          /* a datagram's bytes out of a ring: slot_size of them */
+    size_t copy_size;
+};
+
+static inline struct live_reader *live_reader_of(hf_reader *reader)
+{
+    return (struct live_reader *)reader;
+}
+
+/* Datagrams come out of the ring, not out of the log. */
+static inline bool live_reader_is_by_ring(const struct live_reader *reader)
+{
+    return reader->base.mode == HF_NEWEST || (reader->base.mode == HF_NEW && !reader->records);
+}
+
+#endif

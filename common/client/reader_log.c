@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: MIT */
+/* Reads a channel's log while it is written, rolled, sealed, mended and removed. Called for every
+ * datagram, by hf_next(). Must never wait, never deliver a number twice or out of order, and never
+ * pass one over without saying so.
+ *
+ * next_seq is the only position that counts. A segment is found by it, read up to a limit, and left
+ * for the next one when nothing more can come in it. What the limit is:
+ *
+ *   the commit slot names the segment    its write_offset: below it, only the open block's header
+ *                                        still changes, and the slot says where that is
+ *   ... or says where it was finished    that length
+ *   the ring before said one of these    likewise; nobody writes there any more
+ *   it is sealed                         its size: it was truncated before it got its name
+ *   another one follows it               that one's first number, and what is sound before it
+ *   none of these                        not known: the gate is asked again. It was rolled, and the
+ *                                        next one has no name yet; or everything has died and it
+ *                                        is not mended yet
+ *
+ * The slot is read before it is used, as one sound copy, so "walked up to the limit" and "the next
+ * number" belong to the same moment: what is missing between them was never recorded there. Two
+ * rolls between two looks overwrite finished_*; then the file is sealed, or bounded by the next
+ * one. A segment that was given up goes on to be read by its descriptor up to its finished length;
+ * its records may since be in another file, which next_seq finds just as well. While the archive
+ * changes a damaged file for its copy, neither has a name for a moment: so a hole between two files
+ * is believed only if it is still there after a while. */
+#include "common/client/reader_log.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "common/client/live_state.h"
+#include "common/client/live_ring.h"
+#include "common/client/record.h"
+#include "common/fd.h"
+
+/* Inside this file, beside enum HF_...: go on. */
+#define MORE            64
+
+#define SEARCH_FIRST_NS NS_PER_MS
+#define SEARCH_LAST_NS  (500 * NS_PER_MS)
+#define HOLE_NS         (250 * NS_PER_MS) /* so long, a hole between two files must be there */
+#define PATIENCE_NS     NS_PER_S          /* so long, a file that ought to be there is waited for */
+
+/* ---- limits ---- */
+
+enum limit_kind {
+    LIMIT_UNKNOWN,
+    LIMIT_COMMIT,   /* it is being written */
+    LIMIT_FINISHED, /* nothing more comes */
+    LIMIT_BOUNDED,  /* likewise, and what is sound at its end is to be found out */
+};
+
+/* Does this slot know it? */
+static enum limit_kind limit_by_slot(const struct commit_progress *slot, uint64_t id,
+                                     struct segment_limit *ret)
+{
+    if (slot->segment_id == id) {
+        ret->end = slot->write_offset;
+        ret->open_block = slot->block_start;
+        return LIMIT_COMMIT;
+    }
+    if (slot->finished_id != id || slot->finished_length == UINT64_MAX)
+        return LIMIT_UNKNOWN;
+    ret->end = slot->finished_length;
+    return LIMIT_FINISHED;
+}
+
+static bool has_waited(const struct live_reader *reader, uint64_t ns)
+{
+    return reader->search.vain > 0 &&
+           monotonic_since(monotonic_now(), reader->search.vain_since) >= ns;
+}
+
+static enum limit_kind find_limit(const struct live_reader *reader, uint64_t id,
+                                  const struct read_found *found, struct segment_limit *ret)
+{
+    const struct live_ring *ring = &reader->ring;
+    enum limit_kind kind = LIMIT_UNKNOWN;
+    *ret = (struct segment_limit){UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    if (id == 0)
+        return LIMIT_UNKNOWN;
+    if (ring->has_commit)
+        kind = limit_by_slot(&ring->commit, id, ret);
+    if (kind == LIMIT_UNKNOWN && ring->has_former &&
+        limit_by_slot(&ring->former, id, ret) != LIMIT_UNKNOWN)
+        kind = LIMIT_FINISHED;
+    if (kind != LIMIT_UNKNOWN)
+        return kind;
+    ret->seq_end = found->next_first_seq;
+    if (!found->is_open)
+        return LIMIT_FINISHED;
+    if (found->next_first_seq != UINT64_MAX)
+        return LIMIT_BOUNDED;
+    if (!has_waited(reader, PATIENCE_NS))
+        return LIMIT_UNKNOWN;
+    /* Nobody seals it: the disk refuses, or the archive is held up. What is not committed is not to
+     * be read all the same. */
+    if (ring->has_commit)
+        ret->seq_end = ring->commit.next_seq;
+    return LIMIT_BOUNDED;
+}
+
+/* Is there more to read by the new one? */
+static bool is_further(const struct segment_limit *to, const struct segment_limit *from)
+{
+    return to->end > from->end || (to->end == from->end && to->seq_end > from->seq_end);
+}
+
+/* ---- the search for a segment ---- */
+
+static void search_succeeded(struct live_reader *reader)
+{
+    reader->search.vain = 0;
+    reader->search.again_at = (monotonic){0};
+}
+
+/* Nothing that helps: ask again, ever more rarely. */
+static int search_in_vain(struct live_reader *reader)
+{
+    struct live_search *search = &reader->search;
+    monotonic now = monotonic_now();
+    if (search->vain == 0)
+        search->vain_since = now;
+    uint64_t pause = SEARCH_FIRST_NS << (search->vain < 9 ? search->vain : 9);
+    search->vain++;
+    search->again_at = monotonic_add(now, pause < SEARCH_LAST_NS ? pause : SEARCH_LAST_NS);
+    reader_link_wake_at(&reader->link, search->again_at);
+    return HF_NONE;
+}
+
+static void leave_segment(struct live_reader *reader)
+{
+    reader->has_held = false; /* it points into the walk */
+    reader->segment.walk = segment_walk_close(reader->segment.walk);
+}
+
+/* Takes the descriptor. The walk stands at the segment's start. */
+static int open_segment(struct live_reader *reader, int fd, uint64_t id)
+{
+    struct live_segment *segment = &reader->segment;
+    struct segment_limit limit;
+    const char *what;
+    enum limit_kind kind = find_limit(reader, id, &reader->link.found, &limit);
+    leave_segment(reader);
+    if (kind == LIMIT_UNKNOWN) {
+        fd_close(&fd);
+        return -EAGAIN;
+    }
+    int result = segment_walk_open(fd, kind == LIMIT_BOUNDED, &segment->walk, &what);
+    if (result < 0)
+        return result;
+    segment->id = id;
+    segment->unfinished = kind == LIMIT_BOUNDED;
+    segment->found = reader->link.found;
+    segment->limit = limit;
+    segment_walk_set_limit(segment->walk, &limit);
+    return 0;
+}
+
+/* The file behind the descriptor, as the commit slot names it; 0: none that can be read. */
+static uint64_t identify(int fd)
+{
+    struct stat about;
+    return fd >= 0 && fstat(fd, &about) == 0 && S_ISREG(about.st_mode) ? about.st_ino : 0;
+}
+
+int reader_log_enter(struct live_reader *reader)
+{
+    int fd = fd_take(&reader->link.found_fd);
+    uint64_t id = identify(fd);
+    return open_segment(reader, fd, id);
+}
+
+void reader_log_leave(struct live_reader *reader)
+{
+    leave_segment(reader);
+    reader_link_forget(&reader->link, ASK_FIND);
+    reader->gap = (struct live_gap){0};
+    search_succeeded(reader);
+}
+
+/* ---- where nothing more is to be had from the present segment ---- */
+
+static enum hf_why why_missing(const struct live_reader *reader)
+{
+    return reader->segment.walk && segment_walk_was_damaged(reader->segment.walk) ? HF_DAMAGED
+                                                                                  : HF_UNRECORDED;
+}
+
+static int set_gap(struct live_reader *reader, uint64_t end, enum hf_why why)
+{
+    reader->gap = (struct live_gap){end, why};
+    search_succeeded(reader);
+    return MORE;
+}
+
+static int tell_live(struct live_reader *reader)
+{
+    if (reader->base.mode != HF_JOINED || reader->live_told)
+        return MORE;
+    reader->live_told = true;
+    return HF_LIVE;
+}
+
+/* Sleep until the gate says that there is more. */
+static int sleep_until_more(struct live_reader *reader)
+{
+    int result = tell_live(reader);
+    if (result != MORE)
+        return result;
+    live_ring_pump(reader);
+    if (reader->woken) {
+        reader->woken = false;
+        return MORE;
+    }
+    const struct read_arm arm = {
+        .what = READ_FOR_COMMITTED, .seq = reader->next_seq, .ring = reader->ring.number};
+    reader_link_arm(&reader->link, &arm);
+    return HF_NONE;
+}
+
+/* There is no ring, so nobody writes; and no file has more. */
+static int at_end_of_files(struct live_reader *reader)
+{
+    if (reader->base.mode == HF_OLD) {
+        reader->opened_seq = reader->next_seq;
+        return HF_FINISHED;
+    }
+    return sleep_until_more(reader);
+}
+
+/* The present segment is read to its end, and the gate has just told what follows it. */
+static int segment_ended(struct live_reader *reader)
+{
+    const struct live_ring *ring = &reader->ring;
+    uint64_t next = reader->segment.found.next_first_seq;
+    if (next != UINT64_MAX) {
+        if (next > reader->next_seq && has_waited(reader, HOLE_NS))
+            return set_gap(reader, next, why_missing(reader));
+        return search_in_vain(reader);
+    }
+    if (!ring->has_commit)
+        return at_end_of_files(reader);
+    if (ring->commit.segment_id == reader->segment.id)
+        return MORE;
+    if (ring->commit.segment_id == 0 && has_waited(reader, PATIENCE_NS))
+        return set_gap(reader, ring->commit.next_seq, why_missing(reader));
+    return search_in_vain(reader);
+}
+
+/* ---- the gate's answers ---- */
+
+static int refused(struct live_reader *reader, int error)
+{
+    const struct live_ring *ring = &reader->ring;
+    if (error == -ENOENT && !ring->has_commit)
+        return at_end_of_files(reader);
+    if (error == -ENOENT && ring->commit.segment_id == 0 && has_waited(reader, PATIENCE_NS))
+        return set_gap(reader, ring->commit.next_seq,
+                       ring->commit.recorded ? HF_EXPIRED : HF_UNRECORDED);
+    search_in_vain(reader);
+    return error == -EIO || error == -EACCES || error == -EMFILE || error == -ENFILE ? error
+                                                                                     : HF_NONE;
+}
+
+/* The same segment again: what is known of it now? Takes the descriptor. */
+static int found_again(struct live_reader *reader, int fd)
+{
+    struct live_segment *segment = &reader->segment;
+    struct segment_limit limit;
+    segment->found = reader->link.found;
+    enum limit_kind kind = find_limit(reader, segment->id, &segment->found, &limit);
+    if (kind != LIMIT_UNKNOWN && (kind == LIMIT_BOUNDED) != segment->unfinished) {
+        int result = open_segment(reader, fd, segment->id);
+        if (result == 0)
+            result = segment_walk_seek_seq(segment->walk, reader->next_seq);
+        return result < 0 ? result : MORE;
+    }
+    fd_close(&fd);
+    if (kind == LIMIT_UNKNOWN)
+        return search_in_vain(reader);
+    if (!is_further(&limit, &segment->limit))
+        return segment_ended(reader);
+    segment->limit = limit;
+    segment_walk_set_limit(segment->walk, &limit);
+    return MORE;
+}
+
+/* Takes the descriptor. */
+static int found_other(struct live_reader *reader, int fd, uint64_t id)
+{
+    const struct read_found *found = &reader->link.found;
+    bool hole = found->first_seq > reader->next_seq;
+    if (hole && !has_waited(reader, HOLE_NS)) {
+        fd_close(&fd);
+        return search_in_vain(reader);
+    }
+    int result = open_segment(reader, fd, id);
+    if (result == 0)
+        result = segment_walk_seek_seq(reader->segment.walk, reader->next_seq);
+    if (result == -EBADMSG && found->next_first_seq != UINT64_MAX &&
+        found->next_first_seq > reader->next_seq && has_waited(reader, PATIENCE_NS))
+        return set_gap(reader, found->next_first_seq, HF_DAMAGED);
+    if (result < 0) {
+        leave_segment(reader);
+        search_in_vain(reader);
+        return result == -EAGAIN || result == -EBADMSG ? HF_NONE : result;
+    }
+    search_succeeded(reader);
+    return hole ? set_gap(reader, found->first_seq, HF_EXPIRED) : MORE;
+}
+
+static int answered(struct live_reader *reader, int error)
+{
+    if (error < 0)
+        return refused(reader, error);
+    int fd = fd_take(&reader->link.found_fd);
+    uint64_t id = identify(fd);
+    return reader->segment.walk && id == reader->segment.id ? found_again(reader, fd)
+                                                            : found_other(reader, fd, id);
+}
+
+static int find_segment(struct live_reader *reader)
+{
+    struct live_search *search = &reader->search;
+    struct reader_link *link = &reader->link;
+    int error;
+    live_ring_pump(reader);
+    if (reader_link_take(link, ASK_FIND, &error)) {
+        if (search->asked_seq == reader->next_seq)
+            return answered(reader, error);
+        fd_close(&link->found_fd);
+    }
+    if (search->again_at.ns && monotonic_now().ns < search->again_at.ns) {
+        reader_link_wake_at(link, search->again_at);
+        return HF_NONE;
+    }
+    if (link->attached_now && link->questions[ASK_FIND].request == 0) {
+        const struct read_find find = {.by = READ_BY_SEQ, .seq = reader->next_seq};
+        search->asked_seq = reader->next_seq;
+        reader_link_ask(link, ASK_FIND, &find);
+    }
+    return HF_NONE;
+}
+
+/* ---- at the limit ---- */
+
+/* The walk has come to its limit, or there is none. */
+static int at_limit(struct live_reader *reader)
+{
+    struct live_ring *ring = &reader->ring;
+    struct live_segment *segment = &reader->segment;
+    /* All that was there when the slot was looked at last has been read. */
+    if (ring->has_commit && reader->next_seq >= ring->commit.next_seq) {
+        int result = tell_live(reader);
+        if (result != MORE)
+            return result;
+    }
+    live_ring_look(reader);
+    if (ring->has_commit && reader->next_seq >= ring->commit.next_seq)
+        return sleep_until_more(reader);
+    if (segment->walk) {
+        struct segment_limit limit;
+        enum limit_kind kind = find_limit(reader, segment->id, &segment->found, &limit);
+        bool as_opened = (kind == LIMIT_BOUNDED) == segment->unfinished;
+        if (kind != LIMIT_UNKNOWN && as_opened && is_further(&limit, &segment->limit)) {
+            segment->limit = limit;
+            segment_walk_set_limit(segment->walk, &limit);
+            return MORE;
+        }
+        /* It is walked as far as the slot says, so the numbers that the slot has beyond it are
+         * nowhere. */
+        if (kind == LIMIT_COMMIT && as_opened)
+            return set_gap(reader, ring->commit.next_seq, why_missing(reader));
+    }
+    return find_segment(reader);
+}
+
+/* The file can't be read. The next call finds it anew. */
+static int walk_failed(struct live_reader *reader, int error)
+{
+    leave_segment(reader);
+    search_in_vain(reader);
+    return error;
+}
+
+/* ---- telling ---- */
+
+static uint64_t end_of_old(const struct live_reader *reader)
+{
+    return reader->base.mode == HF_OLD ? reader->opened_seq : UINT64_MAX;
+}
+
+static int tell_lost(struct live_reader *reader, uint64_t end, enum hf_why why,
+                     struct hf_datagram *ret)
+{
+    if (end > end_of_old(reader))
+        end = end_of_old(reader);
+    *ret =
+        (struct hf_datagram){.seq = reader->next_seq, .lost = end - reader->next_seq, .why = why};
+    reader->next_seq = end;
+    reader->uncovered_told = false;
+    return HF_LOST;
+}
+
+static int tell_held(struct live_reader *reader, struct hf_datagram *ret)
+{
+    const struct avro_log_record *held = &reader->held;
+    uint64_t seq = (uint64_t)held->seq;
+    if (seq > reader->next_seq)
+        return tell_lost(reader, seq, why_missing(reader), ret);
+    if ((held->flags & AVRO_LOG_NOT_COVERED) && reader->returned_any && !reader->uncovered_told) {
+        reader->uncovered_told = true;
+        *ret = (struct hf_datagram){.seq = seq, .why = HF_UNCOVERED};
+        return HF_LOST;
+    }
+    reader->has_held = false;
+    reader->uncovered_told = false;
+    reader->returned_any = true;
+    reader->next_seq = seq + 1;
+    record_to_datagram(held, &reader->source, ret);
+    return HF_DATAGRAM;
+}
+
+int reader_log_next(struct live_reader *reader, struct hf_datagram *ret)
+{
+    for (;;) {
+        if (reader->next_seq >= end_of_old(reader))
+            return HF_FINISHED;
+        if (reader->gap.end > reader->next_seq)
+            return tell_lost(reader, reader->gap.end, reader->gap.why, ret);
+        if (reader->has_held)
+            return tell_held(reader, ret);
+        int result = WALK_END;
+        if (reader->segment.walk)
+            result = segment_walk_next(reader->segment.walk, reader->next_seq, &reader->held);
+        if (result == WALK_RECORD) {
+            reader->has_held = true;
+            if (reader->search.vain)
+                search_succeeded(reader);
+            continue;
+        }
+        result = result < 0 ? walk_failed(reader, result) : at_limit(reader);
+        if (result != MORE)
+            return result;
+    }
+}
