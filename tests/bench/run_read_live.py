@@ -2,6 +2,7 @@
 """Readers of a running daemon: how late a datagram is when a program has it, what four readers cost the recorder, and what
 a reader costs that has nothing to read. Beside them: a text log that is followed with tail, as one does without holdfast."""
 
+import json
 import subprocess
 import threading
 import time
@@ -27,7 +28,6 @@ class Follower:
         assert self.process.stdout.readline() == b"ready\n", self.log.read_text()
 
     def result(self, deadline):
-        import json  # pylint: disable=import-outside-toplevel
         output, _ = self.process.communicate(timeout=deadline)
         assert self.process.returncode == 0, self.log.read_text()
         return json.loads(output)

@@ -64,6 +64,7 @@ def judge(place, daemon, sender, sink, restarts):
     sender.stop()
     sent = oracle.read_datagrams(sender.record)[0]
     daemon.wait_state("engine", "RUNNING", 60)
+    print(daemon.status("engine"), len(sent))
     daemon.wait_drained("engine", len(sent))
     counters = oracle.assert_ledger(daemon.status("engine"))
     assert counters["received"] == counters["recorded"] == len(sent), counters
@@ -116,10 +117,11 @@ def test_what_a_reader_holds_is_recovered_all_the_same(place):
     daemon.wait_drained("engine", len(sent))
     daemon.kill_all()
     daemon.start()
-    wait_until(lambda: not daemon.segments("engine", ".avro.open"), 30, "everything to be finished")
+    daemon.wait_for_log("the log goes on at", 30)
     daemon.stop()
     hostile.stop()
     sink.end()
+    assert not daemon.segments("engine", ".avro.open"), "something was not finished"
     records = oracle.read_with_avro_c(place, daemon.segments("engine"))
     oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
 
