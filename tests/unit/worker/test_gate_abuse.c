@@ -441,7 +441,7 @@ END_TEST
 
 struct rotation {
     _Atomic bool stop;
-    uint64_t rounds;
+    _Atomic uint64_t rounds;
 };
 
 static void rename_in(const char *from, const char *to)
