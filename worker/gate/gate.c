@@ -16,10 +16,12 @@
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/message.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_connection.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_positions.h"
 #include "worker/gate/gate_report.h"
 #include "worker/gate/gate_requests.h"

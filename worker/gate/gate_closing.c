@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "common/fd.h"
+#include "worker/gate/gate_pool.h"
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83

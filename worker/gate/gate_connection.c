@@ -16,9 +16,12 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
+#include "common/read_protocol.h"
 #include "worker/gate/gate_claims.h"
 #include "worker/gate/gate_closing.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_waking.h"
 
 /* At a time; the others wait for the next turn. */

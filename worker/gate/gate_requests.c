@@ -9,11 +9,13 @@
 #include <string.h>
 
 #include "common/client/holdfast.h"
+#include "common/read_protocol.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_claims.h"
 #include "worker/gate/gate_closing.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_lookups.h"
 #include "worker/gate/gate_positions.h"
 #include "worker/gate/gate_report.h"
