@@ -18,6 +18,7 @@
 #include "supervisor/child/spares.h"
 #include "supervisor/control/control.h"
 #include "supervisor/control/control_verbs.h"
+#include "supervisor/gate/gate_client.h"
 #include "supervisor/hold/hold_destinations.h"
 #include "supervisor/hold/membership.h"
 #include "supervisor/hold/store.h"
@@ -38,7 +39,7 @@ struct daemon {
     struct control_setup setup;
     struct control *control; /* NULL while it can't be opened */
     struct timer control_retry;
-    int control_left; /* by the program before an upgrade; -1 */
+    struct channel_restored left; /* by the program before an upgrade */
     struct watchdog watchdog;
     struct links links;
 };
@@ -119,11 +120,13 @@ static int make_parts(struct daemon *daemon, const struct program *program)
     struct settings *settings = supervisor->settings;
     sd_event *event = supervisor->event;
     struct archive_owner archive_owner = channels_as_archive_owner(&supervisor->channels);
+    struct gate_owner gate_owner = channels_as_gate_owner(&supervisor->channels);
 
     supervisor->host = (struct channel_host){.event = event,
                                              .settings = settings,
                                              .spares = &supervisor->spares,
                                              .archive = &supervisor->archive,
+                                             .gate = &supervisor->gate,
                                              .store = &supervisor->store,
                                              .shredder = &supervisor->shredder,
                                              .changed = supervisor_changed,
@@ -131,6 +134,7 @@ static int make_parts(struct daemon *daemon, const struct program *program)
     store_init(&supervisor->store, event, supervisor_changed, supervisor);
     shredder_init(&supervisor->shredder, event);
     archive_client_init(&supervisor->archive, event, &supervisor->spares, settings, &archive_owner);
+    gate_client_init(&supervisor->gate, event, &supervisor->spares, settings, &gate_owner);
     upgrade_init(&supervisor->upgrade, program, &supervisor->channels, answer_upgrade, daemon);
     status_line_init(&supervisor->status_line, &supervisor->channels);
     return spares_init(&supervisor->spares, event, program, settings);
@@ -159,7 +163,7 @@ static int open_control(struct daemon *daemon, bool restored, char *why, size_t 
                                            .settings = daemon->supervisor.settings,
                                            .serve = control_verb,
                                            .patient = !restored,
-                                           .left = &daemon->control_left,
+                                           .left = &daemon->left.control,
                                            .data = &daemon->supervisor};
     int error = control_open(&daemon->setup, &daemon->control, why, why_size);
     if (error >= 0 || !restored)
@@ -190,7 +194,7 @@ static int prepare(struct daemon *daemon, const struct program *program, char *w
     }
     if (error >= 0) {
         supervisor->host.upgraded = getenv(CHANNEL_RESTORE_VARIABLE) != NULL;
-        restored = channel_restore_all(&supervisor->channels, &daemon->control_left);
+        restored = channel_restore_all(&supervisor->channels, &daemon->left);
         step = "health checks";
         error = tick_start(&supervisor->tick, &supervisor->channels);
     }
@@ -228,8 +232,9 @@ static void start_channel(struct channel *channel)
         channel_machine_handle(channel, CHANNEL_EVENT_STOP, "an operator stopped it");
 }
 
-static void start(struct supervisor *supervisor)
+static void start(struct daemon *daemon)
 {
+    struct supervisor *supervisor = &daemon->supervisor;
     const struct channels *channels = &supervisor->channels;
     const size_t count = supervisor->settings->channel_count;
     log_notice("holdfastd %s: %zu channel%s, log_dir %s", HOLDFAST_VERSION, count,
@@ -238,6 +243,7 @@ static void start(struct supervisor *supervisor)
     archive_client_start(&supervisor->archive);
     for (size_t i = 0; i < channels->count; i++)
         start_channel(channels->list[i]);
+    gate_client_start(&supervisor->gate, fd_take(&daemon->left.read));
     spares_refill(&supervisor->spares);
 }
 
@@ -249,7 +255,9 @@ static void daemon_free(struct daemon *daemon)
     upgrade_cancel(&supervisor->upgrade);
     timer_disarm(&daemon->control_retry);
     control_close(daemon->control);
-    fd_close(&daemon->control_left);
+    fd_close(&daemon->left.control);
+    fd_close(&daemon->left.read);
+    gate_client_free(&supervisor->gate);
     spares_free(&supervisor->spares);
     channels_free(&supervisor->channels);
     shredder_free(&supervisor->shredder);
@@ -277,20 +285,22 @@ int daemon_run(struct settings *settings, const struct program *program, char *w
     why[0] = '\0';
     struct supervisor *supervisor = &daemon->supervisor;
     daemon->links.fd = -1;
-    daemon->control_left = -1;
+    daemon->left = (struct channel_restored){-1, -1};
+    supervisor->gate = (struct gate_client){.socket = {.fd = -1}, .wake = -1, .bell = -1};
     supervisor->settings = settings;
     supervisor->started = monotonic_now();
     if (prepare(daemon, program, why, why_size) >= 0) {
-        start(supervisor);
+        start(daemon);
         status = sd_event_loop(supervisor->event);
         const char *left =
             status == 1 ? "; something was left unsealed, the next start recovers it" : "";
         if (status < 0)
             snprintf(why, why_size, "the event loop failed: %s", strerror(-status));
         if (status == UPGRADE_EXIT) {
-            int control = control_leave(daemon->control);
+            const struct upgrade_sockets sockets = {.control = control_leave(daemon->control),
+                                                    .read = gate_client_leave(&supervisor->gate)};
             daemon->control = NULL;
-            upgrade_execute(&supervisor->upgrade, control);
+            upgrade_execute(&supervisor->upgrade, &sockets);
         }
         log_notice("ended%s", left);
         status = status == 0 ? 0 : 1;

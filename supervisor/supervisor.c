@@ -8,6 +8,7 @@
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/child/spares.h"
+#include "supervisor/gate/gate_client.h"
 #include "supervisor/hold/store.h"
 #include "supervisor/system/timer.h"
 
@@ -40,7 +41,9 @@ static void finish_if_done(struct supervisor *supervisor)
         return;
     channels_let_go(&supervisor->channels);
     archive_client_stop(archive);
-    if ((archive->child || supervisor->store.behind) && !hurried)
+    gate_client_stop(&supervisor->gate); /* readers have seen the last records by now, or soon */
+    bool ended = !archive->child && gate_client_has_ended(&supervisor->gate);
+    if ((!ended || supervisor->store.behind) && !hurried)
         return;
     end_loop(supervisor);
 }
@@ -82,6 +85,7 @@ void supervisor_stop(struct supervisor *supervisor, const char *cause)
               supervisor);
     /* Workers may want a last segment. An upgrade that is given up may have told it to end. */
     archive_client_go_on(&supervisor->archive);
+    gate_client_close_socket(&supervisor->gate);
     for (size_t i = 0; i < supervisor->channels.count; i++)
         channel_machine_handle(supervisor->channels.list[i], CHANNEL_EVENT_STOP, cause);
     supervisor_changed(supervisor);

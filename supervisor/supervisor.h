@@ -16,6 +16,7 @@ struct supervisor {
     struct channels channels;
     struct spares spares;
     struct archive_client archive;
+    struct gate_client gate;
     struct store store;
     struct shredder shredder;
     struct tick tick;

@@ -12,11 +12,13 @@
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_reading.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_silence.h"
 #include "supervisor/child/spares.h"
+#include "supervisor/gate/gate_client.h"
 #include "supervisor/hold/membership.h"
 #include "supervisor/hold/hold_destinations.h"
 #include "supervisor/hold/store.h"
@@ -125,6 +127,7 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
     look_at_archive(tick, now);
     if (look) {
         spares_look(host->spares);
+        gate_client_look(host->gate, now);
         reaper_look();
     }
     if (host->phase < PHASE_PARKS && (expire || ++tick->looks == FIRST_SWEEP_TICKS))
@@ -139,10 +142,12 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         if (!channel->lent.worker)
             look_at_what_is_left(channel, now);
         channel_segments_look(channel);
+        channel_reading_look(channel);
         if (look) {
             look_at_ledger(channel, now);
             look_at_network(channel);
             channel_silence_look(channel, now);
+            channel_reading_follow(channel);
             if (host->phase == PHASE_RUNS && channel_ring_wants_shape(channel))
                 channel_machine_handle(channel, CHANNEL_EVENT_RESTART,
                                        "the ring gets the size of the settings");

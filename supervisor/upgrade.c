@@ -24,6 +24,7 @@
 #include "supervisor/channel/channel_restore.h"
 #include "supervisor/child/child.h"
 #include "supervisor/child/spares.h"
+#include "supervisor/gate/gate_client.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/system/log_writer.h"
 #include "supervisor/system/process.h"
@@ -51,8 +52,8 @@ static size_t count_places(const struct channels *channels)
 static bool collect(const struct channels *channels, struct inheritance_list *ret)
 {
     size_t most = count_places(channels);
-    *ret = (struct inheritance_list){.fds = calloc(most + 1, sizeof(int)), /* and one other */
-                                     .names = calloc(most + 1, CHANNEL_NAME_SIZE + HOLD_NAME_SIZE)};
+    *ret = (struct inheritance_list){.fds = calloc(most + 2, sizeof(int)), /* and two others */
+                                     .names = calloc(most + 2, CHANNEL_NAME_SIZE + HOLD_NAME_SIZE)};
     if (!ret->fds || !ret->names)
         return false;
     for (size_t i = 0; i < channels->count; i++) {
@@ -70,13 +71,13 @@ static bool collect(const struct channels *channels, struct inheritance_list *re
     return ret->length < STORE_NAMES_MAX;
 }
 
-static void add_control(struct inheritance_list *list, int fd)
+static void add_socket(struct inheritance_list *list, int fd, const char *name)
 {
     if (fd < 0)
         return;
     list->fds[list->count++] = fd;
-    list->length += (size_t)sprintf(list->names + list->length, "%s%s", list->length ? ":" : "",
-                                    CHANNEL_RESTORE_CONTROL);
+    list->length +=
+        (size_t)sprintf(list->names + list->length, "%s%s", list->length ? ":" : "", name);
 }
 
 static void release(struct inheritance_list *list)
@@ -126,6 +127,7 @@ static int on_stuck(sd_event_source *source, uint64_t time_us, void *userdata)
     host->phase = PHASE_RUNS;
     spares_reopen(host->spares);
     archive_client_go_on(host->archive);
+    gate_client_go_on(host->gate);
     for (size_t i = 0; i < channels->count; i++)
         channel_machine_resume(channels->list[i]);
     return 0;
@@ -157,6 +159,7 @@ static void let_go(struct upgrade *upgrade)
                upgrade->program->path);
     unsetenv(PROGRAM_TROUBLE_VARIABLE); /* of an upgrade before */
     host->phase = PHASE_PARKS;
+    gate_client_stop(host->gate); /* readers connect to the successor by themselves */
     timer_arm(&upgrade->deadline, host->event, UPGRADE_DEADLINE_NS, on_deadline, upgrade);
     spares_close(host->spares);
     spares_drop(host->spares);
@@ -228,7 +231,7 @@ void upgrade_progress(struct upgrade *upgrade)
     if (archive->seal_count > 0 && archive->child && !archive->told_to_stop)
         return; /* its answers bring us here again */
     archive_client_stop(archive);
-    if (!archive->child)
+    if (!archive->child && gate_client_has_ended(channels->host->gate))
         sd_event_exit(channels->host->event, UPGRADE_EXIT);
 }
 
@@ -373,14 +376,16 @@ static void execute_again(const struct program *program, int error, const struct
     fexecve(fallback->self, program->arguments, environ);
 }
 
-void upgrade_execute(const struct upgrade *upgrade, int control)
+void upgrade_execute(const struct upgrade *upgrade, const struct upgrade_sockets *sockets)
 {
     const struct program *program = upgrade->program;
     struct inheritance_list list;
     char *stopped = list_stopped(upgrade->channels);
     bool complete = collect(upgrade->channels, &list) && stopped;
-    if (complete)
-        add_control(&list, control);
+    if (complete) {
+        add_socket(&list, sockets->control, CHANNEL_RESTORE_CONTROL);
+        add_socket(&list, sockets->read, CHANNEL_RESTORE_READ);
+    }
     for (size_t i = 0; i < upgrade->channels->count; i++)
         channel_ledger_hand_on(upgrade->channels->list[i]);
     const struct fallback fallback = {

@@ -33,8 +33,12 @@ void upgrade_progress(struct upgrade *upgrade);
 /* There will be none: what was begun is forgotten. */
 void upgrade_cancel(struct upgrade *upgrade);
 
-/* Execute the program with the hold as its inheritance, and with the control socket, if it is not
- * -1. Returns only if that failed. */
-void upgrade_execute(const struct upgrade *upgrade, int control);
+/* The sockets that clients connect to; -1 for none. */
+struct upgrade_sockets {
+    int control, read;
+};
+
+/* Execute the program with the hold and these as its inheritance. Returns only if that failed. */
+void upgrade_execute(const struct upgrade *upgrade, const struct upgrade_sockets *sockets);
 
 #endif

@@ -5,6 +5,8 @@
 #include "worker/inherit.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +17,7 @@
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/read_wake.h"
 
 static bool is_datagram_socket(int fd)
 {
@@ -39,6 +42,55 @@ static const char *check_fds(const struct inheritance *inheritance)
     return NULL;
 }
 
+/* As the supervisor makes it: nobody can pull it away from under those who map it. */
+static bool is_wake_memory(int fd)
+{
+    struct stat about;
+    return fcntl(fd, F_GET_SEALS) == (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) &&
+           fstat(fd, &about) == 0 && (uint64_t)about.st_size == READ_WAKE_SIZE;
+}
+
+/* And nonblocking: a full one must keep nobody waiting. */
+static bool is_bell(int fd)
+{
+    char itself[32], name[64];
+    snprintf(itself, sizeof itself, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(itself, name, sizeof name - 1);
+    name[length > 0 ? length : 0] = '\0';
+    return strcmp(name, "anon_inode:[eventfd]") == 0 && (fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
+static bool is_listening(int fd)
+{
+    int type = 0, listens = 0;
+    socklen_t size = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens;
+}
+
+static int take_gate(struct message *message, struct inheritance *ret)
+{
+    ret->listening = fd_take(&message->fds[0]);
+    ret->wake = fd_take(&message->fds[1]);
+    ret->bell = fd_take(&message->fds[2]);
+    if (is_listening(ret->listening) && is_wake_memory(ret->wake) && is_bell(ret->bell))
+        return 0;
+    log_error("assigned to be the gate, but what came along is not what it is said to be; leaving");
+    return -EBADMSG;
+}
+
+/* Without them a channel runs as well, and nobody is woken. */
+static void check_wake(struct inheritance *inheritance)
+{
+    if (inheritance->wake < 0 || (is_wake_memory(inheritance->wake) && is_bell(inheritance->bell)))
+        return;
+    log_error("channel %s: what readers are to be woken by is not what it is said to be; they are "
+              "not woken",
+              inheritance->spec->name);
+    fd_close(&inheritance->wake);
+    fd_close(&inheritance->bell);
+}
+
 static int take(struct message *message, struct inheritance *ret)
 {
     *ret = (struct inheritance){.generation = message->header.generation,
@@ -53,12 +105,8 @@ static int take(struct message *message, struct inheritance *ret)
                                 .lock = -1};
     ret->assign = *message->assign;
     const struct channel_spec *spec = message_assign_spec(message->assign);
-    if (ret->assign.role == ROLE_GATE) {
-        ret->listening = fd_take(&message->fds[0]);
-        ret->wake = fd_take(&message->fds[1]);
-        ret->bell = fd_take(&message->fds[2]);
-        return 0;
-    }
+    if (ret->assign.role == ROLE_GATE)
+        return take_gate(message, ret);
     if (!spec) {
         if (ret->assign.has_lock)
             ret->lock = fd_take(&message->fds[0]);
@@ -88,6 +136,7 @@ static int take(struct message *message, struct inheritance *ret)
     }
     for (uint32_t i = 0; i < destinations; i++)
         ret->destinations[i] = fd_take(&message->fds[at++]);
+    check_wake(ret);
     const char *what = check_fds(ret);
     if (what) {
         log_error("channel %s: assigned to it, but %s; leaving", ret->spec->name, what);

@@ -10,7 +10,7 @@
 struct inheritance {
     uint64_t generation;
     struct message_assign assign;
-    struct channel_spec *spec; /* NULL for the archive */
+    struct channel_spec *spec; /* NULL for the archive and the gate */
     struct channel_geometry geometry;
     int rx;
     struct channel_memory memory;

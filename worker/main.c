@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -59,7 +60,9 @@ int main(void)
         return result == 0 ? 0 : 1;
     if (inheritance.assign.role == ROLE_ARCHIVE)
         return archive_run(&inheritance.assign, inheritance.generation, inheritance.lock);
-    if (inheritance.assign.role == ROLE_GATE)
+    if (inheritance.assign.role == ROLE_GATE) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* even if it is stopped: it has nothing to finish */
         return gate_run(&inheritance);
+    }
     return channel_worker_run(&inheritance);
 }

@@ -30,7 +30,8 @@ static int send_to(struct archive_client *client, enum message_type type, const 
         return -ENOTCONN;
     int error = child_send(client->child, type, payload, size, NULL, 0);
     bool answers = type == MESSAGE_RECOVER || type == MESSAGE_OPEN_SEGMENT ||
-                   type == MESSAGE_SEAL || type == MESSAGE_SYNC || type == MESSAGE_NUMBERS;
+                   type == MESSAGE_SEAL || type == MESSAGE_SYNC || type == MESSAGE_NUMBERS ||
+                   type == MESSAGE_POSITION_SAVE;
     if (error == 0 && answers && client->unanswered++ == 0)
         client->heard = monotonic_now();
     return error;
@@ -149,6 +150,26 @@ int archive_client_sweep(struct archive_client *client, const char *channel, boo
     return send_to(client, MESSAGE_SWEEP, &sweep, sizeof sweep);
 }
 
+/* What can't be sent is sent with the next one, or to the next archive. */
+static void ask_for_positions(struct archive_client *client)
+{
+    struct position_request *request;
+    while (client->child && (request = position_requests_next(&client->positions)) &&
+           send_to(client, MESSAGE_POSITION_SAVE, &request->save, sizeof request->save) == 0) {
+        request->asked = true;
+        client->positions.asked++;
+    }
+}
+
+int archive_client_position(struct archive_client *client, uint64_t asker,
+                            const struct message_position_save *save)
+{
+    int error = position_requests_add(&client->positions, asker, save);
+    if (error == 0)
+        ask_for_positions(client);
+    return error;
+}
+
 /* Where it was asked before, that may have been done. */
 static void send_seal(struct archive_client *client, struct seal_request *request)
 {
@@ -237,6 +258,7 @@ void archive_client_seal_failed_again(struct archive_client *client)
     for (; client->child && numbers; numbers = numbers->next)
         if (numbers->refused)
             ask_to_note(client, numbers);
+    ask_for_positions(client);
 }
 
 bool archive_client_is_to_seal(const struct archive_client *client, const char *channel)
@@ -316,6 +338,21 @@ static void handle_numbered(struct archive_client *client, const struct message_
     }
 }
 
+static void handle_position(struct archive_client *client,
+                            const struct message_position_saved *answer)
+{
+    struct position_request *request = position_requests_take(&client->positions, answer->turn);
+    if (!request)
+        return;
+    struct message_position_saved saved = *answer;
+    saved.turn = request->its_turn;
+    memcpy(saved.channel, request->save.channel, sizeof saved.channel);
+    memcpy(saved.name, request->save.name, sizeof saved.name);
+    client->owner.position(client->owner.data, request->asker, &saved);
+    free(request);
+    ask_for_positions(client);
+}
+
 /* Trouble with log_dir as a whole is told once, here; each channel has it as its own beside. */
 static void handle_log_dir(struct archive_client *client, struct message *message)
 {
@@ -364,6 +401,10 @@ static void archive_message(struct child *child, struct message *message)
         handle_numbered(client, message->numbered);
         owner->answer(owner->data, message->numbered->channel, message);
         break;
+    case MESSAGE_POSITION_SAVED:
+        note_answer(client);
+        handle_position(client, message->position_saved);
+        break;
     case MESSAGE_LOG_DIR:
         handle_log_dir(client, message);
         break;
@@ -385,6 +426,8 @@ static void ask_again(struct archive_client *client)
     struct numbers_request *numbers = client->numbers;
     for (; numbers; numbers = numbers->next)
         ask_to_note(client, numbers);
+    position_requests_again(&client->positions);
+    ask_for_positions(client);
     client->owner.back(client->owner.data);
 }
 
@@ -507,4 +550,5 @@ void archive_client_free(struct archive_client *client)
     seal_requests_free(&client->seals);
     seal_requests_free(&client->failed);
     numbers_requests_free(&client->numbers);
+    position_requests_free(&client->positions);
 }

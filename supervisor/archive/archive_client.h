@@ -18,6 +18,8 @@ struct archive_owner {
     void (*answer)(void *data, const char *channel, struct message *message);
     /* A SEAL was answered; finished: there is one more finished segment now. */
     void (*sealed)(void *data, const char *channel, bool finished);
+    /* What archive_client_position() was asked, by whom; the turn is that of the request. */
+    void (*position)(void *data, uint64_t asker, const struct message_position_saved *saved);
     /* A new archive runs: whatever else was asked of the one before is asked again. */
     void (*back)(void *data);
     void (*ended)(void *data);
@@ -41,8 +43,9 @@ struct archive_client {
     bool told_to_stop;
     struct seal_request *failed;     /* could not be sealed: asked again now and then */
     struct numbers_request *numbers; /* given, without records, and not noted yet */
-    uint32_t unanswered;             /* requests that must be answered, of this archive */
-    monotonic heard;                 /* when it last answered, or was first asked after that */
+    struct position_requests positions;
+    uint32_t unanswered;  /* requests that must be answered, of this archive */
+    monotonic heard;      /* when it last answered, or was first asked after that */
     monotonic down_since; /* it ended by itself, and none has answered since; ns = 0: no */
     bool left_unsealed;   /* a segment could not be sealed: the next start recovers it */
 };
@@ -68,6 +71,11 @@ void archive_client_begin(struct archive_client *client, const char *channel, co
  * behind them. Asked again until it is answered without an error. */
 void archive_client_note_numbers(struct archive_client *client, const char *channel,
                                  uint64_t next_seq, const char *listen);
+
+/* Keep or remove a reader's position. Asked again of the next archive until it is answered. 0,
+ * -EBUSY: too many wait for that already, or -ENOMEM. */
+int archive_client_position(struct archive_client *client, uint64_t asker,
+                            const struct message_position_save *save);
 
 /* Only asked when there is something to expire by, and the archive is not behind. */
 void archive_client_expire(struct archive_client *client, const char *channel,

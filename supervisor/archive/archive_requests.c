@@ -4,6 +4,7 @@
  * without records. */
 #include "supervisor/archive/archive_requests.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,4 +106,66 @@ void numbers_requests_free(struct numbers_request **list)
                     request->numbers.channel, (unsigned long long)request->numbers.next_seq - 1);
         free(request);
     }
+}
+
+/* ---- readers' positions ---- */
+
+int position_requests_add(struct position_requests *requests, uint64_t asker,
+                          const struct message_position_save *save)
+{
+    struct position_request **end = &requests->first;
+    if (requests->count >= POSITIONS_MAX)
+        return -EBUSY;
+    struct position_request *request = calloc(1, sizeof *request);
+    if (!request)
+        return -ENOMEM;
+    request->asker = asker;
+    request->its_turn = save->turn;
+    request->save = *save;
+    request->save.turn = ++requests->last_turn;
+    while (*end)
+        end = &(*end)->next;
+    *end = request;
+    requests->count++;
+    return 0;
+}
+
+struct position_request *position_requests_next(struct position_requests *requests)
+{
+    struct position_request *request = requests->first;
+    while (request && request->asked)
+        request = request->next;
+    return requests->asked < POSITIONS_AT_ONCE ? request : NULL;
+}
+
+struct position_request *position_requests_take(struct position_requests *requests, uint64_t turn)
+{
+    struct position_request **at = &requests->first;
+    while (*at && (*at)->save.turn != turn)
+        at = &(*at)->next;
+    struct position_request *request = *at;
+    if (!request)
+        return NULL;
+    *at = request->next;
+    requests->count--;
+    requests->asked -= request->asked;
+    return request;
+}
+
+void position_requests_again(struct position_requests *requests)
+{
+    for (struct position_request *request = requests->first; request; request = request->next)
+        request->asked = false;
+    requests->asked = 0;
+}
+
+/* Whoever asked was not told that they are kept, and asks again. */
+void position_requests_free(struct position_requests *requests)
+{
+    struct position_request *request;
+    while ((request = requests->first)) {
+        requests->first = request->next;
+        free(request);
+    }
+    *requests = (struct position_requests){0};
 }

@@ -45,4 +45,34 @@ bool numbers_requests_are_awaited(const struct numbers_request *list);
 /* Those that are left are told. */
 void numbers_requests_free(struct numbers_request **list);
 
+/* Readers' positions to be kept or removed: in the order in which they were asked for, a few at a
+ * time, so that they never hold up what recording waits for. */
+#define POSITIONS_MAX     1024
+#define POSITIONS_AT_ONCE 16
+
+struct position_request {
+    struct position_request *next;
+    uint64_t asker; /* generation of the gate */
+    uint64_t its_turn;
+    bool asked;                        /* this archive */
+    struct message_position_save save; /* with a turn of our own, never used twice */
+};
+
+struct position_requests {
+    struct position_request *first;
+    size_t count, asked;
+    uint64_t last_turn;
+};
+
+/* 0, -EBUSY or -ENOMEM. */
+int position_requests_add(struct position_requests *requests, uint64_t asker,
+                          const struct message_position_save *save);
+/* The next one to be asked for; NULL when there is none, or enough are under way. */
+struct position_request *position_requests_next(struct position_requests *requests);
+/* Out of the list, the caller's; NULL when nobody asks for it. */
+struct position_request *position_requests_take(struct position_requests *requests, uint64_t turn);
+/* Another archive: it has been asked for nothing. */
+void position_requests_again(struct position_requests *requests);
+void position_requests_free(struct position_requests *requests);
+
 #endif

@@ -90,6 +90,7 @@ int channel_new(struct channel_host *host, struct channel_spec *spec, struct cha
     channel->spec = spec;
     channel->life.wanted = true;
     channel->life.since = monotonic_now();
+    channel->reading.index = host->made++;
     channel->ledger.destinations =
         calloc(channel_spec_destination_count(spec) + 1, sizeof *channel->ledger.destinations);
     int error = channel->ledger.destinations ? hold_init(&channel->hold, spec) : -ENOMEM;

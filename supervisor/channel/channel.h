@@ -18,6 +18,7 @@
 #include "supervisor/child/restart.h"
 #include "supervisor/child/spares.h"
 #include "supervisor/config/settings.h"
+#include "supervisor/gate/gate_client.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/store.h"
 #include "supervisor/policy/receive_rate.h"
@@ -68,6 +69,7 @@ struct channel_host {
     const struct settings *settings;
     struct spares *spares;
     struct archive_client *archive;
+    struct gate_client *gate; /* NULL: nobody serves readers */
     struct store *store;
     struct shredder *shredder;
     struct restart_share share; /* of the processors, for all restarts of workers */
@@ -75,6 +77,7 @@ struct channel_host {
     enum phase phase;
     bool upgraded; /* this program was executed by an upgrade: channels have run before */
     struct channel_counts counts;
+    uint32_t made;               /* channels, so far */
     void (*changed)(void *data); /* a channel's state, or whether its recording is quiet */
     void *data;
 };
@@ -237,6 +240,15 @@ struct channel_former {
     struct channel_spec *own;        /* the spec meanwhile; freed with the channel */
 };
 
+/* What the gate knows of it. */
+struct channel_reading {
+    uint32_t index; /* its word in the memory by which readers are woken */
+    bool told;      /* this gate, what lent says */
+    bool behind;    /* it was to be told, and has no room: soon again */
+    bool failed;    /* it could not be told, and the log says why */
+    struct message_channel_lent lent;
+};
+
 struct history;
 
 struct channel {
@@ -254,6 +266,7 @@ struct channel {
     struct channel_recording recording;
     struct channel_durability durability;
     struct channel_discard discard;
+    struct channel_reading reading;
     struct obituary_list obituaries;
     struct history *history; /* a copy of what outlives this process; NULL when there is none */
 };

@@ -126,7 +126,10 @@ static void load(struct channel *channel, const struct history_slot *slot)
     struct obituary_list *list = &channel->obituaries;
     channel->ledger.retired_pair = slot->retired_pair;
     if (channel->hold.page && slot->retired_pair == channel->hold.page->public.pair) {
-        hold_drop_ring(&channel->hold); /* its supervisor died over giving it up */
+        /* Its supervisor died over giving it up, and may not have told its readers. */
+        channel_page_retire(channel->hold.page, RING_REPLACED,
+                            atomic_load(&channel->hold.page->public.published));
+        hold_drop_ring(&channel->hold);
         channel->recording.restored = false;
     }
     bool ring_goes_on = channel->hold.page && !channel->lent.ring_refused;

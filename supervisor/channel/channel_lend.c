@@ -13,12 +13,17 @@
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "supervisor/channel/channel_progress.h"
+#include "supervisor/channel/channel_reading.h"
 #include "supervisor/child/child.h"
 #include "supervisor/child/spares.h"
 
+_Static_assert(3 + 1 + 2 + 2 + CHANNEL_DESTINATIONS_MAX <= MESSAGE_FDS_MAX,
+               "one ASSIGN carries them all");
+
 /* In the order that message.def states. */
-static uint32_t collect_fds(const struct hold *hold, bool with_log, int fds[MESSAGE_FDS_MAX])
+static uint32_t collect_fds(const struct channel *channel, bool with_log, int fds[MESSAGE_FDS_MAX])
 {
+    const struct hold *hold = &channel->hold;
     uint32_t count = 0;
     fds[count++] = hold->rx;
     fds[count++] = hold->ring;
@@ -29,6 +34,10 @@ static uint32_t collect_fds(const struct hold *hold, bool with_log, int fds[MESS
         fds[count++] = hold->segment;
     if (with_log && hold->next >= 0)
         fds[count++] = hold->next;
+    if (channel_reading_is_enabled(channel)) {
+        fds[count++] = channel->host->gate->wake;
+        fds[count++] = channel->host->gate->bell;
+    }
     for (uint32_t i = 0; i < hold->destination_count; i++)
         fds[count++] = hold->destinations[i];
     return count;
@@ -61,6 +70,8 @@ static int send_assign(struct channel *channel)
     assign->has_old_ring = hold->old_ring >= 0;
     assign->has_segment = with_log && hold->segment >= 0;
     assign->has_next = with_log && hold->next >= 0;
+    assign->has_wake = channel_reading_is_enabled(channel);
+    assign->wake_index = assign->has_wake ? channel->reading.index : 0;
     assign->spec_size = (uint32_t)spec_size;
     if (assign->has_segment)
         assign->segment = hold->segment_grant;
@@ -72,7 +83,7 @@ static int send_assign(struct channel *channel)
     lent_spec->max_datagram = hold->shape.max_datagram;
     lent_spec->receive_offload = hold->shape.receive_offload;
     lent_spec->ring_pages = hold->shape.ring_pages;
-    uint32_t count = collect_fds(hold, with_log, fds);
+    uint32_t count = collect_fds(channel, with_log, fds);
     int error = child_send(channel->lent.worker, MESSAGE_ASSIGN, assign, sizeof *assign + spec_size,
                            fds, count);
     free(assign);

@@ -16,6 +16,7 @@
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_leftovers.h"
 #include "supervisor/channel/channel_lend.h"
+#include "supervisor/channel/channel_reading.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_progress.h"
 #include "supervisor/channel/channel_ring.h"
@@ -396,6 +397,7 @@ void channel_machine_handle(struct channel *channel, enum channel_event event, c
               cause);
     table[channel->life.state][event].act(channel, cause);
     store_follow(&channel->stored);
+    channel_reading_follow(channel);
 }
 
 /* ---- entering a state; what may raise the next event comes last ---- */
@@ -424,6 +426,7 @@ void channel_machine_resume(struct channel *channel)
     if (channel->life.state == CHANNEL_OPENING)
         enter_opening(channel);
     store_follow(&channel->stored);
+    channel_reading_follow(channel);
 }
 
 static void enter_starting(struct channel *channel)

@@ -406,17 +406,27 @@ static void settle_sockets(const struct channels *channels)
     }
 }
 
-bool channel_restore_all(struct channels *channels, int *ret_control)
+static bool take_socket(const char *name, int fd, struct channel_restored *others)
+{
+    int *place = strcmp(name, CHANNEL_RESTORE_CONTROL) == 0 ? &others->control
+                 : strcmp(name, CHANNEL_RESTORE_READ) == 0  ? &others->read
+                                                            : NULL;
+    if (!place || *place >= 0)
+        return false;
+    *place = fd;
+    return true;
+}
+
+bool channel_restore_all(struct channels *channels, struct channel_restored *ret_others)
 {
     char **names = NULL;
     int count = sd_listen_fds_with_names(1, &names);
     int restored = 0, others = 0;
 
-    *ret_control = -1;
+    *ret_others = (struct channel_restored){-1, -1};
     for (int i = 0; i < count; i++) {
         int fd = SD_LISTEN_FDS_START + i;
-        if (*ret_control < 0 && strcmp(names[i], CHANNEL_RESTORE_CONTROL) == 0) {
-            *ret_control = fd;
+        if (take_socket(names[i], fd, ret_others)) {
             others++;
         } else if (restore_fd(channels, names[i], fd)) {
             restored++;

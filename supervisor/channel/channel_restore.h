@@ -12,10 +12,16 @@
 /* The control socket's name among what an upgrade hands on: no place of a channel is called so, and
  * a program that doesn't know it closes it. */
 #define CHANNEL_RESTORE_CONTROL "control-socket"
+/* The same of the readers' socket. */
+#define CHANNEL_RESTORE_READ "read-socket"
+
+/* What is not a channel's; the caller's. -1 where it was not handed on. */
+struct channel_restored {
+    int control, read;
+};
 
 /* Channels are made and not started: give them what an earlier supervisor held
- * (sd_listen_fds_with_names(3)). Was there anything? *ret_control: the control socket, which is the
- * caller's; -1 when it was not handed on. */
-bool channel_restore_all(struct channels *channels, int *ret_control);
+ * (sd_listen_fds_with_names(3)). Was there anything? */
+bool channel_restore_all(struct channels *channels, struct channel_restored *ret_others);
 
 #endif

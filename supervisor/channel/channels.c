@@ -4,18 +4,22 @@
 #include "supervisor/channel/channels.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/read_wake.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_answers.h"
 #include "supervisor/channel/channel_discard.h"
+#include "supervisor/channel/channel_reading.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_worker_events.h"
 #include "supervisor/child/child.h"
+#include "supervisor/gate/gate_client.h"
 #include "supervisor/hold/store.h"
 #include "supervisor/policy/restart_policy.h"
 
@@ -51,6 +55,9 @@ int channels_make(struct channels *channels, struct channel_host *host)
         channels->count++;
     }
     qsort(channels->by_name, count, sizeof(struct channel *), compare_names);
+    if (count > READ_WAKE_CHANNELS)
+        log_warning("there are more than %d channels: those behind can't be read",
+                    READ_WAKE_CHANNELS);
     return 0;
 }
 
@@ -178,8 +185,61 @@ static void ended(void *data)
     channels->host->changed(channels->host->data);
 }
 
+static void position_saved(void *data, uint64_t asker, const struct message_position_saved *saved)
+{
+    const struct channels *channels = data;
+    if (channels->host->gate)
+        gate_client_answer(channels->host->gate, asker, saved);
+}
+
 struct archive_owner channels_as_archive_owner(struct channels *channels)
 {
-    return (struct archive_owner){
-        .answer = answer, .sealed = sealed, .back = back, .ended = ended, .data = channels};
+    return (struct archive_owner){.answer = answer,
+                                  .sealed = sealed,
+                                  .position = position_saved,
+                                  .back = back,
+                                  .ended = ended,
+                                  .data = channels};
+}
+
+/* ---- the gate's requests ---- */
+
+static void gate_back(void *data)
+{
+    const struct channels *channels = data;
+    for (size_t i = 0; i < channels->count; i++)
+        channel_reading_begin(channels->list[i]);
+}
+
+static void refuse_position(const struct channels *channels,
+                            const struct message_position_save *save, int error, const char *why)
+{
+    struct message_position_saved saved = {.turn = save->turn, .error = error};
+    snprintf(saved.channel, sizeof saved.channel, "%s", save->channel);
+    snprintf(saved.name, sizeof saved.name, "%s", save->name);
+    snprintf(saved.reason, sizeof saved.reason, "%s", why);
+    struct gate_client *gate = channels->host->gate;
+    gate_client_answer(gate, gate->child->generation, &saved);
+}
+
+/* Where nobody records, log_dir may be another daemon's; and numbers of what is not recorded lead
+ * nowhere. */
+static void keep_position(void *data, const struct message_position_save *save)
+{
+    const struct channels *channels = data;
+    const struct channel_host *host = channels->host;
+    const struct channel *channel = channels_find(channels, save->channel);
+    if (!channel || channel->former.removed)
+        refuse_position(channels, save, ENOENT, "there is no such channel");
+    else if (!channel->spec->record.enabled)
+        refuse_position(channels, save, EOPNOTSUPP,
+                        "the channel does not record: there is nothing to come back to");
+    else if (archive_client_position(host->archive, host->gate->child->generation, save) < 0)
+        refuse_position(channels, save, EBUSY, "too many positions are being kept just now");
+}
+
+struct gate_owner channels_as_gate_owner(struct channels *channels)
+{
+    return (struct gate_owner){
+        .back = gate_back, .position = keep_position, .ended = ended, .data = channels};
 }

@@ -11,14 +11,16 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/control_protocol.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/control/control_reserve.h"
-#include "supervisor/control/control_socket.h"
+#include "supervisor/system/listening.h"
 
+#define LISTEN_BACKLOG   256
 #define ACCEPTS_PER_TURN 16
 #define ACCEPT_PAUSE_US  (250 * 1000ull)
 /* Descriptors that clients leave to those who must not wait for them: of a channel, a segment and
@@ -27,7 +29,7 @@
 #define RESERVE             32
 
 struct control {
-    struct control_socket socket;
+    struct listening socket;
     const struct settings *settings;
     sd_event_source *accept_source;
     sd_event_source *accept_pause; /* fds are short: accepting waits */
@@ -151,13 +153,27 @@ static int watch(struct control *control)
     return 0;
 }
 
-static int open_socket(const struct control_setup *setup, struct control_socket *ret, char *why,
+struct listening_plan control_listening_plan(const struct settings *settings)
+{
+    _Static_assert(sizeof settings->control_socket == LISTENING_PATH_SIZE, "the path fits");
+    return (struct listening_plan){.section = "control",
+                                   .type = SOCK_STREAM,
+                                   .backlog = LISTEN_BACKLOG,
+                                   .path = settings->control_socket,
+                                   .mode = settings->control_mode,
+                                   .group = settings->control_group,
+                                   .group_variable = CONTROL_GROUP_VARIABLE,
+                                   .kept_variable = CONTROL_KEPT_VARIABLE};
+}
+
+static int open_socket(const struct control_setup *setup, struct listening *ret, char *why,
                        size_t why_size)
 {
+    const struct listening_plan plan = control_listening_plan(setup->settings);
     int left = setup->left ? fd_take(setup->left) : -1;
-    if (control_socket_take(left, setup->settings, ret))
+    if (listening_take(left, &plan, ret))
         return 0;
-    return control_socket_open(setup->settings, setup->patient, ret, why, why_size);
+    return listening_open(&plan, setup->patient, ret, why, why_size);
 }
 
 int control_open(const struct control_setup *setup, struct control **ret, char *why,
@@ -195,7 +211,7 @@ void control_close(struct control *control)
     /* The socket before the connections: who sees its connection end can wait for a new socket. */
     sd_event_source_disable_unref(control->accept_source);
     sd_event_source_disable_unref(control->accept_pause);
-    control_socket_close(&control->socket);
+    listening_close(&control->socket);
     while (control->clients.first)
         control_client_free(control->clients.first);
     control_reserve_close(&control->clients.reserve);
@@ -204,7 +220,11 @@ void control_close(struct control *control)
 
 int control_leave(struct control *control)
 {
-    int left = control ? control_socket_leave(&control->socket, control->settings) : -1;
+    int left = -1;
+    if (control) {
+        const struct listening_plan plan = control_listening_plan(control->settings);
+        left = listening_leave(&control->socket, &plan);
+    }
     control_close(control);
     return left;
 }

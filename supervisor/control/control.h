@@ -9,6 +9,11 @@
 
 #include "supervisor/config/settings.h"
 #include "supervisor/control/control_client.h"
+#include "supervisor/system/listening.h"
+
+#define CONTROL_KEPT_VARIABLE "HOLDFAST_CONTROL_SOCKET" /* listening.h */
+/* What the control socket is to be like. */
+struct listening_plan control_listening_plan(const struct settings *settings);
 
 struct control;
 

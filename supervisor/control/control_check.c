@@ -16,6 +16,7 @@
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_silence.h"
+#include "supervisor/gate/gate_client.h"
 #include "supervisor/hold/hold.h"
 
 /* Why it can't be reached: as the supervisor found when it tried, or as the worker was told when it
@@ -178,7 +179,8 @@ static bool add_general_problem(json_t *problems, const char *kind, const char *
 
 /* The answer is no when a channel that should run, receive or record does not, or can't be counted.
  * What only threatens to be so is told: a next segment that can't be had, one that can't be sealed,
- * a destination or an interface that is down; and an upgrade. */
+ * a destination or an interface that is down; and an upgrade, and that nobody can read: who starts
+ * everything anew for such an answer would lose datagrams over it. */
 json_t *control_check(const struct supervisor *supervisor)
 {
     bool healthy = true;
@@ -189,6 +191,9 @@ json_t *control_check(const struct supervisor *supervisor)
     if (archive_client_silence(&supervisor->archive, now))
         healthy = add_general_problem(problems, "archive_silent",
                                       archive_client_silence_cause(&supervisor->archive));
+    const char *unread = gate_client_trouble(&supervisor->gate, now);
+    if (unread[0])
+        add_general_problem(problems, "nobody_can_read", unread);
     if (supervisor->host.phase >= PHASE_STOPS)
         healthy = add_general_problem(problems, "stopping", "holdfastd is about to end");
     return json_pack("{s:b, s:o}", "healthy", (int)healthy, "problems", problems);

@@ -25,6 +25,7 @@
 #include "supervisor/control/control_check.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_json.h"
+#include "supervisor/control/control_reading.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/policy/receive_rate.h"
@@ -388,8 +389,9 @@ json_t *control_status(const struct supervisor *supervisor, const struct channel
         if (!channel_former_is_gone(supervisor->channels.list[i]) &&
             (!channel || supervisor->channels.list[i] == channel))
             json_array_append_new(channels, channel_report(supervisor->channels.list[i], now));
-    return json_pack("{s:{s:i, s:s, s:o, s:b}, s:o}", "supervisor", "pid", (int)getpid(), "version",
-                     HOLDFAST_VERSION, "uptime_s",
+    return json_pack("{s:{s:i, s:s, s:o, s:b}, s:o, s:o}", "supervisor", "pid", (int)getpid(),
+                     "version", HOLDFAST_VERSION, "uptime_s",
                      control_json_seconds(monotonic_since(now, supervisor->started)), "stopping",
-                     supervisor->host.phase >= PHASE_STOPS, "channels", channels);
+                     supervisor->host.phase >= PHASE_STOPS, "read", control_reading(supervisor),
+                     "channels", channels);
 }

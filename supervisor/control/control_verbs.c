@@ -17,6 +17,7 @@
 #include "supervisor/channel/channels.h"
 #include "supervisor/control/control_check.h"
 #include "supervisor/control/control_crashes.h"
+#include "supervisor/control/control_reading.h"
 #include "supervisor/control/control_status.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/upgrade.h"
@@ -103,9 +104,9 @@ static bool take_channel(struct verb_call *call, const json_t *params)
 
 static json_t *verb_ping(struct verb_call *call)
 {
-    (void)call;
     const char *failed = getenv(PROGRAM_TROUBLE_VARIABLE);
     json_t *result = json_pack("{s:i, s:s}", "pid", (int)getpid(), "version", HOLDFAST_VERSION);
+    json_object_set_new(result, "read_socket", control_reading_socket(call->supervisor));
     if (failed)
         json_object_set_new(result, "upgrade_failed", json_string(failed));
     return result;

@@ -25,6 +25,7 @@ static const struct {
     {"destination_down", " has a destination that is down", false},
     {"unsealed", " has segments that are not sealed", false},
     {"interface_down", "'s interface is down", false},
+    {"nobody_can_read", "nobody can read", false},
     {"not_recording", " is not recording", true},
     {"interface_gone", " can't receive", true},
     {"worker_dead", " can't receive", true},

@@ -280,11 +280,24 @@ struct list {
     size_t attention_lines;
 };
 
-static void gather(struct list *list, const json_t *channels)
+/* Readers are no channel's. */
+static void print_unread(FILE *to, const json_t *read, bool colour)
 {
+    const char *trouble = ctl_string(read, "trouble");
+    if (!trouble[0])
+        return;
+    fputs("nobody can read: ", to);
+    ctl_print_text(to, colour, CTL_YELLOW, trouble);
+    fputc('\n', to);
+}
+
+static void gather(struct list *list, const json_t *status)
+{
+    const json_t *channels = json_object_get(status, "channels");
     struct sums sums = {0};
     size_t size;
     FILE *attention = ctl_open_text(&list->attention, &size);
+    print_unread(attention, json_object_get(status, "read"), list->look->colour);
     for (int rank = 0; rank < RANK_COUNT; rank++)
         for (size_t i = 0; i < json_array_size(channels); i++) {
             const json_t *channel = json_array_get(channels, i);
@@ -367,14 +380,27 @@ static void print_attention(const struct list *list, const struct division *divi
                 list->attention_lines - division->attention);
 }
 
-static void print_supervisor(FILE *to, const json_t *supervisor)
+/* Where there can be any. */
+static void print_readers(FILE *to, const json_t *read)
 {
+    char text[CTL_TEXT_SIZE];
+    if (!json_is_string(json_object_get(read, "socket")))
+        return;
+    uint64_t readers = ctl_count(json_object_get(read, "counters"), "readers");
+    ctl_format_count(readers, text);
+    fprintf(to, ", %s reader%s", text, readers == 1 ? "" : "s");
+}
+
+static void print_supervisor(FILE *to, const json_t *status)
+{
+    const json_t *supervisor = json_object_get(status, "supervisor");
     char age[CTL_TEXT_SIZE];
     ctl_format_seconds(ctl_number(supervisor, "uptime_s"), age);
     fputs("holdfastd ", to);
     ctl_print_text(to, false, CTL_PLAIN, ctl_string(supervisor, "version"));
-    fprintf(to, ", pid %llu, up for %s%s\n", (unsigned long long)ctl_count(supervisor, "pid"), age,
-            json_is_true(json_object_get(supervisor, "stopping")) ? ", shutting down" : "");
+    fprintf(to, ", pid %llu, up for %s", (unsigned long long)ctl_count(supervisor, "pid"), age);
+    print_readers(to, json_object_get(status, "read"));
+    fputs(json_is_true(json_object_get(supervisor, "stopping")) ? ", shutting down\n" : "\n", to);
 }
 
 void ctl_report_status(FILE *to, const json_t *status, const struct ctl_look *look)
@@ -382,11 +408,11 @@ void ctl_report_status(FILE *to, const json_t *status, const struct ctl_look *lo
     const json_t *channels = json_object_get(status, "channels");
     struct list list = {.to = to, .look = look};
 
-    print_supervisor(to, json_object_get(status, "supervisor"));
+    print_supervisor(to, status);
     if (json_array_size(channels) == 0)
         return;
     ctl_table_init(&list.table, columns, COLUMN_COUNT);
-    gather(&list, channels);
+    gather(&list, status);
     if (look->columns)
         ctl_table_fit(&list.table, look->columns, expendable,
                       sizeof expendable / sizeof expendable[0]);

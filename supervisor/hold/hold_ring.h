@@ -10,6 +10,13 @@
 #include "supervisor/hold/hold.h"
 
 /* Is it made of huge pages? */
+/* The public memory for somebody who may read it: a descriptor of its own, by which it can't be
+ * written to, neither by itself nor by what it leads to in /proc. The caller's. -ENOENT: there is
+ * no ring, or what is in it is still to be brought there; or -errno. */
+int hold_ring_lend(const struct hold *hold);
+/* Another number for another ring; 0 when there is none to be lent. */
+uint64_t hold_ring_number(const struct hold *hold);
+
 bool hold_ring_is_huge(const struct hold *hold);
 
 /* Make a fresh ring whose first datagram gets start_seq. Replaces an earlier one. Where the huge

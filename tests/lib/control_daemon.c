@@ -24,6 +24,7 @@
 #include "common/channel_page.h"
 #include "supervisor/control/control.h"
 #include "supervisor/control/control_verbs.h"
+#include "supervisor/gate/gate_client.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/supervisor.h"
 
@@ -86,6 +87,8 @@ static void make_supervisor(struct supervisor *supervisor, struct settings *sett
     channel.life.state = CHANNEL_STOPPED;
     channel.life.since = monotonic_now();
     supervisor->host.archive = &supervisor->archive;
+    const struct gate_owner nobody = {0};
+    gate_client_init(&supervisor->gate, supervisor->event, &supervisor->spares, settings, &nobody);
     supervisor->settings = settings;
     supervisor->started = monotonic_now();
     supervisor->channels = (struct channels){

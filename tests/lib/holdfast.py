@@ -231,6 +231,17 @@ class Daemon:
         """What it works with; not the process that only writes the log, which outlives them all."""
         return [pid for pid in children_of(self.process.pid) if comm(pid) != "holdfast-log"]
 
+    def helpers(self):
+        """Archive and spares, in the order in which they began: no channel's worker, and not the gate, whose life is nobody
+        else's business."""
+        status = self.status()
+        others = {entry["pid"] for entry in status["channels"]} | {status.get("read", {}).get("pid")}
+        return sorted(pid for pid in self.descendants() if pid not in others)
+
+    def gate(self, deadline=20):
+        """The process that serves readers."""
+        return wait_until(lambda: self.status()["read"]["pid"], deadline, "a gate")
+
     def disconnect(self):
         if self.connection is not None:
             self.connection.close()

@@ -114,8 +114,7 @@ def test_a_death_while_counting_what_was_lapped(place):
     steps = Steps(place, daemon, "engine")
     sender = Sender(place, listen, 10**9, rate=20000, sizes=(200,))
     daemon.wait_counter("engine", "recorded", 100)
-    workers = {daemon.status("engine")["pid"]}
-    others = [pid for pid in daemon.descendants() if pid not in workers]
+    others = daemon.helpers()
     for pid in others:
         kill(pid, 19)  # SIGSTOP: archive and spare
     for _ in range(5):

@@ -103,7 +103,7 @@ class Storm:
                 return entry
 
     def helpers(self):
-        """Archive and spares: every child that is no channel's worker."""
+        """Archive, gate and spares: every child that is no channel's worker."""
         workers = {entry["pid"] for entry in self.daemon.status()["channels"]}
         return [pid for pid in self.daemon.descendants() if pid not in workers]
 
@@ -156,7 +156,7 @@ class Storm:
 
 
 def violence(storm, kills, numbers):
-    """Signals to workers at random instants; each tenth time to the archive or a spare as well."""
+    """Signals to workers at random instants; each tenth time to the archive, the gate or a spare as well."""
     last = {}
     for count in range(kills):
         victim = storm.next_victim(last)

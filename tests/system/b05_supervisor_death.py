@@ -316,7 +316,7 @@ def test_a_stop_during_an_upgrade_ends_though_the_archive_is_frozen(place):
     workers = {entry["pid"] for entry in daemon.status()["channels"]}
     for pid in daemon.descendants():
         if pid not in workers:
-            kill(pid, signal.SIGSTOP)  # the archive, and the spare, which has nothing to say
+            kill(pid, signal.SIGSTOP)  # the archive; and the gate and the spare, for which nobody waits
     daemon.disconnect()
     daemon.process.send_signal(signal.SIGUSR2)
     daemon.wait_for_log("upgrade: executing")

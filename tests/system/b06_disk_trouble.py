@@ -295,8 +295,7 @@ def test_log_dir_is_moved_away(place):
 
 def archive_of(scene):
     """The child that is neither the channel's worker nor the spare: it has log_dir's files open, or had the first turn."""
-    worker = scene.daemon.status("engine")["pid"]
-    others = [pid for pid in scene.daemon.descendants() if pid != worker]
+    others = scene.daemon.helpers()
     for line in reversed(scene.daemon.log_text().splitlines()):
         if "archive" in line:
             for pid in others:
@@ -327,11 +326,9 @@ def test_the_archive_is_killed_again_and_again(place):
     scene = Scene(place, place.folder / "log", spare_workers=0,
                   head='restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }')
     for _ in range(60):
-        archives = [pid for pid in scene.daemon.descendants() if pid != scene.daemon.status("engine")["pid"]]
-        for pid in archives:
+        for pid in scene.daemon.helpers():
             kill(pid)
-        wait_until(lambda: any(pid != scene.daemon.status("engine")["pid"]
-                               for pid in scene.daemon.descendants()), 10, "the next archive")
+        wait_until(scene.daemon.helpers, 10, "the next archive")
         time.sleep(0.03)  # some of its work is done, some is under way
     scene.wait_resumed()
     scene.judge()

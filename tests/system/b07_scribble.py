@@ -99,7 +99,7 @@ def test_what_was_pending_in_a_refused_ring_is_counted(place):
                     spare_workers=0).start()
     sender = Sender(place, listen, 10**9, rate=10000, sizes=(200,))
     daemon.wait_counter("engine", "recorded", 100)
-    helpers = [pid for pid in daemon.descendants() if pid != daemon.status("engine")["pid"]]
+    helpers = daemon.helpers()
     for pid in helpers:
         kill(pid, 19)  # SIGSTOP
     wait_until(lambda: daemon.status("engine")["ring"]["pending"] > 5000, 60, "pending datagrams")

@@ -313,7 +313,7 @@ def test_what_comes_back_may_be_wrong(place):
     """Each of it is told, left out and removed from the store; the log goes on, and no descriptor is leaked."""
     daemon, listen, sink = one_channel(place, StoredDaemon)
     daemon.start_stored()
-    wait_until(lambda: len(daemon.descendants()) == 3, 10, "worker, archive and a spare to be there")
+    wait_until(lambda: len(daemon.descendants()) == 4, 10, "worker, archive, gate and a spare to be there")
     descriptors = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
     deleted = place.folder / "engine-00000000000000000000-20260101T000000Z.avro.open"
 

@@ -422,8 +422,7 @@ class Rolling:
         name = wait_until(half_full, 60, "a segment that is nearly full", interval=0.005)["segment"]
         left = open(self.daemon.log_dir / "engine" / name, "rb")  # pylint: disable=consider-using-with
         assert dirty_pages(left) is not None
-        worker = self.daemon.status("engine")["pid"]
-        archive, = [pid for pid in self.daemon.descendants() if pid != worker]
+        archive, = self.daemon.helpers()
         freeze(archive)
         wait_until(lambda: self.log()["segment"] != name, 30, "the segment to be left", interval=0.002)
         return left, lambda: kill(archive, signal.SIGCONT)

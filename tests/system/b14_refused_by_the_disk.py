@@ -8,7 +8,7 @@ import signal
 from lib import oracle
 from lib.disk import ThinDisk
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import comm, core, freeze, kill, skip, wait_until
+from lib.place import core, freeze, kill, skip, wait_until
 from system.b02_every_step import Steps
 
 
@@ -34,7 +34,7 @@ class Scene:
         self.send(5)
         wait_until(lambda: self.log()["durable_bytes"] > 0, 15, "the first records to be durable")
         self.worker = self.daemon.status("engine")["pid"]
-        self.archive = next(pid for pid in self.daemon.descendants() if pid != self.worker and comm(pid) != "holdfast-log")
+        self.archive, = self.daemon.helpers()
 
     def log(self):
         return self.daemon.status("engine")["log"]

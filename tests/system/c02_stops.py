@@ -7,7 +7,7 @@ import signal
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import comm, core, freeze, kill, skip, wait_until
+from lib.place import core, freeze, kill, skip, wait_until
 
 
 def judge(daemon, sender):
@@ -162,8 +162,8 @@ def test_a_stopped_channel_asks_for_no_segment(place):
     def log_state():
         return daemon.status("engine")["log"]["state"]
     wait_until(lambda: log_state() == "trouble", 10, "the trouble")
-    worker = daemon.wait_state("engine", "RUNNING")["pid"]
-    archive = next(pid for pid in daemon.descendants() if pid != worker and comm(pid) != "holdfast-log")
+    daemon.wait_state("engine", "RUNNING")
+    archive, = daemon.helpers()
     freeze(archive)
     wait_until(lambda: log_state() != "trouble", 10, "the next attempt")
     daemon.ctl("stop", "engine")

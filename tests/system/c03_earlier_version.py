@@ -127,14 +127,13 @@ def fill_old_ring(place):
     daemon, listen, sinks = scene(place, segment_size="1M")
     present = daemon.start_earlier()
     worker = daemon.status("engine")["pid"]
-    others = wait_until(lambda: (lambda pids: pids if len(pids) == 2 else None)(set(daemon.descendants()) - {worker}),
-                        10, "archive and spare")
-    freeze(min(others))  # the archive is started first
+    others = wait_until(lambda: (lambda pids: pids if len(pids) == 2 else None)(daemon.helpers()), 10, "archive and spare")
+    freeze(others[0])
     sender = Sender(place, listen, 10000, rate=place.scaled(20000), sizes=(800,))
     sender.wait()
     daemon.wait_counter("engine", "received", 10000)
     assert daemon.status("engine")["ring"]["pending"] > 5000
-    return Filled(daemon, present, sinks, sender, others | {worker})
+    return Filled(daemon, present, sinks, sender, {*others, worker})
 
 
 @slow

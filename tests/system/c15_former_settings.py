@@ -8,7 +8,7 @@ import socket
 
 from lib import oracle
 from lib.holdfast import Daemon, RpcError, Sender, Sink, channel
-from lib.place import comm, core, freeze, kill, wait_until
+from lib.place import core, freeze, kill, wait_until
 from lib.store import StoredDaemon
 
 NOT_COVERED = 2
@@ -71,8 +71,8 @@ def test_and_what_waited_in_its_ring_is_recorded_under_the_former_name(place):
     """The archive stands still, so that segments run out."""
     listen, count = place.ipv4(), 5000
     daemon = start(place, channel("engine", listen, record={"segment_size": "1M"}), spare_workers=0)
-    worker = daemon.wait_state("engine", "RUNNING")["pid"]
-    archive = next(pid for pid in daemon.descendants() if pid != worker and comm(pid) != "holdfast-log")
+    daemon.wait_state("engine", "RUNNING")
+    archive, = daemon.helpers()
     freeze(archive)
     sender = Sender(place, listen, count, rate=place.scaled(10000), sizes=(800,))
     sender.wait()

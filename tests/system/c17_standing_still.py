@@ -12,19 +12,13 @@ from lib.holdfast import Daemon, Sender, channel
 from lib.place import children_of, comm, core, freeze, kill, states_of_threads, wait_until
 
 
-def others(daemon, *names):
-    """Archive and spares."""
-    workers = {daemon.status(name)["pid"] for name in names}
-    return sorted(pid for pid in daemon.descendants() if pid not in workers and comm(pid) != "holdfast-log")
-
-
 def test_a_spare_that_is_stopped_is_replaced(place):
     daemon = Daemon(place, channel("engine", place.ipv4(), record={})).start()
-    wait_until(lambda: len(others(daemon, "engine")) == 2, 10, "archive and spare")
-    spare = others(daemon, "engine")[-1]
+    wait_until(lambda: len(daemon.helpers()) == 2, 10, "archive and spare")
+    spare = daemon.helpers()[-1]
     freeze(spare)
     daemon.wait_for_log(f"spare {spare} is stopped; it is killed")
-    wait_until(lambda: len(others(daemon, "engine")) == 2 and spare not in others(daemon, "engine"), 10, "another spare")
+    wait_until(lambda: len(daemon.helpers()) == 2 and spare not in daemon.helpers(), 10, "another spare")
 
 
 @core
@@ -32,11 +26,11 @@ def test_a_spare_that_was_just_stopped_costs_no_datagram(place):
     """It is given the hold before anybody can know; half of what the kernel's buffer lasts is all that it gets."""
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={}, receive_buffer="8M")).start()
-    wait_until(lambda: len(others(daemon, "engine")) == 2, 10, "archive and spare")
+    wait_until(lambda: len(daemon.helpers()) == 2, 10, "archive and spare")
     sender = Sender(place, listen, 10**9, rate=place.scaled(20000), sizes=(200,))
     daemon.wait_counter("engine", "received", place.scaled(40000))
     worker = daemon.status("engine")["pid"]
-    freeze(others(daemon, "engine")[-1])
+    freeze(daemon.helpers()[-1])
     kill(worker)
     wait_until(lambda: daemon.status("engine")["state"] == "RUNNING" and daemon.status("engine")["pid"] != worker, 20,
                "a worker that runs")
@@ -54,7 +48,7 @@ def test_an_archive_that_stays_stopped_is_replaced(place):
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={}), spare_workers=0).start()
     daemon.wait_state("engine", "RUNNING")
-    archive = others(daemon, "engine")[0]
+    archive = daemon.helpers()[0]
     freeze(archive)
     sender = Sender(place, listen, 100, rate=1000)
     sender.wait()
@@ -85,7 +79,7 @@ def test_a_large_ring_is_let_go_of_in_slices(place):
     daemon = Daemon(place, channel("engine", listen, record=record, ring_size=size, max_datagram=65507),
                     hang_timeout="60s", spare_workers=0).start()
     daemon.wait_state("engine", "RUNNING")
-    archive = others(daemon, "engine")[0]
+    archive = daemon.helpers()[0]
     freeze(archive)  # the recorder runs out of segments: the ring fills
     pid = daemon.process.pid
     sender = Sender(place, listen, 10**9, rate=8000, sizes=(60000,))

@@ -73,7 +73,7 @@ def relaying_without_its_log(place):
     daemon, listen, worker = after_a_power_cut(place)
     held = HeldProgram(place, worker)
     daemon.start_stored(wait=False)
-    wait_until(lambda: len(held.pids()) == 2, 10, "the archive and the other channel's worker to be executed")
+    wait_until(lambda: len(held.pids()) == 3, 10, "the archive, the other channel's worker and the gate to be executed")
     archive = min(held.pids())  # it is begun first, whichever the processor comes to first
     kill(archive, signal.SIGSTOP)
     held.release()

@@ -67,10 +67,10 @@ def test_a_worker(place):
 def test_the_archive(place):
     """A segment that is begun afterwards shows that there is another one."""
     daemon = Daemon(place, channel("engine", place.ipv4(), record={}), spare_workers=0).start()
-    worker = daemon.wait_state("engine", "RUNNING")["pid"]
-    (archive,) = [pid for pid in daemon.descendants() if pid != worker]
+    daemon.wait_state("engine", "RUNNING")
+    (archive,) = daemon.helpers()
     die_traced(place, daemon, archive, at_once=True)
-    wait_until(lambda: len(daemon.descendants()) == 2, 20, "another archive")
+    wait_until(lambda: len(daemon.descendants()) == 3, 20, "another archive beside worker and gate")
     daemon.call("rotate", ["engine"])
     daemon.stop()
 
@@ -81,13 +81,13 @@ def test_a_tracer_that_does_not_let_go(place):
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={}), spare_workers=0).start()
     worker = daemon.wait_state("engine", "RUNNING")["pid"]
-    (archive,) = [pid for pid in daemon.descendants() if pid != worker]
+    (archive,) = daemon.helpers()
     tracers = [Tracer(place, *threads_of(pid)) for pid in (worker, archive)]
     kill(worker)
     kill(archive)
     sender = Sender(place, listen, 200)
     wait_successor(daemon, worker)
-    wait_until(lambda: len(daemon.descendants()) == 4, 20, "another archive beside all that is left of the others")
+    wait_until(lambda: len(daemon.descendants()) == 5, 20, "another archive beside all that is left of the others")
     daemon.call("rotate", ["engine"])
     sender.wait()
     daemon.wait_drained("engine", 200)
@@ -103,12 +103,12 @@ def test_a_tracer_that_does_not_let_go(place):
 
 
 def test_a_spare_and_whoever_writes_the_log(place):
-    """The spare is the youngest of the three that a daemon with one channel has."""
+    """The spare is the youngest of the four that a daemon with one channel has."""
     daemon = Daemon(place, channel("engine", place.ipv4(), relays={"out": place.ipv4()}), spare_workers=1).start()
-    wait_until(lambda: len(daemon.descendants()) == 3, 20, "archive, worker and spare")
+    wait_until(lambda: len(daemon.descendants()) == 4, 20, "archive, worker, gate and spare")
     spare = max(daemon.descendants())
     die_traced(place, daemon, spare)
-    wait_until(lambda: len(daemon.descendants()) == 3, 20, "another spare")
+    wait_until(lambda: len(daemon.descendants()) == 4, 20, "another spare")
     (writer,) = [pid for pid in children_of(daemon.process.pid) if comm(pid) == "holdfast-log"]
     die_traced(place, daemon, writer)
     daemon.wait_for_log("the process that writes this log has ended")

@@ -19,6 +19,7 @@
 #include "worker/archive/dir_lock.h"
 #include "worker/archive/durable.h"
 #include "worker/archive/folder.h"
+#include "worker/archive/positions.h"
 #include "worker/archive/recovery.h"
 #include "worker/archive/recovery_process.h"
 #include "worker/archive/retention.h"
@@ -42,6 +43,7 @@ struct request {
         struct message_sweep sweep;
         struct message_numbers numbers;
         struct message_sync sync;
+        struct message_position_save position_save;
         char channel[CHANNEL_NAME_SIZE]; /* what each of them begins with */
     };
 };
@@ -62,7 +64,8 @@ struct archive {
 #define CHANNEL_FIRST(payload) (offsetof(struct message_##payload, channel) == 0)
 _Static_assert(CHANNEL_FIRST(recover) && CHANNEL_FIRST(open_segment) &&
                    CHANNEL_FIRST(begin_segment) && CHANNEL_FIRST(seal) && CHANNEL_FIRST(expire) &&
-                   CHANNEL_FIRST(sweep) && CHANNEL_FIRST(numbers) && CHANNEL_FIRST(sync),
+                   CHANNEL_FIRST(sweep) && CHANNEL_FIRST(numbers) && CHANNEL_FIRST(sync) &&
+                   CHANNEL_FIRST(position_save),
                "every request begins with its channel");
 
 /* ---- the queue ---- */
@@ -96,6 +99,7 @@ static void take_message(struct archive *archive, const struct message *message)
     case MESSAGE_EXPIRE:
     case MESSAGE_NUMBERS:
     case MESSAGE_SYNC:
+    case MESSAGE_POSITION_SAVE:
         enqueue(archive, message);
         break;
     case MESSAGE_STOP:
@@ -154,6 +158,8 @@ static bool can_be_served(struct archive *archive, const struct request *request
 {
     if (request->type == MESSAGE_SWEEP)
         return true; /* one names a channel: the last one must not go before it */
+    if (request->type == MESSAGE_POSITION_SAVE)
+        return true; /* in a folder that nobody recovers */
     if (request->urgent)
         return !waits_for_recovery(archive, request);
     return !recovery_processes_have(&archive->recoveries, request->channel) &&
@@ -290,6 +296,21 @@ static void serve_sync(struct archive *archive, const struct message_sync *reque
     answer(archive, MESSAGE_SYNCED, &synced, sizeof synced, NULL);
 }
 
+static void serve_position(struct archive *archive, const struct message_position_save *request)
+{
+    struct message_position_saved saved = {.turn = request->turn};
+    int result = hold_log_dir(archive, !request->forget);
+    if (result == 0) {
+        positions_keep(archive->log_dir, request, &saved);
+    } else {
+        snprintf(saved.channel, sizeof saved.channel, "%s", request->channel);
+        snprintf(saved.name, sizeof saved.name, "%s", request->name);
+        saved.error = -result;
+        explain(archive, request->channel, result, saved.reason);
+    }
+    answer(archive, MESSAGE_POSITION_SAVED, &saved, sizeof saved, NULL);
+}
+
 static void serve_recover(struct archive *archive, const struct message_recover *request)
 {
     struct message_recovered recovered = {0};
@@ -384,6 +405,9 @@ static void serve(struct archive *archive, const struct request *request)
         break;
     case MESSAGE_SYNC:
         serve_sync(archive, &request->sync);
+        break;
+    case MESSAGE_POSITION_SAVE:
+        serve_position(archive, &request->position_save);
         break;
     case MESSAGE_SWEEP:
         serve_sweep(archive, &request->sweep);

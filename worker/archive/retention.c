@@ -6,9 +6,11 @@
 #include "worker/archive/retention.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +19,7 @@
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/memory_page.h"
 #include "common/monotonic.h"
 #include "common/units.h"
 #include "worker/archive/contents.h"
@@ -77,14 +80,34 @@ static bool may_go(const struct folder_list *list, const struct newest *newest, 
     return index < newest->numbered && index != newest->telling && is_sealed(&list->files[index]);
 }
 
+/* Only by its last name: what somebody has made his own is left as it is. Somebody may still read
+ * it, as slowly as he likes: what he reads from now on are zeros, which no check word vouches for.
+ * Where the file system can't do that, the space is given back when he has closed it. */
+static void give_back_space(int fd)
+{
+    struct stat about;
+    if (fd < 0 || fstat(fd, &about) < 0 || !S_ISREG(about.st_mode) || about.st_nlink > 0)
+        return;
+    /* A part of a page is only filled with zeros. */
+    off_t size = (off_t)memory_page_ceil((uint64_t)about.st_size + (uint64_t)about.st_blksize);
+    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size) < 0)
+        log_debug("the space of a removed file can't be given back before all have closed it: %s",
+                  strerror(errno));
+}
+
 static bool remove_file(int folder, const char *channel, const struct folder_file *file,
                         const char *why)
 {
     char size[32];
-    if (unlinkat(folder, file->name, 0) < 0) {
-        if (errno != ENOENT)
+    int fd = openat(folder, file->name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int error = unlinkat(folder, file->name, 0) < 0 ? errno : 0;
+    if (error == 0)
+        give_back_space(fd);
+    fd_close(&fd);
+    if (error) {
+        if (error != ENOENT)
             log_warning("channel %s: %s should go (%s) but can't be removed: %s", channel,
-                        file->name, why, strerror(errno));
+                        file->name, why, strerror(error));
         return false;
     }
     units_human_bytes(file->size, size, sizeof size);

@@ -13,6 +13,7 @@
 #include "worker/channel/wakeup.h"
 #include "worker/inherit.h"
 
+struct read_wake_word;
 struct relay;
 struct recorder;
 struct recorder_mailbox;
@@ -30,6 +31,14 @@ enum receiver_state {
     RECEIVER_RUNS = 0,
     RECEIVER_ENDED = 1,         /* as it was told to */
     RECEIVER_SOCKET_BROKEN = 2, /* by itself: the next generation gets a new socket */
+};
+
+/* How readers are woken: reading.h. */
+struct channel_reading {
+    struct read_wake_word *word;      /* NULL: nobody reads */
+    struct read_wake_word *published; /* the same where the thread is the one that wakes them */
+    int bell;
+    _Atomic uint32_t called; /* futex word of that thread: it is to look, or is about to */
 };
 
 struct channel_state {
@@ -57,13 +66,14 @@ struct channel_state {
     struct wakeup decimator_wakeup;
     struct wakeup space_wakeup; /* on_full = "wait": the receiver waits for the recorder */
 
+    struct channel_reading reading;
     struct attention attention; /* the control thread's */
     struct relay *relay;
     struct recorder *recorder;
     struct recorder_mailbox *mailbox; /* of the recorder; NULL when nothing is recorded */
     struct syncer *syncer;            /* the recorder's helper */
     struct decimator *decimator;
-    pthread_t receiver_thread, recorder_thread, decimator_thread, syncer_thread;
+    pthread_t receiver_thread, recorder_thread, decimator_thread, syncer_thread, reading_thread;
 };
 
 /* Before there is a ring and any other thread. `inheritance` must outlive it. 0 or -errno. */

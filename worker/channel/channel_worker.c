@@ -16,6 +16,7 @@
 #include "worker/channel/channel_state.h"
 #include "worker/channel/control.h"
 #include "worker/channel/decimator.h"
+#include "worker/channel/reading.h"
 #include "worker/channel/receiver.h"
 #include "worker/channel/recorder.h"
 #include "worker/channel/relay.h"
@@ -89,6 +90,9 @@ static int start_parts(struct channel_state *channel)
         if (result == 0)
             result = start_thread(&channel->recorder_thread, recorder_main, channel);
     }
+    if (result == 0 && channel->reading.published &&
+        start_thread(&channel->reading_thread, reading_main, channel) < 0)
+        log_error("readers of this channel are not woken"); /* the rest goes on */
     return result;
 }
 
@@ -131,6 +135,7 @@ int channel_worker_run(struct inheritance *inheritance)
         /* From READY on the supervisor watches: every thread beats before that. */
         beat_busy(channel, CHANNEL_THREAD_CONTROL);
         beat_begin(channel, CHANNEL_THREAD_CONTROL);
+        reading_open(channel);
         result = start_parts(channel);
     }
     if (result < 0) {

@@ -20,6 +20,7 @@
 #include "worker/channel/attention.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
+#include "worker/channel/reading.h"
 #include "worker/channel/relay.h"
 #include "worker/channel/thread.h"
 #include "worker/channel/wakeup.h"
@@ -70,6 +71,8 @@ static void stay_warm(struct receiver *receiver)
     struct channel_state *channel = receiver->channel;
     uint64_t offset = ring_writer_offset(&channel->writer);
     if (channel->writer.position > RING_REWIND_MAX)
+        return;
+    if (channel->reading.published) /* readers have nothing else to read from */
         return;
     if (offset < WARM_BYTES)
         receiver->rewind_at = WARM_BYTES;
@@ -210,6 +213,7 @@ static int receive_batch(struct receiver *receiver, int flags)
     relay_run(channel);
     wakeup_reached(&channel->recorder_wakeup, channel->writer.seq);
     wakeup_reached(&channel->decimator_wakeup, channel->writer.seq);
+    reading_published(channel);
     adapt_batch(receiver, asked, (uint32_t)count);
     return count;
 }

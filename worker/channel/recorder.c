@@ -22,6 +22,7 @@
 #include "worker/channel/beat.h"
 #include "worker/channel/caution.h"
 #include "worker/channel/channel_state.h"
+#include "worker/channel/reading.h"
 #include "worker/channel/recorder_block.h"
 #include "worker/channel/recorder_inherit.h"
 #include "worker/channel/recorder_mailbox.h"
@@ -57,6 +58,7 @@ static void recorder_commit(struct recorder *recorder, const struct commit_progr
     struct channel_state *channel = recorder->channel;
     channel_page_write_commit(channel->ring.page, work);
     recorder->committed = *work;
+    reading_committed(channel);
     atomic_store_explicit(&channel->recorder_cursor, work->next_seq, memory_order_release);
     wakeup_reached(&channel->space_wakeup, work->next_seq);
     syncer_committed(channel->syncer, work->next_seq);

@@ -25,6 +25,11 @@ static struct settings settings = {.log_dir = "/nowhere",
 static sd_event *event;
 static struct spares spares;
 static struct archive_client client;
+static struct {
+    uint64_t asker;
+    struct message_position_saved saved;
+    int count;
+} answered;                  /* positions */
 static int archive_end = -1; /* where what it is asked can be read */
 
 static const struct segment_grant first = {.name = CHANNEL "-1.avro.open", .id = 11, .size = 4096},
@@ -42,6 +47,14 @@ static void on_sealed(void *data, const char *channel, bool finished)
     (void)data;
     (void)channel;
     (void)finished;
+}
+
+static void on_position(void *data, uint64_t asker, const struct message_position_saved *saved)
+{
+    (void)data;
+    answered.asker = asker;
+    answered.saved = *saved;
+    answered.count++;
 }
 
 static void on_event(void *data)
@@ -121,8 +134,11 @@ static void seal(const struct segment_grant *grant, uint64_t length)
 static void set_up(void)
 {
     static const struct program program = {.worker_path = "/bin/cat"};
-    const struct archive_owner owner = {
-        .answer = on_answer, .sealed = on_sealed, .back = on_event, .ended = on_event};
+    const struct archive_owner owner = {.answer = on_answer,
+                                        .sealed = on_sealed,
+                                        .position = on_position,
+                                        .back = on_event,
+                                        .ended = on_event};
     int input[2];
     sigset_t children;
     sigemptyset(&children);
@@ -252,6 +268,82 @@ START_TEST(of_two_numbers_the_higher_one_counts)
 }
 END_TEST
 
+static const struct message_position_save save = {
+    .channel = CHANNEL, .name = "store", .turn = 7, .seq = 4711, .uid = 1000};
+
+static uint64_t asked_for_position(void)
+{
+    const struct message *message = asked(MESSAGE_POSITION_SAVE);
+    ck_assert_str_eq(message->position_save->name, "store");
+    ck_assert_uint_eq(message->position_save->seq, 4711);
+    return message->position_save->turn;
+}
+
+static void answer_position(uint64_t turn, int error)
+{
+    const struct message_position_saved saved = {
+        .channel = CHANNEL, .name = "store", .turn = turn, .error = error};
+    say(MESSAGE_POSITION_SAVED, &saved, sizeof saved);
+}
+
+/* Turns of two gates may be the same number: each answer goes to the one that asked. */
+START_TEST(a_position_is_answered_to_who_asked)
+{
+    answered.count = 0;
+    ck_assert_int_eq(archive_client_position(&client, 31, &save), 0);
+    ck_assert_int_eq(archive_client_position(&client, 32, &save), 0);
+    uint64_t first_turn = asked_for_position(), second_turn = asked_for_position();
+    ck_assert_uint_ne(first_turn, second_turn);
+    answer_position(second_turn, EIO);
+    ck_assert_uint_eq(answered.asker, 32);
+    ck_assert_uint_eq(answered.saved.turn, 7);
+    ck_assert_int_eq(answered.saved.error, EIO);
+    answer_position(second_turn, 0); /* once more: nobody's */
+    ck_assert_int_eq(answered.count, 1);
+    answer_position(first_turn, 0);
+    ck_assert_uint_eq(answered.asker, 31);
+    ck_assert_int_eq(answered.count, 2);
+    ck_assert_uint_eq(client.unanswered, 0);
+}
+END_TEST
+
+START_TEST(positions_are_asked_of_the_next_archive)
+{
+    answered.count = 0;
+    ck_assert_int_eq(archive_client_position(&client, 31, &save), 0);
+    uint64_t turn = asked_for_position();
+    end();
+    ck_assert_int_eq(archive_client_position(&client, 31, &save), 0); /* while there is none */
+    start();
+    ck_assert_int_eq(answered.count, 0);
+    answer_position(turn, 0);
+    answer_position(turn + 1, 0);
+    ck_assert_int_eq(answered.count, 2);
+    ck_assert(!archive_client_is_awaited(&client)); /* an end waits for none of them */
+}
+END_TEST
+
+/* A reader that saves as fast as it can holds up neither segments nor this process. */
+START_TEST(a_flood_of_positions_waits)
+{
+    int count = 0;
+    answered.count = 0;
+    while (archive_client_position(&client, 31, &save) == 0)
+        count++;
+    ck_assert_int_eq(count, POSITIONS_MAX);
+    ck_assert_int_eq(archive_client_position(&client, 31, &save), -EBUSY);
+    ck_assert_uint_eq(client.unanswered, POSITIONS_AT_ONCE);
+    for (int i = 0; i < POSITIONS_AT_ONCE; i++)
+        asked_for_position();
+    nothing_is_asked();
+    for (int i = 1; i <= count; i++)
+        answer_position((uint64_t)i, 0);
+    ck_assert_int_eq(answered.count, count);
+    ck_assert_uint_eq(client.unanswered, 0);
+    ck_assert_int_eq(archive_client_position(&client, 31, &save), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_client");
@@ -264,6 +356,9 @@ int main(void)
     tcase_add_test(tcase, numbers_are_asked_of_the_next_archive);
     tcase_add_test(tcase, refused_numbers_are_asked_again);
     tcase_add_test(tcase, of_two_numbers_the_higher_one_counts);
+    tcase_add_test(tcase, a_position_is_answered_to_who_asked);
+    tcase_add_test(tcase, positions_are_asked_of_the_next_archive);
+    tcase_add_test(tcase, a_flood_of_positions_waits);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 #include "supervisor/config/settings.h"
-#include "supervisor/control/control_socket.h"
+#include "supervisor/control/control.h"
+#include "supervisor/system/listening.h"
 #include "tests/lib/control_daemon.h"
 #include "tests/lib/unit.h"
 
@@ -33,6 +34,12 @@ static void tear_down(void)
 static void start(void)
 {
     ck_assert_msg(control_daemon_start(&daemon_) == 0, "%s", daemon_.why);
+}
+
+static int open_as(const struct settings *settings, struct listening *ret, char *why, size_t size)
+{
+    const struct listening_plan plan = control_listening_plan(settings);
+    return listening_open(&plan, true, ret, why, size);
 }
 
 static mode_t mode_of(const char *path)
@@ -137,11 +144,11 @@ END_TEST
 START_TEST(an_unknown_group_is_an_error_and_leaves_nothing_behind)
 {
     struct settings settings = {.control_mode = 0660, .control_group = "no-such-group-here"};
-    struct control_socket sock;
+    struct listening sock;
     char why[256] = "";
     snprintf(settings.control_socket, sizeof settings.control_socket, "%s/control.sock",
              daemon_.folder);
-    ck_assert_int_lt(control_socket_open(&settings, true, &sock, why, sizeof why), 0);
+    ck_assert_int_lt(open_as(&settings, &sock, why, sizeof why), 0);
     ck_assert_ptr_nonnull(strstr(why, "no group 'no-such-group-here'"));
     ck_assert_int_eq(access(settings.control_socket, F_OK), -1);
     ck_assert_int_eq(sock.fd, -1);
@@ -152,7 +159,7 @@ END_TEST
 START_TEST(a_group_that_was_looked_up_is_known)
 {
     struct settings settings = {.control_mode = 0660, .control_group = "no-such-group-here"};
-    struct control_socket sock;
+    struct listening sock;
     struct stat info;
     char why[256] = "", known[64];
     gid_t expected = geteuid() == 0 ? 4242 : getgid();
@@ -160,19 +167,19 @@ START_TEST(a_group_that_was_looked_up_is_known)
              daemon_.folder);
     snprintf(known, sizeof known, "%lu no-such-group-here", (unsigned long)expected);
     setenv(CONTROL_GROUP_VARIABLE, known, 1);
-    ck_assert_msg(control_socket_open(&settings, true, &sock, why, sizeof why) == 0, "%s", why);
+    ck_assert_msg(open_as(&settings, &sock, why, sizeof why) == 0, "%s", why);
     ck_assert_int_eq(lstat(settings.control_socket, &info), 0);
     ck_assert_uint_eq(info.st_gid, expected);
-    control_socket_close(&sock);
+    listening_close(&sock);
     setenv(CONTROL_GROUP_VARIABLE, "4242 another", 1);
-    ck_assert_int_eq(control_socket_open(&settings, true, &sock, why, sizeof why), -ENOENT);
+    ck_assert_int_eq(open_as(&settings, &sock, why, sizeof why), -ENOENT);
 }
 END_TEST
 
 START_TEST(the_group_is_as_set)
 {
     struct settings settings = {.control_mode = 0660};
-    struct control_socket sock;
+    struct listening sock;
     struct stat info;
     char why[256] = "";
     gid_t groups[64];
@@ -186,11 +193,11 @@ START_TEST(the_group_is_as_set)
     snprintf(settings.control_group, sizeof settings.control_group, "%s", group->gr_name);
     snprintf(settings.control_socket, sizeof settings.control_socket, "%s/control.sock",
              daemon_.folder);
-    ck_assert_msg(control_socket_open(&settings, true, &sock, why, sizeof why) == 0, "%s", why);
+    ck_assert_msg(open_as(&settings, &sock, why, sizeof why) == 0, "%s", why);
     ck_assert_int_eq(lstat(settings.control_socket, &info), 0);
     ck_assert_uint_eq(info.st_gid, expected);
     ck_assert_uint_eq(info.st_mode & 07777, 0660);
-    control_socket_close(&sock);
+    listening_close(&sock);
     ck_assert_int_eq(access(settings.control_socket, F_OK), -1);
 }
 END_TEST

@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/avro_log_header.h"
@@ -20,6 +21,7 @@
 #include "common/fd.h"
 #include "common/monotonic.h"
 #include "tests/lib/archive_rig.h"
+#include "tests/lib/deny_call.h"
 #include "tests/lib/unit.h"
 #include "worker/archive/folder.h"
 
@@ -563,12 +565,19 @@ START_TEST(test_keep_free_removes_the_oldest_of_all_that_have_it)
 }
 END_TEST
 
+/* Where the file system can't take space from a file that somebody reads. */
 START_TEST(test_removing_ends_when_it_makes_no_room)
 {
+    static const struct denied_call no_holes = {.number = SYS_fallocate,
+                                                .error = EOPNOTSUPP,
+                                                .argument = 1,
+                                                .has_bit = FALLOC_FL_PUNCH_HOLE};
     const struct message_expire all = {.channel = RIG_CHANNEL, .keep_free_ppm = 1000000};
     char names[8][SEGMENT_NAME_SIZE], path[sizeof rig.channel + sizeof names + 1];
     int held[8];
     begin_own_disk("size=4m");
+    rig.denied = &no_holes;
+    archive_rig_replace(&rig);
     for (uint64_t i = 0; i < 8; i++) {
         add_sealed(RIG_CHANNEL, i, 800 - i, names[i]);
         snprintf(path, sizeof path, "%s/%s", rig.channel, names[i]);
@@ -582,6 +591,44 @@ START_TEST(test_removing_ends_when_it_makes_no_room)
         fd_close(&held[i]); /* now there is more room, and removing makes some */
     archive_rig_expire(&rig, &all);
     ck_assert_int_eq(archive_rig_count(&rig, ".avro"), 1); /* the newest always stays */
+    end_own_disk();
+}
+END_TEST
+
+/* A reader may hold a file for as long as it likes: the disk does not wait for it. */
+START_TEST(test_what_somebody_still_reads_takes_no_room)
+{
+    char names[3][SEGMENT_NAME_SIZE], path[sizeof rig.channel + sizeof names + 1], saved[400];
+    uint8_t bytes[2000], nothing[sizeof bytes] = {0};
+    struct stat about;
+    int held[2];
+    begin_own_disk("size=4m");
+    for (uint64_t i = 0; i < 3; i++)
+        add_sealed(RIG_CHANNEL, i, 800 - i, names[i]);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", rig.channel, names[i]);
+        held[i] = open(path, O_RDONLY | O_CLOEXEC);
+        ck_assert_int_ge(held[i], 0);
+    }
+    snprintf(saved, sizeof saved, "%s/saved", rig.log_dir);
+    ck_assert_int_eq(link(path, saved), 0); /* the second one is somebody's own by now */
+    archive_rig_expire(&rig, &(struct message_expire){.channel = RIG_CHANNEL, .keep_at_most = 1});
+    ck_assert_int_eq(archive_rig_count(&rig, ".avro"), 1);
+
+    ck_assert_int_eq(fstat(held[0], &about), 0);
+    ck_assert_int_eq(about.st_nlink, 0);
+    ck_assert_int_eq(about.st_size, 2000);
+    ck_assert_int_eq(about.st_blocks, 0);
+    ck_assert_int_eq(pread(held[0], bytes, sizeof bytes, 0), sizeof bytes);
+    ck_assert_mem_eq(bytes, nothing, sizeof bytes);
+
+    ck_assert_int_eq(fstat(held[1], &about), 0);
+    ck_assert_int_eq(about.st_nlink, 1);
+    ck_assert_int_gt(about.st_blocks, 0);
+    ck_assert_int_eq(pread(held[1], bytes, sizeof bytes, 0), sizeof bytes);
+    ck_assert_mem_ne(bytes, nothing, sizeof bytes);
+    fd_close(&held[0]);
+    fd_close(&held[1]);
     end_own_disk();
 }
 END_TEST
@@ -682,7 +729,8 @@ int main(void)
     ADD(suite, "retention", test_keep_at_most_removes_the_oldest,
         test_keep_for_removes_what_is_too_old,
         test_keep_free_removes_the_oldest_of_all_that_have_it,
-        test_removing_ends_when_it_makes_no_room, test_age_is_a_matter_of_sequence_numbers,
-        test_a_second_name_stops_nothing, test_what_is_none_of_ours_stays);
+        test_removing_ends_when_it_makes_no_room, test_what_somebody_still_reads_takes_no_room,
+        test_age_is_a_matter_of_sequence_numbers, test_a_second_name_stops_nothing,
+        test_what_is_none_of_ours_stays);
     return log_maker_run(suite);
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket's path. Called by control.c at start and end, and on both sides of an
- * upgrade, over which it stays. Never may the socket be open to more people than the settings say,
- * not even for an instant; never may a living daemon be displaced; never may a path that somebody
- * else made meanwhile be removed. */
-#include "supervisor/control/control_socket.h"
+/* The paths of the sockets that clients connect to. Called for each at start and end, and on both
+ * sides of an upgrade, over which it stays. Never may a socket be open to more people than its plan
+ * says, not even for an instant; never may a living daemon be displaced; never may a path that
+ * somebody else made meanwhile be removed. */
+#include "supervisor/system/listening.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -21,13 +22,12 @@
 
 #include "common/fd.h"
 #include "common/monotonic.h"
-#include "supervisor/config/settings.h"
 
-#define LISTEN_BACKLOG   256
 #define ANSWERS_ASKED    30 /* times 10 ms */
 #define GROUP_SIZE_FIRST 16384
 #define GROUP_SIZE_MAX   (16384 << 6) /* 1 MiB */
-#define KEPT_SIZE        (64 + sizeof((struct settings *)0)->control_group)
+#define KEPT_SIZE        128
+#define GROUP_TEXT_SIZE  96
 
 struct excuse { /* where an explanation goes */
     char *text;
@@ -46,51 +46,62 @@ __attribute__((format(printf, 3, 4))) static int fail(const struct excuse *why, 
 
 /* Only the last folder: /run/holdfast on a fresh boot. A wrong path should fail, not grow a tree.
  */
-static int make_folder(const char *path, const struct excuse *why)
+static int make_folder(const struct listening_plan *plan, const struct excuse *why)
 {
-    char folder[108];
-    snprintf(folder, sizeof folder, "%s", path);
+    char folder[LISTENING_PATH_SIZE];
+    snprintf(folder, sizeof folder, "%s", plan->path);
     char *slash = strrchr(folder, '/');
     if (!slash || slash == folder)
         return 0;
     *slash = '\0';
     if (mkdir(folder, 0755) < 0 && errno != EEXIST)
-        return fail(why, errno,
-                    "cannot make the folder %s: %s. Make it, or change control { socket }", folder,
-                    strerror(errno));
+        return fail(why, errno, "cannot make the folder %s: %s. Make it, or change %s { socket }",
+                    folder, strerror(errno), plan->section);
     return 0;
 }
 
-/* 1 = somebody listens there, 0 = a socket that nobody listens on, -errno = neither can be said. */
-static int somebody_answers(const struct sockaddr_un *address)
+/* Who called listen(2) there has ended, and a child of it still has the socket, perhaps stopped. A
+ * number that somebody else has by now, or that is another namespace's, says nothing. */
+static bool is_orphaned(int connected)
 {
-    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    return getsockopt(connected, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid > 0 &&
+           kill(peer.pid, 0) < 0 && errno == ESRCH;
+}
+
+/* 1 = somebody listens there, 0 = a socket that nobody listens on, -errno = neither can be said. */
+static int somebody_answers(const struct sockaddr_un *address, int type)
+{
+    int probe = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (probe < 0)
         return -errno;
     int error = connect(probe, (const struct sockaddr *)address, sizeof *address) < 0 ? errno : 0;
+    bool orphaned = error == 0 && is_orphaned(probe);
     fd_close(&probe);
-    if (error == ECONNREFUSED)
+    if (error == ECONNREFUSED || orphaned)
         return 0;
-    return error == 0 || error == EAGAIN ? 1
-                                         : -error; /* EAGAIN: its backlog is full, so it is alive */
+    /* EAGAIN: its backlog is full, so it is alive. EPROTOTYPE: so is one of another type. */
+    return error == 0 || error == EAGAIN || error == EPROTOTYPE ? 1 : -error;
 }
 
 /* A child that was just being started when its supervisor was killed has the socket until it
  * executes: ask again for a while before a daemon is said to be alive. Only where nothing is served
  * yet that could wait for us. */
-static int somebody_keeps_answering(const struct sockaddr_un *address, bool patient)
+static int somebody_keeps_answering(const struct sockaddr_un *address, int type, bool patient)
 {
     const struct timespec pause = {.tv_nsec = 10 * NS_PER_MS};
-    int answers = somebody_answers(address);
+    int answers = somebody_answers(address, type);
     for (int i = 0; patient && i < ANSWERS_ASKED && answers == 1; i++) {
         nanosleep(&pause, NULL);
-        answers = somebody_answers(address);
+        answers = somebody_answers(address, type);
     }
     return answers;
 }
 
 /* Called when bind found the path taken: remove it if it is what an ended daemon left. */
-static int remove_stale(const struct sockaddr_un *address, bool patient, const struct excuse *why)
+static int remove_stale(const struct sockaddr_un *address, const struct listening_plan *plan,
+                        bool patient, const struct excuse *why)
 {
     const char *path = address->sun_path;
     struct stat before, after;
@@ -99,18 +110,19 @@ static int remove_stale(const struct sockaddr_un *address, bool patient, const s
                                : fail(why, errno, "cannot look at %s: %s", path, strerror(errno));
     if (!S_ISSOCK(before.st_mode))
         return fail(why, EEXIST,
-                    "%s exists and is no socket: move it away, or change control { socket }", path);
-    int answers = somebody_keeps_answering(address, patient);
+                    "%s exists and is no socket: move it away, or change %s { socket }", path,
+                    plan->section);
+    int answers = somebody_keeps_answering(address, plan->type, patient);
     if (answers == 1)
         return fail(why, EADDRINUSE,
                     "another holdfastd answers on %s: stop it first, or give this one its own "
-                    "control { socket }",
-                    path);
+                    "%s { socket }",
+                    path, plan->section);
     if (answers < 0)
         return fail(why, -answers,
                     "cannot find out whether %s is in use: %s. Run as its owner or root, or change "
-                    "control { socket }",
-                    path, strerror(-answers));
+                    "%s { socket }",
+                    path, strerror(-answers), plan->section);
     if (lstat(path, &after) < 0 || after.st_dev != before.st_dev || after.st_ino != before.st_ino)
         return fail(why, EADDRINUSE, "another holdfastd has just begun on %s", path);
     if (unlink(path) < 0 && errno != ENOENT)
@@ -119,27 +131,28 @@ static int remove_stale(const struct sockaddr_un *address, bool patient, const s
 }
 
 /* As the program before an upgrade has found it. */
-static bool is_known_group(const char *name, gid_t *ret)
+static bool is_known_group(const struct listening_plan *plan, gid_t *ret)
 {
-    const char *text = getenv(CONTROL_GROUP_VARIABLE);
+    const char *text = getenv(plan->group_variable);
     char *end;
     if (!text)
         return false;
     unsigned long gid = strtoul(text, &end, 10);
     *ret = (gid_t)gid;
-    return end != text && *end == ' ' && strcmp(end + 1, name) == 0;
+    return end != text && *end == ' ' && strcmp(end + 1, plan->group) == 0;
 }
 
-static void note_group(const char *name, gid_t group)
+static void note_group(const struct listening_plan *plan, gid_t group)
 {
-    char text[24 + sizeof((struct settings *)0)->control_group];
-    snprintf(text, sizeof text, "%lu %s", (unsigned long)group, name);
-    setenv(CONTROL_GROUP_VARIABLE, text, 1); /* without it, it is asked for again */
+    char text[GROUP_TEXT_SIZE];
+    snprintf(text, sizeof text, "%lu %s", (unsigned long)group, plan->group);
+    setenv(plan->group_variable, text, 1); /* without it, it is asked for again */
 }
 
 /* A group with thousands of members needs a large buffer. */
-static int ask_for_group(const char *name, gid_t *ret, const struct excuse *why)
+static int ask_for_group(const struct listening_plan *plan, gid_t *ret, const struct excuse *why)
 {
+    const char *name = plan->group;
     struct group entry, *found = NULL;
     char *buffer = NULL;
     int error = ERANGE;
@@ -153,18 +166,18 @@ static int ask_for_group(const char *name, gid_t *ret, const struct excuse *why)
     free(buffer);
     if (!found)
         return fail(why, error ? error : ENOENT,
-                    "control { group }: there is no group '%s'%s%s: make it with groupadd(8)", name,
-                    error ? ": " : "", error ? strerror(error) : "");
+                    "%s { group }: there is no group '%s'%s%s: make it with groupadd(8)",
+                    plan->section, name, error ? ": " : "", error ? strerror(error) : "");
     return 0;
 }
 
-static int find_group(const char *name, gid_t *ret, const struct excuse *why)
+static int find_group(const struct listening_plan *plan, gid_t *ret, const struct excuse *why)
 {
-    if (is_known_group(name, ret))
+    if (is_known_group(plan, ret))
         return 0;
-    int error = ask_for_group(name, ret, why);
+    int error = ask_for_group(plan, ret, why);
     if (error == 0)
-        note_group(name, *ret);
+        note_group(plan, *ret);
     return error;
 }
 
@@ -186,42 +199,43 @@ static int set_mode(const char *path, mode_t mode)
 }
 
 /* Group first: widening the mode before would let the wrong group in. */
-static int open_to_group(const struct settings *settings, const struct excuse *why)
+static int open_to_group(const struct listening_plan *plan, const struct excuse *why)
 {
-    const char *path = settings->control_socket;
-    if (settings->control_group[0] != '\0') {
+    const char *path = plan->path;
+    if (plan->group[0] != '\0') {
         gid_t group = (gid_t)-1;
-        int error = find_group(settings->control_group, &group, why);
+        int error = find_group(plan, &group, why);
         if (error < 0)
             return error;
         if (lchown(path, (uid_t)-1, group) < 0)
             return fail(why, errno,
                         "cannot give %s to group %s: %s. Run as root or as a member of that group",
-                        path, settings->control_group, strerror(errno));
+                        path, plan->group, strerror(errno));
     }
-    int error = set_mode(path, settings->control_mode);
+    int error = set_mode(path, plan->mode);
     if (error < 0)
         return fail(why, -error, "cannot set the mode of %s: %s", path, strerror(-error));
     return 0;
 }
 
-static int bind_and_listen(struct control_socket *sock, bool patient, const struct excuse *why)
+static int bind_and_listen(struct listening *sock, const struct listening_plan *plan, bool patient,
+                           const struct excuse *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat made;
     memcpy(address.sun_path, sock->path, sizeof sock->path);
 
-    sock->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    sock->fd = socket(AF_UNIX, plan->type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (sock->fd < 0)
-        return fail(why, errno, "cannot make the control socket: %s", strerror(errno));
+        return fail(why, errno, "cannot make the %s socket: %s", plan->section, strerror(errno));
     /* The path inherits the mode of the socket, less the umask (unix(7) doesn't say, bind in the
      * kernel does): closed to everybody else from its first instant, without touching the process's
      * umask. */
     if (fchmod(sock->fd, 0600) < 0)
-        return fail(why, errno, "cannot protect the control socket: %s", strerror(errno));
+        return fail(why, errno, "cannot protect the %s socket: %s", plan->section, strerror(errno));
     int result = bind(sock->fd, (struct sockaddr *)&address, sizeof address);
     if (result < 0 && errno == EADDRINUSE) {
-        int error = remove_stale(&address, patient, why);
+        int error = remove_stale(&address, plan, patient, why);
         if (error < 0)
             return error;
         result = bind(sock->fd, (struct sockaddr *)&address, sizeof address);
@@ -229,43 +243,42 @@ static int bind_and_listen(struct control_socket *sock, bool patient, const stru
     if (result < 0)
         return fail(why, errno,
                     "cannot make the socket %s: %s. Run as root or as who may write to its folder, "
-                    "or change control { socket }",
-                    sock->path, strerror(errno));
+                    "or change %s { socket }",
+                    sock->path, strerror(errno), plan->section);
     if (lstat(sock->path, &made) < 0)
         return fail(why, errno, "the socket %s has gone: %s", sock->path, strerror(errno));
     sock->device = made.st_dev;
     sock->inode = made.st_ino;
-    if (listen(sock->fd, LISTEN_BACKLOG) < 0)
+    if (listen(sock->fd, plan->backlog) < 0)
         return fail(why, errno, "cannot listen on %s: %s", sock->path, strerror(errno));
     return 0;
 }
 
-int control_socket_open(const struct settings *settings, bool patient, struct control_socket *ret,
-                        char *why, size_t why_size)
+int listening_open(const struct listening_plan *plan, bool patient, struct listening *ret,
+                   char *why, size_t why_size)
 {
     const struct excuse excuse = {why, why_size};
-    *ret = (struct control_socket){.fd = -1};
-    _Static_assert(sizeof ret->path == sizeof settings->control_socket, "the path fits");
-    snprintf(ret->path, sizeof ret->path, "%s", settings->control_socket);
+    *ret = (struct listening){.fd = -1};
+    snprintf(ret->path, sizeof ret->path, "%s", plan->path);
 
-    int error = make_folder(ret->path, &excuse);
+    int error = make_folder(plan, &excuse);
     if (error == 0)
-        error = bind_and_listen(ret, patient, &excuse);
+        error = bind_and_listen(ret, plan, patient, &excuse);
     if (error == 0)
-        error = open_to_group(settings, &excuse);
+        error = open_to_group(plan, &excuse);
     if (error < 0)
-        control_socket_close(ret);
+        listening_close(ret);
     return error;
 }
 
-static bool is_in_place(const struct control_socket *sock)
+static bool is_in_place(const struct listening *sock)
 {
     struct stat now;
     return sock->inode != 0 && lstat(sock->path, &now) == 0 && now.st_dev == sock->device &&
            now.st_ino == sock->inode;
 }
 
-void control_socket_close(struct control_socket *sock)
+void listening_close(struct listening *sock)
 {
     if (is_in_place(sock))
         unlink(sock->path);
@@ -275,20 +288,19 @@ void control_socket_close(struct control_socket *sock)
 
 /* ---- from one program to the next ---- */
 
-static void describe(const struct control_socket *sock, const struct settings *settings,
+static void describe(const struct listening *sock, const struct listening_plan *plan,
                      char ret_text[KEPT_SIZE])
 {
     snprintf(ret_text, KEPT_SIZE, "%llu %llu %o %s", (unsigned long long)sock->device,
-             (unsigned long long)sock->inode, (unsigned)settings->control_mode,
-             settings->control_group);
+             (unsigned long long)sock->inode, (unsigned)plan->mode, plan->group);
 }
 
-int control_socket_leave(struct control_socket *sock, const struct settings *settings)
+int listening_leave(struct listening *sock, const struct listening_plan *plan)
 {
     char text[KEPT_SIZE];
-    describe(sock, settings, text);
-    if (!is_in_place(sock) || setenv(CONTROL_KEPT_VARIABLE, text, 1) < 0) {
-        control_socket_close(sock);
+    describe(sock, plan, text);
+    if (!is_in_place(sock) || setenv(plan->kept_variable, text, 1) < 0) {
+        listening_close(sock);
         return -1;
     }
     sock->inode = 0;
@@ -296,12 +308,12 @@ int control_socket_leave(struct control_socket *sock, const struct settings *set
 }
 
 /* Where it was bound to, and what the program before has made there. */
-static void recall(int fd, const char *text, struct control_socket *ret)
+static void recall(int fd, const char *text, struct listening *ret)
 {
     struct sockaddr_un address = {0};
     socklen_t length = sizeof address;
     unsigned long long device, inode;
-    *ret = (struct control_socket){.fd = fd};
+    *ret = (struct listening){.fd = fd};
     if (!text || sscanf(text, "%llu %llu", &device, &inode) != 2 ||
         getsockname(fd, (struct sockaddr *)&address, &length) < 0 || address.sun_family != AF_UNIX)
         return;
@@ -310,20 +322,20 @@ static void recall(int fd, const char *text, struct control_socket *ret)
     ret->inode = (ino_t)inode;
 }
 
-bool control_socket_take(int fd, const struct settings *settings, struct control_socket *ret)
+bool listening_take(int fd, const struct listening_plan *plan, struct listening *ret)
 {
-    const char *kept = getenv(CONTROL_KEPT_VARIABLE);
+    const char *kept = getenv(plan->kept_variable);
     char wanted[KEPT_SIZE];
     bool suits = false;
-    *ret = (struct control_socket){.fd = -1};
+    *ret = (struct listening){.fd = -1};
     if (fd >= 0) {
         recall(fd, kept, ret);
-        describe(ret, settings, wanted);
-        suits = kept && is_in_place(ret) && strcmp(ret->path, settings->control_socket) == 0 &&
+        describe(ret, plan, wanted);
+        suits = kept && plan->path && is_in_place(ret) && strcmp(ret->path, plan->path) == 0 &&
                 strcmp(kept, wanted) == 0;
     }
-    unsetenv(CONTROL_KEPT_VARIABLE);
+    unsetenv(plan->kept_variable);
     if (!suits)
-        control_socket_close(ret);
+        listening_close(ret);
     return suits;
 }

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* Readers' positions in the hands of the archive: kept, changed, removed, asked for again, and
+ * never outside their folder, whatever a name or a link says. */
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/position_file.h"
+#include "tests/lib/archive_rig.h"
+#include "tests/lib/log_maker.h"
+#include "tests/lib/unit.h"
+
+static struct archive_rig rig;
+static char folder[256]; /* of the channel's positions */
+
+static void set_up(void)
+{
+    archive_rig_prepare(&rig);
+    archive_rig_start(&rig);
+    snprintf(folder, sizeof folder, "%s/" POSITION_FOLDER "/" RIG_CHANNEL, rig.log_dir);
+}
+
+static void tear_down(void)
+{
+    archive_rig_end(&rig);
+}
+
+static struct message_position_saved ask(const struct message_position_save *save)
+{
+    archive_rig_send(&rig, MESSAGE_POSITION_SAVE, save, sizeof *save);
+    const struct message *message = archive_rig_receive(&rig, MESSAGE_POSITION_SAVED);
+    ck_assert_uint_eq(message->position_saved->turn, save->turn);
+    return *message->position_saved;
+}
+
+static struct message_position_saved keep(const char *name, uint64_t seq)
+{
+    static uint64_t turn = 100;
+    struct message_position_save save = {
+        .channel = RIG_CHANNEL, .turn = ++turn, .seq = seq, .saved_ns = 1234, .uid = 1000};
+    snprintf(save.name, sizeof save.name, "%s", name);
+    return ask(&save);
+}
+
+static struct message_position_saved forget(const char *name)
+{
+    struct message_position_save save = {.channel = RIG_CHANNEL, .turn = 1, .forget = 1};
+    snprintf(save.name, sizeof save.name, "%s", name);
+    return ask(&save);
+}
+
+static void assert_kept(const char *name, uint64_t seq)
+{
+    char path[sizeof folder + 80], text[POSITION_FILE_SIZE_MAX];
+    struct position_file position;
+    struct stat about;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    long length = unit_read_small_file(AT_FDCWD, path, text, sizeof text);
+    ck_assert_msg(length > 0, "%s: %s", path, strerror((int)-length));
+    ck_assert_int_eq(position_file_parse(text, (size_t)length, &position), 0);
+    ck_assert_uint_eq(position.seq, seq);
+    ck_assert_uint_eq(position.uid, 1000);
+    ck_assert_int_eq(position.saved_ns, 1234);
+    ck_assert_int_eq(lstat(path, &about), 0);
+    ck_assert_uint_eq(about.st_mode & 07777, 0600);
+    ck_assert_int_eq(lstat(folder, &about), 0);
+    ck_assert_uint_eq(about.st_mode & 07777, 0700);
+}
+
+static int count_files(void)
+{
+    int count = 0;
+    const struct dirent *entry;
+    DIR *stream = opendir(folder);
+    while (stream && (entry = readdir(stream)))
+        count += entry->d_name[0] != '.' || entry->d_name[1] == 'n'; /* half a file, too */
+    if (stream)
+        closedir(stream);
+    return count;
+}
+
+START_TEST(it_is_kept_changed_and_removed)
+{
+    ck_assert_int_eq(keep("store", 4711).error, 0);
+    assert_kept("store", 4711);
+    ck_assert_int_eq(keep("other", 3).error, 0);
+    ck_assert_int_eq(keep("store", 4712).error, 0);
+    assert_kept("store", 4712);
+    assert_kept("other", 3);
+    ck_assert_int_eq(count_files(), 2);
+    ck_assert_int_eq(forget("store").error, 0);
+    ck_assert_int_eq(forget("store").error, 0); /* asked again */
+    ck_assert_int_eq(forget("never").error, 0);
+    ck_assert_int_eq(count_files(), 1);
+}
+END_TEST
+
+START_TEST(nothing_is_made_to_forget)
+{
+    ck_assert_int_eq(forget("store").error, 0);
+    ck_assert_int_eq(access(rig.log_dir, F_OK), -1);
+}
+END_TEST
+
+START_TEST(it_outlives_the_archive)
+{
+    ck_assert_int_eq(keep("store", 1).error, 0);
+    archive_rig_replace(&rig);
+    assert_kept("store", 1);
+    ck_assert_int_eq(keep("store", 2).error, 0);
+    assert_kept("store", 2);
+}
+END_TEST
+
+/* What an archive that was killed has left half done is in nobody's way. */
+START_TEST(half_a_file_is_replaced)
+{
+    char path[sizeof folder + 80];
+    ck_assert_int_eq(keep("store", 1).error, 0);
+    snprintf(path, sizeof path, "%s/" POSITION_TEMPORARY, folder);
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    ck_assert_int_eq(write(fd, "seq 9", 5), 5);
+    fd_close(&fd);
+    ck_assert_int_eq(keep("store", 2).error, 0);
+    assert_kept("store", 2);
+    ck_assert_int_eq(count_files(), 1);
+}
+END_TEST
+
+START_TEST(names_that_lead_elsewhere_are_refused)
+{
+    static const char *const names[] = {"", ".", "..", "../store", "a/b", ".new", "a b"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        ck_assert_msg(keep(names[i], 1).error == EINVAL, "%s", names[i]);
+        ck_assert_msg(forget(names[i]).error == EINVAL, "%s", names[i]);
+    }
+    struct message_position_save save = {.channel = "../engine", .name = "store", .turn = 5};
+    ck_assert_int_eq(ask(&save).error, EINVAL);
+    ck_assert_int_eq(count_files(), 0);
+}
+END_TEST
+
+START_TEST(links_are_not_followed)
+{
+    char elsewhere[128], all[192];
+    snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", rig.folder);
+    snprintf(all, sizeof all, "%s/" POSITION_FOLDER, rig.log_dir);
+    ck_assert_int_eq(mkdir(rig.log_dir, 0700), 0);
+    ck_assert_int_eq(mkdir(elsewhere, 0700), 0);
+    ck_assert_int_eq(symlink(elsewhere, all), 0);
+    struct message_position_saved saved = keep("store", 1);
+    ck_assert_int_eq(saved.error, ENOTDIR);
+    ck_assert_ptr_nonnull(strstr(saved.reason, POSITION_FOLDER));
+    ck_assert_int_eq(rmdir(elsewhere), 0); /* nothing was put there */
+    ck_assert_int_eq(unlink(all), 0);
+
+    ck_assert_int_eq(keep("store", 1).error, 0);
+    char path[sizeof folder + 80];
+    snprintf(path, sizeof path, "%s/" POSITION_TEMPORARY, folder);
+    ck_assert_int_eq(symlink(elsewhere, path), 0);
+    ck_assert_int_eq(keep("store", 2).error, 0);
+    assert_kept("store", 2);
+    ck_assert_int_eq(access(elsewhere, F_OK), -1);
+}
+END_TEST
+
+START_TEST(what_is_in_the_way_is_told)
+{
+    ck_assert_int_eq(keep("store", 1).error, 0);
+    char path[sizeof folder + 80];
+    snprintf(path, sizeof path, "%s/folder", folder);
+    ck_assert_int_eq(mkdir(path, 0700), 0);
+    struct message_position_saved saved = keep("folder", 1);
+    ck_assert_int_eq(saved.error, EISDIR);
+    ck_assert(saved.reason[0]);
+    ck_assert_int_eq(forget("folder").error, EISDIR);
+    ck_assert_int_eq(keep("store", 2).error, 0);
+    assert_kept("store", 2);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("positions");
+    TCase *tcase = tcase_create("positions");
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, it_is_kept_changed_and_removed);
+    tcase_add_test(tcase, nothing_is_made_to_forget);
+    tcase_add_test(tcase, it_outlives_the_archive);
+    tcase_add_test(tcase, half_a_file_is_replaced);
+    tcase_add_test(tcase, names_that_lead_elsewhere_are_refused);
+    tcase_add_test(tcase, links_are_not_followed);
+    tcase_add_test(tcase, what_is_in_the_way_is_told);
+    suite_add_tcase(suite, tcase);
+    return log_maker_run(suite);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* Writes and removes the files of readers' positions. Called by archive.c for POSITION_SAVE. Must
+ * never lead outside the folder of positions, whatever a name says or a link leads to, nor leave
+ * half of a file under a position's name: at every instant it is the old one or the new one. */
+#include "worker/archive/positions.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/channel_spec.h"
+#include "common/fd.h"
+#include "common/position_file.h"
+#include "worker/archive/folder.h"
+
+/* The folder of this name, made first if that is wanted. Or -errno. */
+static int enter(int parent, const char *name, bool make)
+{
+    if (make && mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    if (make && fsync(parent) < 0) /* also where one was made that a power cut may still take */
+        return -errno;
+    int folder = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return folder < 0 ? -errno : folder;
+}
+
+static int enter_channel(const char *log_dir, const char *channel, bool make)
+{
+    int base = open(log_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int all = base < 0 ? -errno : enter(base, POSITION_FOLDER, make);
+    int folder = all < 0 ? all : enter(all, channel, make);
+    fd_close(&base);
+    if (all >= 0)
+        fd_close(&all);
+    return folder;
+}
+
+/* Not over one that is there: it may be that of an archive that is about to end. */
+static int write_file(int folder, const struct position_file *position)
+{
+    char text[POSITION_FILE_SIZE_MAX];
+    size_t length = position_file_print(position, text);
+    if (unlinkat(folder, POSITION_TEMPORARY, 0) < 0 && errno != ENOENT)
+        return -errno;
+    int fd = openat(folder, POSITION_TEMPORARY,
+                    O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int result = fd < 0 ? -errno : fd_write_all(fd, text, length, 0);
+    if (result == 0 && fsync(fd) < 0)
+        result = -errno;
+    fd_close(&fd);
+    return result;
+}
+
+static int save(int folder, const struct message_position_save *request)
+{
+    const struct position_file position = {
+        .seq = request->seq, .saved_ns = request->saved_ns, .uid = request->uid};
+    int result = write_file(folder, &position);
+    if (result == 0 && renameat(folder, POSITION_TEMPORARY, folder, request->name) < 0)
+        result = -errno;
+    return result;
+}
+
+static int forget(int folder, const struct message_position_save *request)
+{
+    return unlinkat(folder, request->name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int keep(const char *log_dir, const struct message_position_save *request)
+{
+    if (!channel_name_is_valid(request->channel) || !position_name_is_valid(request->name))
+        return -EINVAL;
+    int folder = enter_channel(log_dir, request->channel, !request->forget);
+    if (folder == -ENOENT && request->forget)
+        return 0;
+    if (folder < 0)
+        return folder;
+    int result = request->forget ? forget(folder, request) : save(folder, request);
+    if (result == 0 && fsync(folder) < 0)
+        result = -errno;
+    fd_close(&folder);
+    return result;
+}
+
+void positions_keep(const char *log_dir, const struct message_position_save *request,
+                    struct message_position_saved *ret)
+{
+    int result = keep(log_dir, request);
+    memset(ret, 0, sizeof *ret);
+    snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
+    snprintf(ret->name, sizeof ret->name, "%s", request->name);
+    ret->turn = request->turn;
+    ret->error = -result;
+    if (result < 0)
+        folder_explain(log_dir, POSITION_FOLDER, -result, ret->reason);
+}

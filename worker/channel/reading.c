@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* Wakes readers of a channel that does not record. Its thread sleeps until the receiver calls it,
+ * which it does only when a reader sleeps, and no sooner again than a moment later: so readers that
+ * sleep after every datagram cost the receiver a thousand calls a second, whatever the rate. Must
+ * never keep a datagram waiting, nor the worker from running. */
+#include "worker/channel/reading.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/monotonic.h"
+#include "common/ring.h"
+#include "worker/channel/thread.h"
+#include "worker/last_words.h"
+
+#define PAUSE_NS NS_PER_MS
+
+void reading_open(struct channel_state *channel)
+{
+    const struct inheritance *inheritance = channel->inheritance;
+    struct channel_reading *reading = &channel->reading;
+    const uint64_t one = 1;
+    if (inheritance->wake < 0)
+        return;
+    void *words =
+        mmap(NULL, READ_WAKE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, inheritance->wake, 0);
+    if (words == MAP_FAILED) {
+        log_error("mapping what readers are woken by: %s; they are not woken", strerror(errno));
+        return;
+    }
+    reading->word = (struct read_wake_word *)words + inheritance->assign.wake_index;
+    reading->bell = inheritance->bell;
+    if (!channel->spec->record.enabled)
+        reading->published = reading->word;
+    ssize_t written = write(reading->bell, &one, sizeof one);
+    (void)written; /* EAGAIN: it is about to be woken anyway */
+}
+
+/* Once, until the thread has looked. */
+void reading_call(struct channel_state *channel)
+{
+    atomic_store_explicit(&channel->reading.called, 1, memory_order_release);
+    syscall(SYS_futex, &channel->reading.called, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static void wait_for_call(struct channel_reading *reading)
+{
+    while (atomic_load_explicit(&reading->called, memory_order_acquire) == 0)
+        syscall(SYS_futex, &reading->called, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+}
+
+/* Its deaths are the control thread's: no datagram is to blame. For the same reason nobody asks it
+ * for signs of life. */
+void *reading_main(void *argument)
+{
+    struct channel_state *channel = argument;
+    struct channel_reading *reading = &channel->reading;
+    const struct timespec pause = {.tv_nsec = (long)PAUSE_NS};
+    last_words_thread(CHANNEL_THREAD_CONTROL);
+    pthread_setname_np(pthread_self(), "reading");
+    thread_schedule_behind();
+    for (;;) {
+        wait_for_call(reading);
+        uint64_t told =
+            ring_published(&channel->ring); /* before it rings: what comes later counts */
+        read_wake_ring(reading->word, reading->bell);
+        nanosleep(&pause, NULL);
+        /* Whoever has armed the word since, and whose datagram came before this, was not called
+         * for: from here on the receiver calls again. */
+        atomic_store(&reading->called, 0);
+        atomic_thread_fence(memory_order_seq_cst);
+        if (ring_published(&channel->ring) != told)
+            read_wake_ring(reading->word, reading->bell);
+    }
+    return NULL;
+}
