@@ -162,15 +162,6 @@ int gate_client_lend(struct gate_client *client, const struct message_channel_le
                       lent->has_ring);
 }
 
-int gate_client_withdraw(struct gate_client *client, const char *channel)
-{
-    struct message_channel_gone gone = {0};
-    if (!client->child || client->told_to_stop)
-        return -ENOTCONN;
-    snprintf(gone.channel, sizeof gone.channel, "%s", channel);
-    return child_send(client->child, MESSAGE_CHANNEL_GONE, &gone, sizeof gone, NULL, 0);
-}
-
 void gate_client_answer(struct gate_client *client, uint64_t generation,
                         const struct message_position_saved *saved)
 {

@@ -77,7 +77,6 @@ bool gate_client_is_enabled(const struct gate_client *client);
  * by which nothing can be changed; -1 when there is none. 0; -EAGAIN: it is behind, ask again
  * later; or -errno. */
 int gate_client_lend(struct gate_client *client, const struct message_channel_lent *lent, int ring);
-int gate_client_withdraw(struct gate_client *client, const char *channel);
 
 /* A position that the gate of this generation has asked for; nothing if that one is gone. */
 void gate_client_answer(struct gate_client *client, uint64_t generation,
