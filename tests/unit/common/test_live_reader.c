@@ -36,7 +36,6 @@ static void set_up(void)
 {
     fake_gate_start(&gate);
     ring_fixture_open(&ring, &settings);
-    second_ring.memory = (struct channel_memory){-1, -1};
     pthread_mutex_lock(&gate.lock);
     gate.ring = &ring;
     pthread_mutex_unlock(&gate.lock);
@@ -51,6 +50,8 @@ static void tear_down(void)
     fake_gate_stop(&gate);
     live_log_close(&recorder);
     ring_fixture_close(&ring);
+    if (second_ring.ring.page)
+        ring_fixture_close(&second_ring);
 }
 
 static void begin_recording(void)
@@ -531,7 +532,6 @@ START_TEST(another_ring)
     expect_lost(20, 3, HF_UNRECORDED);
     expect_range(23, 33);
     expect_silence();
-    ring_fixture_close(&second_ring);
 }
 END_TEST
 
@@ -553,7 +553,6 @@ START_TEST(no_ring_for_a_while)
     live_log_append(&recorder, 10);
     expect_range(20, 30);
     expect_silence();
-    ring_fixture_close(&second_ring);
 }
 END_TEST
 
