@@ -18,9 +18,10 @@
 #include "common/fd.h"
 #include "supervisor/system/process.h"
 
-/* The program's own: pipes, timers, the archive, the log's writer, the control socket with what is
- * kept for its clients, and what segments that are being sealed or an upgrade take for a moment. */
-#define DESCRIPTORS_OWN 48
+/* The program's own: pipes, timers, the archive, the gate with its socket and what wakes it, the
+ * log's writer, the control socket with what is kept for its clients, and what segments that are
+ * being sealed or an upgrade take for a moment. */
+#define DESCRIPTORS_OWN 56
 /* The worker's program is held above what children are given by number. */
 #define DESCRIPTORS_LEAST 80
 
