@@ -76,8 +76,10 @@ void gate_rig_log(const struct gate_rig *rig, uint64_t first_seq, int records, b
 void gate_rig_timed_log(const struct gate_rig *rig, uint64_t first_seq, int records,
                         uint64_t time_ns, char ret_name[SEGMENT_NAME_SIZE]);
 
-/* Descriptors and resident memory (KiB) of the gate. */
-int gate_rig_fds(const struct gate_rig *rig);
+/* Descriptors and resident memory (KiB) of the gate. Files that were lent are closed a moment
+ * later, by a thread. */
+int gate_rig_fds(struct gate_rig *rig);
+void gate_rig_await_fds(struct gate_rig *rig, int count);
 long gate_rig_memory(const struct gate_rig *rig);
 
 #endif

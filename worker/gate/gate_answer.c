@@ -88,6 +88,7 @@ void gate_answer_expel(struct gate *gate, struct gate_connection *connection, ui
     snprintf(refused.reason, sizeof refused.reason, "%s", reason);
     gate_count(gate, GATE_COUNTER_refused);
     read_packet_send(connection->fd, READ_REFUSED, request, &refused, sizeof refused, -1);
+    connection->expelled = true;
     gate_answer_end(gate, connection);
 }
 

@@ -98,12 +98,23 @@ static const char *is_too_many(struct gate *gate, uid_t uid)
 
 /* ---- beginning ---- */
 
+/* A socket that is closed with something unread in it is an error to the other side, before it sees
+ * what it was told. */
+static void overlook(int fd)
+{
+    char nothing;
+    for (int i = 0; i < READ_PIPELINE_MAX; i++)
+        if (recv(fd, &nothing, sizeof nothing, MSG_DONTWAIT) <= 0)
+            return;
+}
+
 static void turn_away(struct gate *gate, int fd, const char *reason)
 {
     struct read_refused refused = {.error = EBUSY};
     snprintf(refused.reason, sizeof refused.reason, "%s", reason);
     gate_count(gate, GATE_COUNTER_refused);
     read_packet_send(fd, READ_REFUSED, 0, &refused, sizeof refused, -1);
+    overlook(fd);
 }
 
 static void append(struct gate *gate, struct gate_connection *connection)
@@ -239,6 +250,8 @@ static void forget(struct gate *gate, struct gate_connection *connection)
         gate_pool_close_fd(&gate->pool, &connection->waiting->fd);
     free(connection->waiting);
     gate_folder_release(&connection->lent_folder);
+    if (connection->expelled)
+        overlook(connection->fd);
     fd_close(&connection->fd);
     free(connection);
 }

@@ -88,7 +88,8 @@ struct gate_connection {
     pid_t pid;
     char program[16];
     int64_t since_ns;
-    bool ended; /* to be forgotten at the end of this turn: nothing is done with it any more */
+    bool ended;    /* to be forgotten at the end of this turn: nothing is done with it any more */
+    bool expelled; /* because of what it has sent; what it has sent besides is of no interest */
 
     /* One request is answered after the other. */
     bool busy;              /* one is at the pool, or at the supervisor */
