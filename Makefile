@@ -101,7 +101,7 @@ EXAMPLES := $(patsubst common/client/examples/%.c,$(OUT)/examples/%,$(wildcard c
 PROGRAMS = $(OUT)/bin/holdfastd $(OUT)/bin/holdfast-worker $(OUT)/bin/holdfastctl
 
 .PHONY: all programs tests test-tools bench-tools check check-unit floors asan ubsan tsan hooks cov lint format \
-        fuzz bench install uninstall clean help
+        fuzz bench install install-library uninstall clean help
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 
@@ -261,15 +261,17 @@ bench: all ## measure: all benches, or BENCH=name; QUICK=1 for a smoke test, MAR
 	$(MAKE) VARIANT=release bench-tools
 	$(PYTHON) tests/bench/bench.py --build $(BUILD) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(MARKDOWN),--markdown) $(BENCH)
 
-install: all ## into $(DESTDIR)$(PREFIX); an existing configuration is kept
-	install -D -m 755 $(OUT)/bin/holdfastd $(DESTDIR)$(SBINDIR)/holdfastd
-	install -D -m 755 $(OUT)/bin/holdfastctl $(DESTDIR)$(BINDIR)/holdfastctl
-	install -D -m 755 $(OUT)/bin/holdfast-worker $(DESTDIR)$(LIBEXECDIR)/holdfast-worker
+install-library: $(LIBRARIES) ## libholdfast alone, with its header and pkg-config file
 	install -D -m 755 $(OUT)/lib/$(SONAME) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libholdfast.so
 	install -D -m 644 $(OUT)/lib/libholdfast.a $(DESTDIR)$(LIBDIR)/libholdfast.a
 	install -D -m 644 $(OUT)/lib/holdfast.pc $(DESTDIR)$(LIBDIR)/pkgconfig/holdfast.pc
 	install -D -m 644 common/client/holdfast.h $(DESTDIR)$(INCLUDEDIR)/holdfast.h
+
+install: all install-library ## into $(DESTDIR)$(PREFIX); an existing configuration is kept
+	install -D -m 755 $(OUT)/bin/holdfastd $(DESTDIR)$(SBINDIR)/holdfastd
+	install -D -m 755 $(OUT)/bin/holdfastctl $(DESTDIR)$(BINDIR)/holdfastctl
+	install -D -m 755 $(OUT)/bin/holdfast-worker $(DESTDIR)$(LIBEXECDIR)/holdfast-worker
 	test -e $(DESTDIR)$(SYSCONFDIR)/holdfast/holdfast.conf || \
 	  install -D -m 644 conf/holdfast.conf $(DESTDIR)$(SYSCONFDIR)/holdfast/holdfast.conf
 	install -D -m 644 conf/datagram.avsc $(DESTDIR)$(DOCDIR)/datagram.avsc

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 static inline uint64_t varint_zigzag(int64_t value)
 {
@@ -40,6 +41,28 @@ static inline long varint_read(const uint8_t *from, size_t size, int64_t *ret)
         }
     }
     return -EBADMSG;
+}
+
+/* The same as walk_long() below for what is shorter than 9 bytes, of which 8 must be there to be
+ * looked at: all of them at once. Returns its length, or 0: it is to be read the other way. */
+static inline size_t varint_read_quick(const uint8_t *from, int64_t *ret)
+{
+    uint64_t word;
+    if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
+        return 0;
+    memcpy(&word, from, sizeof word);
+    uint64_t ends = ~word & 0x8080808080808080u;
+    if (ends == 0)
+        return 0;
+    size_t length = (size_t)__builtin_ctzll(ends) / 8 + 1;
+    if (length > 1 && from[length - 1] == 0)
+        return 0;              /* not its shortest form */
+    word &= ends ^ (ends - 1); /* up to the first end */
+    word = (word & 0x007f007f007f007f) | (word & 0x7f007f007f007f00) >> 1;
+    word = (word & 0x00003fff00003fff) | (word & 0x3fff00003fff0000) >> 2;
+    word = (word & 0x000000000fffffff) | (word & 0x0fffffff00000000) >> 4;
+    *ret = (int64_t)(word >> 1 ^ (~(word & 1) + 1));
+    return length;
 }
 
 /* A bounds-checked walk over bytes; once `failed` is set every further step does nothing. */

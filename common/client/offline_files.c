@@ -23,12 +23,14 @@
 
 /* ---- the set ---- */
 
-/* Room for one more. */
-static int grow(void **array, size_t *room, size_t count, size_t size)
+/* Room for so many. */
+static int reserve(void **array, size_t *room, size_t count, size_t size)
 {
-    if (count < *room)
+    if (count <= *room)
         return 0;
     size_t more = *room ? *room * 2 : 16;
+    if (more < count)
+        more = count;
     void *larger = reallocarray(*array, more, size);
     if (!larger)
         return -ENOMEM;
@@ -43,7 +45,7 @@ static struct offline_channel *get_channel(struct offline_set *set, const char *
         if (strcmp(set->channels[i - 1].name, name) == 0)
             return &set->channels[i - 1];
     void *channels = set->channels;
-    if (grow(&channels, &set->room, set->count, sizeof *set->channels) < 0)
+    if (reserve(&channels, &set->room, set->count + 1, sizeof *set->channels) < 0)
         return NULL;
     set->channels = channels;
     struct offline_channel *channel = &set->channels[set->count++];
@@ -52,25 +54,27 @@ static struct offline_channel *get_channel(struct offline_set *set, const char *
     return channel;
 }
 
-static int add_file(struct offline_set *set, const char *channel_name,
-                    const struct offline_file *file)
+static int add_files(struct offline_set *set, const char *channel_name,
+                     const struct offline_file *new, size_t count)
 {
-    struct offline_channel *channel = get_channel(set, channel_name);
+    struct offline_channel *channel = count > 0 ? get_channel(set, channel_name) : NULL;
     if (!channel)
-        return -ENOMEM;
+        return count > 0 ? -ENOMEM : 0;
     void *files = channel->files;
-    int result = grow(&files, &channel->room, channel->count, sizeof *file);
+    int result = reserve(&files, &channel->room, channel->count + count, sizeof *new);
     channel->files = files;
-    if (result == 0)
-        channel->files[channel->count++] = *file;
-    return result;
+    if (result < 0)
+        return result;
+    memcpy(&channel->files[channel->count], new, count * sizeof *new);
+    channel->count += count;
+    return 0;
 }
 
 /* The set owns the descriptor from here on, in any case. */
 static int add_folder_fd(struct offline_set *set, int fd)
 {
     void *folders = set->folders;
-    int result = grow(&folders, &set->folder_room, set->folder_count, sizeof *set->folders);
+    int result = reserve(&folders, &set->folder_room, set->folder_count + 1, sizeof *set->folders);
     set->folders = folders;
     if (result < 0)
         fd_close(&fd);
@@ -142,13 +146,13 @@ static int look_at_file(struct offline_set *set, int fd, struct offline_file *fi
     if (length > 0) {
         read_name(file, file->name, identity.channel);
         read_identity(file, &identity);
-        return add_file(set, identity.channel, file);
+        return add_files(set, identity.channel, file, 1);
     }
     if (length != -EBADMSG && length != -EIO)
         return (int)length;
     /* A segment that was not begun has nothing in it yet. */
     int result = file->open && avro_log_is_blank(fd) > 0 ? 0 : look_at_records(fd, file, ret_what);
-    return result < 0 ? result : add_file(set, channel, file);
+    return result < 0 ? result : add_files(set, channel, file, 1);
 }
 
 static int add_path_of_file(struct offline_set *set, const char *path, int fd,
@@ -169,15 +173,26 @@ static int add_path_of_file(struct offline_set *set, const char *path, int fd,
 
 /* ---- a folder ---- */
 
+static void read_entry(int folder, const char *channel, const struct log_folder_file *entry,
+                       struct offline_file *ret)
+{
+    *ret = (struct offline_file){.folder = folder, .open = entry->open};
+    memcpy(ret->name, entry->name, sizeof ret->name);
+    read_name(ret, ret->name, channel);
+}
+
 static int add_segments(struct offline_set *set, int folder, const char *channel)
 {
     struct log_folder list;
     int result = log_folder_read(folder, channel, &list);
-    for (size_t i = 0; i < list.count && result == 0; i++) {
-        struct offline_file file = {.folder = folder, .open = list.files[i].open};
-        memcpy(file.name, list.files[i].name, sizeof file.name);
-        read_name(&file, file.name, channel);
-        result = add_file(set, channel, &file);
+    struct offline_file *files = result < 0 ? NULL : calloc(list.count + 1, sizeof *files);
+    if (files) {
+        for (size_t i = 0; i < list.count; i++)
+            read_entry(folder, channel, &list.files[i], &files[i]);
+        result = add_files(set, channel, files, list.count);
+        free(files);
+    } else if (result == 0) {
+        result = -ENOMEM;
     }
     log_folder_free(&list);
     return result;
@@ -312,6 +327,14 @@ static int compare_files(const void *left, const void *right)
     return (int)a->open - (int)b->open;
 }
 
+static bool is_in_order(const struct offline_channel *channel)
+{
+    for (size_t i = 1; i < channel->count; i++)
+        if (compare_files(&channel->files[i - 1], &channel->files[i]) > 0)
+            return false;
+    return true;
+}
+
 /* The same segment: given twice, or in both states. */
 static bool are_twins(const struct offline_file *a, const struct offline_file *b)
 {
@@ -339,7 +362,7 @@ void offline_set_order(struct offline_set *set)
         qsort(set->channels, set->count, sizeof *set->channels, compare_channels);
     for (size_t i = 0; i < set->count; i++) {
         struct offline_channel *channel = &set->channels[i];
-        if (channel->count > 0)
+        if (!is_in_order(channel)) /* as one folder's files are */
             qsort(channel->files, channel->count, sizeof *channel->files, compare_files);
         drop_twins(channel);
     }

@@ -135,7 +135,9 @@ static void lose_up_to(struct offline_reader *reader, uint64_t end, uint32_t why
 static void take_record(struct offline_reader *reader)
 {
     const uint64_t seq = (uint64_t)reader->record.seq;
-    lose_up_to(reader, seq, segment_walk_passed_damage(reader->walk) ? HF_DAMAGED : HF_UNRECORDED);
+    if (seq > reader->due)
+        lose_up_to(reader, seq,
+                   segment_walk_passed_damage(reader->walk) ? HF_DAMAGED : HF_UNRECORDED);
     reader->has_record = true;
 }
 
@@ -318,7 +320,7 @@ static int open_next(struct offline_reader *reader)
 /* All files were read. What was there when the reader was opened, and did not come, is told. */
 static bool is_finished(struct offline_reader *reader)
 {
-    if (reader->walk || reader->file < reader->channel->count)
+    if (reader->file < reader->channel->count)
         return false;
     lose(reader, reader->end, reader->before_file);
     return reader->loss_count == 0;
@@ -344,7 +346,7 @@ static int next(hf_reader *base, struct hf_datagram *ret)
             return tell_loss(reader, ret);
         if (reader->has_record)
             return give_record(reader, ret);
-        if (is_finished(reader))
+        if (!reader->walk && is_finished(reader))
             return HF_FINISHED;
         if (reader->loss_count > 0)
             continue;

@@ -23,6 +23,14 @@ struct segment_bytes {
  * the file's end comes before, or the disk can't read them. Valid until the next call. */
 const uint8_t *segment_bytes_view(struct segment_bytes *bytes, uint64_t offset, uint64_t want,
                                   size_t *ret_size);
+/* [offset, end) when all of it is in memory, else NULL. */
+static inline const uint8_t *segment_bytes_held(const struct segment_bytes *bytes, uint64_t offset,
+                                                uint64_t end)
+{
+    if (offset < bytes->offset || end > bytes->offset + bytes->length || end > bytes->end)
+        return NULL;
+    return bytes->bytes + (offset - bytes->offset);
+}
 /* [offset, offset + size) was read while it was still being written to: read it again. */
 void segment_bytes_refresh(struct segment_bytes *bytes, uint64_t offset, size_t size);
 

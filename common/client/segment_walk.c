@@ -224,23 +224,35 @@ static bool is_due(const struct segment_walk *walk, uint64_t seq)
     return walk->place.due > 0 ? seq == walk->place.due : seq <= walk->first_due;
 }
 
-static enum step read_record(struct segment_walk *walk, struct avro_log_record *ret)
+/* The bytes from here on to the block's end, as far as they can be one record's. */
+static const uint8_t *record_bytes(struct segment_walk *walk, uint64_t end, size_t *ret_size)
+{
+    const uint8_t *bytes = segment_bytes_held(&walk->bytes, walk->at, end);
+    *ret_size = (size_t)(end - walk->at);
+    if (bytes) /* as a rule: the block was read in one piece */
+        return bytes;
+    const uint64_t most =
+        end - walk->at < AVRO_LOG_RECORD_MAX ? end - walk->at : AVRO_LOG_RECORD_MAX;
+    bytes = segment_bytes_view(&walk->bytes, walk->at, most, ret_size);
+    if (*ret_size > end - walk->at)
+        *ret_size = (size_t)(end - walk->at);
+    return bytes;
+}
+
+static inline enum step read_record(struct segment_walk *walk, struct avro_log_record *ret)
 {
     const uint64_t end = walk->block_end < walk->bytes.end ? walk->block_end : walk->bytes.end;
-    size_t available;
+    size_t size;
     const char *what;
 
-    if (walk->at == walk->block_end) {
+    if (walk->at >= end) {
+        if (walk->at != walk->block_end)
+            return STEP_END;
         end_block(walk);
         return STEP_GO_ON;
     }
-    if (walk->at >= end)
-        return STEP_END;
-    const uint64_t most =
-        end - walk->at < AVRO_LOG_RECORD_MAX ? end - walk->at : AVRO_LOG_RECORD_MAX;
-    const uint8_t *bytes = segment_bytes_view(&walk->bytes, walk->at, most, &available);
-    long length =
-        avro_log_read_record(bytes, available < most ? available : (size_t)most, ret, &what);
+    const uint8_t *bytes = record_bytes(walk, end, &size);
+    long length = avro_log_read_record(bytes, size, ret, &what);
     if (length <= 0 || !is_due(walk, (uint64_t)ret->seq))
         return STEP_SLOW;
     if ((uint64_t)ret->seq >= walk->limit.seq_end)
@@ -316,7 +328,7 @@ static enum step read_slowly(struct segment_walk *walk, struct avro_log_record *
 
 /* ---- the walk ---- */
 
-static enum step step(struct segment_walk *walk, struct avro_log_record *ret)
+static inline enum step step(struct segment_walk *walk, struct avro_log_record *ret)
 {
     if (walk->is_slow)
         return read_slowly(walk, ret);
