@@ -102,6 +102,18 @@ def test_installed_found_and_linked(place):
     assert not [path for path in there.rglob("*") if not path.is_dir()]
 
 
+def test_the_examples_in_the_documents_compile(place):
+    release_only(place)
+    readme = re.search(r"```c\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    page = (ROOT / "man" / "holdfast.3").read_text(encoding="utf-8").split(".Sh EXAMPLES")[1]
+    page = re.search(r"\.Bd -literal.*?\n(.*?)\.Ed", page, re.DOTALL)[1].replace("\\e", "\\")
+    for number, text in enumerate((readme, page)):
+        source = place.folder / f"example{number}.c"
+        source.write_text(text, encoding="utf-8")
+        place.run(compiler("gcc"), "-Wall", "-Wextra", "-Werror", f"-I{HEADER.parent}", "-o", source.with_suffix(""),
+                  source, place.build / "lib" / "libholdfast.a", "-lisal")
+
+
 def read_lines(text):
     """{number: (time, source, payload)}"""
     found = {}
