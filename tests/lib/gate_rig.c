@@ -24,6 +24,7 @@
 #include "common/avro_log_header.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
+#include "tests/lib/deny_call.h"
 #include "tests/lib/unit.h"
 #include "worker/gate/gate.h"
 
@@ -82,6 +83,8 @@ static _Noreturn void run_child(const struct gate_rig *rig)
     close(end);
     if (close_range(MESSAGE_FD + 1, INHERITED_FDS - 1, 0) < 0) /* what an exec would close */
         _exit(99);
+    if (rig->denied && deny_call_install(rig->denied) < 0)
+        _exit(98);
     _exit(gate_run(&inheritance));
 }
 

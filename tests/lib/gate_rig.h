@@ -28,11 +28,12 @@ struct gate_rig {
     int listening, wake, bell;
     struct read_wake_word *words;
     pid_t pid;
+    const struct denied_call *denied; /* that it is to be refused; NULL = none */
 };
 
 /* Starts it, and waits for READY. */
 void gate_rig_start(struct gate_rig *rig);
-/* Before that, everything but the process; messages may be queued. */
+/* Before that, everything but the process; messages may be queued, and `denied` set. */
 void gate_rig_prepare(struct gate_rig *rig);
 /* STOP, expect exit status 0, remove the folder. */
 void gate_rig_end(struct gate_rig *rig);

@@ -16,10 +16,12 @@
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/message.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_connection.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_positions.h"
 #include "worker/gate/gate_report.h"
 #include "worker/gate/gate_requests.h"
@@ -140,6 +142,9 @@ static void serve_event(struct gate *gate, const struct epoll_event *event)
     case GATE_SOURCE_POOL:
         gate_work_take(gate, gate_requests_go_on);
         break;
+    case GATE_SOURCE_CLOSER:
+        gate_connection_take_closed(gate);
+        break;
     case GATE_SOURCE_TIMER:
         gate_connection_set_accepting(gate, true);
         gate_report_tick(gate);
@@ -208,7 +213,7 @@ static int prepare(struct gate *gate, const struct inheritance *inheritance)
     if (result == 0)
         result = gate_connection_prepare(gate);
     if (result == 0)
-        result = gate_pool_open(&gate->pool);
+        result = gate_pool_open(&gate->pool, 0);
     if (result == 0)
         result = gate_report_open(gate);
     if (result == 0)

@@ -13,7 +13,9 @@
 #include <sys/ioctl.h>
 
 #include "common/fd.h"
+#include "common/read_protocol.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_pool.h"
 
 void gate_answer_end(struct gate *gate, struct gate_connection *connection)
 {

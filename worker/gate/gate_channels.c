@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/channel_public.h"
 #include "common/client/holdfast.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "worker/gate/gate_folder.h"
 
 size_t gate_channels_find_after(const struct gate *gate, const char *name)
 {

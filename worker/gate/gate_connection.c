@@ -16,8 +16,12 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
+#include "common/read_protocol.h"
 #include "worker/gate/gate_claims.h"
+#include "worker/gate/gate_closing.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_waking.h"
 
 /* At a time; the others wait for the next turn. */
@@ -28,16 +32,11 @@
 /* Besides those of connections: channels, log files that threads look at, and what else is open. */
 #define OTHER_DESCRIPTORS 64
 
-#ifndef SO_PASSRIGHTS
-#define SO_PASSRIGHTS 83
-#endif
-
 /* ---- limits ---- */
 
 int gate_connection_prepare(struct gate *gate)
 {
     struct rlimit limit;
-    const int none = 0;
     gate->connections_most = GATE_CONNECTIONS_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
         /* Descriptors on their way to a reader count, too. */
@@ -51,11 +50,8 @@ int gate_connection_prepare(struct gate *gate)
     for (uint32_t i = 0; i < GATE_SLOTS; i++)
         gate->free_slots[i] = GATE_SLOTS - 1 - i;
     gate->free_count = GATE_SLOTS;
-    /* Nobody may send descriptors here: closing one of them could wait for whatever it is of.
-     * Before Linux 6.16, which has no such option, they are closed as they come. */
-    if (setsockopt(gate->listening, SOL_SOCKET, SO_PASSRIGHTS, &none, sizeof none) < 0)
-        log_debug("descriptors from readers can't be kept away: %m");
-    return fd_set_nonblocking(gate->listening);
+    int result = gate_closing_prepare(gate);
+    return result < 0 ? result : fd_set_nonblocking(gate->listening);
 }
 
 static struct gate_uid *find_uid(struct gate *gate, uid_t uid)
@@ -100,21 +96,22 @@ static const char *is_too_many(struct gate *gate, uid_t uid)
 
 /* A socket that is closed with something unread in it is an error to the other side, before it sees
  * what it was told. */
-static void overlook(int fd)
+static void overlook(const struct gate *gate, int fd)
 {
     char nothing;
-    for (int i = 0; i < READ_PIPELINE_MAX; i++)
+    for (int i = 0; i < READ_PIPELINE_MAX && gate->keeps_away; i++)
         if (recv(fd, &nothing, sizeof nothing, MSG_DONTWAIT) <= 0)
             return;
 }
 
-static void turn_away(struct gate *gate, int fd, const char *reason)
+static void turn_away(struct gate *gate, int *fd, const char *reason)
 {
     struct read_refused refused = {.error = EBUSY};
     snprintf(refused.reason, sizeof refused.reason, "%s", reason);
     gate_count(gate, GATE_COUNTER_refused);
-    read_packet_send(fd, READ_REFUSED, 0, &refused, sizeof refused, -1);
-    overlook(fd);
+    read_packet_send(*fd, READ_REFUSED, 0, &refused, sizeof refused, -1);
+    overlook(gate, *fd);
+    gate_closing_turn_away(gate, fd);
 }
 
 static void append(struct gate *gate, struct gate_connection *connection)
@@ -173,6 +170,10 @@ void gate_connection_accept(struct gate *gate)
     for (int i = 0; i < ACCEPTS_MOST && gate->accepting; i++) {
         struct ucred peer;
         socklen_t size = sizeof peer;
+        if (gate_closing_is_held_up(gate)) {
+            pause_accepting(gate, -EBUSY);
+            return;
+        }
         int fd = accept4(gate->listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EINTR || errno == ECONNABORTED)
@@ -188,8 +189,7 @@ void gate_connection_accept(struct gate *gate)
         if (!reason && result < 0)
             reason = "out of memory";
         if (reason)
-            turn_away(gate, fd, reason);
-        fd_close(&fd);
+            turn_away(gate, &fd, reason);
     }
 }
 
@@ -237,10 +237,11 @@ static void forget_requests(struct gate_connection *connection)
     }
 }
 
-static void forget(struct gate *gate, struct gate_connection *connection)
+/* Everything but its place and its socket. */
+static void strip(struct gate *gate, struct gate_connection *connection)
 {
-    unlink_it(gate, connection);
     gate_waking_disarm(gate, connection);
+    connection->channel = NULL;
     gate_claims_release(&connection->claim);
     gate_claims_release(&connection->taking);
     forget_requests(connection);
@@ -249,11 +250,23 @@ static void forget(struct gate *gate, struct gate_connection *connection)
     if (connection->waiting)
         gate_pool_close_fd(&gate->pool, &connection->waiting->fd);
     free(connection->waiting);
+    connection->waiting = NULL;
     gate_folder_release(&connection->lent_folder);
     if (connection->expelled)
-        overlook(connection->fd);
-    fd_close(&connection->fd);
+        overlook(gate, connection->fd);
+}
+
+static void forget(struct gate *gate, struct gate_connection *connection)
+{
+    unlink_it(gate, connection);
+    gate->reporting.due = true;
     free(connection);
+}
+
+void gate_connection_take_closed(struct gate *gate)
+{
+    gate_closing_take(gate, forget);
+    gate_connection_set_accepting(gate, true);
 }
 
 void gate_connection_reap(struct gate *gate)
@@ -263,7 +276,11 @@ void gate_connection_reap(struct gate *gate)
     gate->any_ended = false;
     for (struct gate_connection *next, *it = gate->first; it; it = next) {
         next = it->next;
-        if (it->ended)
+        if (!it->ended || it->closing)
+            continue;
+        strip(gate, it);
+        it->closing = true;
+        if (gate_closing_close(gate, it))
             forget(gate, it);
     }
     gate_connection_set_accepting(gate, true);

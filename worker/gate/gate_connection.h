@@ -22,5 +22,7 @@ struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uin
 
 /* Forget those that have ended. At the end of a turn, when nobody looks at them any more. */
 void gate_connection_reap(struct gate *gate);
+/* Those whose sockets a thread has closed. */
+void gate_connection_take_closed(struct gate *gate);
 
 #endif

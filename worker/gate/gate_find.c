@@ -11,7 +11,9 @@
 #include <sys/stat.h>
 
 #include "common/avro_log_header.h"
+#include "common/avro_log_name.h"
 #include "common/fd.h"
+#include "common/log_folder.h"
 
 #define TRIES 8 /* at a folder that changes all the time */
 

@@ -11,6 +11,8 @@
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_find.h"
+#include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_work.h"
 
 static void refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,

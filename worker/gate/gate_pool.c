@@ -95,15 +95,16 @@ static int start_thread(struct gate_pool *pool)
     return -result;
 }
 
-int gate_pool_open(struct gate_pool *pool)
+int gate_pool_open(struct gate_pool *pool, unsigned threads)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     *pool = (struct gate_pool){.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
     pool->end = &pool->first;
     pool->done_end = &pool->done;
-    pool->threads = processors < THREADS_LEAST  ? THREADS_LEAST
-                    : processors > THREADS_MOST ? THREADS_MOST
-                                                : (unsigned)processors;
+    pool->threads = threads                      ? threads
+                    : processors < THREADS_LEAST ? THREADS_LEAST
+                    : processors > THREADS_MOST  ? THREADS_MOST
+                                                 : (unsigned)processors;
     pool->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (pool->bell < 0)
         return -errno;

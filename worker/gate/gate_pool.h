@@ -32,8 +32,8 @@ struct gate_pool {
     int bell; /* eventfd: something is done */
 };
 
-/* Starts the threads. 0 or -errno. */
-int gate_pool_open(struct gate_pool *pool);
+/* Starts the threads; 0 of them: as many as suit the machine. 0 or -errno. */
+int gate_pool_open(struct gate_pool *pool, unsigned threads);
 
 /* false: too many wait already; the job stays the caller's. Silent ones are always taken. */
 bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job);

@@ -11,6 +11,7 @@
 
 #include "common/channel_spec.h"
 #include "common/monotonic.h"
+#include "common/position_file.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_claims.h"
 #include "worker/gate/gate_connection.h"

@@ -16,6 +16,8 @@
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_find.h"
+#include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_supervisor.h"
 
 int gate_report_open(struct gate *gate)

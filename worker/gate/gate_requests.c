@@ -9,10 +9,13 @@
 #include <string.h>
 
 #include "common/client/holdfast.h"
+#include "common/read_protocol.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_claims.h"
+#include "worker/gate/gate_closing.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_lookups.h"
 #include "worker/gate/gate_positions.h"
 #include "worker/gate/gate_report.h"
@@ -167,6 +170,10 @@ static bool receive_one(struct gate *gate, struct gate_connection *connection)
 {
     const char *what;
     struct read_packet *packet = &gate->packet;
+    if (gate_closing_has_descriptors(gate, connection->fd)) {
+        gate_answer_expel(gate, connection, 0, "file descriptors that nobody asked for");
+        return false;
+    }
     int result = read_packet_receive(connection->fd, TO_GATE, packet, &what);
     if (result == -EAGAIN)
         return false;

@@ -89,6 +89,7 @@ struct gate_connection {
     char program[16];
     int64_t since_ns;
     bool ended;    /* to be forgotten at the end of this turn: nothing is done with it any more */
+    bool closing;  /* it has ended, and a thread closes its socket */
     bool expelled; /* because of what it has sent; what it has sent besides is of no interest */
 
     /* One request is answered after the other. */
@@ -153,7 +154,10 @@ struct gate {
     bool failed;
     struct read_wake_word *words;
     struct gate_pool pool;
-    unsigned lists_busy; /* the pool's: of jobs that look into many folders */
+    bool keeps_away;         /* the kernel takes no descriptors from readers: gate_closing.c */
+    struct gate_pool closer; /* where it does: sockets that may hold up who closes them */
+    uint32_t turned_away;    /* of these, those that never became a connection */
+    unsigned lists_busy;     /* the pool's: of jobs that look into many folders */
 
     struct gate_channel **channels; /* by name */
     size_t channel_count, channel_room;
@@ -187,6 +191,7 @@ enum gate_source {
     GATE_SOURCE_LISTENING,
     GATE_SOURCE_BELL,
     GATE_SOURCE_POOL,
+    GATE_SOURCE_CLOSER,
     GATE_SOURCE_TIMER,
     GATE_SOURCE_CONNECTIONS,
 };

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
+#include "common/message.h"
+
 /* 0 or -EAGAIN; on anything else there is nobody to work for any more. */
 static int send_it(struct gate *gate, enum message_type type, const void *payload, size_t size)
 {

@@ -8,6 +8,8 @@
 
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_connection.h"
+#include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_pool.h"
 
 void *gate_work_new(struct gate *gate, struct gate_connection *connection, uint32_t request,
                     size_t size, struct gate_channel *channel)

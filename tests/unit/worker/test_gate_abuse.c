@@ -5,14 +5,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/avro_log_header.h"
@@ -21,6 +24,7 @@
 #include "common/fdpass.h"
 #include "common/log_folder.h"
 #include "common/monotonic.h"
+#include "tests/lib/deny_call.h"
 #include "tests/lib/gate_rig.h"
 #include "tests/lib/unit.h"
 
@@ -31,16 +35,34 @@ static struct ring_fixture fixture;
 static int neighbour; /* a reader that behaves */
 static char first_log[SEGMENT_NAME_SIZE];
 
-static void setup(void)
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+static void begin(const struct denied_call *denied)
 {
     const struct ring_fixture_settings settings = {.ring_size = 1 << 20, .max_datagram = 1400};
     ring_fixture_open(&fixture, &settings);
     gate_rig_prepare(&rig);
+    rig.denied = denied;
     gate_rig_lend(&rig, GATE_RIG_CHANNEL, RING, fixture.memory.ring);
     gate_rig_log(&rig, 0, 10, false, first_log);
     gate_rig_start(&rig);
     neighbour = gate_rig_connect(&rig);
     gate_rig_attach(neighbour, GATE_RIG_CHANNEL, HF_NEW);
+}
+
+static void setup(void)
+{
+    begin(NULL);
+}
+
+/* As Linux before 6.16 has it. */
+static void setup_older(void)
+{
+    static const struct denied_call denied = {
+        .number = SYS_setsockopt, .error = ENOPROTOOPT, .argument = 2, .is = SO_PASSRIGHTS};
+    begin(&denied);
 }
 
 static void teardown(void)
@@ -200,6 +222,67 @@ START_TEST(texts_without_an_end_are_names_that_nobody_has)
     gate_rig_refused(reader, READ_FORGET, bytes, sizeof(struct read_position), EINVAL);
     fd_close(&reader);
     neighbour_is_served();
+}
+END_TEST
+
+/* A TCP connection whose closing takes a minute: nobody takes what was sent, and it lingers. */
+static int lingering(int *ret_other)
+{
+    static const uint8_t bytes[64 * 1024];
+    const struct linger linger = {1, 60};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(listening, (struct sockaddr *)&address, size), 0);
+    ck_assert_int_eq(listen(listening, 1), 0);
+    ck_assert_int_eq(getsockname(listening, (struct sockaddr *)&address, &size), 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, size), 0);
+    *ret_other = accept(listening, NULL, NULL);
+    fd_close(&listening);
+    ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    ck_assert_int_eq(fd_set_nonblocking(fd), 0);
+    while (send(fd, bytes, sizeof bytes, MSG_NOSIGNAL) > 0)
+        ;
+    return fd;
+}
+
+/* Whoever lets go of such a descriptor last waits for as long as its sender likes: not the gate. It
+ * comes with the first packet, behind one that ends the connection, with one that is empty, behind
+ * an empty one, and in a connection that its owner has closed. */
+START_TEST(a_descriptor_that_lingers_holds_nobody_up)
+{
+    static const char empty[1];
+    struct packet packet = proper_find();
+    const struct iovec part = {&packet, sizeof packet.header + sizeof packet.find};
+    const struct iovec nothing = {(void *)empty, 0};
+    int others[5];
+    for (int way = 0; way < 5; way++) {
+        int reader = gate_rig_connect(&rig), fd = lingering(&others[way]);
+        gate_rig_quiet(reader);
+        ck_assert_int_eq(kill(rig.pid, SIGSTOP), 0); /* it finds all of it at once */
+        if (way == 1)
+            ck_assert_int_gt(send(reader, "bad", 3, MSG_NOSIGNAL), 0);
+        if (way == 3)
+            for (int i = 0; i < 3; i++)
+                ck_assert_int_eq(send(reader, empty, 0, MSG_NOSIGNAL), 0);
+        int result = fdpass_send(reader, way == 2 || way == 3 ? &nothing : &part, 1, &fd, 1);
+        ck_assert_msg(result == 0 || result == -EPERM || result == -EPIPE || result == -ECONNRESET,
+                      "%d", result);
+        const struct linger none = {0, 0};
+        if (result != 0) /* it was not taken: let it not hold us up */
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+        fd_close(&fd);
+        if (way == 4)
+            fd_close(&reader);
+        ck_assert_int_eq(kill(rig.pid, SIGCONT), 0);
+        neighbour_is_served();
+        neighbour_is_served();
+        fd_close(&reader);
+        neighbour_is_served();
+    }
+    fd_close_all(others, 5); /* what lingers ends */
+    gate_rig_await(&rig, GATE_COUNTER_connections, 1);
 }
 END_TEST
 
@@ -648,6 +731,7 @@ int main(void)
                                   what_the_gate_says_is_not_for_readers_to_say,
                                   who_arms_for_nothing_is_expelled,
                                   descriptors_are_not_taken,
+                                  a_descriptor_that_lingers_holds_nobody_up,
                                   texts_without_an_end_are_names_that_nobody_has,
                                   half_open_ones_end_or_wait,
                                   requests_are_answered_in_order,
@@ -666,5 +750,17 @@ int main(void)
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(abuse, tests[i]);
     suite_add_tcase(suite, abuse);
+    const TTest *const again[] = {what_is_none_of_the_protocol_ends_its_connection,
+                                  descriptors_are_not_taken,
+                                  a_descriptor_that_lingers_holds_nobody_up,
+                                  half_open_ones_end_or_wait,
+                                  one_user_has_no_more_than_his_share,
+                                  random_packets_hurt_nobody_else};
+    TCase *older = tcase_create("older");
+    tcase_add_checked_fixture(older, setup_older, teardown);
+    tcase_set_timeout(older, 200);
+    for (size_t i = 0; i < sizeof again / sizeof *again; i++)
+        tcase_add_test(older, again[i]);
+    suite_add_tcase(suite, older);
     return log_maker_run(suite);
 }
