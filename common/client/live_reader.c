@@ -137,9 +137,14 @@ static int reader_save(hf_reader *base, uint64_t done_before)
     if (!position.name[0] || done_before > INT64_MAX)
         return -EINVAL;
     position.seq = done_before;
-    int result = hold_position(reader, deadline);
-    if (result == 0)
-        result = reader_start_ask(reader, ASK_SAVE, &position, deadline);
+    int result;
+    do {
+        result = hold_position(reader, deadline);
+        if (result == 0)
+            result = reader_start_ask(reader, ASK_SAVE, &position, deadline);
+        /* A connection that was made meanwhile has yet to get the position. */
+    } while (result < 0 && result != -ETIMEDOUT && reader->claim_error == -EBUSY &&
+             monotonic_now().ns < deadline.ns);
     if (result < 0)
         return result;
     reader->link.claimed.seq = done_before;
@@ -221,6 +226,7 @@ int live_reader_open(const struct sockaddr_un *address, const char *channel,
         reader_close(&reader->base);
         return result;
     }
+    reader->started = true;
     *ret = &reader->base;
     return 0;
 }

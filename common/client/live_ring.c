@@ -34,6 +34,17 @@ static void leave(struct live_ring *ring)
     ring->number = 0;
 }
 
+/* After everything has died, what was lost at the end of the log is not known any more, and its
+ * numbers are given again; or there is no log any more. Who has passed them must come back. */
+static void look_whether_anew(struct live_reader *reader)
+{
+    const struct live_ring *ring = &reader->ring;
+    const uint64_t next = reader->next_seq;
+    if (ring->has_former && next <= ring->former.next_seq && next > ring->map.page->start_seq &&
+        !live_reader_is_by_ring(reader) && reader->base.mode != HF_OLD)
+        reader->begins_anew = true;
+}
+
 static void adopt(struct live_reader *reader)
 {
     struct live_ring *ring = &reader->ring;
@@ -52,13 +63,16 @@ static void adopt(struct live_reader *reader)
         return;
     }
     uint64_t pair = map.page->pair;
-    if (ring->pair != pair)
+    bool other = ring->pair != pair;
+    if (other)
         leave(ring);
     else
         ring->has_former = false; /* it isn't */
     channel_public_unmap(&ring->map);
     ring->map = map;
     ring->pair = pair;
+    if (other)
+        look_whether_anew(reader);
     ring->number = reader->link.attached.ring;
     ring->asked_again = channel_public_is_retired(ring->map.page, NULL);
     live_ring_look(reader);

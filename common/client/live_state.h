@@ -60,9 +60,11 @@ struct live_reader {
     uint64_t next_seq;   /* what comes next: never goes back but by hf_seek() */
     uint64_t opened_seq; /* the end at hf_read(); UINT64_MAX while it isn't known */
     bool records;        /* as ATTACHED said */
-    bool started;        /* next_seq is known */
+    bool started;        /* hf_read() has returned */
     bool live_told;
-    bool woken;          /* since it was last caught up */
+    bool woken; /* since it was last caught up */
+    /* The ring that came last begins with numbers that were given before, to other datagrams. */
+    bool begins_anew;
     bool returned_any;   /* a datagram, since it was opened or sought */
     bool uncovered_told; /* before next_seq */
     uint64_t newest_ns;  /* of what was returned */

@@ -209,7 +209,7 @@ static int sleep_until_more(struct live_reader *reader)
     if (result != MORE)
         return result;
     live_ring_pump(reader);
-    if (reader->woken) {
+    if (reader->woken || reader->begins_anew) {
         reader->woken = false;
         return MORE;
     }
@@ -326,6 +326,8 @@ static int find_segment(struct live_reader *reader)
     struct reader_link *link = &reader->link;
     int error;
     live_ring_pump(reader);
+    if (reader->begins_anew)
+        return MORE;
     if (reader_link_take(link, ASK_FIND, &error)) {
         if (search->asked_seq == reader->next_seq)
             return answered(reader, error);
@@ -422,9 +424,23 @@ static int tell_held(struct live_reader *reader, struct hf_datagram *ret)
     return HF_DATAGRAM;
 }
 
+/* The numbers from here on belong to other datagrams than those that were passed. */
+static int begin_anew(struct live_reader *reader, struct hf_datagram *ret)
+{
+    reader_log_leave(reader);
+    reader->begins_anew = false;
+    reader->uncovered_told = true;
+    if (reader->ring.map.page)
+        reader->next_seq = reader->ring.map.page->start_seq;
+    *ret = (struct hf_datagram){.seq = reader->next_seq, .why = HF_UNCOVERED};
+    return HF_LOST;
+}
+
 int reader_log_next(struct live_reader *reader, struct hf_datagram *ret)
 {
     for (;;) {
+        if (reader->begins_anew)
+            return begin_anew(reader, ret);
         if (reader->next_seq >= end_of_old(reader))
             return HF_FINISHED;
         if (reader->gap.end > reader->next_seq)

@@ -246,7 +246,7 @@ static int in_ring(struct live_reader *reader, const struct hf_start *start)
 
 static int start_at(struct live_reader *reader, const struct hf_start *start, monotonic deadline)
 {
-    bool only_new = reader->base.mode == HF_NEW;
+    bool only_new = reader->base.mode == HF_NEW && !reader->started; /* sought is sought */
     live_ring_pump(reader);
     live_ring_look(reader);
     if (live_reader_is_by_ring(reader))

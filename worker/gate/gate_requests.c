@@ -84,22 +84,25 @@ static void serve_attach(struct gate *gate, struct gate_connection *connection, 
     gate_answer(gate, connection, READ_ATTACHED, request, &attached, sizeof attached, &fd);
 }
 
-static void serve_arm(struct gate *gate, struct gate_connection *connection, uint32_t request,
-                      const struct read_arm *arm)
-{
-    if (connection->attached &&
-        (arm->what == READ_FOR_COMMITTED || arm->what == READ_FOR_PUBLISHED))
-        gate_waking_arm(gate, connection, arm);
-    else
-        gate_answer_expel(gate, connection, request, "armed for nothing that there is");
-}
-
 static void serve_progress(struct gate *gate, struct gate_connection *connection,
                            const struct read_progress *progress)
 {
     connection->has_told = true;
     connection->next_seq = progress->next_seq;
     gate->reporting.due = true;
+}
+
+static void serve_arm(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                      const struct read_arm *arm)
+{
+    if (!connection->attached ||
+        (arm->what != READ_FOR_COMMITTED && arm->what != READ_FOR_PUBLISHED)) {
+        gate_answer_expel(gate, connection, request, "armed for nothing that there is");
+        return;
+    }
+    /* Who waits for more has all that is before it, and tells nothing else until there is. */
+    serve_progress(gate, connection, &(struct read_progress){arm->seq});
+    gate_waking_arm(gate, connection, arm);
 }
 
 /* ---- one after the other ---- */

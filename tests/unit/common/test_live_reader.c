@@ -36,7 +36,6 @@ static void set_up(void)
 {
     fake_gate_start(&gate);
     ring_fixture_open(&ring, &settings);
-    second_ring.memory = (struct channel_memory){-1, -1};
     pthread_mutex_lock(&gate.lock);
     gate.ring = &ring;
     pthread_mutex_unlock(&gate.lock);
@@ -51,6 +50,8 @@ static void tear_down(void)
     fake_gate_stop(&gate);
     live_log_close(&recorder);
     ring_fixture_close(&ring);
+    if (second_ring.ring.page)
+        ring_fixture_close(&second_ring);
 }
 
 static void begin_recording(void)
@@ -531,7 +532,30 @@ START_TEST(another_ring)
     expect_lost(20, 3, HF_UNRECORDED);
     expect_range(23, 33);
     expect_silence();
-    ring_fixture_close(&second_ring);
+}
+END_TEST
+
+/* Everything died, and what was lost at the end of the log was not recorded anywhere: its numbers
+ * are given again. */
+START_TEST(numbers_that_are_given_again)
+{
+    begin_recording();
+    live_log_append(&recorder, 10);
+    live_log_lose(&recorder, 5);
+    read_with(HF_JOINED, NULL);
+    expect_range(0, 10);
+    expect_lost(10, 5, HF_UNRECORDED);
+    ck_assert_int_eq(next_event(), HF_LIVE);
+    fake_gate_kill(&gate);
+    live_log_seal(&recorder, 0, recorder.commit.block_start);
+    change_rings(10, 10);
+    live_log_move(&recorder, &second_ring, 10);
+    lend(&second_ring, 2);
+    begin_recording();
+    live_log_append(&recorder, 3);
+    expect_lost(10, 0, HF_UNCOVERED);
+    expect_range(10, 13);
+    expect_silence();
 }
 END_TEST
 
@@ -553,7 +577,6 @@ START_TEST(no_ring_for_a_while)
     live_log_append(&recorder, 10);
     expect_range(20, 30);
     expect_silence();
-    ring_fixture_close(&second_ring);
 }
 END_TEST
 
@@ -700,6 +723,7 @@ int main(void)
     tcase_add_test(tests, the_gate_dies);
     tcase_add_test(tests, the_gate_dies_while_all_is_quiet);
     tcase_add_test(tests, another_ring);
+    tcase_add_test(tests, numbers_that_are_given_again);
     tcase_add_test(tests, no_ring_for_a_while);
     tcase_add_test(tests, files_without_a_ring);
     tcase_add_test(tests, starts);

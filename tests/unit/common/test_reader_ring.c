@@ -48,6 +48,8 @@ static void tear_down(void)
     handle = hf_close(handle);
     fake_gate_stop(&gate);
     ring_fixture_close(&ring);
+    if (second_ring.ring.page)
+        ring_fixture_close(&second_ring);
 }
 
 static uint32_t length_of(uint64_t seq)
@@ -216,7 +218,6 @@ START_TEST(another_ring)
     for (uint64_t seq = 12; seq < 17; seq++)
         expect_datagram(seq);
     expect_silence();
-    ring_fixture_close(&second_ring);
 }
 END_TEST
 
@@ -234,7 +235,6 @@ START_TEST(numbers_begin_anew)
     ck_assert_uint_eq(datagram.lost, 0);
     for (uint64_t seq = 0; seq < 3; seq++)
         expect_datagram(seq);
-    ring_fixture_close(&second_ring);
 }
 END_TEST
 
@@ -251,7 +251,6 @@ START_TEST(retired_and_the_gate_dies)
     expect_datagram(12);
     ck_assert_uint_eq(datagram.lost, 2);
     expect_silence();
-    ring_fixture_close(&second_ring);
 }
 END_TEST
 
