@@ -47,9 +47,7 @@ struct gate_client {
     char trouble[256];   /* why there is no socket; "" = there is, or none is wanted */
     struct child *child; /* NULL while none runs */
     struct restart restart;
-    struct timer
-        timer; /* until the next one is started; or until one that was told to stop is killed
-                */
+    struct timer timer; /* until the next one starts, or one that is told to stop is killed */
     bool told_to_stop;
     bool started; /* once at least */
     uint32_t restarts;

@@ -78,8 +78,7 @@ void *reading_main(void *argument)
     thread_schedule_behind();
     for (;;) {
         wait_for_call(reading);
-        uint64_t told =
-            ring_published(&channel->ring); /* before it rings: what comes later counts */
+        uint64_t told = ring_published(&channel->ring); /* what comes later is still to be told */
         read_wake_ring(reading->word, reading->bell);
         nanosleep(&pause, NULL);
         /* Whoever has armed the word since, and whose datagram came before this, was not called
