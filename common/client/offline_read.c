@@ -213,7 +213,7 @@ static int find_time(const struct offline_reader *reader, size_t index, int64_t 
                      uint64_t *ret_seq)
 {
     struct segment_walk *walk;
-    struct avro_log_record record;
+    struct avro_log_record record = {.seq = 0};
     int result = open_walk(reader->channel, index, reader->end, &walk);
     if (result == 0)
         result = segment_walk_seek_time(walk, time_ns);

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Holds the longest block, and some blocks as the recorder writes them. Measured with 48 byte
- * payloads in the page cache: 128 KiB to 512 KiB make no difference. */
+/* Holds the longest block, and some blocks as the recorder writes them. Measured in the page
+ * cache: 144 KiB to 512 KiB make no difference. */
 #define SEGMENT_BYTES_SIZE ((size_t)256 * 1024)
 
 struct segment_bytes {

@@ -58,7 +58,7 @@ def tabulate_finding(bench):
         made = bench.run_tool("bench_read", "--what", "make", "--folder", folder, "--records", 20, "--count", count)
         os.sync()
         found = {"cold names": report.Figure(unit="ms"), "warm": report.Figure(unit="ms")}
-        parts = {"list_ns": report.Figure(unit="ms"), "find_ns": report.Figure(unit="ms")}
+        parts = {name: {part: report.Figure(unit="ms") for part in ("list_ns", "find_ns")} for name in found}
         choose = random.Random(1)
         for _ in range(bench.choose(15, 3)):
             seq = choose.randrange(made["records"])
@@ -68,15 +68,15 @@ def tabulate_finding(bench):
                     continue
                 result = bench.run_tool("bench_read", "--what", "find", "--folder", folder, "--seq", seq)
                 figure.add(result["ns"] / 1e6)
-                for part, value in parts.items():
+                for part, value in parts[name].items():
                     value.add(result[part] / 1e6)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     table = bench.result.table(f"A time among {count:,} segments, by hf_open_files(), hf_read(), hf_next()",
                                ["directory entries", "all", "listing", "finding"])
     for name, figure in found.items():
-        table.add(name, figure, parts["list_ns"] if figure.values else "—", parts["find_ns"] if figure.values else "—")
-    bench.result.figures["find"] = {**found, **parts}
+        table.add(name, figure, parts[name]["list_ns"], parts[name]["find_ns"])
+    bench.result.figures["find"] = {name: {"all": found[name], **parts[name]} for name in found}
 
 
 def run(bench):
