@@ -24,19 +24,17 @@
 #include "supervisor/system/process.h"
 #include "supervisor/system/timer.h"
 
-#define SOCKET_BACKLOG                                                                             \
-    4096 /* as many may wait as the kernel allows: while a gate starts, all of them do */
+/* As many may wait as the kernel allows: while a gate starts, all of them do. */
+#define SOCKET_BACKLOG  4096
 #define SOCKET_RETRY_NS NS_PER_S
 
-#define SETTLED_NS      (2 * NS_PER_S)  /* so long it has not crashed */
-#define QUIET_NS        (30 * NS_PER_S) /* nothing was heard: it is asked */
-#define ANSWER_NS       (5 * NS_PER_S)  /* ... and has so long to answer */
-#define STOPPED_NS      (5 * NS_PER_S)
-#define DEAD_NS                                                                                    \
-    (5 * NS_PER_S) /* after it was killed; then a disk holds it, and another one starts */
-#define GRACE_NS                                                                                   \
-    (300 * NS_PER_MS)           /* of a stop, until it is killed; and again, until it is let go */
-#define DOWN_NS (10 * NS_PER_S) /* so long without one is worth a word */
+#define SETTLED_NS      (2 * NS_PER_S)    /* so long it has not crashed */
+#define QUIET_NS        (30 * NS_PER_S)   /* nothing was heard: it is asked */
+#define ANSWER_NS       (5 * NS_PER_S)    /* ... and has so long to answer */
+#define STOPPED_NS      (5 * NS_PER_S)    /* by somebody's signal */
+#define DEAD_NS         (5 * NS_PER_S)    /* since it was killed: a disk holds it */
+#define GRACE_NS        (300 * NS_PER_MS) /* of a stop; then it is killed, then let go */
+#define DOWN_NS         (10 * NS_PER_S)   /* so long without one is worth a word */
 
 const char *const gate_state_names[] = {[GATE_DISABLED] = "disabled",
                                         [GATE_NO_SOCKET] = "no socket",
@@ -160,15 +158,6 @@ int gate_client_lend(struct gate_client *client, const struct message_channel_le
         return -EAGAIN; /* each would keep a descriptor of this process meanwhile */
     return child_send(client->child, MESSAGE_CHANNEL_LENT, lent, sizeof *lent, &ring,
                       lent->has_ring);
-}
-
-int gate_client_withdraw(struct gate_client *client, const char *channel)
-{
-    struct message_channel_gone gone = {0};
-    if (!client->child || client->told_to_stop)
-        return -ENOTCONN;
-    snprintf(gone.channel, sizeof gone.channel, "%s", channel);
-    return child_send(client->child, MESSAGE_CHANNEL_GONE, &gone, sizeof gone, NULL, 0);
 }
 
 void gate_client_answer(struct gate_client *client, uint64_t generation,

@@ -47,9 +47,7 @@ struct gate_client {
     char trouble[256];   /* why there is no socket; "" = there is, or none is wanted */
     struct child *child; /* NULL while none runs */
     struct restart restart;
-    struct timer
-        timer; /* until the next one is started; or until one that was told to stop is killed
-                */
+    struct timer timer; /* until the next one starts, or one that is told to stop is killed */
     bool told_to_stop;
     bool started; /* once at least */
     uint32_t restarts;
@@ -77,7 +75,6 @@ bool gate_client_is_enabled(const struct gate_client *client);
  * by which nothing can be changed; -1 when there is none. 0; -EAGAIN: it is behind, ask again
  * later; or -errno. */
 int gate_client_lend(struct gate_client *client, const struct message_channel_lent *lent, int ring);
-int gate_client_withdraw(struct gate_client *client, const char *channel);
 
 /* A position that the gate of this generation has asked for; nothing if that one is gone. */
 void gate_client_answer(struct gate_client *client, uint64_t generation,

@@ -5,6 +5,7 @@ holdfastctl, and the sender and sink that feed it and catch what comes out."""
 import json
 import os
 import pathlib
+import re
 import select
 import signal
 import socket
@@ -140,6 +141,8 @@ class Daemon:
         self.log_dir = pathlib.Path(top["log_dir"])
         lines = [f"{key} = {text_of(value)}" for key, value in top.items()]
         lines.append(f"control {{ socket = {text_of(self.socket)} }}")
+        if name != "holdfastd" and not re.search(r"\bread +{", head):  # there may be another one in this folder
+            lines.append(f"read {{ socket = {text_of(place.folder / f'{name}-read.sock')} }}")
         self.config.write_text("\n".join(lines + [head] + list(channels)))
         self.log_path = place.log_file(f"{name}.log")
         self.process = None

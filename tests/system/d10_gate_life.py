@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import pathlib
 import signal
 import socket
 import threading
@@ -15,7 +16,7 @@ import traceback
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core, is_alive, kill, skip, wait_until
+from lib.place import core, freeze, is_alive, kill, skip, wait_until
 from lib.raw_reader import CLAIM, FOR_COMMITTED, FOR_PUBLISHED, FORGET, SAVE, Gone, RawReader
 
 EAGER = 'restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }'
@@ -126,9 +127,10 @@ def test_it_leaves_with_a_supervisor_that_is_killed(place):
 def test_an_upgrade_keeps_the_socket_and_starts_another_one(place):
     """Whoever connects meanwhile waits in its queue."""
     listen = place.ipv4()
-    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    daemon = Daemon(place, channel("engine", listen, record={"gather": "7ms"})).start()
     sender = Sender(place, listen, 10**9, rate=place.scaled(5000))
     daemon.wait_counter("engine", "received", 100)
+    daemon.config.write_text(daemon.config.read_text().replace("7ms", "1ms"))  # that is no other ring
     path, pid, reader = read_socket(daemon), daemon.gate(), wait_reader(daemon).attach("engine")
     inode, answers, done = os.stat(path).st_ino, [], threading.Event()
 
@@ -339,6 +341,49 @@ def test_who_sleeps_is_woken_by_every_datagram(place):
     wake_often(place, daemon, listens[2], "quick", FOR_PUBLISHED)
     assert daemon.status()["read"]["counters"] is not None
     daemon.stop()
+
+
+def test_who_waits_for_the_newest_is_woken_while_nothing_can_be_recorded(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M"}), spare_workers=0).start()
+    daemon.wait_state("engine", "RUNNING")
+    archive, = daemon.helpers()
+    freeze(archive)
+    Sender(place, listen, 3000, rate=5000, sizes=(800,)).wait()
+    daemon.wait_counter("engine", "received", 3000)
+    wait_until(lambda: daemon.status("engine")["ring"]["pending"] > 0, 10, "datagrams that can't be recorded")
+    with wait_reader(daemon).attach("engine") as reader, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        host, port = listen.rsplit(":", 1)
+        for seq in range(3000, 3005):
+            reader.arm(FOR_PUBLISHED, seq)
+            out.sendto(b"datagram", (host, int(port)))
+            assert reader.woken() == reader.ring
+    assert daemon.status("engine")["ring"]["pending"] > 0
+    kill(archive, signal.SIGCONT)
+    daemon.wait_drained("engine", 3005)
+    daemon.stop()
+
+
+def memory_of(daemon, name):
+    """Bytes of the channel's public memory that are in use."""
+    for path in pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir():
+        if os.readlink(path).startswith(f"/memfd:holdfast:{name} "):
+            return path.stat().st_blocks * 512
+    return 0
+
+
+def test_what_is_not_recorded_stays_in_the_ring_for_readers(place):
+    """Where nobody can read, little of the ring is touched, and stays in the processor's cache."""
+    used = {}
+    for enabled in ("true", "false"):
+        listen = place.ipv4()
+        daemon = Daemon(place, channel("plain", listen, relays={"out": place.ipv4()}), name=f"daemon-{enabled}",
+                        head=f"read {{ enabled = {enabled} }}").start()
+        Sender(place, listen, 10000, name=f"sent-{enabled}", rate=place.scaled(10000), sizes=(1000,)).wait()
+        daemon.wait_counter("plain", "received", 10000)
+        used[enabled] = memory_of(daemon, "plain")
+        daemon.stop()
+    assert used["true"] > 10 << 20 and used["false"] < 5 << 20, used
 
 
 @core

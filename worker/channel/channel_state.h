@@ -38,6 +38,7 @@ struct channel_reading {
     struct read_wake_word *word;      /* NULL: nobody reads */
     struct read_wake_word *published; /* the same where the thread is the one that wakes them */
     int bell;
+    uint64_t looked_at; /* the control thread's: what was published at its last look */
     _Atomic uint32_t called; /* futex word of that thread: it is to look, or is about to */
 };
 

@@ -92,7 +92,7 @@ static int start_parts(struct channel_state *channel)
     }
     if (result == 0 && channel->reading.published &&
         start_thread(&channel->reading_thread, reading_main, channel) < 0)
-        log_error("readers of this channel are not woken"); /* the rest goes on */
+        log_error("readers of this channel are woken late"); /* by the control thread's looks */
     return result;
 }
 

@@ -22,6 +22,7 @@
 #include "worker/channel/attention.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
+#include "worker/channel/reading.h"
 #include "worker/channel/recorder_mailbox.h"
 #include "worker/channel/wakeup.h"
 #include "worker/step.h"
@@ -200,6 +201,7 @@ int control_run(struct channel_state *channel)
     for (bool message_waits = false;;) {
         beat_busy(channel, CHANNEL_THREAD_CONTROL);
         beat_for_parked(channel);
+        reading_look(channel);
         if (message_waits)
             read_messages(&control);
         send_reports(&control);

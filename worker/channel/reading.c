@@ -43,6 +43,16 @@ void reading_open(struct channel_state *channel)
     (void)written; /* EAGAIN: it is about to be woken anyway */
 }
 
+void reading_look(struct channel_state *channel)
+{
+    struct channel_reading *reading = &channel->reading;
+    uint64_t published = ring_published(&channel->ring);
+    if (published == reading->looked_at)
+        return;
+    reading->looked_at = published;
+    read_wake_ring(reading->word, reading->bell);
+}
+
 /* Once, until the thread has looked. */
 void reading_call(struct channel_state *channel)
 {
@@ -68,8 +78,7 @@ void *reading_main(void *argument)
     thread_schedule_behind();
     for (;;) {
         wait_for_call(reading);
-        uint64_t told =
-            ring_published(&channel->ring); /* before it rings: what comes later counts */
+        uint64_t told = ring_published(&channel->ring); /* what comes later is still to be told */
         read_wake_ring(reading->word, reading->bell);
         nanosleep(&pause, NULL);
         /* Whoever has armed the word since, and whose datagram came before this, was not called

@@ -19,6 +19,10 @@ static inline void reading_committed(struct channel_state *channel)
     read_wake_ring(channel->reading.word, channel->reading.bell);
 }
 
+/* The control thread's, now and then: whoever waits for the newest datagram is told also while a
+ * disk holds the recorder up. */
+void reading_look(struct channel_state *channel);
+
 /* The thread of a channel that does not record. */
 void *reading_main(void *argument);
 void reading_call(struct channel_state *channel);

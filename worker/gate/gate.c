@@ -41,6 +41,7 @@ static void take_channel(struct gate *gate, struct message *message)
     struct gate_channel *channel = gate_channels_lend(gate, message->channel_lent, &fd);
     if (channel) {
         gate_waking_look_at(gate, channel);
+        gate_requests_attach(gate, channel);
         return;
     }
     log_error("out of memory: another gate is needed");
@@ -147,6 +148,7 @@ static void serve_event(struct gate *gate, const struct epoll_event *event)
         break;
     case GATE_SOURCE_TIMER:
         gate_connection_set_accepting(gate, true);
+        gate_requests_settle(gate);
         gate_report_tick(gate);
         break;
     default:
@@ -204,6 +206,7 @@ static int prepare(struct gate *gate, const struct inheritance *inheritance)
     gate->bell = inheritance->bell;
     gate->savings_end = &gate->savings;
     gate->accepting = true;
+    gate->reporting.due = true; /* and so it settles */
     gate->epoll = epoll_create1(EPOLL_CLOEXEC);
     int result = gate->epoll < 0 ? -errno : map_words(gate, inheritance->wake);
     if (result == 0)
@@ -225,7 +228,7 @@ static int prepare(struct gate *gate, const struct inheritance *inheritance)
     return result;
 }
 
-/* Channels first: who connects at once had better find the one he asks for. */
+/* Channels first, as far as they are here. */
 static int begin(struct gate *gate)
 {
     const struct message_ready ready = {0};
@@ -250,6 +253,7 @@ int gate_run(const struct inheritance *inheritance)
         log_error("readers can't be served: %s", strerror(-result));
         return 1;
     }
+    gate_report_later(gate);
     loop(gate);
     return gate->failed ? 1 : 0;
 }

@@ -55,6 +55,12 @@ static void serve_attach(struct gate *gate, struct gate_connection *connection, 
 {
     int fd;
     struct gate_channel *channel = gate_channels_find(gate, attach->channel);
+    if (!channel && !gate->settled) {
+        connection->busy = connection->attaching = true;
+        connection->attach = *attach;
+        connection->attach_request = request;
+        return;
+    }
     if (!channel) {
         gate_answer_refuse(gate, connection, request, ENOENT, "there is no such channel");
         return;
@@ -216,4 +222,28 @@ void gate_requests_receive(struct gate *gate, struct gate_connection *connection
         if (!receive_one(gate, connection))
             break;
     gate_events_set(gate, connection);
+}
+
+static void attach_now(struct gate *gate, struct gate_connection *connection)
+{
+    connection->busy = connection->attaching = false;
+    serve_attach(gate, connection, connection->attach_request, &connection->attach);
+    gate_requests_go_on(gate, connection);
+}
+
+void gate_requests_attach(struct gate *gate, const struct gate_channel *channel)
+{
+    for (struct gate_connection *it = gate->settled ? NULL : gate->first; it; it = it->next)
+        if (it->attaching && !it->ended && strcmp(it->attach.channel, channel->name) == 0)
+            attach_now(gate, it);
+}
+
+void gate_requests_settle(struct gate *gate)
+{
+    if (gate->settled)
+        return;
+    gate->settled = true;
+    for (struct gate_connection *it = gate->first; it; it = it->next)
+        if (it->attaching && !it->ended)
+            attach_now(gate, it);
 }

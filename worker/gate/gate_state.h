@@ -102,6 +102,9 @@ struct gate_connection {
     struct gate_request *requests, **requests_end;
     unsigned request_count;
 
+    bool attaching; /* to a channel that this gate may not have been told of yet: it is `busy` */
+    struct read_attach attach;
+    uint32_t attach_request;
     bool attached; /* it was, once; channel is NULL again when that is gone */
     struct gate_channel *channel;
     uint32_t mode;
@@ -152,6 +155,8 @@ struct gate {
     uint32_t supervisor_events;
     bool leaving; /* STOP, or the supervisor is gone */
     bool failed;
+    /* The supervisor has had time enough to lend everything: what isn't here does not exist. */
+    bool settled;
     struct read_wake_word *words;
     struct gate_pool pool;
     bool keeps_away;         /* the kernel takes no descriptors from readers: gate_closing.c */

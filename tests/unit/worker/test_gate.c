@@ -2,13 +2,16 @@
 /* The gate serves readers: what there is, descriptors that are theirs alone, the right file for a
  * number or a time, and a wake-up when there is more. */
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/channel_public.h"
@@ -128,6 +131,25 @@ START_TEST(many_channels_are_listed_in_order)
     gate_rig_refused(reader, READ_ATTACH, &attach, sizeof attach, ENOENT);
     const struct read_channel *next = list("many-099", &count);
     ck_assert_str_eq(next->name, "many-101");
+}
+END_TEST
+
+/* A gate that has just begun does not know yet what there is. */
+START_TEST(who_comes_before_the_channel_waits_for_it)
+{
+    const struct read_attach attach = {.channel = "late", .mode = HF_NEW};
+    const struct read_attach never = {.channel = "never", .mode = HF_NEW};
+    const struct read_hello hello = {"test"};
+    int other = gate_rig_connect(&rig);
+    gate_rig_request(reader, READ_ATTACH, 1, &attach, sizeof attach);
+    gate_rig_request(reader, READ_HELLO, 2, &hello, sizeof hello);
+    gate_rig_request(other, READ_ATTACH, 3, &never, sizeof never);
+    gate_rig_lend(&rig, "late", 0, -1);
+    ck_assert_uint_eq(gate_rig_answer(reader, READ_ATTACHED)->header.request, 1);
+    ck_assert_uint_eq(gate_rig_answer(reader, READ_WELCOME)->header.request, 2);
+    ck_assert_int_eq(gate_rig_answer(other, READ_REFUSED)->refused->error, ENOENT);
+    gate_rig_refused(other, READ_ATTACH, &never, sizeof never, ENOENT);
+    fd_close(&other);
 }
 END_TEST
 
@@ -558,6 +580,48 @@ START_TEST(it_counts)
 }
 END_TEST
 
+/* How often its threads have gone to sleep. */
+static unsigned long sleeps(void)
+{
+    char path[300], text[4096];
+    unsigned long total = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)rig.pid);
+    DIR *tasks = opendir(path);
+    ck_assert_ptr_nonnull(tasks);
+    for (const struct dirent *task; (task = readdir(tasks));) {
+        if (task->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%s/status", (int)rig.pid, task->d_name);
+        ck_assert_int_gt(unit_read_small_file(AT_FDCWD, path, text, sizeof text), 0);
+        const char *at = strstr(text, "\nvoluntary_ctxt_switches:");
+        ck_assert_ptr_nonnull(at);
+        total += strtoul(strchr(at, ':') + 1, NULL, 10);
+    }
+    closedir(tasks);
+    return total;
+}
+
+/* It reports once what has changed; then, with readers that wait, nothing moves for longer than a
+ * report takes. */
+START_TEST(while_nothing_happens_it_sleeps)
+{
+    const struct timespec longer = {.tv_sec = 1, .tv_nsec = 500 * 1000 * 1000};
+    char name[SEGMENT_NAME_SIZE];
+    gate_rig_log(&rig, 0, 10, true, name);
+    gate_rig_attach(reader, GATE_RIG_CHANNEL, HF_NEW);
+    gate_rig_find(reader, READ_LAST, 0);
+    arm(READ_FOR_COMMITTED, 10, RING);
+    gate_rig_quiet(reader);
+    for (int i = 0; i < 10; i++) {
+        unsigned long before = sleeps();
+        nanosleep(&longer, NULL);
+        if (sleeps() == before)
+            return;
+    }
+    ck_abort_msg("it wakes up again and again");
+}
+END_TEST
+
 int main(void)
 {
     const struct {
@@ -567,6 +631,7 @@ int main(void)
         {"channels", who_says_hello_is_welcome},
         {"channels", channels_are_listed},
         {"channels", many_channels_are_listed_in_order},
+        {"channels", who_comes_before_the_channel_waits_for_it},
         {"ring", memory_is_lent_read_only_and_fresh},
         {"ring", a_channel_without_a_ring_can_be_attached_to},
         {"ring", what_is_no_ring_is_not_lent},
@@ -585,6 +650,7 @@ int main(void)
         {"waking", everybody_who_is_due_is_woken},
         {"counts", readers_are_listed},
         {"counts", it_counts},
+        {"counts", while_nothing_happens_it_sleeps},
     };
     Suite *suite = suite_create("gate");
     TCase *part = NULL;

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* A gate with a channel, a log file of it, and a reader that behaves: what others do is to make no
+ * difference to it. */
+#ifndef HOLDFAST_TESTS_LIB_GATE_SCENE_H
+#define HOLDFAST_TESTS_LIB_GATE_SCENE_H
+
+#include "tests/lib/gate_rig.h"
+
+#define GATE_SCENE_RING 77
+
+struct gate_scene {
+    struct gate_rig rig;
+    struct ring_fixture fixture;
+    int neighbour; /* attached to the channel */
+    uint64_t committed;
+    char log[SEGMENT_NAME_SIZE]; /* the first file */
+};
+
+/* denied: a call that the gate is to be refused, or NULL. */
+void gate_scene_begin(struct gate_scene *scene, const struct denied_call *denied);
+/* What Linux before 6.16 refuses: keeping readers' descriptors away. */
+extern const struct denied_call gate_scene_older_kernel;
+void gate_scene_end(struct gate_scene *scene);
+
+/* The neighbour gets a descriptor, and a wake-up. */
+void gate_scene_serves_neighbour(struct gate_scene *scene);
+
+/* A packet to be spoiled; as long as any. */
+struct gate_scene_packet {
+    struct read_header header;
+    union {
+        struct read_find find;
+        struct read_arm arm;
+        uint8_t bytes[READ_PACKET_MAX];
+    };
+};
+struct gate_scene_packet gate_scene_find(void);
+
+#endif
