@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/channel_spec.h"
 #include "common/client/client.h"
 #include "common/client/gate_link.h"
 #include "common/client/live_reader.h"

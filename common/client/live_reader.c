@@ -10,9 +10,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/channel_public.h"
 #include "common/client/gate_link.h"
 #include "common/client/live_ring.h"
 #include "common/client/live_state.h"
+#include "common/client/reader_link.h"
 #include "common/client/reader_log.h"
 #include "common/client/reader_ring.h"
 #include "common/client/reader_start.h"

@@ -6,7 +6,9 @@
 
 #include <string.h>
 
+#include "common/channel_public.h"
 #include "common/client/live_state.h"
+#include "common/client/reader_link.h"
 #include "common/fd.h"
 
 #define ATTACH_AGAIN_NS (250 * NS_PER_MS)

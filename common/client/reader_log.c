@@ -29,8 +29,10 @@
 #include <sys/stat.h>
 
 #include "common/client/live_state.h"
+#include "common/client/reader_link.h"
 #include "common/client/live_ring.h"
 #include "common/client/record.h"
+#include "common/client/segment_walk.h"
 #include "common/fd.h"
 
 /* Inside this file, beside enum HF_...: go on. */

@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/channel_public.h"
 #include "common/client/live_state.h"
+#include "common/client/reader_link.h"
 #include "common/client/live_ring.h"
 #include "common/ring.h"
 

@@ -7,8 +7,10 @@
 
 #include "common/client/gate_link.h"
 #include "common/client/live_state.h"
+#include "common/client/reader_link.h"
 #include "common/client/live_ring.h"
 #include "common/client/reader_log.h"
+#include "common/client/segment_walk.h"
 #include "common/fd.h"
 
 /* A position that is still held by a connection which has just ended is waited for. */
@@ -138,7 +140,7 @@ static int last_before(struct live_reader *reader, uint64_t end, uint64_t *ret_s
     uint64_t first = segment_walk_identity(walk)->first_seq;
     for (uint64_t back = 1; end > first; back = back < UINT64_MAX / 16 ? back * 16 : UINT64_MAX) {
         uint64_t from = end - first > back ? end - back : first;
-        struct avro_log_record record;
+        struct avro_log_record record = {0};
         bool any = false;
         int result = segment_walk_seek_seq(walk, from);
         if (result == 0)
@@ -201,7 +203,7 @@ static int at_time(struct live_reader *reader, int64_t time_ns, monotonic deadli
 {
     struct read_find what = {.by = READ_BY_TIME, .time_ns = time_ns};
     for (;;) {
-        struct avro_log_record record;
+        struct avro_log_record record = {0};
         int result = enter(reader, &what, deadline);
         if (result == -ENOENT) /* nothing is as late */
             return at_last(reader, true, deadline);

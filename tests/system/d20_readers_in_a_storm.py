@@ -126,6 +126,31 @@ def test_everything_is_started_anew_while_readers_stay(place):
     assert len(reader.datagrams()) == total
 
 
+def test_everything_is_killed_under_load_while_a_reader_stays(place):
+    """What the reader got is what the log has in the end, each number once."""
+    listen = place.ipv4()
+    daemon = start_daemon(place, listen)
+    reader = Reader(place, daemon, "joined")
+    sender = Sender(place, listen, 10**9, rate=place.scaled(20000), sizes=(64, 500))
+    for _ in range(8):
+        daemon.wait_counter("engine", "recorded", place.scaled(4000))
+        daemon.kill_all()
+        daemon.start()
+        daemon.wait_state("engine", "RUNNING")
+    daemon.wait_counter("engine", "recorded", place.scaled(4000))
+    sender.stop()
+    wait_until(lambda: daemon.status("engine")["ring"]["pending"] == 0, 30, "everything to be recorded")
+    daemon.stop()
+    records = oracle.read_with_avro_c(place, daemon.segments("engine"))
+    daemon.start()  # the reader may be behind, and nobody but a gate can lend it another file
+    reader.wait_next(records[-1].seq + 1)
+    reader.stop()
+    daemon.stop()
+    assert_in_order(reader, first=0)
+    assert_same_as_log(reader, records)
+    assert [number for number, _ in reader.datagrams()] == [record.seq for record in records]
+
+
 def test_old_and_new_meet(place):
     """Opened at one moment, HF_OLD ends where HF_NEW begins: nothing is in both, nothing in neither."""
     listen = place.ipv4()
