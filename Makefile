@@ -117,7 +117,8 @@ $(OUT)/obj/%.o: %.c $(OUT)/flags
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(PIC) -MMD -MP -c -o $@ $<
 
 # These go into the shared library, too. Nobody puts another function in front of ours.
-$(COMMON_OBJ) $(CLIENT_OBJ): PIC = -fPIC -fno-semantic-interposition
+SHARED = -fPIC -fno-semantic-interposition
+$(COMMON_OBJ) $(CLIENT_OBJ): PIC = $(SHARED)
 
 # Not to be removed as intermediate files: the next build would compile them again.
 .PRECIOUS: $(OUT)/obj/%.o
@@ -133,8 +134,8 @@ $(OUT)/floors: scripts/check-floors $(HOUSE) $(sort $(dir $(HOUSE)))
 # Rebuild when the flags change, and only then.
 $(OUT)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(subst ','\'',$(CPPFLAGS_ALL)) $(CFLAGS_ALL) $(LDFLAGS_ALL)' | cmp -s - $@ || \
-	 echo '$(CC) $(subst ','\'',$(CPPFLAGS_ALL)) $(CFLAGS_ALL) $(LDFLAGS_ALL)' > $@
+	@echo '$(CC) $(subst ','\'',$(CPPFLAGS_ALL)) $(CFLAGS_ALL) $(SHARED) $(LDFLAGS_ALL)' | cmp -s - $@ || \
+	 echo '$(CC) $(subst ','\'',$(CPPFLAGS_ALL)) $(CFLAGS_ALL) $(SHARED) $(LDFLAGS_ALL)' > $@
 .PHONY: FORCE
 
 archive = @mkdir -p $(@D); rm -f $@; ar rcs $@ $^
