@@ -202,7 +202,11 @@ START_TEST(a_thousand_readers_come_and_go)
                        gate_rig_report(&scene.rig)->value[GATE_COUNTER_lent_bytes]);
     }
     gate_rig_await_fds(&scene.rig, fds);
+#ifndef __SANITIZE_ADDRESS__ /* which gives no memory back */
     ck_assert_int_le(gate_rig_memory(&scene.rig), memory + 1024);
+#else
+    (void)memory;
+#endif
 }
 END_TEST
 
