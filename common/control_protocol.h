@@ -33,6 +33,9 @@ enum control_verb_arguments {
     MAYBE_CHANNEL,
     ONE_CHANNEL,
     FILES,
+    SOURCES,
+    MAYBE_SOURCES,
+    CHANNEL_AND_NAME,
 };
 
 enum control_verb_effect {

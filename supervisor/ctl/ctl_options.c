@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,43 +27,101 @@ enum option_id {
     OPTION_WATCH,
     OPTION_VERBOSE,
     OPTION_OUTPUT,
+    OPTION_READ_SOCKET,
+    OPTION_FROM,
+    OPTION_TO,
+    OPTION_UNTIL,
+    OPTION_SOURCE,
+    OPTION_FOLLOW,
+    OPTION_COUNT_OF, /* --count */
+    OPTION_POSITION,
+    OPTION_STRICT,
+    OPTION_FORMAT,
+    OPTION_FORCE,
+    OPTION_RATE,
+    OPTION_LOOP,
+    OPTION_INTERFACE,
+    OPTION_TTL,
+    OPTION_SKIP_SILENCE,
     OPTION_HELP,
     OPTION_VERSION,
     OPTION_COUNT
 };
 
-static const struct {
-    const char *name; /* as complaints call it */
-    const char *usage;
+#define TEXT(member) offsetof(struct ctl_command, member), true, false
+#define FLAG(member) offsetof(struct ctl_command, member), false, true
+
+static const struct option_info {
+    const char *name;  /* as complaints call it */
+    const char *usage; /* the long name is in it */
     const char *help;
+    char letter;
+    size_t at; /* in the command: the text or the flag; 0 where take_option() knows more */
+    bool takes_text, is_flag;
 } option_infos[OPTION_COUNT] = {
-    [OPTION_SOCKET] = {"--socket", "--socket PATH", "the control socket"},
-    [OPTION_JSON] = {"--json", "--json", "print the result as JSON"},
-    [OPTION_NO_WAIT] = {"--no-wait", "--no-wait",
-                        "what changes something: return when it is accepted"},
-    [OPTION_TIMEOUT] = {"--timeout", "--timeout TIME",
-                        "wait at most so long: 500ms, 30s, 2m; default 10s"},
-    [OPTION_WATCH] = {"--watch", "--watch", "status: once a second, on a terminal"},
-    [OPTION_VERBOSE] = {"--verbose", "-v, --verbose",
-                        "status CHANNEL: with what each counter means"},
-    [OPTION_OUTPUT] = {"-o", "-o FILE", "recover: write to this file or folder instead"},
-    [OPTION_HELP] = {"--help", "-h, --help", "print this"},
-    [OPTION_VERSION] = {"--version", "--version", "print the version"},
+    /* clang-format off */
+    [OPTION_SOCKET] = {"--socket", "--socket PATH", "the control socket", 0, TEXT(options.socket)},
+    [OPTION_JSON] = {"--json", "--json", "print the result as JSON", 0, FLAG(options.json)},
+    [OPTION_NO_WAIT] = {"--no-wait", "--no-wait", "what changes something: return when it is accepted", 0,
+                        FLAG(options.no_wait)},
+    [OPTION_TIMEOUT] = {"--timeout", "--timeout TIME", "wait at most so long: 500ms, 30s, 2m; default 10s", 0, 0, true,
+                        false},
+    [OPTION_WATCH] = {"--watch", "--watch", "status: once a second, on a terminal", 0, FLAG(options.watch)},
+    [OPTION_VERBOSE] = {"--verbose", "-v, --verbose", "status CHANNEL: with what each counter means", 'v',
+                        FLAG(options.verbose)},
+    [OPTION_OUTPUT] = {"-o", "-o, --output OUT", "a file, or -; cat: short, json, csv, hex or raw", 'o', TEXT(output)},
+    [OPTION_READ_SOCKET] = {"--read-socket", "--read-socket PATH", "the socket for readers", 0, TEXT(read_socket)},
+    [OPTION_FROM] = {"--from", "--from WHERE", "first, new (with -f), seq:N or a time, such as -5min", 0, TEXT(from)},
+    [OPTION_TO] = {"--to", "--to WHERE", "the end: seq:N or a time; replay: an address, too", 0, 0, true,
+                   false},
+    [OPTION_UNTIL] = {"--until", "--until WHERE", "the end, too", 0, TEXT(until)},
+    [OPTION_SOURCE] = {"--source", "--source ADDR[:PORT]", "only what this sender sent", 0, TEXT(source)},
+    [OPTION_FOLLOW] = {"--follow", "-f, --follow", "cat: go on with what comes", 'f', FLAG(follow)},
+    [OPTION_COUNT_OF] = {"--count", "-n, --count N", "cat: so many datagrams at most", 'n', TEXT(count)},
+    [OPTION_POSITION] = {"--position", "--position NAME", "cat: go on where this reader ended, and keep that", 0,
+                         TEXT(position)},
+    [OPTION_STRICT] = {"--strict", "--strict", "end at the first loss, with exit status 1", 0, FLAG(strict)},
+    [OPTION_FORMAT] = {"--format", "--format FORMAT", "export: pcapng, csv, json or avro", 0, TEXT(format)},
+    [OPTION_FORCE] = {"--force", "--force", "export: replace a file that is there", 0, FLAG(force)},
+    [OPTION_RATE] = {"--rate", "--rate R", "replay: so many times as fast, or max", 0, TEXT(rate)},
+    [OPTION_LOOP] = {"--loop", "--loop N", "replay: so often; 0 is for ever", 0, TEXT(loop)},
+    [OPTION_INTERFACE] = {"--interface", "--interface IF", "replay: send through this interface", 0, TEXT(interface)},
+    [OPTION_TTL] = {"--ttl", "--ttl N", "replay: so many routers, multicast; default 1", 0, TEXT(ttl)},
+    [OPTION_SKIP_SILENCE] = {"--skip-silence", "--skip-silence TIME", "replay: no silence is longer than this", 0,
+                             TEXT(skip_silence)},
+    [OPTION_HELP] = {"--help", "-h, --help", "print this", 'h', 0, false, false},
+    [OPTION_VERSION] = {"--version", "--version", "print the version", 0, 0, false, false},
+    /* clang-format on */
+};
+
+#define BIT(option) (1U << (option))
+#define BIT_RANGE   (BIT(OPTION_FROM) | BIT(OPTION_TO) | BIT(OPTION_UNTIL) | BIT(OPTION_SOURCE))
+
+static const unsigned options_of_verb[VERB_COUNT] = {
+    [VERB_status] = BIT(OPTION_WATCH) | BIT(OPTION_VERBOSE),
+    [VERB_recover] = BIT(OPTION_OUTPUT),
+    [VERB_info] = BIT(OPTION_READ_SOCKET) | BIT_RANGE,
+    [VERB_cat] = BIT(OPTION_READ_SOCKET) | BIT_RANGE | BIT(OPTION_FOLLOW) | BIT(OPTION_COUNT_OF) |
+                 BIT(OPTION_OUTPUT) | BIT(OPTION_POSITION) | BIT(OPTION_STRICT),
+    [VERB_export] = BIT(OPTION_READ_SOCKET) | BIT_RANGE | BIT(OPTION_FORMAT) | BIT(OPTION_OUTPUT) |
+                    BIT(OPTION_FORCE) | BIT(OPTION_STRICT),
+    [VERB_replay] = BIT(OPTION_READ_SOCKET) | BIT_RANGE | BIT(OPTION_RATE) | BIT(OPTION_LOOP) |
+                    BIT(OPTION_INTERFACE) | BIT(OPTION_TTL) | BIT(OPTION_SKIP_SILENCE),
+    [VERB_logs] = BIT(OPTION_READ_SOCKET),
+    [VERB_positions] = BIT(OPTION_READ_SOCKET),
+    [VERB_forget] = BIT(OPTION_READ_SOCKET),
+    [VERB_readers] = BIT(OPTION_READ_SOCKET),
 };
 
 /* A bit for each option that the verb has. The socket may be named for all, as in the
  * environment. */
 static unsigned options_of(enum control_verb_id verb)
 {
-    unsigned set = 1U << OPTION_SOCKET | 1U << OPTION_JSON | 1U << OPTION_HELP;
+    unsigned set = options_of_verb[verb] | BIT(OPTION_SOCKET) | BIT(OPTION_JSON) | BIT(OPTION_HELP);
     if (control_verb_infos[verb].effect != OFFLINE)
-        set |= 1U << OPTION_TIMEOUT;
+        set |= BIT(OPTION_TIMEOUT);
     if (control_verb_infos[verb].effect == CHANGES)
-        set |= 1U << OPTION_NO_WAIT;
-    if (verb == VERB_status)
-        set |= 1U << OPTION_WATCH | 1U << OPTION_VERBOSE;
-    if (verb == VERB_recover)
-        set |= 1U << OPTION_OUTPUT;
+        set |= BIT(OPTION_NO_WAIT);
     return set;
 }
 
@@ -76,6 +136,12 @@ static const char *arguments_text(enum control_verb_arguments arguments)
         return " CHANNEL";
     case FILES:
         return " FILE...";
+    case SOURCES:
+        return " CHANNEL|FILE...";
+    case MAYBE_SOURCES:
+        return " [CHANNEL|FILE...]";
+    case CHANNEL_AND_NAME:
+        return " CHANNEL NAME";
     }
     return "";
 }
@@ -83,20 +149,21 @@ static const char *arguments_text(enum control_verb_arguments arguments)
 static void print_help(void)
 {
     puts("usage: holdfastctl [OPTION]... VERB [ARGUMENT]...\n"
-         "Ask or command a running holdfastd, or work on its log files.\n");
+         "Ask or command a running holdfastd, read recordings, or work on log files.\n");
     for (int verb = 0; verb < VERB_COUNT; verb++) {
         const struct control_verb_info *info = &control_verb_infos[verb];
         char usage[64];
         if (info->visibility == HIDDEN)
             continue;
         snprintf(usage, sizeof usage, "%s%s", info->name, arguments_text(info->arguments));
-        printf("  %-22s %s\n", usage, info->help);
+        printf("  %-23s %s\n", usage, info->help);
     }
     putchar('\n');
     for (int option = 0; option < OPTION_COUNT; option++)
-        printf("  %-22s %s\n", option_infos[option].usage, option_infos[option].help);
+        printf("  %-23s %s\n", option_infos[option].usage, option_infos[option].help);
     printf("\n"
-           "Options may stand anywhere; what comes behind -- is none.\n"
+           "Options may stand anywhere; what comes behind -- is none. To read, a FILE is a\n"
+           "log file or a folder; it has a slash in it, or ends in .avro or .avro.open.\n"
            "The socket is else $%s, or %s.\n"
            "\n"
            "Exit status: 0 yes, done; 1 no, not healthy, not reached; 2 wrong usage;\n"
@@ -138,48 +205,59 @@ static int complain_unknown(const char *word)
     return usage_error();
 }
 
+static int take_to(struct line *line)
+{
+    struct ctl_command *command = line->command;
+    if (command->to_count == (int)(sizeof command->to / sizeof *command->to)) {
+        ctl_complain("--to %s: this is once too often: replay takes an address and an end, and the "
+                     "other verbs an end",
+                     optarg);
+        return usage_error();
+    }
+    command->to[command->to_count++] = optarg;
+    return CTL_OK;
+}
+
 static int take_option(struct line *line, enum option_id option)
 {
-    struct ctl_options *options = &line->command->options;
-    line->given |= 1U << option;
-    switch (option) {
-    case OPTION_SOCKET:
-        options->socket = optarg;
-        if (optarg[0])
-            break;
-        ctl_complain("--socket: the path is empty");
+    const struct option_info *info = &option_infos[option];
+    char *to = (char *)line->command + info->at;
+    line->given |= BIT(option);
+    if (info->takes_text && optarg[0] == '\0') {
+        ctl_complain("%s: what stands behind it is empty", info->name);
         return usage_error();
-    case OPTION_JSON:
-        options->json = true;
-        break;
-    case OPTION_NO_WAIT:
-        options->no_wait = true;
-        break;
+    }
+    switch (option) {
     case OPTION_TIMEOUT:
-        return take_timeout(options, optarg);
-    case OPTION_WATCH:
-        options->watch = true;
-        break;
-    case OPTION_VERBOSE:
-        options->verbose = true;
-        break;
-    case OPTION_OUTPUT:
-        line->command->output = optarg;
-        break;
+        return take_timeout(&line->command->options, optarg);
+    case OPTION_TO:
+        return take_to(line);
     case OPTION_HELP:
         print_help();
         return -1;
     case OPTION_VERSION:
         puts("holdfastctl " HOLDFAST_VERSION);
         return -1;
-    case OPTION_COUNT:
+    default:
         break;
     }
+    if (info->takes_text)
+        memcpy(to, &optarg, sizeof optarg);
+    else
+        *(bool *)to = true;
     return CTL_OK;
 }
 
 /* Long options give OPTION_LONG + their number, so that no letter is one of these. */
 #define OPTION_LONG 256
+
+static int take_letter(struct line *line, int letter)
+{
+    for (int option = 0; option < OPTION_COUNT; option++)
+        if (option_infos[option].letter == letter)
+            return take_option(line, (enum option_id)option);
+    return CTL_USAGE;
+}
 
 /* getopt's answer, the word that it has looked at last. */
 static int take_word(struct line *line, int answer, char *word)
@@ -188,12 +266,6 @@ static int take_word(struct line *line, int answer, char *word)
     case 1: /* no option */
         line->arguments[line->argument_count++] = optarg;
         return CTL_OK;
-    case 'h':
-        return take_option(line, OPTION_HELP);
-    case 'v':
-        return take_option(line, OPTION_VERBOSE);
-    case 'o':
-        return take_option(line, OPTION_OUTPUT);
     case ':':
         ctl_complain("something is missing behind '%s'", word);
         return usage_error();
@@ -204,31 +276,40 @@ static int take_word(struct line *line, int answer, char *word)
         }
         return complain_unknown(word);
     default:
-        return take_option(line, (enum option_id)(answer - OPTION_LONG));
+        return answer < OPTION_LONG ? take_letter(line, answer)
+                                    : take_option(line, (enum option_id)(answer - OPTION_LONG));
     }
+}
+
+#define LONG_NAME_SIZE 24
+
+/* "-v, --verbose" -> "verbose", "--socket PATH" -> "socket" */
+static void name_options(char names[OPTION_COUNT][LONG_NAME_SIZE],
+                         struct option ret_known[OPTION_COUNT + 1])
+{
+    for (int option = 0; option < OPTION_COUNT; option++) {
+        const char *name = strstr(option_infos[option].usage, "--") + 2;
+        snprintf(names[option], LONG_NAME_SIZE, "%.*s", (int)strcspn(name, " "), name);
+        ret_known[option] = (struct option){
+            names[option], option_infos[option].takes_text ? required_argument : no_argument, NULL,
+            OPTION_LONG + option};
+    }
+    ret_known[OPTION_COUNT] = (struct option){0};
 }
 
 static int take_line(struct line *line, int argc, char **argv)
 {
-    static const struct option known[] = {
-        {"socket", required_argument, NULL, OPTION_LONG + OPTION_SOCKET},
-        {"json", no_argument, NULL, OPTION_LONG + OPTION_JSON},
-        {"no-wait", no_argument, NULL, OPTION_LONG + OPTION_NO_WAIT},
-        {"timeout", required_argument, NULL, OPTION_LONG + OPTION_TIMEOUT},
-        {"watch", no_argument, NULL, OPTION_LONG + OPTION_WATCH},
-        {"verbose", no_argument, NULL, OPTION_LONG + OPTION_VERBOSE},
-        {"help", no_argument, NULL, OPTION_LONG + OPTION_HELP},
-        {"version", no_argument, NULL, OPTION_LONG + OPTION_VERSION},
-        {0},
-    };
+    char names[OPTION_COUNT][LONG_NAME_SIZE];
+    struct option known[OPTION_COUNT + 1];
     int answer, status = CTL_OK;
+    name_options(names, known);
     line->arguments = argv; /* overwritten from the front, never ahead of getopt */
     optind = 0;             /* begin anew: tests come here more than once */
     opterr = 0;
     /* "-": in the order of the line, whatever $POSIXLY_CORRECT says. */
     while (status == CTL_OK) {
         int at = optind > 0 ? optind : 1;
-        answer = getopt_long(argc, argv, "-:hvo:", known, NULL);
+        answer = getopt_long(argc, argv, "-:hvo:fn:", known, NULL);
         if (answer == -1)
             break;
         status = take_word(line, answer, argv[at]);
@@ -241,7 +322,7 @@ static int take_line(struct line *line, int argc, char **argv)
 static int check_options(const struct line *line, enum control_verb_id verb)
 {
     unsigned has = options_of(verb);
-    char list[128] = "";
+    char list[256] = "";
     for (int option = 0; option < OPTION_COUNT; option++)
         if (has >> option & 1)
             snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", list[0] ? ", " : "",
@@ -257,7 +338,7 @@ static int check_options(const struct line *line, enum control_verb_id verb)
 
 static int take_verb(const char *name, enum control_verb_id *ret)
 {
-    char list[256];
+    char list[512];
     *ret = control_verb_find(name);
     if (*ret != VERB_COUNT)
         return CTL_OK;
@@ -270,17 +351,25 @@ static int take_verb(const char *name, enum control_verb_id *ret)
 static int take_arguments(struct ctl_command *command, int argc, char **argv)
 {
     const struct control_verb_info *info = &control_verb_infos[command->verb];
-    int most = info->arguments == NO_ARGUMENT ? 0 : 1;
-    if (info->arguments == FILES) {
+    static const struct {
+        int least, most;
+    } counts[] = {
+        [NO_ARGUMENT] = {0, 0},   [MAYBE_CHANNEL] = {0, 1},       [ONE_CHANNEL] = {1, 1},
+        [FILES] = {0, INT_MAX}, /* the verb itself says what is missing */
+        [SOURCES] = {1, INT_MAX}, [MAYBE_SOURCES] = {0, INT_MAX}, [CHANNEL_AND_NAME] = {2, 2},
+    };
+    if (argc > counts[info->arguments].most || argc < counts[info->arguments].least) {
+        ctl_complain("usage: holdfastctl %s%s", info->name, arguments_text(info->arguments));
+        return usage_error();
+    }
+    if (counts[info->arguments].most == INT_MAX) {
         command->files = argv;
         command->file_count = argc;
         return CTL_OK;
     }
-    if (argc > most || (argc == 0 && info->arguments == ONE_CHANNEL)) {
-        ctl_complain("usage: holdfastctl %s%s", info->name, arguments_text(info->arguments));
-        return usage_error();
-    }
     command->channel = argc > 0 ? argv[0] : NULL;
+    if (info->arguments == CHANNEL_AND_NAME)
+        command->position = argv[1];
     if (command->options.watch && (command->options.json || !isatty(STDOUT_FILENO))) {
         ctl_complain("--watch draws on a terminal, and not with --json");
         return usage_error();

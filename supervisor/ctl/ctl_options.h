@@ -6,13 +6,22 @@
 #include "common/control_protocol.h"
 #include "supervisor/ctl/ctl.h"
 
+/* Texts are what stands on the line, not judged yet; NULL when it was not given. */
 struct ctl_command {
     struct ctl_options options;
     enum control_verb_id verb;
-    const char *channel; /* NULL for none */
-    char **files;        /* of verify and recover */
+    const char *channel;  /* NULL for none */
+    const char *position; /* of forget: the name behind the channel; else --position */
+    char **files;         /* of verbs for files, and of those for channels or files */
     int file_count;
-    const char *output; /* -o of recover; NULL when it was not given */
+    const char *output; /* -o: a file, or cat's format */
+    const char *read_socket;
+    const char *from, *until, *source;
+    const char *to[2]; /* of replay, in any order: where to, and where it ends */
+    int to_count;
+    const char *count, *format;
+    const char *rate, *loop, *interface, *ttl, *skip_silence;
+    bool follow, strict, force;
 };
 
 /* CTL_OK: *ret says what to do. Else the exit status with everything printed, except -1: help or

@@ -25,6 +25,7 @@
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_files.h"
 #include "supervisor/ctl/ctl_ranges.h"
+#include "supervisor/ctl/ctl_result.h"
 #include "supervisor/ctl/ctl_text.h"
 #include "supervisor/ctl/ctl_window.h"
 
@@ -47,12 +48,6 @@ static int take_gap(void *context, uint64_t first_seq, uint64_t end_seq)
     return ctl_ranges_add(&((struct rescue *)context)->gaps, first_seq, end_seq - 1);
 }
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 static bool is_folder(const char *path)
 {
     struct stat status;
@@ -65,7 +60,7 @@ static int name_result(const char *path, const char *wanted, char ret_result[PAT
 {
     static const char *const suffixes[] = {AVRO_LOG_OPEN_SUFFIX, AVRO_LOG_DAMAGED_SUFFIX,
                                            AVRO_LOG_SUFFIX};
-    const char *from = wanted ? base_name(path) : path;
+    const char *from = wanted ? ctl_result_base_name(path) : path;
     size_t stem = strlen(from);
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         if (avro_log_name_ends_in(from, suffixes[i])) {
@@ -80,36 +75,6 @@ static int name_result(const char *path, const char *wanted, char ret_result[PAT
         length = snprintf(ret_result, PATH_MAX, "%s%s%.*s" RESULT_SUFFIX, wanted ? wanted : "",
                           wanted ? "/" : "", (int)stem, from);
     return length >= PATH_MAX - (int)sizeof PARTIAL_SUFFIX ? -ENAMETOOLONG : 0;
-}
-
-/* The folder that the result goes to. */
-static void folder_of(const char *result, char ret_folder[PATH_MAX])
-{
-    const char *base = base_name(result);
-    snprintf(ret_folder, PATH_MAX, "%.*s", base == result ? 1 : (int)(base - result),
-             base == result ? "." : result);
-}
-
-/* In a channel's folder, which bears its name, the archive takes every file whose name begins with
- * it for a segment: it would find each record there twice, and delete the file when space is short.
- */
-static bool goes_into_a_recording(const struct rescue *rescue)
-{
-    char folder[PATH_MAX], real[PATH_MAX];
-    folder_of(rescue->result, folder);
-    return realpath(folder, real) &&
-           avro_log_name_is_of(base_name(rescue->result), base_name(real));
-}
-
-/* Its new name is only as good as the folder's state on the disk. */
-static int sync_folder(const char *result)
-{
-    char folder[PATH_MAX];
-    folder_of(result, folder);
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int error = fd < 0 || fsync(fd) < 0 ? -errno : 0;
-    fd_close(&fd);
-    return error;
 }
 
 static int fail(struct rescue *rescue, int error, const char *what)
@@ -143,7 +108,7 @@ static int write_result(struct rescue *rescue, int from_fd, int to_fd)
                                        .options = ctl_files_scan_options(rescue->path),
                                        .channel = channel,
                                        .visitor = &visitor};
-    avro_log_name_channel(base_name(rescue->path), channel);
+    avro_log_name_channel(ctl_result_base_name(rescue->path), channel);
     int result = avro_log_copy(&copy, &rescue->summary);
     if (result < 0)
         return fail(rescue, -result, "copying the sound records failed");
@@ -169,7 +134,7 @@ static void rescue_file(struct rescue *rescue)
     int to_fd = -1, named = 0;
     if (is_folder(rescue->path)) {
         fail(rescue, EISDIR, "a folder is not recovered: name the log files in it");
-    } else if (goes_into_a_recording(rescue)) {
+    } else if (ctl_result_is_in_recording(rescue->result)) {
         fail_at_result(
             rescue, EINVAL,
             "the result would lie in the recording's own folder, and be taken for a segment: name "
@@ -187,7 +152,7 @@ static void rescue_file(struct rescue *rescue)
     } else if ((named = file_name_change(AT_FDCWD, partial, rescue->result)) < 0) {
         fail_at_result(rescue, -named, "the result can't be given its name");
         unlink(partial);
-    } else if (sync_folder(rescue->result) < 0) {
+    } else if (ctl_result_sync_folder(rescue->result) < 0) {
         fail_at_result(rescue, errno, "the result's folder can't be brought to the disk");
     }
     fd_close(&to_fd);

@@ -5,12 +5,18 @@
 
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_capabilities.h"
+#include "supervisor/ctl/ctl_cat.h"
 #include "supervisor/ctl/ctl_channel.h"
 #include "supervisor/ctl/ctl_crashes.h"
 #include "supervisor/ctl/ctl_daemon.h"
+#include "supervisor/ctl/ctl_export.h"
 #include "supervisor/ctl/ctl_files.h"
+#include "supervisor/ctl/ctl_info.h"
+#include "supervisor/ctl/ctl_logs.h"
 #include "supervisor/ctl/ctl_options.h"
+#include "supervisor/ctl/ctl_readers.h"
 #include "supervisor/ctl/ctl_recover.h"
+#include "supervisor/ctl/ctl_replay.h"
 #include "supervisor/ctl/ctl_status.h"
 #include "supervisor/ctl/ctl_text.h"
 #include "supervisor/ctl/ctl_verify.h"
@@ -50,6 +56,22 @@ static int run(const struct ctl_command *command)
     case VERB_verify:
     case VERB_recover:
         return run_on_files(command);
+    case VERB_info:
+        return ctl_info(command);
+    case VERB_cat:
+        return ctl_cat(command);
+    case VERB_export:
+        return ctl_export(command);
+    case VERB_replay:
+        return ctl_replay(command);
+    case VERB_logs:
+        return ctl_logs(command);
+    case VERB_positions:
+        return ctl_positions(command);
+    case VERB_forget:
+        return ctl_forget(command);
+    case VERB_readers:
+        return ctl_readers(command);
     case VERB_COUNT:
         break;
     }

@@ -335,7 +335,7 @@ static const struct {
     {"verify a.avro -j", CTL_USAGE, "no option '-j'; a file whose name begins with '-'"},
     {"verify --jsno a.avro", CTL_USAGE, "no option '--jsno'"},
     {"recover a.avro -o", CTL_USAGE, "missing behind '-o'"},
-    {"--socket= ping", CTL_USAGE, "--socket: the path is empty"},
+    {"--socket= ping", CTL_USAGE, "--socket: what stands behind it is empty"},
     {"stop engine --socket", CTL_USAGE, "missing behind '--socket'"},
     {"status --json=1", CTL_USAGE, "'--json=1': this option takes no value"},
     {"ping -- --json", CTL_USAGE, "usage: holdfastctl ping"},
