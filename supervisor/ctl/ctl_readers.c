@@ -98,7 +98,7 @@ static void add_connection(struct ctl_table *table, const struct hf_connection *
     ctl_table_add(table, CTL_PLAIN, pid);
     add_user(table, one->uid);
     ctl_table_add(table, CTL_PLAIN, program);
-    ctl_table_add(table, CTL_PLAIN, one->channel[0] ? one->channel : "-");
+    ctl_table_add(table, CTL_PLAIN, one->channel);
     ctl_table_add(table, CTL_PLAIN, mode_text(one->mode));
     add_number(table, one->next_seq);
     add_number(table, one->end_seq > one->next_seq ? one->end_seq - one->next_seq : 0);
@@ -128,7 +128,8 @@ int ctl_readers(const struct ctl_command *command)
         struct ctl_table table;
         ctl_table_init(&table, columns, sizeof columns / sizeof *columns);
         for (size_t i = 0; i < count; i++)
-            add_connection(&table, &list[i]);
+            if (list[i].channel[0]) /* others only ask, as we do */
+                add_connection(&table, &list[i]);
         print_table(&table, "nobody reads", command->options.colour);
         ctl_table_free(&table);
     }
