@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/channel_spec.h"
+#include "common/client/holdfast.h"
 #include "common/monotonic.h"
 #include "supervisor/ctl/ctl_bound.h"
 #include "supervisor/ctl/ctl_output.h"

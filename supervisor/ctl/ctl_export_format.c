@@ -9,7 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/avro_log_format.h"
+#include "common/avro_log_header.h"
 #include "common/avro_log_scan.h"
+#include "common/channel_spec.h"
+#include "common/client/holdfast.h"
 #include "supervisor/ctl/ctl_pcapng.h"
 #include "supervisor/ctl/ctl_text.h"
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/client/holdfast.h"
 #include "common/control_protocol.h"
 #include "supervisor/ctl/ctl_source.h"
 #include "supervisor/ctl/ctl_text.h"

@@ -102,7 +102,7 @@ void ctl_payload_print_text(FILE *to, const void *payload, size_t length, size_t
 static void put_digits(FILE *to, const uint8_t *bytes, size_t length)
 {
     static const char digits[] = "0123456789abcdef";
-    char text[512];
+    char text[512] = "";
     for (size_t at = 0; at < length;) {
         size_t used = 0;
         for (; at < length && used < sizeof text; at++) {

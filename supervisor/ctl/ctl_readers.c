@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/client/holdfast.h"
 #include "common/control_protocol.h"
 #include "common/monotonic.h"
 #include "supervisor/ctl/ctl_source.h"

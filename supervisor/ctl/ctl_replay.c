@@ -14,12 +14,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/client/holdfast.h"
 #include "common/monotonic.h"
 #include "common/units.h"
 #include "supervisor/ctl/ctl_lateness.h"
 #include "supervisor/ctl/ctl_replay_keys.h"
 #include "supervisor/ctl/ctl_replay_options.h"
 #include "supervisor/ctl/ctl_replay_queue.h"
+#include "supervisor/ctl/ctl_replay_socket.h"
 #include "supervisor/ctl/ctl_source.h"
 #include "supervisor/ctl/ctl_stop.h"
 #include "supervisor/ctl/ctl_stream.h"

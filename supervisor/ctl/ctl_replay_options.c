@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/channel_spec.h"
 #include "supervisor/ctl/ctl_span.h"
 #include "supervisor/ctl/ctl_text.h"
 
