@@ -10,9 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/channel_spec.h"
 #include "common/client/holdfast.h"
 #include "common/monotonic.h"
+#include "common/position_file.h"
+#include "common/read_protocol.h"
 #include "supervisor/ctl/ctl_bound.h"
 #include "supervisor/ctl/ctl_output.h"
 #include "supervisor/ctl/ctl_progress.h"
@@ -66,10 +67,10 @@ static int check_position(const struct cat *cat)
     const char *position = cat->command->position;
     if (!position)
         return CTL_OK;
-    if (!channel_name_is_valid(position)) {
+    if (!position_name_is_valid(position)) {
         ctl_complain("--position %s: a name has letters, digits, '-' and '_', begins with a letter "
                      "or digit, and has at most %d of them",
-                     position, CHANNEL_NAME_SIZE - 1);
+                     position, READ_POSITION_SIZE - 1);
         return CTL_USAGE;
     }
     if (cat->sources.count != 1) {

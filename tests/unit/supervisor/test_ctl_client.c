@@ -342,6 +342,13 @@ static const struct {
     {"-- --json", CTL_USAGE, "no verb '--json'"},
     {"--", CTL_USAGE, "no verb was given"},
     {"--watch status", CTL_USAGE, "on a terminal"}, /* which the test's stdout is not */
+    {"cat", CTL_USAGE, "usage: holdfastctl cat CHANNEL|FILE..."},
+    {"forget engine", CTL_USAGE, "usage: holdfastctl forget CHANNEL NAME"},
+    {"readers engine", CTL_USAGE, "usage: holdfastctl readers"},
+    {"status --from now", CTL_USAGE, "--from is no option of status"},
+    {"replay engine --to a --to b --to c", CTL_USAGE, "once too often"},
+    {"cat engine --from=", CTL_USAGE, "--from: what stands behind it is empty"},
+    {"cat -f engine ./gps/ -n 3 -o raw", CTL_OK, "2:engine:./gps/"},
     {"--help", -1, "usage: holdfastctl"},
     {"-h", -1, "usage: holdfastctl"},
     {"verify --help", -1, "usage: holdfastctl"},
