@@ -11,6 +11,7 @@
 #include "common/death.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/read_wake.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_restore.h"
@@ -239,6 +240,9 @@ static void start(struct daemon *daemon)
     const size_t count = supervisor->settings->channel_count;
     log_notice("holdfastd %s: %zu channel%s, log_dir %s", HOLDFAST_VERSION, count,
                count == 1 ? "" : "s", supervisor->settings->log_dir);
+    if (count > READ_WAKE_CHANNELS)
+        log_warning("there are more than %d channels: those behind can't be read",
+                    READ_WAKE_CHANNELS);
     /* Also where nobody records any more: what was recorded may have to be finished. */
     archive_client_start(&supervisor->archive);
     for (size_t i = 0; i < channels->count; i++)

@@ -11,7 +11,6 @@
 
 #include "common/fd.h"
 #include "common/log.h"
-#include "common/read_wake.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_answers.h"
 #include "supervisor/channel/channel_discard.h"
@@ -55,9 +54,6 @@ int channels_make(struct channels *channels, struct channel_host *host)
         channels->count++;
     }
     qsort(channels->by_name, count, sizeof(struct channel *), compare_names);
-    if (count > READ_WAKE_CHANNELS)
-        log_warning("there are more than %d channels: those behind can't be read",
-                    READ_WAKE_CHANNELS);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,6 +31,7 @@
 #include "worker/gate/gate_work.h"
 
 #define EVENTS_AT_ONCE 64
+#define GATE_NICE      5
 /* Messages of the supervisor, before it is readers' turn. */
 #define MESSAGES_MOST 64
 
@@ -240,12 +242,22 @@ static int begin(struct gate *gate)
     return result;
 }
 
+/* Where processors are scarce, receiving and recording go first, however many ask here. */
+static void step_back(void)
+{
+    errno = 0;
+    int nice = getpriority(PRIO_PROCESS, 0);
+    if (errno == 0 && setpriority(PRIO_PROCESS, 0, nice + GATE_NICE) < 0)
+        log_warning("can't give way to the channels: %s", strerror(errno));
+}
+
 int gate_run(const struct inheritance *inheritance)
 {
     static struct gate only_one; /* its threads use it as long as the process lives */
     struct gate *gate = &only_one;
     log_open("gate");
     pthread_setname_np(pthread_self(), "gate");
+    step_back();
     int result = prepare(gate, inheritance);
     if (result == 0)
         result = begin(gate);
