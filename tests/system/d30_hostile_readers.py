@@ -151,12 +151,12 @@ def test_a_storm_of_rude_readers_and_of_kills(place):
     judge(place, daemon, sender, sink, restarts=kills)
 
 
-def test_the_gate_outlives_a_million_wrong_packets(place):
-    count = place.scaled(1000000)
+def test_the_gate_outlives_wrong_packets_by_the_hundred_thousand(place):
+    count = place.scaled(200000)
     daemon, socket, sender, sink = fed(place, rate=1000)
     before = daemon.status()["read"]
     hostile = Hostile(place, socket, "garbage", count)
-    hostile.process.wait(600)
+    hostile.process.wait(150)
     assert "sent" in hostile.text()
     after = daemon.status()["read"]
     assert after["pid"] == before["pid"] and after["restarts"] == before["restarts"], after
