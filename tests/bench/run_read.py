@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Reading sealed segments: libholdfast, which checks every record's CRC, beside avro-c's reader, which checks nothing;
-and finding a time among ten thousand segments, from nothing open to the first datagram."""
+finding a time among ten thousand segments, from nothing open to the first datagram; and readers of a running daemon."""
 
 import os
 import random
 import shutil
 
 import report
+import run_read_live
 
 WAYS = {"library": "libholdfast", "avro": "avro-c"}
 MANY = 10000
@@ -83,3 +84,4 @@ def run(bench):
     for payload in (48, 256):
         tabulate_reading(bench, payload)
     tabulate_finding(bench)
+    run_read_live.run(bench)
