@@ -9,6 +9,7 @@ import ast
 import collections
 import concurrent.futures
 import ctypes
+import itertools
 import os
 import pathlib
 import re
@@ -186,6 +187,13 @@ def run_system(options, build, test):
 
 # ---- all of them ----
 
+def shortened(lines, most=150):
+    """A system test begins with what went wrong, a unit test ends with it."""
+    if len(lines) <= most:
+        return lines
+    return lines[:most // 2] + [f"... {len(lines) - most} lines ..."] + lines[-(most - most // 2):]
+
+
 def report(outcome):
     took = f"{outcome.seconds:.1f} s"
     if outcome.skipped and not outcome.passed + outcome.failed:
@@ -196,7 +204,7 @@ def report(outcome):
     checks += f", {outcome.skipped} skipped" if outcome.skipped else ""
     print(f"  {word}  {outcome.name} ({took}{checks})", flush=True)
     if outcome.text.strip():
-        print("\n".join("    | " + line for line in outcome.text.strip().splitlines()[-150:]), flush=True)
+        print("\n".join("    | " + line for line in shortened(outcome.text.strip().splitlines())), flush=True)
 
 
 def reap_strangers(known):
@@ -204,6 +212,13 @@ def reap_strangers(known):
     for pid in children_of(os.getpid()):
         if pid not in known and is_alive(pid):
             kill(pid)
+
+
+def one_after_the_other(options, build, test):
+    """As a future that is done: taken from a generator, so that nothing else runs beside it."""
+    outcome = concurrent.futures.Future()
+    outcome.set_result(run_system(options, build, test))
+    return outcome
 
 
 def main():
@@ -217,9 +232,11 @@ def main():
     passed = failed = skipped = 0
     with concurrent.futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:
         pending = [pool.submit(run_unit, options, build, path) for path in unit * options.repeat]
-        pending += [pool.submit(run_system, options, build, test) for test in system * options.repeat]
+        pending += [pool.submit(run_system, options, build, test) for test in system * options.repeat
+                    if "alone" not in test.marks]
+        alone = (one_after_the_other(options, build, test) for test in system * options.repeat if "alone" in test.marks)
         try:
-            for future in concurrent.futures.as_completed(pending):
+            for future in itertools.chain(concurrent.futures.as_completed(pending), alone):
                 outcome = future.result()
                 report(outcome)
                 passed += outcome.passed

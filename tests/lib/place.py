@@ -34,6 +34,13 @@ def core(function):
     return function
 
 
+def alone(function):
+    """Marks a test whose load needs all of the machine: it runs when the others are done. What is lost for want of a
+    processor would say nothing about what is tried."""
+    function.alone = True
+    return function
+
+
 def slow(function):
     """Marks a test that a quick run leaves out."""
     function.slow = True

@@ -9,7 +9,7 @@ import time
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import core, kill, wait_until
+from lib.place import alone, core, kill, wait_until
 
 BATCH_MOST = 64
 RUN_MOST = 16  # datagrams in one coalesced run of the sender
@@ -77,11 +77,13 @@ def judge(place, daemon, sink, sender, beside, kills, batch=BATCH_MOST):
     oracle.assert_same_payloads(sent_beside, [record.payload for record in records], "neighbour")
 
 
+@alone
 def test_a_thousand_kills_at_random_instants(place):
     kills = place.scaled(1000)
     judge(place, *storm(place, kills, place.scaled(20000)), kills)
 
 
+@alone
 def test_the_same_with_receive_offload(place):
     """Runs of datagrams that arrive in one piece are told apart again, also when a worker dies over them."""
     kills = place.scaled(300)

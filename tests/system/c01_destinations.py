@@ -6,7 +6,7 @@ import socket
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import core, freeze, kill, skip, wait_until
+from lib.place import alone, core, freeze, kill, skip, wait_until
 
 
 def destination(daemon, name):
@@ -134,6 +134,7 @@ def narrow(place, name, address, subnet):
 
 
 @core
+@alone
 def test_congested_destinations_slow_nobody_else(place):
     place.private_network()
     narrow(place, "thin0", "203.0.113.1/29", "203.0.113.2")

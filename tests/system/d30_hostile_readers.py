@@ -9,7 +9,7 @@ import time
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import core, kill, skip, wait_until
+from lib.place import alone, core, kill, skip, wait_until
 
 STRANGER = 54321  # a user id that nobody has
 
@@ -126,6 +126,7 @@ def test_what_a_reader_holds_is_recovered_all_the_same(place):
     oracle.assert_same_payloads(sent, [record.payload for record in records], "recorded")
 
 
+@alone
 def test_a_storm_of_rude_readers_and_of_kills(place):
     """They flood, connect by the thousand, never read, send nonsense and die, while workers die too."""
     kills = place.scaled(300)
@@ -151,6 +152,7 @@ def test_a_storm_of_rude_readers_and_of_kills(place):
     judge(place, daemon, sender, sink, restarts=kills)
 
 
+@alone
 def test_the_gate_outlives_wrong_packets_by_the_hundred_thousand(place):
     count = place.scaled(200000)
     daemon, socket, sender, sink = fed(place, rate=1000)
