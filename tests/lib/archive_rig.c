@@ -112,8 +112,7 @@ static _Noreturn void run_child(const struct archive_rig *rig)
 
 void archive_rig_start(struct archive_rig *rig)
 {
-    rig->pid = fork();
-    ck_assert_int_ge(rig->pid, 0);
+    rig->pid = unit_fork();
     if (rig->pid == 0)
         run_child(rig);
     fd_close(&child_end);

@@ -38,6 +38,14 @@ void unit_skip(const char *format, ...)
     _exit(0);
 }
 
+pid_t unit_fork(void)
+{
+    pid_t pid = fork();
+    if (pid < 0)
+        ck_abort_msg("fork: %s", strerror(errno));
+    return pid;
+}
+
 static int write_text(const char *path, const char *text)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);

@@ -4,6 +4,7 @@
 #define HOLDFAST_TESTS_LIB_UNIT_H
 
 #include <check.h>
+#include <sys/types.h>
 
 /* Run the suite, as loudly as $CK_VERBOSITY wants, and free it. Returns the exit status. */
 int unit_run(Suite *suite);
@@ -11,6 +12,10 @@ int unit_run(Suite *suite);
 /* End this test here, in its own process and before anything is started: this machine can't run it.
  * tests/run.py counts the line that this prints, and shows why. */
 _Noreturn void unit_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* fork() that can't fail. The child must assert nothing: a passed assertion is a message to Check,
+ * and one that a SIGKILL cuts short makes the whole program's messages unreadable. */
+pid_t unit_fork(void);
 
 /* From here on this test's process mounts for itself alone and may mount: in a mount namespace, and
  * where the user may not have one, in a user namespace around it in which the user keeps its

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "tests/lib/log_maker.h"
+#include "tests/lib/unit.h"
 
 static const struct avro_log_totals some = {.last_seq = 899,
                                             .records = 400,
@@ -184,8 +185,7 @@ END_TEST
 static bool killed_after(int fd, int writes)
 {
     int status, done = 0;
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    pid_t pid = unit_fork();
     if (pid == 0) {
         ptrace(PTRACE_TRACEME, 0, NULL, NULL);
         raise(SIGSTOP);

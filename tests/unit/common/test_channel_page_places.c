@@ -133,8 +133,7 @@ typedef void (*change)(struct channel_page *page, uint32_t place);
 static pid_t start_stepped(const struct ring_fixture *fixture, change make, uint32_t place)
 {
     int status;
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    pid_t pid = unit_fork();
     if (pid == 0) { /* which has no map of the memory: such a map is not handed on */
         struct channel_page *page;
         if (channel_memory_map(&fixture->memory, &fixture->geometry, &page) < 0)

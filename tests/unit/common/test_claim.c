@@ -33,8 +33,7 @@ static pid_t start_holder(unsigned lifetime_ms)
     int ready[2];
     char byte;
     ck_assert_int_eq(pipe(ready), 0);
-    pid_t child = fork();
-    ck_assert_int_ge(child, 0);
+    pid_t child = unit_fork();
     if (child == 0) {
         pid_t holder;
         close(ready[0]);

@@ -121,8 +121,7 @@ static void worker_that_dies(struct crash *crash)
 static int run_child(struct crash *crash)
 {
     int status;
-    pid_t child = fork();
-    ck_assert_int_ge(child, 0);
+    pid_t child = unit_fork();
     if (child == 0)
         worker_that_dies(crash);
     ck_assert_int_eq(waitpid(child, &status, 0), child);
@@ -265,8 +264,7 @@ START_TEST(coalesced_runs_are_saved_too)
                 udp_pair_send(&crash.pair, payload, sizeof payload, SEGMENT);
         }
         int status;
-        pid_t child = fork();
-        ck_assert_int_ge(child, 0);
+        pid_t child = unit_fork();
         if (child == 0)
             worker_that_dies_with_runs(&crash);
         ck_assert_int_eq(waitpid(child, &status, 0), child);
@@ -377,8 +375,7 @@ START_TEST(a_storm_of_kills_loses_nothing)
     ck_assert(storm.seen && storm.rescues != MAP_FAILED);
     ck_assert_int_eq(pthread_create(&sender, NULL, storm_sender, &storm), 0);
     for (int kills = 0; kills <= KILLS; kills++) {
-        pid_t child = fork();
-        ck_assert_int_ge(child, 0);
+        pid_t child = unit_fork();
         if (child == 0)
             storm_worker(&storm, kills == KILLS,
                          _i == 2 && kills % 2 ? RING_MAPPING_MIRROR : mapping);

@@ -26,6 +26,7 @@
 #include "common/message.h"
 #include "tests/lib/archive_rig.h"
 #include "tests/lib/log_maker.h"
+#include "tests/lib/unit.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/recovery.h"
 #include "worker/archive/seal.h"
@@ -110,8 +111,7 @@ static bool run(const struct job *job, int at, int error)
     int *reached = (int *)(answers + 1), status;
     *reached = 0;
     memset(answers, 0, sizeof *answers);
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    pid_t pid = unit_fork();
     if (pid == 0) {
         int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
         dup2(null, STDERR_FILENO);

@@ -25,6 +25,7 @@
 #include "common/message.h"
 #include "tests/lib/archive_rig.h"
 #include "tests/lib/log_maker.h"
+#include "tests/lib/unit.h"
 #include "worker/archive/folder.h"
 #include "worker/archive/recovery.h"
 #include "worker/archive/seal.h"
@@ -251,8 +252,7 @@ static void run(const struct job *job, int at, enum disturbance how, int error)
 {
     int status;
     memset(shared, 0, sizeof *shared);
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    pid_t pid = unit_fork();
     if (pid == 0) {
         int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
         dup2(null, STDERR_FILENO);
