@@ -257,6 +257,8 @@ static void run(struct replay *replay)
             break;
         case CTL_REPLAY_BEGIN:
             replay->is_anchored = false;
+            if (ctl_stop_is_asked())
+                outcome = END;
             break;
         case CTL_REPLAY_END:
             outcome = END;

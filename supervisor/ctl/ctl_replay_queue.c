@@ -67,11 +67,12 @@ static bool push_mark(struct ctl_replay_queue *queue, enum ctl_replay_kind kind,
 }
 
 /* From where the streams are to their end. True at the end, false when something else came. */
-static bool read_through(struct ctl_replay_queue *queue, uint64_t turn)
+static bool read_through(struct ctl_replay_queue *queue, uint64_t turn, bool *ret_is_empty)
 {
     struct ctl_stream *stream;
     bool goes_on = true;
     int what;
+    *ret_is_empty = true;
     do {
         pthread_mutex_unlock(&queue->mutex);
         what = ctl_streams_next(queue->streams, &stream);
@@ -88,6 +89,7 @@ static bool read_through(struct ctl_replay_queue *queue, uint64_t turn)
                                                    .payload = stream->head.data,
                                                    .turn = turn};
             goes_on = push(queue, &entry);
+            *ret_is_empty = false;
         }
         goes_on &= !queue->stop && queue->turn == turn;
     } while (goes_on && what != HF_FINISHED);
@@ -101,6 +103,8 @@ static void read_turn(struct ctl_replay_queue *queue, uint64_t *loops_left)
     int64_t from_ns = queue->seek_ns;
     bool is_first = turn == 0;
     for (;;) {
+        const bool is_whole = from_ns == INT64_MIN;
+        bool is_empty = false;
         int result = 0;
         if (!is_first) {
             pthread_mutex_unlock(&queue->mutex);
@@ -110,11 +114,13 @@ static void read_turn(struct ctl_replay_queue *queue, uint64_t *loops_left)
         is_first = false;
         from_ns = INT64_MIN;
         if (!push_mark(queue, CTL_REPLAY_BEGIN, turn) ||
-            (result == 0 && !read_through(queue, turn)))
+            (result == 0 && !read_through(queue, turn, &is_empty)))
             return;
         if (queue->streams->failed || result < 0)
             break;
         if (queue->loops > 0 && --*loops_left == 0)
+            break;
+        if (is_whole && is_empty) /* it would be read again and again without a pause */
             break;
     }
     push_mark(queue, CTL_REPLAY_END, turn);

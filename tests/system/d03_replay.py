@@ -116,6 +116,14 @@ def test_rates_ranges_and_loops(place):
     assert "interface" in ctl(place, "replay", log, "--to", listen, "--interface", "absent0", expect=1).stderr
 
 
+def test_nothing_to_send_ends_however_often(place):
+    log = record(place, "first", [b"one"])
+    for loops in ("0", "1000000000"):
+        report = json.loads(ctl(place, "replay", log, "--to", place.ipv4(), "--from", "seq:9", "--loop", loops, "--json",
+                                timeout=20).stdout)
+        assert report["datagrams"] == 0 and report["duration_s"] < 10, report
+
+
 def test_nobody_there_is_no_error(place):
     log = record(place, "first", [b"%d" % number for number in range(20)])
     report = json.loads(ctl(place, "replay", log, "--to", place.ipv4(), "--rate", "max", "--json").stdout)
