@@ -37,6 +37,11 @@ int ctl_parse_number(const char *option, const char *text, uint64_t most, uint64
 static int parse_bound(const char *option, const char *text, struct ctl_bound *ret)
 {
     char why[CTL_TIME_WHY_SIZE];
+    if (strcmp(text, "first") == 0 || strcmp(text, "new") == 0) {
+        ctl_complain("%s %s: '%s' is a begin, for --from: an end is seq:1234 or a time", option,
+                     text, text);
+        return CTL_USAGE;
+    }
     if (strncmp(text, SEQ_PREFIX, strlen(SEQ_PREFIX)) == 0) {
         ret->kind = CTL_BOUND_SEQ;
         if (take_number(text + strlen(SEQ_PREFIX), &ret->seq))
@@ -83,6 +88,19 @@ bool ctl_bound_is_end(const char *text)
     return ctl_time_parse(text, 0, &time_ns, why) == 0 || *text == '-';
 }
 
+/* A range that can hold nothing is a mistake in it. */
+static int check_order(const struct ctl_bounds *range)
+{
+    const struct ctl_bound *from = &range->from, *to = &range->to;
+    const bool is_empty =
+        from->kind == to->kind && ((to->kind == CTL_BOUND_SEQ && from->seq > to->seq) ||
+                                   (to->kind == CTL_BOUND_TIME && from->time_ns >= to->time_ns));
+    if (!is_empty)
+        return CTL_OK;
+    ctl_complain("the range ends before it begins: nothing can be in it");
+    return CTL_USAGE;
+}
+
 static int parse_source(const char *text, struct ctl_bounds *ret)
 {
     char scope[IF_NAMESIZE];
@@ -107,6 +125,8 @@ int ctl_bounds_parse(const struct ctl_command *command, struct ctl_bounds *ret)
     }
     if (status == CTL_OK && (to || command->until))
         status = parse_bound(to ? "--to" : "--until", to ? to : command->until, &ret->to);
+    if (status == CTL_OK)
+        status = check_order(ret);
     if (status == CTL_OK && command->source)
         status = parse_source(command->source, ret);
     return status;

@@ -23,6 +23,7 @@
 #include "supervisor/ctl/ctl_text.h"
 
 #define SAVE_EVERY_NS NS_PER_S
+#define TAIL_COUNT    10 /* what -f shows of before, as tail(1) does */
 
 struct cat {
     const struct ctl_command *command;
@@ -31,7 +32,8 @@ struct cat {
     struct ctl_streams streams;
     struct ctl_output output;
     struct ctl_progress progress;
-    uint64_t count, most; /* printed; at most, 0 = any number */
+    uint64_t count, most; /* printed; at most */
+    uint64_t tail;        /* following: how many of those before come first */
     monotonic next_save;
     uint64_t saved; /* the position that is on the disk, as far as this program has put it there */
     bool save_failed; /* and that was told */
@@ -39,14 +41,24 @@ struct cat {
 
 /* ---- the command line ---- */
 
+/* Followed from nowhere in particular: it begins with the last ones. */
+static bool has_tail(const struct cat *cat)
+{
+    return cat->command->follow && !cat->command->position &&
+           cat->range.from.kind == CTL_BOUND_NONE;
+}
+
 static int parse(struct cat *cat)
 {
     const struct ctl_command *command = cat->command;
     struct ctl_output *output = &cat->output;
     *output = (struct ctl_output){.to = stdout, .for_eyes = isatty(STDOUT_FILENO) != 0};
+    cat->most = UINT64_MAX;
+    cat->tail = TAIL_COUNT;
     int status = ctl_bounds_parse(command, &cat->range);
     if (status == CTL_OK && command->count)
-        status = ctl_parse_number("--count", command->count, UINT64_MAX, &cat->most);
+        status = ctl_parse_number("--count", command->count, UINT64_MAX,
+                                  has_tail(cat) ? &cat->tail : &cat->most);
     if (status != CTL_OK)
         return status;
     if (command->output && !ctl_output_find(command->output, &output->format)) {
@@ -192,8 +204,10 @@ static int run(struct cat *cat)
     cat->next_save = monotonic_add(monotonic_now(), SAVE_EVERY_NS);
     cat->saved = cat->streams.list[0].done;
     while (status < 0 && !ctl_stop_is_asked())
-        status = cat->most && cat->count == cat->most ? CTL_OK : step(cat);
+        status = cat->count == cat->most ? CTL_OK : step(cat);
     ctl_progress_clear(&cat->progress);
+    if (status == CTL_OK && cat->count == 0 && cat->most > 0 && !cat->command->follow)
+        ctl_streams_tell_nothing(&cat->streams);
     return finish(cat, status < 0 ? CTL_OK : status);
 }
 
@@ -212,7 +226,9 @@ int ctl_cat(const struct ctl_command *command)
     if (status == CTL_OK) {
         const struct ctl_streams_setup setup = {.sources = &cat.sources,
                                                 .range = &cat.range,
+                                                .can_follow = true,
                                                 .follow = command->follow,
+                                                .tail = cat.tail,
                                                 .position = command->position};
         cat.output.with_channel = cat.sources.count > 1;
         status = ctl_streams_open(&cat.streams, &setup);

@@ -89,6 +89,12 @@ static int check_file(const struct job *job)
         ctl_complain("-o %s: this is a folder: name a file in it", path);
         return CTL_USAGE;
     }
+    if (lstat(path, &status) == 0 && !S_ISREG(status.st_mode)) {
+        ctl_complain("-o %s: this is no ordinary file, and would be replaced by one: name another, "
+                     "or send a format that can go there with -o - and >",
+                     path);
+        return CTL_NO;
+    }
     if (lstat(path, &status) == 0 && !job->command->force) {
         ctl_complain("-o %s: this file is there already: name another, or replace it with --force",
                      path);

@@ -95,7 +95,7 @@ static int add_logs(const struct ctl_source *source, struct ctl_table *table, js
 static void print_table(struct ctl_table *table, bool colour)
 {
     struct ctl_look look = {.colour = colour};
-    static const int expendable[] = {COLUMN_TO, COLUMN_RECORDS, COLUMN_FIRST};
+    static const int expendable[] = {COLUMN_FIRST, COLUMN_FROM, COLUMN_TO, COLUMN_RECORDS};
     FILE *to = ctl_window_text(&look);
     if (look.columns)
         ctl_table_fit(table, look.columns, expendable, sizeof expendable / sizeof *expendable);

@@ -12,6 +12,7 @@
 
 #include "common/avro_log_name.h"
 #include "common/fd.h"
+#include "common/read_protocol.h"
 #include "supervisor/ctl/ctl_client.h"
 #include "supervisor/ctl/ctl_text.h"
 
@@ -41,13 +42,17 @@ static char *ask_for_socket(const struct ctl_options *options)
     return path;
 }
 
-static int complain_no_daemon(const char *path, int error)
+/* control: the daemon's other socket, if it was asked for this one in vain, or NULL. */
+static int complain_no_daemon(const char *path, const char *control, int error)
 {
     static const char advice[] =
         "Start holdfastd with read { } in its configuration, or name its socket with --read-socket "
         "or $" READ_SOCKET_VARIABLE
         ". Log files can be read without it: name them, or the folder they are in, such as "
         "/var/lib/holdfast/engine/";
+    const char *before = control ? "no holdfastd answers at " : "";
+    const char *behind = control ? ", and " : "";
+    control = control ? control : "";
     if (error == -EACCES || error == -EPERM)
         ctl_complain(
             "permission denied on %s: its group may read (read { mode, group } in the "
@@ -55,10 +60,11 @@ static int complain_no_daemon(const char *path, int error)
             "it by whoever may open them",
             path);
     else if (error == -ENOENT)
-        ctl_complain("nobody lets read at %s: there is no such socket. %s", path, advice);
+        ctl_complain("%s%s%snobody lets read at %s: there is no such socket. %s", before, control,
+                     behind, path, advice);
     else if (error == -ECONNREFUSED)
-        ctl_complain("nobody lets read at %s: it has ended and left its socket behind. %s", path,
-                     advice);
+        ctl_complain("%s%s%snobody lets read at %s: it has ended and left its socket behind. %s",
+                     before, control, behind, path, advice);
     else
         ctl_complain("cannot read at %s: %s. %s", path, strerror(-error), advice);
     return CTL_NO_DAEMON;
@@ -67,14 +73,18 @@ static int complain_no_daemon(const char *path, int error)
 int ctl_daemon_open(const struct ctl_command *command, hf **ret)
 {
     const char *named = command->read_socket, *from_environment = getenv(READ_SOCKET_VARIABLE);
+    const char *control = NULL;
     char *asked = NULL;
     if (!named && from_environment && from_environment[0])
         named = from_environment;
-    if (!named)
+    if (!named) {
         named = asked = ask_for_socket(&command->options);
+        control = named ? NULL : command->options.socket;
+    }
     int result = hf_open(ret, named);
-    int status =
-        result < 0 ? complain_no_daemon(named ? named : "/run/holdfast/read.sock", result) : CTL_OK;
+    int status = CTL_OK;
+    if (result < 0)
+        status = complain_no_daemon(named ? named : READ_SOCKET_DEFAULT, control, result);
     free(asked);
     return status;
 }
@@ -103,21 +113,17 @@ int ctl_complain_read(const char *what, int error)
 
 static int complain_files(int error)
 {
-    const char *path = hf_file_problem();
-    const char *colon = path[0] ? ": " : "";
+    const char *problem = hf_file_problem();
     if (error == -ENODATA)
-        ctl_complain("%s%sthere is no log file in it: name a log file (.avro, .avro.open), a "
-                     "channel's folder or a log_dir",
-                     path, colon);
+        ctl_complain("%s; name a log file (.avro, .avro.open), a channel's folder or a log_dir",
+                     problem);
     else if (error == -EBADMSG)
-        ctl_complain("%s%sthis is no log file of holdfast, or its header is damaged. 'holdfastctl "
-                     "verify FILE' says more, 'holdfastctl recover FILE' may help",
-                     path, colon);
+        ctl_complain("%s. 'holdfastctl verify FILE' says more, 'holdfastctl recover FILE' may help",
+                     problem);
     else if (error == -ENOENT)
-        ctl_complain("%s%sthere is no such file. A channel's name has no slash and no .avro in it",
-                     path, colon);
+        ctl_complain("%s. A channel's name has no slash and no .avro in it", problem);
     else
-        ctl_complain("%s%s%s", path, colon, strerror(-error));
+        ctl_complain("%s", problem[0] ? problem : strerror(-error));
     return CTL_NO;
 }
 

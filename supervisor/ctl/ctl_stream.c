@@ -12,16 +12,16 @@
 #include "supervisor/ctl/ctl_stop.h"
 #include "supervisor/ctl/ctl_text.h"
 
-#define TAIL_COUNT 10 /* what -f shows of before, as tail(1) does */
 /* Idle streams are looked at after so many datagrams of busy ones. */
 #define TURNS_MAX 64
 
 /* ---- where each begins ---- */
 
+/* By what the channel is, not by how it was asked for. */
 static int complain_cannot(const struct ctl_source *source, const char *what)
 {
     ctl_complain("%s: %s", source->info.name, what);
-    return CTL_USAGE;
+    return CTL_NO;
 }
 
 static void set_start(const struct ctl_streams_setup *setup, const struct hf_channel *channel,
@@ -50,47 +50,50 @@ static void set_start(const struct ctl_streams_setup *setup, const struct hf_cha
         ret->at = HF_POSITION;
     } else if (setup->follow) {
         ret->at = HF_SEQ;
-        ret->seq = channel->end_seq > TAIL_COUNT ? channel->end_seq - TAIL_COUNT : 0;
+        ret->seq = channel->end_seq > setup->tail ? channel->end_seq - setup->tail : 0;
         if (ret->seq < channel->first_seq)
             ret->seq = channel->first_seq;
     }
 }
 
-/* The mode that does it, or 0 with everything printed. */
-static unsigned choose_mode(const struct ctl_streams_setup *setup, const struct ctl_source *source,
-                            struct hf_start *start)
+/* The mode that does it; CTL_OK, or the exit status with everything printed. */
+static int choose_mode(const struct ctl_streams_setup *setup, const struct ctl_source *source,
+                       struct hf_start *start, unsigned *ret)
 {
     const uint32_t can = source->info.can;
     const enum ctl_bound_kind from = setup->range->from.kind;
-    if (!setup->follow) {
-        if (can & HF_CAN_OLD)
-            return HF_OLD;
-        complain_cannot(source,
-                        "it does not record, so there is nothing to read again; follow what "
-                        "comes with -f");
-        return 0;
+    *ret = 0;
+    if (setup->follow && source->is_files) {
+        ctl_complain("%s: a file can't be followed, only a channel of a running holdfastd: name "
+                     "the channel instead, or leave -f out",
+                     source->info.name);
+        return CTL_USAGE;
     }
-    if (source->is_files) {
-        complain_cannot(source,
-                        "a file can't be followed, only a channel of a running holdfastd: name the "
-                        "channel instead, or leave -f out");
-        return 0;
+    if (!setup->follow) {
+        *ret = can & HF_CAN_OLD ? HF_OLD : 0;
+        if (*ret)
+            return CTL_OK;
+        return complain_cannot(source, setup->can_follow
+                                           ? "it does not record, so there is nothing to read "
+                                             "again; follow what comes with -f"
+                                           : "it does not record, so there is nothing to read "
+                                             "again; record { } in its configuration keeps what "
+                                             "comes, and 'holdfastctl cat -f' shows it");
     }
     if (from == CTL_BOUND_NEW && (can & HF_CAN_NEW))
-        return HF_NEW;
-    if ((can & HF_CAN_OLD) && (can & HF_CAN_NEW) && from != CTL_BOUND_NEW)
-        return HF_JOINED;
-    if (from != CTL_BOUND_NEW && from != CTL_BOUND_NONE) {
-        complain_cannot(source, "it does not record: only what comes can be read, with --from new");
-        return 0;
-    }
+        *ret = HF_NEW;
+    else if ((can & HF_CAN_OLD) && (can & HF_CAN_NEW) && from != CTL_BOUND_NEW)
+        *ret = HF_JOINED;
+    if (*ret)
+        return CTL_OK;
+    if (from != CTL_BOUND_NEW && from != CTL_BOUND_NONE)
+        return complain_cannot(source,
+                               "it does not record: only what comes can be read, with --from new");
     *start = (struct hf_start){.at = HF_END, .position = setup->position};
-    if (can & HF_CAN_NEW)
-        return HF_NEW;
-    if (can & HF_CAN_NEWEST)
-        return HF_NEWEST;
-    complain_cannot(source, "it can't be followed: 'holdfastctl status' shows how it is");
-    return 0;
+    *ret = can & HF_CAN_NEW ? HF_NEW : can & HF_CAN_NEWEST ? HF_NEWEST : 0;
+    return *ret ? CTL_OK
+                : complain_cannot(source,
+                                  "it can't be followed: 'holdfastctl status' shows how it is");
 }
 
 static int complain_open(const struct ctl_streams_setup *setup, const struct ctl_source *source,
@@ -121,9 +124,10 @@ static int open_stream(struct ctl_streams *streams, const struct ctl_source *sou
     set_start(setup, &source->info, &start);
     if (setup->position && source->is_files)
         return complain_open(setup, source, -EOPNOTSUPP);
-    const unsigned mode = choose_mode(setup, source, &start);
-    if (mode == 0)
-        return CTL_USAGE;
+    unsigned mode;
+    int status = choose_mode(setup, source, &start, &mode);
+    if (status != CTL_OK)
+        return status;
     int result = hf_read(source->handle, source->info.name, &start, mode, &stream->reader);
     if (result < 0)
         return complain_open(setup, source, result);
@@ -365,4 +369,21 @@ void ctl_streams_tell_loss(const struct ctl_streams *streams, const struct ctl_s
     else
         ctl_complain("%s%slost %" PRIu64 " datagram%s from number %" PRIu64 ": %s", name, colon,
                      loss->lost, loss->lost == 1 ? "" : "s", loss->seq, hf_why_text(loss->why));
+}
+
+void ctl_streams_tell_nothing(const struct ctl_streams *streams)
+{
+    const struct ctl_bounds *range = streams->setup.range;
+    if (range->from.kind == CTL_BOUND_NONE && range->to.kind == CTL_BOUND_NONE &&
+        !range->has_source)
+        return;
+    for (size_t i = 0; i < streams->count; i++) {
+        const struct hf_channel *info = &streams->list[i].source->info;
+        if (info->end_seq > info->first_seq)
+            ctl_complain("%s: nothing of what was asked for is in it; it has the numbers %" PRIu64
+                         " to %" PRIu64,
+                         info->name, info->first_seq, info->end_seq - 1);
+        else
+            ctl_complain("%s: there is nothing in it", info->name);
+    }
 }

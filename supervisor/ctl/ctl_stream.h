@@ -24,7 +24,9 @@ struct ctl_stream {
 struct ctl_streams_setup {
     const struct ctl_sources *sources;
     const struct ctl_bounds *range;
+    bool can_follow;      /* the verb has -f */
     bool follow;          /* go on with what comes */
+    uint64_t tail;        /* follow: how many of those before are handed out first */
     const char *position; /* or NULL */
 };
 
@@ -61,6 +63,9 @@ bool ctl_streams_wait(struct ctl_streams *streams, int fd, int timeout_ms);
 /* How much of all was handed out, of how much; 0 where that isn't known. */
 void ctl_streams_progress(const struct ctl_streams *streams, uint64_t *ret_done,
                           uint64_t *ret_total);
+
+/* That nothing was in the range that was asked for, and what there is; nothing where all was. */
+void ctl_streams_tell_nothing(const struct ctl_streams *streams);
 
 /* "engine: lost 5 datagrams from number 7: expired", without the name where there is one stream
  * only. */

@@ -201,7 +201,13 @@ def test_no_file_is_overwritten_and_none_is_left_unfinished(place):
     full = subprocess.run(["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", place.program("holdfastctl"), "export",
                            str(folder), "--format", "json", "-o", "/dev/full"], capture_output=True, text=True,
                           check=False, timeout=60)
-    assert full.returncode == 1 and "there already" in full.stderr, full.stderr
+    assert full.returncode == 1 and "no ordinary file" in full.stderr, full.stderr
+    os.mkfifo(place.folder / "pipe")
+    (place.folder / "link").symlink_to(target)
+    for name in ("pipe", "link"):
+        arguments = ["export", folder, "--format", "csv", "-o", place.folder / name, "--force"]
+        assert "no ordinary file" in ctl(place, *arguments, expect=1).stderr
+    assert (place.folder / "pipe").is_fifo() and (place.folder / "link").is_symlink()
     assert {path.name for path in place.folder.iterdir() if "partial" in path.name or path.name.startswith("none")} == set()
     for wrong, expected in (([], "format"), (["--format", "xml", "-o", "x"], "pcapng, csv"),
                             (["--format", "csv"], "file to write"), (["--format", "avro", "-o", "-"], "name a file"),

@@ -74,6 +74,10 @@ def test_following_shows_the_last_ones_and_then_what_comes(place):
         assert follower.lines(1)[0]["payload_text"] == str(number), "at once, not when a buffer is full"
     follower.stop()
 
+    follower = Follower(place, daemon, "engine", "-n", "3")
+    assert numbers(follower.lines(3)) == [37, 38, 39]
+    follower.stop()
+
     follower = Follower(place, daemon, "engine", "--from", "new")
     wait_until(lambda: json.loads(ctl(daemon, "readers", "--json").stdout)["readers"][-1:] and any(
         reader["channel"] == "engine" for reader in json.loads(ctl(daemon, "readers", "--json").stdout)["readers"]), 20,
@@ -104,7 +108,10 @@ def test_two_channels_are_followed_at_once(place):
         line = follower.lines(1)[0]
         assert (line["channel"], line["payload_text"]) == (name, str(number)), line
     follower.stop()
-    assert "does not record" in ctl(daemon, "cat", "gps", expect=2).stderr
+    assert "follow what comes with -f" in ctl(daemon, "cat", "gps", expect=1).stderr
+    for verb in (["info", "gps"], ["export", "gps", "--format", "csv", "-o", "-"], ["replay", "gps", "--to", place.ipv4()]):
+        complaint = ctl(daemon, *verb, expect=1).stderr
+        assert "does not record" in complaint and "with -f" not in complaint, complaint
     assert "there are: engine, gps" in ctl(daemon, "cat", "nobody", expect=1).stderr
     daemon.stop()
 
