@@ -11,12 +11,19 @@ SCHEMA_FILE = pathlib.Path(__file__).resolve().parents[2] / "conf" / "datagram.a
 NOON_US = 1760000000000000
 
 
+def crc_of_byte(crc):
+    for _ in range(8):
+        crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc
+
+
+CRC_OF_BYTES = [crc_of_byte(byte) for byte in range(256)]
+
+
 def crc32c(data):
     crc = 0xffffffff
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+        crc = crc >> 8 ^ CRC_OF_BYTES[(crc ^ byte) & 0xff]
     return crc ^ 0xffffffff
 
 
@@ -100,6 +107,21 @@ def with_entry(data, key, value):
     at = entries["holdfast.sum"].at
     data[at:at + 8] = f"{crc32c(data[entries['holdfast.check'].at:at]):08x}".encode()
     return bytes(data)
+
+
+def sealed(template, first_seq, times_ns, latest_ns):
+    """The header of another segment of this recording: its first number, its records' receive times, and the latest one in
+    it and before it."""
+    data, (entries, sync, length) = bytearray(template), read_header(template)
+    values = {"first_seq": first_seq, "created": times_ns[0], "last_seq": first_seq + len(times_ns) - 1,
+              "records": len(times_ns), "first_time": times_ns[0], "last_time": times_ns[-1], "latest": latest_ns}
+    for key, value in values.items():
+        at = entries["holdfast." + key].at
+        data[at:at + 20] = b"%020d" % value
+    check, at = entries["holdfast.check"].at, entries["holdfast.sum"].at
+    data[check:check + 8] = b"%08x" % crc32c(data[:check] + sync)
+    data[at:at + 8] = b"%08x" % crc32c(data[check:at])
+    return bytes(data[:length])
 
 
 def struct_flock(kind):

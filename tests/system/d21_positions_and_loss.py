@@ -18,13 +18,13 @@ def last_saved(reader):
     return max([event.first for event in reader.events() if event.kind == "saved"], default=0)
 
 
-def test_killed_a_hundred_times(place):
+def test_killed_at_random_again_and_again(place):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance, listen = random.Random(seed), place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={"segment_size": "1M"}), head=OPEN_TO_ALL).start()
     sender = Sender(place, listen, 10**9, rate=place.scaled(10000), sizes=(64,))
-    kills = max(place.scaled(100), 20)
+    kills = max(place.scaled(500), 20)
     due, seen, repeated = 0, set(), 0
     for number in range(kills):
         reader = Reader(place, daemon, f"life{number}", save_every=chance.choice((1, 10, 100)), position="mine",
