@@ -115,10 +115,16 @@ def kill(pid, number=signal.SIGKILL):
 
 
 def freeze(pid):
-    """SIGSTOP, and every thread has stopped: what is sent to the process from now on waits."""
-    kill(pid, signal.SIGSTOP)
+    """SIGSTOP, and every thread has stopped: what is sent to the process from now on waits. A process that ends first is
+    an error that says so."""
+    os.kill(pid, signal.SIGSTOP)
 
-    wait_until(lambda: states_of_threads(pid) == {"T"}, 5, f"all threads of {pid} to be stopped", interval=0.002)
+    def is_stopped():
+        if not is_alive(pid):
+            raise ProcessLookupError(f"process {pid} has ended")
+        return states_of_threads(pid) == {"T"}
+
+    wait_until(is_stopped, 5, f"all threads of {pid} to be stopped", interval=0.002)
 
 
 def libc_call(name, *arguments):

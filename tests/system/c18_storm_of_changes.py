@@ -102,7 +102,7 @@ class Storm:
                 try:
                     if pid is not None:
                         freeze(pid)
-                except FileNotFoundError:
+                except ProcessLookupError:
                     pass  # it has just been replaced
         self.send(number, self.random.choice((0, 1, 50, 300)))
         event = self.random.choice((self.upgrade_changed, self.upgrade_changed, self.two_upgrades, self.workers_die,

@@ -31,7 +31,8 @@ def test_killed_at_random_again_and_again(place):
                         **{"from": "position"})
         time.sleep(chance.random() * 0.05)  # the random instant itself, not a wait for anything
         gate = gate_of(daemon)
-        if number % 10 == 9:
+        kills_gate = number % 100 == 9
+        if kills_gate:
             kill(gate)
             time.sleep(chance.random() * 0.05)
         reader.end()
@@ -44,7 +45,7 @@ def test_killed_at_random_again_and_again(place):
             seen |= set(got)
         due = max(due, last_saved(reader))
         # Who opens while a gate that dies often is waited with would be told that nobody answers.
-        wait_until(lambda: gate_of(daemon) not in (None, gate if number % 10 == 9 else None), 30, "another gate")
+        wait_until(lambda: gate_of(daemon) not in (None, gate if kills_gate else None), 30, "another gate")
     sender.stop()
     sent = oracle.read_datagrams(sender.record)[0]
     daemon.wait_drained("engine", len(sent))
