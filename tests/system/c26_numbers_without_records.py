@@ -8,6 +8,7 @@ import signal
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import core, freeze, kill, libc_call, wait_until
+from lib.reading import gate_of
 
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -33,10 +34,10 @@ class Lost:
         Sender(self.place, self.listen, count, name=f"sender {tag}", rate=8000, sizes=(800,), tag=tag).wait()
 
     def archive(self):
-        """Beside the worker, as soon as what recovers has ended."""
-        others = wait_until(lambda: (lambda pids: pids if len(pids) == 1 else None)(
-            set(self.daemon.descendants()) - {self.daemon.status("engine")["pid"]}), 10, "the archive alone")
-        return others.pop()
+        """Beside the worker and the gate, as soon as what recovers has ended."""
+        def others():
+            return set(self.daemon.descendants()) - {self.daemon.status("engine")["pid"], gate_of(self.daemon)}
+        return wait_until(lambda: others() if len(others()) == 1 else None, 10, "the archive alone").pop()
 
     def lose(self):
         self.send(4000, 2)
