@@ -31,7 +31,7 @@ LINK_HARDEN = -pie -Wl,-z,relro,-z,now -Wl,-z,noexecstack
 
 # ---- variants: the same sources, built for another purpose ----
 ifeq ($(VARIANT),asan)
-OPTIMISE = -O1 -g -fsanitize=address -fno-omit-frame-pointer
+OPTIMISE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 HARDEN   = -fPIE
 else ifeq ($(VARIANT),ubsan)
 OPTIMISE = -O1 -g -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer

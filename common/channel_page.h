@@ -158,8 +158,9 @@ enum destination_use {
  * slots first, `use` last. */
 struct destination_place {
     _Alignas(CACHE_LINE) char name[CHANNEL_NAME_SIZE];
-    _Atomic uint16_t use;        /* enum destination_use */
-    _Atomic uint16_t send_error; /* errno of what was refused last; 0 since something was taken */
+    _Atomic uint16_t use; /* enum destination_use */
+    /* errno of what was refused last; 0 since something was taken, or connect(2) found a way */
+    _Atomic uint16_t send_error;
     /* enum segmentation << 16 | errno of what was refused. For status only. */
     _Atomic uint32_t segmentation;
     struct destination_slot slots[2];

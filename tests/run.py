@@ -29,7 +29,7 @@ from lib.place import PR_SET_CHILD_SUBREAPER, children_of, is_alive, kill  # noq
 UNIT_DEADLINE = 300
 SYSTEM_DEADLINE = 180
 SKIPPED = 77
-SLOWER = {"asan": 3, "ubsan": 2, "tsan": 5, "cov": 2}
+SLOWER = {"asan": 4, "ubsan": 2, "tsan": 5, "cov": 2}
 
 Outcome = collections.namedtuple("Outcome", "name passed failed skipped seconds text")
 SystemTest = collections.namedtuple("SystemTest", "file name marks")

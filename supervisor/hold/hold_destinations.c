@@ -132,6 +132,29 @@ static void note_down(struct destination_down *down, const char *channel, const 
         snprintf(down->reason, sizeof down->reason, "%s", reason);
 }
 
+/* Of what connect(2) has settled, the route, the own address: it may have been so then, and be no
+ * more. */
+static bool is_of_connection(uint16_t error)
+{
+    return error == ENETUNREACH || error == EHOSTUNREACH || error == EINVAL || error == ENODEV ||
+           error == ENXIO || error == EADDRNOTAVAIL;
+}
+
+/* What its worker was told when it sent is over, also when there is nothing to send. The worker
+ * says it again if it is not. */
+static void forget_refusal(const struct hold *hold, const struct channel_spec *spec, uint32_t index,
+                           bool was_down)
+{
+    int place = hold->page ? hold_find_destination(hold, spec, index) : -1;
+    if (place < 0)
+        return;
+    _Atomic uint16_t *error = &hold->page->private.places[place].send_error;
+    uint16_t told = atomic_load(error);
+    /* Neighbours that don't answer are no matter of the route: connect(2) knows nothing of them. */
+    if (told == ENETUNREACH || (was_down && is_of_connection(told)))
+        atomic_compare_exchange_strong(error, &told, 0);
+}
+
 /* A socket that leads nowhere yet refuses what is sent on it (EDESTADDRREQ). A worker has the same
  * socket: once it is connected here, it is connected there. */
 void hold_destination_try(struct hold *hold, const struct channel_spec *spec, uint32_t index)
@@ -146,7 +169,10 @@ void hold_destination_try(struct hold *hold, const struct channel_spec *spec, ui
     if (error < 0) {
         attempt_describe(&attempt, error, reason, sizeof reason);
         note_down(down, spec->name, reason);
-    } else if (down->reason[0]) {
+        return;
+    }
+    forget_refusal(hold, spec, index, down->reason[0] != '\0');
+    if (down->reason[0]) {
         log_notice("channel %s: \"%s\" can be reached now", spec->name, to->name);
         down->reason[0] = '\0';
         down->told = (monotonic){0};
@@ -206,14 +232,6 @@ static bool interface_changed(const struct destination_down *down,
     unsigned index;
     return to->interface[0] && attempt_find_interface(to->interface, &index) == 0 &&
            index != down->interface;
-}
-
-/* Of what connect(2) has settled, the route, the own address: it may have been so then, and be no
- * more. */
-static bool is_of_connection(uint16_t error)
-{
-    return error == ENETUNREACH || error == EHOSTUNREACH || error == EINVAL || error == ENODEV ||
-           error == ENXIO || error == EADDRNOTAVAIL;
 }
 
 /* Was its worker refused since it was last tried? */

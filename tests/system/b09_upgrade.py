@@ -281,7 +281,8 @@ def test_after_a_failed_one_another_is_possible(place):
     daemon.wait_for_log("the program that ran so far goes on")
     generation = daemon.wait_state("engine", "RUNNING")["generation"]
     daemon.install(pathlib.Path(daemon.good).read_bytes())
-    daemon.upgrade()
+    # The archive, too, goes on, and an upgrade is refused until it has answered.
+    wait_until(lambda: daemon.upgrade(expect=None).returncode == 0, 30, "the upgrade to be accepted")
     judge_after(place, daemon, listen, generation)
 
 

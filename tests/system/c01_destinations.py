@@ -72,9 +72,9 @@ def test_destinations_that_can_not_be_reached_stop_nothing_and_come_back(place):
     assert "route" in entry["reason"], entry
     assert destination(daemon, "good")["state"] == "up"
     place.run("ip", "addr", "add", "203.0.113.1/24", "dev", "later0")
+    wait_until(lambda: destination(daemon, "unrouted")["state"] == "up", 20, "the route to be back, also in silence")
     final = Sender(place, listen, 100, rate=1000, name="fourth", tag=4)
     final.wait()
-    wait_until(lambda: destination(daemon, "unrouted")["state"] == "up", 20, "the route to be back")
     daemon.wait_drained("engine", 2 * count + 200)
     daemon.stop()
     oracle.assert_same_payloads([payload for record in (sender, more, last, final)
