@@ -2,16 +2,20 @@
 """Readers of another user do whatever they can with what they are lent, and beside it: nothing is altered, nobody is held up,
 nothing is lost, and others are served."""
 
+import errno
 import os
 import random
+import struct
 import subprocess
 import time
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
 from lib.place import alone, core, kill, skip, wait_until
+from lib.raw_reader import ATTACH, ATTACHED, NAME, REFUSED, Gone, RawReader
 
 STRANGER = 54321  # a user id that nobody has
+DAEMON = 54300  # nor this one: a daemon's that isn't root
 
 
 def open_to_all(place, *channels):
@@ -164,3 +168,72 @@ def test_the_gate_outlives_wrong_packets_by_the_hundred_thousand(place):
     assert after["pid"] == before["pid"] and after["restarts"] == before["restarts"], after
     wait_until(lambda: daemon.status()["read"]["counters"]["connections"] == 0, 20, "the gate to be alone again")
     judge(place, daemon, sender, sink, restarts=0)
+
+
+# ---- what is under way to those who don't read ----
+
+ATTACH_ENGINE = struct.pack(f"={NAME}sII", b"engine", 3, 0)
+
+
+def connect_as(uid, socket):
+    """None: there may be no more."""
+    os.seteuid(uid)
+    try:
+        return RawReader(socket).hello()
+    except (AssertionError, Gone, ConnectionError):
+        return None
+    finally:
+        os.seteuid(0)
+
+
+def ask_and_never_read(place, socket, uids):
+    """As many descriptors as these users can have under way: each asks for the channel's memory until nothing more goes."""
+    readers = [reader for uid in uids for reader in iter(lambda user=uid: connect_as(user, socket), None)]
+    for reader in readers:
+        place.on_exit(reader.close)
+        reader.socket.setblocking(False)
+        try:
+            while True:
+                reader.send(ATTACH, ATTACH_ENGINE)
+        except BlockingIOError:
+            pass
+    return readers
+
+
+def is_refused(socket):
+    """Does one that reads get no descriptor, because too many are under way?"""
+    with RawReader(socket).hello() as reader:
+        reader.send(ATTACH, ATTACH_ENGINE)
+        kind, payload = reader.receive(ATTACHED, REFUSED)
+        if kind == REFUSED:
+            assert struct.unpack_from("=i", payload)[0] == errno.EBUSY, payload
+        return kind == REFUSED
+
+
+@core
+def test_what_is_under_way_to_readers_is_not_the_supervisors(place):
+    """The kernel counts descriptors under way for each user, and nothing exempts this daemon from its limit. Rude readers use
+    up what the gate may send, and never read; workers are lent what they need all the same."""
+    listen, outlet = place.ipv4(), place.ipv4()
+    sink = Sink(place, outlet)
+    daemon, socket = open_to_all(place, channel("engine", listen, relays={"display": outlet}, record={"segment_size": "1M"}))
+    place.move_programs().chmod(0o755)  # where anybody may execute them
+    os.chown(place.folder, DAEMON, DAEMON)
+    daemon.config.chmod(0o644)
+    daemon.start(wait=False, wrapper=["setpriv", f"--reuid={DAEMON}", f"--regid={DAEMON}", "--clear-groups", "--inh-caps=-all",
+                                      "--bounding-set=-all", "prlimit", "--nofile=1024:1024"])
+    os.chmod(daemon.notifications.path, 0o666)
+    daemon.wait_ready()
+    sender = Sender(place, listen, 10**9, rate=place.scaled(5000), sizes=(200,))
+    daemon.wait_counter("engine", "recorded", 100)
+    readers = ask_and_never_read(place, socket, range(STRANGER, STRANGER + 6))
+    wait_until(lambda: is_refused(socket), 30, f"{len(readers)} rude readers to use up what the gate may send")
+    kills = 5
+    for _ in range(kills):
+        entry = daemon.wait_state("engine", "RUNNING")
+        kill(entry["pid"])
+        wait_until(lambda last=entry: daemon.status("engine")["generation"] != last["generation"], 20, "the successor")
+        daemon.wait_state("engine", "RUNNING")
+    rotate(daemon, 2)
+    assert is_refused(socket), "they have let go of it meanwhile"
+    judge(place, daemon, sender, sink, restarts=kills)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -34,11 +35,22 @@
 
 /* ---- limits ---- */
 
+/* Descriptors under way are counted for the whole user, and compared with the limit of who sends
+ * one more. What readers leave unread must never keep the supervisor from lending to workers: so we
+ * are refused when half of them are used up. */
+static void leave_half(struct rlimit *limit)
+{
+    limit->rlim_cur /= 2;
+    if (setrlimit(RLIMIT_NOFILE, limit) < 0)
+        log_warning("can't leave descriptors to the supervisor: %s", strerror(errno));
+}
+
 int gate_connection_prepare(struct gate *gate)
 {
     struct rlimit limit;
     gate->connections_most = GATE_CONNECTIONS_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+        leave_half(&limit);
         /* Descriptors on their way to a reader count, too. */
         rlim_t most = limit.rlim_cur > 2 * OTHER_DESCRIPTORS
                           ? (limit.rlim_cur - OTHER_DESCRIPTORS) / 4
