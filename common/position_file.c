@@ -8,8 +8,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/avro_log_format.h"
+#include "common/fd.h"
+#include "common/log_folder.h"
 #include "common/read_protocol.h"
 
 static bool is_letter_or_digit(char c)
@@ -56,4 +59,16 @@ int position_file_parse(const char *text, size_t length, struct position_file *r
         return -EBADMSG;
     *ret = position;
     return 0;
+}
+
+int position_file_read(int folder, const char *name, struct position_file *ret)
+{
+    char text[POSITION_FILE_SIZE_MAX];
+    int fd = log_folder_open(folder, name);
+    if (fd < 0)
+        return fd;
+    ssize_t length = pread(fd, text, sizeof text, 0);
+    int result = length < 0 ? -errno : position_file_parse(text, (size_t)length, ret);
+    fd_close(&fd);
+    return result;
 }

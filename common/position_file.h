@@ -36,4 +36,8 @@ size_t position_file_print(const struct position_file *position, char text[POSIT
 /* 0, or -EBADMSG: it is none, or damaged. The text need not be terminated. */
 int position_file_parse(const char *text, size_t length, struct position_file *ret);
 
+/* The one of this name, of the folder that lies open; may wait for a disk. 0, -ENOENT, -EBADMSG;
+ * -EINVAL: it is no file; or another -errno. */
+int position_file_read(int folder, const char *name, struct position_file *ret);
+
 #endif

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Writes and removes the files of readers' positions. Called by archive.c for POSITION_SAVE. Must
  * never lead outside the folder of positions, whatever a name says or a link leads to, nor leave
- * half of a file under a position's name: at every instant it is the old one or the new one. */
+ * half of a file under a position's name: at every instant it is the old one or the new one. And
+ * never touch what is another user's, whatever the gate knew when it asked. */
 #include "worker/archive/positions.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,22 +57,49 @@ static int write_file(int folder, const struct position_file *position)
     return result;
 }
 
-static int save(int folder, const struct message_position_save *request)
+/* Whose file it is that will be replaced or removed. One that is damaged, or no file, is nobody's:
+ * the gate asks only for who may have it. 0, -ENOENT: there is none; -EACCES: another user's, who
+ * was first; or another -errno. */
+static int check_owner(int folder, const struct message_position_save *request,
+                       char reason[MESSAGE_REASON_SIZE])
+{
+    struct position_file kept;
+    int result = position_file_read(folder, request->name, &kept);
+    if (result == -EBADMSG || result == -EINVAL || result == -ELOOP)
+        return 0;
+    if (result < 0 || kept.uid == request->uid)
+        return result;
+    snprintf(reason, MESSAGE_REASON_SIZE,
+             "position %s is another user's (uid %" PRIu32 "): choose another name", request->name,
+             kept.uid);
+    return -EACCES;
+}
+
+static int save(int folder, const struct message_position_save *request,
+                char reason[MESSAGE_REASON_SIZE])
 {
     const struct position_file position = {
         .seq = request->seq, .saved_ns = request->saved_ns, .uid = request->uid};
-    int result = write_file(folder, &position);
+    int result = check_owner(folder, request, reason);
+    if (result == 0 || result == -ENOENT)
+        result = write_file(folder, &position);
     if (result == 0 && renameat(folder, POSITION_TEMPORARY, folder, request->name) < 0)
         result = -errno;
     return result;
 }
 
-static int forget(int folder, const struct message_position_save *request)
+static int forget(int folder, const struct message_position_save *request,
+                  char reason[MESSAGE_REASON_SIZE])
 {
+    int result = check_owner(folder, request, reason);
+    if (result < 0)
+        return result == -ENOENT ? 0 : result;
     return unlinkat(folder, request->name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-static int keep(const char *log_dir, const struct message_position_save *request)
+/* reason stays empty where the error says enough. */
+static int keep(const char *log_dir, const struct message_position_save *request,
+                char reason[MESSAGE_REASON_SIZE])
 {
     if (!channel_name_is_valid(request->channel) || !position_name_is_valid(request->name))
         return -EINVAL;
@@ -79,7 +108,7 @@ static int keep(const char *log_dir, const struct message_position_save *request
         return 0;
     if (folder < 0)
         return folder;
-    int result = request->forget ? forget(folder, request) : save(folder, request);
+    int result = request->forget ? forget(folder, request, reason) : save(folder, request, reason);
     if (result == 0 && fsync(folder) < 0)
         result = -errno;
     fd_close(&folder);
@@ -89,12 +118,12 @@ static int keep(const char *log_dir, const struct message_position_save *request
 void positions_keep(const char *log_dir, const struct message_position_save *request,
                     struct message_position_saved *ret)
 {
-    int result = keep(log_dir, request);
     memset(ret, 0, sizeof *ret);
+    int result = keep(log_dir, request, ret->reason);
     snprintf(ret->channel, sizeof ret->channel, "%s", request->channel);
     snprintf(ret->name, sizeof ret->name, "%s", request->name);
     ret->turn = request->turn;
     ret->error = -result;
-    if (result < 0)
+    if (result < 0 && !ret->reason[0])
         folder_explain(log_dir, POSITION_FOLDER, -result, ret->reason);
 }

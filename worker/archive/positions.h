@@ -5,8 +5,8 @@
 
 #include "common/message.h"
 
-/* Keep it, or remove it; returns when that is on the disk, or with an error and its reason in *ret.
- * What was done already may be asked for again. */
+/* Keep it, or remove it, for its owner; returns when that is on the disk, or with an error and its
+ * reason in *ret. What was done already may be asked for again. */
 void positions_keep(const char *log_dir, const struct message_position_save *request,
                     struct message_position_saved *ret);
 

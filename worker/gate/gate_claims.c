@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A list of claims, each inside the connection that has it. Called by the main loop. Must never
- * hold a claim whose connection has ended. */
+ * hold a claim whose connection is gone: one that has ended keeps its own while the archive is at
+ * work for it. */
 #include "worker/gate/gate_claims.h"
 
 #include <stdio.h>

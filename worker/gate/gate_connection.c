@@ -249,13 +249,20 @@ static void forget_requests(struct gate_connection *connection)
     }
 }
 
-/* Everything but its place and its socket. */
+static void release_claims(struct gate_connection *connection)
+{
+    gate_claims_release(&connection->claim);
+    gate_claims_release(&connection->taking);
+}
+
+/* Everything but its place and its socket; and its claims, as long as the archive may be writing:
+ * somebody else would read what is about to be replaced. */
 static void strip(struct gate *gate, struct gate_connection *connection)
 {
     gate_waking_disarm(gate, connection);
     connection->channel = NULL;
-    gate_claims_release(&connection->claim);
-    gate_claims_release(&connection->taking);
+    if (!connection->turn)
+        release_claims(connection);
     forget_requests(connection);
     if (connection->work)
         atomic_store(&connection->work->job.unwanted, true);
@@ -268,11 +275,25 @@ static void strip(struct gate *gate, struct gate_connection *connection)
         overlook(gate, connection->fd);
 }
 
+/* Its place, too, is kept as long as the archive owes it an answer: nobody has more under way than
+ * connections. */
 static void forget(struct gate *gate, struct gate_connection *connection)
 {
+    connection->closed = true;
+    if (connection->turn)
+        return;
     unlink_it(gate, connection);
     gate->reporting.due = true;
     free(connection);
+}
+
+void gate_connection_settle(struct gate *gate, struct gate_connection *connection)
+{
+    if (!connection->closing)
+        return; /* the end of this turn will do it */
+    release_claims(connection);
+    if (connection->closed)
+        forget(gate, connection);
 }
 
 void gate_connection_take_closed(struct gate *gate)

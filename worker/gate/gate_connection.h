@@ -22,6 +22,8 @@ struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uin
 
 /* Forget those that have ended. At the end of a turn, when nobody looks at them any more. */
 void gate_connection_reap(struct gate *gate);
+/* One that has ended, and has got what it was still owed: its `turn` is 0. It may be gone then. */
+void gate_connection_settle(struct gate *gate, struct gate_connection *connection);
 /* Those whose sockets a thread has closed. */
 void gate_connection_take_closed(struct gate *gate);
 

@@ -5,28 +5,13 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/channel_spec.h"
 #include "common/fd.h"
-#include "common/log_folder.h"
 #include "worker/gate/gate_folder.h"
-
-static int read_file(int dir, const char *name, struct position_file *ret)
-{
-    char text[POSITION_FILE_SIZE_MAX];
-    int fd = log_folder_open(dir, name);
-    if (fd < 0)
-        return fd;
-    ssize_t length = pread(fd, text, sizeof text, 0);
-    int result = length < 0 ? -errno : position_file_parse(text, (size_t)length, ret);
-    fd_close(&fd);
-    return result;
-}
 
 int gate_position_files_read(const char *log_dir, const char *channel, const char *name,
                              struct position_file *ret)
@@ -36,7 +21,7 @@ int gate_position_files_read(const char *log_dir, const char *channel, const cha
     int dir = gate_folder_open_below(log_dir, POSITION_FOLDER, channel);
     if (dir < 0)
         return dir;
-    int result = read_file(dir, name, ret);
+    int result = position_file_read(dir, name, ret);
     fd_close(&dir);
     return result;
 }

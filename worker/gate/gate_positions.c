@@ -225,10 +225,13 @@ struct gate_connection *gate_positions_saved(struct gate *gate,
 {
     uint32_t slot = (uint32_t)(saved->turn & UINT16_MAX);
     struct gate_connection *connection = slot < GATE_SLOTS ? gate->connections[slot] : NULL;
-    if (!connection || connection->ended || connection->turn == 0 ||
-        connection->turn != saved->turn)
-        return NULL; /* who asked is gone */
+    if (!connection || connection->turn == 0 || connection->turn != saved->turn)
+        return NULL;
     connection->turn = 0;
+    if (connection->ended) {
+        gate_connection_settle(gate, connection);
+        return NULL; /* who asked is gone */
+    }
     gate_claims_release(&connection->taking);
     if (saved->error)
         gate_answer_refuse(gate, connection, connection->turn_request, saved->error,

@@ -89,13 +89,14 @@ struct gate_connection {
     char program[16];
     int64_t since_ns;
     bool ended;    /* to be forgotten at the end of this turn: nothing is done with it any more */
-    bool closing;  /* it has ended, and a thread closes its socket */
+    bool closing;  /* it has ended, and a thread closes its socket; */
+    bool closed;   /* that is done, and it waits for the answer to `turn` only */
     bool expelled; /* because of what it has sent; what it has sent besides is of no interest */
 
     /* One request is answered after the other. */
     bool busy;              /* one is at the pool, or at the supervisor */
     struct gate_work *work; /* the pool's */
-    uint64_t turn;          /* the supervisor's POSITION_SAVE; 0 = none; */
+    uint64_t turn;          /* the supervisor's POSITION_SAVE, also behind its end; 0 = none; */
     uint32_t turn_request;  /* to be answered with this: */
     struct read_position turn_answer;
     struct gate_waiting *waiting;

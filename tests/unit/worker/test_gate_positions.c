@@ -149,28 +149,53 @@ START_TEST(it_is_saved_when_the_archive_says_so)
 }
 END_TEST
 
-/* What is answered late is nobody else's answer. */
-START_TEST(an_answer_for_who_is_gone_is_dropped)
+/* The archive is at work for a reader that is gone: nobody else has the position before it says
+ * what has become of it, and nobody else gets its answer. */
+START_TEST(a_save_under_way_outlives_its_reader)
 {
     struct read_position wanted = position("mine", 100);
+    int fds = gate_rig_fds(&rig);
     claim(reader, "mine");
     gate_rig_request(reader, READ_SAVE, 7, &wanted, sizeof wanted);
     struct message_position_save save =
         *gate_rig_receive(&rig, MESSAGE_POSITION_SAVE)->position_save;
     fd_close(&reader);
-    gate_rig_await(&rig, GATE_COUNTER_connections, 1);
-    reader = gate_rig_connect(&rig); /* in the same place */
+    gate_rig_await_fds(&rig, fds - 1);
+    claim_refused(other, "mine", EBUSY);
+    gate_rig_refused(other, READ_FORGET, &wanted, sizeof wanted, EBUSY);
+    reader = gate_rig_connect(&rig);
     gate_rig_attach(reader, GATE_RIG_CHANNEL, HF_OLD);
-    claim(reader, "mine");
+    claim_refused(reader, "mine", EBUSY);
     struct message_position_saved saved = {.turn = save.turn};
     gate_rig_send(&rig, MESSAGE_POSITION_SAVED, &saved, sizeof saved);
-    gate_rig_report(&rig);
+    gate_rig_await(&rig, GATE_COUNTER_connections, 2);
     gate_rig_quiet(reader);
+    claim(reader, "mine");
     gate_rig_request(reader, READ_SAVE, 8, &wanted, sizeof wanted);
-    gate_rig_send(&rig, MESSAGE_POSITION_SAVED, &saved, sizeof saved);
+    gate_rig_send(&rig, MESSAGE_POSITION_SAVED, &saved, sizeof saved); /* once more */
     take_save(0);
     ck_assert_uint_eq(gate_rig_answer(reader, READ_POSITION)->header.request, 8);
     gate_rig_quiet(reader);
+}
+END_TEST
+
+/* Its place stays taken meanwhile, and is free when the answer has come: here both at once. */
+START_TEST(a_forget_under_way_outlives_its_reader)
+{
+    struct read_position wanted = position("mine", 0);
+    put(GATE_RIG_CHANNEL, "mine", 5, getuid());
+    int fds = gate_rig_fds(&rig);
+    gate_rig_request(reader, READ_FORGET, 7, &wanted, sizeof wanted);
+    struct message_position_save save =
+        *gate_rig_receive(&rig, MESSAGE_POSITION_SAVE)->position_save;
+    ck_assert_uint_eq(save.forget, 1);
+    fd_close(&reader);
+    gate_rig_await_fds(&rig, fds - 1);
+    claim_refused(other, "mine", EBUSY);
+    struct message_position_saved saved = {.turn = save.turn, .error = EIO};
+    gate_rig_send(&rig, MESSAGE_POSITION_SAVED, &saved, sizeof saved);
+    gate_rig_await(&rig, GATE_COUNTER_connections, 1);
+    ck_assert_uint_eq(claim(other, "mine")->position->seq, 5);
 }
 END_TEST
 
@@ -284,7 +309,8 @@ int main(void)
                                   names_that_are_none_are_refused,
                                   a_damaged_file_is_no_position,
                                   it_is_saved_when_the_archive_says_so,
-                                  an_answer_for_who_is_gone_is_dropped,
+                                  a_save_under_way_outlives_its_reader,
+                                  a_forget_under_way_outlives_its_reader,
                                   it_is_forgotten_when_nobody_has_it,
                                   positions_are_listed,
                                   a_position_is_its_owners};

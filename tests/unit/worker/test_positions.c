@@ -39,20 +39,31 @@ static struct message_position_saved ask(const struct message_position_save *sav
     return *message->position_saved;
 }
 
-static struct message_position_saved keep(const char *name, uint64_t seq)
+static struct message_position_saved keep_of(uint32_t uid, const char *name, uint64_t seq)
 {
     static uint64_t turn = 100;
     struct message_position_save save = {
-        .channel = RIG_CHANNEL, .turn = ++turn, .seq = seq, .saved_ns = 1234, .uid = 1000};
+        .channel = RIG_CHANNEL, .turn = ++turn, .seq = seq, .saved_ns = 1234, .uid = uid};
     snprintf(save.name, sizeof save.name, "%s", name);
     return ask(&save);
 }
 
-static struct message_position_saved forget(const char *name)
+static struct message_position_saved forget_of(uint32_t uid, const char *name)
 {
-    struct message_position_save save = {.channel = RIG_CHANNEL, .turn = 1, .forget = 1};
+    struct message_position_save save = {
+        .channel = RIG_CHANNEL, .turn = 1, .uid = uid, .forget = 1};
     snprintf(save.name, sizeof save.name, "%s", name);
     return ask(&save);
+}
+
+static struct message_position_saved keep(const char *name, uint64_t seq)
+{
+    return keep_of(1000, name, seq);
+}
+
+static struct message_position_saved forget(const char *name)
+{
+    return forget_of(1000, name);
 }
 
 static void assert_kept(const char *name, uint64_t seq)
@@ -185,6 +196,41 @@ START_TEST(what_is_in_the_way_is_told)
 }
 END_TEST
 
+/* Whoever asked before him was late: it is the first one's. */
+START_TEST(another_users_is_left_alone)
+{
+    ck_assert_int_eq(keep("store", 1).error, 0);
+    struct message_position_saved saved = keep_of(1001, "store", 2);
+    ck_assert_int_eq(saved.error, EACCES);
+    ck_assert_msg(strstr(saved.reason, "store") && strstr(saved.reason, "another user"), "%s",
+                  saved.reason);
+    assert_kept("store", 1);
+    ck_assert_int_eq(forget_of(1001, "store").error, EACCES);
+    ck_assert_int_eq(forget_of(0, "store").error, EACCES); /* root forgets in its owner's name */
+    assert_kept("store", 1);
+    ck_assert_int_eq(count_files(), 1);
+    ck_assert_int_eq(keep("store", 3).error, 0);
+    ck_assert_int_eq(forget("store").error, 0);
+    ck_assert_int_eq(keep_of(1001, "store", 4).error, 0);
+}
+END_TEST
+
+/* Nobody knows any more whose it was; the gate asks only for who may. */
+START_TEST(a_damaged_one_is_replaced_and_removed)
+{
+    char path[sizeof folder + 80];
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(keep("store", 1).error, 0);
+        snprintf(path, sizeof path, "%s/store", folder);
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+        ck_assert_int_eq(pwrite(fd, "x", 1, 0), 1);
+        fd_close(&fd);
+        ck_assert_int_eq(i == 0 ? keep("store", 2).error : forget("store").error, 0);
+    }
+    ck_assert_int_eq(count_files(), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("positions");
@@ -198,6 +244,8 @@ int main(void)
     tcase_add_test(tcase, names_that_lead_elsewhere_are_refused);
     tcase_add_test(tcase, links_are_not_followed);
     tcase_add_test(tcase, what_is_in_the_way_is_told);
+    tcase_add_test(tcase, another_users_is_left_alone);
+    tcase_add_test(tcase, a_damaged_one_is_replaced_and_removed);
     suite_add_tcase(suite, tcase);
     return log_maker_run(suite);
 }
