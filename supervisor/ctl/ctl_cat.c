@@ -94,6 +94,13 @@ static int check_position(const struct cat *cat)
 
 /* ---- printing ---- */
 
+static const char *why_not_saved(int error)
+{
+    return error == -EDQUOT ? "the channel has as many positions as it may have, or the disk's "
+                              "quota is used up ('holdfastctl forget' removes a position)"
+                            : strerror(-error);
+}
+
 /* What is written out is done with. */
 static int save(struct cat *cat, bool is_last)
 {
@@ -113,7 +120,7 @@ static int save(struct cat *cat, bool is_last)
     }
     if (!cat->save_failed)
         ctl_complain("the position '%s' could not be saved at number %" PRIu64 ": %s%s",
-                     cat->command->position, stream->done, strerror(-result),
+                     cat->command->position, stream->done, why_not_saved(result),
                      is_last ? "; the next one with this name will read some of this again"
                              : "; trying again");
     cat->save_failed = true;

@@ -5,6 +5,7 @@
  * never touch what is another user's, whatever the gate knew when it asked. */
 #include "worker/archive/positions.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -75,13 +76,39 @@ static int check_owner(int folder, const struct message_position_save *request,
     return -EACCES;
 }
 
+/* 0, -EDQUOT or another -errno. Looked up in the folder each time that there is a new one: nothing
+ * else knows what a killed archive, or an earlier one, has left. Looks at no more than may be. */
+static int check_room(int folder, const struct message_position_save *request,
+                      char reason[MESSAGE_REASON_SIZE])
+{
+    int count = 0, own = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *stream = own < 0 ? NULL : fdopendir(own);
+    if (!stream) {
+        int result = -errno;
+        fd_close(&own);
+        return result;
+    }
+    for (const struct dirent *entry; count < POSITIONS_MOST && (entry = readdir(stream));)
+        count += position_name_is_valid(entry->d_name);
+    closedir(stream);
+    if (count < POSITIONS_MOST)
+        return 0;
+    snprintf(reason, MESSAGE_REASON_SIZE,
+             "channel %s has %d positions, and no more are kept: remove some that nobody needs "
+             "(holdfastctl positions, forget)",
+             request->channel, count);
+    return -EDQUOT;
+}
+
 static int save(int folder, const struct message_position_save *request,
                 char reason[MESSAGE_REASON_SIZE])
 {
     const struct position_file position = {
         .seq = request->seq, .saved_ns = request->saved_ns, .uid = request->uid};
     int result = check_owner(folder, request, reason);
-    if (result == 0 || result == -ENOENT)
+    if (result == -ENOENT)
+        result = check_room(folder, request, reason);
+    if (result == 0)
         result = write_file(folder, &position);
     if (result == 0 && renameat(folder, POSITION_TEMPORARY, folder, request->name) < 0)
         result = -errno;

@@ -5,6 +5,9 @@
 
 #include "common/message.h"
 
+/* Of a channel. A reader can think of any number of names, and each is a file. */
+#define POSITIONS_MOST 1024
+
 /* Keep it, or remove it, for its owner; returns when that is on the disk, or with an error and its
  * reason in *ret. What was done already may be asked for again. */
 void positions_keep(const char *log_dir, const struct message_position_save *request,

@@ -15,6 +15,7 @@
 #include "tests/lib/archive_rig.h"
 #include "tests/lib/log_maker.h"
 #include "tests/lib/unit.h"
+#include "worker/archive/positions.h"
 
 static struct archive_rig rig;
 static char folder[256]; /* of the channel's positions */
@@ -231,6 +232,51 @@ START_TEST(a_damaged_one_is_replaced_and_removed)
 }
 END_TEST
 
+/* As an earlier archive may have left them, or one that died over them. */
+static void put_many(int count)
+{
+    char name[32];
+    for (int i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "many-%d", i);
+        log_maker_write(folder, name, "what is in it", 13);
+    }
+}
+
+/* They are counted where they lie, whoever made them and whenever. */
+START_TEST(no_more_are_kept_than_a_channel_may_have)
+{
+    ck_assert_int_eq(keep("store", 1).error, 0);
+    put_many(POSITIONS_MOST - 2);
+    ck_assert_int_eq(keep("last", 1).error, 0);
+    struct message_position_saved saved = keep("more", 1);
+    ck_assert_int_eq(saved.error, EDQUOT);
+    ck_assert_msg(strstr(saved.reason, RIG_CHANNEL) && strstr(saved.reason, "1024") &&
+                      strstr(saved.reason, "forget"),
+                  "%s", saved.reason);
+    ck_assert_int_eq(count_files(), POSITIONS_MOST);
+    ck_assert_int_eq(keep("store", 2).error, 0); /* those that are there go on */
+    assert_kept("store", 2);
+    archive_rig_replace(&rig);
+    ck_assert_int_eq(keep("more", 1).error, EDQUOT);
+    ck_assert_int_eq(forget("many-7").error, 0);
+    ck_assert_int_eq(keep("more", 1).error, 0);
+    ck_assert_int_eq(keep("and-more", 1).error, EDQUOT);
+    ck_assert_int_eq(count_files(), POSITIONS_MOST);
+}
+END_TEST
+
+/* Names that no position has are none, and half a file that was left is none either. */
+START_TEST(what_is_no_position_is_not_counted)
+{
+    ck_assert_int_eq(keep("store", 1).error, 0);
+    put_many(POSITIONS_MOST - 2);
+    log_maker_write(folder, POSITION_TEMPORARY, "seq", 3);
+    log_maker_write(folder, "a file.txt", "text", 4);
+    ck_assert_int_eq(keep("last", 1).error, 0);
+    ck_assert_int_eq(keep("more", 1).error, EDQUOT);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("positions");
@@ -245,6 +291,8 @@ int main(void)
     tcase_add_test(tcase, links_are_not_followed);
     tcase_add_test(tcase, what_is_in_the_way_is_told);
     tcase_add_test(tcase, another_users_is_left_alone);
+    tcase_add_test(tcase, no_more_are_kept_than_a_channel_may_have);
+    tcase_add_test(tcase, what_is_no_position_is_not_counted);
     tcase_add_test(tcase, a_damaged_one_is_replaced_and_removed);
     suite_add_tcase(suite, tcase);
     return log_maker_run(suite);
