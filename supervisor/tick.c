@@ -132,6 +132,7 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
     }
     if (host->phase < PHASE_PARKS && (expire || ++tick->looks == FIRST_SWEEP_TICKS))
         sweep(channels);
+    channels_lend_on(channels);
     for (size_t i = 0; i < channels->count; i++) {
         struct channel *channel = channels->list[i];
         if (channel->lent.worker && !was_away)
@@ -142,7 +143,6 @@ static int on_tick(sd_event_source *source, uint64_t time_us, void *userdata)
         if (!channel->lent.worker)
             look_at_what_is_left(channel, now);
         channel_segments_look(channel);
-        channel_reading_look(channel);
         if (look) {
             look_at_ledger(channel, now);
             look_at_network(channel);

@@ -200,11 +200,34 @@ struct archive_owner channels_as_archive_owner(struct channels *channels)
 
 /* ---- the gate's requests ---- */
 
+/* When none waits for room. One that can't be lent for another reason keeps nobody waiting. */
+static void tell_all_lent(const struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++)
+        if (channels->list[i]->reading.behind)
+            return;
+    gate_client_all_lent(channels->host->gate);
+}
+
 static void gate_back(void *data)
 {
     const struct channels *channels = data;
     for (size_t i = 0; i < channels->count; i++)
         channel_reading_begin(channels->list[i]);
+    tell_all_lent(channels);
+}
+
+void channels_lend_on(const struct channels *channels)
+{
+    for (size_t i = 0; i < channels->count; i++)
+        channel_reading_look(channels->list[i]);
+    if (channels->host->gate)
+        tell_all_lent(channels);
+}
+
+static void gate_room(void *data)
+{
+    channels_lend_on(data);
 }
 
 static void refuse_position(const struct channels *channels,
@@ -236,6 +259,9 @@ static void keep_position(void *data, const struct message_position_save *save)
 
 struct gate_owner channels_as_gate_owner(struct channels *channels)
 {
-    return (struct gate_owner){
-        .back = gate_back, .position = keep_position, .ended = ended, .data = channels};
+    return (struct gate_owner){.back = gate_back,
+                               .room = gate_room,
+                               .position = keep_position,
+                               .ended = ended,
+                               .data = channels};
 }

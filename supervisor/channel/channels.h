@@ -38,6 +38,9 @@ bool channels_left_unfinished(const struct channels *channels);
 /* SIGKILL for every worker. */
 void channels_kill_workers(const struct channels *channels);
 
+/* The gate is lent what it had no room for, and told when that was all. */
+void channels_lend_on(const struct channels *channels);
+
 /* What the gate asks, and that it knows nothing yet. */
 struct gate_owner channels_as_gate_owner(struct channels *channels);
 

@@ -34,6 +34,7 @@
 #define STOPPED_NS      (5 * NS_PER_S)    /* by somebody's signal */
 #define DEAD_NS         (5 * NS_PER_S)    /* since it was killed: a disk holds it */
 #define GRACE_NS        (300 * NS_PER_MS) /* of a stop; then it is killed, then let go */
+#define ROOM_NS         (20 * NS_PER_MS)  /* what waits for it may have been taken by then */
 #define DOWN_NS         (10 * NS_PER_S)   /* so long without one is worth a word */
 
 const char *const gate_state_names[] = {[GATE_DISABLED] = "disabled",
@@ -150,14 +151,36 @@ int gate_client_leave(struct gate_client *client)
 
 /* ---- what is said to it ---- */
 
+static int on_room(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+    struct gate_client *client = userdata;
+    (void)source;
+    (void)time_us;
+    client->owner.room(client->owner.data);
+    return 0;
+}
+
 int gate_client_lend(struct gate_client *client, const struct message_channel_lent *lent, int ring)
 {
     if (!client->child || client->told_to_stop)
         return -ENOTCONN;
-    if (client->child->queue)
-        return -EAGAIN; /* each would keep a descriptor of this process meanwhile */
+    if (client->child->queue) { /* each would keep a descriptor of this process meanwhile */
+        if (!timer_is_armed(&client->room))
+            timer_arm(&client->room, client->event, ROOM_NS, on_room, client);
+        return -EAGAIN;
+    }
     return child_send(client->child, MESSAGE_CHANNEL_LENT, lent, sizeof *lent, &ring,
                       lent->has_ring);
+}
+
+bool gate_client_all_lent(struct gate_client *client)
+{
+    const struct message_empty nothing = {0};
+    if (!client->child || client->told_to_stop || client->all_lent)
+        return true; /* nobody, or nothing, is to be told */
+    client->all_lent =
+        child_send(client->child, MESSAGE_ALL_LENT, &nothing, sizeof nothing, NULL, 0) == 0;
+    return client->all_lent;
 }
 
 void gate_client_answer(struct gate_client *client, uint64_t generation,
@@ -224,6 +247,7 @@ static void forget_child(struct gate_client *client, const char *what)
     client->child = NULL;
     client->report = (struct message_gate_report){0};
     timer_disarm(&client->timer);
+    timer_disarm(&client->room);
     if (!client->told_to_stop)
         restart_later(client, what);
     client->owner.ended(client->owner.data);
@@ -275,6 +299,7 @@ static void start_process(struct gate_client *client)
     }
     client->restarts += client->started;
     client->started = true;
+    client->all_lent = false;
     client->child = child;
     client->restart.running_since = client->heard = child->assigned;
     client->asked = client->stopped_since = client->killed = (monotonic){0};
@@ -412,6 +437,7 @@ void gate_client_free(struct gate_client *client)
     child_free(client->child);
     client->child = NULL;
     timer_disarm(&client->timer);
+    timer_disarm(&client->room);
     gate_client_close_socket(client);
     fd_close(&client->wake);
     fd_close(&client->bell);

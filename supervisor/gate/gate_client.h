@@ -18,8 +18,10 @@
 #define GATE_KEPT_VARIABLE  "HOLDFAST_READ_KEPT"
 
 struct gate_owner {
-    /* A new gate runs: it is to be lent every channel. */
+    /* A new gate runs: it is to be lent every channel, and told when that is done. */
     void (*back)(void *data);
+    /* It was behind, and may have room again: go on lending. */
+    void (*room)(void *data);
     /* A reader's position is to be kept or removed, to be answered with gate_client_answer(). The
      * names are such that no path leads anywhere by them. */
     void (*position)(void *data, const struct message_position_save *save);
@@ -48,6 +50,8 @@ struct gate_client {
     struct child *child; /* NULL while none runs */
     struct restart restart;
     struct timer timer; /* until the next one starts, or one that is told to stop is killed */
+    struct timer room;  /* until it is looked whether it can be lent more */
+    bool all_lent;      /* this one was told so */
     bool told_to_stop;
     bool started; /* once at least */
     uint32_t restarts;
@@ -73,8 +77,12 @@ bool gate_client_is_enabled(const struct gate_client *client);
 
 /* Announce a channel, or that its ring is another one now. ring: a descriptor of the public memory
  * by which nothing can be changed; -1 when there is none. 0; -EAGAIN: it is behind, ask again
- * later; or -errno. */
+ * when owner->room() is called; or -errno. */
 int gate_client_lend(struct gate_client *client, const struct message_channel_lent *lent, int ring);
+
+/* Every channel has been lent: who asks for another one is told that there is none. Once for each
+ * gate, however often it is called; false: not yet, call again. */
+bool gate_client_all_lent(struct gate_client *client);
 
 /* A position that the gate of this generation has asked for; nothing if that one is gone. */
 void gate_client_answer(struct gate_client *client, uint64_t generation,

@@ -94,6 +94,8 @@ void gate_rig_start(struct gate_rig *rig)
     if (rig->pid == 0)
         run_child(rig);
     fd_close(&child_end);
+    if (!rig->lends_later)
+        gate_rig_all_lent(rig);
     gate_rig_receive(rig, MESSAGE_READY);
 }
 
@@ -156,6 +158,12 @@ void gate_rig_lend(struct gate_rig *rig, const char *channel, uint64_t ring, int
                                         .ring = memory >= 0 ? ring : 0};
     snprintf(lent.channel, sizeof lent.channel, "%s", channel);
     send_message(rig, MESSAGE_CHANNEL_LENT, &lent, sizeof lent, memory);
+}
+
+void gate_rig_all_lent(struct gate_rig *rig)
+{
+    const struct message_empty nothing = {0};
+    gate_rig_send(rig, MESSAGE_ALL_LENT, &nothing, sizeof nothing);
 }
 
 const struct message *gate_rig_receive(struct gate_rig *rig, enum message_type type)

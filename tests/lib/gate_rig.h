@@ -29,9 +29,10 @@ struct gate_rig {
     struct read_wake_word *words;
     pid_t pid;
     const struct denied_call *denied; /* that it is to be refused; NULL = none */
+    bool lends_later;                 /* the test says itself when all is lent */
 };
 
-/* Starts it, and waits for READY. */
+/* Starts it, and waits for READY. It is told that all channels are lent: `lends_later`. */
 void gate_rig_start(struct gate_rig *rig);
 /* Before that, everything but the process; messages may be queued, and `denied` set. */
 void gate_rig_prepare(struct gate_rig *rig);
@@ -42,6 +43,7 @@ int gate_rig_wait(struct gate_rig *rig);
 
 /* As the supervisor. memory -1: it has no ring now. */
 void gate_rig_lend(struct gate_rig *rig, const char *channel, uint64_t ring, int memory);
+void gate_rig_all_lent(struct gate_rig *rig);
 void gate_rig_send(struct gate_rig *rig, enum message_type type, const void *payload, size_t size);
 /* The next message of this type; reports that come meanwhile are passed over. Valid until the next
  * call. */

@@ -43,7 +43,6 @@ static void take_channel(struct gate *gate, struct message *message)
     struct gate_channel *channel = gate_channels_lend(gate, message->channel_lent, &fd);
     if (channel) {
         gate_waking_look_at(gate, channel);
-        gate_requests_attach(gate, channel);
         return;
     }
     log_error("out of memory: another gate is needed");
@@ -65,6 +64,9 @@ static void take_message(struct gate *gate, struct message *message)
             gate_channels_remove(gate, channel);
         }
         break;
+    case MESSAGE_ALL_LENT:
+        gate->all_lent = true;
+        break;
     case MESSAGE_POSITION_SAVED:
         connection = gate_positions_saved(gate, message->position_saved);
         if (connection)
@@ -83,7 +85,7 @@ static void take_message(struct gate *gate, struct message *message)
     }
 }
 
-static void receive_messages(struct gate *gate)
+static void take_messages(struct gate *gate)
 {
     for (int i = 0; i < MESSAGES_MOST && !gate->leaving; i++) {
         const char *what;
@@ -101,6 +103,14 @@ static void receive_messages(struct gate *gate)
         take_message(gate, &gate->message);
         message_release(&gate->message);
     }
+}
+
+static void receive_messages(struct gate *gate)
+{
+    const bool some_wait = !gate->all_lent; /* for channels */
+    take_messages(gate);
+    if (some_wait)
+        gate_requests_look(gate);
 }
 
 /* ---- the loop ---- */
@@ -150,7 +160,6 @@ static void serve_event(struct gate *gate, const struct epoll_event *event)
         break;
     case GATE_SOURCE_TIMER:
         gate_connection_set_accepting(gate, true);
-        gate_requests_settle(gate);
         gate_report_tick(gate);
         break;
     default:
@@ -208,7 +217,6 @@ static int prepare(struct gate *gate, const struct inheritance *inheritance)
     gate->bell = inheritance->bell;
     gate->savings_end = &gate->savings;
     gate->accepting = true;
-    gate->reporting.due = true; /* and so it settles */
     gate->epoll = epoll_create1(EPOLL_CLOEXEC);
     int result = gate->epoll < 0 ? -errno : map_words(gate, inheritance->wake);
     if (result == 0)

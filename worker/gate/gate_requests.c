@@ -55,12 +55,6 @@ static void serve_attach(struct gate *gate, struct gate_connection *connection, 
 {
     int fd;
     struct gate_channel *channel = gate_channels_find(gate, attach->channel);
-    if (!channel && !gate->settled) {
-        connection->busy = connection->attaching = true;
-        connection->attach = *attach;
-        connection->attach_request = request;
-        return;
-    }
     if (!channel) {
         gate_answer_refuse(gate, connection, request, ENOENT, "there is no such channel");
         return;
@@ -154,9 +148,23 @@ static void serve(struct gate *gate, struct gate_connection *connection, unsigne
     }
 }
 
-static bool can_serve(const struct gate_connection *connection)
+/* It asks for channels, and the supervisor has not lent them all yet. */
+static bool is_early(const struct gate *gate, unsigned type, const void *payload)
 {
-    return !connection->ended && !connection->busy && !connection->waiting;
+    if (gate->all_lent)
+        return false;
+    if (type == READ_ATTACH)
+        return !gate_channels_find(gate, ((const struct read_attach *)payload)->channel);
+    if (type == READ_SEGMENTS)
+        return !gate_channels_find(gate, ((const struct read_list_segments *)payload)->channel);
+    return type == READ_LIST;
+}
+
+static bool can_serve(const struct gate *gate, const struct gate_connection *connection,
+                      unsigned type, const void *payload)
+{
+    return !connection->ended && !connection->busy && !connection->waiting &&
+           !is_early(gate, type, payload);
 }
 
 static void let_wait(struct gate *gate, struct gate_connection *connection,
@@ -194,7 +202,7 @@ static bool receive_one(struct gate *gate, struct gate_connection *connection)
         gate_answer_end(gate, connection);
         return false;
     }
-    if (can_serve(connection) && !connection->requests)
+    if (!connection->requests && can_serve(gate, connection, packet->header.type, packet->payload))
         serve(gate, connection, packet->header.type, packet->header.request, packet->payload);
     else
         let_wait(gate, connection, packet);
@@ -204,8 +212,9 @@ static bool receive_one(struct gate *gate, struct gate_connection *connection)
 
 void gate_requests_go_on(struct gate *gate, struct gate_connection *connection)
 {
-    while (connection->requests && can_serve(connection)) {
-        struct gate_request *request = connection->requests;
+    struct gate_request *request;
+    while ((request = connection->requests) &&
+           can_serve(gate, connection, request->type, request->payload)) {
         connection->requests = request->next;
         if (!connection->requests)
             connection->requests_end = &connection->requests;
@@ -224,26 +233,9 @@ void gate_requests_receive(struct gate *gate, struct gate_connection *connection
     gate_events_set(gate, connection);
 }
 
-static void attach_now(struct gate *gate, struct gate_connection *connection)
+void gate_requests_look(struct gate *gate)
 {
-    connection->busy = connection->attaching = false;
-    serve_attach(gate, connection, connection->attach_request, &connection->attach);
-    gate_requests_go_on(gate, connection);
-}
-
-void gate_requests_attach(struct gate *gate, const struct gate_channel *channel)
-{
-    for (struct gate_connection *it = gate->settled ? NULL : gate->first; it; it = it->next)
-        if (it->attaching && !it->ended && strcmp(it->attach.channel, channel->name) == 0)
-            attach_now(gate, it);
-}
-
-void gate_requests_settle(struct gate *gate)
-{
-    if (gate->settled)
-        return;
-    gate->settled = true;
     for (struct gate_connection *it = gate->first; it; it = it->next)
-        if (it->attaching && !it->ended)
-            attach_now(gate, it);
+        if (it->requests && !it->ended)
+            gate_requests_go_on(gate, it);
 }

@@ -10,9 +10,7 @@ void gate_requests_receive(struct gate *gate, struct gate_connection *connection
 /* An answer is done, or there is room again: serve what waits. */
 void gate_requests_go_on(struct gate *gate, struct gate_connection *connection);
 
-/* This channel has been lent: whoever has asked for it is attached. */
-void gate_requests_attach(struct gate *gate, const struct gate_channel *channel);
-/* A second after the gate's start: what was not lent by now does not exist. */
-void gate_requests_settle(struct gate *gate);
+/* Channels have been lent: serve what waits for them. */
+void gate_requests_look(struct gate *gate);
 
 #endif

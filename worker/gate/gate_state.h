@@ -60,7 +60,7 @@ struct gate_waiting {
     _Alignas(8) uint8_t payload[];
 };
 
-/* A request that came while another one was being answered. */
+/* A request that came while another one was being answered, or channels were still to be lent. */
 struct gate_request {
     struct gate_request *next;
     unsigned type;
@@ -103,9 +103,6 @@ struct gate_connection {
     struct gate_request *requests, **requests_end;
     unsigned request_count;
 
-    bool attaching; /* to a channel that this gate may not have been told of yet: it is `busy` */
-    struct read_attach attach;
-    uint32_t attach_request;
     bool attached; /* it was, once; channel is NULL again when that is gone */
     struct gate_channel *channel;
     uint32_t mode;
@@ -156,8 +153,7 @@ struct gate {
     uint32_t supervisor_events;
     bool leaving; /* STOP, or the supervisor is gone */
     bool failed;
-    /* The supervisor has had time enough to lend everything: what isn't here does not exist. */
-    bool settled;
+    bool all_lent; /* what isn't here does not exist */
     struct read_wake_word *words;
     struct gate_pool pool;
     bool keeps_away;         /* the kernel takes no descriptors from readers: gate_closing.c */

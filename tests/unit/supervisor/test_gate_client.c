@@ -32,7 +32,7 @@ static struct spares spares;
 static struct gate_client client;
 static int gate_end = -1; /* where what it is told can be read */
 static struct {
-    int back, ended, positions;
+    int back, room, ended, positions;
     struct message_position_save save;
 } heard;
 
@@ -40,6 +40,12 @@ static void on_back(void *data)
 {
     (void)data;
     heard.back++;
+}
+
+static void on_room(void *data)
+{
+    (void)data;
+    heard.room++;
 }
 
 static void on_ended(void *data)
@@ -114,6 +120,11 @@ static bool is_back(void)
     return heard.back > 1;
 }
 
+static bool has_room(void)
+{
+    return heard.room > 0;
+}
+
 static bool has_socket(void)
 {
     return client.socket.fd >= 0;
@@ -122,7 +133,8 @@ static bool has_socket(void)
 static void set_up(void)
 {
     static const struct program program = {.worker_path = "/bin/cat"};
-    const struct gate_owner owner = {.back = on_back, .position = on_position, .ended = on_ended};
+    const struct gate_owner owner = {
+        .back = on_back, .room = on_room, .position = on_position, .ended = on_ended};
     int input[2];
     sigset_t children;
     sigemptyset(&children);
@@ -164,6 +176,8 @@ static void start(void)
 static const struct message_channel_lent lent = {
     .channel = CHANNEL, .listen = "127.0.0.1:26000", .records = 1, .has_ring = 1, .ring = 77};
 
+static const struct message_channel_lent without_ring = {.channel = CHANNEL, .records = 1};
+
 /* ---- what it gets ---- */
 
 START_TEST(what_wakes_it_is_shared_and_can_not_be_pulled_away)
@@ -197,9 +211,7 @@ START_TEST(a_channel_is_lent_with_its_ring_or_without)
     ck_assert_str_eq(message->channel_lent->channel, CHANNEL);
     ck_assert_int_ge(message->fds[0], 0);
     message_release(message);
-    struct message_channel_lent without = lent;
-    without.has_ring = 0;
-    ck_assert_int_eq(gate_client_lend(&client, &without, -1), 0);
+    ck_assert_int_eq(gate_client_lend(&client, &without_ring, -1), 0);
     ck_assert_uint_eq(told(MESSAGE_CHANNEL_LENT)->header.fd_count, 0);
     fd_close(&ring);
 }
@@ -220,6 +232,25 @@ START_TEST(one_that_is_behind_is_lent_no_more)
         ck_assert_int_eq(gate_client_lend(&client, &lent, ring), -EAGAIN);
     ck_assert_int_eq(unit_count_fds(), descriptors);
     fd_close(&ring);
+    run_until(has_room, "its owner to be told to try again");
+}
+END_TEST
+
+/* Behind all that was lent, and once. */
+START_TEST(it_is_told_when_all_is_lent)
+{
+    start();
+    ck_assert_int_eq(gate_client_lend(&client, &without_ring, -1), 0);
+    ck_assert(gate_client_all_lent(&client));
+    ck_assert(gate_client_all_lent(&client));
+    told(MESSAGE_CHANNEL_LENT);
+    told(MESSAGE_ALL_LENT);
+    nothing_is_told();
+    child_kill(client.child, SIGKILL);
+    run_until(is_back, "another one");
+    take_its_place();
+    ck_assert(gate_client_all_lent(&client));
+    told(MESSAGE_ALL_LENT);
 }
 END_TEST
 
@@ -433,6 +464,7 @@ int main(void)
     tcase_add_test(tcase, what_wakes_it_is_shared_and_can_not_be_pulled_away);
     tcase_add_test(tcase, a_channel_is_lent_with_its_ring_or_without);
     tcase_add_test(tcase, one_that_is_behind_is_lent_no_more);
+    tcase_add_test(tcase, it_is_told_when_all_is_lent);
     tcase_add_test(tcase, a_position_is_asked_for_and_answered);
     tcase_add_loop_test(tcase, a_name_that_is_none_ends_it, 0, 3);
     tcase_add_test(tcase, what_it_counts_is_kept_until_it_dies);
