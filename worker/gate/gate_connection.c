@@ -30,7 +30,8 @@
 /* So much may be under way to a reader that doesn't read; the kernel counts twice what it is told.
  * The longest packet must fit. */
 #define SEND_BUFFER (20 * 1024)
-/* Besides those of connections: channels, log files that threads look at, and what else is open. */
+/* Besides those of connections and channels: log files that threads look at, and what else is open.
+ */
 #define OTHER_DESCRIPTORS 64
 
 /* ---- limits ---- */
@@ -48,22 +49,27 @@ static void leave_half(struct rlimit *limit)
 int gate_connection_prepare(struct gate *gate)
 {
     struct rlimit limit;
-    gate->connections_most = GATE_CONNECTIONS_MAX;
+    gate->descriptors = UINT64_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
         leave_half(&limit);
-        /* Descriptors on their way to a reader count, too. */
-        rlim_t most = limit.rlim_cur > 2 * OTHER_DESCRIPTORS
-                          ? (limit.rlim_cur - OTHER_DESCRIPTORS) / 4
-                          : OTHER_DESCRIPTORS / 4;
-        if (most < gate->connections_most)
-            gate->connections_most = (uint32_t)most;
+        gate->descriptors = limit.rlim_cur;
     }
-    gate->connections_most_of_uid = gate->connections_most / 4;
     for (uint32_t i = 0; i < GATE_SLOTS; i++)
         gate->free_slots[i] = GATE_SLOTS - 1 - i;
     gate->free_count = GATE_SLOTS;
     int result = gate_closing_prepare(gate);
     return result < 0 ? result : fd_set_nonblocking(gate->listening);
+}
+
+/* As the number of channels is now: each has a descriptor. Of connections those count that are on
+ * their way to the reader, too. */
+static uint32_t connections_most(const struct gate *gate)
+{
+    const uint64_t others = OTHER_DESCRIPTORS + gate->channel_count;
+    uint64_t most = gate->descriptors > others + OTHER_DESCRIPTORS
+                        ? (gate->descriptors - others) / 4
+                        : OTHER_DESCRIPTORS / 4;
+    return most < GATE_CONNECTIONS_MAX ? (uint32_t)most : GATE_CONNECTIONS_MAX;
 }
 
 static struct gate_uid *find_uid(struct gate *gate, uid_t uid)
@@ -95,9 +101,9 @@ static void uncount_uid(struct gate *gate, uid_t uid)
 /* Why this user may have no more; NULL when he may. */
 static const char *is_too_many(struct gate *gate, uid_t uid)
 {
-    uint32_t most = gate->connections_most;
+    uint32_t most = connections_most(gate);
     const struct gate_uid *known = find_uid(gate, uid);
-    if (known && known->connections >= gate->connections_most_of_uid)
+    if (known && known->connections >= most / 4)
         return "too many connections of this user";
     if (uid == 0 || uid == geteuid())
         most += GATE_CONNECTIONS_SPARE;

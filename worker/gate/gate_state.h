@@ -170,7 +170,7 @@ struct gate {
     uint32_t free_count;
     struct gate_connection *first, *last;
     uint32_t connection_count;
-    uint32_t connections_most, connections_most_of_uid;
+    uint64_t descriptors; /* that this process may have */
     struct gate_uid uids[GATE_SLOTS];
     uint32_t uid_count;
     uint64_t next_number;

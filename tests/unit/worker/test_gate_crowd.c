@@ -213,13 +213,14 @@ START_TEST(hundreds_of_readers_come_and_go)
 }
 END_TEST
 
-START_TEST(one_user_has_no_more_than_his_share)
+/* Connects until it is told that there may be no more; how many there were, and one that was
+ * refused behind them. */
+static int connect_all(int *readers, int most)
 {
-    static int readers[1100];
     int count = 0;
     const struct read_hello hello = {"one more"};
     const uint64_t refused = gate_rig_report(&scene.rig)->value[GATE_COUNTER_refused];
-    for (; count < 1100; count++) {
+    for (; count < most; count++) {
         struct pollfd readable = {.events = POLLIN};
         readers[count] = readable.fd = gate_rig_connect(&scene.rig);
         read_packet_send(readers[count], READ_HELLO, 1, &hello, sizeof hello, -1);
@@ -227,15 +228,51 @@ START_TEST(one_user_has_no_more_than_his_share)
         if (gate_rig_report(&scene.rig)->value[GATE_COUNTER_refused] > refused)
             break;
     }
-    ck_assert_int_lt(count, 1100);
+    ck_assert_int_lt(count, most);
     ck_assert_int_eq(gate_rig_answer(readers[count], READ_REFUSED)->refused->error, EBUSY);
     gate_rig_expect_end(readers[count]);
+    return count;
+}
+
+START_TEST(one_user_has_no_more_than_his_share)
+{
+    static int readers[1100];
+    int count = connect_all(readers, 1100);
     gate_scene_serves_neighbour(&scene);
     fd_close_all(readers, (size_t)count + 1);
     gate_rig_await(&scene.rig, GATE_COUNTER_connections, 1);
     int reader = gate_rig_connect(&scene.rig);
     gate_rig_quiet(reader);
     fd_close(&reader);
+}
+END_TEST
+
+#define FEW      1024 /* descriptors, of which the gate leaves half */
+#define CHANNELS 300
+
+/* Each channel takes one, so there is room for fewer readers: when they have all that they may
+ * have, none of what the others need is gone. */
+START_TEST(channels_and_readers_share_the_descriptors)
+{
+    static int readers[FEW];
+    struct rlimit before;
+    char name[CHANNEL_NAME_SIZE];
+    gate_scene_end(&scene);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){FEW, before.rlim_max}), 0);
+    gate_scene_begin(&scene, NULL);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (int i = 0; i < CHANNELS; i++) {
+        snprintf(name, sizeof name, "many-%03d", i);
+        gate_rig_lend(&scene.rig, name, 1, scene.fixture.memory.ring);
+    }
+    int count = connect_all(readers, FEW) + 1; /* and the neighbour */
+    /* A quarter of all connections, and four descriptors for each. */
+    ck_assert_int_le(gate_rig_fds(&scene.rig) - count + 4 * 4 * count, FEW / 2);
+    ck_assert_int_gt(count, 4);
+    gate_rig_answer(readers[0], READ_WELCOME);
+    gate_rig_attach(readers[0], "many-299", HF_NEW);
+    fd_close_all(readers, (size_t)count);
 }
 END_TEST
 
@@ -381,6 +418,7 @@ int main(void)
                                   a_wake_up_that_does_not_fit_comes_once,
                                   hundreds_of_readers_come_and_go,
                                   one_user_has_no_more_than_his_share,
+                                  channels_and_readers_share_the_descriptors,
                                   where_descriptors_are_short_it_waits_for_some,
                                   files_are_found_while_they_come_and_go};
     const TTest *const again[] = {half_open_ones_end_or_wait, who_never_reads_is_not_waited_for,
