@@ -153,7 +153,10 @@ static void serve_event(struct gate *gate, const struct epoll_event *event)
         serve_bell(gate);
         break;
     case GATE_SOURCE_POOL:
-        gate_work_take(gate, gate_requests_go_on);
+        gate_work_take(gate, &gate->pool, gate_requests_go_on);
+        break;
+    case GATE_SOURCE_WIDE:
+        gate_work_take(gate, &gate->wide, gate_requests_go_on);
         break;
     case GATE_SOURCE_CLOSER:
         gate_connection_take_closed(gate);
@@ -228,6 +231,8 @@ static int prepare(struct gate *gate, const struct inheritance *inheritance)
     if (result == 0)
         result = gate_pool_open(&gate->pool, 0);
     if (result == 0)
+        result = gate_pool_open(&gate->wide, 1);
+    if (result == 0)
         result = gate_report_open(gate);
     if (result == 0)
         result = watch(gate, gate->supervisor, GATE_SOURCE_SUPERVISOR);
@@ -235,6 +240,8 @@ static int prepare(struct gate *gate, const struct inheritance *inheritance)
         result = watch(gate, gate->bell, GATE_SOURCE_BELL);
     if (result == 0)
         result = watch(gate, gate->pool.bell, GATE_SOURCE_POOL);
+    if (result == 0)
+        result = watch(gate, gate->wide.bell, GATE_SOURCE_WIDE);
     return result;
 }
 

@@ -88,7 +88,7 @@ static bool close_apart(struct gate *gate, int *fd, uint32_t slot)
         return false;
     }
     *closing = (struct closing){.job = {.run = run_closing}, .fd = fd_take(fd), .slot = slot};
-    if (gate_pool_submit(&gate->closer, &closing->job))
+    if (gate_pool_submit(&gate->closer, &closing->job, NULL))
         return true;
     fd_close(&closing->fd); /* can't be: there is room for every connection */
     free(closing);

@@ -85,7 +85,7 @@ static void count_uid(struct gate *gate, uid_t uid)
     struct gate_uid *known = find_uid(gate, uid);
     if (!known) {
         known = &gate->uids[gate->uid_count++];
-        *known = (struct gate_uid){uid, 0};
+        *known = (struct gate_uid){.uid = uid};
     }
     known->connections++;
 }
@@ -228,6 +228,11 @@ struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uin
     return connection && connection->number == number && !connection->ended ? connection : NULL;
 }
 
+uint64_t *gate_connection_turn(struct gate *gate, const struct gate_connection *connection)
+{
+    return &find_uid(gate, connection->uid)->turn;
+}
+
 /* ---- ending ---- */
 
 static void unlink_it(struct gate *gate, struct gate_connection *connection)
@@ -271,7 +276,7 @@ static void strip(struct gate *gate, struct gate_connection *connection)
         release_claims(connection);
     forget_requests(connection);
     if (connection->work)
-        atomic_store(&connection->work->job.unwanted, true);
+        gate_pool_forsake(connection->work->pool, &connection->work->job);
     if (connection->waiting)
         gate_pool_close_fd(&gate->pool, &connection->waiting->fd);
     free(connection->waiting);

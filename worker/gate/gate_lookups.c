@@ -70,9 +70,15 @@ static void finish_find(struct gate *gate, struct gate_connection *connection,
 void gate_lookups_find(struct gate *gate, struct gate_connection *connection, uint32_t request,
                        const struct read_find *wanted)
 {
-    if (!connection->channel || wanted->by < READ_BY_SEQ || wanted->by > READ_AFTER) {
+    if (!connection->channel) {
         gate_answer_refuse(gate, connection, request, connection->attached ? ENOENT : EINVAL,
-                           "this connection is attached to no channel");
+                           connection->attached ? "the channel is gone"
+                                                : "this connection is attached to no channel");
+        return;
+    }
+    if (wanted->by < READ_BY_SEQ || wanted->by > READ_AFTER) {
+        gate_answer_refuse(gate, connection, request, EINVAL,
+                           "there is no such way to find a file");
         return;
     }
     struct find_work *find =
@@ -190,7 +196,7 @@ void gate_lookups_list(struct gate *gate, struct gate_connection *connection, ui
     if (!list)
         return;
     list->work.job.run = run_list;
-    list->work.job.place_busy = &gate->lists_busy;
+    list->work.pool = &gate->wide;
     list->work.finish = finish_list;
     for (size_t at = gate_channels_find_after(gate, wanted->after);
          at < gate->channel_count && list->answer.head.count < READ_LIST_MAX; at++)

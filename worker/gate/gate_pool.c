@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A queue of jobs and two to four threads that run them. The main loop submits and takes back; it
+/* A queue of jobs and a few threads that run them. The main loop submits and takes back; it
  * never waits for more than the lock, which nobody holds while he waits for anything else. Must
  * never let one dead disk have all threads, nor let the queue grow without end. */
 #include "worker/gate/gate_pool.h"
@@ -16,9 +16,15 @@
 #define THREADS_LEAST 2
 #define THREADS_MOST  4
 
-static bool may_run(const struct gate_pool *pool, const struct gate_job *job)
+static bool is_unwanted(const struct gate_job *job)
 {
-    return !job->place_busy || *job->place_busy < pool->threads - 1;
+    return atomic_load_explicit(&job->unwanted, memory_order_relaxed);
+}
+
+/* What is not wanted needs no place: else it would fill the queue while that is held up. */
+static bool may_be_taken(const struct gate_pool *pool, const struct gate_job *job)
+{
+    return !job->place_busy || *job->place_busy < pool->threads - 1 || is_unwanted(job);
 }
 
 /* NULL when there is none that may be run now. */
@@ -26,13 +32,13 @@ static struct gate_job *pick(struct gate_pool *pool)
 {
     for (struct gate_job **at = &pool->first; *at; at = &(*at)->next) {
         struct gate_job *job = *at;
-        if (!may_run(pool, job))
+        if (!may_be_taken(pool, job))
             continue;
         *at = job->next;
-        if (!job->next)
-            pool->end = at;
         job->next = NULL;
         pool->count--;
+        if (job->turn > pool->turn)
+            pool->turn = job->turn;
         return job;
     }
     return NULL;
@@ -61,12 +67,12 @@ static void *finder_main(void *argument)
             pthread_cond_wait(&pool->work, &pool->lock);
             continue;
         }
-        bool silent = job->silent;
-        unsigned *place_busy = job->place_busy;
+        bool silent = job->silent, unwanted = is_unwanted(job);
+        unsigned *place_busy = unwanted ? NULL : job->place_busy;
         if (place_busy)
             ++*place_busy;
         pthread_mutex_unlock(&pool->lock);
-        if (!atomic_load_explicit(&job->unwanted, memory_order_relaxed))
+        if (!unwanted)
             job->run(job);
         pthread_mutex_lock(&pool->lock);
         if (place_busy)
@@ -99,7 +105,6 @@ int gate_pool_open(struct gate_pool *pool, unsigned threads)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     *pool = (struct gate_pool){.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
-    pool->end = &pool->first;
     pool->done_end = &pool->done;
     pool->threads = threads                      ? threads
                     : processors < THREADS_LEAST ? THREADS_LEAST
@@ -114,19 +119,43 @@ int gate_pool_open(struct gate_pool *pool, unsigned threads)
     return result;
 }
 
-bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job)
+/* One turn behind what he wanted last, or behind what is being done if that is later. */
+static void take_turn(struct gate_pool *pool, struct gate_job *job, uint64_t *turn)
+{
+    job->turn = (turn && *turn > pool->turn ? *turn : pool->turn) + 1;
+    if (turn)
+        *turn = job->turn;
+}
+
+static void queue_up(struct gate_pool *pool, struct gate_job *job)
+{
+    struct gate_job **at = &pool->first;
+    while (*at && (*at)->turn <= job->turn)
+        at = &(*at)->next;
+    job->next = *at;
+    *at = job;
+    pool->count++;
+}
+
+bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job, uint64_t *turn)
 {
     pthread_mutex_lock(&pool->lock);
     bool room = job->silent || pool->count < GATE_POOL_JOBS_MAX;
     if (room) {
-        job->next = NULL;
-        *pool->end = job;
-        pool->end = &job->next;
-        pool->count++;
+        take_turn(pool, job, turn);
+        queue_up(pool, job);
         pthread_cond_signal(&pool->work);
     }
     pthread_mutex_unlock(&pool->lock);
     return room;
+}
+
+void gate_pool_forsake(struct gate_pool *pool, struct gate_job *job)
+{
+    pthread_mutex_lock(&pool->lock);
+    atomic_store(&job->unwanted, true);
+    pthread_cond_signal(&pool->work);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 struct gate_job *gate_pool_take(struct gate_pool *pool)
@@ -163,6 +192,8 @@ void gate_pool_close_fd(struct gate_pool *pool, int *fd)
         fd_close(fd); /* better late than never */
         return;
     }
-    *closing = (struct closing){.job = {.run = run_closing, .silent = true}, .fd = fd_take(fd)};
-    gate_pool_submit(pool, &closing->job);
+    *closing = (struct closing){
+        .job = {.run = run_closing, .place_busy = &pool->closing_busy, .silent = true},
+        .fd = fd_take(fd)};
+    gate_pool_submit(pool, &closing->job, NULL);
 }

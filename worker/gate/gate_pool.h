@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define GATE_POOL_JOBS_MAX 8192 /* that wait for a thread */
 
@@ -18,14 +19,17 @@ struct gate_job {
     /* How many jobs of the same place are being run now; the pool's. A place never has all threads:
      * when its disk is dead, the others go on. NULL = it may have them. */
     unsigned *place_busy;
-    _Atomic bool unwanted; /* nobody waits for it any more: it need not be run */
+    uint64_t turn;         /* the pool's: those with lower ones go first */
+    _Atomic bool unwanted; /* the pool's: nobody waits for it any more, it need not be run */
     bool silent;           /* is never returned: run() has freed it */
 };
 
 struct gate_pool {
     pthread_mutex_t lock;
     pthread_cond_t work;
-    struct gate_job *first, **end; /* in the order of arrival */
+    struct gate_job *first; /* by turn, and of one turn as they came */
+    uint64_t turn;          /* the highest that was begun */
+    unsigned closing_busy;  /* the place of what only closes files */
     struct gate_job *done, **done_end;
     size_t count; /* that wait for a thread */
     unsigned threads;
@@ -35,8 +39,13 @@ struct gate_pool {
 /* Starts the threads; 0 of them: as many as suit the machine. 0 or -errno. */
 int gate_pool_open(struct gate_pool *pool, unsigned threads);
 
-/* false: too many wait already; the job stays the caller's. Silent ones are always taken. */
-bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job);
+/* *turn is the memory of whoever wants it, zero at first: one who wants much waits behind himself,
+ * not before others. NULL: nobody's. false: too many wait already; the job stays the caller's.
+ * Silent ones are always taken. */
+bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job, uint64_t *turn);
+
+/* Nobody waits for it any more: it comes back soon, and is not run unless that has begun. */
+void gate_pool_forsake(struct gate_pool *pool, struct gate_job *job);
 
 /* What is done, or was not wanted any more: a list in `next`, NULL = nothing. Clears the bell. */
 struct gate_job *gate_pool_take(struct gate_pool *pool);

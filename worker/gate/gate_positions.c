@@ -87,7 +87,7 @@ static void read_file(struct gate *gate, struct gate_connection *connection, uin
         return;
     }
     it->work.job.run = run_read;
-    it->work.job.place_busy = &gate->lists_busy;
+    it->work.job.place_busy = &gate->positions_busy;
     it->work.finish = finish;
     it->log_dir = gate->log_dir;
     it->position = *position;
@@ -287,7 +287,7 @@ void gate_positions_list(struct gate *gate, struct gate_connection *connection, 
     if (!it)
         return;
     it->work.job.run = run_list;
-    it->work.job.place_busy = &gate->lists_busy;
+    it->work.job.place_busy = &gate->positions_busy;
     it->work.finish = finish_list;
     it->log_dir = gate->log_dir;
     it->wanted = *wanted;

@@ -87,7 +87,7 @@ static void start_tally(struct gate *gate)
         calloc(1, sizeof *tally + gate->connection_count * sizeof tally->files[0]);
     if (!tally)
         return; /* it is only a number */
-    tally->work.job = (struct gate_job){.run = run_tally, .place_busy = &gate->lists_busy};
+    tally->work.job = (struct gate_job){.run = run_tally};
     tally->work.finish = finish_tally;
     tally->work.slot = GATE_SLOTS - 1;
     for (const struct gate_connection *it = gate->first; it; it = it->next) {
@@ -99,7 +99,7 @@ static void start_tally(struct gate *gate)
         memcpy(file->name, it->lent_name, sizeof file->name);
         tally->count++;
     }
-    gate->reporting.tallying = gate_pool_submit(&gate->pool, &tally->work.job);
+    gate->reporting.tallying = gate_pool_submit(&gate->wide, &tally->work.job, NULL);
     if (gate->reporting.tallying) {
         gate->counts[GATE_COUNTER_waiting]++; /* until it is taken back, like any other */
         return;

@@ -42,6 +42,7 @@ struct gate_channel {
 /* Something that threads of the pool do for a connection. */
 struct gate_work {
     struct gate_job job; /* first */
+    struct gate_pool *pool;
     uint32_t slot;
     uint64_t number;  /* of the connection: another one may be in its slot by now */
     uint32_t request; /* to be answered */
@@ -134,6 +135,7 @@ struct gate_saving {
 struct gate_uid {
     uid_t uid;
     uint32_t connections;
+    uint64_t turn; /* gate_pool_submit() */
 };
 
 struct gate_reporting {
@@ -156,10 +158,11 @@ struct gate {
     bool all_lent; /* what isn't here does not exist */
     struct read_wake_word *words;
     struct gate_pool pool;
+    struct gate_pool wide;   /* for what looks into many folders: each may be on a dead disk */
     bool keeps_away;         /* the kernel takes no descriptors from readers: gate_closing.c */
     struct gate_pool closer; /* where it does: sockets that may hold up who closes them */
     uint32_t turned_away;    /* of these, those that never became a connection */
-    unsigned lists_busy;     /* the pool's: of jobs that look into many folders */
+    unsigned positions_busy; /* the pool's: the place of what reads positions */
 
     struct gate_channel **channels; /* by name */
     size_t channel_count, channel_room;
@@ -193,6 +196,7 @@ enum gate_source {
     GATE_SOURCE_LISTENING,
     GATE_SOURCE_BELL,
     GATE_SOURCE_POOL,
+    GATE_SOURCE_WIDE,
     GATE_SOURCE_CLOSER,
     GATE_SOURCE_TIMER,
     GATE_SOURCE_CONNECTIONS,

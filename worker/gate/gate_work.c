@@ -19,6 +19,7 @@ void *gate_work_new(struct gate *gate, struct gate_connection *connection, uint3
         gate_answer_refuse(gate, connection, request, ENOMEM, "out of memory");
         return NULL;
     }
+    work->pool = &gate->pool;
     work->slot = connection->slot;
     work->number = connection->number;
     work->request = request;
@@ -37,7 +38,7 @@ static void let_go(struct gate_work *work)
 
 void gate_work_submit(struct gate *gate, struct gate_connection *connection, struct gate_work *work)
 {
-    if (!gate_pool_submit(&gate->pool, &work->job)) {
+    if (!gate_pool_submit(work->pool, &work->job, gate_connection_turn(gate, connection))) {
         work->finish(gate, NULL, work);
         gate_answer_refuse(gate, connection, work->request, EBUSY,
                            "too many requests wait for a disk");
@@ -49,9 +50,10 @@ void gate_work_submit(struct gate *gate, struct gate_connection *connection, str
     connection->work = work;
 }
 
-void gate_work_take(struct gate *gate, void (*go_on)(struct gate *, struct gate_connection *))
+void gate_work_take(struct gate *gate, struct gate_pool *pool,
+                    void (*go_on)(struct gate *, struct gate_connection *))
 {
-    for (struct gate_job *next, *job = gate_pool_take(&gate->pool); job; job = next) {
+    for (struct gate_job *next, *job = gate_pool_take(pool); job; job = next) {
         struct gate_work *work = (struct gate_work *)job;
         struct gate_connection *connection = gate->connections[work->slot];
         next = job->next;

@@ -256,9 +256,10 @@ static void found(enum read_find_by by, uint64_t seq, const char *wanted, uint64
 START_TEST(files_are_found_by_number)
 {
     char a[SEGMENT_NAME_SIZE], b[SEGMENT_NAME_SIZE], c[SEGMENT_NAME_SIZE];
-    const struct read_find find = {.by = READ_FIRST};
+    const struct read_find find = {.by = READ_FIRST}, otherwise = {.by = READ_AFTER + 1};
     gate_rig_refused(reader, READ_FIND, &find, sizeof find, EINVAL); /* of which channel? */
     gate_rig_attach(reader, GATE_RIG_CHANNEL, HF_OLD);
+    gate_rig_refused(reader, READ_FIND, &otherwise, sizeof otherwise, EINVAL);
     found(READ_FIRST, 0, NULL, 0);
     found(READ_BY_SEQ, 0, NULL, 0);
     gate_rig_log(&rig, 100, 10, false, a);

@@ -144,7 +144,7 @@ START_TEST(texts_without_an_end_are_names_that_nobody_has)
     gate_rig_ask(reader, READ_HELLO, bytes, sizeof(struct read_hello), READ_WELCOME);
     memset(bytes, 0xff, sizeof bytes);
     gate_rig_attach(reader, GATE_RIG_CHANNEL, HF_OLD);
-    gate_rig_refused(reader, READ_FIND, bytes, sizeof(struct read_find), ENOENT);
+    gate_rig_refused(reader, READ_FIND, bytes, sizeof(struct read_find), EINVAL);
     gate_rig_refused(reader, READ_FORGET, bytes, sizeof(struct read_position), EINVAL);
     fd_close(&reader);
     gate_scene_serves_neighbour(&scene);

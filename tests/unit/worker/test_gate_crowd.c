@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/fanotify.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -410,6 +411,48 @@ START_TEST(files_are_found_while_they_come_and_go)
 }
 END_TEST
 
+/* From here on whoever opens this folder waits until the descriptor is closed: as on a disk that
+ * does not answer. */
+static int hold_up(const char *folder)
+{
+    int fd = fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK, O_RDONLY);
+    if (fd < 0 || fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN_PERM | FAN_ONDIR, AT_FDCWD, folder) < 0)
+        unit_skip("a folder can't be made to wait here: %s", strerror(errno));
+    return fd;
+}
+
+/* Those who ask for its files wait, and so do those who ask for all channels; nobody else does. */
+START_TEST(a_folder_that_does_not_answer_holds_up_no_other)
+{
+    int stuck[8], held = hold_up(scene.rig.channel);
+    const struct read_find find = {.by = READ_FIRST};
+    const struct read_list all = {""};
+    const struct read_list_segments segments = {.channel = "second"};
+    struct read_position position = {.channel = "second", .name = "mine"};
+    gate_rig_lend(&scene.rig, "second", 0, -1);
+    gate_rig_report(&scene.rig);
+    for (int i = 0; i < 8; i++) {
+        stuck[i] = gate_rig_connect(&scene.rig);
+        gate_rig_attach(stuck[i], GATE_RIG_CHANNEL, HF_OLD);
+        if (i % 2)
+            gate_rig_request(stuck[i], READ_LIST, 1, &all, sizeof all);
+        else
+            gate_rig_request(stuck[i], READ_FIND, 1, &find, sizeof find);
+        gate_rig_report(&scene.rig);
+    }
+    int reader = gate_rig_connect(&scene.rig);
+    gate_rig_attach(reader, "second", HF_OLD);
+    gate_rig_refused(reader, READ_FIND, &find, sizeof find, ENOENT); /* it has no files */
+    gate_rig_ask(reader, READ_SEGMENTS, &segments, sizeof segments, READ_SEGMENT_LIST);
+    gate_rig_ask(reader, READ_CLAIM, &position, sizeof position, READ_POSITION);
+    fd_close(&held);
+    for (int i = 0; i < 8; i++)
+        gate_rig_answer(stuck[i], i % 2 ? READ_CHANNELS : READ_SEGMENT_FOUND);
+    fd_close_all(stuck, 8);
+    fd_close(&reader);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {half_open_ones_end_or_wait,
@@ -420,7 +463,8 @@ int main(void)
                                   one_user_has_no_more_than_his_share,
                                   channels_and_readers_share_the_descriptors,
                                   where_descriptors_are_short_it_waits_for_some,
-                                  files_are_found_while_they_come_and_go};
+                                  files_are_found_while_they_come_and_go,
+                                  a_folder_that_does_not_answer_holds_up_no_other};
     const TTest *const again[] = {half_open_ones_end_or_wait, who_never_reads_is_not_waited_for,
                                   one_user_has_no_more_than_his_share};
     Suite *suite = suite_create("gate_crowd");
