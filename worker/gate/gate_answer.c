@@ -81,6 +81,16 @@ void gate_answer_refuse(struct gate *gate, struct gate_connection *connection, u
     gate_answer(gate, connection, READ_REFUSED, request, &refused, sizeof refused, NULL);
 }
 
+void gate_answer_refuse_for(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                            int result, const struct gate_reason *reasons)
+{
+    const char *text = NULL;
+    for (; reasons->error && !text; reasons++)
+        if (reasons->error == -result)
+            text = reasons->text;
+    gate_answer_refuse(gate, connection, request, -result, text ? text : strerror(-result));
+}
+
 void gate_answer_expel(struct gate *gate, struct gate_connection *connection, uint32_t request,
                        const char *reason)
 {

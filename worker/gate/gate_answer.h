@@ -17,6 +17,9 @@ void gate_answer(struct gate *gate, struct gate_connection *connection, enum rea
                  uint32_t request, const void *payload, size_t size, int *fd);
 void gate_answer_refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,
                         int error, const char *reason);
+/* The same for -errno, with the table's text for it, or the system's. */
+void gate_answer_refuse_for(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                            int result, const struct gate_reason *reasons);
 
 /* It has sent what is none of the protocol's: say so if that goes, and end. */
 void gate_answer_expel(struct gate *gate, struct gate_connection *connection, uint32_t request,

@@ -15,21 +15,19 @@
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_work.h"
 
-static void refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,
-                   int result)
-{
-    const char *reason = result == -ENOENT   ? "there is no such log file"
-                         : result == -EAGAIN ? "the folder changes all the time: ask again"
-                                             : strerror(-result);
-    gate_answer_refuse(gate, connection, request, -result, reason);
-}
+static const struct gate_reason reasons[] = {
+    {ENOENT, "there is no such log file"},
+    {EAGAIN, "the folder changes all the time: ask again"},
+    {EINVAL, "that is no log file's name of this channel"},
+    {0, NULL},
+};
 
 /* ---- FIND ---- */
 
 struct find_work {
     struct gate_work work; /* first */
     struct read_find wanted;
-    int result, fd;
+    int fd;
     uint64_t size;
     struct read_found found;
 };
@@ -37,7 +35,7 @@ struct find_work {
 static void run_find(struct gate_job *job)
 {
     struct find_work *find = (struct find_work *)job;
-    find->result =
+    find->work.result =
         gate_find_segment(find->work.folder, &find->wanted, &find->found, &find->size, &find->fd);
 }
 
@@ -58,8 +56,6 @@ static void finish_find(struct gate *gate, struct gate_connection *connection,
     struct find_work *find = (struct find_work *)work;
     if (!connection) {
         gate_pool_close_fd(&gate->pool, &find->fd);
-    } else if (find->result < 0) {
-        refuse(gate, connection, work->request, find->result);
     } else {
         note_lent(gate, connection, find);
         gate_answer(gate, connection, READ_SEGMENT_FOUND, work->request, &find->found,
@@ -86,6 +82,7 @@ void gate_lookups_find(struct gate *gate, struct gate_connection *connection, ui
     if (!find)
         return;
     find->work.job.run = run_find;
+    find->work.reasons = reasons;
     find->work.finish = finish_find;
     find->wanted = *wanted;
     find->fd = -1;
@@ -97,7 +94,6 @@ void gate_lookups_find(struct gate *gate, struct gate_connection *connection, ui
 struct segments_work {
     struct gate_work work; /* first */
     char after[SEGMENT_NAME_SIZE];
-    int result;
     struct {
         struct read_segments head;
         struct read_segment_entry entries[READ_LIST_MAX];
@@ -107,7 +103,7 @@ struct segments_work {
 static void run_segments(struct gate_job *job)
 {
     struct segments_work *it = (struct segments_work *)job;
-    it->result = gate_find_page(it->work.folder, it->after, it->answer.entries);
+    it->work.result = gate_find_page(it->work.folder, it->after, it->answer.entries);
 }
 
 static void finish_segments(struct gate *gate, struct gate_connection *connection,
@@ -116,13 +112,9 @@ static void finish_segments(struct gate *gate, struct gate_connection *connectio
     struct segments_work *it = (struct segments_work *)work;
     if (!connection)
         return;
-    if (it->result < 0) {
-        refuse(gate, connection, work->request, it->result);
-        return;
-    }
-    it->answer.head.count = (uint32_t)it->result;
+    it->answer.head.count = (uint32_t)work->result;
     gate_answer(gate, connection, READ_SEGMENT_LIST, work->request, &it->answer,
-                sizeof it->answer.head + (size_t)it->result * sizeof it->answer.entries[0], NULL);
+                sizeof it->answer.head + (size_t)work->result * sizeof it->answer.entries[0], NULL);
 }
 
 void gate_lookups_segments(struct gate *gate, struct gate_connection *connection, uint32_t request,
@@ -137,6 +129,7 @@ void gate_lookups_segments(struct gate *gate, struct gate_connection *connection
     if (!it)
         return;
     it->work.job.run = run_segments;
+    it->work.reasons = reasons;
     it->work.finish = finish_segments;
     memcpy(it->after, wanted->after, sizeof it->after);
     gate_work_submit(gate, connection, &it->work);

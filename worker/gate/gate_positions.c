@@ -24,26 +24,28 @@ static bool may_have(const struct gate_connection *connection, uint32_t owner)
     return connection->uid == owner || connection->uid == 0 || connection->uid == geteuid();
 }
 
-static const char *explain(int result)
-{
-    switch (result) {
-    case -EBADMSG:
-        return "the position's file is damaged: forget it, and it begins anew";
-    case -EACCES:
-        return "another user's position";
-    case -EBUSY:
-        return "another reader has this position";
-    case -ENOENT:
-        return "there is no such position";
-    default:
-        return strerror(-result);
-    }
-}
+static const struct gate_reason reasons[] = {
+    {EBADMSG, "the position's file is damaged: forget it, and it begins anew"},
+    {EACCES, "another user's position: choose another name"},
+    {EBUSY, "another reader has this position"},
+    {ENOENT, "there is no such position"},
+    {0, NULL},
+};
 
 static void refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,
                    int result)
 {
-    gate_answer_refuse(gate, connection, request, -result, explain(result));
+    gate_answer_refuse_for(gate, connection, request, result, reasons);
+}
+
+static void refuse_name(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                        const struct read_position *wanted)
+{
+    gate_answer_refuse(gate, connection, request, EINVAL,
+                       channel_name_is_valid(wanted->channel)
+                           ? "that is no position's name: letters, digits, _ and - (not first), 63 "
+                             "at most"
+                           : "that is no channel's name");
 }
 
 static bool is_claim_of(const struct gate_claim *claim, const struct read_position *position)
@@ -66,14 +68,13 @@ struct position_work {
     struct gate_work work; /* first */
     const char *log_dir;
     struct read_position position;
-    int result;
     struct position_file file;
 };
 
 static void run_read(struct gate_job *job)
 {
     struct position_work *it = (struct position_work *)job;
-    it->result =
+    it->work.result =
         gate_position_files_read(it->log_dir, it->position.channel, it->position.name, &it->file);
 }
 
@@ -104,8 +105,8 @@ static void finish_claim(struct gate *gate, struct gate_connection *connection,
     struct position_work *it = (struct position_work *)work;
     if (!connection)
         return;
-    bool known = it->result == 0;
-    int result = it->result == -ENOENT ? 0 : it->result;
+    bool known = work->result == 0;
+    int result = work->result == -ENOENT ? 0 : work->result;
     if (known && !may_have(connection, it->file.uid))
         result = -EACCES;
     if (result < 0) {
@@ -125,9 +126,13 @@ static void finish_claim(struct gate *gate, struct gate_connection *connection,
 void gate_positions_claim(struct gate *gate, struct gate_connection *connection, uint32_t request,
                           const struct read_position *wanted)
 {
-    if (!connection->channel || strcmp(wanted->channel, connection->channel->name) != 0 ||
-        !position_name_is_valid(wanted->name)) {
-        refuse(gate, connection, request, -EINVAL);
+    if (!channel_name_is_valid(wanted->channel) || !position_name_is_valid(wanted->name)) {
+        refuse_name(gate, connection, request, wanted);
+        return;
+    }
+    if (!connection->channel || strcmp(wanted->channel, connection->channel->name) != 0) {
+        gate_answer_refuse(gate, connection, request, EINVAL,
+                           "this connection is not attached to the position's channel");
         return;
     }
     if (is_taken(gate, connection, wanted)) {
@@ -189,13 +194,13 @@ static void finish_forget(struct gate *gate, struct gate_connection *connection,
     struct message_position_save save;
     if (!connection)
         return;
-    int result = it->result;
+    int result = work->result;
     if (result == 0 && !may_have(connection, it->file.uid))
         result = -EACCES;
     if (result == -EBADMSG) /* nobody knows whose it is */
         result = may_have(connection, 0) ? 0 : -EACCES;
     fill_save(&it->position, &save);
-    save.uid = it->result == 0 ? it->file.uid : connection->uid;
+    save.uid = work->result == 0 ? it->file.uid : connection->uid;
     save.forget = 1;
     if (result == 0)
         result = ask(gate, connection, work->request, &save);
@@ -209,7 +214,7 @@ void gate_positions_forget(struct gate *gate, struct gate_connection *connection
                            const struct read_position *wanted)
 {
     if (!channel_name_is_valid(wanted->channel) || !position_name_is_valid(wanted->name)) {
-        refuse(gate, connection, request, -EINVAL);
+        refuse_name(gate, connection, request, wanted);
         return;
     }
     if (is_taken(gate, connection, wanted)) {
@@ -248,17 +253,18 @@ struct positions_work {
     struct gate_work work; /* first */
     const char *log_dir;
     struct read_list_positions wanted;
-    int result;
     struct {
         struct read_positions head;
         struct read_position_entry entries[READ_LIST_MAX];
     } answer;
 };
 
+static const struct gate_reason list_reasons[] = {{EINVAL, "that is no channel's name"}, {0, NULL}};
+
 static void run_list(struct gate_job *job)
 {
     struct positions_work *it = (struct positions_work *)job;
-    it->result = gate_position_files_list(it->log_dir, &it->wanted, it->answer.entries);
+    it->work.result = gate_position_files_list(it->log_dir, &it->wanted, it->answer.entries);
 }
 
 static void finish_list(struct gate *gate, struct gate_connection *connection,
@@ -267,17 +273,13 @@ static void finish_list(struct gate *gate, struct gate_connection *connection,
     struct positions_work *it = (struct positions_work *)work;
     if (!connection)
         return;
-    if (it->result < 0) {
-        refuse(gate, connection, work->request, it->result);
-        return;
-    }
-    it->answer.head.count = (uint32_t)it->result;
-    for (int i = 0; i < it->result; i++) {
+    it->answer.head.count = (uint32_t)work->result;
+    for (int i = 0; i < work->result; i++) {
         struct read_position_entry *entry = &it->answer.entries[i];
         entry->in_use = gate_claims_find(gate, entry->channel, entry->name) != NULL;
     }
     gate_answer(gate, connection, READ_POSITION_LIST, work->request, &it->answer,
-                sizeof it->answer.head + (size_t)it->result * sizeof it->answer.entries[0], NULL);
+                sizeof it->answer.head + (size_t)work->result * sizeof it->answer.entries[0], NULL);
 }
 
 void gate_positions_list(struct gate *gate, struct gate_connection *connection, uint32_t request,
@@ -288,6 +290,7 @@ void gate_positions_list(struct gate *gate, struct gate_connection *connection, 
         return;
     it->work.job.run = run_list;
     it->work.job.place_busy = &gate->positions_busy;
+    it->work.reasons = list_reasons;
     it->work.finish = finish_list;
     it->log_dir = gate->log_dir;
     it->wanted = *wanted;

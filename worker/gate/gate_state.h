@@ -39,6 +39,12 @@ struct gate_channel {
     struct gate_channel **link_watched; /* NULL = it isn't among them */
 };
 
+/* What an error means to whoever is told of it. A table of these ends with error 0. */
+struct gate_reason {
+    int error;
+    const char *text;
+};
+
 /* Something that threads of the pool do for a connection. */
 struct gate_work {
     struct gate_job job; /* first */
@@ -46,8 +52,11 @@ struct gate_work {
     uint32_t slot;
     uint64_t number;  /* of the connection: another one may be in its slot by now */
     uint32_t request; /* to be answered */
-    /* In the main loop, when it was done. connection NULL: it has ended. Whatever the work has of
-     * descriptors and memory, but itself and `folder`, is to be let go of here. */
+    int result;       /* what run() came to: below 0 is -errno; */
+    /* ... for which the request is refused. NULL: finish() deals with it. */
+    const struct gate_reason *reasons;
+    /* In the main loop, when it was done. connection NULL: it has ended, or was refused. Whatever
+     * the work has of descriptors and memory, but itself and `folder`, is to be let go of here. */
     void (*finish)(struct gate *gate, struct gate_connection *connection, struct gate_work *work);
     struct gate_folder *folder; /* a reference; may be NULL */
 };

@@ -61,7 +61,10 @@ void gate_work_take(struct gate *gate, struct gate_pool *pool,
         if (connection && connection->number == work->number)
             connection->work = NULL; /* also when it has just ended */
         connection = gate_connection_of(gate, work->slot, work->number);
-        work->finish(gate, connection, work);
+        bool refused = connection && work->result < 0 && work->reasons;
+        if (refused)
+            gate_answer_refuse_for(gate, connection, work->request, work->result, work->reasons);
+        work->finish(gate, refused ? NULL : connection, work);
         let_go(work);
         if (connection)
             go_on(gate, connection);

@@ -88,6 +88,15 @@ START_TEST(a_position_has_one_reader)
 }
 END_TEST
 
+/* What is wrong is said, and not only that something is. */
+static void claim_refused_because(const struct read_position *wanted, const char *why)
+{
+    const struct read_packet *packet =
+        gate_rig_ask(reader, READ_CLAIM, wanted, sizeof *wanted, READ_REFUSED);
+    ck_assert_int_eq(packet->refused->error, EINVAL);
+    ck_assert_msg(strstr(packet->refused->reason, why), "%s", packet->refused->reason);
+}
+
 START_TEST(names_that_are_none_are_refused)
 {
     claim_refused(reader, "", EINVAL);
@@ -95,7 +104,11 @@ START_TEST(names_that_are_none_are_refused)
     claim_refused(reader, ".new", EINVAL);
     struct read_position wanted = position("mine", 0);
     snprintf(wanted.channel, sizeof wanted.channel, "second"); /* it reads another one */
-    gate_rig_refused(reader, READ_CLAIM, &wanted, sizeof wanted, EINVAL);
+    claim_refused_because(&wanted, "not attached");
+    snprintf(wanted.channel, sizeof wanted.channel, "..");
+    claim_refused_because(&wanted, "no channel's name");
+    wanted = position("not a name", 0);
+    claim_refused_because(&wanted, "no position's name");
 }
 END_TEST
 
