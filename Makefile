@@ -251,7 +251,7 @@ lint: ## clang-tidy, cppcheck, shellcheck, mandoc
 format: ## clang-format over the sources
 	clang-format -i $(SOURCES) $(wildcard tests/*/*.[ch] tests/unit/*/*.[ch])
 
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard common/*.[ch])
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard common/*.[ch] tests/fuzz/*.h)
 	@mkdir -p $(@D)
 	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -std=gnu17 -o $@ $< common/*.c $(LIBS_COMMON) -pthread
 

@@ -3,42 +3,10 @@
  * never read outside, and never keep a descriptor. The first bytes choose the direction, the number
  * of descriptors and whether the header is repaired so that the payload's own checks are reached.
  */
-#include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "common/fd.h"
-#include "common/fdpass.h"
 #include "common/message.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/socket_with_fds.h"
 
 enum { CHOICES = 3 };
-
-static int pair[2] = {-1, -1};
-static int fds[MESSAGE_FDS_MAX];
-static int lowest_free;
-
-static int lowest_fd(void)
-{
-    int fd = fcntl(0, F_DUPFD_CLOEXEC, 0);
-    close(fd);
-    return fd;
-}
-
-static void set_up(void)
-{
-    int buffer = 1 << 20;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-        abort();
-    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (size_t i = 0; i < MESSAGE_FDS_MAX; i++)
-        fds[i] = null;
-    lowest_free = lowest_fd();
-}
 
 /* Make the header what the rest of the packet deserves. */
 static void repair(uint8_t *packet, size_t size, uint32_t fd_count)
@@ -80,8 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static uint8_t packet[MESSAGE_SIZE_MAX + 64];
     static struct message message;
     const char *what;
-    if (pair[0] < 0)
-        set_up();
+    socket_set_up();
     if (size < CHOICES || size - CHOICES > sizeof packet)
         return 0;
     enum message_direction direction = data[0] & 1 ? TO_CHILD : TO_PARENT;
@@ -90,16 +57,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(packet, data + CHOICES, length);
     if (data[2] & 1)
         repair(packet, length, fd_count);
-    struct iovec part = {packet, length};
-    if (fdpass_send(pair[1], &part, 1, fds, fd_count) < 0)
+    if (socket_send(packet, length, fd_count) < 0)
         return 0;
-    if (message_receive(pair[0], direction, &message, &what) == 1) {
+    if (message_receive(socket_ends[0], direction, &message, &what) == 1) {
         use(&message);
         message_release(&message);
     }
-    /* Some slack: the fuzzer's own threads open files now and then. What stays behind adds up soon.
-     */
-    if (lowest_fd() > lowest_free + 32)
-        abort();
+    socket_check();
     return 0;
 }

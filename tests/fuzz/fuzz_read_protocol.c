@@ -3,41 +3,10 @@
  * from readers and the library from whoever sits at the socket: it must refuse or accept, never
  * read outside, and never keep a descriptor. The first bytes choose the direction, the number of
  * descriptors and whether the header is repaired so that the payload's own checks are reached. */
-#include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "common/fdpass.h"
 #include "common/read_protocol.h"
+#include "tests/fuzz/socket_with_fds.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-enum { CHOICES = 3, FDS_MAX = 253 };
-
-static int pair[2] = {-1, -1};
-static int fds[FDS_MAX];
-static int lowest_free;
-
-static int lowest_fd(void)
-{
-    int fd = fcntl(0, F_DUPFD_CLOEXEC, 0);
-    close(fd);
-    return fd;
-}
-
-static void set_up(void)
-{
-    int buffer = 1 << 20;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-        abort();
-    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (size_t i = 0; i < FDS_MAX; i++)
-        fds[i] = null;
-    lowest_free = lowest_fd();
-}
+enum { CHOICES = 3 };
 
 /* Make the header what the rest of the packet deserves. */
 static void repair(uint8_t *packet, size_t size)
@@ -132,29 +101,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static uint8_t bytes[READ_PACKET_MAX + 64];
     static struct read_packet packet;
     const char *what;
-    if (pair[0] < 0)
-        set_up();
+    socket_set_up();
     if (size < CHOICES || size - CHOICES > sizeof bytes)
         return 0;
     enum read_direction direction = data[0] & 1 ? TO_GATE : TO_READER;
-    uint32_t fd_count = data[1] < 128 ? data[1] % 2 : data[1] % (FDS_MAX + 1);
+    uint32_t fd_count = data[1] < 128 ? data[1] % 2 : data[1] % (SOCKET_FDS_MAX + 1);
     size_t length = size - CHOICES;
     memcpy(bytes, data + CHOICES, length);
     if (data[2] & 1)
         repair(bytes, length);
-    struct iovec part = {bytes, length};
-    if (fdpass_send(pair[1], &part, 1, fds, fd_count) < 0)
+    if (socket_send(bytes, length, fd_count) < 0)
         return 0;
-    if (read_packet_receive(pair[0], direction, &packet, &what) == 1) {
+    if (read_packet_receive(socket_ends[0], direction, &packet, &what) == 1) {
         if (direction == TO_GATE && (packet.fd >= 0 || packet.count > 0))
             abort();
         use_request(&packet);
         use_entries(&packet);
         read_packet_release(&packet);
     }
-    /* Some slack: the fuzzer's own threads open files now and then. What stays behind adds up soon.
-     */
-    if (lowest_fd() > lowest_free + 32)
-        abort();
+    socket_check();
     return 0;
 }

@@ -15,10 +15,10 @@
 #define SO_PASSRIGHTS 83
 #endif
 
-const struct denied_call gate_scene_older_kernel = {
+static const struct denied_call older_kernel = {
     .number = SYS_setsockopt, .error = ENOPROTOOPT, .argument = 2, .is = SO_PASSRIGHTS};
 
-void gate_scene_begin(struct gate_scene *scene, const struct denied_call *denied)
+static void begin(struct gate_scene *scene, const struct denied_call *denied)
 {
     const struct ring_fixture_settings settings = {.ring_size = 1 << 20, .max_datagram = 1400};
     ring_fixture_open(&scene->fixture, &settings);
@@ -30,6 +30,11 @@ void gate_scene_begin(struct gate_scene *scene, const struct denied_call *denied
     scene->committed = 0;
     scene->neighbour = gate_rig_connect(&scene->rig);
     gate_rig_attach(scene->neighbour, GATE_RIG_CHANNEL, HF_NEW);
+}
+
+void gate_scene_begin(struct gate_scene *scene)
+{
+    begin(scene, NULL);
 }
 
 void gate_scene_end(struct gate_scene *scene)
@@ -61,4 +66,43 @@ struct gate_scene_packet gate_scene_find(void)
                                                   .size = sizeof packet.find}};
     packet.find.by = READ_FIRST;
     return packet;
+}
+
+/* ---- all of them ---- */
+
+static struct gate_scene *present; /* fixtures have no argument */
+
+static void set_up(void)
+{
+    begin(present, NULL);
+}
+
+static void set_up_older(void)
+{
+    begin(present, &older_kernel);
+}
+
+static void tear_down(void)
+{
+    gate_scene_end(present);
+}
+
+static void add(Suite *suite, const char *name, void set_up_one(void), const TTest *const tests[])
+{
+    TCase *part = tcase_create(name);
+    tcase_add_checked_fixture(part, set_up_one, tear_down);
+    tcase_set_timeout(part, 200);
+    for (; *tests; tests++)
+        tcase_add_test(part, *tests);
+    suite_add_tcase(suite, part);
+}
+
+int gate_scene_run(const char *suite, struct gate_scene *scene, const TTest *const tests[],
+                   const TTest *const again[])
+{
+    Suite *all = suite_create(suite);
+    present = scene;
+    add(all, "present", set_up, tests);
+    add(all, "older", set_up_older, again);
+    return log_maker_run(all);
 }

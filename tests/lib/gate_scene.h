@@ -4,6 +4,8 @@
 #ifndef HOLDFAST_TESTS_LIB_GATE_SCENE_H
 #define HOLDFAST_TESTS_LIB_GATE_SCENE_H
 
+#include <check.h>
+
 #include "tests/lib/gate_rig.h"
 
 #define GATE_SCENE_RING 77
@@ -16,11 +18,14 @@ struct gate_scene {
     char log[SEGMENT_NAME_SIZE]; /* the first file */
 };
 
-/* denied: a call that the gate is to be refused, or NULL. */
-void gate_scene_begin(struct gate_scene *scene, const struct denied_call *denied);
-/* What Linux before 6.16 refuses: keeping readers' descriptors away. */
-extern const struct denied_call gate_scene_older_kernel;
+void gate_scene_begin(struct gate_scene *scene);
 void gate_scene_end(struct gate_scene *scene);
+
+/* What main() ends with: each of these in this scene of its own, and those of `again` once more
+ * where the kernel is one before 6.16, which can't keep readers' descriptors away. Both lists end
+ * with NULL. */
+int gate_scene_run(const char *suite, struct gate_scene *scene, const TTest *const tests[],
+                   const TTest *const again[]);
 
 /* The neighbour gets a descriptor, and a wake-up. */
 void gate_scene_serves_neighbour(struct gate_scene *scene);

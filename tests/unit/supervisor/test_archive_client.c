@@ -5,15 +5,11 @@
  * process as archive, whose end of the socket the test has. */
 #include <check.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "common/fd.h"
 #include "supervisor/archive/archive_client.h"
+#include "tests/lib/played_child.h"
 #include "tests/lib/unit.h"
 
 #define CHANNEL "engine"
@@ -29,8 +25,7 @@ static struct {
     uint64_t asker;
     struct message_position_saved saved;
     int count;
-} answered;                  /* positions */
-static int archive_end = -1; /* where what it is asked can be read */
+} answered; /* positions */
 
 static const struct segment_grant first = {.name = CHANNEL "-1.avro.open", .id = 11, .size = 4096},
                                   second = {.name = CHANNEL "-2.avro.open", .id = 12, .size = 4096};
@@ -62,35 +57,10 @@ static void on_event(void *data)
     (void)data;
 }
 
-static struct message *asked(enum message_type type)
-{
-    static struct message message;
-    const char *what = "nothing";
-    int result = message_receive(archive_end, TO_CHILD, &message, &what);
-    ck_assert_msg(result == 1, "%s is not asked: %d %s", message_name(type), result, what);
-    ck_assert_str_eq(message_name(message.header.type), message_name(type));
-    return &message;
-}
-
-static void nothing_is_asked(void)
-{
-    static struct message message;
-    const char *what;
-    ck_assert_int_eq(message_receive(archive_end, TO_CHILD, &message, &what), -EAGAIN);
-}
-
-/* Its process only waits: what it would say, the test does. */
 static void start(void)
 {
-    int pair[2];
     archive_client_start(&client);
-    ck_assert_ptr_nonnull(client.child);
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
-                     0);
-    fd_close(&archive_end);
-    archive_end = pair[1];
-    ck_assert_int_eq(dup2(pair[0], client.child->socket), client.child->socket);
-    fd_close(&pair[0]);
+    played_child_take(client.child);
 }
 
 static void end(void)
@@ -101,20 +71,11 @@ static void end(void)
     child_free(child);
 }
 
-static void say(enum message_type type, const void *payload, size_t size)
-{
-    static struct message message;
-    message.header.type = type;
-    memcpy(message.bytes, payload, size);
-    message.payload = message.bytes;
-    client.child->owner.message(client.child, &message);
-}
-
 static void answer_numbers(uint64_t next_seq, int error)
 {
     const struct message_numbered numbered = {
         .channel = CHANNEL, .next_seq = next_seq, .error = error};
-    say(MESSAGE_NUMBERED, &numbered, sizeof numbered);
+    played_child_says(client.child, MESSAGE_NUMBERED, &numbered, sizeof numbered);
 }
 
 static void answer_seal(const struct segment_grant *grant, int error)
@@ -122,7 +83,7 @@ static void answer_seal(const struct segment_grant *grant, int error)
     struct message_sealed sealed = {.channel = CHANNEL, .id = grant->id, .error = error};
     snprintf(sealed.name, sizeof sealed.name, "%.100s", grant->name);
     sealed.length = error ? 0 : 100;
-    say(MESSAGE_SEALED, &sealed, sizeof sealed);
+    played_child_says(client.child, MESSAGE_SEALED, &sealed, sizeof sealed);
 }
 
 static void seal(const struct segment_grant *grant, uint64_t length)
@@ -133,19 +94,13 @@ static void seal(const struct segment_grant *grant, uint64_t length)
 
 static void set_up(void)
 {
-    static const struct program program = {.worker_path = "/bin/cat"};
+    static const struct program program = {.worker_path = PLAYED_CHILD_PROGRAM};
     const struct archive_owner owner = {.answer = on_answer,
                                         .sealed = on_sealed,
                                         .position = on_position,
                                         .back = on_event,
                                         .ended = on_event};
-    int input[2];
-    sigset_t children;
-    sigemptyset(&children);
-    sigaddset(&children, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &children, NULL);
-    ck_assert(pipe2(input, O_CLOEXEC) == 0 && dup2(input[0], STDIN_FILENO) == STDIN_FILENO);
-    fd_close(&input[0]);
+    played_child_prepare();
     ck_assert_int_ge(sd_event_new(&event), 0);
     ck_assert_int_eq(spares_init(&spares, event, &program, &settings), 0);
     archive_client_init(&client, event, &spares, &settings, &owner);
@@ -156,7 +111,7 @@ static void tear_down(void)
 {
     archive_client_free(&client);
     spares_free(&spares);
-    fd_close(&archive_end);
+    played_child_leave();
     sd_event_unref(event);
 }
 
@@ -165,14 +120,14 @@ START_TEST(of_two_answers_the_last_one_counts)
 {
     seal(&first, 4000);
     ck_assert(archive_client_copy(&client, CHANNEL, &first));
-    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->copy, 0);
-    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->copy, 1);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_SEAL)->seal->copy, 0);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_SEAL)->seal->copy, 1);
     answer_seal(&first, 0);
     ck_assert(archive_client_is_to_seal(&client, CHANNEL));
     answer_seal(&first, ENOSPC);
     ck_assert(archive_client_left_unsealed(&client));
     archive_client_seal_failed_again(&client);
-    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->copy, 1);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_SEAL)->seal->copy, 1);
     answer_seal(&first, 0);
     ck_assert(!archive_client_left_unsealed(&client));
 }
@@ -195,12 +150,12 @@ START_TEST(what_was_refused_is_copied_when_it_is_asked_again)
 {
     seal(&first, 4000);
     answer_seal(&first, EMFILE);
-    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->again, 0);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_SEAL)->seal->again, 0);
     ck_assert(archive_client_copy(&client, CHANNEL, &first));
     ck_assert(!archive_client_copy(&client, CHANNEL, &first));
-    nothing_is_asked();
+    played_child_hears_nothing();
     archive_client_seal_failed_again(&client);
-    const struct message *message = asked(MESSAGE_SEAL);
+    const struct message *message = played_child_hears(MESSAGE_SEAL);
     ck_assert_uint_eq(message->seal->copy, 1);
     ck_assert_uint_eq(message->seal->again, 1);
     answer_seal(&first, 0);
@@ -213,11 +168,11 @@ START_TEST(what_was_refused_goes_before_one_that_may_be_empty)
 {
     seal(&first, 4000);
     answer_seal(&first, EMFILE);
-    asked(MESSAGE_SEAL);
+    played_child_hears(MESSAGE_SEAL);
     seal(&second, 0);
-    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->id, first.id);
-    ck_assert_uint_eq(asked(MESSAGE_SEAL)->seal->id, second.id);
-    nothing_is_asked();
+    ck_assert_uint_eq(played_child_hears(MESSAGE_SEAL)->seal->id, first.id);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_SEAL)->seal->id, second.id);
+    played_child_hears_nothing();
     answer_seal(&first, 0);
     answer_seal(&second, 0);
     ck_assert(!archive_client_left_unsealed(&client));
@@ -228,7 +183,7 @@ END_TEST
 START_TEST(numbers_are_asked_of_the_next_archive)
 {
     archive_client_note_numbers(&client, CHANNEL, 4010, "");
-    ck_assert_uint_eq(asked(MESSAGE_NUMBERS)->numbers->next_seq, 4010);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_NUMBERS)->numbers->next_seq, 4010);
     end();
     ck_assert(archive_client_is_awaited(&client) && archive_client_left_unsealed(&client));
     start();
@@ -241,15 +196,15 @@ END_TEST
 START_TEST(refused_numbers_are_asked_again)
 {
     archive_client_note_numbers(&client, CHANNEL, 4010, "");
-    asked(MESSAGE_NUMBERS);
+    played_child_hears(MESSAGE_NUMBERS);
     answer_numbers(4010, ENOTDIR);
     ck_assert(!archive_client_is_awaited(&client) && archive_client_left_unsealed(&client));
     archive_client_seal_failed_again(&client);
-    ck_assert_uint_eq(asked(MESSAGE_NUMBERS)->numbers->next_seq, 4010);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_NUMBERS)->numbers->next_seq, 4010);
     answer_numbers(4010, ENOTDIR);
     archive_client_stop(&client); /* the last occasion */
-    ck_assert_uint_eq(asked(MESSAGE_NUMBERS)->numbers->next_seq, 4010);
-    asked(MESSAGE_STOP);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_NUMBERS)->numbers->next_seq, 4010);
+    played_child_hears(MESSAGE_STOP);
     answer_numbers(4010, 0);
     ck_assert(!archive_client_left_unsealed(&client));
 }
@@ -259,8 +214,8 @@ START_TEST(of_two_numbers_the_higher_one_counts)
 {
     archive_client_note_numbers(&client, CHANNEL, 4010, "");
     archive_client_note_numbers(&client, CHANNEL, 5000, "");
-    asked(MESSAGE_NUMBERS);
-    ck_assert_uint_eq(asked(MESSAGE_NUMBERS)->numbers->next_seq, 5000);
+    played_child_hears(MESSAGE_NUMBERS);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_NUMBERS)->numbers->next_seq, 5000);
     answer_numbers(4010, 0);
     ck_assert(archive_client_is_awaited(&client));
     answer_numbers(5000, 0);
@@ -273,7 +228,7 @@ static const struct message_position_save save = {
 
 static uint64_t asked_for_position(void)
 {
-    const struct message *message = asked(MESSAGE_POSITION_SAVE);
+    const struct message *message = played_child_hears(MESSAGE_POSITION_SAVE);
     ck_assert_str_eq(message->position_save->name, "store");
     ck_assert_uint_eq(message->position_save->seq, 4711);
     return message->position_save->turn;
@@ -283,7 +238,7 @@ static void answer_position(uint64_t turn, int error)
 {
     const struct message_position_saved saved = {
         .channel = CHANNEL, .name = "store", .turn = turn, .error = error};
-    say(MESSAGE_POSITION_SAVED, &saved, sizeof saved);
+    played_child_says(client.child, MESSAGE_POSITION_SAVED, &saved, sizeof saved);
 }
 
 /* Turns of two gates may be the same number: each answer goes to the one that asked. */
@@ -335,7 +290,7 @@ START_TEST(a_flood_of_positions_waits)
     ck_assert_uint_eq(client.unanswered, POSITIONS_AT_ONCE);
     for (int i = 0; i < POSITIONS_AT_ONCE; i++)
         asked_for_position();
-    nothing_is_asked();
+    played_child_hears_nothing();
     for (int i = 1; i <= count; i++)
         answer_position((uint64_t)i, 0);
     ck_assert_int_eq(answered.count, count);

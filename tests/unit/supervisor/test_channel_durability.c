@@ -5,18 +5,14 @@
  * process as archive, whose end of the socket the test has. */
 #include <check.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/channel_page.h"
-#include "common/fd.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_durability.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_segments.h"
+#include "tests/lib/played_child.h"
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/unit.h"
 
@@ -27,7 +23,6 @@ static struct settings settings = {.log_dir = "/nowhere"};
 static sd_event *event;
 static struct spares spares;
 static struct archive_client client;
-static int archive_end = -1;
 static struct ring_fixture fixture;
 static struct channel_spec spec = {.name = RING_FIXTURE_CHANNEL,
                                    .record = {.enabled = true, .sync_ns = SYNC_NS}};
@@ -55,14 +50,6 @@ static void on_event(void *data)
     (void)data;
 }
 
-static bool is_asked(enum message_type type)
-{
-    static struct message message;
-    const char *what;
-    return message_receive(archive_end, TO_CHILD, &message, &what) == 1 &&
-           message.header.type == type;
-}
-
 static void commit(uint64_t offset)
 {
     const struct commit_progress progress = {.segment_id = 12, .write_offset = offset};
@@ -71,31 +58,20 @@ static void commit(uint64_t offset)
 
 static void start_archive(void)
 {
-    static const struct program program = {.worker_path = "/bin/cat"};
+    static const struct program program = {.worker_path = PLAYED_CHILD_PROGRAM};
     const struct archive_owner owner = {
         .answer = on_answer, .sealed = on_sealed, .back = on_event, .ended = on_event};
-    int input[2], pair[2];
-    ck_assert(pipe2(input, O_CLOEXEC) == 0 && dup2(input[0], STDIN_FILENO) == STDIN_FILENO);
+    played_child_prepare();
     ck_assert_int_ge(sd_event_new(&event), 0);
     ck_assert_int_eq(spares_init(&spares, event, &program, &settings), 0);
     archive_client_init(&client, event, &spares, &settings, &owner);
     archive_client_start(&client);
-    ck_assert_ptr_nonnull(client.child);
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
-                     0);
-    archive_end = pair[1];
-    ck_assert_int_eq(dup2(pair[0], client.child->socket), client.child->socket);
-    fd_close(&pair[0]);
-    fd_close(&input[0]);
+    played_child_take(client.child);
 }
 
 static void set_up(void)
 {
     const struct ring_fixture_settings ring = {.ring_size = 1 << 20, .max_datagram = 1500};
-    sigset_t children;
-    sigemptyset(&children);
-    sigaddset(&children, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &children, NULL);
     start_archive();
     ring_fixture_open(&fixture, &ring);
     channel = (struct channel){.host = &host, .spec = &spec};
@@ -110,7 +86,7 @@ static void tear_down(void)
 {
     archive_client_free(&client);
     spares_free(&spares);
-    fd_close(&archive_end);
+    played_child_leave();
     ring_fixture_close(&fixture);
     sd_event_unref(event);
 }
@@ -146,9 +122,9 @@ START_TEST(beside_a_segment_that_is_not_sealed_it_is_asked_once_an_interval)
     const struct seal_order order = {.began_as = "", .length = 4000};
     monotonic now = monotonic_now();
     archive_client_seal(&client, RING_FIXTURE_CHANNEL, &former, &order);
-    ck_assert(is_asked(MESSAGE_SEAL));
+    played_child_hears(MESSAGE_SEAL);
     channel_durability_look(&channel, now);
-    ck_assert(is_asked(MESSAGE_SYNC));
+    played_child_hears(MESSAGE_SYNC);
     answer();
     ck_assert_uint_eq(durable(), 0); /* what is before it may not be */
     for (uint64_t later = TICK_NS; later < SYNC_NS; later += TICK_NS) {
@@ -157,7 +133,7 @@ START_TEST(beside_a_segment_that_is_not_sealed_it_is_asked_once_an_interval)
                       (unsigned long long)(later / NS_PER_MS));
     }
     channel_durability_look(&channel, after(now, SYNC_NS));
-    ck_assert(is_asked(MESSAGE_SYNC));
+    played_child_hears(MESSAGE_SYNC);
 }
 END_TEST
 
@@ -165,14 +141,11 @@ START_TEST(as_soon_as_that_one_is_sealed_it_is_asked_again)
 {
     const struct seal_order order = {.began_as = "", .length = 4000};
     const struct message_sealed sealed = {.channel = RING_FIXTURE_CHANNEL, .id = former.id};
-    static struct message message = {.header.type = MESSAGE_SEALED};
     monotonic now = monotonic_now();
     archive_client_seal(&client, RING_FIXTURE_CHANNEL, &former, &order);
     channel_durability_look(&channel, now);
     answer();
-    memcpy(message.bytes, &sealed, sizeof sealed);
-    message.payload = message.bytes;
-    client.child->owner.message(client.child, &message);
+    played_child_says(client.child, MESSAGE_SEALED, &sealed, sizeof sealed);
     channel_durability_look(&channel, after(now, TICK_NS));
     ck_assert(channel.durability.asked);
     answer();
@@ -183,10 +156,8 @@ END_TEST
 /* A worker that goes on there would meet the refusal itself, but dies before that. */
 START_TEST(what_was_refused_beside_a_worker_is_copied_when_none_is_left)
 {
-    static struct message message;
-    const char *what;
     channel_durability_look(&channel, monotonic_now());
-    ck_assert(is_asked(MESSAGE_SYNC));
+    played_child_hears(MESSAGE_SYNC);
     channel.life.state = CHANNEL_STARTING;
     refuse();
     channel_segments_save_refused(&channel);
@@ -194,11 +165,10 @@ START_TEST(what_was_refused_beside_a_worker_is_copied_when_none_is_left)
     channel.life.state = CHANNEL_FAILED;
     channel_segments_save_refused(&channel);
     ck_assert_int_lt(channel.hold.segment, 0);
-    ck_assert_int_eq(message_receive(archive_end, TO_CHILD, &message, &what), 1);
-    ck_assert_int_eq(message.header.type, MESSAGE_SEAL);
-    ck_assert_uint_eq(message.seal->id, 12);
-    ck_assert_uint_eq(message.seal->copy, 1);
-    ck_assert_uint_eq(message.seal->length, 1000); /* what lies behind is recorded again */
+    const struct message_seal *seal = played_child_hears(MESSAGE_SEAL)->seal;
+    ck_assert_uint_eq(seal->id, 12);
+    ck_assert_uint_eq(seal->copy, 1);
+    ck_assert_uint_eq(seal->length, 1000); /* what lies behind is recorded again */
     ck_assert_uint_eq(durable(), 0);
 }
 END_TEST
@@ -215,14 +185,14 @@ START_TEST(nothing_is_recovered_while_a_segment_is_being_handed_out)
     channel.recording.next_requested = false;
     channel_recording_clean_again(&channel);
     ck_assert(channel.recording.cleaning);
-    ck_assert(is_asked(MESSAGE_RECOVER));
+    played_child_hears(MESSAGE_RECOVER);
 }
 END_TEST
 
 START_TEST(what_a_worker_said_that_came_and_went_meanwhile_holds)
 {
     channel_durability_look(&channel, monotonic_now());
-    ck_assert(is_asked(MESSAGE_SYNC));
+    played_child_hears(MESSAGE_SYNC);
     commit(3000);
     channel_page_write_durable(fixture.ring.page, 12, 2000);
     answer();

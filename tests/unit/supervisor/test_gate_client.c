@@ -21,6 +21,7 @@
 #include "supervisor/child/child.h"
 #include "supervisor/gate/gate_client.h"
 #include "supervisor/system/process.h"
+#include "tests/lib/played_child.h"
 #include "tests/lib/unit.h"
 
 #define CHANNEL "engine"
@@ -30,7 +31,6 @@ static struct settings settings;
 static sd_event *event;
 static struct spares spares;
 static struct gate_client client;
-static int gate_end = -1; /* where what it is told can be read */
 static struct {
     int back, room, ended, positions;
     struct message_position_save save;
@@ -59,45 +59,6 @@ static void on_position(void *data, const struct message_position_save *save)
     (void)data;
     heard.positions++;
     heard.save = *save;
-}
-
-static struct message *told(enum message_type type)
-{
-    static struct message message;
-    const char *what = "nothing";
-    int result = message_receive(gate_end, TO_CHILD, &message, &what);
-    ck_assert_msg(result == 1, "%s is not told: %d %s", message_name(type), result, what);
-    ck_assert_str_eq(message_name(message.header.type), message_name(type));
-    return &message;
-}
-
-static void nothing_is_told(void)
-{
-    static struct message message;
-    const char *what;
-    ck_assert_int_eq(message_receive(gate_end, TO_CHILD, &message, &what), -EAGAIN);
-}
-
-/* Its process only waits: what it would say, the test does. */
-static void take_its_place(void)
-{
-    int pair[2];
-    ck_assert_ptr_nonnull(client.child);
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
-                     0);
-    fd_close(&gate_end);
-    gate_end = pair[1];
-    ck_assert_int_eq(dup2(pair[0], client.child->socket), client.child->socket);
-    fd_close(&pair[0]);
-}
-
-static void say(enum message_type type, const void *payload, size_t size)
-{
-    static struct message message;
-    message.header.type = type;
-    memcpy(message.bytes, payload, size);
-    message.payload = message.bytes;
-    client.child->owner.message(client.child, &message);
 }
 
 /* Until this is so. */
@@ -132,16 +93,10 @@ static bool has_socket(void)
 
 static void set_up(void)
 {
-    static const struct program program = {.worker_path = "/bin/cat"};
+    static const struct program program = {.worker_path = PLAYED_CHILD_PROGRAM};
     const struct gate_owner owner = {
         .back = on_back, .room = on_room, .position = on_position, .ended = on_ended};
-    int input[2];
-    sigset_t children;
-    sigemptyset(&children);
-    sigaddset(&children, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &children, NULL);
-    ck_assert(pipe2(input, O_CLOEXEC) == 0 && dup2(input[0], STDIN_FILENO) == STDIN_FILENO);
-    fd_close(&input[0]);
+    played_child_prepare();
     ck_assert_ptr_nonnull(mkdtemp(folder));
     memset(&heard, 0, sizeof heard);
     settings = (struct settings){.log_dir = "/nowhere",
@@ -160,7 +115,7 @@ static void tear_down(void)
 {
     gate_client_free(&client);
     spares_free(&spares);
-    fd_close(&gate_end);
+    played_child_leave();
     sd_event_unref(event);
     unlink(settings.read_socket);
     ck_assert_int_eq(rmdir(folder), 0);
@@ -170,7 +125,7 @@ static void start(void)
 {
     gate_client_start(&client, -1);
     ck_assert_int_eq(heard.back, 1);
-    take_its_place();
+    played_child_take(client.child);
 }
 
 static const struct message_channel_lent lent = {
@@ -207,12 +162,12 @@ START_TEST(a_channel_is_lent_with_its_ring_or_without)
     start();
     int ring = open("/dev/null", O_RDONLY | O_CLOEXEC);
     ck_assert_int_eq(gate_client_lend(&client, &lent, ring), 0);
-    struct message *message = told(MESSAGE_CHANNEL_LENT);
+    struct message *message = played_child_hears(MESSAGE_CHANNEL_LENT);
     ck_assert_str_eq(message->channel_lent->channel, CHANNEL);
     ck_assert_int_ge(message->fds[0], 0);
     message_release(message);
     ck_assert_int_eq(gate_client_lend(&client, &without_ring, -1), 0);
-    ck_assert_uint_eq(told(MESSAGE_CHANNEL_LENT)->header.fd_count, 0);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_CHANNEL_LENT)->header.fd_count, 0);
     fd_close(&ring);
 }
 END_TEST
@@ -243,14 +198,14 @@ START_TEST(it_is_told_when_all_is_lent)
     ck_assert_int_eq(gate_client_lend(&client, &without_ring, -1), 0);
     ck_assert(gate_client_all_lent(&client));
     ck_assert(gate_client_all_lent(&client));
-    told(MESSAGE_CHANNEL_LENT);
-    told(MESSAGE_ALL_LENT);
-    nothing_is_told();
+    played_child_hears(MESSAGE_CHANNEL_LENT);
+    played_child_hears(MESSAGE_ALL_LENT);
+    played_child_hears_nothing();
     child_kill(client.child, SIGKILL);
     run_until(is_back, "another one");
-    take_its_place();
+    played_child_take(client.child);
     ck_assert(gate_client_all_lent(&client));
-    told(MESSAGE_ALL_LENT);
+    played_child_hears(MESSAGE_ALL_LENT);
 }
 END_TEST
 
@@ -261,13 +216,13 @@ START_TEST(a_position_is_asked_for_and_answered)
     start();
     const struct message_position_save save = {.channel = CHANNEL, .name = "store", .turn = 9};
     struct message_position_saved saved = {.channel = CHANNEL, .name = "store", .turn = 9};
-    say(MESSAGE_POSITION_SAVE, &save, sizeof save);
+    played_child_says(client.child, MESSAGE_POSITION_SAVE, &save, sizeof save);
     ck_assert_int_eq(heard.positions, 1);
     ck_assert_uint_eq(heard.save.turn, 9);
     gate_client_answer(&client, client.child->generation, &saved);
-    ck_assert_uint_eq(told(MESSAGE_POSITION_SAVED)->position_saved->turn, 9);
+    ck_assert_uint_eq(played_child_hears(MESSAGE_POSITION_SAVED)->position_saved->turn, 9);
     gate_client_answer(&client, client.child->generation - 1, &saved); /* another one asked */
-    nothing_is_told();
+    played_child_hears_nothing();
 }
 END_TEST
 
@@ -279,7 +234,7 @@ START_TEST(a_name_that_is_none_ends_it)
         {.channel = CHANNEL, .name = ""},
     };
     gate_client_start(&client, -1);
-    say(MESSAGE_POSITION_SAVE, &wrong[_i], sizeof wrong[_i]);
+    played_child_says(client.child, MESSAGE_POSITION_SAVE, &wrong[_i], sizeof wrong[_i]);
     ck_assert_int_eq(heard.positions, 0);
     run_until(has_ended, "its end");
 }
@@ -290,7 +245,7 @@ START_TEST(what_it_counts_is_kept_until_it_dies)
     struct message_gate_report report = {{0}};
     report.value[GATE_COUNTER_readers] = 5;
     gate_client_start(&client, -1);
-    say(MESSAGE_GATE_REPORT, &report, sizeof report);
+    played_child_says(client.child, MESSAGE_GATE_REPORT, &report, sizeof report);
     ck_assert_uint_eq(client.report.value[GATE_COUNTER_readers], 5);
     child_kill(client.child, SIGKILL);
     run_until(has_ended, "its end");
@@ -338,19 +293,19 @@ START_TEST(one_that_says_nothing_is_asked_and_replaced)
     start();
     monotonic now = monotonic_now();
     gate_client_look(&client, now);
-    nothing_is_told(); /* it may have nothing to say */
+    played_child_hears_nothing(); /* it may have nothing to say */
     gate_client_look(&client, monotonic_add(now, 31 * NS_PER_S));
-    told(MESSAGE_GATE_ASK);
+    played_child_hears(MESSAGE_GATE_ASK);
     gate_client_look(&client, monotonic_add(now, 33 * NS_PER_S));
-    nothing_is_told();
+    played_child_hears_nothing();
     const struct message_gate_report report = {{0}};
-    say(MESSAGE_GATE_REPORT, &report, sizeof report);
+    played_child_says(client.child, MESSAGE_GATE_REPORT, &report, sizeof report);
     gate_client_look(&client, monotonic_add(now, 37 * NS_PER_S));
     ck_assert_uint_eq(client.killed.ns, 0);
 
     now = monotonic_add(now, 80 * NS_PER_S);
     gate_client_look(&client, now);
-    told(MESSAGE_GATE_ASK);
+    played_child_hears(MESSAGE_GATE_ASK);
     gate_client_look(&client, monotonic_add(now, 6 * NS_PER_S));
     ck_assert_uint_ne(client.killed.ns, 0);
     run_until(is_back, "another one");
@@ -364,10 +319,8 @@ START_TEST(what_it_has_said_counts)
     const struct message_gate_report report = {{0}};
     monotonic later = monotonic_add(monotonic_now(), 31 * NS_PER_S);
     gate_client_look(&client, later);
-    told(MESSAGE_GATE_ASK);
-    ck_assert_int_eq(message_send(gate_end, MESSAGE_GATE_REPORT, client.child->generation, &report,
-                                  sizeof report, NULL, 0),
-                     0);
+    played_child_hears(MESSAGE_GATE_ASK);
+    played_child_sends(client.child, MESSAGE_GATE_REPORT, &report, sizeof report);
     gate_client_look(&client, monotonic_add(later, 60 * NS_PER_S));
     ck_assert_uint_eq(client.killed.ns, 0);
 }
@@ -377,7 +330,7 @@ START_TEST(one_that_is_told_to_stop_gets_a_moment)
 {
     start(); /* nobody reads STOP */
     gate_client_stop(&client);
-    told(MESSAGE_STOP);
+    played_child_hears(MESSAGE_STOP);
     ck_assert_int_eq(gate_client_state(&client), GATE_STOPPED);
     ck_assert_int_eq(gate_client_lend(&client, &lent, -1), -ENOTCONN);
     run_until(has_ended, "its end");

@@ -16,22 +16,6 @@
 
 static struct gate_scene scene;
 
-static void setup(void)
-{
-    gate_scene_begin(&scene, NULL);
-}
-
-/* As Linux before 6.16 has it. */
-static void setup_older(void)
-{
-    gate_scene_begin(&scene, &gate_scene_older_kernel);
-}
-
-static void teardown(void)
-{
-    gate_scene_end(&scene);
-}
-
 /* ---- packets ---- */
 
 /* It is none of the protocol's: the connection ends, and it is counted. */
@@ -331,21 +315,10 @@ int main(void)
                                   a_descriptor_that_lingers_holds_nobody_up,
                                   texts_without_an_end_are_names_that_nobody_has,
                                   random_packets_hurt_nobody_else,
-                                  it_leaves_when_the_supervisor_does};
+                                  it_leaves_when_the_supervisor_does,
+                                  NULL};
     const TTest *const again[] = {
         what_is_none_of_the_protocol_ends_its_connection, descriptors_are_not_taken,
-        a_descriptor_that_lingers_holds_nobody_up, random_packets_hurt_nobody_else};
-    Suite *suite = suite_create("gate_abuse");
-    TCase *present = tcase_create("present"), *older = tcase_create("older");
-    tcase_add_checked_fixture(present, setup, teardown);
-    tcase_add_checked_fixture(older, setup_older, teardown);
-    tcase_set_timeout(present, 200);
-    tcase_set_timeout(older, 200);
-    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
-        tcase_add_test(present, tests[i]);
-    for (size_t i = 0; i < sizeof again / sizeof *again; i++)
-        tcase_add_test(older, again[i]);
-    suite_add_tcase(suite, present);
-    suite_add_tcase(suite, older);
-    return log_maker_run(suite);
+        a_descriptor_that_lingers_holds_nobody_up, random_packets_hurt_nobody_else, NULL};
+    return gate_scene_run("gate_abuse", &scene, tests, again);
 }

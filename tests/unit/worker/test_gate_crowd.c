@@ -22,22 +22,6 @@
 
 static struct gate_scene scene;
 
-static void setup(void)
-{
-    gate_scene_begin(&scene, NULL);
-}
-
-/* As Linux before 6.16 has it. */
-static void setup_older(void)
-{
-    gate_scene_begin(&scene, &gate_scene_older_kernel);
-}
-
-static void teardown(void)
-{
-    gate_scene_end(&scene);
-}
-
 /* ---- connections ---- */
 
 START_TEST(half_open_ones_end_or_wait)
@@ -261,7 +245,7 @@ START_TEST(channels_and_readers_share_the_descriptors)
     gate_scene_end(&scene);
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){FEW, before.rlim_max}), 0);
-    gate_scene_begin(&scene, NULL);
+    gate_scene_begin(&scene);
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
     for (int i = 0; i < CHANNELS; i++) {
         snprintf(name, sizeof name, "many-%03d", i);
@@ -464,20 +448,9 @@ int main(void)
                                   channels_and_readers_share_the_descriptors,
                                   where_descriptors_are_short_it_waits_for_some,
                                   files_are_found_while_they_come_and_go,
-                                  a_folder_that_does_not_answer_holds_up_no_other};
+                                  a_folder_that_does_not_answer_holds_up_no_other,
+                                  NULL};
     const TTest *const again[] = {half_open_ones_end_or_wait, who_never_reads_is_not_waited_for,
-                                  one_user_has_no_more_than_his_share};
-    Suite *suite = suite_create("gate_crowd");
-    TCase *present = tcase_create("present"), *older = tcase_create("older");
-    tcase_add_checked_fixture(present, setup, teardown);
-    tcase_add_checked_fixture(older, setup_older, teardown);
-    tcase_set_timeout(present, 200);
-    tcase_set_timeout(older, 200);
-    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
-        tcase_add_test(present, tests[i]);
-    for (size_t i = 0; i < sizeof again / sizeof *again; i++)
-        tcase_add_test(older, again[i]);
-    suite_add_tcase(suite, present);
-    suite_add_tcase(suite, older);
-    return log_maker_run(suite);
+                                  one_user_has_no_more_than_his_share, NULL};
+    return gate_scene_run("gate_crowd", &scene, tests, again);
 }
