@@ -277,7 +277,7 @@ START_TEST(headers_that_are_wrong)
     packet.header.version = MESSAGE_VERSION + 1;
     send_raw(&packet, sizeof packet, 2);
     refused_as(TO_CHILD, "another protocol version");
-    static const uint16_t unknown[] = {0, 10, 35, 40, 255, UINT16_MAX};
+    static const uint16_t unknown[] = {0, 10, 36, 40, 255, UINT16_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
         packet = proper_stop();
         packet.header.type = unknown[i];
