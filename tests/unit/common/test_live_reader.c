@@ -15,109 +15,9 @@
 #include "common/client/holdfast.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
-#include "tests/lib/fake_gate.h"
-#include "tests/lib/live_log.h"
 #include "tests/lib/log_maker.h"
-#include "tests/lib/ring_fixture.h"
+#include "tests/lib/reader_scene.h"
 #include "tests/lib/unit.h"
-
-#define PATIENCE_NS (10 * NS_PER_S)
-
-static struct fake_gate gate;
-static struct ring_fixture ring, second_ring;
-static struct live_log recorder;
-static hf *handle;
-static hf_reader *reader;
-static struct hf_datagram datagram;
-
-static const struct ring_fixture_settings settings = {.ring_size = 1 << 16, .max_datagram = 1000};
-
-static void set_up(void)
-{
-    fake_gate_start(&gate);
-    ring_fixture_open(&ring, &settings);
-    pthread_mutex_lock(&gate.lock);
-    gate.ring = &ring;
-    pthread_mutex_unlock(&gate.lock);
-    live_log_open(&recorder, &gate, &ring, 0);
-    ck_assert_int_eq(hf_open(&handle, gate.socket), 0);
-    reader = NULL;
-}
-
-static void tear_down(void)
-{
-    handle = hf_close(handle);
-    fake_gate_stop(&gate);
-    live_log_close(&recorder);
-    ring_fixture_close(&ring);
-    if (second_ring.ring.page)
-        ring_fixture_close(&second_ring);
-}
-
-static void begin_recording(void)
-{
-    live_log_roll(&recorder);
-    live_log_name(&recorder);
-}
-
-static void read_with(unsigned flags, const struct hf_start *start)
-{
-    int result = hf_read(handle, RING_FIXTURE_CHANNEL, start, flags, &reader);
-    ck_assert_msg(result == 0, "hf_read: %s", strerror(-result));
-}
-
-/* What comes next, when it comes. */
-static int next_event(void)
-{
-    monotonic deadline = monotonic_add(monotonic_now(), PATIENCE_NS);
-    for (;;) {
-        int result = hf_next(reader, &datagram);
-        if (result != HF_NONE)
-            return result;
-        ck_assert_msg(monotonic_now().ns < deadline.ns, "nothing comes");
-        struct pollfd wait = {.fd = hf_reader_fd(reader), .events = POLLIN};
-        poll(&wait, 1, 1000);
-    }
-}
-
-static void expect_datagram(uint64_t seq)
-{
-    static uint8_t buffer[65536];
-    struct avro_log_record wanted;
-    int event = next_event();
-    ck_assert_msg(event == HF_DATAGRAM, "event %d at %llu instead of datagram %llu", event,
-                  (unsigned long long)datagram.seq, (unsigned long long)seq);
-    ck_assert_uint_eq(datagram.seq, seq);
-    log_maker_record(LIVE_LOG_SEED, 300, seq, buffer, &wanted);
-    ck_assert_uint_eq(datagram.length, wanted.payload_length);
-    ck_assert_mem_eq(datagram.data, wanted.payload, wanted.payload_length);
-    ck_assert_uint_eq((uint64_t)datagram.time_ns, avro_log_record_time_ns(&wanted));
-}
-
-static void expect_range(uint64_t first, uint64_t end)
-{
-    for (uint64_t seq = first; seq < end; seq++)
-        expect_datagram(seq);
-}
-
-static void expect_lost(uint64_t seq, uint64_t count, enum hf_why why)
-{
-    ck_assert_int_eq(next_event(), HF_LOST);
-    ck_assert_uint_eq(datagram.seq, seq);
-    ck_assert_uint_eq(datagram.lost, count);
-    ck_assert_uint_eq(datagram.why, why);
-}
-
-/* Caught up: nothing comes, and nothing wakes it. */
-static void expect_silence(void)
-{
-    monotonic until = monotonic_add(monotonic_now(), PATIENCE_NS);
-    struct pollfd wait = {.fd = hf_reader_fd(reader), .events = POLLIN};
-    do {
-        ck_assert_int_eq(hf_next(reader, &datagram), HF_NONE);
-        ck_assert_uint_lt(monotonic_now().ns, until.ns);
-    } while (poll(&wait, 1, 60) > 0);
-}
 
 /* ---- opening ---- */
 
@@ -130,36 +30,38 @@ START_TEST(nobody_there)
     memset(path, 'x', sizeof path - 1);
     path[sizeof path - 1] = '\0';
     ck_assert_int_eq(hf_open(&other, path), -ENAMETOOLONG);
-    setenv("HOLDFAST_READ_SOCKET", gate.socket, 1);
+    setenv("HOLDFAST_READ_SOCKET", scene.gate.socket, 1);
     ck_assert_int_eq(hf_open(&other, NULL), 0);
     hf_close(other);
-    pthread_mutex_lock(&gate.lock);
-    gate.greet_error = EAGAIN;
-    pthread_mutex_unlock(&gate.lock);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.greet_error = EAGAIN;
+    pthread_mutex_unlock(&scene.gate.lock);
     ck_assert_int_eq(hf_open(&other, NULL), -EAGAIN);
-    begin_recording();
-    ck_assert_int_eq(hf_read(handle, RING_FIXTURE_CHANNEL, NULL, HF_OLD, &reader), -EAGAIN);
+    reader_scene_begin_segment();
+    ck_assert_int_eq(hf_read(scene.handle, RING_FIXTURE_CHANNEL, NULL, HF_OLD, &scene.reader),
+                     -EAGAIN);
 }
 END_TEST
 
 START_TEST(nobody_answers)
 {
     hf *other;
-    pthread_mutex_lock(&gate.lock);
-    gate.deaf = true;
-    pthread_mutex_unlock(&gate.lock);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.deaf = true;
+    pthread_mutex_unlock(&scene.gate.lock);
     monotonic begun = monotonic_now();
-    ck_assert_int_eq(hf_open(&other, gate.socket), -ETIMEDOUT);
+    ck_assert_int_eq(hf_open(&other, scene.gate.socket), -ETIMEDOUT);
     ck_assert_uint_ge(monotonic_since(monotonic_now(), begun), 2 * NS_PER_S - NS_PER_MS);
     struct hf_channel *channels;
     size_t count;
-    ck_assert_int_eq(hf_list(handle, &channels, &count), -ETIMEDOUT);
-    ck_assert_int_eq(hf_read(handle, RING_FIXTURE_CHANNEL, NULL, HF_NEW, &reader), -ETIMEDOUT);
+    ck_assert_int_eq(hf_list(scene.handle, &channels, &count), -ETIMEDOUT);
+    ck_assert_int_eq(hf_read(scene.handle, RING_FIXTURE_CHANNEL, NULL, HF_NEW, &scene.reader),
+                     -ETIMEDOUT);
     /* The answers come late, and are not taken for those to later requests. */
-    pthread_mutex_lock(&gate.lock);
-    gate.deaf = false;
-    pthread_mutex_unlock(&gate.lock);
-    ck_assert_int_eq(hf_list(handle, &channels, &count), 0);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.deaf = false;
+    pthread_mutex_unlock(&scene.gate.lock);
+    ck_assert_int_eq(hf_list(scene.handle, &channels, &count), 0);
     ck_assert_uint_eq(count, 1);
     free(channels);
 }
@@ -167,17 +69,17 @@ END_TEST
 
 START_TEST(what_cannot_be_read)
 {
-    ck_assert_int_eq(hf_read(handle, "another", NULL, HF_OLD, &reader), -ENOENT);
-    ck_assert_int_eq(hf_read(handle, "no such/name", NULL, HF_OLD, &reader), -ENOENT);
-    pthread_mutex_lock(&gate.lock);
-    gate.records = false;
-    pthread_mutex_unlock(&gate.lock);
-    ck_assert_int_eq(hf_read(handle, NULL, NULL, HF_OLD, &reader), -EOPNOTSUPP);
-    ck_assert_int_eq(hf_read(handle, NULL, NULL, HF_JOINED, &reader), -EOPNOTSUPP);
-    pthread_mutex_lock(&gate.lock);
-    gate.channel_count = 2;
-    pthread_mutex_unlock(&gate.lock);
-    ck_assert_int_eq(hf_read(handle, NULL, NULL, HF_NEW, &reader), -EINVAL);
+    ck_assert_int_eq(hf_read(scene.handle, "another", NULL, HF_OLD, &scene.reader), -ENOENT);
+    ck_assert_int_eq(hf_read(scene.handle, "no such/name", NULL, HF_OLD, &scene.reader), -ENOENT);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.records = false;
+    pthread_mutex_unlock(&scene.gate.lock);
+    ck_assert_int_eq(hf_read(scene.handle, NULL, NULL, HF_OLD, &scene.reader), -EOPNOTSUPP);
+    ck_assert_int_eq(hf_read(scene.handle, NULL, NULL, HF_JOINED, &scene.reader), -EOPNOTSUPP);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.channel_count = 2;
+    pthread_mutex_unlock(&scene.gate.lock);
+    ck_assert_int_eq(hf_read(scene.handle, NULL, NULL, HF_NEW, &scene.reader), -EINVAL);
 }
 END_TEST
 
@@ -188,32 +90,32 @@ START_TEST(lists_of_many_pages)
     struct hf_connection *connections;
     struct hf_log *logs;
     size_t count;
-    pthread_mutex_lock(&gate.lock);
-    gate.channel_count = 130;
-    gate.position_count = 129;
-    for (size_t i = 0; i < gate.position_count; i++)
-        snprintf(gate.positions[i].name, sizeof gate.positions[i].name, "p%03zu", i);
-    pthread_mutex_unlock(&gate.lock);
-    begin_recording();
-    ck_assert_int_eq(hf_list(handle, &channels, &count), 0);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.channel_count = 130;
+    scene.gate.position_count = 129;
+    for (size_t i = 0; i < scene.gate.position_count; i++)
+        snprintf(scene.gate.positions[i].name, sizeof scene.gate.positions[i].name, "p%03zu", i);
+    pthread_mutex_unlock(&scene.gate.lock);
+    reader_scene_begin_segment();
+    ck_assert_int_eq(hf_list(scene.handle, &channels, &count), 0);
     ck_assert_uint_eq(count, 130);
     for (size_t i = 0; i < count; i++)
         ck_assert_uint_eq(channels[i].end_seq, i);
     free(channels);
-    ck_assert_int_eq(hf_position_list(handle, NULL, &positions, &count), 0);
+    ck_assert_int_eq(hf_position_list(scene.handle, NULL, &positions, &count), 0);
     ck_assert_uint_eq(count, 129);
     ck_assert_str_eq(positions[128].name, "p128");
     free(positions);
     /* Its process is replaced between two requests, and once in the middle of one. */
-    fake_gate_kill(&gate);
-    ck_assert_int_eq(hf_connection_list(handle, &connections, &count), 0);
+    fake_gate_kill(&scene.gate);
+    ck_assert_int_eq(hf_connection_list(scene.handle, &connections, &count), 0);
     ck_assert_uint_eq(count, 1);
     ck_assert_uint_eq(connections[0].pid, (uint32_t)getpid());
     free(connections);
-    pthread_mutex_lock(&gate.lock);
-    gate.drop_once = true;
-    pthread_mutex_unlock(&gate.lock);
-    ck_assert_int_eq(hf_log_list(handle, RING_FIXTURE_CHANNEL, &logs, &count), 0);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.drop_once = true;
+    pthread_mutex_unlock(&scene.gate.lock);
+    ck_assert_int_eq(hf_log_list(scene.handle, RING_FIXTURE_CHANNEL, &logs, &count), 0);
     ck_assert_uint_eq(count, 1);
     ck_assert_str_eq(logs[0].channel, RING_FIXTURE_CHANNEL);
     ck_assert_uint_eq(logs[0].is_open, 1);
@@ -226,22 +128,22 @@ END_TEST
 
 START_TEST(old_then_new)
 {
-    begin_recording();
-    live_log_append(&recorder, 700); /* more than one block */
-    read_with(HF_JOINED, NULL);
-    expect_range(0, 700);
-    ck_assert_int_eq(next_event(), HF_LIVE);
-    int fd = hf_reader_fd(reader);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 700); /* more than one block */
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 700);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    int fd = hf_reader_fd(scene.reader);
     for (uint64_t seq = 700; seq < 800; seq++) {
-        expect_silence();
-        live_log_append(&recorder, 1);
-        expect_datagram(seq);
+        reader_scene_expect_silence();
+        live_log_append(&scene.recorder, 1);
+        reader_scene_expect_record(seq);
         if (seq % 10 == 0)
-            live_log_lose(&recorder, 0); /* seals the block */
+            live_log_lose(&scene.recorder, 0); /* seals the block */
     }
-    ck_assert_int_eq(hf_reader_fd(reader), fd);
+    ck_assert_int_eq(hf_reader_fd(scene.reader), fd);
     struct hf_lag lag;
-    ck_assert_int_eq(hf_lag(reader, &lag), 0);
+    ck_assert_int_eq(hf_lag(scene.reader, &lag), 0);
     ck_assert_uint_eq(lag.next_seq, 800);
     ck_assert_uint_eq(lag.end_seq, 800);
     ck_assert_uint_eq(lag.opened_seq, 700);
@@ -250,89 +152,89 @@ END_TEST
 
 START_TEST(old_ends_where_new_begins)
 {
-    begin_recording();
-    live_log_append(&recorder, 50);
-    live_log_lose(&recorder, 7);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 50);
+    live_log_lose(&scene.recorder, 7);
     hf_reader *only_new;
-    ck_assert_int_eq(hf_read(handle, NULL, NULL, HF_NEW, &only_new), 0);
-    read_with(HF_OLD, NULL);
-    live_log_append(&recorder, 20);
-    expect_range(0, 50);
-    expect_lost(50, 7, HF_UNRECORDED);
-    ck_assert_int_eq(next_event(), HF_FINISHED);
-    ck_assert_int_eq(next_event(), HF_FINISHED);
-    reader = hf_reader_close(reader);
-    reader = only_new;
-    expect_range(57, 77);
-    expect_silence();
+    ck_assert_int_eq(hf_read(scene.handle, NULL, NULL, HF_NEW, &only_new), 0);
+    reader_scene_read(HF_OLD, NULL);
+    live_log_append(&scene.recorder, 20);
+    reader_scene_expect_records(0, 50);
+    reader_scene_expect_lost(50, 7, HF_UNRECORDED);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
+    reader_scene_close_reader();
+    scene.reader = only_new;
+    reader_scene_expect_records(57, 77);
+    reader_scene_expect_silence();
 }
 END_TEST
 
 START_TEST(one_segment_after_the_other)
 {
-    begin_recording();
-    live_log_append(&recorder, 10);
-    read_with(HF_JOINED, NULL);
-    expect_range(0, 10);
-    ck_assert_int_eq(next_event(), HF_LIVE);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
     /* The slot names the next one before it has a name. */
-    live_log_append(&recorder, 5);
-    live_log_roll(&recorder);
-    live_log_append(&recorder, 5);
-    expect_range(10, 15);
-    ck_assert_int_eq(hf_next(reader, &datagram), HF_NONE);
-    live_log_name(&recorder);
-    expect_range(15, 20);
+    live_log_append(&scene.recorder, 5);
+    live_log_roll(&scene.recorder);
+    live_log_append(&scene.recorder, 5);
+    reader_scene_expect_records(10, 15);
+    ck_assert_int_eq(hf_next(scene.reader, &scene.datagram), HF_NONE);
+    live_log_name(&scene.recorder);
+    reader_scene_expect_records(15, 20);
     /* Two rolls between two looks; what a worker wrote before it died lies behind the end. */
-    live_log_append(&recorder, 5);
-    live_log_write_in_vain(&recorder);
-    live_log_roll(&recorder);
-    live_log_name(&recorder);
-    live_log_append(&recorder, 5);
-    live_log_write_in_vain(&recorder);
-    live_log_roll(&recorder);
-    live_log_name(&recorder);
-    live_log_append(&recorder, 5);
-    expect_range(20, 35);
-    expect_silence();
+    live_log_append(&scene.recorder, 5);
+    live_log_write_in_vain(&scene.recorder);
+    live_log_roll(&scene.recorder);
+    live_log_name(&scene.recorder);
+    live_log_append(&scene.recorder, 5);
+    live_log_write_in_vain(&scene.recorder);
+    live_log_roll(&scene.recorder);
+    live_log_name(&scene.recorder);
+    live_log_append(&scene.recorder, 5);
+    reader_scene_expect_records(20, 35);
+    reader_scene_expect_silence();
     /* The first one is sealed while it is read again. */
-    ck_assert_int_eq(hf_seek(reader, &(struct hf_start){.at = HF_FIRST}), 0);
-    expect_range(0, 3);
-    live_log_seal(&recorder, 0, recorder.commit.write_offset);
-    expect_range(3, 35);
-    expect_silence();
+    ck_assert_int_eq(hf_seek(scene.reader, &(struct hf_start){.at = HF_FIRST}), 0);
+    reader_scene_expect_records(0, 3);
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.write_offset);
+    reader_scene_expect_records(3, 35);
+    reader_scene_expect_silence();
 }
 END_TEST
 
 START_TEST(what_is_missing)
 {
-    begin_recording();
-    live_log_append(&recorder, 10);
-    live_log_lose(&recorder, 3); /* inside */
-    live_log_append(&recorder, 10);
-    live_log_lose(&recorder, 4); /* at its end, and at the beginning of the next one */
-    live_log_roll(&recorder);
-    recorder.maker.next_seq += 2;
-    live_log_name(&recorder);
-    live_log_append(&recorder, 10);
-    read_with(HF_JOINED, NULL);
-    expect_range(0, 10);
-    expect_lost(10, 3, HF_UNRECORDED);
-    expect_range(13, 23);
-    expect_lost(23, 4, HF_UNRECORDED);
-    expect_lost(27, 2, HF_UNRECORDED);
-    expect_range(29, 39);
-    ck_assert_int_eq(next_event(), HF_LIVE);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    live_log_lose(&scene.recorder, 3); /* inside */
+    live_log_append(&scene.recorder, 10);
+    live_log_lose(&scene.recorder, 4); /* at its end, and at the beginning of the next one */
+    live_log_roll(&scene.recorder);
+    scene.recorder.maker.next_seq += 2;
+    live_log_name(&scene.recorder);
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    reader_scene_expect_lost(10, 3, HF_UNRECORDED);
+    reader_scene_expect_records(13, 23);
+    reader_scene_expect_lost(23, 4, HF_UNRECORDED);
+    reader_scene_expect_lost(27, 2, HF_UNRECORDED);
+    reader_scene_expect_records(29, 39);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
     /* Live, there is no record behind it that would show it. */
-    live_log_lose(&recorder, 6);
-    expect_lost(39, 6, HF_UNRECORDED);
-    expect_silence();
-    reader = hf_reader_close(reader);
+    live_log_lose(&scene.recorder, 6);
+    reader_scene_expect_lost(39, 6, HF_UNRECORDED);
+    reader_scene_expect_silence();
+    reader_scene_close_reader();
 
-    read_with(HF_OLD | HF_STRICT, NULL);
-    expect_range(0, 10);
-    expect_lost(10, 3, HF_UNRECORDED);
-    ck_assert_int_eq(hf_next(reader, &datagram), -ENODATA);
+    reader_scene_read(HF_OLD | HF_STRICT, NULL);
+    reader_scene_expect_records(0, 10);
+    reader_scene_expect_lost(10, 3, HF_UNRECORDED);
+    ck_assert_int_eq(hf_next(scene.reader, &scene.datagram), -ENODATA);
 }
 END_TEST
 
@@ -340,115 +242,116 @@ END_TEST
 START_TEST(what_has_expired)
 {
     for (int i = 0; i < 4; i++) {
-        begin_recording();
-        live_log_append(&recorder, 10);
+        reader_scene_begin_segment();
+        live_log_append(&scene.recorder, 10);
     }
-    read_with(HF_JOINED, NULL);
-    expect_range(0, 5);
-    pthread_mutex_lock(&gate.lock);
-    gate.segment_count = 2;
-    gate.segments[0] = gate.segments[2];
-    gate.segments[1] = gate.segments[3];
-    pthread_mutex_unlock(&gate.lock);
-    expect_range(5, 10); /* it has that file */
-    expect_lost(10, 10, HF_EXPIRED);
-    expect_range(20, 40);
-    ck_assert_int_eq(next_event(), HF_LIVE);
-    reader = hf_reader_close(reader);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 5);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.segment_count = 2;
+    scene.gate.segments[0] = scene.gate.segments[2];
+    scene.gate.segments[1] = scene.gate.segments[3];
+    pthread_mutex_unlock(&scene.gate.lock);
+    reader_scene_expect_records(5, 10); /* it has that file */
+    reader_scene_expect_lost(10, 10, HF_EXPIRED);
+    reader_scene_expect_records(20, 40);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_close_reader();
 
-    read_with(HF_OLD, &(struct hf_start){.at = HF_SEQ, .seq = 7});
-    expect_lost(7, 13, HF_EXPIRED);
-    expect_range(20, 40);
-    ck_assert_int_eq(next_event(), HF_FINISHED);
+    reader_scene_read(HF_OLD, &(struct hf_start){.at = HF_SEQ, .seq = 7});
+    reader_scene_expect_lost(7, 13, HF_EXPIRED);
+    reader_scene_expect_records(20, 40);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
 }
 END_TEST
 
 /* While the archive changes a damaged file for its copy, neither has a name. */
 START_TEST(a_file_that_comes_back)
 {
-    begin_recording();
-    live_log_append(&recorder, 10);
-    begin_recording();
-    live_log_append(&recorder, 10);
-    pthread_mutex_lock(&gate.lock);
-    const struct fake_segment away = gate.segments[0];
-    gate.segments[0] = gate.segments[1];
-    gate.segment_count = 1;
-    pthread_mutex_unlock(&gate.lock);
-    read_with(HF_JOINED, &(struct hf_start){.at = HF_SEQ, .seq = 0});
-    ck_assert_int_eq(hf_next(reader, &datagram), HF_NONE);
-    struct pollfd wait = {.fd = hf_reader_fd(reader), .events = POLLIN};
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    pthread_mutex_lock(&scene.gate.lock);
+    const struct fake_segment away = scene.gate.segments[0];
+    scene.gate.segments[0] = scene.gate.segments[1];
+    scene.gate.segment_count = 1;
+    pthread_mutex_unlock(&scene.gate.lock);
+    reader_scene_read(HF_JOINED, &(struct hf_start){.at = HF_SEQ, .seq = 0});
+    ck_assert_int_eq(hf_next(scene.reader, &scene.datagram), HF_NONE);
+    struct pollfd wait = {.fd = hf_reader_fd(scene.reader), .events = POLLIN};
     for (int i = 0; i < 3; i++) { /* it has asked, was answered, and asks again */
         ck_assert_int_eq(poll(&wait, 1, 1000), 1);
-        ck_assert_int_eq(hf_next(reader, &datagram), HF_NONE);
+        ck_assert_int_eq(hf_next(scene.reader, &scene.datagram), HF_NONE);
     }
-    pthread_mutex_lock(&gate.lock);
-    gate.segments[1] = gate.segments[0];
-    gate.segments[0] = away;
-    gate.segment_count = 2;
-    pthread_mutex_unlock(&gate.lock);
-    expect_range(0, 20);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.segments[1] = scene.gate.segments[0];
+    scene.gate.segments[0] = away;
+    scene.gate.segment_count = 2;
+    pthread_mutex_unlock(&scene.gate.lock);
+    reader_scene_expect_records(0, 20);
 }
 END_TEST
 
 START_TEST(a_segment_that_was_given_up)
 {
-    begin_recording();
-    live_log_append(&recorder, 10);
-    read_with(HF_JOINED, NULL);
-    expect_range(0, 10);
-    ck_assert_int_eq(next_event(), HF_LIVE);
-    live_log_append(&recorder, 5);
-    live_log_give_up(&recorder);
-    expect_range(10, 15);
-    expect_silence();
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    live_log_append(&scene.recorder, 5);
+    live_log_give_up(&scene.recorder);
+    reader_scene_expect_records(10, 15);
+    reader_scene_expect_silence();
     /* Datagrams are lost, then another segment begins. */
-    recorder.maker.next_seq += 5;
-    begin_recording();
-    live_log_append(&recorder, 5);
-    expect_lost(15, 5, HF_UNRECORDED);
-    expect_range(20, 25);
-    expect_silence();
+    scene.recorder.maker.next_seq += 5;
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 5);
+    reader_scene_expect_lost(15, 5, HF_UNRECORDED);
+    reader_scene_expect_records(20, 25);
+    reader_scene_expect_silence();
 }
 END_TEST
 
 START_TEST(a_damaged_record)
 {
-    begin_recording();
-    live_log_append(&recorder, 20);
-    size_t at = recorder.maker.write_offset;
-    live_log_append(&recorder, 20);
-    live_log_lose(&recorder, 0);
-    uint8_t wrong = (uint8_t)~recorder.maker.bytes[at - 3];
-    ck_assert_int_eq(fd_write_all(recorder.fd, &wrong, 1, at - 3), 0);
-    read_with(HF_OLD, NULL);
-    expect_range(0, 19);
-    expect_lost(19, 1, HF_DAMAGED);
-    expect_range(20, 40);
-    ck_assert_int_eq(next_event(), HF_FINISHED);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 20);
+    size_t at = scene.recorder.maker.write_offset;
+    live_log_append(&scene.recorder, 20);
+    live_log_lose(&scene.recorder, 0);
+    uint8_t wrong = (uint8_t)~scene.recorder.maker.bytes[at - 3];
+    ck_assert_int_eq(fd_write_all(scene.recorder.fd, &wrong, 1, at - 3), 0);
+    reader_scene_read(HF_OLD, NULL);
+    reader_scene_expect_records(0, 19);
+    reader_scene_expect_lost(19, 1, HF_DAMAGED);
+    reader_scene_expect_records(20, 40);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
 }
 END_TEST
 
 START_TEST(nobody_was_receiving)
 {
-    begin_recording();
-    recorder.maker.other_flags = AVRO_LOG_NOT_COVERED;
-    live_log_append(&recorder, 1);
-    recorder.maker.other_flags = 0;
-    live_log_append(&recorder, 4);
-    recorder.maker.other_flags = AVRO_LOG_NOT_COVERED;
-    live_log_append(&recorder, 1);
-    recorder.maker.other_flags = 0;
-    live_log_append(&recorder, 4);
-    read_with(HF_JOINED, NULL);
-    ck_assert_int_eq(next_event(), HF_DATAGRAM); /* the first one is before all that it knows */
-    ck_assert_uint_eq(datagram.seq, 0);
-    ck_assert(datagram.flags & HF_FLAG_UNCOVERED);
-    expect_range(1, 5);
-    expect_lost(5, 0, HF_UNCOVERED);
-    ck_assert_int_eq(next_event(), HF_DATAGRAM);
-    ck_assert_uint_eq(datagram.seq, 5);
-    expect_range(6, 10);
+    reader_scene_begin_segment();
+    scene.recorder.maker.other_flags = AVRO_LOG_NOT_COVERED;
+    live_log_append(&scene.recorder, 1);
+    scene.recorder.maker.other_flags = 0;
+    live_log_append(&scene.recorder, 4);
+    scene.recorder.maker.other_flags = AVRO_LOG_NOT_COVERED;
+    live_log_append(&scene.recorder, 1);
+    scene.recorder.maker.other_flags = 0;
+    live_log_append(&scene.recorder, 4);
+    reader_scene_read(HF_JOINED, NULL);
+    ck_assert_int_eq(reader_scene_next(),
+                     HF_DATAGRAM); /* the first one is before all that it knows */
+    ck_assert_uint_eq(scene.datagram.seq, 0);
+    ck_assert(scene.datagram.flags & HF_FLAG_UNCOVERED);
+    reader_scene_expect_records(1, 5);
+    reader_scene_expect_lost(5, 0, HF_UNCOVERED);
+    ck_assert_int_eq(reader_scene_next(), HF_DATAGRAM);
+    ck_assert_uint_eq(scene.datagram.seq, 5);
+    reader_scene_expect_records(6, 10);
 }
 END_TEST
 
@@ -456,82 +359,64 @@ END_TEST
 
 START_TEST(the_gate_dies)
 {
-    begin_recording();
-    live_log_append(&recorder, 10);
-    read_with(HF_JOINED, &(struct hf_start){.at = HF_FIRST, .position = "mine"});
-    int fd = hf_reader_fd(reader);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_JOINED, &(struct hf_start){.at = HF_FIRST, .position = "mine"});
+    int fd = hf_reader_fd(scene.reader);
     uint64_t next = 0;
     for (int i = 0; i < 30; i++) {
         if (i % 2)
-            fake_gate_kill(&gate);
-        expect_range(next, recorder.maker.next_seq);
-        next = recorder.maker.next_seq;
+            fake_gate_kill(&scene.gate);
+        reader_scene_expect_records(next, scene.recorder.maker.next_seq);
+        next = scene.recorder.maker.next_seq;
         if (i == 0)
-            ck_assert_int_eq(next_event(), HF_LIVE);
-        fake_gate_kill(&gate);
-        live_log_append(&recorder, 3);
+            ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+        fake_gate_kill(&scene.gate);
+        live_log_append(&scene.recorder, 3);
         if (i % 5 == 0)
-            begin_recording();
-        live_log_append(&recorder, 3);
-        ck_assert_int_eq(hf_save(reader, next), 0);
+            reader_scene_begin_segment();
+        live_log_append(&scene.recorder, 3);
+        ck_assert_int_eq(hf_save(scene.reader, next), 0);
     }
-    expect_range(next, recorder.maker.next_seq);
-    expect_silence();
-    ck_assert_int_eq(hf_reader_fd(reader), fd);
+    reader_scene_expect_records(next, scene.recorder.maker.next_seq);
+    reader_scene_expect_silence();
+    ck_assert_int_eq(hf_reader_fd(scene.reader), fd);
 }
 END_TEST
 
 START_TEST(the_gate_dies_while_all_is_quiet)
 {
-    begin_recording();
-    live_log_append(&recorder, 10);
-    read_with(HF_NEW, NULL);
-    expect_silence();
-    fake_gate_kill(&gate);
-    expect_silence();
-    live_log_append(&recorder, 10);
-    expect_range(10, 20);
-    expect_silence();
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_NEW, NULL);
+    reader_scene_expect_silence();
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_silence();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_expect_records(10, 20);
+    reader_scene_expect_silence();
 }
 END_TEST
 
-/* Everything of the channel was stopped, and another ring goes on. */
-static void change_rings(uint64_t end, uint64_t start_seq)
-{
-    struct ring_fixture_settings next = settings;
-    next.start_seq = start_seq;
-    ring_fixture_open(&second_ring, &next);
-    second_ring.ring.page->public.pair = 777;
-    channel_page_retire(ring.ring.page, RING_REPLACED, end);
-}
-
-static void lend(struct ring_fixture *lent, uint64_t number)
-{
-    pthread_mutex_lock(&gate.lock);
-    gate.ring = lent;
-    gate.ring_number = number;
-    pthread_mutex_unlock(&gate.lock);
-}
-
 START_TEST(another_ring)
 {
-    begin_recording();
-    live_log_append(&recorder, 10);
-    read_with(HF_JOINED, NULL);
-    expect_range(0, 10);
-    ck_assert_int_eq(next_event(), HF_LIVE);
-    live_log_append(&recorder, 10);
-    live_log_write_in_vain(&recorder); /* and is given up with the ring */
-    change_rings(23, 23);
-    expect_range(10, 20);
-    expect_silence();
-    lend(&second_ring, 2);
-    live_log_move(&recorder, &second_ring, 23);
-    begin_recording();
-    live_log_append(&recorder, 10);
-    expect_lost(20, 3, HF_UNRECORDED);
-    expect_range(23, 33);
-    expect_silence();
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    live_log_append(&scene.recorder, 10);
+    live_log_write_in_vain(&scene.recorder); /* and is given up with the ring */
+    reader_scene_change_rings(23, 23);
+    reader_scene_expect_records(10, 20);
+    reader_scene_expect_silence();
+    reader_scene_lend(&scene.second_ring, 2);
+    live_log_move(&scene.recorder, &scene.second_ring, 23);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_expect_lost(20, 3, HF_UNRECORDED);
+    reader_scene_expect_records(23, 33);
+    reader_scene_expect_silence();
 }
 END_TEST
 
@@ -539,69 +424,69 @@ END_TEST
  * are given again. */
 START_TEST(numbers_that_are_given_again)
 {
-    begin_recording();
-    live_log_append(&recorder, 10);
-    live_log_lose(&recorder, 5);
-    read_with(HF_JOINED, NULL);
-    expect_range(0, 10);
-    expect_lost(10, 5, HF_UNRECORDED);
-    ck_assert_int_eq(next_event(), HF_LIVE);
-    fake_gate_kill(&gate);
-    live_log_seal(&recorder, 0, recorder.commit.block_start);
-    change_rings(10, 10);
-    live_log_move(&recorder, &second_ring, 10);
-    lend(&second_ring, 2);
-    begin_recording();
-    live_log_append(&recorder, 3);
-    expect_lost(10, 0, HF_UNCOVERED);
-    expect_range(10, 13);
-    expect_silence();
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    live_log_lose(&scene.recorder, 5);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    reader_scene_expect_lost(10, 5, HF_UNRECORDED);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    fake_gate_kill(&scene.gate);
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    reader_scene_change_rings(10, 10);
+    live_log_move(&scene.recorder, &scene.second_ring, 10);
+    reader_scene_lend(&scene.second_ring, 2);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 3);
+    reader_scene_expect_lost(10, 0, HF_UNCOVERED);
+    reader_scene_expect_records(10, 13);
+    reader_scene_expect_silence();
 }
 END_TEST
 
 START_TEST(no_ring_for_a_while)
 {
-    begin_recording();
-    live_log_append(&recorder, 10);
-    read_with(HF_JOINED, NULL);
-    expect_range(0, 10);
-    ck_assert_int_eq(next_event(), HF_LIVE);
-    live_log_append(&recorder, 10);
-    change_rings(20, 20);
-    lend(NULL, 0);
-    expect_range(10, 20);
-    expect_silence();
-    live_log_move(&recorder, &second_ring, 20);
-    lend(&second_ring, 2);
-    begin_recording();
-    live_log_append(&recorder, 10);
-    expect_range(20, 30);
-    expect_silence();
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    live_log_append(&scene.recorder, 10);
+    reader_scene_change_rings(20, 20);
+    reader_scene_lend(NULL, 0);
+    reader_scene_expect_records(10, 20);
+    reader_scene_expect_silence();
+    live_log_move(&scene.recorder, &scene.second_ring, 20);
+    reader_scene_lend(&scene.second_ring, 2);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_expect_records(20, 30);
+    reader_scene_expect_silence();
 }
 END_TEST
 
 START_TEST(files_without_a_ring)
 {
-    begin_recording();
-    live_log_append(&recorder, 10);
-    live_log_lose(&recorder, 0);
-    live_log_seal(&recorder, 0, recorder.commit.block_start);
-    lend(NULL, 0);
-    read_with(HF_OLD, NULL);
-    expect_range(0, 10);
-    ck_assert_int_eq(next_event(), HF_FINISHED);
-    reader = hf_reader_close(reader);
-    read_with(HF_JOINED, &(struct hf_start){.at = HF_LAST});
-    expect_datagram(9);
-    ck_assert_int_eq(next_event(), HF_LIVE);
-    expect_silence();
-    reader = hf_reader_close(reader);
-    read_with(HF_NEW, NULL);
-    expect_silence();
-    lend(&ring, 3);
-    begin_recording();
-    live_log_append(&recorder, 1);
-    expect_datagram(10);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    live_log_lose(&scene.recorder, 0);
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    reader_scene_lend(NULL, 0);
+    reader_scene_read(HF_OLD, NULL);
+    reader_scene_expect_records(0, 10);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
+    reader_scene_close_reader();
+    reader_scene_read(HF_JOINED, &(struct hf_start){.at = HF_LAST});
+    reader_scene_expect_record(9);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_expect_silence();
+    reader_scene_close_reader();
+    reader_scene_read(HF_NEW, NULL);
+    reader_scene_expect_silence();
+    reader_scene_lend(&scene.ring, 3);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 1);
+    reader_scene_expect_record(10);
 }
 END_TEST
 
@@ -609,10 +494,10 @@ END_TEST
 
 static uint64_t first_of(unsigned flags, struct hf_start start)
 {
-    read_with(flags, &start);
-    int event = next_event();
-    uint64_t seq = event == HF_DATAGRAM ? datagram.seq : UINT64_MAX;
-    reader = hf_reader_close(reader);
+    reader_scene_read(flags, &start);
+    int event = reader_scene_next();
+    uint64_t seq = event == HF_DATAGRAM ? scene.datagram.seq : UINT64_MAX;
+    reader_scene_close_reader();
     return seq;
 }
 
@@ -627,10 +512,10 @@ static int64_t time_of(uint64_t seq)
 START_TEST(starts)
 {
     for (int i = 0; i < 3; i++) {
-        begin_recording();
-        live_log_append(&recorder, 300);
+        reader_scene_begin_segment();
+        live_log_append(&scene.recorder, 300);
     }
-    live_log_lose(&recorder, 5);
+    live_log_lose(&scene.recorder, 5);
     ck_assert_uint_eq(first_of(HF_JOINED, (struct hf_start){.at = HF_FIRST}), 0);
     ck_assert_uint_eq(first_of(HF_JOINED, (struct hf_start){.at = HF_LAST}), 899);
     ck_assert_uint_eq(first_of(HF_OLD, (struct hf_start){.at = HF_END}), UINT64_MAX);
@@ -645,59 +530,59 @@ START_TEST(starts)
     ck_assert_uint_eq(
         first_of(HF_OLD, (struct hf_start){.at = HF_TIME, .time_ns = time_of(899) + 1}),
         UINT64_MAX);
-    read_with(HF_NEW, NULL);
-    expect_silence();
-    live_log_append(&recorder, 1);
-    expect_datagram(905);
+    reader_scene_read(HF_NEW, NULL);
+    reader_scene_expect_silence();
+    live_log_append(&scene.recorder, 1);
+    reader_scene_expect_record(905);
 }
 END_TEST
 
 START_TEST(nothing_recorded_yet)
 {
-    read_with(HF_JOINED, NULL);
-    ck_assert_int_eq(next_event(), HF_LIVE);
-    expect_silence();
-    begin_recording();
-    live_log_append(&recorder, 3);
-    expect_range(0, 3);
-    reader = hf_reader_close(reader);
-    read_with(HF_OLD, NULL);
-    expect_range(0, 3);
-    ck_assert_int_eq(next_event(), HF_FINISHED);
+    reader_scene_read(HF_JOINED, NULL);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_expect_silence();
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 3);
+    reader_scene_expect_records(0, 3);
+    reader_scene_close_reader();
+    reader_scene_read(HF_OLD, NULL);
+    reader_scene_expect_records(0, 3);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
 }
 END_TEST
 
 START_TEST(named_positions)
 {
-    begin_recording();
-    live_log_append(&recorder, 20);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 20);
     struct hf_start start = {.at = HF_POSITION, .position = "mine"};
-    read_with(HF_JOINED, &start);
-    expect_range(0, 10);
+    reader_scene_read(HF_JOINED, &start);
+    reader_scene_expect_records(0, 10);
     hf_reader *other;
-    ck_assert_int_eq(hf_read(handle, NULL, &start, HF_JOINED, &other), -EBUSY);
-    ck_assert_int_eq(hf_forget(handle, RING_FIXTURE_CHANNEL, "mine"), -EBUSY);
-    ck_assert_int_eq(hf_save(reader, 7), 0);
-    expect_range(10, 12);
-    reader = hf_reader_close(reader);
-    read_with(HF_JOINED, &start); /* at once: the gate may not know yet that it is free */
-    expect_range(7, 20);
-    ck_assert_int_eq(hf_seek(reader, &start), 0);
-    expect_datagram(7);
-    ck_assert_int_eq(hf_save(reader, 9), 0);
-    ck_assert_int_eq(hf_seek(reader, &start), 0);
-    expect_datagram(9);
-    ck_assert_int_eq(hf_seek(reader, &(struct hf_start){.at = HF_POSITION, .position = "other"}),
-                     -EINVAL);
-    reader = hf_reader_close(reader);
-    read_with(HF_OLD, NULL);
-    ck_assert_int_eq(hf_save(reader, 1), -EINVAL);
-    reader = hf_reader_close(reader);
+    ck_assert_int_eq(hf_read(scene.handle, NULL, &start, HF_JOINED, &other), -EBUSY);
+    ck_assert_int_eq(hf_forget(scene.handle, RING_FIXTURE_CHANNEL, "mine"), -EBUSY);
+    ck_assert_int_eq(hf_save(scene.reader, 7), 0);
+    reader_scene_expect_records(10, 12);
+    reader_scene_close_reader();
+    reader_scene_read(HF_JOINED, &start); /* at once: the gate may not know yet that it is free */
+    reader_scene_expect_records(7, 20);
+    ck_assert_int_eq(hf_seek(scene.reader, &start), 0);
+    reader_scene_expect_record(7);
+    ck_assert_int_eq(hf_save(scene.reader, 9), 0);
+    ck_assert_int_eq(hf_seek(scene.reader, &start), 0);
+    reader_scene_expect_record(9);
+    ck_assert_int_eq(
+        hf_seek(scene.reader, &(struct hf_start){.at = HF_POSITION, .position = "other"}), -EINVAL);
+    reader_scene_close_reader();
+    reader_scene_read(HF_OLD, NULL);
+    ck_assert_int_eq(hf_save(scene.reader, 1), -EINVAL);
+    reader_scene_close_reader();
     int result;
-    while ((result = hf_forget(handle, RING_FIXTURE_CHANNEL, "mine")) == -EBUSY)
+    while ((result = hf_forget(scene.handle, RING_FIXTURE_CHANNEL, "mine")) == -EBUSY)
         poll(NULL, 0, 1);
     ck_assert_int_eq(result, 0);
-    ck_assert_int_eq(hf_forget(handle, RING_FIXTURE_CHANNEL, "mine"), -ENOENT);
+    ck_assert_int_eq(hf_forget(scene.handle, RING_FIXTURE_CHANNEL, "mine"), -ENOENT);
 }
 END_TEST
 
@@ -706,7 +591,7 @@ int main(void)
     Suite *suite = suite_create("live_reader");
     TCase *tests = tcase_create("live_reader");
     tcase_set_timeout(tests, 120);
-    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_checked_fixture(tests, reader_scene_begin, reader_scene_end);
     tcase_add_test(tests, nobody_there);
     tcase_add_test(tests, nobody_answers);
     tcase_add_test(tests, what_cannot_be_read);

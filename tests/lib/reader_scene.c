@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* The scene of all tests in which libholdfast follows a daemon. What fails ends the test. */
+#include "tests/lib/reader_scene.h"
+
+#include <check.h>
+#include <poll.h>
+#include <string.h>
+
+#include "common/monotonic.h"
+
+struct reader_scene scene;
+
+static void begin(const struct ring_fixture_settings *settings, bool records)
+{
+    scene = (struct reader_scene){.settings = *settings};
+    fake_gate_start(&scene.gate);
+    ring_fixture_open(&scene.ring, settings);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.ring = &scene.ring;
+    scene.gate.records = records;
+    pthread_mutex_unlock(&scene.gate.lock);
+    scene.recorder.fd = -1;
+    if (records)
+        live_log_open(&scene.recorder, &scene.gate, &scene.ring, 0);
+    ck_assert_int_eq(hf_open(&scene.handle, scene.gate.socket), 0);
+}
+
+void reader_scene_begin(void)
+{
+    const struct ring_fixture_settings settings = {.ring_size = 1 << 16, .max_datagram = 1000};
+    begin(&settings, true);
+}
+
+void reader_scene_begin_without_log(const struct ring_fixture_settings *settings)
+{
+    begin(settings, false);
+}
+
+void reader_scene_end(void)
+{
+    scene.handle = hf_close(scene.handle);
+    fake_gate_stop(&scene.gate);
+    live_log_close(&scene.recorder);
+    ring_fixture_close(&scene.ring);
+    if (scene.second_ring.ring.page)
+        ring_fixture_close(&scene.second_ring);
+}
+
+void reader_scene_begin_segment(void)
+{
+    live_log_roll(&scene.recorder);
+    live_log_name(&scene.recorder);
+}
+
+void reader_scene_read(unsigned flags, const struct hf_start *start)
+{
+    int result = hf_read(scene.handle, RING_FIXTURE_CHANNEL, start, flags, &scene.reader);
+    ck_assert_msg(result == 0, "hf_read: %s", strerror(-result));
+}
+
+void reader_scene_close_reader(void)
+{
+    scene.reader = hf_reader_close(scene.reader);
+}
+
+int reader_scene_next(void)
+{
+    monotonic deadline = monotonic_add(monotonic_now(), READER_SCENE_PATIENCE_NS);
+    for (;;) {
+        int result = hf_next(scene.reader, &scene.datagram);
+        if (result != HF_NONE)
+            return result;
+        ck_assert_msg(monotonic_now().ns < deadline.ns, "nothing comes");
+        struct pollfd wait = {.fd = hf_reader_fd(scene.reader), .events = POLLIN};
+        poll(&wait, 1, 1000);
+    }
+}
+
+void reader_scene_expect_record(uint64_t seq)
+{
+    static uint8_t buffer[65536];
+    const struct hf_datagram *datagram = &scene.datagram;
+    struct avro_log_record wanted;
+    int event = reader_scene_next();
+    ck_assert_msg(event == HF_DATAGRAM, "event %d at %llu instead of datagram %llu", event,
+                  (unsigned long long)datagram->seq, (unsigned long long)seq);
+    ck_assert_uint_eq(datagram->seq, seq);
+    log_maker_record(LIVE_LOG_SEED, 300, seq, buffer, &wanted);
+    ck_assert_uint_eq(datagram->length, wanted.payload_length);
+    ck_assert_mem_eq(datagram->data, wanted.payload, wanted.payload_length);
+    ck_assert_uint_eq((uint64_t)datagram->time_ns, avro_log_record_time_ns(&wanted));
+}
+
+void reader_scene_expect_records(uint64_t first, uint64_t end)
+{
+    for (uint64_t seq = first; seq < end; seq++)
+        reader_scene_expect_record(seq);
+}
+
+void reader_scene_expect_lost(uint64_t seq, uint64_t count, enum hf_why why)
+{
+    ck_assert_int_eq(reader_scene_next(), HF_LOST);
+    ck_assert_uint_eq(scene.datagram.seq, seq);
+    ck_assert_uint_eq(scene.datagram.lost, count);
+    ck_assert_str_eq(hf_why_text(scene.datagram.why), hf_why_text(why));
+}
+
+void reader_scene_expect_silence(void)
+{
+    monotonic until = monotonic_add(monotonic_now(), READER_SCENE_PATIENCE_NS);
+    struct pollfd wait = {.fd = hf_reader_fd(scene.reader), .events = POLLIN};
+    do {
+        ck_assert_int_eq(hf_next(scene.reader, &scene.datagram), HF_NONE);
+        ck_assert_uint_lt(monotonic_now().ns, until.ns);
+    } while (poll(&wait, 1, 60) > 0);
+}
+
+void reader_scene_change_rings(uint64_t end, uint64_t start_seq)
+{
+    struct ring_fixture_settings settings = scene.settings;
+    settings.start_seq = start_seq;
+    ring_fixture_open(&scene.second_ring, &settings);
+    scene.second_ring.ring.page->public.pair = 777;
+    channel_page_retire(scene.ring.ring.page, RING_REPLACED, end);
+}
+
+void reader_scene_lend(struct ring_fixture *lent, uint64_t number)
+{
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.ring = lent;
+    scene.gate.ring_number = number;
+    pthread_mutex_unlock(&scene.gate.lock);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* One channel behind a fake gate, its ring, and a reader of it: the scene of all tests in which
+ * libholdfast follows a daemon. There is one of it in a test's process. */
+#ifndef HOLDFAST_TESTS_LIB_READER_SCENE_H
+#define HOLDFAST_TESTS_LIB_READER_SCENE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/client/holdfast.h"
+#include "tests/lib/fake_gate.h"
+#include "tests/lib/live_log.h"
+#include "tests/lib/ring_fixture.h"
+
+/* Until then, what is waited for has to come. */
+#define READER_SCENE_PATIENCE_NS (10 * NS_PER_S)
+
+struct reader_scene {
+    struct fake_gate gate;
+    struct ring_fixture ring, second_ring; /* the second: from reader_scene_change_rings() on */
+    struct ring_fixture_settings settings; /* of both */
+    struct live_log recorder;
+    hf *handle;
+    hf_reader *reader;
+    struct hf_datagram datagram; /* of reader_scene_next() */
+};
+extern struct reader_scene scene;
+
+/* A channel that records, or one that doesn't, and whose ring is as it is said here. */
+void reader_scene_begin(void);
+void reader_scene_begin_without_log(const struct ring_fixture_settings *settings);
+void reader_scene_end(void);
+
+/* The recorder's next segment, which the gate knows. */
+void reader_scene_begin_segment(void);
+
+void reader_scene_read(unsigned flags, const struct hf_start *start);
+void reader_scene_close_reader(void);
+
+/* What comes next, when it comes: it is in scene.datagram. */
+int reader_scene_next(void);
+/* That is the recorder's record with this number; those from first up to end. */
+void reader_scene_expect_record(uint64_t seq);
+void reader_scene_expect_records(uint64_t first, uint64_t end);
+void reader_scene_expect_lost(uint64_t seq, uint64_t count, enum hf_why why);
+/* Caught up: nothing comes, and nothing wakes it. */
+void reader_scene_expect_silence(void);
+
+/* Everything of the channel was stopped at `end`; the second ring is there, and not lent yet. */
+void reader_scene_change_rings(uint64_t end, uint64_t start_seq);
+/* What the gate lends from now on; NULL: none. */
+void reader_scene_lend(struct ring_fixture *lent, uint64_t number);
+
+#endif
