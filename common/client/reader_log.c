@@ -52,16 +52,19 @@ enum limit_kind {
     LIMIT_BOUNDED,  /* likewise, and what is sound at its end is to be found out */
 };
 
-/* Does this slot know it? */
+/* Does this slot know it? An inode number alone says little: it is given again once its file has
+ * been removed. */
 static enum limit_kind limit_by_slot(const struct commit_progress *slot, uint64_t id,
-                                     struct segment_limit *ret)
+                                     uint64_t first_seq, struct segment_limit *ret)
 {
-    if (slot->segment_id == id) {
+    if (slot->segment_id == id && slot->segment_first_seq == first_seq) {
         ret->end = slot->write_offset;
         ret->open_block = slot->block_start;
         return LIMIT_COMMIT;
     }
-    if (slot->finished_id != id || slot->finished_length == UINT64_MAX)
+    const uint64_t behind_finished = slot->segment_id ? slot->segment_first_seq : slot->next_seq;
+    if (slot->finished_id != id || slot->finished_length == UINT64_MAX ||
+        first_seq >= behind_finished)
         return LIMIT_UNKNOWN;
     ret->end = slot->finished_length;
     return LIMIT_FINISHED;
@@ -73,6 +76,12 @@ static bool has_waited(const struct live_reader *reader, uint64_t ns)
            monotonic_since(monotonic_now(), reader->search.vain_since) >= ns;
 }
 
+/* Was it begun before the present ring was there? Then the ring before may know it. */
+static bool is_of_former_ring(const struct live_ring *ring, const struct read_found *found)
+{
+    return ring->has_former && (!ring->map.page || found->first_seq < ring->map.page->start_seq);
+}
+
 static enum limit_kind find_limit(const struct live_reader *reader, uint64_t id,
                                   const struct read_found *found, struct segment_limit *ret)
 {
@@ -82,9 +91,9 @@ static enum limit_kind find_limit(const struct live_reader *reader, uint64_t id,
     if (id == 0)
         return LIMIT_UNKNOWN;
     if (ring->has_commit)
-        kind = limit_by_slot(&ring->commit, id, ret);
-    if (kind == LIMIT_UNKNOWN && ring->has_former &&
-        limit_by_slot(&ring->former, id, ret) != LIMIT_UNKNOWN)
+        kind = limit_by_slot(&ring->commit, id, found->first_seq, ret);
+    if (kind == LIMIT_UNKNOWN && is_of_former_ring(ring, found) &&
+        limit_by_slot(&ring->former, id, found->first_seq, ret) != LIMIT_UNKNOWN)
         kind = LIMIT_FINISHED;
     if (kind != LIMIT_UNKNOWN)
         return kind;
