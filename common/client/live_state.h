@@ -83,6 +83,7 @@ struct live_reader {
      * durable_candidate is there. */
     uint64_t durable_id, durable_offset, durable_candidate, durable_seq;
     uint64_t ring_read;     /* the pair of the ring that was read last; 0 = none yet */
+    uint64_t ring_end;      /* behind the last number that it is known to have had */
     uint64_t lent_position; /* in it, of the datagram that was returned last, */
     bool is_lent;           /* if that is still there and not in `copy` */
     uint8_t *copy;          /* a datagram's bytes out of a ring: slot_size of them */

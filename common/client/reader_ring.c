@@ -200,8 +200,15 @@ static int tell_lost(struct live_reader *reader, uint64_t end, struct hf_datagra
     return HF_LOST;
 }
 
-/* A channel that records nothing begins at 0 again when everything of it has ended: this is a ring
- * whose numbers are not those that were read. */
+/* A channel that records nothing begins at 0 again when everything of it has ended. Does this ring,
+ * which wasn't looked at yet, give numbers again that were passed, however far it has come
+ * meanwhile? A number that is still waited for has not been passed. */
+static bool is_begun_anew(const struct live_reader *reader, uint64_t start)
+{
+    return reader->ring_read != 0 && start < reader->next_seq &&
+           reader->next_seq <= reader->ring_end;
+}
+
 static int begin_anew(struct live_reader *reader, uint64_t start, struct hf_datagram *ret)
 {
     *ret = (struct hf_datagram){.seq = start, .why = HF_UNCOVERED};
@@ -215,7 +222,7 @@ static int next_newest(struct live_reader *reader, uint64_t end, struct hf_datag
     for (int i = 0; i < NEWEST_TRIES; i++) {
         if (get(reader, end - 1, true, ret)) {
             ret->lost = reader->returned_any ? end - 1 - before : 0;
-            reader->next_seq = end;
+            reader->next_seq = reader->ring_end = end;
             return HF_DATAGRAM;
         }
         end = find_end(reader->ring.map.page);
@@ -247,8 +254,10 @@ static int next_of_retired(struct live_reader *reader, uint64_t end, struct hf_d
 {
     uint64_t retired_end = end;
     channel_public_is_retired(reader->ring.map.page, &retired_end);
-    if (reader->base.mode == HF_NEW && retired_end > reader->next_seq && retired_end <= INT64_MAX)
-        return tell_lost(reader, retired_end, ret);
+    if (retired_end > reader->ring_end && retired_end <= INT64_MAX)
+        reader->ring_end = retired_end;
+    if (reader->base.mode == HF_NEW && reader->ring_end > reader->next_seq)
+        return tell_lost(reader, reader->ring_end, ret);
     live_ring_look(reader); /* asks for another one */
     return sleep_until_more(reader);
 }
@@ -259,12 +268,14 @@ static int next(struct live_reader *reader, struct hf_datagram *ret)
     if (!page || reader->ring.map.size < reader->ring.map.geometry.total_size)
         return sleep_until_more(reader);
     uint64_t start = page->start_seq, end = find_end(page);
-    if (reader->ring_read != reader->ring.pair && !channel_public_is_retired(page, NULL)) {
-        bool other = reader->ring_read != 0;
+    if (reader->ring_read != reader->ring.pair) {
+        bool anew = is_begun_anew(reader, start);
         reader->ring_read = reader->ring.pair;
-        if (other && start < reader->next_seq && end < reader->next_seq)
+        reader->ring_end = end;
+        if (anew)
             return begin_anew(reader, start, ret);
     }
+    reader->ring_end = end > reader->ring_end ? end : reader->ring_end;
     if (channel_public_is_retired(page, NULL))
         return next_of_retired(reader, end, ret);
     if (end <= reader->next_seq)

@@ -235,7 +235,8 @@ static int in_ring(struct live_reader *reader, const struct hf_start *start)
 {
     const struct channel_public *page = reader->ring.map.page;
     uint64_t published = page ? channel_public_published(page) : 0;
-    reader->next_seq = published;
+    reader->next_seq = reader->ring_end = published;
+    reader->ring_read = page ? reader->ring.pair : 0;
     if (start->at == HF_SEQ)
         reader->next_seq = start->seq;
     else if (start->at == HF_POSITION && reader->link.claimed.known)

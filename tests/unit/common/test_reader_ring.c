@@ -176,6 +176,42 @@ START_TEST(numbers_begin_anew)
 }
 END_TEST
 
+/* ... and the new ring has more of them already, whether anything of the one before was read or
+ * not.
+ */
+START_TEST(numbers_begin_anew_and_are_passed)
+{
+    publish(&scene.ring, 5);
+    reader_scene_read(HF_NEW, NULL);
+    publish(&scene.ring, 5);
+    for (uint64_t seq = 5; seq < 10 && _i; seq++)
+        expect_datagram(seq);
+    replace_ring(0);
+    publish(&scene.second_ring, 15);
+    if (!_i)
+        reader_scene_expect_lost(5, 5, HF_LAPPED);
+    reader_scene_expect_lost(0, 0, HF_UNCOVERED);
+    for (uint64_t seq = 0; seq < 15; seq++)
+        expect_datagram(seq);
+    reader_scene_expect_silence();
+}
+END_TEST
+
+/* Nothing was passed: the number that it waits for comes yet. */
+START_TEST(a_number_that_is_waited_for)
+{
+    publish(&scene.ring, 5);
+    reader_scene_read(HF_NEW, &(struct hf_start){.at = HF_SEQ, .seq = 20});
+    reader_scene_expect_silence();
+    replace_ring(5);
+    publish(&scene.second_ring, 10);
+    reader_scene_expect_silence();
+    publish(&scene.second_ring, 10);
+    for (uint64_t seq = 20; seq < 25; seq++)
+        expect_datagram(seq);
+}
+END_TEST
+
 START_TEST(retired_and_the_gate_dies)
 {
     reader_scene_read(HF_NEWEST, NULL);
@@ -248,6 +284,8 @@ int main(void)
     tcase_add_test(tests, lapped);
     tcase_add_test(tests, another_ring);
     tcase_add_test(tests, numbers_begin_anew);
+    tcase_add_loop_test(tests, numbers_begin_anew_and_are_passed, 0, 2);
+    tcase_add_test(tests, a_number_that_is_waited_for);
     tcase_add_test(tests, retired_and_the_gate_dies);
     tcase_add_loop_test(tests, a_writer_that_never_waits, 0, 2);
     suite_add_tcase(suite, tests);
