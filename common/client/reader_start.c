@@ -273,5 +273,7 @@ int reader_start_at(struct live_reader *reader, const struct hf_start *start, mo
     reader_log_leave(reader);
     int result = start_at(reader, start, deadline);
     reader_log_leave(reader);
+    if (result == 0)
+        reader->begins_anew = false; /* the program has said where it wants to be now */
     return result;
 }

@@ -46,6 +46,32 @@ START_TEST(an_inode_number_again)
 }
 END_TEST
 
+/* ---- numbers that are given again ---- */
+
+/* The ring that begins anew is noticed by hf_seek() itself, or before it: what counts is what the
+ * program wanted. */
+START_TEST(sought_while_numbers_begin_anew)
+{
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    live_log_lose(&scene.recorder, 5);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    reader_scene_expect_lost(10, 5, HF_UNRECORDED);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    fake_gate_kill(&scene.gate);
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    reader_scene_change_rings(10, 10);
+    live_log_move(&scene.recorder, &scene.second_ring, 10);
+    reader_scene_lend(&scene.second_ring, 2);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 3);
+    ck_assert_int_eq(hf_seek(scene.reader, &(struct hf_start){.at = HF_FIRST}), 0);
+    reader_scene_expect_records(0, 13);
+    reader_scene_expect_silence();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("reader_changes");
@@ -53,6 +79,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, reader_scene_begin, reader_scene_end);
     tcase_add_loop_test(tests, an_inode_number_again, 0, 2);
+    tcase_add_test(tests, sought_while_numbers_begin_anew);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
