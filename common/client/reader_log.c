@@ -194,8 +194,10 @@ void reader_log_leave(struct live_reader *reader)
 
 static enum hf_why why_missing(const struct live_reader *reader)
 {
-    return reader->segment.walk && segment_walk_was_damaged(reader->segment.walk) ? HF_DAMAGED
-                                                                                  : HF_UNRECORDED;
+    const struct segment_walk *walk = reader->segment.walk;
+    return walk && (segment_walk_was_damaged(walk) || segment_walk_is_cut_off(walk))
+               ? HF_DAMAGED
+               : HF_UNRECORDED;
 }
 
 static int set_gap(struct live_reader *reader, uint64_t end, enum hf_why why)
@@ -230,10 +232,28 @@ static int sleep_until_more(struct live_reader *reader)
     return HF_NONE;
 }
 
-/* There is no ring, so nobody writes; and no file has more. */
-static int at_end_of_files(struct live_reader *reader)
+/* Behind the last record of the present segment, as its header says. */
+static uint64_t end_by_header(const struct live_reader *reader)
 {
-    if (reader->base.mode == HF_OLD) {
+    const struct avro_log_identity *identity =
+        reader->segment.walk ? segment_walk_identity(reader->segment.walk) : NULL;
+    return identity && identity->has_totals ? identity->totals.last_seq + 1 : 0;
+}
+
+/* There is no ring, so nobody writes; and no file has more. What should have been there is told:
+ * what the last file's header says, and what HF_OLD has promised. */
+static int at_end_of_files(struct live_reader *reader, enum hf_why why)
+{
+    bool old = reader->base.mode == HF_OLD;
+    uint64_t promised = old && reader->opened_seq != UINT64_MAX ? reader->opened_seq : 0;
+    uint64_t end = end_by_header(reader);
+    if (end <= reader->next_seq)
+        end = promised;
+    else
+        why = HF_DAMAGED;
+    if (end > reader->next_seq)
+        return has_waited(reader, HOLE_NS) ? set_gap(reader, end, why) : search_in_vain(reader);
+    if (old) {
         reader->opened_seq = reader->next_seq;
         return HF_FINISHED;
     }
@@ -251,7 +271,7 @@ static int segment_ended(struct live_reader *reader)
         return search_in_vain(reader);
     }
     if (!ring->has_commit)
-        return at_end_of_files(reader);
+        return at_end_of_files(reader, why_missing(reader));
     if (ring->commit.segment_id == reader->segment.id)
         return MORE;
     if (ring->commit.segment_id == 0 && has_waited(reader, PATIENCE_NS))
@@ -265,7 +285,7 @@ static int refused(struct live_reader *reader, int error)
 {
     const struct live_ring *ring = &reader->ring;
     if (error == -ENOENT && !ring->has_commit)
-        return at_end_of_files(reader);
+        return at_end_of_files(reader, HF_EXPIRED);
     if (error == -ENOENT && ring->commit.segment_id == 0 && has_waited(reader, PATIENCE_NS))
         return set_gap(reader, ring->commit.next_seq,
                        ring->commit.recorded ? HF_EXPIRED : HF_UNRECORDED);
@@ -279,9 +299,13 @@ static int found_again(struct live_reader *reader, int fd)
 {
     struct live_segment *segment = &reader->segment;
     struct segment_limit limit;
+    /* Its header may say by now what it has, which the ring no longer does. */
+    bool is_sealed_now =
+        !reader->ring.has_commit && segment->found.is_open && !reader->link.found.is_open;
     segment->found = reader->link.found;
     enum limit_kind kind = find_limit(reader, segment->id, &segment->found, &limit);
-    if (kind != LIMIT_UNKNOWN && (kind == LIMIT_BOUNDED) != segment->unfinished) {
+    if (kind != LIMIT_UNKNOWN &&
+        (is_sealed_now || (kind == LIMIT_BOUNDED) != segment->unfinished)) {
         int result = open_segment(reader, fd, segment->id);
         if (result == 0)
             result = segment_walk_seek_seq(segment->walk, reader->next_seq);

@@ -160,6 +160,11 @@ bool segment_walk_was_damaged(const struct segment_walk *walk)
     return walk->damaged;
 }
 
+bool segment_walk_is_cut_off(const struct segment_walk *walk)
+{
+    return walk->limit.end != UINT64_MAX && file_size(walk) < walk->limit.end;
+}
+
 bool segment_walk_passed_damage(const struct segment_walk *walk)
 {
     return walk->passed_damage;

@@ -54,5 +54,7 @@ int segment_walk_seek_last(struct segment_walk *walk, uint64_t *ret_seq);
 bool segment_walk_passed_damage(const struct segment_walk *walk);
 /* Did walking the segment so far pass over something that was not sound? */
 bool segment_walk_was_damaged(const struct segment_walk *walk);
+/* Is the file shorter now than its limit says that it was? */
+bool segment_walk_is_cut_off(const struct segment_walk *walk);
 
 #endif

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "common/avro_log_header.h"
 #include "common/client/holdfast.h"
 #include "common/fd.h"
 #include "tests/lib/log_maker.h"
@@ -72,6 +73,113 @@ START_TEST(sought_while_numbers_begin_anew)
 }
 END_TEST
 
+/* ---- no ring ---- */
+
+static void two_segments(void)
+{
+    for (int i = 0; i < 2; i++) {
+        reader_scene_begin_segment();
+        live_log_append(&scene.recorder, 10);
+    }
+    live_log_lose(&scene.recorder, 0);
+}
+
+static void forget_ring(void)
+{
+    reader_scene_change_rings(20, 20);
+    reader_scene_lend(NULL, 0);
+}
+
+static void seal_both(uint64_t missing)
+{
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.finished_length);
+    live_log_seal(&scene.recorder, 1, scene.recorder.commit.block_start - missing);
+}
+
+/* HF_OLD has promised what there was when it was opened, also when no ring says so any more. */
+START_TEST(what_was_promised_is_removed)
+{
+    two_segments();
+    reader_scene_read(HF_OLD, NULL);
+    reader_scene_expect_records(0, 5);
+    forget_ring();
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.segment_count = 0;
+    pthread_mutex_unlock(&scene.gate.lock);
+    reader_scene_expect_records(5, 10); /* it has that file */
+    reader_scene_expect_lost(10, 10, HF_EXPIRED);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
+}
+END_TEST
+
+START_TEST(what_was_promised_is_cut_off)
+{
+    two_segments();
+    reader_scene_read(HF_OLD, NULL);
+    reader_scene_expect_records(0, 5);
+    forget_ring();
+    seal_both(200);
+    reader_scene_expect_records(5, 18);
+    reader_scene_expect_lost(18, 2, HF_DAMAGED);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
+}
+END_TEST
+
+static void say_totals(const char *path, const struct avro_log_totals *totals)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(avro_log_write_totals(fd, totals), 1);
+    fd_close(&fd);
+}
+
+/* The last file's header says what it has; nothing else does. */
+START_TEST(the_last_file_is_damaged_at_its_end)
+{
+    const struct avro_log_totals totals = {.last_seq = 9, .records = 10};
+    static const uint8_t damage[4] = {0xee, 0xee, 0xee, 0xee};
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 9);
+    size_t at = scene.recorder.maker.write_offset;
+    live_log_append(&scene.recorder, 1);
+    live_log_lose(&scene.recorder, 0);
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    say_totals(scene.recorder.path, &totals);
+    ck_assert_int_eq(fd_write_all(scene.recorder.fd, damage, sizeof damage, at + 12), 0);
+    reader_scene_lend(NULL, 0);
+    reader_scene_read(_i ? HF_JOINED : HF_OLD, NULL);
+    reader_scene_expect_records(0, 9);
+    reader_scene_expect_lost(9, 1, HF_DAMAGED);
+    if (_i == 0) {
+        ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
+        return;
+    }
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_expect_silence();
+}
+END_TEST
+
+/* The reader had come to the end of what was sound when the file was sealed, and its header said
+ * nothing yet. */
+START_TEST(the_last_file_is_sealed_while_it_is_read)
+{
+    const struct avro_log_totals totals = {.last_seq = 11, .records = 12};
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    live_log_lose(&scene.recorder, 0);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_change_rings(10, 10);
+    reader_scene_lend(NULL, 0);
+    reader_scene_expect_silence();
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    say_totals(scene.recorder.path, &totals);
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_lost(10, 2, HF_DAMAGED);
+    reader_scene_expect_silence();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("reader_changes");
@@ -80,6 +188,10 @@ int main(void)
     tcase_add_checked_fixture(tests, reader_scene_begin, reader_scene_end);
     tcase_add_loop_test(tests, an_inode_number_again, 0, 2);
     tcase_add_test(tests, sought_while_numbers_begin_anew);
+    tcase_add_test(tests, what_was_promised_is_removed);
+    tcase_add_test(tests, what_was_promised_is_cut_off);
+    tcase_add_loop_test(tests, the_last_file_is_damaged_at_its_end, 0, 2);
+    tcase_add_test(tests, the_last_file_is_sealed_while_it_is_read);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
