@@ -181,12 +181,15 @@ static int check_mode(const struct live_reader *reader)
     return old && !reader->records ? -EOPNOTSUPP : 0;
 }
 
-static void note_end(struct live_reader *reader)
+static void note_end(struct live_reader *reader, monotonic deadline)
 {
     const struct live_ring *ring = &reader->ring;
+    uint64_t end;
     reader->opened_seq = UINT64_MAX;
     if (ring->has_commit)
         reader->opened_seq = ring->commit.next_seq;
+    else if (reader->base.mode == HF_OLD && reader_start_find_end(reader, &end, deadline) == 0)
+        reader->opened_seq = end;
     if (live_reader_is_by_ring(reader) && ring->map.page)
         reader->opened_seq = channel_public_published(ring->map.page);
 }
@@ -207,7 +210,7 @@ static int open_reader(struct live_reader *reader, const struct sockaddr_un *add
         result = check_mode(reader);
     if (result < 0)
         return result;
-    note_end(reader);
+    note_end(reader, deadline);
     return reader_start_at(reader, start, deadline);
 }
 

@@ -78,6 +78,9 @@ static void adopt(struct live_reader *reader)
     ring->number = reader->link.attached.ring;
     ring->asked_again = channel_public_is_retired(ring->map.page, NULL);
     live_ring_look(reader);
+    /* Nothing else could say where that ends. */
+    if (reader->opened_seq == UINT64_MAX && reader->base.mode == HF_OLD && ring->has_commit)
+        reader->opened_seq = ring->commit.next_seq;
 }
 
 static void attach_again(struct live_reader *reader)

@@ -4,17 +4,7 @@
  * pass one over without saying so.
  *
  * next_seq is the only position that counts. A segment is found by it, read up to a limit, and left
- * for the next one when nothing more can come in it. What the limit is:
- *
- *   the commit slot names the segment    its write_offset: below it, only the open block's header
- *                                        still changes, and the slot says where that is
- *   ... or says where it was finished    that length
- *   the ring before said one of these    likewise; nobody writes there any more
- *   it is sealed                         its size: it was truncated before it got its name
- *   another one follows it               that one's first number, and what is sound before it
- *   none of these                        not known: the gate is asked again. It was rolled, and the
- *                                        next one has no name yet; or everything has died and it
- *                                        is not mended yet
+ * for the next one when nothing more can come in it (reader_limit.c).
  *
  * The slot is read before it is used, as one sound copy, so "walked up to the limit" and "the next
  * number" belong to the same moment: what is missing between them was never recorded there. Two
@@ -31,6 +21,7 @@
 #include "common/client/live_state.h"
 #include "common/client/reader_link.h"
 #include "common/client/live_ring.h"
+#include "common/client/reader_limit.h"
 #include "common/client/record.h"
 #include "common/client/segment_walk.h"
 #include "common/fd.h"
@@ -43,72 +34,18 @@
 #define HOLE_NS         (250 * NS_PER_MS) /* so long, a hole between two files must be there */
 #define PATIENCE_NS     NS_PER_S          /* so long, a file that ought to be there is waited for */
 
-/* ---- limits ---- */
-
-enum limit_kind {
-    LIMIT_UNKNOWN,
-    LIMIT_COMMIT,   /* it is being written */
-    LIMIT_FINISHED, /* nothing more comes */
-    LIMIT_BOUNDED,  /* likewise, and what is sound at its end is to be found out */
-};
-
-/* Does this slot know it? An inode number alone says little: it is given again once its file has
- * been removed. */
-static enum limit_kind limit_by_slot(const struct commit_progress *slot, uint64_t id,
-                                     uint64_t first_seq, struct segment_limit *ret)
-{
-    if (slot->segment_id == id && slot->segment_first_seq == first_seq) {
-        ret->end = slot->write_offset;
-        ret->open_block = slot->block_start;
-        return LIMIT_COMMIT;
-    }
-    const uint64_t behind_finished = slot->segment_id ? slot->segment_first_seq : slot->next_seq;
-    if (slot->finished_id != id || slot->finished_length == UINT64_MAX ||
-        first_seq >= behind_finished)
-        return LIMIT_UNKNOWN;
-    ret->end = slot->finished_length;
-    return LIMIT_FINISHED;
-}
-
 static bool has_waited(const struct live_reader *reader, uint64_t ns)
 {
     return reader->search.vain > 0 &&
            monotonic_since(monotonic_now(), reader->search.vain_since) >= ns;
 }
 
-/* Was it begun before the present ring was there? Then the ring before may know it. */
-static bool is_of_former_ring(const struct live_ring *ring, const struct read_found *found)
+/* Of the segment that is being read. */
+static enum limit_kind find_present_limit(const struct live_reader *reader,
+                                          struct segment_limit *ret)
 {
-    return ring->has_former && (!ring->map.page || found->first_seq < ring->map.page->start_seq);
-}
-
-static enum limit_kind find_limit(const struct live_reader *reader, uint64_t id,
-                                  const struct read_found *found, struct segment_limit *ret)
-{
-    const struct live_ring *ring = &reader->ring;
-    enum limit_kind kind = LIMIT_UNKNOWN;
-    *ret = (struct segment_limit){UINT64_MAX, UINT64_MAX, UINT64_MAX};
-    if (id == 0)
-        return LIMIT_UNKNOWN;
-    if (ring->has_commit)
-        kind = limit_by_slot(&ring->commit, id, found->first_seq, ret);
-    if (kind == LIMIT_UNKNOWN && is_of_former_ring(ring, found) &&
-        limit_by_slot(&ring->former, id, found->first_seq, ret) != LIMIT_UNKNOWN)
-        kind = LIMIT_FINISHED;
-    if (kind != LIMIT_UNKNOWN)
-        return kind;
-    ret->seq_end = found->next_first_seq;
-    if (!found->is_open)
-        return LIMIT_FINISHED;
-    if (found->next_first_seq != UINT64_MAX)
-        return LIMIT_BOUNDED;
-    if (!has_waited(reader, PATIENCE_NS))
-        return LIMIT_UNKNOWN;
-    /* Nobody seals it: the disk refuses, or the archive is held up. What is not committed is not to
-     * be read all the same. */
-    if (ring->has_commit)
-        ret->seq_end = ring->commit.next_seq;
-    return LIMIT_BOUNDED;
+    return reader_limit_find(&reader->ring, reader->segment.id, &reader->segment.found,
+                             has_waited(reader, PATIENCE_NS), ret);
 }
 
 /* Is there more to read by the new one? */
@@ -146,12 +83,13 @@ static void leave_segment(struct live_reader *reader)
 }
 
 /* Takes the descriptor. The walk stands at the segment's start. */
-static int open_segment(struct live_reader *reader, int fd, uint64_t id)
+static int open_segment(struct live_reader *reader, int fd, uint64_t id, bool patient)
 {
     struct live_segment *segment = &reader->segment;
     struct segment_limit limit;
     const char *what;
-    enum limit_kind kind = find_limit(reader, id, &reader->link.found, &limit);
+    enum limit_kind kind =
+        reader_limit_find(&reader->ring, id, &reader->link.found, patient, &limit);
     leave_segment(reader);
     if (kind == LIMIT_UNKNOWN) {
         fd_close(&fd);
@@ -175,11 +113,11 @@ static uint64_t identify(int fd)
     return fd >= 0 && fstat(fd, &about) == 0 && S_ISREG(about.st_mode) ? about.st_ino : 0;
 }
 
-int reader_log_enter(struct live_reader *reader)
+int reader_log_enter(struct live_reader *reader, bool patient)
 {
     int fd = fd_take(&reader->link.found_fd);
     uint64_t id = identify(fd);
-    return open_segment(reader, fd, id);
+    return open_segment(reader, fd, id, patient);
 }
 
 void reader_log_leave(struct live_reader *reader)
@@ -303,10 +241,10 @@ static int found_again(struct live_reader *reader, int fd)
     bool is_sealed_now =
         !reader->ring.has_commit && segment->found.is_open && !reader->link.found.is_open;
     segment->found = reader->link.found;
-    enum limit_kind kind = find_limit(reader, segment->id, &segment->found, &limit);
+    enum limit_kind kind = find_present_limit(reader, &limit);
     if (kind != LIMIT_UNKNOWN &&
         (is_sealed_now || (kind == LIMIT_BOUNDED) != segment->unfinished)) {
-        int result = open_segment(reader, fd, segment->id);
+        int result = open_segment(reader, fd, segment->id, has_waited(reader, PATIENCE_NS));
         if (result == 0)
             result = segment_walk_seek_seq(segment->walk, reader->next_seq);
         return result < 0 ? result : MORE;
@@ -321,6 +259,21 @@ static int found_again(struct live_reader *reader, int fd)
     return MORE;
 }
 
+/* It is no log file, or not yet, and nobody who could change that has done so. */
+static int found_unreadable(struct live_reader *reader)
+{
+    const struct live_ring *ring = &reader->ring;
+    const struct read_found *found = &reader->link.found;
+    leave_segment(reader);
+    if (found->next_first_seq != UINT64_MAX && found->next_first_seq > reader->next_seq)
+        return set_gap(reader, found->next_first_seq, HF_DAMAGED);
+    if (!ring->has_commit)
+        return at_end_of_files(reader, HF_DAMAGED);
+    if (ring->commit.segment_id == 0)
+        return set_gap(reader, ring->commit.next_seq, HF_DAMAGED);
+    return search_in_vain(reader);
+}
+
 /* Takes the descriptor. */
 static int found_other(struct live_reader *reader, int fd, uint64_t id)
 {
@@ -330,12 +283,11 @@ static int found_other(struct live_reader *reader, int fd, uint64_t id)
         fd_close(&fd);
         return search_in_vain(reader);
     }
-    int result = open_segment(reader, fd, id);
+    int result = open_segment(reader, fd, id, has_waited(reader, PATIENCE_NS));
     if (result == 0)
         result = segment_walk_seek_seq(reader->segment.walk, reader->next_seq);
-    if (result == -EBADMSG && found->next_first_seq != UINT64_MAX &&
-        found->next_first_seq > reader->next_seq && has_waited(reader, PATIENCE_NS))
-        return set_gap(reader, found->next_first_seq, HF_DAMAGED);
+    if (result == -EBADMSG && has_waited(reader, PATIENCE_NS))
+        return found_unreadable(reader);
     if (result < 0) {
         leave_segment(reader);
         search_in_vain(reader);
@@ -398,7 +350,7 @@ static int at_limit(struct live_reader *reader)
         return sleep_until_more(reader);
     if (segment->walk) {
         struct segment_limit limit;
-        enum limit_kind kind = find_limit(reader, segment->id, &segment->found, &limit);
+        enum limit_kind kind = find_present_limit(reader, &limit);
         bool as_opened = (kind == LIMIT_BOUNDED) == segment->unfinished;
         if (kind != LIMIT_UNKNOWN && as_opened && is_further(&limit, &segment->limit)) {
             segment->limit = limit;

@@ -94,16 +94,18 @@ static int find(struct live_reader *reader, const struct read_find *find, monoto
 }
 
 /* Find a segment and begin to read it. One of which nobody can say how far it may be read is being
- * left for the next one, as a rule: it is asked for again. 0, -ENOENT, or another -errno. */
+ * left for the next one, as a rule: it is asked for again. Where that doesn't help, nobody writes
+ * it: it is read as far as it is sound. 0, -ENOENT, or another -errno. */
 static int enter(struct live_reader *reader, const struct read_find *what, monotonic deadline)
 {
     monotonic patient_until = monotonic_add(monotonic_now(), UNKNOWN_NS);
     for (;;) {
+        bool patient = monotonic_now().ns >= patient_until.ns;
         int result = find(reader, what, deadline);
         if (result == 0)
-            result = reader_log_enter(reader);
+            result = reader_log_enter(reader, patient);
         monotonic now = monotonic_now();
-        if (result != -EAGAIN || now.ns >= patient_until.ns)
+        if (result != -EAGAIN || patient)
             return result;
         reader_link_wake_at(&reader->link, monotonic_add(now, UNKNOWN_AGAIN_NS));
         result = gate_link_wait(reader->link.epoll, deadline);
@@ -158,11 +160,18 @@ static int last_before(struct live_reader *reader, uint64_t end, uint64_t *ret_s
     return 0;
 }
 
-/* 1 = *ret_seq is the newest record's number; 0 = there is none. */
-static int find_last(struct live_reader *reader, uint64_t *ret_seq, monotonic deadline)
+struct last_record {
+    uint64_t seq;
+    uint64_t
+        promised; /* the last segment's header, or its beginning, says that so much was there */
+};
+
+/* 1 = ret->seq is the newest record's number; 0 = there is none. */
+static int find_last(struct live_reader *reader, struct last_record *ret, monotonic deadline)
 {
     struct read_find what = {.by = READ_LAST};
     uint64_t end = reader->ring.has_commit ? reader->ring.commit.next_seq : AVRO_LOG_SEQ_MAX;
+    *ret = (struct last_record){0};
     for (;;) {
         int result = enter(reader, &what, deadline);
         if (result == -ENOENT || result == -ETIMEDOUT)
@@ -172,7 +181,9 @@ static int find_last(struct live_reader *reader, uint64_t *ret_seq, monotonic de
             const struct avro_log_identity *about = segment_walk_identity(reader->segment.walk);
             if (about->has_totals && about->totals.records > 0 && about->totals.last_seq < end)
                 end = about->totals.last_seq + 1;
-            result = last_before(reader, end, ret_seq);
+            if (what.by == READ_LAST)
+                ret->promised = about->has_totals && about->totals.records > 0 ? end : first;
+            result = last_before(reader, end, &ret->seq);
         }
         if (result == 1 || (result < 0 && result != -EAGAIN && result != -EBADMSG))
             return result;
@@ -186,16 +197,25 @@ static int find_last(struct live_reader *reader, uint64_t *ret_seq, monotonic de
     }
 }
 
+int reader_start_find_end(struct live_reader *reader, uint64_t *ret_end, monotonic deadline)
+{
+    struct last_record last;
+    int result = find_last(reader, &last, deadline);
+    *ret_end = result > 0 && last.seq >= last.promised ? last.seq + 1 : last.promised;
+    reader_log_leave(reader);
+    return result < 0 ? result : 0;
+}
+
 static int at_last(struct live_reader *reader, bool behind, monotonic deadline)
 {
-    uint64_t seq = 0;
+    struct last_record last;
     if (behind && reader->ring.has_commit) {
         reader->next_seq = reader->ring.commit.next_seq;
         return 0;
     }
-    int found = find_last(reader, &seq, deadline);
+    int found = find_last(reader, &last, deadline);
     if (found >= 0)
-        reader->next_seq = found ? seq + behind : ring_end(reader);
+        reader->next_seq = found ? last.seq + behind : ring_end(reader);
     return found < 0 ? found : 0;
 }
 

@@ -5,6 +5,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "common/avro_log_header.h"
@@ -180,6 +181,101 @@ START_TEST(the_last_file_is_sealed_while_it_is_read)
 }
 END_TEST
 
+static void seal_first(void)
+{
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.finished_length);
+}
+
+/* HF_OLD ends where it would have, whatever is recorded once there is a ring. */
+START_TEST(a_ring_comes_while_what_is_old_is_read)
+{
+    two_segments();
+    seal_first();
+    if (_i) /* else the last one is not finished */
+        live_log_seal(&scene.recorder, 1, scene.recorder.commit.block_start);
+    reader_scene_lend(NULL, 0);
+    reader_scene_read(HF_OLD, NULL);
+    struct hf_lag lag;
+    ck_assert_int_eq(hf_lag(scene.reader, &lag), 0);
+    ck_assert_uint_eq(lag.opened_seq, 20);
+    reader_scene_expect_records(0, 5);
+    reader_scene_lend(&scene.ring, 3);
+    fake_gate_kill(&scene.gate);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_expect_records(5, 20);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
+}
+END_TEST
+
+/* Nothing said how much there was: then it ends with what there is when the ring comes. */
+START_TEST(a_ring_comes_and_nothing_was_known)
+{
+    two_segments();
+    reader_scene_lend(NULL, 0);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.find_error = EIO;
+    pthread_mutex_unlock(&scene.gate.lock);
+    reader_scene_read(HF_OLD, &(struct hf_start){.at = HF_SEQ, .seq = 5});
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.find_error = 0;
+    pthread_mutex_unlock(&scene.gate.lock);
+    reader_scene_lend(&scene.ring, 3);
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_records(5, 20);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
+}
+END_TEST
+
+static uint64_t begin_of(unsigned mode, const struct hf_start *start)
+{
+    struct hf_lag lag;
+    reader_scene_read(mode, start);
+    ck_assert_int_eq(hf_lag(scene.reader, &lag), 0);
+    reader_scene_close_reader();
+    return lag.next_seq;
+}
+
+/* Everything has died, and the last file is not finished yet. */
+START_TEST(starts_in_an_unfinished_file)
+{
+    static uint8_t buffer[1024];
+    struct avro_log_record record;
+    log_maker_record(LIVE_LOG_SEED, 300, 15, buffer, &record);
+    const struct hf_start last = {.at = HF_LAST};
+    const struct hf_start time = {.at = HF_TIME,
+                                  .time_ns = (int64_t)avro_log_record_time_ns(&record)};
+    two_segments();
+    seal_first();
+    reader_scene_lend(NULL, 0);
+    ck_assert_uint_eq(begin_of(HF_JOINED, &last), 19);
+    ck_assert_uint_eq(begin_of(HF_NEW, NULL), 20);
+    ck_assert_uint_eq(begin_of(HF_JOINED, &time), 15);
+    reader_scene_read(HF_OLD, &last);
+    reader_scene_expect_record(19);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
+}
+END_TEST
+
+/* One that was made and not begun has nothing in it. */
+START_TEST(the_last_file_is_blank)
+{
+    static const char blank[4096];
+    two_segments();
+    seal_both(0);
+    log_maker_write(scene.gate.folder, "blank.avro.open", blank, sizeof blank);
+    pthread_mutex_lock(&scene.gate.lock);
+    struct fake_segment *segment = &scene.gate.segments[scene.gate.segment_count++];
+    *segment = (struct fake_segment){.first_seq = 20, .is_open = true};
+    snprintf(segment->path, sizeof segment->path, "%s/blank.avro.open", scene.gate.folder);
+    pthread_mutex_unlock(&scene.gate.lock);
+    reader_scene_lend(NULL, 0);
+    reader_scene_read(_i ? HF_JOINED : HF_OLD, NULL);
+    reader_scene_expect_records(0, 20);
+    ck_assert_int_eq(reader_scene_next(), _i ? HF_LIVE : HF_FINISHED);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("reader_changes");
@@ -192,6 +288,10 @@ int main(void)
     tcase_add_test(tests, what_was_promised_is_cut_off);
     tcase_add_loop_test(tests, the_last_file_is_damaged_at_its_end, 0, 2);
     tcase_add_test(tests, the_last_file_is_sealed_while_it_is_read);
+    tcase_add_loop_test(tests, a_ring_comes_while_what_is_old_is_read, 0, 2);
+    tcase_add_test(tests, a_ring_comes_and_nothing_was_known);
+    tcase_add_test(tests, starts_in_an_unfinished_file);
+    tcase_add_loop_test(tests, the_last_file_is_blank, 0, 2);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
