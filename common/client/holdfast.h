@@ -39,13 +39,15 @@ int hf_open(hf **ret, const char *read_socket);
 
 /* Read files, without a daemon. A path is a log file (.avro, or .avro.open while it is being
  * written), a folder of a channel, or a log_dir with such folders in it. Files are ordered by their
- * numbers, whatever their names and order here are; those of one channel are read as one recording.
+ * numbers, whatever their names and order here are; those of one channel are read as one recording,
+ * and if they are parts of two, hf_read() and hf_log_list() refuse it with -ENOTUNIQ.
  * -ENOENT, -EACCES, or -ENODATA when there is no log file. A file that isn't one of holdfast's:
  * -EBADMSG. hf_file_problem() tells which path it was. */
 int hf_open_files(hf **ret, const char *const paths[], size_t count);
 
-/* After hf_open_files() failed, on this thread: the path that was the reason, and why; "" when
- * there is none. Valid until the next call. */
+/* After hf_open_files() failed, or -ENOTUNIQ, on this thread: the path that was the reason, and
+ * why;
+ * "" when there is none. Valid until the next call. */
 const char *hf_file_problem(void);
 
 /* Closes its readers, too. NULL is fine. Returns NULL. */

@@ -12,12 +12,13 @@
 
 #include "common/avro_log_header.h"
 #include "common/client/offline_files.h"
+#include "common/client/offline_mixed.h"
 #include "common/client/offline_read.h"
 #include "common/fd.h"
 
 /* ---- opening ---- */
 
-static _Thread_local char problem[PATH_MAX + 128];
+static _Thread_local char problem[2 * PATH_MAX + 128];
 
 const char *hf_file_problem(void)
 {
@@ -28,6 +29,17 @@ static int refuse(const char *path, const char *what, int error)
 {
     snprintf(problem, sizeof problem, "%s: %s", path, what[0] ? what : strerror(-error));
     return error;
+}
+
+/* The channel, or NULL and *ret_error, told as hf_file_problem() where there is more to be said. */
+static const struct offline_channel *find_channel(hf *handle, const char *name, int *ret_error)
+{
+    const char *what;
+    const struct offline_channel *channel =
+        offline_set_find(&((struct offline *)handle)->set, name, ret_error, &what);
+    if (what)
+        snprintf(problem, sizeof problem, "%s", what);
+    return channel;
 }
 
 static int add_all(struct offline_set *set, const char *const paths[], size_t count)
@@ -41,7 +53,9 @@ static int add_all(struct offline_set *set, const char *const paths[], size_t co
     if (set->count == 0)
         return refuse(count > 0 ? paths[0] : "", "there is no log file", -ENODATA);
     offline_set_order(set);
-    return 0;
+    int result = offline_mixed_look(set);
+    offline_set_drop_twins(set);
+    return result;
 }
 
 /* ---- what there is ---- */
@@ -110,8 +124,7 @@ static void describe_file(const struct offline_channel *channel, const struct of
 static int log_list(hf *handle, const char *name, struct hf_log **ret, size_t *ret_count)
 {
     int error;
-    const struct offline_channel *channel =
-        offline_set_find(&((struct offline *)handle)->set, name, &error);
+    const struct offline_channel *channel = find_channel(handle, name, &error);
     if (!channel)
         return error;
     *ret = calloc(channel->count, sizeof **ret);
@@ -125,6 +138,14 @@ static int log_list(hf *handle, const char *name, struct hf_log **ret, size_t *r
 
 /* ---- the handle ---- */
 
+static int read_channel(hf *handle, const char *name, const struct hf_start *start, unsigned mode,
+                        hf_reader **ret)
+{
+    int error;
+    const struct offline_channel *channel = find_channel(handle, name, &error);
+    return channel ? offline_read(channel, start, mode, ret) : error;
+}
+
 static void close_handle(hf *handle)
 {
     struct offline *offline = (struct offline *)handle;
@@ -133,7 +154,7 @@ static void close_handle(hf *handle)
 }
 
 static const struct handle_kind offline_kind = {
-    .list = list, .read = offline_read, .log_list = log_list, .close = close_handle};
+    .list = list, .read = read_channel, .log_list = log_list, .close = close_handle};
 
 int hf_open_files(hf **ret, const char *const paths[], size_t count)
 {

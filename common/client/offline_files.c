@@ -129,6 +129,7 @@ static void read_identity(struct offline_file *file, const struct avro_log_ident
         strftime(file->utc, sizeof file->utc, "%Y%m%dT%H%M%SZ", &utc);
     }
     file->first_seq = identity->first_seq;
+    memcpy(file->log_id, identity->log_id, sizeof file->log_id);
     if (!identity->has_totals)
         return;
     file->end_seq = identity->totals.last_seq + 1;
@@ -364,8 +365,13 @@ void offline_set_order(struct offline_set *set)
         struct offline_channel *channel = &set->channels[i];
         if (!is_in_order(channel)) /* as one folder's files are */
             qsort(channel->files, channel->count, sizeof *channel->files, compare_files);
-        drop_twins(channel);
     }
+}
+
+void offline_set_drop_twins(struct offline_set *set)
+{
+    for (size_t i = 0; i < set->count; i++)
+        drop_twins(&set->channels[i]);
 }
 
 void offline_set_free(struct offline_set *set)
@@ -374,6 +380,7 @@ void offline_set_free(struct offline_set *set)
         for (size_t j = 0; j < set->channels[i].count; j++)
             free(set->channels[i].files[j].path);
         free(set->channels[i].files);
+        free(set->channels[i].mixed);
     }
     free(set->channels);
     fd_close_all(set->folders, set->folder_count);
@@ -410,15 +417,26 @@ int offline_file_open(const struct offline_file *file)
     return fd;
 }
 
-const struct offline_channel *offline_set_find(const struct offline_set *set, const char *channel,
-                                               int *ret_error)
+static const struct offline_channel *find_by_name(const struct offline_set *set,
+                                                  const char *channel)
 {
-    *ret_error = channel ? -ENOENT : -EINVAL;
-    if (!channel)
-        return set->count == 1 ? &set->channels[0] : NULL;
     for (size_t i = 0; i < set->count; i++)
         if (strcmp(set->channels[i].name, channel) == 0)
             return &set->channels[i];
+    return NULL;
+}
+
+const struct offline_channel *offline_set_find(const struct offline_set *set, const char *channel,
+                                               int *ret_error, const char **ret_problem)
+{
+    const struct offline_channel *found = channel           ? find_by_name(set, channel)
+                                          : set->count == 1 ? &set->channels[0]
+                                                            : NULL;
+    *ret_error = channel ? -ENOENT : -EINVAL;
+    *ret_problem = found ? found->mixed : NULL;
+    if (!*ret_problem)
+        return found;
+    *ret_error = -ENOTUNIQ;
     return NULL;
 }
 

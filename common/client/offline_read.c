@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/avro_log_end.h"
+#include "common/avro_log_header.h"
 #include "common/client/offline_files.h"
 #include "common/client/record.h"
 #include "common/client/segment_walk.h"
@@ -31,6 +32,7 @@ struct offline_reader {
     uint64_t end;         /* when it was opened */
     uint32_t before_file; /* why numbers are missing that lie before the file */
     bool fresh;           /* no datagram was returned since it was opened, or since a seek */
+    uint8_t log_id[AVRO_LOG_ID_SIZE]; /* of the file that said last what it belongs to */
 
     struct loss losses[2]; /* to be told first */
     size_t loss_count, loss_next;
@@ -179,6 +181,7 @@ static void go_to(struct offline_reader *reader, size_t file, uint64_t floor, ui
     reader->due = reader->position = due;
     reader->before_file = HF_EXPIRED;
     reader->fresh = true;
+    memset(reader->log_id, 0, sizeof reader->log_id);
     reader->has_record = false;
     reader->loss_count = reader->loss_next = 0;
 }
@@ -303,12 +306,35 @@ static int give_record(struct offline_reader *reader, struct hf_datagram *ret)
     return HF_DATAGRAM;
 }
 
+/* Is the file that was opened part of another recording than those before it? */
+static bool is_of_another_recording(struct offline_reader *reader)
+{
+    const uint8_t *log_id = segment_walk_identity(reader->walk)->log_id;
+    if (!avro_log_id_is_known(log_id))
+        return false;
+    bool is_other = avro_log_id_is_known(reader->log_id) &&
+                    memcmp(log_id, reader->log_id, sizeof reader->log_id) != 0;
+    memcpy(reader->log_id, log_id, sizeof reader->log_id);
+    return is_other;
+}
+
+/* Somebody has put it into this folder. Its numbers have nothing to do with those that came: none
+ * was returned, and none is missing before it. */
+static void begin_anew(struct offline_reader *reader)
+{
+    reader->due = reader->floor = reader->channel->files[reader->file].first_seq;
+    reader->losses[reader->loss_count++] = (struct loss){.seq = reader->due, .why = HF_UNCOVERED};
+    reader->fresh = true;
+}
+
 /* The file that comes next. 0, or -errno: tried again at the next call. */
 static int open_next(struct offline_reader *reader)
 {
     int result = open_walk(reader->channel, reader->file, reader->end, &reader->walk);
     if (result < 0)
         return pass_file(reader, result);
+    if (is_of_another_recording(reader))
+        begin_anew(reader);
     if (reader->floor <= reader->channel->files[reader->file].first_seq)
         return 0;
     result = segment_walk_seek_seq(reader->walk, reader->floor);
@@ -380,14 +406,9 @@ static void close_reader(hf_reader *base)
 static const struct reader_kind offline_reader_kind = {
     .next = next, .seek = seek, .lag = lag, .close = close_reader};
 
-int offline_read(hf *handle, const char *name, const struct hf_start *start, unsigned mode,
+int offline_read(const struct offline_channel *channel, const struct hf_start *start, unsigned mode,
                  hf_reader **ret)
 {
-    int result;
-    const struct offline_channel *channel =
-        offline_set_find(&((struct offline *)handle)->set, name, &result);
-    if (!channel)
-        return result;
     if (mode != HF_OLD && mode != HF_JOINED)
         return -EOPNOTSUPP;
     struct offline_reader *reader = calloc(1, sizeof *reader);
@@ -396,7 +417,7 @@ int offline_read(hf *handle, const char *name, const struct hf_start *start, uns
     reader->base.kind = &offline_reader_kind;
     reader->channel = channel;
     reader->end = offline_find_end(channel);
-    result = begin(reader, start);
+    int result = begin(reader, start);
     if (result < 0) {
         close_reader(&reader->base);
         return result;

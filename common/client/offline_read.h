@@ -12,8 +12,8 @@ struct offline {
     struct offline_set set;
 };
 
-/* As in struct handle_kind. */
-int offline_read(hf *handle, const char *channel, const struct hf_start *start, unsigned mode,
+/* As in struct handle_kind. The channel must live as long as the reader. */
+int offline_read(const struct offline_channel *channel, const struct hf_start *start, unsigned mode,
                  hf_reader **ret);
 
 /* Behind the last record of the channel; where that can't be found out, as far as names and headers

@@ -95,6 +95,9 @@ int ctl_complain_read(const char *what, int error)
     case EOPNOTSUPP:
         ctl_complain("%s: this can't be had of files, or of such a channel", what);
         break;
+    case ENOTUNIQ:
+        ctl_complain("%s: %s", what, hf_file_problem());
+        break;
     case EACCES:
     case EPERM:
         ctl_complain("%s: it is another user's", what);

@@ -565,6 +565,102 @@ START_TEST(test_ten_thousand_files_take_few_descriptors)
 }
 END_TEST
 
+/* ---- several recordings ---- */
+
+/* A sealed file of engine's recording with this id (0: not known), below `folder`. */
+static void put_of_recording(const char *below, int id, uint64_t first, uint64_t end)
+{
+    struct log_maker maker;
+    char name[SEGMENT_NAME_SIZE], path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, below);
+    ck_assert(mkdir(path, 0700) == 0 || errno == EEXIST);
+    log_maker_begin(&maker, 64 * 1024, "engine", first, 7);
+    maker.payload_max = 60;
+    memset(maker.identity.log_id, id, sizeof maker.identity.log_id);
+    maker.header_size = avro_log_write_header(maker.bytes, &maker.identity);
+    while (maker.next_seq < end)
+        ck_assert(log_maker_append(&maker));
+    log_maker_seal(&maker);
+    totals_of(&maker, end - first);
+    avro_log_segment_name("engine", first, BEGIN + first * NS_PER_S, name);
+    *strstr(name, ".open") = '\0';
+    log_maker_write(path, name, maker.bytes, maker.block_start);
+    log_maker_free(&maker);
+}
+
+static hf *open_below(const char *first, const char *second)
+{
+    char a[128], b[128];
+    const char *const paths[] = {a, b};
+    hf *handle;
+    snprintf(a, sizeof a, "%s/%s", folder, first);
+    snprintf(b, sizeof b, "%s/%s", folder, second);
+    ck_assert_int_eq(hf_open_files(&handle, paths, 2), 0);
+    return handle;
+}
+
+/* Two machines have a channel of the same name: which of both is number 5? */
+START_TEST(test_two_recordings_are_refused)
+{
+    hf_reader *reader;
+    struct hf_log *logs;
+    struct hf_channel *channels;
+    size_t count;
+    put_of_recording("a", 1, 0, 20);
+    put_of_recording("b", 2, 0, 20); /* under the same name */
+    hf *handle = _i ? open_folder() : open_below("a", "b");
+    ck_assert_int_eq(hf_list(handle, &channels, &count), 0);
+    ck_assert_uint_eq(count, 1);
+    free(channels);
+    ck_assert_int_eq(hf_read(handle, "engine", NULL, HF_OLD, &reader), -ENOTUNIQ);
+    ck_assert_ptr_nonnull(strstr(hf_file_problem(), "/a "));
+    ck_assert_ptr_nonnull(strstr(hf_file_problem(), "/b"));
+    ck_assert_ptr_nonnull(strstr(hf_file_problem(), "engine"));
+    ck_assert_int_eq(hf_log_list(handle, NULL, &logs, &count), -ENOTUNIQ);
+    hf_close(handle);
+}
+END_TEST
+
+/* A recording whose files lie in two folders, some in both; of one nobody knows what it is. */
+START_TEST(test_one_recording_in_two_folders)
+{
+    struct hf_log *logs;
+    size_t count;
+    put_of_recording("a", 1, 0, 20);
+    put_of_recording("a", 1, 20, 40);
+    put_of_recording("b", 1, 20, 40);
+    put_of_recording("b", _i ? 1 : 0, 40, 60);
+    hf *handle = open_below("a", "b");
+    ck_assert_int_eq(hf_log_list(handle, NULL, &logs, &count), 0);
+    ck_assert_uint_eq(count, 3);
+    free(logs);
+    hf_reader *reader = read_from(handle, NULL);
+    expect_data(reader, 0, 60);
+    expect_end(reader);
+    hf_close(handle);
+}
+END_TEST
+
+/* Somebody has copied files into the folder of another recording: no number names one datagram any
+ * more, and still none is passed over. */
+START_TEST(test_two_recordings_in_one_folder)
+{
+    put_of_recording("a", 1, 0, 40);
+    put_of_recording("a", 2, 10, 20);
+    put_of_recording("a", 2, 20, 30);
+    hf *handle = open_below("a", "a");
+    hf_reader *reader = read_from(handle, NULL);
+    expect_data(reader, 0, 40);
+    expect_lost(reader, 10, 0, HF_UNCOVERED);
+    expect_data(reader, 10, 30);
+    expect_end(reader);
+    ck_assert_int_eq(hf_seek(reader, &(struct hf_start){.at = HF_SEQ, .seq = 25}), 0);
+    expect_data(reader, 25, 30);
+    expect_end(reader);
+    hf_close(handle);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("offline");
@@ -585,6 +681,9 @@ int main(void)
     tcase_add_test(tests, test_a_segment_that_was_not_begun);
     tcase_add_test(tests, test_every_number_comes_or_is_told);
     tcase_add_test(tests, test_ten_thousand_files_take_few_descriptors);
+    tcase_add_loop_test(tests, test_two_recordings_are_refused, 0, 2);
+    tcase_add_loop_test(tests, test_one_recording_in_two_folders, 0, 2);
+    tcase_add_test(tests, test_two_recordings_in_one_folder);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
