@@ -29,8 +29,12 @@ static void leave(struct live_ring *ring)
 {
     if (!ring->map.page)
         return;
+    /* Where that look fails, what was read before says which numbers were given, and not where the
+     * segments end. */
     ring->has_former = read_commit(ring);
     ring->former = ring->commit;
+    if (ring->has_commit)
+        ring->former_end = ring->commit.next_seq;
     ring->has_commit = false;
     channel_public_unmap(&ring->map);
     ring->number = 0;
@@ -42,7 +46,7 @@ static void look_whether_anew(struct live_reader *reader)
 {
     const struct live_ring *ring = &reader->ring;
     const uint64_t next = reader->next_seq;
-    if (ring->has_former && next <= ring->former.next_seq && next > ring->map.page->start_seq &&
+    if (next <= ring->former_end && next > ring->map.page->start_seq &&
         !live_reader_is_by_ring(reader) && reader->base.mode != HF_OLD)
         reader->begins_anew = true;
 }

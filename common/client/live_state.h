@@ -25,6 +25,7 @@ struct live_ring {
     /* Of the ring before, as it was left: where the segments end that it names. */
     struct commit_progress former;
     bool has_former;
+    uint64_t former_end; /* behind the numbers that it is known to have given */
     bool asked_again;    /* it is retired, and the gate had no other one yet */
     bool attached;       /* the gate has answered at least once */
     int error;           /* it has refused: -errno */

@@ -74,6 +74,38 @@ START_TEST(sought_while_numbers_begin_anew)
 }
 END_TEST
 
+/* Nobody can say any more how far the ring before had come: what was read of it before counts for
+ * the numbers, and what is sound in the file for the records. */
+START_TEST(the_last_word_is_damaged)
+{
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    live_log_lose(&scene.recorder, 5);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    reader_scene_expect_lost(10, 5, HF_UNRECORDED);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    const uint64_t start = _i ? 18 : 10; /* the records behind it were found again, or were not */
+    if (_i)
+        live_log_append(&scene.recorder, 3);
+    live_log_lose(&scene.recorder, 0);
+    const uint64_t length = scene.recorder.commit.block_start;
+    struct channel_public *page = &scene.ring.ring.page->public;
+    for (int i = 0; i < 2; i++)
+        atomic_fetch_xor((_Atomic uint64_t *)&page->commit[i].segment_id, 1);
+    reader_scene_change_rings(start, start);
+    live_log_seal(&scene.recorder, 0, length);
+    live_log_move(&scene.recorder, &scene.second_ring, start);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 3);
+    reader_scene_lend(&scene.second_ring, 2);
+    if (!_i)
+        reader_scene_expect_lost(10, 0, HF_UNCOVERED);
+    reader_scene_expect_records(_i ? 15 : 10, start + 3);
+    reader_scene_expect_silence();
+}
+END_TEST
+
 /* ---- no ring ---- */
 
 static void two_segments(void)
@@ -284,6 +316,7 @@ int main(void)
     tcase_add_checked_fixture(tests, reader_scene_begin, reader_scene_end);
     tcase_add_loop_test(tests, an_inode_number_again, 0, 2);
     tcase_add_test(tests, sought_while_numbers_begin_anew);
+    tcase_add_loop_test(tests, the_last_word_is_damaged, 0, 2);
     tcase_add_test(tests, what_was_promised_is_removed);
     tcase_add_test(tests, what_was_promised_is_cut_off);
     tcase_add_loop_test(tests, the_last_file_is_damaged_at_its_end, 0, 2);
