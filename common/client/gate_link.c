@@ -58,6 +58,8 @@ int gate_link_wait(int fd, monotonic deadline)
     struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
     for (;;) {
         uint64_t left = monotonic_since(deadline, monotonic_now());
+        if (left == 0) /* also when there is always something to read, and none of it helps */
+            return -ETIMEDOUT;
         int count = poll(&poll_fd, 1, (int)((left + NS_PER_MS - 1) / NS_PER_MS));
         if (count > 0)
             return 0;

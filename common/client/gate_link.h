@@ -8,8 +8,10 @@
 
 #include "common/monotonic.h"
 
-/* How long a request of a program may take. */
-#define GATE_PATIENCE_NS (2 * NS_PER_S)
+/* How long a request of a program may take; and a list that comes in parts, each of which may take
+ * that long, altogether. */
+#define GATE_PATIENCE_NS      (2 * NS_PER_S)
+#define GATE_LIST_PATIENCE_NS (30 * NS_PER_S)
 
 /* NULL: $HOLDFAST_READ_SOCKET, else where it usually is. 0 or -ENAMETOOLONG. */
 int gate_link_address(const char *path, struct sockaddr_un *ret);
@@ -24,7 +26,8 @@ int gate_link_hello(int socket, uint32_t request);
 /* What was refused, by the errno in the packet: never 0, never anything but -errno. */
 int gate_link_error(int32_t error);
 
-/* Until the descriptor is readable, or the deadline. 0, -ETIMEDOUT, or -errno. */
+/* Until the descriptor is readable, or the deadline. 0, -ETIMEDOUT (it has passed, readable or
+ * not), or -errno. */
 int gate_link_wait(int fd, monotonic deadline);
 
 #endif

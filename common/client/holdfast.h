@@ -7,7 +7,8 @@
  *
  * Every function returns 0 or more when it succeeded, or -errno. There are no hidden threads and no
  * signal handlers; a handle is used by one thread at a time; every descriptor is close-on-exec. A
- * request to the daemon waits for 2 seconds at most, then the answer is -ETIMEDOUT; hf_next(),
+ * request to the daemon waits for 2 seconds at most, then the answer is -ETIMEDOUT (a long list
+ * comes in parts: so long for each of them, and 30 seconds for all); hf_next(),
  * hf_check() and hf_lag() never wait for the daemon. When the daemon, or the process that serves
  * readers, ends, a reader connects again by itself and goes on at its position.
  *

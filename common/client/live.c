@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A handle that is connected to a daemon: hf_open(), and the requests that are answered with a
- * list. Each of them waits, for two seconds at most, and connects once more if the connection has
- * ended meanwhile: the process that serves readers may have been replaced. */
+ * list. Each of them waits, for two seconds at most, for each part of a list, and connects once
+ * more if the connection has ended meanwhile: the process that serves readers may have been
+ * replaced. However much comes, nothing here waits or grows without end. */
 #include "common/client/holdfast.h"
 
 #include <errno.h>
@@ -18,6 +19,8 @@
 #include "common/read_protocol.h"
 
 #define CONNECT_AGAIN_NS (5 * NS_PER_MS)
+/* Entries of a list. More than that, there isn't anything that the gate could list. */
+#define LIST_MOST ((size_t)1 << 20)
 
 struct live {
     struct hf base;
@@ -50,8 +53,11 @@ static int receive(struct live *live, enum read_type type, monotonic deadline)
         if (result <= 0)
             return result == 0 || result == -EPIPE ? -ECONNRESET : result;
         read_packet_release(&live->packet); /* no list brings a descriptor */
-        if (live->packet.header.request != live->last_request)
+        if (live->packet.header.request != live->last_request) {
+            if (monotonic_now().ns >= deadline.ns)
+                return -ETIMEDOUT;
             continue;
+        }
         if (live->packet.header.type == READ_REFUSED)
             return gate_link_error(live->packet.refused->error);
         return live->packet.header.type == type ? 0 : -EPROTO;
@@ -135,9 +141,22 @@ static int grow(void **list, size_t size)
     return 0;
 }
 
+/* The request for the part behind the one that has come. -EPROTO: that one ended where the one
+ * before did, and so would all others. */
+static int go_on(const struct live *live, const struct live_list *list,
+                 const struct live_request *request)
+{
+    uint8_t before[sizeof(struct read_list_segments)];
+    _Static_assert(sizeof before >= sizeof(struct read_list_positions), "each of them fits");
+    memcpy(before, request->payload, request->size);
+    list->go_on(live->packet.entries, live->packet.count - 1, (void *)request->payload);
+    return memcmp(before, request->payload, request->size) == 0 ? -EPROTO : 0;
+}
+
 static int get_list(struct live *live, const struct live_list *list,
                     const struct live_request *request, void *ret, size_t *ret_count)
 {
+    const monotonic deadline = monotonic_add(monotonic_now(), GATE_LIST_PATIENCE_NS);
     void *all = NULL;
     size_t count = 0;
     int result;
@@ -152,7 +171,13 @@ static int get_list(struct live *live, const struct live_list *list,
         memset((uint8_t *)all + count * list->entry_size, 0, more * list->entry_size);
         for (uint32_t i = 0; i < more; i++, count++)
             list->translate(live->packet.entries, i, (uint8_t *)all + count * list->entry_size);
-        list->go_on(live->packet.entries, more - 1, (void *)request->payload);
+        result = go_on(live, list, request);
+        if (result == 0)
+            result = count > LIST_MOST                   ? -EPROTO
+                     : monotonic_now().ns >= deadline.ns ? -ETIMEDOUT
+                                                         : 0;
+        if (result < 0)
+            break;
     }
     if (result == 0 && !all)
         result = grow(&all, 1); /* free(3) of an empty list is no special case */

@@ -12,6 +12,7 @@
 #include "common/fd.h"
 
 #define ATTACH_AGAIN_NS (250 * NS_PER_MS)
+#define WAKES_MOST      8
 
 /* Of the current page; false leaves what was known. */
 static bool read_commit(struct live_ring *ring)
@@ -123,6 +124,19 @@ void live_ring_pump(struct live_reader *reader)
         else
             reader_link_wake_at(link, ring->attach_at);
     }
+}
+
+bool live_ring_take_wake(struct live_reader *reader)
+{
+    if (reader->woken && reader->wakes < WAKES_MOST) {
+        reader->woken = false;
+        reader->wakes++;
+        return true;
+    }
+    if (reader->woken)
+        reader_link_wake_at(&reader->link, monotonic_now());
+    reader->wakes = 0;
+    return false;
 }
 
 void live_ring_look(struct live_reader *reader)

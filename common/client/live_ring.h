@@ -4,10 +4,15 @@
 #ifndef HOLDFAST_COMMON_CLIENT_LIVE_RING_H
 #define HOLDFAST_COMMON_CLIENT_LIVE_RING_H
 
+#include <stdbool.h>
+
 struct live_reader;
 
 /* reader_link_pump(), and what came of it that concerns the ring: another one, or none. */
 void live_ring_pump(struct live_reader *reader);
+
+/* Has the gate woken it? Then look again; but one that is woken without end comes back later. */
+bool live_ring_take_wake(struct live_reader *reader);
 
 /* Read the commit slot again. Where the ring takes no more, the gate is asked for another one. */
 void live_ring_look(struct live_reader *reader);

@@ -63,7 +63,8 @@ struct live_reader {
     bool records;        /* as ATTACHED said */
     bool started;        /* hf_read() has returned */
     bool live_told;
-    bool woken; /* since it was last caught up */
+    bool woken;     /* since it was last caught up */
+    unsigned wakes; /* in a row, without a rest */
     /* The ring that came last begins with numbers that were given before, to other datagrams. */
     bool begins_anew;
     bool returned_any;   /* a datagram, since it was opened or sought */

@@ -16,6 +16,9 @@
 
 #define RETRY_FIRST_NS (10 * NS_PER_MS)
 #define RETRY_LAST_NS  (500 * NS_PER_MS)
+/* Packets that are taken in one call. There are never as many answers; whoever sends more must not
+ * keep hf_next() from returning. The descriptor stays readable then. */
+#define PUMP_MOST 64
 
 /* What a question is sent as, and what its answer has to be. */
 static const struct question_kind {
@@ -207,7 +210,7 @@ void reader_link_pump(struct reader_link *link)
         else
             connect_again(link);
     }
-    while (link->socket >= 0) {
+    for (int i = 0; i < PUMP_MOST && link->socket >= 0; i++) {
         const char *what;
         int result = read_packet_receive(link->socket, TO_READER, &link->packet, &what);
         if (result == -EAGAIN)

@@ -160,10 +160,8 @@ static int sleep_until_more(struct live_reader *reader)
     if (result != MORE)
         return result;
     live_ring_pump(reader);
-    if (reader->woken || reader->begins_anew) {
-        reader->woken = false;
+    if (live_ring_take_wake(reader) || reader->begins_anew)
         return MORE;
-    }
     const struct read_arm arm = {
         .what = READ_FOR_COMMITTED, .seq = reader->next_seq, .ring = reader->ring.number};
     reader_link_arm(&reader->link, &arm);

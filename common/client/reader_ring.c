@@ -182,10 +182,8 @@ static uint64_t find_oldest(const struct channel_public_map *map, uint64_t from,
 static int sleep_until_more(struct live_reader *reader)
 {
     live_ring_pump(reader);
-    if (reader->woken) {
-        reader->woken = false;
+    if (live_ring_take_wake(reader))
         return MORE;
-    }
     const struct read_arm arm = {
         .what = READ_FOR_PUBLISHED, .seq = reader->next_seq, .ring = reader->ring.number};
     reader_link_arm(&reader->link, &arm);

@@ -180,7 +180,7 @@ static void on_list(const struct request *request)
         name_channel(i, entry->name);
         entry->can = HF_CAN_OLD | HF_CAN_NEW;
         entry->end_seq = i;
-        if (strcmp(entry->name, request->packet->list->after) > 0)
+        if (request->gate->endless || strcmp(entry->name, request->packet->list->after) > 0)
             list.head.count++;
     }
     answer(request, READ_CHANNELS, &list,
@@ -327,6 +327,20 @@ static void wake(struct fake_gate *gate, struct fake_connection *connection)
         connection->armed = false;
 }
 
+static bool flood(const struct fake_gate *gate, const struct fake_connection *connection)
+{
+    const struct read_woken woken = {gate->ring ? gate->ring_number : 0};
+    const struct read_channels none = {0};
+    const enum read_type type = gate->flood;
+    int result = type ? 0 : -EAGAIN;
+    while (result == 0 && gate->flood)
+        result = type == READ_WOKEN
+                     ? read_packet_send(connection->fd, type, 0, &woken, sizeof woken, -1)
+                     : read_packet_send(connection->fd, READ_CHANNELS, INT32_MAX, &none,
+                                        sizeof none, -1);
+    return result < 0;
+}
+
 static void take_in(struct fake_gate *gate)
 {
     int fd = accept4(gate->listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -341,18 +355,21 @@ static void *gate_main(void *data)
     struct fake_gate *gate = data;
     for (;;) {
         pthread_mutex_lock(&gate->lock);
-        bool stop = gate->stop;
+        bool stop = gate->stop, is_full = true;
         take_in(gate);
         for (int i = 0; !stop && i < FAKE_GATE_CONNECTIONS; i++) {
             struct fake_connection *connection = &gate->connections[i];
             receive(gate, connection);
             if (connection->fd >= 0 && connection->armed)
                 wake(gate, connection);
+            if (connection->fd >= 0)
+                is_full &= flood(gate, connection);
         }
+        gate->is_full = is_full && gate->flood;
         pthread_mutex_unlock(&gate->lock);
         if (stop)
             return NULL;
-        poll(NULL, 0, LOOK_MS);
+        poll(NULL, 0, gate->flood ? 0 : LOOK_MS);
     }
 }
 

@@ -5,6 +5,7 @@
 #define HOLDFAST_TESTS_LIB_FAKE_GATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -49,6 +50,11 @@ struct fake_gate {
     struct read_position_entry positions[FAKE_GATE_POSITIONS];
     size_t position_count;
 
+    /* Sends as much as anybody takes, all the time: READ_WOKEN, or what nobody has asked for.
+     * Changed without the lock. 0 = nothing. */
+    _Atomic(enum read_type) flood;
+    atomic_bool is_full;              /* nobody takes more of it just now */
+    bool endless;                     /* a list of channels always goes on with the same ones */
     bool deaf;                        /* takes requests and answers nothing */
     bool drop_once;                   /* ends the connection at the next request that comes */
     int find_error;                   /* errno that every FIND is refused with */

@@ -490,6 +490,103 @@ START_TEST(files_without_a_ring)
 }
 END_TEST
 
+/* ---- a gate that sends without end ---- */
+
+static bool ends_within(monotonic begun, uint64_t ns)
+{
+    return monotonic_since(monotonic_now(), begun) < ns;
+}
+
+/* What it is asked for is never answered. */
+START_TEST(requests_in_a_flood)
+{
+    struct hf_channel *channels;
+    size_t count;
+    hf *other;
+    reader_scene_begin_segment();
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.deaf = true;
+    pthread_mutex_unlock(&scene.gate.lock);
+    scene.gate.flood = READ_CHANNELS;
+    monotonic begun = monotonic_now();
+    ck_assert_int_eq(hf_list(scene.handle, &channels, &count), -ETIMEDOUT);
+    ck_assert(ends_within(begun, 4 * NS_PER_S));
+    begun = monotonic_now();
+    ck_assert_int_eq(hf_open(&other, scene.gate.socket), -ETIMEDOUT);
+    ck_assert(ends_within(begun, 4 * NS_PER_S));
+    begun = monotonic_now();
+    ck_assert_int_eq(hf_read(scene.handle, RING_FIXTURE_CHANNEL, NULL, HF_OLD, &scene.reader),
+                     -ETIMEDOUT);
+    ck_assert(ends_within(begun, 4 * NS_PER_S));
+    scene.gate.flood = 0;
+}
+END_TEST
+
+static void fill_up(void)
+{
+    scene.gate.flood = READ_CHANNELS;
+    while (!scene.gate.is_full)
+        poll(NULL, 0, 1);
+    scene.gate.flood = 0;
+}
+
+/* One call takes only so much of it; the rest is there yet. */
+START_TEST(a_reader_behind_a_flood)
+{
+    reader_scene_begin_segment();
+    reader_scene_read(HF_NEW, NULL);
+    reader_scene_expect_silence();
+    fill_up();
+    struct pollfd wait = {.fd = hf_reader_fd(scene.reader), .events = POLLIN};
+    ck_assert_int_eq(hf_next(scene.reader, &scene.datagram), HF_NONE);
+    ck_assert_int_eq(poll(&wait, 1, 0), 1);
+    reader_scene_expect_silence();
+    live_log_append(&scene.recorder, 1);
+    reader_scene_expect_record(0);
+}
+END_TEST
+
+/* hf_next() says that there is nothing, and gets what there is. */
+START_TEST(a_reader_in_a_flood)
+{
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    scene.gate.flood = _i ? READ_WOKEN : READ_CHANNELS;
+    monotonic begun = monotonic_now();
+    for (int i = 0; i < 1000; i++)
+        ck_assert_int_eq(hf_next(scene.reader, &scene.datagram), HF_NONE);
+    ck_assert(ends_within(begun, 10 * NS_PER_S));
+    live_log_append(&scene.recorder, 10);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_expect_records(10, 30);
+    scene.gate.flood = 0;
+    reader_scene_expect_silence();
+}
+END_TEST
+
+/* A list that has no end is no list. */
+START_TEST(a_list_without_end)
+{
+    struct hf_channel *channels;
+    size_t count;
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.channel_count = READ_LIST_MAX;
+    scene.gate.endless = true;
+    pthread_mutex_unlock(&scene.gate.lock);
+    ck_assert_int_eq(hf_list(scene.handle, &channels, &count), -EPROTO);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.endless = false;
+    pthread_mutex_unlock(&scene.gate.lock);
+    ck_assert_int_eq(hf_list(scene.handle, &channels, &count), 0);
+    ck_assert_uint_eq(count, READ_LIST_MAX);
+    free(channels);
+}
+END_TEST
+
 /* ---- where to begin ---- */
 
 static uint64_t first_of(unsigned flags, struct hf_start start)
@@ -611,6 +708,10 @@ int main(void)
     tcase_add_test(tests, numbers_that_are_given_again);
     tcase_add_test(tests, no_ring_for_a_while);
     tcase_add_test(tests, files_without_a_ring);
+    tcase_add_test(tests, requests_in_a_flood);
+    tcase_add_test(tests, a_reader_behind_a_flood);
+    tcase_add_loop_test(tests, a_reader_in_a_flood, 0, 2);
+    tcase_add_test(tests, a_list_without_end);
     tcase_add_test(tests, starts);
     tcase_add_test(tests, nothing_recorded_yet);
     tcase_add_test(tests, named_positions);
