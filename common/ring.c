@@ -115,23 +115,7 @@ static bool still_there(const struct ring *ring, uint64_t seq, uint64_t position
  * length. */
 static bool read_descriptor(const struct ring *ring, uint64_t seq, struct ring_datagram *ret)
 {
-    const struct ring_descriptor *descriptor = descriptor_of(ring, seq);
-    uint64_t length_cut = load_relaxed(descriptor->length_cut);
-    uint64_t origin = load_relaxed(descriptor->origin);
-
-    *ret = (struct ring_datagram){
-        .seq = seq,
-        .position = load_relaxed(descriptor->position),
-        .time_ns = load_relaxed(descriptor->time_ns),
-        .length = (uint32_t)(length_cut >> 32),
-        .cut = (uint32_t)length_cut,
-        .lost_before = (uint32_t)load_relaxed(descriptor->drops),
-        .address = {load_relaxed(descriptor->address[0]), load_relaxed(descriptor->address[1])},
-        .scope = (uint32_t)(origin >> 32),
-        .port = (uint16_t)(origin >> 16),
-        .flags = (uint8_t)(origin >> 8),
-        .family = (uint8_t)origin,
-    };
+    ring_descriptor_load(descriptor_of(ring, seq), seq, ret);
     return ring_intact(ring, ret) && ret->length <= ring->geometry.slot_size;
 }
 

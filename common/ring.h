@@ -48,6 +48,29 @@ struct ring_datagram {
     uint8_t family; /* 4 or 6 */
 };
 
+/* What a descriptor says, which may be overwritten meanwhile: *ret counts only if the datagram was
+ * there after that, and its length and family are to be looked at. `data` is NULL. */
+static inline void ring_descriptor_load(const struct ring_descriptor *descriptor, uint64_t seq,
+                                        struct ring_datagram *ret)
+{
+    uint64_t length_cut = atomic_load_explicit(&descriptor->length_cut, memory_order_relaxed);
+    uint64_t origin = atomic_load_explicit(&descriptor->origin, memory_order_relaxed);
+    *ret = (struct ring_datagram){
+        .seq = seq,
+        .position = atomic_load_explicit(&descriptor->position, memory_order_relaxed),
+        .time_ns = atomic_load_explicit(&descriptor->time_ns, memory_order_relaxed),
+        .length = (uint32_t)(length_cut >> 32),
+        .cut = (uint32_t)length_cut,
+        .lost_before = (uint32_t)atomic_load_explicit(&descriptor->drops, memory_order_relaxed),
+        .address = {atomic_load_explicit(&descriptor->address[0], memory_order_relaxed),
+                    atomic_load_explicit(&descriptor->address[1], memory_order_relaxed)},
+        .scope = (uint32_t)(origin >> 32),
+        .port = (uint16_t)(origin >> 16),
+        .flags = (uint8_t)(origin >> 8),
+        .family = (uint8_t)origin,
+    };
+}
+
 /* Look at the datagram `seq`, which must be < published. false when it was overwritten already. */
 bool ring_peek(const struct ring *ring, uint64_t seq, struct ring_datagram *ret);
 

@@ -56,22 +56,7 @@ static bool was_there(const struct channel_public_map *map, uint64_t seq, uint64
 static bool read_descriptor(const struct channel_public_map *map, uint64_t seq,
                             struct ring_datagram *ret)
 {
-    const struct ring_descriptor *descriptor = descriptor_of(map, seq);
-    uint64_t length_cut = load_relaxed(descriptor->length_cut);
-    uint64_t origin = load_relaxed(descriptor->origin);
-    *ret = (struct ring_datagram){
-        .seq = seq,
-        .position = load_relaxed(descriptor->position),
-        .time_ns = load_relaxed(descriptor->time_ns),
-        .length = (uint32_t)(length_cut >> 32),
-        .cut = (uint32_t)length_cut,
-        .lost_before = (uint32_t)load_relaxed(descriptor->drops),
-        .address = {load_relaxed(descriptor->address[0]), load_relaxed(descriptor->address[1])},
-        .scope = (uint32_t)(origin >> 32),
-        .port = (uint16_t)(origin >> 16),
-        .flags = (uint8_t)(origin >> 8),
-        .family = (uint8_t)origin,
-    };
+    ring_descriptor_load(descriptor_of(map, seq), seq, ret);
     return was_there(map, seq, ret->position) && ret->length <= map->geometry.slot_size &&
            (ret->family == 4 || ret->family == 6) && ret->time_ns <= INT64_MAX;
 }
