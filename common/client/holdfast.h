@@ -8,9 +8,9 @@
  * Every function returns 0 or more when it succeeded, or -errno. There are no hidden threads and no
  * signal handlers; a handle is used by one thread at a time; every descriptor is close-on-exec. A
  * request to the daemon waits for 2 seconds at most, then the answer is -ETIMEDOUT (a long list
- * comes in parts: so long for each of them, and 30 seconds for all); hf_next(),
- * hf_check() and hf_lag() never wait for the daemon. When the daemon, or the process that serves
- * readers, ends, a reader connects again by itself and goes on at its position.
+ * comes in parts: so long for each of them, and 30 seconds for all); hf_next(), hf_check() and
+ * hf_lag() never wait for the daemon. When the daemon, or the process that serves readers, ends, a
+ * reader connects again by itself and goes on at its position.
  *
  * Times are nanoseconds since 1970-01-01 UTC, as the kernel stamped the datagram on receipt.
  * Sequence numbers count the datagrams of a channel, from 0. */
@@ -47,8 +47,7 @@ int hf_open(hf **ret, const char *read_socket);
 int hf_open_files(hf **ret, const char *const paths[], size_t count);
 
 /* After hf_open_files() failed, or -ENOTUNIQ, on this thread: the path that was the reason, and
- * why;
- * "" when there is none. Valid until the next call. */
+ * why; "" when there is none. Valid until the next call. */
 const char *hf_file_problem(void);
 
 /* Closes its readers, too. NULL is fine. Returns NULL. */

@@ -14,6 +14,7 @@ from lib import oracle
 from lib.disk import EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW, Disk, FarDisk, ThinDisk
 from lib.holdfast import Daemon, Sender, Sink, channel
 from lib.place import freeze, kill, skip, states_of_threads, wait_until
+from lib.reading import Reader, assert_in_order, lost_of
 
 RATE, SIZE, KEEP_EVERY = 3000, 200, 4
 
@@ -160,6 +161,37 @@ def test_a_disk_that_answers_with_errors(place):
     disk.mount()
     scene.wait_resumed()
     scene.judge(expect_stop=None, survive=False, logs=("Input/output error", "relaying goes on"))
+
+
+def test_readers_beside_a_disk_that_answers_with_errors(place):
+    """What is in no file any more is told to those who follow, nothing comes twice, and they go on with what is recorded
+    elsewhere."""
+    disk = Disk(place)
+    scene = Scene(place, disk.where / "log", head='read { mode = "0666" }')
+    readers = [Reader(place, scene.daemon, "joined"), Reader(place, scene.daemon, "slow", slow=200)]
+    readers[0].wait_next(1000)
+    disk.ioctl(EXT4_IOC_SHUTDOWN, SHUTDOWN_NOW)
+    wait_until(lambda: scene.daemon.status("engine")["log"]["trouble"], 15, "the trouble in status")
+    scene.wait_lost()
+    complaint = scene.daemon.ctl("cat", "engine", expect=1).stderr
+    assert "Input/output error" in complaint, "who comes now and wants what is on the disk is told"
+    scene.relays_on()
+    disk.mount()
+    scene.wait_resumed()
+    readers.append(Reader(place, scene.daemon, "last"))
+    scene.sender.stop()
+    sent = oracle.read_datagrams(scene.sender.record)[0]
+    scene.daemon.wait_drained("engine", len(sent))
+    for reader in readers:
+        reader.wait_next(len(sent))
+        reader.stop()
+        first, end = assert_in_order(reader, forgive="Input/output error")
+        assert end == len(sent)
+        got = reader.datagrams()
+        assert all(sent[number] == payload for number, payload in got), "what is given is what was sent"
+        assert len(got) + sum(lost_of(reader).values()) == end - first, (len(got), lost_of(reader), first, end)
+        print(f"{reader.folder.name}: {len(got)} of {len(sent)}, lost {dict(lost_of(reader))}")
+    scene.daemon.stop(expect=None)
 
 
 def test_what_the_disk_had_no_room_for_is_written_once_more(place):

@@ -94,6 +94,10 @@ def test_a_page_that_cannot_be_read(place):
     about, = facts(place, file, expect=1)
     assert about["unreadable_pages"] == 1 and about["faults"] > 0, about
     assert "the disk can't read it here" in ctl(place, "verify", file, expect=1).stdout
+    read = ctl(place, "cat", file, "--json")
+    seen = [json.loads(line)["seq"] for line in read.stdout.splitlines()]
+    assert seen == sorted(set(seen)) and 4000 - PAGE // 200 <= len(seen) < 4000, len(seen)
+    assert f"lost {4000 - len(seen)} datagrams" in read.stderr and "damaged" in read.stderr, read.stderr
     result = json.loads(ctl(place, "--json", "recover", file, "-o", place.folder).stdout)["files"][0]
     assert result["unreadable_pages"] == 1, result
     back = oracle.read_with_avro_c(place, [result["result"]])
