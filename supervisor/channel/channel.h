@@ -140,6 +140,8 @@ struct channel_hang {
     monotonic kill_sent; /* by this process, because it hung or hung up */
     bool dead;           /* and can't end: one of its threads waits in the kernel, as for a disk */
     bool disk_warned;    /* THREAD_DISK was told once */
+    /* When each was last seen to wait for a disk. */
+    monotonic at_disk[CHANNEL_THREAD_COUNT];
 };
 
 /* The newest datagram that was received. */

@@ -153,11 +153,15 @@ static enum channel_thread find_silent(struct channel *channel, monotonic now,
             continue;
         if (state == THREAD_DISK ||
             task_state(channel->lent.worker, thread_id(channel, i)) == 'D') {
+            channel->hang.at_disk[i] = now;
             disk = true;
             control_waits |= i == CHANNEL_THREAD_CONTROL;
             note_disk(channel, (enum channel_thread)i, silent);
             continue;
         }
+        /* The disk has answered only now: it has had no time yet to go on. */
+        if (channel->hang.at_disk[i].ns && monotonic_since(now, channel->hang.at_disk[i]) <= limit)
+            continue;
         if (state == THREAD_PARKED && parked != CHANNEL_THREAD_COUNT)
             continue;
         *ret_silent_ns = silent;

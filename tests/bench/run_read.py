@@ -8,6 +8,7 @@ import shutil
 
 import report
 import run_read_live
+import run_read_replay
 
 WAYS = {"library": "libholdfast", "avro": "avro-c"}
 MANY = 10000
@@ -85,3 +86,4 @@ def run(bench):
         tabulate_reading(bench, payload)
     tabulate_finding(bench)
     run_read_live.run(bench)
+    run_read_replay.run(bench)

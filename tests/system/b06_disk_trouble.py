@@ -264,6 +264,24 @@ def test_a_disk_that_does_not_answer(place):
     scene.judge(logs=("has been waiting for the disk",))
 
 
+def test_who_has_just_been_released_by_the_disk_has_time_to_go_on(place):
+    """As long as hang_timeout says: here it can't go on at once, as where other processes have the processor."""
+    disk = Disk(place)
+    scene = Scene(place, disk.where / "log", hang_timeout="4s")
+    before = scene.daemon.status("engine")
+    disk.freeze()
+    scene.daemon.wait_for_log("has been waiting for the disk", 30)
+    kill(before["pid"], signal.SIGSTOP)
+    disk.thaw()
+    wait_until(lambda: states_of_threads(before["pid"]) == {"T"}, 2, "its threads to be stopped", interval=0.002)
+    time.sleep(1)  # several looks, and much less than hang_timeout
+    kill(before["pid"], signal.SIGCONT)
+    scene.wait_resumed()
+    after = scene.daemon.status("engine")
+    assert (after["pid"], after["restarts"]) == (before["pid"], 0), "the worker was not touched"
+    scene.judge()
+
+
 def test_a_segment_that_is_cut_under_the_map(place):
     """Three lengths: to nothing, to the middle of what is committed, just short of its end."""
     scene = Scene(place, place.folder / "log")
