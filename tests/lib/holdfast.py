@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 from lib.place import children_of, comm, is_alive, kill, wait_until
 
@@ -278,6 +279,19 @@ class Daemon:
 
 
 # ---- what feeds it and what it feeds ----
+
+def send_all(listen, payloads, pause=0.0):
+    """One datagram each, so far apart. Returns the address that they came from."""
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if "[" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.connect((host.strip("[]"), int(port)))
+        for payload in payloads:
+            sender.send(payload)
+            time.sleep(pause)
+        address = sender.getsockname()
+        return f"[{address[0]}]:{address[1]}" if "[" in host else f"{address[0]}:{address[1]}"
+
 
 class Sender:
     """tool_sender in the background."""

@@ -51,4 +51,10 @@ void reader_scene_change_rings(uint64_t end, uint64_t start_seq);
 /* What the gate lends from now on; NULL: none. */
 void reader_scene_lend(struct ring_fixture *lent, uint64_t number);
 
+/* A joined reader has had ten records and is live; the five that follow were lost at the log's end,
+ * and it was told. */
+void reader_scene_lose_the_end(void);
+/* Then everything has died, and another ring gives their numbers again, to three records. */
+void reader_scene_begin_anew(void);
+
 #endif

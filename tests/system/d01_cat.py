@@ -10,26 +10,16 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import time
 
 from lib import log_files
-from lib.holdfast import Daemon, Sender, channel
+from lib.holdfast import Daemon, Sender, channel, send_all
 from lib.place import core, wait_until
 
 # With zeros, with what is no UTF-8, with what a terminal would obey, none at all, and as much as there can be.
 PAYLOADS = [b"plain text", b"", b"\0", b"a\0b\0", b"\xff\xfe\xfd", b"\x1b[2J\x1b]0;title\x07", b"$GPGGA,1*00\r\n",
             "grüße € 🚀".encode(), b"\xc0\xaf", b"tab\tand\\back", bytes(range(256)) * 3, b'quote",comma\r\n',
             b"\xe2\x80\xae turned", os.urandom(1400), bytes(65507), os.urandom(65507)]
-
-
-def send_all(listen, payloads):
-    host, _, port = listen.rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.connect((host, int(port)))
-        for payload in payloads:
-            sender.send(payload)
-        return "%s:%d" % sender.getsockname()
 
 
 def record(place, payloads=None, **settings):

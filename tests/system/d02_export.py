@@ -8,11 +8,10 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 
 from lib import oracle
-from lib.holdfast import Daemon, Sender, channel
+from lib.holdfast import Daemon, Sender, channel, send_all
 from lib.place import core, skip, wait_until
 
 PAYLOADS = [b"plain text", b"", b"\0", b"a\0b\0", b"\xff\xfe\xfd", b"line\r\n", bytes(range(256)) * 3, os.urandom(1400),
@@ -27,20 +26,10 @@ def ctl(place, *arguments, expect=0, **options):
     return place.run(place.program("holdfastctl"), *arguments, expect=expect, **options)
 
 
-def send_all(listen, payloads):
-    host, _, port = listen.rpartition(":")
-    family = socket.AF_INET6 if "[" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sender:
-        sender.connect((host.strip("[]"), int(port)))
-        for payload in payloads:
-            sender.send(payload)
-        return sender.getsockname()[1]
-
-
 def record(place, listen, payloads, **settings):
     """A recording of these, of a daemon that has ended."""
     daemon = Daemon(place, channel("engine", listen, record={}, **settings)).start()
-    port = send_all(listen, payloads)
+    port = int(send_all(listen, payloads).rpartition(":")[2])
     daemon.wait_drained("engine", len(payloads))
     daemon.stop()
     return daemon.log_dir / "engine", port

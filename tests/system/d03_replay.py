@@ -12,9 +12,8 @@ import socket
 import struct
 import subprocess
 import termios
-import time
 
-from lib.holdfast import Daemon, channel
+from lib.holdfast import Daemon, channel, send_all
 from lib.place import core, wait_until
 
 PAYLOADS = [b"plain", b"", b"\0\0", b"\xff\xfe", bytes(range(256)), os.urandom(1400), os.urandom(65507)]
@@ -37,12 +36,7 @@ def record(place, name, payloads, pause=0.0):
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={}, max_datagram="65507"), name=name,
                     log_dir=str(place.folder / f"{name}.recording")).start()
-    host, _, port = listen.rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.connect((host, int(port)))
-        for payload in payloads:
-            sender.send(payload)
-            time.sleep(pause)
+    send_all(listen, payloads, pause)
     daemon.wait_drained("engine", len(payloads))
     daemon.stop()
     return daemon.log_dir

@@ -7,19 +7,10 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 
-from lib.holdfast import Daemon, Sender, channel
+from lib.holdfast import Daemon, Sender, channel, send_all
 from lib.place import comm, core, kill, wait_until
-
-
-def send_all(listen, payloads):
-    host, _, port = listen.rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.connect((host, int(port)))
-        for payload in payloads:
-            sender.send(payload)
 
 
 class Follower:

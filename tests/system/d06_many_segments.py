@@ -4,11 +4,10 @@ record finds it."""
 
 import json
 import random
-import socket
 import time
 
 from lib import log_files
-from lib.holdfast import Daemon, channel
+from lib.holdfast import Daemon, channel, send_all
 from lib.place import core
 
 SCHEMA = log_files.SCHEMA_FILE.read_text()
@@ -22,9 +21,7 @@ def record_one(place):
     """A sealed segment as holdfast writes it."""
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={})).start()
-    host, _, port = listen.rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(b"x", (host, int(port)))
+    send_all(listen, [b"x"])
     daemon.wait_drained("engine", 1)
     daemon.stop()
     return daemon.segments("engine")[0].read_bytes()

@@ -424,20 +424,8 @@ END_TEST
  * are given again. */
 START_TEST(numbers_that_are_given_again)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    live_log_lose(&scene.recorder, 5);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    reader_scene_expect_lost(10, 5, HF_UNRECORDED);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
-    fake_gate_kill(&scene.gate);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    reader_scene_change_rings(10, 10);
-    live_log_move(&scene.recorder, &scene.second_ring, 10);
-    reader_scene_lend(&scene.second_ring, 2);
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 3);
+    reader_scene_lose_the_end();
+    reader_scene_begin_anew();
     reader_scene_expect_lost(10, 0, HF_UNCOVERED);
     reader_scene_expect_records(10, 13);
     reader_scene_expect_silence();

@@ -54,20 +54,8 @@ END_TEST
  * program wanted. */
 START_TEST(sought_while_numbers_begin_anew)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    live_log_lose(&scene.recorder, 5);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    reader_scene_expect_lost(10, 5, HF_UNRECORDED);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
-    fake_gate_kill(&scene.gate);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    reader_scene_change_rings(10, 10);
-    live_log_move(&scene.recorder, &scene.second_ring, 10);
-    reader_scene_lend(&scene.second_ring, 2);
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 3);
+    reader_scene_lose_the_end();
+    reader_scene_begin_anew();
     ck_assert_int_eq(hf_seek(scene.reader, &(struct hf_start){.at = HF_FIRST}), 0);
     reader_scene_expect_records(0, 13);
     reader_scene_expect_silence();
@@ -78,13 +66,7 @@ END_TEST
  * the numbers, and what is sound in the file for the records. */
 START_TEST(the_last_word_is_damaged)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    live_log_lose(&scene.recorder, 5);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    reader_scene_expect_lost(10, 5, HF_UNRECORDED);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_lose_the_end();
     const uint64_t start = _i ? 18 : 10; /* the records behind it were found again, or were not */
     if (_i)
         live_log_append(&scene.recorder, 3);
