@@ -30,13 +30,6 @@ def cpu_model():
     return platform.machine()
 
 
-def touch_memory(size):
-    """Virtual machines give freed memory back to their host, and get it anew, for microseconds a page, when they touch it.
-    Who needs memory soon finds some that is there, as on a machine with memory of its own."""
-    with mmap.mmap(-1, size) as memory:
-        memory[::mmap.PAGESIZE] = bytes(-(-size // mmap.PAGESIZE))
-
-
 def first_version(text):
     found = re.search(r"\d+(\.\d+)+([-+.\w]*)", text)
     return found.group(0) if found else "unknown"

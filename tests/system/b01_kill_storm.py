@@ -9,7 +9,7 @@ import time
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
-from lib.place import alone, core, kill, wait_until
+from lib.place import alone, kill
 
 BATCH_MOST = 64
 RUN_MOST = 16  # datagrams in one coalesced run of the sender
