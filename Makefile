@@ -259,7 +259,7 @@ fuzz: $(FUZZERS) ## run every fuzzer for FUZZ_SECONDS (default 30)
 	for fuzzer in $(FUZZERS); do $$fuzzer -max_total_time=$(or $(FUZZ_SECONDS),30) -rss_limit_mb=1024 || exit 1; done
 
 bench: all ## measure: all benches, or BENCH=name; QUICK=1 for a smoke test, MARKDOWN=1 for Markdown
-	$(MAKE) VARIANT=release bench-tools
+	$(MAKE) VARIANT=release bench-tools test-tools
 	$(PYTHON) tests/bench/bench.py --build $(BUILD) $(if $(filter-out 0,$(QUICK)),--quick) $(if $(MARKDOWN),--markdown) $(BENCH)
 
 install-library: $(LIBRARIES) ## libholdfast alone, with its header and pkg-config file

@@ -7,6 +7,7 @@ import random
 import shutil
 
 import report
+import run_read_crowd
 import run_read_live
 import run_read_replay
 
@@ -87,3 +88,4 @@ def run(bench):
     tabulate_finding(bench)
     run_read_live.run(bench)
     run_read_replay.run(bench)
+    run_read_crowd.run(bench)

@@ -14,6 +14,7 @@ from lib.place import wait_until
 
 EXPIRED, LAPPED, UNRECORDED, DAMAGED, UNCOVERED = range(1, 6)
 NOBODY = 65534
+STRANGER = 54321  # a user id that nobody has
 
 Event = collections.namedtuple("Event", "kind first second why")
 
@@ -118,6 +119,32 @@ class Reader:
             found.append((number, data[at:at + length]))
             at += length
         return found
+
+
+class Hostile:
+    """tool_hostile_reader in the background."""
+
+    def __init__(self, place, socket, *arguments, uid=STRANGER):
+        name = f"hostile.{place.count('hostile')}"
+        self.log = place.log_file(f"{name}.log")
+        with open(self.log, "ab") as log:
+            # What it takes of the processors, every user of the machine may take: that is not what is tried here.
+            self.process = subprocess.Popen(["nice", "-n", "19", place.program("tool_hostile_reader"), str(socket), "engine", str(uid),
+                                             *map(str, arguments)], stdin=subprocess.PIPE, stdout=log, stderr=log)
+        place.on_exit(self.end)
+        wait_until(lambda: "ready\n" in self.text(), 60, f"{arguments} to have begun: {self.text()}")
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def stop(self):
+        self.process.stdin.close()
+        assert self.process.wait(60) == 0, self.text()
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
 
 def assert_in_order(reader, first=None, forgive="nothing"):

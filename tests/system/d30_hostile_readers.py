@@ -6,15 +6,14 @@ import errno
 import os
 import random
 import struct
-import subprocess
 import time
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, Sink, channel
 from lib.place import alone, core, kill, skip, wait_until
+from lib.reading import STRANGER, Hostile
 from lib.raw_reader import ATTACH, ATTACHED, NAME, REFUSED, Gone, RawReader
 
-STRANGER = 54321  # a user id that nobody has
 DAEMON = 54300  # nor this one: a daemon's that isn't root
 
 
@@ -25,32 +24,6 @@ def open_to_all(place, *channels):
     place.folder.chmod(0o711)
     socket = place.folder / "read.sock"
     return Daemon(place, *channels, f'read {{ socket = "{socket}" mode = "0666" }}\n'), socket
-
-
-class Hostile:
-    """tool_hostile_reader in the background."""
-
-    def __init__(self, place, socket, *arguments, uid=STRANGER):
-        name = f"hostile.{place.count('hostile')}"
-        self.log = place.log_file(f"{name}.log")
-        with open(self.log, "ab") as log:
-            # What it takes of the processors, every user of the machine may take: that is not what is tried here.
-            self.process = subprocess.Popen(["nice", "-n", "19", place.program("tool_hostile_reader"), str(socket), "engine", str(uid),
-                                             *map(str, arguments)], stdin=subprocess.PIPE, stdout=log, stderr=log)
-        place.on_exit(self.end)
-        wait_until(lambda: "ready\n" in self.text(), 60, f"{arguments} to have begun: {self.text()}")
-
-    def text(self):
-        return self.log.read_text(errors="replace")
-
-    def stop(self):
-        self.process.stdin.close()
-        assert self.process.wait(60) == 0, self.text()
-
-    def end(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
 
 
 def fed(place, rate=5000, **record):
