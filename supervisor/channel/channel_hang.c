@@ -160,8 +160,11 @@ static enum channel_thread find_silent(struct channel *channel, monotonic now,
             continue;
         }
         /* The disk has answered only now: it has had no time yet to go on. */
-        if (channel->hang.at_disk[i].ns && monotonic_since(now, channel->hang.at_disk[i]) <= limit)
+        if (channel->hang.at_disk[i].ns &&
+            monotonic_since(now, channel->hang.at_disk[i]) <= limit) {
+            control_waits |= i == CHANNEL_THREAD_CONTROL;
             continue;
+        }
         if (state == THREAD_PARKED && parked != CHANNEL_THREAD_COUNT)
             continue;
         *ret_silent_ns = silent;

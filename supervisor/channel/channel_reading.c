@@ -81,6 +81,13 @@ void channel_reading_look(struct channel *channel)
 
 void channel_reading_begin(struct channel *channel)
 {
+    struct message_channel_lent bare;
     channel->reading.told = false;
     channel_reading_follow(channel);
+    if (!channel->reading.failed)
+        return;
+    describe(channel, &bare); /* there is such a channel all the same; its ring comes later */
+    bare.has_ring = 0;
+    bare.ring = 0;
+    gate_client_lend(channel->host->gate, &bare, -1);
 }

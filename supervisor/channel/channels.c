@@ -219,8 +219,11 @@ static void gate_back(void *data)
 
 void channels_lend_on(const struct channels *channels)
 {
-    for (size_t i = 0; i < channels->count; i++)
+    for (size_t i = 0; i < channels->count; i++) {
         channel_reading_look(channels->list[i]);
+        if (channels->list[i]->reading.behind)
+            return; /* nor has it room for the others */
+    }
     if (channels->host->gate)
         tell_all_lent(channels);
 }

@@ -28,11 +28,12 @@ static bool is_file(const char *word)
 
 /* The daemon's own word for where its read socket is: NULL when nobody answers, or it doesn't say.
  * The caller's. */
-static char *ask_for_socket(const struct ctl_options *options)
+static char *ask_for_socket(const struct ctl_options *options, bool *ret_answers)
 {
     json_t *answer = NULL;
     char *path = NULL;
     int fd = ctl_connect(options->socket);
+    *ret_answers = fd >= 0;
     if (fd < 0)
         return NULL;
     fd_close(&fd);
@@ -70,6 +71,16 @@ static int complain_no_daemon(const char *path, const char *control, int error)
     return CTL_NO_DAEMON;
 }
 
+/* Another one's socket, at the usual place, would have other channels. */
+static int complain_no_socket(const char *control)
+{
+    ctl_complain("holdfastd at %s has no socket for readers: its configuration says read { enabled "
+                 "= false }, or it is of a version before there was one. Log files can be read "
+                 "without it: name them, or the folder they are in",
+                 control);
+    return CTL_NO_DAEMON;
+}
+
 int ctl_daemon_open(const struct ctl_command *command, hf **ret)
 {
     const char *named = command->read_socket, *from_environment = getenv(READ_SOCKET_VARIABLE);
@@ -78,7 +89,10 @@ int ctl_daemon_open(const struct ctl_command *command, hf **ret)
     if (!named && from_environment && from_environment[0])
         named = from_environment;
     if (!named) {
-        named = asked = ask_for_socket(&command->options);
+        bool answers;
+        named = asked = ask_for_socket(&command->options, &answers);
+        if (!named && answers)
+            return complain_no_socket(command->options.socket);
         control = named ? NULL : command->options.socket;
     }
     int result = hf_open(ret, named);

@@ -143,6 +143,9 @@ def test_wrong_words_say_what_would_be_right(place):
     assert str(nowhere) in result.stderr and "without it" in result.stderr, result.stderr
     result = ctl(place, "--socket", nowhere, "cat", "engine", expect=3)
     assert f"no holdfastd answers at {nowhere}" in result.stderr, "it is what was named"
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={}), head="read { enabled = false }").start()
+    assert f"{daemon.socket} has no socket for readers" in daemon.ctl("cat", "engine", expect=3).stderr
+    daemon.stop()
 
 
 def sound_segment(folder):

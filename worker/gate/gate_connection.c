@@ -228,9 +228,10 @@ struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uin
     return connection && connection->number == number && !connection->ended ? connection : NULL;
 }
 
-uint64_t *gate_connection_turn(struct gate *gate, const struct gate_connection *connection)
+uint64_t *gate_connection_turn(struct gate *gate, const struct gate_connection *connection,
+                               const struct gate_pool *pool)
 {
-    return &find_uid(gate, connection->uid)->turn;
+    return &find_uid(gate, connection->uid)->turns[pool == &gate->wide];
 }
 
 /* ---- ending ---- */

@@ -21,7 +21,8 @@ void gate_connection_set_accepting(struct gate *gate, bool accepting);
 struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uint64_t number);
 
 /* When threads are to work for its user: gate_pool_submit(). */
-uint64_t *gate_connection_turn(struct gate *gate, const struct gate_connection *connection);
+uint64_t *gate_connection_turn(struct gate *gate, const struct gate_connection *connection,
+                               const struct gate_pool *pool);
 
 /* Forget those that have ended. At the end of a turn, when nobody looks at them any more. */
 void gate_connection_reap(struct gate *gate);

@@ -16,15 +16,9 @@
 #define THREADS_LEAST 2
 #define THREADS_MOST  4
 
-static bool is_unwanted(const struct gate_job *job)
-{
-    return atomic_load_explicit(&job->unwanted, memory_order_relaxed);
-}
-
-/* What is not wanted needs no place: else it would fill the queue while that is held up. */
 static bool may_be_taken(const struct gate_pool *pool, const struct gate_job *job)
 {
-    return !job->place_busy || *job->place_busy < pool->threads - 1 || is_unwanted(job);
+    return !job->place_busy || *job->place_busy < pool->threads - 1;
 }
 
 /* NULL when there is none that may be run now. */
@@ -67,13 +61,12 @@ static void *finder_main(void *argument)
             pthread_cond_wait(&pool->work, &pool->lock);
             continue;
         }
-        bool silent = job->silent, unwanted = is_unwanted(job);
-        unsigned *place_busy = unwanted ? NULL : job->place_busy;
+        bool silent = job->silent;
+        unsigned *place_busy = job->place_busy;
         if (place_busy)
             ++*place_busy;
         pthread_mutex_unlock(&pool->lock);
-        if (!unwanted)
-            job->run(job);
+        job->run(job);
         pthread_mutex_lock(&pool->lock);
         if (place_busy)
             --*place_busy;
@@ -119,10 +112,17 @@ int gate_pool_open(struct gate_pool *pool, unsigned threads)
     return result;
 }
 
-/* One turn behind what he wanted last, or behind what is being done if that is later. */
+/* One turn behind what he wanted last, or behind what is being done if that is later. Where his
+ * place is held up, what is done elsewhere says nothing: the first that waits there does. */
 static void take_turn(struct gate_pool *pool, struct gate_job *job, uint64_t *turn)
 {
-    job->turn = (turn && *turn > pool->turn ? *turn : pool->turn) + 1;
+    uint64_t begun = pool->turn;
+    const struct gate_job *it = pool->first;
+    while (it && it->place_busy != job->place_busy)
+        it = it->next;
+    if (it && it->turn <= begun)
+        begun = it->turn - 1;
+    job->turn = (turn && *turn > begun ? *turn : begun) + 1;
     if (turn)
         *turn = job->turn;
 }
@@ -153,8 +153,15 @@ bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job, uint64_t *tu
 void gate_pool_forsake(struct gate_pool *pool, struct gate_job *job)
 {
     pthread_mutex_lock(&pool->lock);
-    atomic_store(&job->unwanted, true);
-    pthread_cond_signal(&pool->work);
+    struct gate_job **at = &pool->first;
+    while (*at && *at != job)
+        at = &(*at)->next;
+    if (*at) { /* no thread has begun with it; none need be free for it to leave the queue */
+        *at = job->next;
+        job->next = NULL;
+        pool->count--;
+        hand_back(pool, job);
+    }
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -4,7 +4,6 @@
 #define HOLDFAST_WORKER_GATE_POOL_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,9 +18,8 @@ struct gate_job {
     /* How many jobs of the same place are being run now; the pool's. A place never has all threads:
      * when its disk is dead, the others go on. NULL = it may have them. */
     unsigned *place_busy;
-    uint64_t turn;         /* the pool's: those with lower ones go first */
-    _Atomic bool unwanted; /* the pool's: nobody waits for it any more, it need not be run */
-    bool silent;           /* is never returned: run() has freed it */
+    uint64_t turn; /* the pool's: those with lower ones go first */
+    bool silent;   /* is never returned: run() has freed it */
 };
 
 struct gate_pool {

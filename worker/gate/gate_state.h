@@ -144,7 +144,7 @@ struct gate_saving {
 struct gate_uid {
     uid_t uid;
     uint32_t connections;
-    uint64_t turn; /* gate_pool_submit() */
+    uint64_t turns[2]; /* gate_pool_submit(): of the pool, and of the wide one */
 };
 
 struct gate_reporting {

@@ -38,7 +38,8 @@ static void let_go(struct gate_work *work)
 
 void gate_work_submit(struct gate *gate, struct gate_connection *connection, struct gate_work *work)
 {
-    if (!gate_pool_submit(work->pool, &work->job, gate_connection_turn(gate, connection))) {
+    if (!gate_pool_submit(work->pool, &work->job,
+                          gate_connection_turn(gate, connection, work->pool))) {
         work->finish(gate, NULL, work);
         gate_answer_refuse(gate, connection, work->request, EBUSY,
                            "too many requests wait for a disk");

@@ -11,6 +11,7 @@
 #include <sys/fanotify.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -438,6 +439,92 @@ START_TEST(a_folder_that_does_not_answer_holds_up_no_other)
 }
 END_TEST
 
+/* All channels are asked for, which is held up: more often than the queue has room. */
+START_TEST(who_leaves_a_list_leaves_nothing_behind)
+{
+    const struct read_list all = {""};
+    int held = hold_up(scene.rig.channel), first = gate_rig_connect(&scene.rig);
+    gate_rig_request(first, READ_LIST, 1, &all, sizeof all);
+    gate_rig_report(&scene.rig);
+    long memory = gate_rig_memory(&scene.rig);
+    for (int i = 0; i < 9000; i++) {
+        int reader = gate_rig_connect(&scene.rig);
+        gate_rig_request(reader, READ_LIST, 1, &all, sizeof all);
+        gate_rig_report(&scene.rig);
+        fd_close(&reader);
+    }
+    gate_rig_await(&scene.rig, GATE_COUNTER_connections, 2);
+    unsigned waiting = (unsigned)gate_rig_report(&scene.rig)->value[GATE_COUNTER_waiting];
+    long more = gate_rig_memory(&scene.rig) - memory;
+    int last = gate_rig_connect(&scene.rig);
+    gate_rig_request(last, READ_LIST, 1, &all, sizeof all);
+    gate_rig_report(&scene.rig);
+    fd_close(&held);
+    static struct read_packet packet;
+    const char *what;
+    struct pollfd readable = {.fd = last, .events = POLLIN};
+    ck_assert_int_eq(poll(&readable, 1, GATE_RIG_DEADLINE_MS), 1);
+    ck_assert_int_eq(read_packet_receive(last, TO_READER, &packet, &what), 1);
+    ck_assert_msg(waiting <= 1 && packet.header.type == READ_CHANNELS,
+                  "%u wait, %ld KiB more, and who asks is answered with type %u", waiting, more,
+                  packet.header.type);
+    fd_close(&first);
+    fd_close(&last);
+}
+END_TEST
+
+static int connect_as(uid_t uid)
+{
+    ck_assert_int_eq(seteuid(uid), 0);
+    int reader = gate_rig_connect(&scene.rig);
+    ck_assert_int_eq(seteuid(0), 0);
+    return reader;
+}
+
+/* They are other threads' work: what one had of these puts him behind nobody there. */
+START_TEST(finds_do_not_put_off_a_list)
+{
+    const struct read_list all = {""};
+    const struct read_find find = {.by = READ_FIRST};
+    char outer[128];
+    int flood[40], reader;
+    ck_assert_int_eq(chmod(scene.rig.folder, 0777), 0);
+    ck_assert_int_eq(chmod(scene.rig.socket_path, 0777), 0);
+    snprintf(outer, sizeof outer, "%s/..", scene.rig.folder);
+    ck_assert_int_eq(chmod(outer, 0711), 0);
+    reader = gate_rig_connect(&scene.rig);
+    gate_rig_attach(reader, GATE_RIG_CHANNEL, HF_OLD);
+    for (int i = 0; i < 100; i++)
+        gate_rig_ask(reader, READ_FIND, &find, sizeof find, READ_SEGMENT_FOUND);
+    int held = hold_up(scene.rig.channel), first = connect_as(65534);
+    gate_rig_request(first, READ_LIST, 1, &all, sizeof all); /* the thread is busy */
+    gate_rig_report(&scene.rig);
+    fd_close(&first);
+    gate_rig_request(reader, READ_LIST, 1, &all, sizeof all);
+    gate_rig_report(&scene.rig);
+    for (int i = 0; i < 40; i++) { /* behind him */
+        flood[i] = connect_as(65534);
+        gate_rig_request(flood[i], READ_LIST, 1, &all, sizeof all);
+        gate_rig_report(&scene.rig);
+    }
+    int before = 0;
+    struct pollfd mine = {.fd = reader, .events = POLLIN}, asked = {.fd = held, .events = POLLIN};
+    for (; before < 42 && poll(&mine, 1, 50) == 0; before++) { /* one folder is opened */
+        struct fanotify_event_metadata event;
+        ck_assert_int_eq(poll(&asked, 1, GATE_RIG_DEADLINE_MS), 1);
+        ck_assert_int_eq(read(held, &event, sizeof event), sizeof event);
+        struct fanotify_response answer = {.fd = event.fd, .response = FAN_ALLOW};
+        ck_assert_int_eq(write(held, &answer, sizeof answer), sizeof answer);
+        close(event.fd);
+    }
+    fd_close(&held);
+    /* The one under way and his own; some more while his answer is on its way. */
+    ck_assert_msg(before <= 10, "%d opens came first", before);
+    fd_close_all(flood, 40);
+    fd_close(&reader);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {half_open_ones_end_or_wait,
@@ -450,6 +537,8 @@ int main(void)
                                   where_descriptors_are_short_it_waits_for_some,
                                   files_are_found_while_they_come_and_go,
                                   a_folder_that_does_not_answer_holds_up_no_other,
+                                  who_leaves_a_list_leaves_nothing_behind,
+                                  finds_do_not_put_off_a_list,
                                   NULL};
     const TTest *const again[] = {half_open_ones_end_or_wait, who_never_reads_is_not_waited_for,
                                   one_user_has_no_more_than_his_share, NULL};

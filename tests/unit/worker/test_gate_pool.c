@@ -142,6 +142,40 @@ START_TEST(what_one_had_before_is_forgotten)
 }
 END_TEST
 
+/* The only thread is held up. */
+START_TEST(nor_where_all_threads_are_held_up)
+{
+    begin(1);
+    submit(run_waiting, NULL, NULL, 'd');
+    await_begun(1);
+    for (int i = 0; i < 100; i++)
+        gate_pool_forsake(&pool, submit(run_waiting, NULL, NULL, 'd'));
+    await(100);
+    sem_post(&disk);
+    await(1);
+}
+END_TEST
+
+/* What he wants elsewhere is done at once, and puts nobody behind what he wants here. */
+START_TEST(who_wants_much_waits_behind_himself_also_with_two_places)
+{
+    static unsigned slow, fast;
+    uint64_t greedy = 0, modest = 0;
+    begin(2);
+    submit(run_waiting, &slow, &greedy, 'd');
+    await_begun(1);
+    for (int i = 0; i < 6; i++)
+        submit(run_noting, &slow, &greedy, 'g');
+    submit(run_noting, &fast, &greedy, 'x');
+    await(1); /* the second thread */
+    begun = 0;
+    submit(run_noting, &slow, &modest, 'm');
+    sem_post(&disk);
+    await(8);
+    ck_assert_msg(order[0] == 'm' || order[1] == 'm', "%s", order);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("gate_pool");
@@ -151,6 +185,8 @@ int main(void)
     tcase_add_test(part, what_nobody_waits_for_does_not_fill_the_queue);
     tcase_add_test(part, who_wants_much_waits_behind_himself);
     tcase_add_test(part, what_one_had_before_is_forgotten);
+    tcase_add_test(part, nor_where_all_threads_are_held_up);
+    tcase_add_test(part, who_wants_much_waits_behind_himself_also_with_two_places);
     suite_add_tcase(suite, part);
     return unit_run(suite);
 }
