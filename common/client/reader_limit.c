@@ -34,10 +34,12 @@ static enum limit_kind limit_by_slot(const struct commit_progress *slot, uint64_
     return LIMIT_FINISHED;
 }
 
-/* Was it begun before the present ring was there? Then the ring before may know it. */
+/* Was it begun before the present ring was there? Then the ring before may know it. Once it is
+ * sealed it has what recovery found sound, which may be more than was committed. */
 static bool is_of_former_ring(const struct live_ring *ring, const struct read_found *found)
 {
-    return ring->has_former && (!ring->map.page || found->first_seq < ring->map.page->start_seq);
+    return ring->has_former && found->is_open &&
+           (!ring->map.page || found->first_seq < ring->map.page->start_seq);
 }
 
 enum limit_kind reader_limit_find(const struct live_ring *ring, uint64_t id,

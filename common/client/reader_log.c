@@ -33,6 +33,7 @@
 #define SEARCH_LAST_NS  (500 * NS_PER_MS)
 #define HOLE_NS         (250 * NS_PER_MS) /* so long, a hole between two files must be there */
 #define PATIENCE_NS     NS_PER_S          /* so long, a file that ought to be there is waited for */
+#define MENDING_NS      (30 * NS_PER_S)   /* so long, what mending gives a name to */
 
 static bool has_waited(const struct live_reader *reader, uint64_t ns)
 {
@@ -173,7 +174,9 @@ static uint64_t end_by_header(const struct live_reader *reader)
 {
     const struct avro_log_identity *identity =
         reader->segment.walk ? segment_walk_identity(reader->segment.walk) : NULL;
-    return identity && identity->has_totals ? identity->totals.last_seq + 1 : 0;
+    return identity && identity->has_totals && identity->totals.records > 0
+               ? identity->totals.last_seq + 1
+               : 0;
 }
 
 /* There is no ring, so nobody writes; and no file has more. What should have been there is told:
@@ -196,6 +199,17 @@ static int at_end_of_files(struct live_reader *reader, enum hf_why why)
     return sleep_until_more(reader);
 }
 
+/* Everything has died, and what the ring before wrote last lies in a segment that has no name before
+ * it is mended. */
+static bool is_being_mended(const struct live_reader *reader)
+{
+    const struct live_ring *ring = &reader->ring;
+    return !ring->has_commit && ring->has_former && ring->former.segment_id != 0 &&
+           ring->former.segment_id != reader->segment.id &&
+           ring->former.segment_first_seq > reader->segment.found.first_seq &&
+           !has_waited(reader, MENDING_NS);
+}
+
 /* The present segment is read to its end, and the gate has just told what follows it. */
 static int segment_ended(struct live_reader *reader)
 {
@@ -206,6 +220,8 @@ static int segment_ended(struct live_reader *reader)
             return set_gap(reader, next, why_missing(reader));
         return search_in_vain(reader);
     }
+    if (reader->base.mode == HF_OLD && is_being_mended(reader))
+        return search_in_vain(reader);
     if (!ring->has_commit)
         return at_end_of_files(reader, why_missing(reader));
     if (ring->commit.segment_id == reader->segment.id)

@@ -177,12 +177,14 @@ static int find_last(struct live_reader *reader, struct last_record *ret, monoto
         if (result == -ENOENT || result == -ETIMEDOUT)
             return result == -ENOENT ? 0 : result;
         uint64_t first = reader->link.found.first_seq;
+        if (what.by == READ_LAST && first <= AVRO_LOG_SEQ_MAX)
+            ret->promised = first;
         if (result == 0) {
             const struct avro_log_identity *about = segment_walk_identity(reader->segment.walk);
             if (about->has_totals && about->totals.records > 0 && about->totals.last_seq < end)
                 end = about->totals.last_seq + 1;
-            if (what.by == READ_LAST)
-                ret->promised = about->has_totals && about->totals.records > 0 ? end : first;
+            if (what.by == READ_LAST && about->has_totals && about->totals.records > 0)
+                ret->promised = end;
             result = last_before(reader, end, &ret->seq);
         }
         if (result == 1 || (result < 0 && result != -EAGAIN && result != -EBADMSG))
@@ -216,6 +218,8 @@ static int at_last(struct live_reader *reader, bool behind, monotonic deadline)
     int found = find_last(reader, &last, deadline);
     if (found >= 0)
         reader->next_seq = found ? last.seq + behind : ring_end(reader);
+    if (found >= 0 && (behind || !found) && last.promised > reader->next_seq)
+        reader->next_seq = last.promised;
     return found < 0 ? found : 0;
 }
 

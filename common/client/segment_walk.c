@@ -162,7 +162,9 @@ bool segment_walk_was_damaged(const struct segment_walk *walk)
 
 bool segment_walk_is_cut_off(const struct segment_walk *walk)
 {
-    return walk->limit.end != UINT64_MAX && file_size(walk) < walk->limit.end;
+    /* An empty block that was open is no part of the finished file. */
+    return walk->limit.end != UINT64_MAX &&
+           file_size(walk) + AVRO_LOG_BLOCK_HEADER_SIZE < walk->limit.end;
 }
 
 bool segment_walk_passed_damage(const struct segment_walk *walk)
