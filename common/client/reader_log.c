@@ -199,8 +199,8 @@ static int at_end_of_files(struct live_reader *reader, enum hf_why why)
     return sleep_until_more(reader);
 }
 
-/* Everything has died, and what the ring before wrote last lies in a segment that has no name before
- * it is mended. */
+/* Everything has died, and what the ring before wrote last lies in a segment that has no name
+ * before it is mended. */
 static bool is_being_mended(const struct live_reader *reader)
 {
     const struct live_ring *ring = &reader->ring;
