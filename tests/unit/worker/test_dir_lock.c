@@ -200,7 +200,7 @@ START_TEST(test_a_file_is_locked_while_it_is_mended)
     char name[SEGMENT_NAME_SIZE], path[512];
     expect_segment(&rig); /* makes the folder */
     log_maker_begin(&maker, MENDED, RIG_CHANNEL, 10, SEED);
-    for (int block = 0; block < 100; block++) {
+    for (int block = 0; block < 600; block++) {
         log_maker_seal(&maker);
         for (int i = 0; i < 200; i++)
             ck_assert(log_maker_append(&maker));
