@@ -8,13 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/avro_log_header.h"
 #include "common/client/offline_files.h"
 #include "common/client/offline_mixed.h"
 #include "common/client/offline_read.h"
-#include "common/fd.h"
 
 /* ---- opening ---- */
 
@@ -60,30 +58,14 @@ static int add_all(struct offline_set *set, const char *const paths[], size_t co
 
 /* ---- what there is ---- */
 
-/* What its header says; false when it can't be told. */
-static bool read_identity(const struct offline_file *file, struct avro_log_identity *ret,
-                          uint64_t *ret_size)
-{
-    struct stat status;
-    const char *what;
-    int fd = offline_file_open(file);
-    if (fd < 0)
-        return false;
-    *ret_size = fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
-    long length = avro_log_load_header(fd, ret, &what);
-    fd_close(&fd);
-    return length > 0;
-}
-
 static void describe_channel(const struct offline_channel *channel, struct hf_channel *ret)
 {
     const struct offline_file *last = &channel->files[channel->count - 1];
     struct avro_log_identity identity;
-    uint64_t size;
     *ret = (struct hf_channel){
         .can = HF_CAN_OLD, .first_seq = channel->files[0].first_seq, .end_seq = last->first_seq};
     snprintf(ret->name, sizeof ret->name, "%s", channel->name);
-    if (!read_identity(last, &identity, &size))
+    if (!offline_file_identify(last, &identity, NULL))
         return;
     snprintf(ret->listen, sizeof ret->listen, "%s", identity.listen);
     if (!last->open)
@@ -109,7 +91,7 @@ static void describe_file(const struct offline_channel *channel, const struct of
     *ret = (struct hf_log){.first_seq = file->first_seq, .is_open = file->open, .fd = -1};
     snprintf(ret->channel, sizeof ret->channel, "%s", channel->name);
     snprintf(ret->name, sizeof ret->name, "%s", file->name);
-    if (!read_identity(file, &identity, &ret->size))
+    if (!offline_file_identify(file, &identity, &ret->size))
         return;
     ret->created_ns = (int64_t)identity.created_ns;
     ret->has_totals = identity.has_totals;

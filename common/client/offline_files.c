@@ -417,6 +417,21 @@ int offline_file_open(const struct offline_file *file)
     return fd;
 }
 
+bool offline_file_identify(const struct offline_file *file, struct avro_log_identity *ret,
+                           uint64_t *ret_size)
+{
+    struct stat status;
+    const char *what;
+    int fd = offline_file_open(file);
+    if (fd < 0)
+        return false;
+    if (ret_size)
+        *ret_size = fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
+    long length = avro_log_load_header(fd, ret, &what);
+    fd_close(&fd);
+    return length > 0;
+}
+
 static const struct offline_channel *find_by_name(const struct offline_set *set,
                                                   const char *channel)
 {
@@ -459,8 +474,7 @@ size_t offline_channel_find_seq(const struct offline_channel *channel, uint64_t 
     return low;
 }
 
-/* All in one folder, by name? Then that can be searched as a folder. */
-static int only_folder(const struct offline_channel *channel)
+int offline_channel_folder(const struct offline_channel *channel)
 {
     int folder = channel->files[0].folder;
     for (size_t i = 0; i < channel->count; i++)
@@ -481,7 +495,7 @@ static size_t find_among_known(const struct offline_channel *channel, uint64_t t
 
 size_t offline_channel_find_time(const struct offline_channel *channel, uint64_t time_ns)
 {
-    int folder = only_folder(channel);
+    int folder = offline_channel_folder(channel); /* then that can be searched */
     if (folder < 0)
         return find_among_known(channel, time_ns);
     struct log_folder list = {.files = calloc(channel->count, sizeof *list.files),

@@ -50,6 +50,12 @@ void offline_set_free(struct offline_set *set);
 /* Read only, also when it was sealed and renamed meanwhile. Or -errno; -ENOENT: it was removed. */
 int offline_file_open(const struct offline_file *file);
 
+/* What its header says; and its size, unless ret_size is NULL. false when it can't be told. */
+bool offline_file_identify(const struct offline_file *file, struct avro_log_identity *ret,
+                           uint64_t *ret_size);
+/* The folder in which all of them are, by name; -1: they are not. */
+int offline_channel_folder(const struct offline_channel *channel);
+
 /* NULL for the only one there is. NULL and -ENOENT or -EINVAL when there is none, or more, or
  * -ENOTUNIQ when it is `mixed`: the text is *ret_problem, else NULL. */
 const struct offline_channel *offline_set_find(const struct offline_set *set, const char *channel,

@@ -13,23 +13,6 @@
 #include <unistd.h>
 
 #include "common/avro_log_header.h"
-#include "common/fd.h"
-
-/* The header says nothing of an older version's file; no other one is asked then. false: it can't
- * be read. */
-static bool read_log_id(const struct offline_file *file, uint8_t ret[AVRO_LOG_ID_SIZE])
-{
-    struct avro_log_identity identity;
-    const char *what;
-    int fd = offline_file_open(file);
-    if (fd < 0)
-        return false;
-    long length = avro_log_load_header(fd, &identity, &what);
-    fd_close(&fd);
-    if (length > 0)
-        memcpy(ret, identity.log_id, AVRO_LOG_ID_SIZE);
-    return length > 0;
-}
 
 /* Of its folder, or of itself if it was named by itself. */
 static void find_place(const struct offline_file *file, char ret_path[PATH_MAX])
@@ -70,6 +53,7 @@ struct look {
 static bool look_at(struct look *look, const struct offline_file *file,
                     uint8_t ret[AVRO_LOG_ID_SIZE])
 {
+    struct avro_log_identity identity;
     size_t i = 0;
     if (file->path) {
         memcpy(ret, file->log_id, AVRO_LOG_ID_SIZE);
@@ -79,7 +63,10 @@ static bool look_at(struct look *look, const struct offline_file *file,
         i++;
     if (i == look->folder_count || look->is_known[i])
         return false;
-    look->is_known[i] = read_log_id(file, ret);
+    /* An older version's header says nothing; no other one is asked then. */
+    look->is_known[i] = offline_file_identify(file, &identity, NULL);
+    if (look->is_known[i])
+        memcpy(ret, identity.log_id, AVRO_LOG_ID_SIZE);
     return look->is_known[i] && avro_log_id_is_known(ret);
 }
 
@@ -100,14 +87,6 @@ static int look_at_channel(struct look *look, struct offline_channel *channel)
     return 0;
 }
 
-static bool is_of_one_folder(const struct offline_channel *channel)
-{
-    for (size_t i = 0; i < channel->count; i++)
-        if (channel->files[i].path || channel->files[i].folder != channel->files[0].folder)
-            return false;
-    return true;
-}
-
 int offline_mixed_look(struct offline_set *set)
 {
     struct look look = {.folders = set->folders, .folder_count = set->folder_count};
@@ -116,7 +95,7 @@ int offline_mixed_look(struct offline_set *set)
     if (!look.is_known)
         return -ENOMEM;
     for (size_t i = 0; i < set->count && result == 0; i++)
-        if (!is_of_one_folder(&set->channels[i]))
+        if (offline_channel_folder(&set->channels[i]) < 0)
             result = look_at_channel(&look, &set->channels[i]);
     free(look.is_known);
     return result;

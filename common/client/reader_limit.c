@@ -6,7 +6,7 @@
  *   the commit slot names the segment    its write_offset: below it, only the open block's header
  *                                        still changes, and the slot says where that is
  *   ... or says where it was finished    that length
- *   the ring before said one of these    likewise; nobody writes there any more
+ *   the ring before said one of these    likewise, until it is sealed; nobody writes there any more
  *   it is sealed                         its size: it was truncated before it got its name
  *   another one follows it               that one's first number, and what is sound before it
  *   none of these                        not known: the gate is asked again. It was rolled, and the

@@ -169,23 +169,13 @@ static int sleep_until_more(struct live_reader *reader)
     return HF_NONE;
 }
 
-/* Behind the last record of the present segment, as its header says. */
-static uint64_t end_by_header(const struct live_reader *reader)
-{
-    const struct avro_log_identity *identity =
-        reader->segment.walk ? segment_walk_identity(reader->segment.walk) : NULL;
-    return identity && identity->has_totals && identity->totals.records > 0
-               ? identity->totals.last_seq + 1
-               : 0;
-}
-
 /* There is no ring, so nobody writes; and no file has more. What should have been there is told:
  * what the last file's header says, and what HF_OLD has promised. */
 static int at_end_of_files(struct live_reader *reader, enum hf_why why)
 {
     bool old = reader->base.mode == HF_OLD;
     uint64_t promised = old && reader->opened_seq != UINT64_MAX ? reader->opened_seq : 0;
-    uint64_t end = end_by_header(reader);
+    uint64_t end = reader->segment.walk ? segment_walk_end_by_header(reader->segment.walk) : 0;
     if (end <= reader->next_seq)
         end = promised;
     else

@@ -162,8 +162,7 @@ static int last_before(struct live_reader *reader, uint64_t end, uint64_t *ret_s
 
 struct last_record {
     uint64_t seq;
-    uint64_t
-        promised; /* the last segment's header, or its beginning, says that so much was there */
+    uint64_t promised; /* everything before it was there, by the last one's header or beginning */
 };
 
 /* 1 = ret->seq is the newest record's number; 0 = there is none. */
@@ -180,10 +179,10 @@ static int find_last(struct live_reader *reader, struct last_record *ret, monoto
         if (what.by == READ_LAST && first <= AVRO_LOG_SEQ_MAX)
             ret->promised = first;
         if (result == 0) {
-            const struct avro_log_identity *about = segment_walk_identity(reader->segment.walk);
-            if (about->has_totals && about->totals.records > 0 && about->totals.last_seq < end)
-                end = about->totals.last_seq + 1;
-            if (what.by == READ_LAST && about->has_totals && about->totals.records > 0)
+            const uint64_t by_header = segment_walk_end_by_header(reader->segment.walk);
+            if (by_header && by_header < end)
+                end = by_header;
+            if (by_header && what.by == READ_LAST)
                 ret->promised = end;
             result = last_before(reader, end, &ret->seq);
         }

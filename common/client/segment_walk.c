@@ -160,6 +160,12 @@ bool segment_walk_was_damaged(const struct segment_walk *walk)
     return walk->damaged;
 }
 
+uint64_t segment_walk_end_by_header(const struct segment_walk *walk)
+{
+    const struct avro_log_identity *identity = segment_walk_identity(walk);
+    return identity->has_totals && identity->totals.records > 0 ? identity->totals.last_seq + 1 : 0;
+}
+
 bool segment_walk_is_cut_off(const struct segment_walk *walk)
 {
     /* An empty block that was open is no part of the finished file. */

@@ -52,6 +52,8 @@ int segment_walk_seek_last(struct segment_walk *walk, uint64_t *ret_seq);
 /* Was something that was not sound passed over just before the record that was returned, or, after
  * WALK_END, behind the last one? */
 bool segment_walk_passed_damage(const struct segment_walk *walk);
+/* Behind the last record, as the header says; 0: it doesn't say, or there is none. */
+uint64_t segment_walk_end_by_header(const struct segment_walk *walk);
 /* Did walking the segment so far pass over something that was not sound? */
 bool segment_walk_was_damaged(const struct segment_walk *walk);
 /* Is the file shorter now than its limit says that it was? */

@@ -34,6 +34,12 @@ static char task_state(const struct child *worker, uint32_t thread_id)
     return process_task_state(worker->pid, thread_id);
 }
 
+static bool is_at_disk(const struct channel *channel, enum channel_thread thread, uint32_t state)
+{
+    return state == THREAD_DISK ||
+           task_state(channel->lent.worker, thread_id(channel, thread)) == 'D';
+}
+
 static uint64_t silence_of(const struct channel *channel, enum channel_thread thread, monotonic now)
 {
     uint64_t beat_ns = atomic_load_explicit(&channel->hold.page->private.beats[thread].beat_ns,
@@ -130,7 +136,7 @@ uint64_t channel_hang_disk_wait(const struct channel *channel, monotonic now)
         uint64_t silent = monotonic_since(now, (monotonic){beat_ns});
         if (state == THREAD_ABSENT || beat_ns == 0 || silent < DISK_WAIT_NS || silent <= longest)
             continue;
-        if (state == THREAD_DISK || task_state(channel->lent.worker, thread_id(channel, i)) == 'D')
+        if (is_at_disk(channel, (enum channel_thread)i, state))
             longest = silent;
     }
     return longest;
@@ -151,17 +157,14 @@ static enum channel_thread find_silent(struct channel *channel, monotonic now,
         uint64_t silent = monotonic_since(now, (monotonic){beat_ns});
         if (state == THREAD_ABSENT || beat_ns == 0 || silent <= limit)
             continue;
-        if (state == THREAD_DISK ||
-            task_state(channel->lent.worker, thread_id(channel, i)) == 'D') {
-            channel->hang.at_disk[i] = now;
+        monotonic *at_disk = &channel->hang.at_disk[i];
+        if (is_at_disk(channel, (enum channel_thread)i, state)) {
+            *at_disk = now;
             disk = true;
-            control_waits |= i == CHANNEL_THREAD_CONTROL;
             note_disk(channel, (enum channel_thread)i, silent);
-            continue;
         }
-        /* The disk has answered only now: it has had no time yet to go on. */
-        if (channel->hang.at_disk[i].ns &&
-            monotonic_since(now, channel->hang.at_disk[i]) <= limit) {
+        /* Also when the disk has answered only now: it has had no time yet to go on. */
+        if (at_disk->ns && monotonic_since(now, *at_disk) <= limit) {
             control_waits |= i == CHANNEL_THREAD_CONTROL;
             continue;
         }

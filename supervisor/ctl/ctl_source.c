@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,9 +52,9 @@ static int complain_no_daemon(const char *path, const char *control, int error)
         "or $" READ_SOCKET_VARIABLE
         ". Log files can be read without it: name them, or the folder they are in, such as "
         "/var/lib/holdfast/engine/";
-    const char *before = control ? "no holdfastd answers at " : "";
-    const char *behind = control ? ", and " : "";
-    control = control ? control : "";
+    char asked[PATH_MAX + 64] = "";
+    if (control)
+        snprintf(asked, sizeof asked, "no holdfastd answers at %s, and ", control);
     if (error == -EACCES || error == -EPERM)
         ctl_complain(
             "permission denied on %s: its group may read (read { mode, group } in the "
@@ -61,11 +62,10 @@ static int complain_no_daemon(const char *path, const char *control, int error)
             "it by whoever may open them",
             path);
     else if (error == -ENOENT)
-        ctl_complain("%s%s%snobody lets read at %s: there is no such socket. %s", before, control,
-                     behind, path, advice);
+        ctl_complain("%snobody lets read at %s: there is no such socket. %s", asked, path, advice);
     else if (error == -ECONNREFUSED)
-        ctl_complain("%s%s%snobody lets read at %s: it has ended and left its socket behind. %s",
-                     before, control, behind, path, advice);
+        ctl_complain("%snobody lets read at %s: it has ended and left its socket behind. %s", asked,
+                     path, advice);
     else
         ctl_complain("cannot read at %s: %s. %s", path, strerror(-error), advice);
     return CTL_NO_DAEMON;

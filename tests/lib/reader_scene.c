@@ -3,9 +3,11 @@
 #include "tests/lib/reader_scene.h"
 
 #include <check.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 
+#include "common/fd.h"
 #include "common/monotonic.h"
 
 struct reader_scene scene;
@@ -152,4 +154,35 @@ void reader_scene_begin_anew(void)
     reader_scene_lend(&scene.second_ring, 2);
     reader_scene_begin_segment();
     live_log_append(&scene.recorder, 3);
+}
+
+void reader_scene_go_live(void)
+{
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 10);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+}
+
+void reader_scene_say_totals(const struct avro_log_totals *totals)
+{
+    int fd = open(scene.recorder.path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(avro_log_write_totals(fd, totals), 1);
+    fd_close(&fd);
+}
+
+void reader_scene_damage_the_end(void)
+{
+    const struct avro_log_totals totals = {.last_seq = 9, .records = 10};
+    static const uint8_t damage[4] = {0xee, 0xee, 0xee, 0xee};
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 9);
+    size_t at = scene.recorder.maker.write_offset;
+    live_log_append(&scene.recorder, 1);
+    live_log_lose(&scene.recorder, 0);
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    reader_scene_say_totals(&totals);
+    ck_assert_int_eq(fd_write_all(scene.recorder.fd, damage, sizeof damage, at + 12), 0);
+    reader_scene_lend(NULL, 0);
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/avro_log_header.h"
 #include "common/client/holdfast.h"
 #include "tests/lib/fake_gate.h"
 #include "tests/lib/live_log.h"
@@ -50,6 +51,15 @@ void reader_scene_expect_silence(void);
 void reader_scene_change_rings(uint64_t end, uint64_t start_seq);
 /* What the gate lends from now on; NULL: none. */
 void reader_scene_lend(struct ring_fixture *lent, uint64_t number);
+
+/* A joined reader has had ten records and is live. */
+void reader_scene_go_live(void);
+
+/* What the header of the last segment says that is in it. */
+void reader_scene_say_totals(const struct avro_log_totals *totals);
+/* There is no ring. The last segment is finished, its header says that it has ten records, and the
+ * tenth is damaged. */
+void reader_scene_damage_the_end(void);
 
 /* A joined reader has had ten records and is live; the five that follow were lost at the log's end,
  * and it was told. */

@@ -16,9 +16,18 @@
 #define THREADS_LEAST 2
 #define THREADS_MOST  4
 
-static bool may_be_taken(const struct gate_pool *pool, const struct gate_job *job)
+static bool may_run(const struct gate_pool *pool, const struct gate_job *job)
 {
     return !job->place_busy || *job->place_busy < pool->threads - 1;
+}
+
+static struct gate_job *take_off(struct gate_pool *pool, struct gate_job **at)
+{
+    struct gate_job *job = *at;
+    *at = job->next;
+    job->next = NULL;
+    pool->count--;
+    return job;
 }
 
 /* NULL when there is none that may be run now. */
@@ -26,11 +35,9 @@ static struct gate_job *pick(struct gate_pool *pool)
 {
     for (struct gate_job **at = &pool->first; *at; at = &(*at)->next) {
         struct gate_job *job = *at;
-        if (!may_be_taken(pool, job))
+        if (!may_run(pool, job))
             continue;
-        *at = job->next;
-        job->next = NULL;
-        pool->count--;
+        take_off(pool, at);
         if (job->turn > pool->turn)
             pool->turn = job->turn;
         return job;
@@ -156,12 +163,8 @@ void gate_pool_forsake(struct gate_pool *pool, struct gate_job *job)
     struct gate_job **at = &pool->first;
     while (*at && *at != job)
         at = &(*at)->next;
-    if (*at) { /* no thread has begun with it; none need be free for it to leave the queue */
-        *at = job->next;
-        job->next = NULL;
-        pool->count--;
-        hand_back(pool, job);
-    }
+    if (*at) /* no thread has begun with it; none need be free for it to leave the queue */
+        hand_back(pool, take_off(pool, at));
     pthread_mutex_unlock(&pool->lock);
 }
 

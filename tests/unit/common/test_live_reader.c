@@ -172,11 +172,7 @@ END_TEST
 
 START_TEST(one_segment_after_the_other)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_go_live();
     /* The slot names the next one before it has a name. */
     live_log_append(&scene.recorder, 5);
     live_log_roll(&scene.recorder);
@@ -295,11 +291,7 @@ END_TEST
 
 START_TEST(a_segment_that_was_given_up)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_go_live();
     live_log_append(&scene.recorder, 5);
     live_log_give_up(&scene.recorder);
     reader_scene_expect_records(10, 15);
@@ -400,11 +392,7 @@ END_TEST
 
 START_TEST(another_ring)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_go_live();
     live_log_append(&scene.recorder, 10);
     live_log_write_in_vain(&scene.recorder); /* and is given up with the ring */
     reader_scene_change_rings(23, 23);
@@ -434,11 +422,7 @@ END_TEST
 
 START_TEST(no_ring_for_a_while)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_go_live();
     live_log_append(&scene.recorder, 10);
     reader_scene_change_rings(20, 20);
     reader_scene_lend(NULL, 0);
@@ -537,11 +521,7 @@ END_TEST
 /* hf_next() says that there is nothing, and gets what there is as soon as it is over. */
 START_TEST(a_reader_in_a_flood)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_go_live();
     scene.gate.flood = _i ? READ_WOKEN : READ_CHANNELS;
     monotonic begun = monotonic_now();
     for (int i = 0; i < 1000; i++)

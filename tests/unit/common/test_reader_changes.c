@@ -4,13 +4,10 @@
  * comes or none does; and what the last one said leads no reader astray. */
 #include <check.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "common/avro_log_header.h"
 #include "common/client/holdfast.h"
-#include "common/fd.h"
 #include "tests/lib/log_maker.h"
 #include "tests/lib/reader_scene.h"
 
@@ -20,11 +17,7 @@
  * longer. Here the ring before says it of the file that will be read. */
 START_TEST(an_inode_number_again)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_go_live();
     struct commit_progress last_word = scene.recorder.commit;
     reader_scene_change_rings(10, 10);
     live_log_move(&scene.recorder, &scene.second_ring, 10);
@@ -140,27 +133,10 @@ START_TEST(what_was_promised_is_cut_off)
 }
 END_TEST
 
-static void say_totals(const char *path, const struct avro_log_totals *totals)
-{
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    ck_assert_int_eq(avro_log_write_totals(fd, totals), 1);
-    fd_close(&fd);
-}
-
 /* The last file's header says what it has; nothing else does. */
 START_TEST(the_last_file_is_damaged_at_its_end)
 {
-    const struct avro_log_totals totals = {.last_seq = 9, .records = 10};
-    static const uint8_t damage[4] = {0xee, 0xee, 0xee, 0xee};
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 9);
-    size_t at = scene.recorder.maker.write_offset;
-    live_log_append(&scene.recorder, 1);
-    live_log_lose(&scene.recorder, 0);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    say_totals(scene.recorder.path, &totals);
-    ck_assert_int_eq(fd_write_all(scene.recorder.fd, damage, sizeof damage, at + 12), 0);
-    reader_scene_lend(NULL, 0);
+    reader_scene_damage_the_end();
     reader_scene_read(_i ? HF_JOINED : HF_OLD, NULL);
     reader_scene_expect_records(0, 9);
     reader_scene_expect_lost(9, 1, HF_DAMAGED);
@@ -188,7 +164,7 @@ START_TEST(the_last_file_is_sealed_while_it_is_read)
     reader_scene_lend(NULL, 0);
     reader_scene_expect_silence();
     live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    say_totals(scene.recorder.path, &totals);
+    reader_scene_say_totals(&totals);
     fake_gate_kill(&scene.gate);
     reader_scene_expect_lost(10, 2, HF_DAMAGED);
     reader_scene_expect_silence();

@@ -2,11 +2,8 @@
 /* What libholdfast's reader takes for the end, of a file, of a ring, of everything: sound records
  * that lie behind it are never told lost, and what is missing before it always is, and why. */
 #include <check.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "common/avro_log_header.h"
 #include "common/client/holdfast.h"
@@ -36,28 +33,11 @@ START_TEST(sealed_behind_an_empty_block)
 }
 END_TEST
 
-static void say_totals(const char *path, const struct avro_log_totals *totals)
-{
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    ck_assert_int_eq(avro_log_write_totals(fd, totals), 1);
-    fd_close(&fd);
-}
-
 /* Who wants what comes is not told what was damaged before. Without a ring, the header says how far
  * the last file went. */
 START_TEST(new_tells_no_old_damage)
 {
-    const struct avro_log_totals totals = {.last_seq = 9, .records = 10};
-    static const uint8_t damage[4] = {0xee, 0xee, 0xee, 0xee};
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 9);
-    size_t at = scene.recorder.maker.write_offset;
-    live_log_append(&scene.recorder, 1);
-    live_log_lose(&scene.recorder, 0);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    say_totals(scene.recorder.path, &totals);
-    ck_assert_int_eq(fd_write_all(scene.recorder.fd, damage, sizeof damage, at + 12), 0);
-    reader_scene_lend(NULL, 0);
+    reader_scene_damage_the_end();
     if (_i == 0)
         reader_scene_read(HF_NEW | HF_STRICT, NULL);
     else
@@ -146,7 +126,7 @@ START_TEST(an_empty_file_with_totals)
     reader_scene_begin_segment();
     live_log_lose(&scene.recorder, 0);
     live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    say_totals(scene.recorder.path, &totals);
+    reader_scene_say_totals(&totals);
     reader_scene_lend(NULL, 0);
     reader_scene_read(_i ? HF_JOINED : HF_OLD, NULL);
     for (int i = 0; i < 60; i++, poll(NULL, 0, 10)) {
@@ -182,11 +162,7 @@ END_TEST
  * new ring, or before it is there. */
 START_TEST(recovered_behind_the_last_word)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_go_live();
     fake_gate_kill(&scene.gate);
     struct live_log *log = &scene.recorder;
     const size_t block = log->maker.block_start;
@@ -210,11 +186,7 @@ END_TEST
 /* The gate, or the reader, has no memory or descriptor for it. */
 START_TEST(a_segment_is_sealed_while_its_ring_is_not_lent)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, NULL);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_go_live();
     reader_scene_lend(NULL, 0);
     fake_gate_kill(&scene.gate);
     reader_scene_expect_silence();
