@@ -136,6 +136,8 @@ def narrow(place, name, address, subnet):
 @core
 @alone
 def test_congested_destinations_slow_nobody_else(place):
+    """The socket's buffer takes a second in which the machine does something else, and by far not what a worker
+    leaves behind that waits for its destinations."""
     place.private_network()
     narrow(place, "thin0", "203.0.113.1/29", "203.0.113.2")
     narrow(place, "thin1", "203.0.113.9/29", "203.0.113.10")
@@ -143,10 +145,10 @@ def test_congested_destinations_slow_nobody_else(place):
     sink = Sink(place, good)
     relays = {"thin0": f"203.0.113.2:{place.port()}", "thin1": f"203.0.113.10:{place.port()}", "good": good}
     daemon = Daemon(place, channel("engine", listen, relays=relays, record={"segment_size": "64M"},
-                                   receive_buffer="8M")).start()
+                                   receive_buffer="48M")).start()
     daemon.wait_state("engine", "RUNNING")
-    count = place.scaled(120000)
-    sender = Sender(place, listen, count, rate=place.scaled(60000), sizes=(800,))
+    count = place.scaled(160000)
+    sender = Sender(place, listen, count, rate=place.scaled(45000), sizes=(800,))
     sender.wait()
     daemon.wait_drained("engine", count)
     sink.wait_received(count)
