@@ -25,13 +25,15 @@ static bool read_commit(struct live_ring *ring)
     return true;
 }
 
-/* No worker has it any more, or it is to be asked for anew: what it says now is its last word. */
+/* No worker has it any more, or it is to be asked for anew, or just not lent now: what it says now
+ * is its last word only if it was retired before. */
 static void leave(struct live_ring *ring)
 {
     if (!ring->map.page)
         return;
     /* Where that look fails, what was read before says which numbers were given, and not where the
      * segments end. */
+    ring->former_is_final = channel_public_is_retired(ring->map.page, NULL);
     ring->has_former = read_commit(ring);
     ring->former = ring->commit;
     if (ring->has_commit)

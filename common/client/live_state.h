@@ -25,11 +25,12 @@ struct live_ring {
     /* Of the ring before, as it was left: where the segments end that it names. */
     struct commit_progress former;
     bool has_former;
-    uint64_t former_end; /* behind the numbers that it is known to have given */
-    bool asked_again;    /* it is retired, and the gate had no other one yet */
-    bool attached;       /* the gate has answered at least once */
-    int error;           /* it has refused: -errno */
-    monotonic attach_at; /* ask again then; 0 = no need to */
+    bool former_is_final; /* it was retired: nobody writes by it any more */
+    uint64_t former_end;  /* behind the numbers that it is known to have given */
+    bool asked_again;     /* it is retired, and the gate had no other one yet */
+    bool attached;        /* the gate has answered at least once */
+    int error;            /* it has refused: -errno */
+    monotonic attach_at;  /* ask again then; 0 = no need to */
 };
 
 /* The segment that is being read. */

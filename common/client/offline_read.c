@@ -55,10 +55,35 @@ static bool is_blank(const struct offline_file *file)
     return is;
 }
 
+static bool are_of_two_recordings(const uint8_t *a, const uint8_t *b)
+{
+    return avro_log_id_is_known(a) && avro_log_id_is_known(b) &&
+           memcmp(a, b, AVRO_LOG_ID_SIZE) != 0;
+}
+
+/* An unfinished file's end: what its successor has recorded elsewhere may lie here, too, and was
+ * not committed here. A file of another recording, put here by somebody, is no successor; behind
+ * one, the end that was found last is not that of this recording. */
+static uint64_t find_bound(const struct offline_channel *channel, size_t index,
+                           const uint8_t *log_id, uint64_t end)
+{
+    const struct offline_file *files = channel->files;
+    struct avro_log_identity next;
+    for (size_t i = index + 1; i < channel->count; i++) {
+        if (files[i].first_seq <= files[index].first_seq)
+            continue;
+        if (!offline_file_identify(&files[i], &next, NULL) ||
+            !are_of_two_recordings(next.log_id, log_id))
+            return files[i].first_seq;
+        end = UINT64_MAX;
+    }
+    return end;
+}
+
 static int open_walk(const struct offline_channel *channel, size_t index, uint64_t end,
                      struct segment_walk **ret)
 {
-    const struct offline_file *files = channel->files, *file = &files[index];
+    const struct offline_file *file = &channel->files[index];
     struct segment_limit limit = {UINT64_MAX, UINT64_MAX, UINT64_MAX};
     const char *what;
     *ret = NULL;
@@ -70,10 +95,7 @@ static int open_walk(const struct offline_channel *channel, size_t index, uint64
         return result;
     if (!file->open)
         return 0;
-    /* What a successor has recorded elsewhere may lie here, too, and was not committed here. */
-    while (++index < channel->count && files[index].first_seq <= file->first_seq)
-        ;
-    limit.seq_end = index < channel->count ? files[index].first_seq : end;
+    limit.seq_end = find_bound(channel, index, segment_walk_identity(*ret)->log_id, end);
     segment_walk_set_limit(*ret, &limit);
     return 0;
 }
@@ -98,9 +120,9 @@ uint64_t offline_find_end(const struct offline_channel *channel)
         found = open_walk(channel, i, UINT64_MAX, &walk);
         if (found == 0)
             found = segment_walk_seek_last(walk, &seq);
-        const struct avro_log_identity *identity = walk ? segment_walk_identity(walk) : NULL;
-        if (identity && identity->has_totals && identity->totals.last_seq >= end)
-            end = identity->totals.last_seq + 1;
+        uint64_t by_header = walk ? segment_walk_end_by_header(walk) : 0;
+        if (by_header > end)
+            end = by_header;
         if (found > 0 && seq >= end)
             end = seq + 1;
         if (channel->files[i].first_seq > end)
@@ -147,10 +169,9 @@ static void take_record(struct offline_reader *reader)
  * says that, the next file's first number does. */
 static void end_file(struct offline_reader *reader)
 {
-    const struct avro_log_identity *identity = segment_walk_identity(reader->walk);
-    if (identity->has_totals)
-        lose_up_to(reader, identity->totals.last_seq + 1, HF_DAMAGED);
-    bool is_whole = identity->has_totals && !segment_walk_passed_damage(reader->walk);
+    lose_up_to(reader, segment_walk_end_by_header(reader->walk), HF_DAMAGED);
+    bool is_whole = segment_walk_identity(reader->walk)->has_totals &&
+                    !segment_walk_passed_damage(reader->walk);
     reader->before_file = is_whole ? HF_UNRECORDED : HF_DAMAGED;
     if (reader->due > reader->floor)
         reader->floor = reader->due;
@@ -312,8 +333,7 @@ static bool is_of_another_recording(struct offline_reader *reader)
     const uint8_t *log_id = segment_walk_identity(reader->walk)->log_id;
     if (!avro_log_id_is_known(log_id))
         return false;
-    bool is_other = avro_log_id_is_known(reader->log_id) &&
-                    memcmp(log_id, reader->log_id, sizeof reader->log_id) != 0;
+    bool is_other = are_of_two_recordings(log_id, reader->log_id);
     memcpy(reader->log_id, log_id, sizeof reader->log_id);
     return is_other;
 }

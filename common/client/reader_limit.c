@@ -6,7 +6,9 @@
  *   the commit slot names the segment    its write_offset: below it, only the open block's header
  *                                        still changes, and the slot says where that is
  *   ... or says where it was finished    that length
- *   the ring before said one of these    likewise, until it is sealed; nobody writes there any more
+ *   the ring before said one of these    likewise, until it is sealed; nobody writes there any more.
+ *                                        One that was not retired may have gone on unseen: then
+ *                                        only until another one follows
  *   it is sealed                         its size: it was truncated before it got its name
  *   another one follows it               that one's first number, and what is sound before it
  *   none of these                        not known: the gate is asked again. It was rolled, and the
@@ -39,6 +41,7 @@ static enum limit_kind limit_by_slot(const struct commit_progress *slot, uint64_
 static bool is_of_former_ring(const struct live_ring *ring, const struct read_found *found)
 {
     return ring->has_former && found->is_open &&
+           (ring->former_is_final || found->next_first_seq == UINT64_MAX) &&
            (!ring->map.page || found->first_seq < ring->map.page->start_seq);
 }
 

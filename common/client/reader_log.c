@@ -214,7 +214,8 @@ static int segment_ended(struct live_reader *reader)
         return search_in_vain(reader);
     if (!ring->has_commit)
         return at_end_of_files(reader, why_missing(reader));
-    if (ring->commit.segment_id == reader->segment.id)
+    if (ring->commit.segment_id == reader->segment.id &&
+        ring->commit.segment_first_seq == reader->segment.found.first_seq)
         return MORE;
     if (ring->commit.segment_id == 0 && has_waited(reader, PATIENCE_NS))
         return set_gap(reader, ring->commit.next_seq, why_missing(reader));

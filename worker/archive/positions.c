@@ -76,28 +76,47 @@ static int check_owner(int folder, const struct message_position_save *request,
     return -EACCES;
 }
 
+/* Looks at no more than may be. of_user: only this one's, as far as that can be read. */
+static int count_positions(DIR *stream, const uint32_t *of_user)
+{
+    struct position_file kept;
+    int count = 0;
+    rewinddir(stream);
+    for (const struct dirent *entry; count < POSITIONS_MOST && (entry = readdir(stream));)
+        count += position_name_is_valid(entry->d_name) &&
+                 (!of_user || (position_file_read(dirfd(stream), entry->d_name, &kept) == 0 &&
+                               kept.uid == *of_user));
+    return count;
+}
+
 /* 0, -EDQUOT or another -errno. Looked up in the folder each time that there is a new one: nothing
- * else knows what a killed archive, or an earlier one, has left. Looks at no more than may be. */
+ * else knows what a killed archive, or an earlier one, has left. */
 static int check_room(int folder, const struct message_position_save *request,
                       char reason[MESSAGE_REASON_SIZE])
 {
-    int count = 0, own = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int own = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *stream = own < 0 ? NULL : fdopendir(own);
     if (!stream) {
         int result = -errno;
         fd_close(&own);
         return result;
     }
-    for (const struct dirent *entry; count < POSITIONS_MOST && (entry = readdir(stream));)
-        count += position_name_is_valid(entry->d_name);
+    int count = count_positions(stream, NULL);
+    bool is_full = count >= POSITIONS_MOST;
+    bool has_most = !is_full && count >= POSITIONS_MOST_OF_USER &&
+                    count_positions(stream, &request->uid) >= POSITIONS_MOST_OF_USER;
     closedir(stream);
-    if (count < POSITIONS_MOST)
-        return 0;
-    snprintf(reason, MESSAGE_REASON_SIZE,
-             "channel %s has %d positions, and no more are kept: remove some that nobody needs "
-             "(holdfastctl positions, forget)",
-             request->channel, count);
-    return -EDQUOT;
+    if (is_full)
+        snprintf(reason, MESSAGE_REASON_SIZE,
+                 "channel %s has %d positions, and no more are kept: remove some that nobody needs "
+                 "(holdfastctl positions, forget)",
+                 request->channel, count);
+    if (has_most)
+        snprintf(reason, MESSAGE_REASON_SIZE,
+                 "uid %" PRIu32 " has %d positions in channel %s, and one user gets no more: "
+                 "remove some (holdfastctl positions, forget)",
+                 request->uid, POSITIONS_MOST_OF_USER, request->channel);
+    return is_full || has_most ? -EDQUOT : 0;
 }
 
 static int save(int folder, const struct message_position_save *request,

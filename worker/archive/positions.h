@@ -7,6 +7,8 @@
 
 /* Of a channel. A reader can think of any number of names, and each is a file. */
 #define POSITIONS_MOST 1024
+/* Of a channel, of one user: others have room, too, whatever he does. */
+#define POSITIONS_MOST_OF_USER (POSITIONS_MOST / 2)
 
 /* Keep it, or remove it, for its owner; returns when that is on the disk, or with an error and its
  * reason in *ret. What was done already may be asked for again. */

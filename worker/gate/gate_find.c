@@ -187,7 +187,7 @@ int gate_find_page(struct gate_folder *folder, const char *after,
 static uint64_t end_of(int dir, const struct log_folder_file *newest)
 {
     struct read_segment_entry entry;
-    if (describe(dir, newest, &entry) == 0 && entry.has_totals &&
+    if (describe(dir, newest, &entry) == 0 && entry.has_totals && entry.records > 0 &&
         entry.last_seq >= newest->first_seq && entry.last_seq < UINT64_MAX)
         return entry.last_seq + 1;
     return newest->first_seq;

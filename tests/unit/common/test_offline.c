@@ -46,7 +46,7 @@ struct part {
 
 static void totals_of(struct log_maker *maker, uint64_t records)
 {
-    uint64_t last = maker->next_seq - 1;
+    uint64_t last = records > 0 ? maker->next_seq - 1 : 0;
     struct avro_log_totals totals = {.last_seq = last,
                                      .records = records,
                                      .first_time_ns = (uint64_t)TIME(maker->identity.first_seq),
@@ -661,6 +661,44 @@ START_TEST(test_two_recordings_in_one_folder)
 }
 END_TEST
 
+/* And the file of the first one was not finished: what it holds is bounded by no file of another.
+ */
+START_TEST(test_another_recording_behind_an_unfinished_file)
+{
+    char from[256], to[256], name[SEGMENT_NAME_SIZE];
+    put_of_recording("a", 1, 0, 40);
+    put_of_recording("a", 2, 10, 15);
+    put_of_recording("a", 2, 15, 20);
+    avro_log_segment_name("engine", 0, BEGIN, name);
+    snprintf(to, sizeof to, "%s/a/%s", folder, name);
+    snprintf(from, sizeof from, "%s", to);
+    *strstr(from, ".open") = '\0';
+    ck_assert_int_eq(rename(from, to), 0);
+    hf *handle = open_below("a", "a");
+    hf_reader *reader = read_from(handle, NULL);
+    expect_data(reader, 0, 40);
+    expect_lost(reader, 10, 0, HF_UNCOVERED);
+    expect_data(reader, 10, 20);
+    expect_end(reader);
+    hf_close(handle);
+}
+END_TEST
+
+/* A finished file without a record lacks none. */
+START_TEST(test_an_empty_file_with_totals)
+{
+    struct hf_channel *channels;
+    size_t count;
+    put_of_recording("a", 1, 0, 0);
+    hf *handle = open_below("a", "a");
+    ck_assert_int_eq(hf_list(handle, &channels, &count), 0);
+    ck_assert_uint_eq(channels[0].end_seq, 0);
+    free(channels);
+    expect_end(read_from(handle, NULL));
+    hf_close(handle);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("offline");
@@ -684,6 +722,8 @@ int main(void)
     tcase_add_loop_test(tests, test_two_recordings_are_refused, 0, 2);
     tcase_add_loop_test(tests, test_one_recording_in_two_folders, 0, 2);
     tcase_add_test(tests, test_two_recordings_in_one_folder);
+    tcase_add_test(tests, test_another_recording_behind_an_unfinished_file);
+    tcase_add_test(tests, test_an_empty_file_with_totals);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }

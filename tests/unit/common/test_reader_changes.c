@@ -266,6 +266,24 @@ START_TEST(the_last_file_is_blank)
 }
 END_TEST
 
+/* Its writer lives on, but the gate can't lend it for a while: what is written meanwhile is found
+ * in the files, be they sealed by then or not. */
+START_TEST(a_living_ring_is_not_lent_for_a_while)
+{
+    reader_scene_go_live();
+    reader_scene_lend(NULL, 0);
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_silence();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_begin_segment();
+    if (_i)
+        live_log_seal(&scene.recorder, 0, scene.recorder.commit.finished_length);
+    live_log_append(&scene.recorder, 5);
+    fake_gate_kill(&scene.gate); /* it looks again */
+    reader_scene_expect_records(10, 20);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("reader_changes");
@@ -283,6 +301,7 @@ int main(void)
     tcase_add_test(tests, a_ring_comes_and_nothing_was_known);
     tcase_add_test(tests, starts_in_an_unfinished_file);
     tcase_add_loop_test(tests, the_last_file_is_blank, 0, 2);
+    tcase_add_loop_test(tests, a_living_ring_is_not_lent_for_a_while, 0, 2);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }

@@ -265,6 +265,30 @@ START_TEST(no_more_are_kept_than_a_channel_may_have)
 }
 END_TEST
 
+/* One user leaves room for the others, and goes on with those that he has. */
+START_TEST(nobody_has_all_positions_of_a_channel)
+{
+    char name[32], text[POSITION_FILE_SIZE_MAX];
+    const struct position_file position = {.seq = 1, .saved_ns = 1234, .uid = 1000};
+    ck_assert_int_eq(keep("store", 1).error, 0);
+    size_t length = position_file_print(&position, text);
+    for (int i = 0; i < POSITIONS_MOST_OF_USER - 2; i++) {
+        snprintf(name, sizeof name, "of-one-%d", i);
+        log_maker_write(folder, name, text, length);
+    }
+    ck_assert_int_eq(keep("last", 1).error, 0);
+    struct message_position_saved saved = keep("more", 1);
+    ck_assert_int_eq(saved.error, EDQUOT);
+    ck_assert_msg(strstr(saved.reason, "uid 1000") && strstr(saved.reason, "512") &&
+                      strstr(saved.reason, RIG_CHANNEL),
+                  "%s", saved.reason);
+    ck_assert_int_eq(keep_of(1001, "more", 1).error, 0);
+    ck_assert_int_eq(keep("store", 2).error, 0);
+    ck_assert_int_eq(forget("of-one-3").error, 0);
+    ck_assert_int_eq(keep("of-one-3", 1).error, 0);
+}
+END_TEST
+
 /* Names that no position has are none, and half a file that was left is none either. */
 START_TEST(what_is_no_position_is_not_counted)
 {
@@ -292,6 +316,7 @@ int main(void)
     tcase_add_test(tcase, what_is_in_the_way_is_told);
     tcase_add_test(tcase, another_users_is_left_alone);
     tcase_add_test(tcase, no_more_are_kept_than_a_channel_may_have);
+    tcase_add_test(tcase, nobody_has_all_positions_of_a_channel);
     tcase_add_test(tcase, what_is_no_position_is_not_counted);
     tcase_add_test(tcase, a_damaged_one_is_replaced_and_removed);
     suite_add_tcase(suite, tcase);
