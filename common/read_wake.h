@@ -2,8 +2,9 @@
 /* How a channel's worker wakes the gate when a reader sleeps: one word per channel in a memory file
  * that gate, supervisor and workers share and no reader ever sees, and one eventfd.
  *
- *   gate    word = 1; full fence; look at commit and published; sleep
- *   worker  commit, or publish; full fence; if word is not 0: exchange it with 0, write the eventfd
+ *   gate    word = what is waited for; full fence; look at commit and published; sleep
+ *   worker  commit, or publish; full fence; if word names that: exchange it with 0, write the
+ * eventfd
  *
  * So one of the two always sees the other. Who dies between exchange and write takes a wake-up with
  * it: a worker therefore writes the eventfd once when it has attached, before anything else that it
@@ -19,17 +20,25 @@
 #define READ_WAKE_CHANNELS 4096 /* words in the memory file */
 #define READ_WAKE_SIZE     (READ_WAKE_CHANNELS * sizeof(struct read_wake_word))
 
+/* What is waited for. */
+enum {
+    READ_WAKE_COMMITTED = 1, /* by who reads the log */
+    READ_WAKE_PUBLISHED = 2, /* by who reads the ring */
+    READ_WAKE_ANY = READ_WAKE_COMMITTED | READ_WAKE_PUBLISHED,
+};
+
 struct read_wake_word {
     _Alignas(64) _Atomic uint32_t armed;
 };
 
-/* Of the worker: words may be NULL, then nobody reads here. */
-static inline void read_wake_ring(struct read_wake_word *word, int bell)
+/* Of the worker: word may be NULL, then nobody reads here. One call ends all waiting: the gate
+ * looks for whom it was, and arms the word anew for the others. */
+static inline void read_wake_ring(struct read_wake_word *word, int bell, uint32_t what)
 {
     if (!word)
         return;
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&word->armed, memory_order_relaxed) == 0 ||
+    if ((atomic_load_explicit(&word->armed, memory_order_relaxed) & what) == 0 ||
         atomic_exchange_explicit(&word->armed, 0, memory_order_relaxed) == 0)
         return;
     const uint64_t one = 1;
@@ -38,9 +47,9 @@ static inline void read_wake_ring(struct read_wake_word *word, int bell)
 }
 
 /* Of the gate, before it looks once more. */
-static inline void read_wake_arm(struct read_wake_word *word)
+static inline void read_wake_arm(struct read_wake_word *word, uint32_t what)
 {
-    atomic_store_explicit(&word->armed, 1, memory_order_relaxed);
+    atomic_store_explicit(&word->armed, what, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
 }
 

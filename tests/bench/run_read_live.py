@@ -22,7 +22,8 @@ class Follower:
     def __init__(self, bench, socket, name, *arguments):
         self.log = bench.place.log_file(bench.unique("follow") + ".log")
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen([str(bench.tool("bench_follow")), str(socket), name, *map(str, arguments)],
+            self.process = subprocess.Popen([str(bench.tool("bench_follow")), str(socket), name,
+                                             *map(str, arguments), str(bench.pinning.sender)],
                                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
         bench.place.on_exit(self.end)
         assert self.process.stdout.readline() == b"ready\n", self.log.read_text()
@@ -75,25 +76,28 @@ def send(bench, route, count, rate, size=SIZE):
 
 WAYS = [("joined, sleeping", Recorder, "joined", "sleep"), ("joined, sleeping, gather = 0", Quick, "joined", "sleep"),
         ("joined, spinning, gather = 0", Quick, "joined", "spin"), ("newest, spinning", Recorder, "newest", "spin"),
-        ("newest, sleeping", Unrecorded, "newest", "sleep"), ("new, not recorded, sleeping", Unrecorded, "new", "sleep")]
+        ("newest, sleeping", Recorder, "newest", "sleep"), ("newest, not recorded, sleeping", Unrecorded, "newest", "sleep"),
+        ("new, not recorded, sleeping", Unrecorded, "new", "sleep")]
+SINCE = {"received": "the kernel's receipt", "published": "its being published"}
 
 
-def measure_delay(bench, way, seconds, figures):
-    title, kind, mode, wait = way
+def measure_delay(bench, way, since, seconds, row):
+    _title, kind, mode, wait = way
     route = systems.Route(bench.address(0, 15000), bench.address(0, 15001))
     system = kind(bench, [route])
     system.start()
     try:
-        follower = Follower(bench, system.read_socket, "c0", mode, wait, "timed", RATE * seconds)
+        follower = Follower(bench, system.read_socket, "c0", mode, wait, since, RATE * seconds)
         sink = threading.Thread(target=send, args=(bench, route, RATE * seconds, RATE))
         sink.start()
         result = follower.result(seconds + 20)
         sink.join()
-        missing = result["lost"] + (0 if mode == "newest" else RATE * seconds - result["datagrams"])
+        missing = (result["lost"] + (0 if mode == "newest" else RATE * seconds - result["datagrams"])
+                   + max(0, result["unseen"] - RATE * seconds // 100))
         counts = [tuple(entry) for entry in result["delays"]]
         for name, p in (("p50", 50), ("p99", 99)):
-            figures[title][name].add(percentile(counts, p) / 1000, missing > 0)
-        figures[title]["max"].add(result["max_ns"] / 1000, missing > 0)
+            row[name].add(percentile(counts, p) / 1000, missing > 0)
+        row["max"].add(result["max_ns"] / 1000, missing > 0)
     finally:
         system.stop()
 
@@ -112,17 +116,19 @@ def measure_text(bench, seconds, row):
 def delays(bench):
     runs, seconds = bench.choose((3, 5), (1, 2))
     text = f"lines of {SIZE} B in a file, tail -f"
-    figures = {title: {name: report.Figure(unit="us") for name in ("p50", "p99", "max")}
-               for title in (*(way[0] for way in WAYS), text)}
+    titles = {"received": [*(way[0] for way in WAYS), text], "published": [way[0] for way in WAYS]}
+    figures = {since: {title: {name: report.Figure(unit="us") for name in ("p50", "p99", "max")} for title in titles[since]}
+               for since in SINCE}
     for _ in range(runs):
         for way in WAYS:
-            measure_delay(bench, way, seconds, figures)
-        measure_text(bench, seconds, figures[text])
-    table = bench.result.table(f"From the kernel's receipt to a program that reads, {RATE:,}/s, {SIZE} B",
-                               ["reader", "p50", "p99", "max"])
-    for title, row in figures.items():
-        table.add(title, *row.values())
-        bench.result.figures[f"delay, {title}"] = row
+            for since in SINCE:
+                measure_delay(bench, way, since, seconds, figures[since][way[0]])
+        measure_text(bench, seconds, figures["received"][text])
+    for since, what in SINCE.items():
+        table = bench.result.table(f"From {what} to a program that reads, {RATE:,}/s, {SIZE} B", ["reader", "p50", "p99", "max"])
+        for title, row in figures[since].items():
+            table.add(title, *row.values())
+            bench.result.figures[f"delay since {since}, {title}"] = row
 
 
 def measure_writer(bench, readers, count, figures):
@@ -169,7 +175,7 @@ def idle(bench):
     system.start()
     try:
         send(bench, route, 100, 1000)
-        follower = Follower(bench, system.read_socket, "c0", "joined", "sleep", "timed", 10**6)
+        follower = Follower(bench, system.read_socket, "c0", "joined", "sleep", "received", 10**6)
         seconds = 2  # less than what it waits for in one go
         time.sleep(0.5)
         gate = system.daemon.status()["read"]["pid"]

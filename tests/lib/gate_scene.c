@@ -53,7 +53,7 @@ void gate_scene_serves_neighbour(struct gate_scene *scene)
     gate_rig_quiet(scene->neighbour);
     channel_page_write_commit(scene->fixture.ring.page,
                               &(struct commit_progress){.next_seq = ++scene->committed});
-    read_wake_ring(&scene->rig.words[GATE_RIG_WORD], scene->rig.bell);
+    read_wake_ring(&scene->rig.words[GATE_RIG_WORD], scene->rig.bell, READ_WAKE_ANY);
     gate_rig_answer(scene->neighbour, READ_WOKEN);
 }
 

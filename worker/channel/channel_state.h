@@ -5,8 +5,10 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "common/monotonic.h"
 #include "common/ring.h"
 #include "worker/channel/attention.h"
 #include "worker/channel/caution.h"
@@ -35,11 +37,12 @@ enum receiver_state {
 
 /* How readers are woken: reading.h. */
 struct channel_reading {
-    struct read_wake_word *word;      /* NULL: nobody reads */
-    struct read_wake_word *published; /* the same where the thread is the one that wakes them */
+    struct read_wake_word *word; /* NULL: nobody reads */
     int bell;
-    uint64_t looked_at; /* the control thread's: what was published at its last look */
-    _Atomic uint32_t called; /* futex word of that thread: it is to look, or is about to */
+    bool has_thread;
+    monotonic rung_at;       /* the receiver's: when it rang last */
+    uint64_t looked_at;      /* the control thread's: what was published at its last look */
+    _Atomic uint32_t called; /* futex word of the thread: it is to look, or is about to */
 };
 
 struct channel_state {

@@ -90,7 +90,7 @@ static int start_parts(struct channel_state *channel)
         if (result == 0)
             result = start_thread(&channel->recorder_thread, recorder_main, channel);
     }
-    if (result == 0 && channel->reading.published &&
+    if (result == 0 && channel->reading.has_thread &&
         start_thread(&channel->reading_thread, reading_main, channel) < 0)
         log_error("readers of this channel are woken late"); /* by the control thread's looks */
     return result;

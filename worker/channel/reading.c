@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Wakes readers of a channel that does not record. Its thread sleeps until the receiver calls it,
- * which it does only when a reader sleeps, and no sooner again than a moment later: so readers that
- * sleep after every datagram cost the receiver a thousand calls a second, whatever the rate. Must
- * never keep a datagram waiting, nor the worker from running. */
+/* Wakes readers of the ring. The receiver does it itself, which costs it one write to an eventfd
+ * that never waits; readers that sleep after every datagram can ask that of it ten thousand times a
+ * second, whatever the rate. A channel that does not record has a thread for what comes sooner: it
+ * sleeps until the receiver calls it. Must never keep a datagram waiting, nor the worker from
+ * running. */
 #include "worker/channel/reading.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@
 #include "worker/channel/thread.h"
 #include "worker/last_words.h"
 
-#define PAUSE_NS NS_PER_MS
+#define PAUSE_NS (100 * NS_PER_US)
 
 void reading_open(struct channel_state *channel)
 {
@@ -37,8 +38,7 @@ void reading_open(struct channel_state *channel)
     }
     reading->word = (struct read_wake_word *)words + inheritance->assign.wake_index;
     reading->bell = inheritance->bell;
-    if (!channel->spec->record.enabled)
-        reading->published = reading->word;
+    reading->has_thread = !channel->spec->record.enabled;
     ssize_t written = write(reading->bell, &one, sizeof one);
     (void)written; /* EAGAIN: it is about to be woken anyway */
 }
@@ -50,14 +50,22 @@ void reading_look(struct channel_state *channel)
     if (published == reading->looked_at)
         return;
     reading->looked_at = published;
-    read_wake_ring(reading->word, reading->bell);
+    read_wake_ring(reading->word, reading->bell, READ_WAKE_ANY);
 }
 
-/* Once, until the thread has looked. */
-void reading_call(struct channel_state *channel)
+/* The thread is called once, until it has looked. */
+void reading_wake(struct channel_state *channel)
 {
-    atomic_store_explicit(&channel->reading.called, 1, memory_order_release);
-    syscall(SYS_futex, &channel->reading.called, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    struct channel_reading *reading = &channel->reading;
+    monotonic now = monotonic_now();
+    if (monotonic_since(now, reading->rung_at) >= PAUSE_NS) {
+        reading->rung_at = now;
+        read_wake_ring(reading->word, reading->bell, READ_WAKE_PUBLISHED);
+    } else if (reading->has_thread &&
+               atomic_load_explicit(&reading->called, memory_order_relaxed) == 0) {
+        atomic_store_explicit(&reading->called, 1, memory_order_release);
+        syscall(SYS_futex, &reading->called, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    }
 }
 
 static void wait_for_call(struct channel_reading *reading)
@@ -78,15 +86,11 @@ void *reading_main(void *argument)
     thread_schedule_behind();
     for (;;) {
         wait_for_call(reading);
-        uint64_t told = ring_published(&channel->ring); /* what comes later is still to be told */
-        read_wake_ring(reading->word, reading->bell);
         nanosleep(&pause, NULL);
-        /* Whoever has armed the word since, and whose datagram came before this, was not called
-         * for: from here on the receiver calls again. */
+        /* From here on the receiver calls again. Whose datagram came before this and was not called
+         * for has armed the word, or sees it when it does. */
         atomic_store(&reading->called, 0);
-        atomic_thread_fence(memory_order_seq_cst);
-        if (ring_published(&channel->ring) != told)
-            read_wake_ring(reading->word, reading->bell);
+        read_wake_ring(reading->word, reading->bell, READ_WAKE_PUBLISHED);
     }
     return NULL;
 }

@@ -72,7 +72,7 @@ static void stay_warm(struct receiver *receiver)
     uint64_t offset = ring_writer_offset(&channel->writer);
     if (channel->writer.position > RING_REWIND_MAX)
         return;
-    if (channel->reading.published) /* readers have nothing else to read from */
+    if (channel->reading.has_thread) /* readers have nothing else to read from */
         return;
     if (offset < WARM_BYTES)
         receiver->rewind_at = WARM_BYTES;

@@ -15,6 +15,13 @@ static struct read_wake_word *word_of(const struct gate *gate, const struct gate
     return &gate->words[channel->wake_index];
 }
 
+/* What its readers sleep for. */
+static uint32_t waited_for(const struct gate_channel *channel)
+{
+    return (channel->armed_published > 0 ? READ_WAKE_PUBLISHED : 0u) |
+           (channel->armed_count > channel->armed_published ? READ_WAKE_COMMITTED : 0u);
+}
+
 static void watch(struct gate *gate, struct gate_channel *channel)
 {
     if (channel->link_watched)
@@ -43,6 +50,9 @@ void gate_waking_disarm(struct gate *gate, struct gate_connection *connection)
     if (!connection->armed)
         return;
     connection->armed = false;
+    connection->channel->armed_count--;
+    if (connection->arm.what == READ_FOR_PUBLISHED)
+        connection->channel->armed_published--;
     *connection->link_armed = connection->next_armed;
     if (connection->next_armed)
         connection->next_armed->link_armed = connection->link_armed;
@@ -54,6 +64,9 @@ static void link_armed(struct gate *gate, struct gate_connection *connection)
 {
     struct gate_channel *channel = connection->channel;
     connection->armed = true;
+    channel->armed_count++;
+    if (connection->arm.what == READ_FOR_PUBLISHED)
+        channel->armed_published++;
     connection->next_armed = channel->armed;
     if (connection->next_armed)
         connection->next_armed->link_armed = &connection->next_armed;
@@ -93,7 +106,7 @@ void gate_waking_arm(struct gate *gate, struct gate_connection *connection,
     gate_channels_view(connection->channel, &view);
     if (!is_due(connection, &view)) {
         link_armed(gate, connection);
-        read_wake_arm(word_of(gate, connection->channel));
+        read_wake_arm(word_of(gate, connection->channel), waited_for(connection->channel));
         gate_channels_view(connection->channel, &view);
         if (!is_due(connection, &view))
             return;
@@ -107,7 +120,7 @@ void gate_waking_look_at(struct gate *gate, struct gate_channel *channel)
     struct gate_view view;
     if (!channel->armed)
         return;
-    read_wake_arm(word_of(gate, channel));
+    read_wake_arm(word_of(gate, channel), waited_for(channel));
     gate_channels_view(channel, &view);
     for (struct gate_connection *next, *it = channel->armed; it; it = next) {
         next = it->next_armed;

@@ -146,11 +146,11 @@ START_TEST(what_wakes_it_is_shared_and_can_not_be_pulled_away)
         mmap(NULL, READ_WAKE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, client.wake, 0);
     ck_assert_ptr_ne(words, MAP_FAILED);
     uint64_t count = 0;
-    read_wake_ring(&words[4095], client.bell); /* nobody sleeps */
+    read_wake_ring(&words[4095], client.bell, READ_WAKE_ANY); /* nobody sleeps */
     ck_assert_int_eq(read(client.bell, &count, sizeof count), -1);
-    read_wake_arm(&words[4095]);
-    read_wake_ring(&words[4095], client.bell);
-    read_wake_ring(&words[4095], client.bell);
+    read_wake_arm(&words[4095], READ_WAKE_COMMITTED);
+    read_wake_ring(&words[4095], client.bell, READ_WAKE_ANY);
+    read_wake_ring(&words[4095], client.bell, READ_WAKE_ANY);
     ck_assert_int_eq(read(client.bell, &count, sizeof count), sizeof count);
     ck_assert_uint_eq(count, 1);
     munmap(words, READ_WAKE_SIZE);

@@ -58,13 +58,13 @@ static void commit(uint64_t next_seq)
 {
     channel_page_write_commit(fixture.ring.page,
                               &(struct commit_progress){.segment_id = 1, .next_seq = next_seq});
-    read_wake_ring(&rig.words[GATE_RIG_WORD], rig.bell);
+    read_wake_ring(&rig.words[GATE_RIG_WORD], rig.bell, READ_WAKE_ANY);
 }
 
 static void publish(void)
 {
     ring_fixture_write(&fixture.writer, "abc", 3);
-    read_wake_ring(&rig.words[GATE_RIG_WORD], rig.bell);
+    read_wake_ring(&rig.words[GATE_RIG_WORD], rig.bell, READ_WAKE_ANY);
 }
 
 /* ---- what there is ---- */
