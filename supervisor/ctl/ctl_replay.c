@@ -27,6 +27,7 @@
 #include "supervisor/ctl/ctl_stream.h"
 #include "supervisor/ctl/ctl_text.h"
 #include "supervisor/ctl/ctl_time.h"
+#include "supervisor/ctl/ctl_wake.h"
 
 #define LOOK_EVERY_NS   ((int64_t)(20 * NS_PER_MS)) /* at keys, while it sends */
 #define TELL_EVERY_NS   ((int64_t)(NS_PER_S / 4))
@@ -53,6 +54,7 @@ struct replay {
     uint64_t sent, bytes;
     int64_t begun, ended;
     struct ctl_lateness lateness;
+    struct ctl_wake wake;
 };
 
 static int64_t now_ns(void)
@@ -201,8 +203,7 @@ static void wait_for(struct replay *replay, int64_t now, int64_t due)
         replay->next_look = 0;
         return;
     }
-    const struct timespec moment = {due / (int64_t)NS_PER_S, due % (int64_t)NS_PER_S};
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &moment, NULL);
+    ctl_wake_at(&replay->wake, due);
 }
 
 static enum outcome wait_until_due(struct replay *replay, int64_t *ret_due)

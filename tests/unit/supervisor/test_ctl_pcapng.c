@@ -12,8 +12,10 @@
 #include <string.h>
 
 #include "supervisor/ctl/ctl_lateness.h"
+#include "common/monotonic.h"
 #include "supervisor/ctl/ctl_payload.h"
 #include "supervisor/ctl/ctl_pcapng.h"
+#include "supervisor/ctl/ctl_wake.h"
 #include "tests/lib/unit.h"
 
 #define TIME_NS 1795264496123456789
@@ -332,6 +334,35 @@ START_TEST(quantiles_are_within_their_buckets)
 }
 END_TEST
 
+START_TEST(it_is_woken_as_early_as_three_of_four_were_late)
+{
+    struct ctl_wake wake = {0};
+    for (int i = 0; i < 10000; i++)
+        ctl_wake_learn(&wake, i * 37 % 100 * 500);
+    ck_assert_int_ge(wake.early_ns, 33000);
+    ck_assert_int_le(wake.early_ns, 42000);
+    for (int i = 0; i < 1000; i++)
+        ctl_wake_learn(&wake, 1000000);
+    ck_assert_int_eq(wake.early_ns, CTL_WAKE_EARLY_MOST_NS);
+    for (int i = 0; i < 1000; i++)
+        ctl_wake_learn(&wake, 0);
+    ck_assert_int_eq(wake.early_ns, 0);
+}
+END_TEST
+
+START_TEST(it_wakes_at_the_moment_or_later)
+{
+    struct ctl_wake wake = {0};
+    for (int i = 0; i < 300; i++) {
+        const int64_t moment = (int64_t)monotonic_now().ns + i * 1000;
+        ctl_wake_at(&wake, moment);
+        ck_assert_int_ge((int64_t)monotonic_now().ns, moment);
+        ck_assert(wake.early_ns >= 0 && wake.early_ns <= CTL_WAKE_EARLY_MOST_NS);
+    }
+    ctl_wake_at(&wake, 0); /* long ago */
+}
+END_TEST
+
 int main(void)
 {
     const int scene_count = sizeof scenes / sizeof *scenes;
@@ -350,6 +381,8 @@ int main(void)
     suite_add_tcase(suite, tests);
     tests = tcase_create("lateness");
     tcase_add_test(tests, quantiles_are_within_their_buckets);
+    tcase_add_test(tests, it_is_woken_as_early_as_three_of_four_were_late);
+    tcase_add_test(tests, it_wakes_at_the_moment_or_later);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }
