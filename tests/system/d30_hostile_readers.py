@@ -134,13 +134,43 @@ def test_the_gate_outlives_wrong_packets_by_the_hundred_thousand(place):
     count = place.scaled(200000)
     daemon, socket, sender, sink = fed(place, rate=1000)
     before = daemon.status()["read"]
-    hostile = Hostile(place, socket, "garbage", count)
+    hostile = Hostile(place, socket, "garbage", count, uid=0)  # whom it does not make wait for the next one
     hostile.process.wait(150)
     assert "sent" in hostile.text()
     after = daemon.status()["read"]
     assert after["pid"] == before["pid"] and after["restarts"] == before["restarts"], after
     wait_until(lambda: daemon.status()["read"]["counters"]["connections"] == 0, 20, "the gate to be alone again")
     judge(place, daemon, sender, sink, restarts=0)
+
+
+def nonsense(uid, socket):
+    """Nothing but garbage; until the answer to it has come."""
+    os.seteuid(uid)
+    try:
+        reader = RawReader(socket)
+        reader.socket.send(b"garbage")
+        _kind, payload = reader.receive(REFUSED)
+        reader.close()
+        return payload
+    finally:
+        os.seteuid(0)
+
+
+def test_whoever_sends_nonsense_is_not_heard_for_a_moment(place):
+    """Else one program keeps a processor busy with connections that are of no use to anybody."""
+    _daemon, socket, sender, _sink = fed(place, rate=100)
+    readers, rounds = [connect_as(STRANGER, socket)], 10
+    began = time.monotonic()
+    for _ in range(rounds):
+        assert nonsense(STRANGER, socket)
+    assert time.monotonic() - began >= 0.1 * (rounds - 1), "each but the first waits for the one before"
+    began = time.monotonic()
+    readers.append(connect_as(STRANGER + 1, socket))
+    assert readers[1] and time.monotonic() - began < 5, "another user is served"
+    assert readers[0].attach("engine"), "and who was there before"
+    for reader in readers:
+        reader.close()
+    sender.stop()
 
 
 # ---- what is under way to those who don't read ----

@@ -22,6 +22,7 @@
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_connection.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_positions.h"
 #include "worker/gate/gate_report.h"
@@ -175,7 +176,8 @@ static void loop(struct gate *gate)
 {
     struct epoll_event events[EVENTS_AT_ONCE];
     while (!gate->leaving) {
-        int count = epoll_wait(gate->epoll, events, EVENTS_AT_ONCE, -1);
+        int count = epoll_wait(gate->epoll, events, EVENTS_AT_ONCE,
+                               gate_penalty_look(gate, monotonic_now()));
         if (count < 0 && errno != EINTR) {
             log_error("epoll_wait: %s", strerror(errno));
             gate->failed = true;

@@ -15,6 +15,7 @@
 #include "common/fd.h"
 #include "common/read_protocol.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
 
 void gate_answer_end(struct gate *gate, struct gate_connection *connection)
@@ -101,6 +102,7 @@ void gate_answer_expel(struct gate *gate, struct gate_connection *connection, ui
     gate_count(gate, GATE_COUNTER_refused);
     read_packet_send(connection->fd, READ_REFUSED, request, &refused, sizeof refused, -1);
     connection->expelled = true;
+    gate_penalty_give(gate, connection->uid, monotonic_now());
     gate_answer_end(gate, connection);
 }
 

@@ -22,6 +22,7 @@
 #include "worker/gate/gate_closing.h"
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_waking.h"
 
@@ -105,6 +106,8 @@ static const char *is_too_many(struct gate *gate, uid_t uid)
     const struct gate_uid *known = find_uid(gate, uid);
     if (known && known->connections >= most / 4)
         return "too many connections of this user";
+    if (gate_penalty_is_too_many(gate, uid, monotonic_now()))
+        return "too many connections of this user, one of which sent nonsense";
     if (uid == 0 || uid == geteuid())
         most += GATE_CONNECTIONS_SPARE;
     return gate->connection_count >= most ? "too many connections" : NULL;
@@ -172,6 +175,7 @@ static int begin(struct gate *gate, int *fd, const struct ucred *peer)
     fd_take(fd);
     gate->free_count--;
     append(gate, connection);
+    gate_penalty_hold(gate, connection, monotonic_now());
     return 0;
 }
 
@@ -272,6 +276,7 @@ static void release_claims(struct gate_connection *connection)
 static void strip(struct gate *gate, struct gate_connection *connection)
 {
     gate_waking_disarm(gate, connection);
+    gate_penalty_forget(gate, connection);
     connection->channel = NULL;
     if (!connection->turn)
         release_claims(connection);

@@ -23,7 +23,7 @@ void gate_events_set(struct gate *gate, struct gate_connection *connection)
 {
     unsigned unanswered =
         connection->request_count + (connection->busy || connection->waiting ? 1 : 0);
-    uint32_t events = (unanswered < READ_PIPELINE_MAX ? EPOLLIN : 0) |
+    uint32_t events = (unanswered < READ_PIPELINE_MAX && !connection->held ? EPOLLIN : 0) |
                       (connection->waiting || connection->woken_due ? EPOLLOUT : 0);
     struct epoll_event event = {.events = events, .data.u64 = data_of(connection)};
     if (!connection->ended && events != connection->events &&

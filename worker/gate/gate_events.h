@@ -9,8 +9,8 @@
 
 /* Of a connection that is new: requests. 0 or -errno. */
 int gate_events_begin(struct gate *gate, struct gate_connection *connection);
-/* Requests unless too many are unanswered, and room while something waits for it. After everything
- * that changes one of these. */
+/* Requests unless too many are unanswered or it is held, and room while something waits for it.
+ * After everything that changes one of these. */
 void gate_events_set(struct gate *gate, struct gate_connection *connection);
 
 /* By an event's data; NULL when it has ended. */

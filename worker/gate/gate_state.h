@@ -12,6 +12,7 @@
 #include "common/channel_public.h"
 #include "common/gate_counters.h"
 #include "common/message.h"
+#include "common/monotonic.h"
 #include "common/read_protocol.h"
 #include "common/read_wake.h"
 #include "worker/gate/gate_folder.h"
@@ -20,6 +21,7 @@
 #define GATE_CONNECTIONS_MAX 4096
 /* Beyond it, for root and the daemon's own user: to see who has taken all the others. */
 #define GATE_CONNECTIONS_SPARE 16
+#define GATE_PENALTIES         64 /* users; of more, those that were given last */
 #define GATE_SLOTS             (GATE_CONNECTIONS_MAX + GATE_CONNECTIONS_SPARE)
 
 struct gate;
@@ -103,6 +105,7 @@ struct gate_connection {
     bool closing;  /* it has ended, and a thread closes its socket; */
     bool closed;   /* that is done, and it waits for the answer to `turn` only */
     bool expelled; /* because of what it has sent; what it has sent besides is of no interest */
+    bool held;     /* not heard yet: gate_penalty.h */
 
     /* One request is answered after the other. */
     bool busy;              /* one is at the pool, or at the supervisor */
@@ -148,6 +151,12 @@ struct gate_uid {
     uint64_t turns[2]; /* gate_pool_submit(): of the pool, and of the wide one */
 };
 
+struct gate_penalty {
+    uid_t uid;
+    monotonic until;      /* 0 = free */
+    uint32_t connections; /* that have come since */
+};
+
 struct gate_reporting {
     int timer;
     bool due;   /* something may have changed */
@@ -186,6 +195,8 @@ struct gate {
     uint64_t descriptors; /* that this process may have */
     struct gate_uid uids[GATE_SLOTS];
     uint32_t uid_count;
+    struct gate_penalty penalties[GATE_PENALTIES];
+    uint32_t held_count; /* connections that are held */
     uint64_t next_number;
     bool accepting, any_ended;
 
