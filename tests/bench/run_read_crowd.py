@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Does a rude crowd of readers delay a takeover? Workers are killed with and without one, in turns, and the supervisor's own
-time from a death until the successor receives is taken."""
+"""What does a rude crowd of readers cost a channel? With and without one, in turns: what is recorded at full speed, how late
+the relay is, and the supervisor's own time from a worker's death until its successor receives."""
 
 import os
 import re
@@ -15,17 +15,46 @@ from lib.reading import STRANGER, Hostile
 from run_relay_latency import percentile
 
 
+RATE = 5000  # where the relay is measured
+SIZE = 256
+FAST_SIZE = 48
+
+
 class Scene:
-    """A channel whose workers are killed."""
+    """A channel that relays and records."""
 
     def __init__(self, bench):
-        self.listen = bench.address(0, 15400)
+        self.bench = bench
+        self.listen, self.to = bench.address(0, 15400), bench.address(1, 15401)
         self.folder = bench.disk_folder("crowd")
         bench.place.folder.chmod(0o711)
         self.socket = bench.place.folder / f"{bench.unique('crowd')}.sock"
         head = f'read {{ socket = "{self.socket}" mode = "0666" }}\n'
-        self.daemon = systems.BenchDaemon(bench.place, channel("engine", self.listen, record={"segment_size": "64M"}),
+        self.daemon = systems.BenchDaemon(bench.place, channel("engine", self.listen, relays={"out": self.to}, receive_buffer=systems.RECEIVE_BUFFER,
+                                                              record={"segment_size": "64M", "keep_at_most": "1G"}),
                                           name=bench.unique("holdfastd"), log_dir=self.folder, head=head).start()
+
+    def counters(self):
+        entry = self.daemon.status("engine")
+        return entry["counters"]
+
+    def record_fast(self, count):
+        """As fast as one sender can: recorded per second, and how many were lost."""
+        before, started = self.counters(), time.monotonic()
+        self.bench.traffic([self.listen], also=[], on=[], count=count, rate=10_000_000, size=FAST_SIZE, segments=1)
+        recorded, last = self.counters()["recorded"], None
+        while recorded != last:  # what the kernel and the ring had when the sender ended
+            last = recorded
+            time.sleep(0.02)
+            recorded = self.counters()["recorded"]
+        recorded -= before["recorded"]
+        return recorded / (time.monotonic() - started), count - recorded
+
+    def relay(self, seconds):
+        """Histogram of how late it is, and how many were lost."""
+        result = self.bench.traffic([self.listen], [self.to], count=RATE * seconds, rate=RATE, size=SIZE, segments=1, latency=1,
+                                    coalesce_us=0)
+        return [tuple(entry) for entry in result["latency"]], result["sent"] - result["received"]
 
     def kill(self, times):
         """Returns how long each takeover took, in ns."""
@@ -54,11 +83,19 @@ def crowd_of(bench, socket):
             Hostile(bench.place, socket, "garbage", 10**9, uid=STRANGER + 4)]
 
 
-def measure(bench, crowd, kills):
+def measure(bench, crowd, sizes, row):
     scene = Scene(bench)
     hostile = crowd_of(bench, scene.socket) if crowd else []
     try:
-        return scene.kill(kills)
+        kills, seconds, count = sizes
+        rate, lost = scene.record_fast(count)
+        row["recorded"].add(rate, lost > 0)
+        late, lost = scene.relay(seconds)
+        for name, p in (("relay p50", 50), ("relay p99", 99)):
+            row[name].add(percentile(late, p) / 1000, lost > 0)
+        taken = sorted((ns, 1) for ns in scene.kill(kills))
+        for name, p in (("takeover p50", 50), ("takeover p99", 99), ("takeover max", 100)):
+            row[name].add(percentile(taken, p) / 1e6)
     finally:
         for one in hostile:
             one.end()
@@ -66,20 +103,19 @@ def measure(bench, crowd, kills):
 
 
 def run(bench):
-    rows = {"no readers": False, "1,000 idle, one deaf, one with half requests, one with garbage, from other users": True}
-    table = bench.result.table("Death of a worker until the successor receives, by the supervisor's clock",
-                               ["readers", "p50", "p99", "max"])
+    crowds = {"no readers": False, "1,000 idle, one deaf, one with half requests, one with garbage, from other users": True}
+    units = {"recorded": "/s", "relay p50": "us", "relay p99": "us", "takeover p50": "ms", "takeover p99": "ms",
+             "takeover max": "ms"}
+    table = bench.result.table("A channel at full speed, its relay, and deaths of its worker until the successor receives",
+                               ["readers", *units])
     if os.geteuid() != 0:
-        table.add("only root can become other users", "", "", "")
+        table.add("only root can become other users", *("" for _ in units))
         return
-    runs, kills = bench.choose((3, 40), (1, 5))
-    counts = {name: [] for name in rows}
+    runs, *sizes = bench.choose((3, 40, 10, 2_000_000), (1, 5, 1, 200_000))
+    rows = {name: {part: report.Figure(unit=unit) for part, unit in units.items()} for name in crowds}
     for _ in range(runs):
-        for name, crowd in rows.items():
-            counts[name] += [(ns, 1) for ns in measure(bench, crowd, kills)]
-    for name, taken in counts.items():
-        taken.sort()
-        figures = {part: report.Figure([percentile(taken, p) / 1e6], unit="ms") for part, p in
-                   (("p50", 50), ("p99", 99), ("max", 100))}
-        table.add(name, *figures.values())
-        bench.result.figures[f"takeover, {name}"] = figures
+        for name, crowd in crowds.items():
+            measure(bench, crowd, sizes, rows[name])
+    for name, row in rows.items():
+        table.add(name, *row.values())
+        bench.result.figures[f"crowd, {name}"] = row
