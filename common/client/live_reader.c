@@ -113,7 +113,8 @@ static int reader_seek(hf_reader *base, const struct hf_start *start)
     const uint64_t before = reader->next_seq;
     if (start->position && strcmp(start->position, reader->link.claim.name) != 0)
         return -EINVAL;
-    int result = reader_start_at(reader, start, monotonic_add(monotonic_now(), GATE_PATIENCE_NS));
+    monotonic deadline = monotonic_add(monotonic_now(), GATE_PATIENCE_NS);
+    int result = reader_start_at(reader, start, &deadline);
     if (result < 0)
         reader->next_seq = before;
     else
@@ -181,7 +182,7 @@ static int check_mode(const struct live_reader *reader)
     return old && !reader->records ? -EOPNOTSUPP : 0;
 }
 
-static void note_end(struct live_reader *reader, monotonic deadline)
+static void note_end(struct live_reader *reader, monotonic *deadline)
 {
     const struct live_ring *ring = &reader->ring;
     uint64_t end;
@@ -210,8 +211,8 @@ static int open_reader(struct live_reader *reader, const struct sockaddr_un *add
         result = check_mode(reader);
     if (result < 0)
         return result;
-    note_end(reader, deadline);
-    return reader_start_at(reader, start, deadline);
+    note_end(reader, &deadline);
+    return reader_start_at(reader, start, &deadline);
 }
 
 int live_reader_open(const struct sockaddr_un *address, const char *channel,

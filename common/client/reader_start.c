@@ -88,27 +88,36 @@ int reader_start_attach(struct live_reader *reader, monotonic deadline)
 
 /* ---- finding ---- */
 
-static int find(struct live_reader *reader, const struct read_find *find, monotonic deadline)
+/* Since then a file was read, and nobody waited for: however long that takes on a slow disk or in a
+ * damaged file, the gate has not been late. */
+static void was_reading(monotonic *deadline, monotonic since)
 {
-    return reader_start_ask(reader, ASK_FIND, find, deadline);
+    *deadline = monotonic_add(*deadline, monotonic_since(monotonic_now(), since));
+}
+
+static int find(struct live_reader *reader, const struct read_find *find, monotonic *deadline)
+{
+    return reader_start_ask(reader, ASK_FIND, find, *deadline);
 }
 
 /* Find a segment and begin to read it. One of which nobody can say how far it may be read is being
  * left for the next one, as a rule: it is asked for again. Where that doesn't help, nobody writes
  * it: it is read as far as it is sound. 0, -ENOENT, or another -errno. */
-static int enter(struct live_reader *reader, const struct read_find *what, monotonic deadline)
+static int enter(struct live_reader *reader, const struct read_find *what, monotonic *deadline)
 {
     monotonic patient_until = monotonic_add(monotonic_now(), UNKNOWN_NS);
     for (;;) {
         bool patient = monotonic_now().ns >= patient_until.ns;
         int result = find(reader, what, deadline);
+        const monotonic found = monotonic_now();
         if (result == 0)
             result = reader_log_enter(reader, patient);
+        was_reading(deadline, found);
         monotonic now = monotonic_now();
         if (result != -EAGAIN || patient)
             return result;
         reader_link_wake_at(&reader->link, monotonic_add(now, UNKNOWN_AGAIN_NS));
-        result = gate_link_wait(reader->link.epoll, deadline);
+        result = gate_link_wait(reader->link.epoll, *deadline);
         if (result < 0)
             return result;
         live_ring_look(reader);
@@ -121,7 +130,7 @@ static uint64_t ring_end(const struct live_reader *reader)
     return reader->ring.has_commit ? reader->ring.commit.next_seq : 0;
 }
 
-static int at_first(struct live_reader *reader, monotonic deadline)
+static int at_first(struct live_reader *reader, monotonic *deadline)
 {
     int result = find(reader, &(struct read_find){.by = READ_FIRST}, deadline);
     fd_close(&reader->link.found_fd);
@@ -166,7 +175,7 @@ struct last_record {
 };
 
 /* 1 = ret->seq is the newest record's number; 0 = there is none. */
-static int find_last(struct live_reader *reader, struct last_record *ret, monotonic deadline)
+static int find_last(struct live_reader *reader, struct last_record *ret, monotonic *deadline)
 {
     struct read_find what = {.by = READ_LAST};
     uint64_t end = reader->ring.has_commit ? reader->ring.commit.next_seq : AVRO_LOG_SEQ_MAX;
@@ -175,6 +184,7 @@ static int find_last(struct live_reader *reader, struct last_record *ret, monoto
         int result = enter(reader, &what, deadline);
         if (result == -ENOENT || result == -ETIMEDOUT)
             return result == -ENOENT ? 0 : result;
+        const monotonic entered = monotonic_now();
         uint64_t first = reader->link.found.first_seq;
         if (what.by == READ_LAST && first <= AVRO_LOG_SEQ_MAX)
             ret->promised = first;
@@ -185,6 +195,7 @@ static int find_last(struct live_reader *reader, struct last_record *ret, monoto
             if (by_header && what.by == READ_LAST)
                 ret->promised = end;
             result = last_before(reader, end, &ret->seq);
+            was_reading(deadline, entered);
         }
         if (result == 1 || (result < 0 && result != -EAGAIN && result != -EBADMSG))
             return result;
@@ -198,7 +209,7 @@ static int find_last(struct live_reader *reader, struct last_record *ret, monoto
     }
 }
 
-int reader_start_find_end(struct live_reader *reader, uint64_t *ret_end, monotonic deadline)
+int reader_start_find_end(struct live_reader *reader, uint64_t *ret_end, monotonic *deadline)
 {
     struct last_record last;
     int result = find_last(reader, &last, deadline);
@@ -207,7 +218,7 @@ int reader_start_find_end(struct live_reader *reader, uint64_t *ret_end, monoton
     return result < 0 ? result : 0;
 }
 
-static int at_last(struct live_reader *reader, bool behind, monotonic deadline)
+static int at_last(struct live_reader *reader, bool behind, monotonic *deadline)
 {
     struct last_record last;
     if (behind && reader->ring.has_commit) {
@@ -222,7 +233,7 @@ static int at_last(struct live_reader *reader, bool behind, monotonic deadline)
     return found < 0 ? found : 0;
 }
 
-static int at_time(struct live_reader *reader, int64_t time_ns, monotonic deadline)
+static int at_time(struct live_reader *reader, int64_t time_ns, monotonic *deadline)
 {
     struct read_find what = {.by = READ_BY_TIME, .time_ns = time_ns};
     for (;;) {
@@ -230,11 +241,13 @@ static int at_time(struct live_reader *reader, int64_t time_ns, monotonic deadli
         int result = enter(reader, &what, deadline);
         if (result == -ENOENT) /* nothing is as late */
             return at_last(reader, true, deadline);
+        const monotonic entered = monotonic_now();
         uint64_t first = reader->link.found.first_seq;
         if (result == 0)
             result = segment_walk_seek_time(reader->segment.walk, time_ns);
         if (result == 0)
             result = segment_walk_next(reader->segment.walk, first, &record);
+        was_reading(deadline, entered);
         if (result == WALK_RECORD) {
             reader->next_seq = (uint64_t)record.seq;
             return 0;
@@ -245,7 +258,7 @@ static int at_time(struct live_reader *reader, int64_t time_ns, monotonic deadli
     }
 }
 
-static int at_position(struct live_reader *reader, bool else_at_end, monotonic deadline)
+static int at_position(struct live_reader *reader, bool else_at_end, monotonic *deadline)
 {
     if (!reader->link.claimed.known)
         return else_at_end ? at_last(reader, true, deadline) : at_first(reader, deadline);
@@ -270,7 +283,7 @@ static int in_ring(struct live_reader *reader, const struct hf_start *start)
     return 0;
 }
 
-static int start_at(struct live_reader *reader, const struct hf_start *start, monotonic deadline)
+static int start_at(struct live_reader *reader, const struct hf_start *start, monotonic *deadline)
 {
     bool only_new = reader->base.mode == HF_NEW && !reader->started; /* sought is sought */
     live_ring_pump(reader);
@@ -291,7 +304,7 @@ static int start_at(struct live_reader *reader, const struct hf_start *start, mo
                                 : at_first(reader, deadline);
 }
 
-int reader_start_at(struct live_reader *reader, const struct hf_start *start, monotonic deadline)
+int reader_start_at(struct live_reader *reader, const struct hf_start *start, monotonic *deadline)
 {
     reader_log_leave(reader);
     int result = start_at(reader, start, deadline);

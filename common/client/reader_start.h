@@ -12,12 +12,13 @@ struct live_reader;
 /* Connected, attached, and the position claimed if there is one to claim. 0 or -errno. */
 int reader_start_attach(struct live_reader *reader, monotonic deadline);
 
-/* next_seq becomes what this says. 0 or -errno. */
-int reader_start_at(struct live_reader *reader, const struct hf_start *start, monotonic deadline);
+/* next_seq becomes what this says. 0 or -errno. The deadline is for waiting: it moves by as long as
+ * files were read. */
+int reader_start_at(struct live_reader *reader, const struct hf_start *start, monotonic *deadline);
 
 /* What is recorded now, without a ring that says so: everything before *ret_end, by the last file's
- * header or its last sound record. 0 or -errno. */
-int reader_start_find_end(struct live_reader *reader, uint64_t *ret_end, monotonic deadline);
+ * header or its last sound record. 0 or -errno. Likewise. */
+int reader_start_find_end(struct live_reader *reader, uint64_t *ret_end, monotonic *deadline);
 
 /* Ask, through a new connection where that is needed, until the answer comes. 0 or -errno, the
  * gate's or -ETIMEDOUT. */

@@ -83,6 +83,7 @@ void gate_rig_timed_log(const struct gate_rig *rig, uint64_t first_seq, int reco
  * later, by a thread. */
 int gate_rig_fds(struct gate_rig *rig);
 void gate_rig_await_fds(struct gate_rig *rig, int count);
+void gate_rig_await_fewer_fds(struct gate_rig *rig, int most);
 long gate_rig_memory(const struct gate_rig *rig);
 
 #endif

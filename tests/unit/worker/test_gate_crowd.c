@@ -107,8 +107,8 @@ START_TEST(who_never_reads_is_not_waited_for)
         sent[i] = flood(readers[i]);
         ck_assert_uint_gt(sent[i], READ_PIPELINE_MAX);
     }
-    /* One socket each, and one file whose answer did not fit. */
-    ck_assert_int_le(gate_rig_fds(&scene.rig), before + 2 * 8);
+    /* One socket each, and one file whose answer did not fit; threads have had others. */
+    gate_rig_await_fewer_fds(&scene.rig, before + 2 * 8);
     /* Those who read in the end get every answer, in order. */
     for (int i = 0; i < 4; i++)
         for (uint32_t n = 0; n < sent[i]; n++)
