@@ -175,6 +175,7 @@ int read_packet_receive(int socket, enum read_direction direction, struct read_p
     int fds[FDS_READ];
     uint32_t fd_count;
     ret->fd = -1;
+    ret->header = (struct read_header){0};
     *ret_what = "";
     ssize_t length =
         fdpass_receive(socket, ret->bytes, sizeof ret->bytes, fds, FDS_READ, &fd_count);
@@ -186,7 +187,6 @@ int read_packet_receive(int socket, enum read_direction direction, struct read_p
         *ret_what = "its file descriptor found no free number: " FD_SHORTAGE_ADVICE;
         return -EMFILE;
     }
-    memset(&ret->header, 0, sizeof ret->header);
     memcpy(&ret->header, ret->bytes,
            (size_t)length < sizeof ret->header ? (size_t)length : sizeof ret->header);
     const char *what = check_packet(ret, (size_t)length, direction, fd_count);

@@ -3,10 +3,9 @@
  * that gate, supervisor and workers share and no reader ever sees, and one eventfd.
  *
  *   gate    word = what is waited for; full fence; look at commit and published; sleep
- *   worker  commit, or publish; full fence; if word names that: exchange it with 0, write the
- * eventfd
+ *   worker  commit, or publish; full fence; if word names that: take it out, write the eventfd
  *
- * So one of the two always sees the other. Who dies between exchange and write takes a wake-up with
+ * So one of the two always sees the other. Who dies between the two takes a wake-up with
  * it: a worker therefore writes the eventfd once when it has attached, before anything else that it
  * publishes or commits; and a new gate looks at everything. The eventfd is non-blocking on both
  * sides: a full counter is as good as one more. */
@@ -31,15 +30,14 @@ struct read_wake_word {
     _Alignas(64) _Atomic uint32_t armed;
 };
 
-/* Of the worker: word may be NULL, then nobody reads here. One call ends all waiting: the gate
- * looks for whom it was, and arms the word anew for the others. */
+/* Of the worker: word may be NULL, then nobody reads here. */
 static inline void read_wake_ring(struct read_wake_word *word, int bell, uint32_t what)
 {
     if (!word)
         return;
     atomic_thread_fence(memory_order_seq_cst);
     if ((atomic_load_explicit(&word->armed, memory_order_relaxed) & what) == 0 ||
-        atomic_exchange_explicit(&word->armed, 0, memory_order_relaxed) == 0)
+        (atomic_fetch_and_explicit(&word->armed, ~what, memory_order_relaxed) & what) == 0)
         return;
     const uint64_t one = 1;
     ssize_t written = write(bell, &one, sizeof one);

@@ -53,6 +53,8 @@ static int receive(struct live *live, enum read_type type, monotonic deadline)
         if (result <= 0)
             return result == 0 || result == -EPIPE ? -ECONNRESET : result;
         read_packet_release(&live->packet); /* no list brings a descriptor */
+        if (live->packet.header.request == 0 && live->packet.header.type == READ_REFUSED)
+            return gate_link_error(live->packet.refused->error); /* the connection as a whole */
         if (live->packet.header.request != live->last_request) {
             if (monotonic_now().ns >= deadline.ns)
                 return -ETIMEDOUT;
@@ -69,26 +71,38 @@ static int next_request(struct live *live)
     return (int)(live->last_request = live->last_request % INT32_MAX + 1);
 }
 
-/* Also while more programs connect than the gate takes in just now. */
-static int connect_until(struct live *live, monotonic deadline)
+/* *ret_again: it may be otherwise in a moment. */
+static int connect_once(struct live *live, monotonic deadline, bool *ret_again)
 {
-    for (;;) {
-        live->socket = gate_link_connect(&live->address);
-        if (live->socket >= 0)
-            break;
+    live->socket = gate_link_connect(&live->address);
+    if (live->socket < 0) {
         int error = live->socket;
         live->socket = -1;
-        monotonic now = monotonic_now();
-        if (error != -EAGAIN || now.ns >= deadline.ns)
-            return error == -EAGAIN ? -ETIMEDOUT : error;
-        poll(NULL, 0, (int)(CONNECT_AGAIN_NS / NS_PER_MS));
+        *ret_again = error == -EAGAIN;
+        return *ret_again ? -ETIMEDOUT : error;
     }
     int result = gate_link_hello(live->socket, (uint32_t)next_request(live));
-    if (result == 0)
+    if (result == 0 || result == -EPIPE)
         result = receive(live, READ_WELCOME, deadline);
+    /* It may have said why before it ended: behind the error that it left a request unread. */
+    if (result == -ECONNRESET)
+        result = receive(live, READ_WELCOME, deadline);
+    *ret_again = result == -EBUSY;
     if (result < 0)
         disconnect(live);
-    return result == -EPIPE ? -ECONNRESET : result;
+    return result;
+}
+
+/* Also while more programs connect than the gate takes in just now, or than there may be. */
+static int connect_until(struct live *live, monotonic deadline)
+{
+    for (bool again, busy = false;;) {
+        int result = connect_once(live, deadline, &again);
+        busy |= result == -EBUSY;
+        if (!again || monotonic_now().ns >= deadline.ns)
+            return busy && result == -ETIMEDOUT ? -EBUSY : result;
+        poll(NULL, 0, (int)(CONNECT_AGAIN_NS / NS_PER_MS));
+    }
 }
 
 struct live_request {

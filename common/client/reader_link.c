@@ -121,6 +121,7 @@ static int send_question(struct reader_link *link, enum question question, const
 /* Everything that a connection begins with goes out at once. */
 static void connect_again(struct reader_link *link)
 {
+    link->refused = 0;
     link->socket = gate_link_connect(&link->address);
     if (link->socket < 0) {
         int error = link->socket;
@@ -184,6 +185,10 @@ static bool take_packet(struct reader_link *link)
         link->woken_ring = packet->woken->ring;
         return true;
     }
+    if (packet->header.type == READ_REFUSED && packet->header.request == 0) {
+        link->refused = gate_link_error(packet->refused->error); /* as a whole: it ends */
+        return true;
+    }
     for (int i = 0; i < QUESTION_COUNT; i++) {
         struct question_state *state = &link->questions[i];
         if (state->request == 0 || state->request != packet->header.request)
@@ -213,10 +218,12 @@ void reader_link_pump(struct reader_link *link)
     for (int i = 0; i < PUMP_MOST && link->socket >= 0; i++) {
         const char *what;
         int result = read_packet_receive(link->socket, TO_READER, &link->packet, &what);
+        if (result == -ECONNRESET) /* what it said before it left a request unread lies behind */
+            result = read_packet_receive(link->socket, TO_READER, &link->packet, &what);
         if (result == -EAGAIN)
             return;
         if (result <= 0) {
-            drop(link, result < 0 ? result : -ECONNRESET);
+            drop(link, link->refused < 0 ? link->refused : result < 0 ? result : -ECONNRESET);
             return;
         }
         bool fits = take_packet(link);

@@ -35,6 +35,7 @@ struct reader_link {
     monotonic retry_at;  /* connect again, not before */
     unsigned failures;   /* since a channel was attached */
     int error;           /* why there is no connection: -errno, 0 while there is one */
+    int refused;         /* what the gate has said of the connection itself: -errno */
     bool greeted;        /* WELCOME came: requests may be sent */
     bool attached_now;   /* so did ATTACHED, on this connection */
     bool armed;          /* ARM is out */

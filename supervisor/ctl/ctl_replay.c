@@ -340,6 +340,7 @@ static int play(struct replay *replay)
     replay->rate = replay->options.rate;
     /* Else the kernel may join our deadlines with others that are near. */
     prctl(PR_SET_TIMERSLACK, 1UL);
+    ctl_wake_begin(&replay->wake);
     replay->has_keys = ctl_keys_begin();
     replay->tells = isatty(STDERR_FILENO) != 0;
     run(replay);

@@ -66,6 +66,10 @@ static int complain_no_daemon(const char *path, const char *control, int error)
     else if (error == -ECONNREFUSED)
         ctl_complain("%snobody lets read at %s: it has ended and left its socket behind. %s", asked,
                      path, advice);
+    else if (error == -EBUSY)
+        ctl_complain("too many programs read at %s, altogether or of this user: end some "
+                     "(`holdfastctl readers`, as root, shows them), or try again later",
+                     path);
     else
         ctl_complain("cannot read at %s: %s. %s", path, strerror(-error), advice);
     return CTL_NO_DAEMON;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/ctl/ctl_wake.h"
 
+#include <sched.h>
+#include <stdbool.h>
 #include <time.h>
 
 #include "common/monotonic.h"
@@ -17,15 +19,29 @@ void ctl_wake_learn(struct ctl_wake *wake, int64_t late_ns)
         wake->early_ns = CTL_WAKE_EARLY_MOST_NS;
 }
 
+int64_t ctl_wake_early(const struct ctl_wake *wake, int64_t left_ns)
+{
+    const int64_t most = left_ns / 4;
+    return wake->alone ? 0 : wake->early_ns < most ? wake->early_ns : most;
+}
+
+void ctl_wake_begin(struct ctl_wake *wake)
+{
+    cpu_set_t cpus;
+    *wake = (struct ctl_wake){.alone = sched_getaffinity(0, sizeof cpus, &cpus) == 0 &&
+                                       CPU_COUNT(&cpus) < 2};
+}
+
 void ctl_wake_at(struct ctl_wake *wake, int64_t moment_ns)
 {
-    const int64_t early = moment_ns - wake->early_ns;
-    if (early > (int64_t)monotonic_now().ns) {
-        const struct timespec asked = {early / (int64_t)NS_PER_S, early % (int64_t)NS_PER_S};
-        if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &asked, NULL) != 0)
-            return;
-        ctl_wake_learn(wake, (int64_t)monotonic_now().ns - early);
-    }
+    const int64_t left = moment_ns - (int64_t)monotonic_now().ns;
+    if (left <= 0)
+        return;
+    const int64_t asked_ns = moment_ns - ctl_wake_early(wake, left);
+    const struct timespec asked = {asked_ns / (int64_t)NS_PER_S, asked_ns % (int64_t)NS_PER_S};
+    if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &asked, NULL) != 0)
+        return;
+    ctl_wake_learn(wake, (int64_t)monotonic_now().ns - asked_ns);
     while ((int64_t)monotonic_now().ns < moment_ns)
         ;
 }

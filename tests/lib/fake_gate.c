@@ -343,7 +343,13 @@ static bool flood(const struct fake_gate *gate, const struct fake_connection *co
 
 static void take_in(struct fake_gate *gate)
 {
+    const struct read_refused refused = {.error = EBUSY};
     int fd = accept4(gate->listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0 && gate->turns_away > 0) {
+        gate->turns_away--;
+        read_packet_send(fd, READ_REFUSED, 0, &refused, sizeof refused, -1);
+        fd_close(&fd);
+    }
     for (int i = 0; fd >= 0 && i < FAKE_GATE_CONNECTIONS; i++)
         if (gate->connections[i].fd < 0)
             gate->connections[i] = (struct fake_connection){.fd = fd_take(&fd)};

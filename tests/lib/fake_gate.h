@@ -57,6 +57,7 @@ struct fake_gate {
     bool endless;                     /* a list of channels always goes on with the same ones */
     bool deaf;                        /* takes requests and answers nothing */
     bool drop_once;                   /* ends the connection at the next request that comes */
+    unsigned turns_away;              /* so many connections are told EBUSY, and closed */
     int find_error;                   /* errno that every FIND is refused with */
     int greet_error;                  /* likewise HELLO */
     unsigned requests[READ_LIST_MAX]; /* that have come, by type */

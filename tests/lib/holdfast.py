@@ -219,13 +219,24 @@ class Daemon:
         manager = threading.Thread(target=lambda: self.poll_until(ended), daemon=True)
         if "upgrade" in arguments:
             manager.start()
+        command = [self.place.program("holdfastctl"), "--socket", self.socket, *arguments]
         try:
-            return self.place.run(self.place.program("holdfastctl"), "--socket", self.socket, *arguments, expect=expect,
-                                  **options)
+            if arguments == ("upgrade",) and expect == 0:
+                return self.upgrade_when_possible(command, options)
+            return self.place.run(*command, expect=expect, **options)
         finally:
             ended.set()
             if "upgrade" in arguments:
                 manager.join()
+
+    def upgrade_when_possible(self, command, options):
+        """Behind a start or another upgrade it is refused until the archive has answered, and is to be tried again."""
+        def answered():
+            result = self.place.run(*command, expect=None, **options)
+            return None if "the archive has not answered yet" in result.stderr else result
+        result = wait_until(answered, 30, "the archive to answer")
+        assert result.returncode == 0, result.stderr
+        return result
 
     def poll_until(self, ended):
         while self.notifications is not None and not ended.wait(0.05):

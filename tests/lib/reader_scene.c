@@ -109,15 +109,26 @@ void reader_scene_expect_lost(uint64_t seq, uint64_t count, enum hf_why why)
 
 /* A hole is believed after a quarter of a second: also that must not come. */
 #define SILENCE_MS 300
+#define MOMENT_MS  20
 
-void reader_scene_expect_silence(void)
+static void expect_silence(int for_ms)
 {
     monotonic until = monotonic_add(monotonic_now(), READER_SCENE_PATIENCE_NS);
     struct pollfd wait = {.fd = hf_reader_fd(scene.reader), .events = POLLIN};
     do {
         ck_assert_int_eq(hf_next(scene.reader, &scene.datagram), HF_NONE);
         ck_assert_uint_lt(monotonic_now().ns, until.ns);
-    } while (poll(&wait, 1, SILENCE_MS) > 0);
+    } while (poll(&wait, 1, for_ms) > 0);
+}
+
+void reader_scene_expect_silence(void)
+{
+    expect_silence(SILENCE_MS);
+}
+
+void reader_scene_expect_nothing_yet(void)
+{
+    expect_silence(MOMENT_MS);
 }
 
 void reader_scene_change_rings(uint64_t end, uint64_t start_seq)

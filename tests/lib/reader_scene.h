@@ -46,6 +46,8 @@ void reader_scene_expect_records(uint64_t first, uint64_t end);
 void reader_scene_expect_lost(uint64_t seq, uint64_t count, enum hf_why why);
 /* Caught up: nothing comes, and nothing wakes it. */
 void reader_scene_expect_silence(void);
+/* The same, for a moment: where that is asked for often. */
+void reader_scene_expect_nothing_yet(void);
 
 /* Everything of the channel was stopped at `end`; the second ring is there, and not lent yet. */
 void reader_scene_change_rings(uint64_t end, uint64_t start_seq);

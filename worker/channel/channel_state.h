@@ -40,7 +40,7 @@ struct channel_reading {
     struct read_wake_word *word; /* NULL: nobody reads */
     int bell;
     bool has_thread;
-    monotonic rung_at;       /* the receiver's: when it rang last */
+    monotonic rung_until;    /* the receiver's: one pause for each time that it rang */
     uint64_t looked_at;      /* the control thread's: what was published at its last look */
     _Atomic uint32_t called; /* futex word of the thread: it is to look, or is about to */
 };

@@ -220,6 +220,7 @@ int control_run(struct channel_state *channel)
             attention_heard(&channel->attention);
     }
     send_reports(&control);
+    reading_look(channel); /* what came last, if its readers have not been told */
     say_bye(&control);
     free(control.message);
     return atomic_load(&channel->receiver_state) == RECEIVER_SOCKET_BROKEN ? 1 : 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Wakes readers of the ring. The receiver does it itself, which costs it one write to an eventfd
  * that never waits; readers that sleep after every datagram can ask that of it ten thousand times a
- * second, whatever the rate. A channel that does not record has a thread for what comes sooner: it
- * sleeps until the receiver calls it. Must never keep a datagram waiting, nor the worker from
- * running. */
+ * second, in bursts of sixteen, whatever the rate. A channel that does not record has a thread for
+ * what comes sooner: it sleeps until the receiver calls it. Must never keep a datagram waiting, nor
+ * the worker from running. */
 #include "worker/channel/reading.h"
 
 #include <errno.h>
@@ -22,6 +22,7 @@
 #include "worker/last_words.h"
 
 #define PAUSE_NS (100 * NS_PER_US)
+#define BURST    16
 
 void reading_open(struct channel_state *channel)
 {
@@ -58,8 +59,9 @@ void reading_wake(struct channel_state *channel)
 {
     struct channel_reading *reading = &channel->reading;
     monotonic now = monotonic_now();
-    if (monotonic_since(now, reading->rung_at) >= PAUSE_NS) {
-        reading->rung_at = now;
+    if (reading->rung_until.ns <= now.ns + (BURST - 1) * PAUSE_NS) {
+        const monotonic from = reading->rung_until.ns > now.ns ? reading->rung_until : now;
+        reading->rung_until = monotonic_add(from, PAUSE_NS);
         read_wake_ring(reading->word, reading->bell, READ_WAKE_PUBLISHED);
     } else if (reading->has_thread &&
                atomic_load_explicit(&reading->called, memory_order_relaxed) == 0) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* How a channel's worker wakes readers, through the gate: common/read_wake.h. The recorder wakes
- * who reads the log, when it has committed; the receiver wakes who reads the ring, but not twice
- * within a moment. What comes within it is told by the next commit, or where nothing is recorded by
- * a thread. */
+ * who reads the log, when it has committed; the receiver wakes who reads the ring, but not too
+ * often. What it passes over is told by the next commit, or where nothing is recorded by a thread.
+ */
 #ifndef HOLDFAST_WORKER_CHANNEL_READING_H
 #define HOLDFAST_WORKER_CHANNEL_READING_H
 

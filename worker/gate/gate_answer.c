@@ -92,8 +92,8 @@ void gate_answer_refuse_for(struct gate *gate, struct gate_connection *connectio
     gate_answer_refuse(gate, connection, request, -result, text ? text : strerror(-result));
 }
 
-void gate_answer_expel(struct gate *gate, struct gate_connection *connection, uint32_t request,
-                       const char *reason)
+void gate_answer_part(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                      const char *reason)
 {
     struct read_refused refused = {.error = EPROTO};
     if (connection->ended)
@@ -102,8 +102,14 @@ void gate_answer_expel(struct gate *gate, struct gate_connection *connection, ui
     gate_count(gate, GATE_COUNTER_refused);
     read_packet_send(connection->fd, READ_REFUSED, request, &refused, sizeof refused, -1);
     connection->expelled = true;
-    gate_penalty_give(gate, connection->uid, monotonic_now());
     gate_answer_end(gate, connection);
+}
+
+void gate_answer_expel(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                       const char *reason)
+{
+    gate_penalty_give(gate, connection->uid, monotonic_now());
+    gate_answer_part(gate, connection, request, reason);
 }
 
 void gate_answer_woken(struct gate *gate, struct gate_connection *connection)

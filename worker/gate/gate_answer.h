@@ -25,6 +25,10 @@ void gate_answer_refuse_for(struct gate *gate, struct gate_connection *connectio
 void gate_answer_expel(struct gate *gate, struct gate_connection *connection, uint32_t request,
                        const char *reason);
 
+/* It can't be served, but not because of nonsense. */
+void gate_answer_part(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                      const char *reason);
+
 /* There is more for it, or its channel's memory has changed. */
 void gate_answer_woken(struct gate *gate, struct gate_connection *connection);
 

@@ -106,8 +106,6 @@ static const char *is_too_many(struct gate *gate, uid_t uid)
     const struct gate_uid *known = find_uid(gate, uid);
     if (known && known->connections >= most / 4)
         return "too many connections of this user";
-    if (gate_penalty_is_too_many(gate, uid, monotonic_now()))
-        return "too many connections of this user, one of which sent nonsense";
     if (uid == 0 || uid == geteuid())
         most += GATE_CONNECTIONS_SPARE;
     return gate->connection_count >= most ? "too many connections" : NULL;

@@ -8,8 +8,7 @@
 #include "common/monotonic.h"
 #include "worker/gate/gate_events.h"
 
-#define PENALTY_NS       (100 * NS_PER_MS)
-#define CONNECTIONS_MOST 16
+#define PENALTY_NS (100 * NS_PER_MS)
 
 /* NULL: none, or it is over. */
 static struct gate_penalty *find(struct gate *gate, uid_t uid, monotonic now)
@@ -20,35 +19,27 @@ static struct gate_penalty *find(struct gate *gate, uid_t uid, monotonic now)
     return NULL;
 }
 
+/* One that is running is not made longer: it is for who connects again, and what connections that
+ * were there before do meanwhile keeps nobody away. */
 void gate_penalty_give(struct gate *gate, uid_t uid, monotonic now)
 {
     struct gate_penalty *place = &gate->penalties[0];
-    if (uid == 0 || uid == geteuid())
+    if (uid == 0 || uid == geteuid() || find(gate, uid, now))
         return;
-    for (uint32_t i = 0; i < GATE_PENALTIES; i++) {
-        struct gate_penalty *it = &gate->penalties[i];
-        if (it->until.ns > 0 && it->uid == uid) {
-            place = it;
-            break;
-        }
-        if (it->until.ns < place->until.ns) /* free, or the one that has least left */
-            place = it;
-    }
+    for (uint32_t i = 1; i < GATE_PENALTIES; i++)
+        if (gate->penalties[i].until.ns < place->until.ns) /* over, or has least left */
+            place = &gate->penalties[i];
     *place = (struct gate_penalty){.uid = uid, .until = monotonic_add(now, PENALTY_NS)};
-}
-
-bool gate_penalty_is_too_many(struct gate *gate, uid_t uid, monotonic now)
-{
-    struct gate_penalty *penalty = find(gate, uid, now);
-    return penalty && penalty->connections++ >= CONNECTIONS_MOST;
 }
 
 void gate_penalty_hold(struct gate *gate, struct gate_connection *connection, monotonic now)
 {
-    if (!find(gate, connection->uid, now))
+    const struct gate_penalty *penalty = find(gate, connection->uid, now);
+    if (!penalty)
         return;
     connection->held = true;
-    gate->held_count++;
+    if (gate->held_count++ == 0 || penalty->until.ns < gate->held_look.ns)
+        gate->held_look = penalty->until;
     gate_events_set(gate, connection);
 }
 
@@ -60,11 +51,9 @@ void gate_penalty_forget(struct gate *gate, struct gate_connection *connection)
     gate->held_count--;
 }
 
-int gate_penalty_look(struct gate *gate, monotonic now)
+static void hear_those_who_may(struct gate *gate, monotonic now)
 {
-    if (gate->held_count == 0)
-        return -1;
-    uint64_t next = PENALTY_NS;
+    gate->held_look = monotonic_add(now, PENALTY_NS);
     for (struct gate_connection *it = gate->first; it; it = it->next) {
         if (!it->held || it->ended)
             continue;
@@ -72,9 +61,17 @@ int gate_penalty_look(struct gate *gate, monotonic now)
         if (!penalty) {
             gate_penalty_forget(gate, it);
             gate_events_set(gate, it);
-        } else if (penalty->until.ns - now.ns < next) {
-            next = penalty->until.ns - now.ns;
+        } else if (penalty->until.ns < gate->held_look.ns) {
+            gate->held_look = penalty->until;
         }
     }
-    return gate->held_count > 0 ? (int)(next / NS_PER_MS) + 1 : -1;
+}
+
+int gate_penalty_look(struct gate *gate, monotonic now)
+{
+    if (gate->held_count > 0 && gate->held_look.ns <= now.ns)
+        hear_those_who_may(gate, now);
+    if (gate->held_count == 0)
+        return -1;
+    return (int)(monotonic_since(gate->held_look, now) / NS_PER_MS) + 1;
 }

@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Whose connection was ended because of what it sent, waits a moment before another one is served:
- * else one program of nonsense has the gate on a processor without end. */
+/* Whose connection was ended because of what it sent, waits a moment before another one is heard:
+ * else one program of nonsense has the gate on a processor without end. What accepting a connection
+ * costs, it costs all the same. */
 #ifndef HOLDFAST_WORKER_GATE_GATE_PENALTY_H
 #define HOLDFAST_WORKER_GATE_GATE_PENALTY_H
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 #include "worker/gate/gate_state.h"
 
-/* From now on. Root and the daemon's own user are trusted. */
+/* From now on, unless there is one already. Root and the daemon's own user are trusted. */
 void gate_penalty_give(struct gate *gate, uid_t uid, monotonic now);
 
-/* More than a few connections have come from this user while it waits. */
-bool gate_penalty_is_too_many(struct gate *gate, uid_t uid, monotonic now);
 /* Of a connection that is new: it is not heard until its user may be. */
 void gate_penalty_hold(struct gate *gate, struct gate_connection *connection, monotonic now);
 /* It ends. */

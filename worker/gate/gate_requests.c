@@ -182,6 +182,12 @@ static void let_wait(struct gate *gate, struct gate_connection *connection,
     connection->request_count++;
 }
 
+/* A program that is older or newer than this is none that means harm. */
+static bool is_of_another_version(const struct read_packet *packet)
+{
+    return packet->header.magic == READ_MAGIC && packet->header.version != READ_VERSION;
+}
+
 /* false: nothing more is to be had now. */
 static bool receive_one(struct gate *gate, struct gate_connection *connection)
 {
@@ -194,7 +200,11 @@ static bool receive_one(struct gate *gate, struct gate_connection *connection)
     int result = read_packet_receive(connection->fd, TO_GATE, packet, &what);
     if (result == -EAGAIN)
         return false;
-    if (result == -EBADMSG || result == -EMFILE) {
+    if (result == -EMFILE || (result == -EBADMSG && is_of_another_version(packet))) {
+        gate_answer_part(gate, connection, 0, what);
+        return false;
+    }
+    if (result == -EBADMSG) {
         gate_answer_expel(gate, connection, 0, what);
         return false;
     }

@@ -153,8 +153,7 @@ struct gate_uid {
 
 struct gate_penalty {
     uid_t uid;
-    monotonic until;      /* 0 = free */
-    uint32_t connections; /* that have come since */
+    monotonic until;
 };
 
 struct gate_reporting {
@@ -196,7 +195,8 @@ struct gate {
     struct gate_uid uids[GATE_SLOTS];
     uint32_t uid_count;
     struct gate_penalty penalties[GATE_PENALTIES];
-    uint32_t held_count; /* connections that are held */
+    uint32_t held_count; /* connections that are held, */
+    monotonic held_look; /* and when to look whether they still must be */
     uint64_t next_number;
     bool accepting, any_ended;
 

@@ -43,6 +43,30 @@ START_TEST(nobody_there)
 }
 END_TEST
 
+static void turn_away(unsigned count)
+{
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.turns_away = count;
+    pthread_mutex_unlock(&scene.gate.lock);
+}
+
+/* There are too many connections just now. */
+START_TEST(whoever_is_turned_away_comes_again)
+{
+    hf *other;
+    turn_away(3);
+    ck_assert_int_eq(hf_open(&other, scene.gate.socket), 0);
+    hf_close(other);
+    turn_away(1u << 30);
+    ck_assert_int_eq(hf_open(&other, scene.gate.socket), -EBUSY);
+    ck_assert_int_eq(hf_read(scene.handle, RING_FIXTURE_CHANNEL, NULL, HF_NEW, &scene.reader),
+                     -EBUSY);
+    turn_away(3);
+    reader_scene_begin_segment();
+    reader_scene_go_live();
+}
+END_TEST
+
 START_TEST(nobody_answers)
 {
     hf *other;
@@ -135,7 +159,7 @@ START_TEST(old_then_new)
     ck_assert_int_eq(reader_scene_next(), HF_LIVE);
     int fd = hf_reader_fd(scene.reader);
     for (uint64_t seq = 700; seq < 800; seq++) {
-        reader_scene_expect_silence();
+        reader_scene_expect_nothing_yet();
         live_log_append(&scene.recorder, 1);
         reader_scene_expect_record(seq);
         if (seq % 10 == 0)
@@ -658,6 +682,7 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, reader_scene_begin, reader_scene_end);
     tcase_add_test(tests, nobody_there);
+    tcase_add_test(tests, whoever_is_turned_away_comes_again);
     tcase_add_test(tests, nobody_answers);
     tcase_add_test(tests, what_cannot_be_read);
     tcase_add_test(tests, lists_of_many_pages);

@@ -350,9 +350,32 @@ START_TEST(it_is_woken_as_early_as_three_of_four_were_late)
 }
 END_TEST
 
+START_TEST(it_asks_for_no_more_than_a_part_of_the_time_left)
+{
+    struct ctl_wake wake = {.early_ns = 60000};
+    ck_assert_int_eq(ctl_wake_early(&wake, 1000000), 60000);
+    ck_assert_int_eq(ctl_wake_early(&wake, 100000), 25000);
+    ck_assert_int_eq(ctl_wake_early(&wake, 3), 0);
+    wake.alone = true;
+    ck_assert_int_eq(ctl_wake_early(&wake, 1000000), 0);
+}
+END_TEST
+
+/* Also what is near: else it would keep the processor for good once it has learnt too much. */
+START_TEST(it_learns_from_every_sleep)
+{
+    struct ctl_wake wake = {.early_ns = CTL_WAKE_EARLY_MOST_NS};
+    const int64_t far_away = CTL_WAKE_EARLY_MOST_NS / 2;
+    for (int i = 0; i < 2000 && wake.early_ns == CTL_WAKE_EARLY_MOST_NS; i++)
+        ctl_wake_at(&wake, (int64_t)monotonic_now().ns + far_away);
+    ck_assert_int_lt(wake.early_ns, CTL_WAKE_EARLY_MOST_NS);
+}
+END_TEST
+
 START_TEST(it_wakes_at_the_moment_or_later)
 {
-    struct ctl_wake wake = {0};
+    struct ctl_wake wake;
+    ctl_wake_begin(&wake);
     for (int i = 0; i < 300; i++) {
         const int64_t moment = (int64_t)monotonic_now().ns + i * 1000;
         ctl_wake_at(&wake, moment);
@@ -382,6 +405,8 @@ int main(void)
     tests = tcase_create("lateness");
     tcase_add_test(tests, quantiles_are_within_their_buckets);
     tcase_add_test(tests, it_is_woken_as_early_as_three_of_four_were_late);
+    tcase_add_test(tests, it_asks_for_no_more_than_a_part_of_the_time_left);
+    tcase_add_test(tests, it_learns_from_every_sleep);
     tcase_add_test(tests, it_wakes_at_the_moment_or_later);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
