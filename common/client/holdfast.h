@@ -54,10 +54,10 @@ const char *hf_file_problem(void);
 hf *hf_close(hf *handle);
 
 enum {
-    HF_CAN_OLD = 1,     /* there is a recording to read */
-    HF_CAN_NEW = 2,     /* what comes can be followed */
-    HF_CAN_NEWEST = 4,  /* HF_NEWEST */
-    HF_CAN_PUBLISH = 8, /* hf_publish() */
+    HF_CAN_OLD = 1,    /* there is a recording to read */
+    HF_CAN_NEW = 2,    /* what comes can be followed */
+    HF_CAN_NEWEST = 4, /* HF_NEWEST */
+    HF_CAN_PUBLISH = 8 /* reserved: never set by this version */
 };
 
 struct hf_channel {
@@ -76,12 +76,12 @@ int hf_list(hf *handle, struct hf_channel **ret, size_t *ret_count);
 /* ---- reading ---- */
 
 enum hf_at {
-    HF_FIRST,    /* the oldest record that is there */
-    HF_LAST,     /* the newest one */
-    HF_END,      /* behind the newest one */
-    HF_SEQ,      /* seq, or the first one after it */
-    HF_TIME,     /* the first record that was received at time_ns or later */
-    HF_POSITION, /* where the named position is; HF_FIRST when it has never been saved */
+    HF_FIRST,   /* the oldest record that is there */
+    HF_LAST,    /* the newest one */
+    HF_END,     /* behind the newest one */
+    HF_SEQ,     /* seq, or the first one after it */
+    HF_TIME,    /* the first record that was received at time_ns or later */
+    HF_POSITION /* where the named position is; HF_FIRST when it has never been saved */
 };
 
 struct hf_start {
@@ -99,7 +99,7 @@ enum {
     HF_NEWEST =
         4, /* the newest datagram each time, out of memory: also where nothing is recorded */
     HF_STRICT = 8, /* nothing after a loss: hf_next() returns -ENODATA once HF_LOST was told */
-    HF_COPY = 16,  /* kept for programs that ask for it: every datagram is a copy, as always */
+    HF_COPY = 16   /* kept for programs that ask for it: every datagram is a copy, as always */
 };
 
 /* What hf_next() returns. */
@@ -108,7 +108,7 @@ enum {
     HF_DATAGRAM, /* *ret is one */
     HF_LOST,     /* ret->lost datagrams from ret->seq on are not there, ret->why says why */
     HF_LIVE,     /* HF_JOINED: all that had been recorded was read; what follows is new */
-    HF_FINISHED, /* HF_OLD and files: that was all */
+    HF_FINISHED  /* HF_OLD and files: that was all */
 };
 
 enum hf_why {
@@ -116,13 +116,13 @@ enum hf_why {
     HF_LAPPED,      /* overwritten in memory before this reader came to it */
     HF_UNRECORDED,  /* received, and never recorded: the disk was too slow, or full */
     HF_DAMAGED,     /* recorded, and not readable any more */
-    HF_UNCOVERED,   /* nobody was receiving for a while: nobody knows how many (lost is 0) */
+    HF_UNCOVERED    /* nobody was receiving for a while: nobody knows how many (lost is 0) */
 };
 
 /* Flags of a datagram. */
 enum {
     HF_FLAG_QUARANTINED = 1, /* it has killed workers: recorded, and not relayed */
-    HF_FLAG_UNCOVERED = 2,   /* nobody was receiving for a while before it */
+    HF_FLAG_UNCOVERED = 2    /* nobody was receiving for a while before it */
 };
 
 struct hf_datagram {

@@ -48,6 +48,8 @@ static int reader_next(hf_reader *base, struct hf_datagram *ret)
             (uint64_t)ret->time_ns > reader->newest_ns ? (uint64_t)ret->time_ns : reader->newest_ns;
     if (result != HF_DATAGRAM || --reader->until_look == 0)
         tell_progress(reader);
+    if (result == HF_NONE)
+        reader->link.stirred = false;
     return result;
 }
 
@@ -115,6 +117,7 @@ static int reader_seek(hf_reader *base, const struct hf_start *start)
         return -EINVAL;
     monotonic deadline = monotonic_add(monotonic_now(), GATE_PATIENCE_NS);
     int result = reader_start_at(reader, start, &deadline);
+    reader_link_wake_at(&reader->link, monotonic_now()); /* to look there */
     if (result < 0)
         reader->next_seq = before;
     else
@@ -148,6 +151,8 @@ static int reader_save(hf_reader *base, uint64_t done_before)
         /* A connection that was made meanwhile has yet to get the position. */
     } while (result < 0 && result != -ETIMEDOUT && reader->claim_error == -EBUSY &&
              monotonic_now().ns < deadline.ns);
+    if (reader->link.stirred) /* what came meanwhile was taken: the descriptor must tell of it */
+        reader_link_wake_at(&reader->link, monotonic_now());
     if (result < 0)
         return result;
     reader->link.claimed.seq = done_before;

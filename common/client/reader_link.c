@@ -48,8 +48,10 @@ void reader_link_wake_at(struct reader_link *link, monotonic when)
 static void clear_timer(struct reader_link *link)
 {
     uint64_t times;
-    if (link->timer_at.ns && read(link->timer, &times, sizeof times) == (ssize_t)sizeof times)
+    if (link->timer_at.ns && read(link->timer, &times, sizeof times) == (ssize_t)sizeof times) {
         link->timer_at = (monotonic){0};
+        link->stirred = true;
+    }
 }
 
 /* ---- the connection ---- */
@@ -88,6 +90,7 @@ static void drop(struct reader_link *link, int error)
 {
     uint64_t pause = RETRY_FIRST_NS << (link->failures < 6 ? link->failures : 6);
     fd_close(&link->socket);
+    link->stirred = true;
     link->greeted = link->attached_now = link->armed = false;
     link->error = error;
     for (int i = 0; i < QUESTION_COUNT; i++)
@@ -181,7 +184,7 @@ static bool take_packet(struct reader_link *link)
     const struct read_packet *packet = &link->packet;
     if (packet->header.type == READ_WOKEN) {
         link->armed = false;
-        link->woken = true;
+        link->woken = link->stirred = true;
         link->woken_ring = packet->woken->ring;
         return true;
     }
@@ -196,6 +199,7 @@ static bool take_packet(struct reader_link *link)
         if (packet->header.type != READ_REFUSED && packet->header.type != kinds[i].answer)
             return false;
         *state = (struct question_state){.answered = true};
+        link->stirred |= i != ASK_SAVE;
         if (packet->header.type == READ_REFUSED)
             state->error = gate_link_error(packet->refused->error);
         else

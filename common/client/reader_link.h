@@ -40,6 +40,7 @@ struct reader_link {
     bool attached_now;   /* so did ATTACHED, on this connection */
     bool armed;          /* ARM is out */
     bool woken;          /* WOKEN came, and nobody has looked yet */
+    bool stirred;        /* something has come or changed since hf_next() found nothing */
     uint64_t woken_ring; /* what it said */
     uint32_t last_request;
     struct question_state questions[QUESTION_COUNT];

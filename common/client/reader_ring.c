@@ -164,11 +164,19 @@ static uint64_t find_oldest(const struct channel_public_map *map, uint64_t from,
     return low;
 }
 
+static bool is_readable(const struct live_ring *ring)
+{
+    return ring->map.page && ring->map.size >= ring->map.geometry.total_size;
+}
+
 static int sleep_until_more(struct live_reader *reader)
 {
+    const struct live_ring *ring = &reader->ring;
     live_ring_pump(reader);
     if (live_ring_take_wake(reader))
         return MORE;
+    if (is_readable(ring) && reader->ring_read != ring->pair)
+        return MORE; /* another one has come: our number means nothing there */
     const struct read_arm arm = {
         .what = READ_FOR_PUBLISHED, .seq = reader->next_seq, .ring = reader->ring.number};
     reader_link_arm(&reader->link, &arm);
@@ -248,7 +256,7 @@ static int next_of_retired(struct live_reader *reader, uint64_t end, struct hf_d
 static int next(struct live_reader *reader, struct hf_datagram *ret)
 {
     const struct channel_public *page = reader->ring.map.page;
-    if (!page || reader->ring.map.size < reader->ring.map.geometry.total_size)
+    if (!is_readable(&reader->ring))
         return sleep_until_more(reader);
     uint64_t start = page->start_seq, end = find_end(page);
     if (reader->ring_read != reader->ring.pair) {

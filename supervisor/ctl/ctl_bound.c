@@ -104,9 +104,14 @@ static int check_order(const struct ctl_bounds *range)
 static int parse_source(const char *text, struct ctl_bounds *ret)
 {
     char scope[IF_NAMESIZE];
+    char host[SOCKET_ADDRESS_TEXT_SIZE];
+    const size_t length = strlen(text);
     ret->has_source = true;
+    snprintf(host, sizeof host, "%s", text);
+    if (text[0] == '[' && text[length - 1] == ']') /* without a port */
+        snprintf(host, sizeof host, "%.*s", (int)length - 2, text + 1);
     if (socket_address_parse_scoped(text, &ret->source, scope) == 0 ||
-        socket_address_parse_host(text, &ret->source, scope) == 0)
+        socket_address_parse_host(host, &ret->source, scope) == 0)
         return CTL_OK;
     ctl_complain("--source %s: give a sender's address, with its port or without: 10.0.0.7, "
                  "10.0.0.7:50123, fe80::1 or [fe80::1]:50123",

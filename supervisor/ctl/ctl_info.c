@@ -129,7 +129,7 @@ static void print_losses(FILE *to, const struct info *info)
         fprintf(to, "  missing, and nobody knows how many: %" PRIu64 " times\n",
                 info->lost_unknown);
     if (!any)
-        fputs("  missing     none\n", to);
+        fputs(info->first_seq > 0 ? "  missing     none of these\n" : "  missing     none\n", to);
     if (info->kernel_dropped) {
         ctl_format_count(info->kernel_dropped, text);
         fprintf(to, "  dropped by the kernel before they were received: %s, or more\n", text);

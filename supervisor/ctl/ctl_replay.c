@@ -313,6 +313,18 @@ static void print(const struct replay *replay)
                strerror(-replay->socket.first_error));
 }
 
+/* Another one would receive it as if it were new, and record it once more. */
+static void warn_of_itself(const struct replay *replay)
+{
+    for (size_t i = 0; i < replay->sources.count; i++) {
+        const struct ctl_source *source = &replay->sources.list[i];
+        if (!source->is_files && strcmp(source->info.listen, replay->options.where_to) == 0)
+            ctl_complain("warning: %s is where channel %s itself receives: it relays and records "
+                         "all of this again, as of now",
+                         replay->options.where_to, source->info.name);
+    }
+}
+
 static int open_all(struct replay *replay)
 {
     const char *what;
@@ -324,6 +336,8 @@ static int open_all(struct replay *replay)
         return CTL_NO;
     }
     int status = ctl_sources_open(&replay->sources, replay->command);
+    if (status == CTL_OK)
+        warn_of_itself(replay);
     if (status == CTL_OK)
         status = ctl_streams_open(&replay->streams, &setup);
     if (status != CTL_OK)

@@ -2,6 +2,7 @@
 /* Replay's options. Called by ctl_replay.c before anything is opened. */
 #include "supervisor/ctl/ctl_replay_options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +109,9 @@ int ctl_replay_options_parse(const struct ctl_command *command, struct ctl_repla
     }
     if (status == CTL_OK && command->skip_silence &&
         ctl_span_parse(command->skip_silence, &ret->silence_ns, why) < 0) {
-        ctl_complain("--skip-silence %s: %s", command->skip_silence, why);
+        const bool has_number = isdigit((unsigned char)command->skip_silence[0]);
+        ctl_complain("--skip-silence %s: %s", command->skip_silence,
+                     has_number ? why : "write for example 2s, 500ms or 1min");
         status = CTL_USAGE;
     }
     return status;

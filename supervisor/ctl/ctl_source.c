@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/avro_log_name.h"
 #include "common/fd.h"
@@ -62,10 +63,11 @@ static int complain_no_daemon(const char *path, const char *control, int error)
             "it by whoever may open them",
             path);
     else if (error == -ENOENT)
-        ctl_complain("%snobody lets read at %s: there is no such socket. %s", asked, path, advice);
+        ctl_complain("%snobody serves readers at %s: there is no such socket. %s", asked, path,
+                     advice);
     else if (error == -ECONNREFUSED)
-        ctl_complain("%snobody lets read at %s: it has ended and left its socket behind. %s", asked,
-                     path, advice);
+        ctl_complain("%snobody serves readers at %s: it has ended and left its socket behind. %s",
+                     asked, path, advice);
     else if (error == -EBUSY)
         ctl_complain("too many programs read at %s, altogether or of this user: end some "
                      "(`holdfastctl readers`, as root, shows them), or try again later",
@@ -150,10 +152,16 @@ static int complain_files(int error)
 
 static int add(struct ctl_sources *sources, hf *handle, const struct hf_channel *info)
 {
-    for (size_t i = 0; i < sources->count; i++)
-        if (sources->list[i].handle == handle &&
-            strcmp(sources->list[i].info.name, info->name) == 0)
+    for (size_t i = 0; i < sources->count; i++) {
+        if (strcmp(sources->list[i].info.name, info->name) != 0)
+            continue;
+        if (sources->list[i].handle == handle)
             return CTL_OK; /* named twice */
+        ctl_complain("%s is named as a channel of the daemon, and files of a channel of that name "
+                     "are named as well: what both have would come twice. Name one of the two",
+                     info->name);
+        return CTL_USAGE;
+    }
     struct ctl_source *list =
         reallocarray(sources->list, sources->count + 1, sizeof *sources->list);
     if (!list) {
@@ -201,6 +209,13 @@ static int add_channels(struct ctl_sources *sources, hf *handle, const char *nam
     return status;
 }
 
+/* What is there by that name in this folder was meant, perhaps. */
+static void explain_name(const char *name)
+{
+    if (access(name, F_OK) == 0)
+        ctl_complain("'%s' was taken for a channel: for the file or folder write ./%s", name, name);
+}
+
 static int open_files(struct ctl_sources *sources, const struct ctl_command *command)
 {
     const char **paths = calloc((size_t)command->file_count + 1, sizeof *paths);
@@ -230,6 +245,8 @@ int ctl_sources_open(struct ctl_sources *sources, const struct ctl_command *comm
             status = ctl_daemon_open(command, &sources->daemon);
         if (status == CTL_OK)
             status = add_channels(sources, sources->daemon, command->files[i]);
+        if (status == CTL_NO || status == CTL_NO_DAEMON)
+            explain_name(command->files[i]);
     }
     if (status == CTL_OK && command->file_count == 0)
         status = ctl_daemon_open(command, &sources->daemon);

@@ -5,6 +5,7 @@ the relay is, and the supervisor's own time from a worker's death until its succ
 import os
 import re
 import shutil
+import subprocess
 import time
 
 import report
@@ -83,9 +84,28 @@ def crowd_of(bench, socket):
             Hostile(bench.place, socket, "garbage", 10**9, uid=STRANGER + 4)]
 
 
+class Computing:
+    """A program of another user that has nothing to do with holdfast, and takes what it can of a processor."""
+
+    def __init__(self, bench, uid):
+        self.process = subprocess.Popen(["nice", "-n", "19", "sh", "-c", "while :; do :; done"], user=uid, group=uid,
+                                        extra_groups=[], stdin=subprocess.DEVNULL)
+        bench.place.on_exit(self.end)
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def computing(bench, _socket):
+    """As many as there are in the crowd that are never idle."""
+    return [Computing(bench, STRANGER + number) for number in (1, 2)]
+
+
 def measure(bench, crowd, sizes, row):
     scene = Scene(bench)
-    hostile = crowd_of(bench, scene.socket) if crowd else []
+    hostile = crowd(bench, scene.socket) if crowd else []
     try:
         kills, seconds, count = sizes
         rate, lost = scene.record_fast(count)
@@ -103,7 +123,8 @@ def measure(bench, crowd, sizes, row):
 
 
 def run(bench):
-    crowds = {"no readers": False, "1,000 idle, one deaf, one with half requests, one with garbage, from other users": True}
+    crowds = {"no readers": None, "none, but two programs of other users that only compute": computing,
+              "1,000 idle, one deaf, one with half requests, one with garbage, from other users": crowd_of}
     units = {"recorded": "/s", "relay p50": "us", "relay p99": "us", "takeover p50": "ms", "takeover p99": "ms",
              "takeover max": "ms"}
     table = bench.result.table("A channel at full speed, its relay, and deaths of its worker until the successor receives",

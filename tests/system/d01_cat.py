@@ -134,7 +134,7 @@ def test_wrong_words_say_what_would_be_right(place):
         assert expected in result.stderr and not result.stdout, (line, result.stderr)
     nothing = place.folder / "nothing"
     nothing.mkdir()
-    assert ctl(place, "cat", f"{nothing}/", expect=1).stderr.count("no log file") == 1
+    assert ctl(place, "cat", f"{nothing}/", expect=1).stderr.count("no file with a log file's name") == 1
     assert "No such file" in ctl(place, "cat", "./absent.avro", expect=1).stderr
     (place.folder / "else.avro").write_bytes(b"something else")
     assert "else.avro" in ctl(place, "cat", place.folder / "else.avro", expect=1).stderr

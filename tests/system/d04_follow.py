@@ -138,6 +138,28 @@ def test_a_position_is_gone_on_from(place):
     daemon.stop()
 
 
+def test_what_is_not_there_and_what_would_come_twice_is_told(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    send_all(listen, [b"one"])
+    daemon.wait_drained("engine", 1)
+    twice = ctl(daemon, "cat", "engine", f"{daemon.log_dir}/engine", expect=2)
+    assert "Name one of the two" in twice.stderr and not twice.stdout, twice
+    for arguments in (("positions", "nobody"), ("forget", "nobody", "mine"), ("cat", "nobody")):
+        assert "there is no channel 'nobody'" in ctl(daemon, *arguments, expect=1).stderr
+    assert "no positions" in ctl(daemon, "positions", "engine").stdout
+    assert "has no position 'mine'" in ctl(daemon, "forget", "engine", "mine", expect=1).stderr
+    assert json.loads(ctl(daemon, "readers", "--json").stdout)["readers"] == []
+    assert not ctl(daemon, "cat", "engine", "--source", "[::1]").stdout
+    assert "is where channel engine itself receives" in ctl(daemon, "replay", "engine", "--to", listen).stderr
+    daemon.wait_drained("engine", 2)
+    (place.folder / "engin").mkdir()
+    meant = daemon.ctl("cat", "engin", cwd=place.folder, expect=1)
+    assert "write ./engin" in meant.stderr, meant.stderr
+    assert "CHANNEL-NUMBER-UTC.avro" in daemon.ctl("cat", "./engin", cwd=place.folder, expect=1).stderr
+    daemon.stop()
+
+
 def test_following_through_the_end_of_what_serves_it(place):
     """Whoever serves readers is killed, again and again, while datagrams come."""
     listen = place.ipv4()

@@ -50,6 +50,33 @@ static void turn_away(unsigned count)
     pthread_mutex_unlock(&scene.gate.lock);
 }
 
+/* A record, or the end of the gate, is there to be noticed; saving must not take the notice away. */
+START_TEST(what_comes_while_it_saves_is_told)
+{
+    const struct hf_start start = {.at = HF_POSITION, .position = "mine"};
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_JOINED, &start);
+    reader_scene_expect_records(0, 10);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_expect_silence();
+    struct pollfd wait = {.fd = hf_reader_fd(scene.reader), .events = POLLIN};
+    if (_i == 0)
+        live_log_append(&scene.recorder, 1);
+    else
+        fake_gate_kill(&scene.gate);
+    ck_assert_int_eq(poll(&wait, 1, 5000), 1);
+    ck_assert_int_eq(hf_save(scene.reader, 10), 0);
+    if (_i == 1)
+        live_log_append(&scene.recorder, 1);
+    ck_assert_int_eq(poll(&wait, 1, 5000), 1);
+    reader_scene_expect_record(10);
+    reader_scene_expect_silence();
+    ck_assert_int_eq(hf_save(scene.reader, 11), 0);
+    ck_assert_int_eq(poll(&wait, 1, 0), 0); /* nothing has come */
+}
+END_TEST
+
 /* There are too many connections just now. */
 START_TEST(whoever_is_turned_away_comes_again)
 {
@@ -682,6 +709,7 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, reader_scene_begin, reader_scene_end);
     tcase_add_test(tests, nobody_there);
+    tcase_add_loop_test(tests, what_comes_while_it_saves_is_told, 0, 2);
     tcase_add_test(tests, whoever_is_turned_away_comes_again);
     tcase_add_test(tests, nobody_answers);
     tcase_add_test(tests, what_cannot_be_read);

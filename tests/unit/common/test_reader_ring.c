@@ -176,6 +176,28 @@ START_TEST(numbers_begin_anew)
 }
 END_TEST
 
+/* The gate has died with everything else, so nobody wakes a reader of the ring before. */
+START_TEST(numbers_begin_anew_behind_another_gate)
+{
+    struct ring_fixture_settings settings = scene.settings;
+    settings.start_seq = 0;
+    reader_scene_read(_i ? HF_NEWEST : HF_NEW, NULL);
+    publish(&scene.ring, 10);
+    for (uint64_t seq = _i ? 9 : 0; seq < 10; seq++)
+        expect_datagram(seq);
+    reader_scene_expect_silence();
+    ring_fixture_open(&scene.second_ring, &settings);
+    scene.second_ring.ring.page->public.pair = 777;
+    fake_gate_kill(&scene.gate);
+    reader_scene_lend(&scene.second_ring, 2);
+    reader_scene_expect_lost(0, 0, HF_UNCOVERED);
+    reader_scene_expect_silence();
+    publish(&scene.second_ring, 3);
+    for (uint64_t seq = _i ? 2 : 0; seq < 3; seq++)
+        expect_datagram(seq);
+}
+END_TEST
+
 /* ... and the new ring has more of them already, whether anything of the one before was read or
  * not.
  */
@@ -284,6 +306,7 @@ int main(void)
     tcase_add_test(tests, lapped);
     tcase_add_test(tests, another_ring);
     tcase_add_test(tests, numbers_begin_anew);
+    tcase_add_loop_test(tests, numbers_begin_anew_behind_another_gate, 0, 2);
     tcase_add_loop_test(tests, numbers_begin_anew_and_are_passed, 0, 2);
     tcase_add_test(tests, a_number_that_is_waited_for);
     tcase_add_test(tests, retired_and_the_gate_dies);
