@@ -61,7 +61,7 @@ static void adopt(struct live_reader *reader)
     const char *what;
     int fd = fd_take(&reader->link.attached_fd);
     reader->records = reader->link.attached.records;
-    ring->attached = true;
+    ring->attached = ring->changed = true;
     ring->error = 0;
     if (fd >= 0 && reader->link.attached.has_ring &&
         channel_public_map(fd, live_reader_is_by_ring(reader), &map, &what) < 0)
@@ -139,6 +139,13 @@ bool live_ring_take_wake(struct live_reader *reader)
         reader_link_wake_at(&reader->link, monotonic_now());
     reader->wakes = 0;
     return false;
+}
+
+bool live_ring_take_change(struct live_reader *reader)
+{
+    const bool changed = reader->ring.changed;
+    reader->ring.changed = false;
+    return changed;
 }
 
 void live_ring_look(struct live_reader *reader)

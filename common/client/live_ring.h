@@ -14,6 +14,9 @@ void live_ring_pump(struct live_reader *reader);
 /* Has the gate woken it? Then look again; but one that is woken without end comes back later. */
 bool live_ring_take_wake(struct live_reader *reader);
 
+/* Has another ring come, or gone? Then look again, too: nothing else would wake it for that. */
+bool live_ring_take_change(struct live_reader *reader);
+
 /* Read the commit slot again. Where the ring takes no more, the gate is asked for another one. */
 void live_ring_look(struct live_reader *reader);
 

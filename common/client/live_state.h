@@ -29,6 +29,7 @@ struct live_ring {
     uint64_t former_end;  /* behind the numbers that it is known to have given */
     bool asked_again;     /* it is retired, and the gate had no other one yet */
     bool attached;        /* the gate has answered at least once */
+    bool changed;         /* it has answered, and nobody has looked yet */
     int error;            /* it has refused: -errno */
     monotonic attach_at;  /* ask again then; 0 = no need to */
 };

@@ -161,7 +161,7 @@ static int sleep_until_more(struct live_reader *reader)
     if (result != MORE)
         return result;
     live_ring_pump(reader);
-    if (live_ring_take_wake(reader) || reader->begins_anew)
+    if (live_ring_take_wake(reader) || reader->begins_anew || live_ring_take_change(reader))
         return MORE;
     const struct read_arm arm = {
         .what = READ_FOR_COMMITTED, .seq = reader->next_seq, .ring = reader->ring.number};
