@@ -18,6 +18,9 @@
 
 #define READ_WAKE_CHANNELS 4096 /* words in the memory file */
 #define READ_WAKE_SIZE     (READ_WAKE_CHANNELS * sizeof(struct read_wake_word))
+/* Behind the words: what the gate says when a fatal signal hits it, a struct last_words. */
+#define READ_WAKE_LAST_WORDS  READ_WAKE_SIZE
+#define READ_WAKE_MEMORY_SIZE (READ_WAKE_SIZE + 4096)
 
 /* What is waited for. */
 enum {

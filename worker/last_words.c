@@ -21,7 +21,7 @@
 
 #define ALTERNATE_STACK_SIZE 65536
 
-static struct channel_page *words_page;
+static struct last_words *words_place;
 static uint64_t words_generation;
 
 static _Thread_local enum channel_thread this_thread;
@@ -114,15 +114,15 @@ static void add_caller(struct last_words *words, const struct registers *at)
     }
 }
 
-/* Only the first dying thread speaks. Returns NULL when another one does, or when there is no page.
+/* Only the first dying thread speaks. Returns NULL when another one does, or when there is no
+ * place.
  */
 static struct last_words *begin_words(void)
 {
     uint32_t none = 0;
-    if (!words_page ||
-        !atomic_compare_exchange_strong(&words_page->private.last_words.state, &none, 1))
+    struct last_words *words = words_place;
+    if (!words || !atomic_compare_exchange_strong(&words->state, &none, 1))
         return NULL;
-    struct last_words *words = &words_page->private.last_words;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     words->signal = 0;
@@ -156,12 +156,11 @@ static void handle_fatal(int signal_number, siginfo_t *info, void *context)
         add_caller(words, &at);
         walk_frames(words, at.frame);
         atomic_store(&words->state, 2);
-    } else if (words_page && words_page->private.last_words.signal == 0) {
-        words_page->private.last_words.signal =
-            signal_number; /* abort() after an assertion's text */
-        words_page->private.last_words.code = info->si_code;
-        words_page->private.last_words.sender = info->si_code > 0 ? 0 : (uint32_t)info->si_pid;
-        atomic_store(&words_page->private.last_words.state, 2);
+    } else if (words_place && words_place->signal == 0) {
+        words_place->signal = signal_number; /* abort() after an assertion's text */
+        words_place->code = info->si_code;
+        words_place->sender = info->si_code > 0 ? 0 : (uint32_t)info->si_pid;
+        atomic_store(&words_place->state, 2);
     }
     signal(signal_number, SIG_DFL);
     raise(signal_number); /* blocked or not: the process ends with it when the handler returns */
@@ -208,11 +207,11 @@ void last_words_prepare(void)
     last_words_thread(CHANNEL_THREAD_CONTROL);
 }
 
-void last_words_open(struct channel_page *page, uint64_t generation)
+void last_words_open(struct last_words *place, uint64_t generation)
 {
-    atomic_store(&page->private.last_words.state, 0);
+    atomic_store(&place->state, 0);
     words_generation = generation;
-    words_page = page;
+    words_place = place;
 }
 
 void last_words_thread(enum channel_thread thread)

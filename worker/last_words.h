@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a worker says when a fatal signal hits it: written into the channel page, which outlives it.
- */
+/* What a worker or the gate says when a fatal signal hits it: written into memory that outlives it,
+ * a worker's into its channel page. */
 #ifndef HOLDFAST_WORKER_LAST_WORDS_H
 #define HOLDFAST_WORKER_LAST_WORDS_H
 
@@ -11,8 +11,8 @@
 /* Install the handlers, for the main thread too. Once per process, while there is time. */
 void last_words_prepare(void);
 
-/* From here on words go to page->private.last_words. */
-void last_words_open(struct channel_page *page, uint64_t generation);
+/* From here on words go there. */
+void last_words_open(struct last_words *place, uint64_t generation);
 
 /* Once at the start of every thread: its role, its stack's bounds and an alternate signal stack. */
 void last_words_thread(enum channel_thread thread);

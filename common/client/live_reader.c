@@ -117,6 +117,7 @@ static int reader_seek(hf_reader *base, const struct hf_start *start)
         return -EINVAL;
     monotonic deadline = monotonic_add(monotonic_now(), GATE_PATIENCE_NS);
     int result = reader_start_at(reader, start, &deadline);
+    reader->link.armed = false; /* for a number that may be higher: hf_next() arms anew */
     reader_link_wake_at(&reader->link, monotonic_now()); /* to look there */
     if (result < 0)
         reader->next_seq = before;

@@ -69,6 +69,8 @@ static void adopt(struct live_reader *reader)
     fd_close(&fd);
     if (!map.page) {
         leave(ring);
+        ring->number =
+            reader->link.attached.ring; /* also where it can't be mapped: not another one */
         return;
     }
     uint64_t pair = map.page->pair;
@@ -139,6 +141,11 @@ bool live_ring_take_wake(struct live_reader *reader)
         reader_link_wake_at(&reader->link, monotonic_now());
     reader->wakes = 0;
     return false;
+}
+
+bool live_ring_comes_by_itself(const struct live_reader *reader)
+{
+    return reader->ring.attach_at.ns != 0;
 }
 
 bool live_ring_take_change(struct live_reader *reader)

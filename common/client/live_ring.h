@@ -14,6 +14,10 @@ void live_ring_pump(struct live_reader *reader);
 /* Has the gate woken it? Then look again; but one that is woken without end comes back later. */
 bool live_ring_take_wake(struct live_reader *reader);
 
+/* It can't be had just now, and a timer says when it is asked for again: who were woken for what is
+ * in it would be so without end. */
+bool live_ring_comes_by_itself(const struct live_reader *reader);
+
 /* Has another ring come, or gone? Then look again, too: nothing else would wake it for that. */
 bool live_ring_take_change(struct live_reader *reader);
 

@@ -49,7 +49,9 @@ static int add_all(struct offline_set *set, const char *const paths[], size_t co
             return refuse(paths[i], what, result);
     }
     if (set->count == 0)
-        return refuse(count > 0 ? paths[0] : "", "there is no file with a log file's name (CHANNEL-NUMBER-UTC.avro)", -ENODATA);
+        return refuse(count > 0 ? paths[0] : "",
+                      "there is no file with a log file's name (CHANNEL-NUMBER-UTC.avro)",
+                      -ENODATA);
     offline_set_order(set);
     int result = offline_mixed_look(set);
     offline_set_drop_twins(set);

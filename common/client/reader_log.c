@@ -163,6 +163,8 @@ static int sleep_until_more(struct live_reader *reader)
     live_ring_pump(reader);
     if (live_ring_take_wake(reader) || reader->begins_anew || live_ring_take_change(reader))
         return MORE;
+    if (live_ring_comes_by_itself(reader))
+        return HF_NONE;
     const struct read_arm arm = {
         .what = READ_FOR_COMMITTED, .seq = reader->next_seq, .ring = reader->ring.number};
     reader_link_arm(&reader->link, &arm);

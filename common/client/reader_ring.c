@@ -169,6 +169,14 @@ static bool is_readable(const struct live_ring *ring)
     return ring->map.page && ring->map.size >= ring->map.geometry.total_size;
 }
 
+/* Everything before it is no reason to be woken: it was read, or lies in a ring that is retired. */
+static uint64_t known_end(const struct live_reader *reader)
+{
+    const struct live_ring *ring = &reader->ring;
+    const bool is_retired = is_readable(ring) && channel_public_is_retired(ring->map.page, NULL);
+    return is_retired && reader->ring_end > reader->next_seq ? reader->ring_end : reader->next_seq;
+}
+
 static int sleep_until_more(struct live_reader *reader)
 {
     const struct live_ring *ring = &reader->ring;
@@ -177,8 +185,10 @@ static int sleep_until_more(struct live_reader *reader)
         return MORE;
     if (is_readable(ring) && reader->ring_read != ring->pair)
         return MORE; /* another one has come: our number means nothing there */
+    if (live_ring_comes_by_itself(reader))
+        return HF_NONE;
     const struct read_arm arm = {
-        .what = READ_FOR_PUBLISHED, .seq = reader->next_seq, .ring = reader->ring.number};
+        .what = READ_FOR_PUBLISHED, .seq = known_end(reader), .ring = reader->ring.number};
     reader_link_arm(&reader->link, &arm);
     return HF_NONE;
 }
@@ -218,6 +228,7 @@ static int next_newest(struct live_reader *reader, uint64_t end, struct hf_datag
         }
         end = find_end(reader->ring.map.page);
     }
+    live_ring_pump(reader); /* takes the timer that has run out, and what the gate says */
     reader_link_wake_at(&reader->link, monotonic_add(monotonic_now(), NS_PER_MS));
     return HF_NONE;
 }

@@ -13,7 +13,7 @@
 #include "common/counters.h"
 #include "common/message.h"
 #include "supervisor/archive/archive_client.h"
-#include "supervisor/channel/obituary.h"
+#include "supervisor/child/obituary.h"
 #include "supervisor/child/child.h"
 #include "supervisor/child/restart.h"
 #include "supervisor/child/spares.h"

@@ -6,7 +6,7 @@
 
 #include "common/log.h"
 #include "supervisor/channel/channel_ledger.h"
-#include "supervisor/channel/obituary.h"
+#include "supervisor/child/obituary.h"
 #include "supervisor/child/restart.h"
 
 /* Received since the death, and by the kernel before its successor was ready. Receive times only
@@ -89,8 +89,9 @@ static const struct obituary *write_obituary(struct channel *channel, const sigi
                                 .assigned = worker->assigned,
                                 .hung_thread = channel->hang.aborted ? channel->hang.thread : NULL,
                                 .end = end};
+    struct channel_page *page = channel->hold.page;
     const struct obituary *obituary =
-        obituary_write(&channel->obituaries, channel->hold.page, &death);
+        obituary_write(&channel->obituaries, page ? &page->private.last_words : NULL, page, &death);
     channel->takeover.cause = obituary ? obituary->cause : DEATH_EXIT;
     if (obituary)
         channel->takeover.thread = obituary_thread(obituary);

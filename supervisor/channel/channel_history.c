@@ -20,7 +20,7 @@
 #include "common/death.h"
 #include "common/fd.h"
 #include "common/log.h"
-#include "supervisor/channel/obituary.h"
+#include "supervisor/child/obituary.h"
 #include "supervisor/hold/hold.h"
 
 #define HISTORY_MAGIC   0x686f6c64686973ull /* "holdhis" */

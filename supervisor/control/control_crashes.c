@@ -88,10 +88,13 @@ static json_t *work(const struct obituary *obituary)
     return report;
 }
 
+/* channel NULL: of the gate. */
 static json_t *crash(const struct channel *channel, const struct obituary *obituary, monotonic now)
 {
     json_t *report = death(obituary, now);
-    json_object_set_new(report, "channel", json_string(channel->spec->name));
+    json_object_set_new(report, "process", json_string(channel ? "worker" : "gate"));
+    json_object_set_new(report, "channel",
+                        channel ? json_string(channel->spec->name) : json_null());
     json_object_set_new(report, "pid", json_integer(obituary->pid));
     json_object_set_new(report, "lived_s", control_json_seconds(obituary->lived_ns));
     json_object_set_new(report, "hung_thread",
@@ -105,6 +108,8 @@ static json_t *crash(const struct channel *channel, const struct obituary *obitu
     control_json_set_number(report, "kernel_dropped", obituary->kernel_dropped);
     if (obituary->has_words)
         add_words(report, &obituary->words);
+    if (!channel) /* its threads have no names */
+        json_object_set_new(report, "thread", json_null());
     return report;
 }
 
@@ -121,15 +126,14 @@ static const struct obituary *newest(const struct obituary_list *list, size_t n)
     return list->entries[(list->next - 1 - n) % OBITUARIES_KEPT];
 }
 
-json_t *control_crashes_last(const struct channel *channel)
+json_t *control_crashes_last(const struct obituary_list *list)
 {
-    const struct obituary *last =
-        kept(&channel->obituaries) ? newest(&channel->obituaries, 0) : NULL;
+    const struct obituary *last = kept(list) ? newest(list, 0) : NULL;
     return last ? death(last, monotonic_now()) : json_null();
 }
 
 struct entry {
-    const struct channel *channel;
+    const struct channel *channel; /* NULL: the gate */
     const struct obituary *obituary;
 };
 
@@ -140,26 +144,29 @@ static int newest_first(const void *a, const void *b)
     return seen_a < seen_b ? 1 : seen_a > seen_b ? -1 : 0;
 }
 
-static size_t collect(const struct channel *channel, struct entry *ret_entries)
+static size_t collect(const struct channel *channel, const struct obituary_list *list,
+                      struct entry *ret_entries)
 {
     size_t count = 0;
-    for (size_t i = 0; i < kept(&channel->obituaries); i++) {
-        const struct obituary *obituary = newest(&channel->obituaries, i);
+    for (size_t i = 0; i < kept(list); i++) {
+        const struct obituary *obituary = newest(list, i);
         if (obituary)
             ret_entries[count++] = (struct entry){channel, obituary};
     }
     return count;
 }
 
-json_t *control_crashes(const struct channels *channels, const struct channel *channel)
+json_t *control_crashes(const struct channels *channels, const struct obituary_list *gate,
+                        const struct channel *channel)
 {
-    size_t room = (channel ? 1 : channels->count) * OBITUARIES_KEPT;
-    struct entry *entries = calloc(room ? room : 1, sizeof *entries);
+    size_t room = (channel ? 1 : channels->count + 1) * OBITUARIES_KEPT;
+    struct entry *entries = calloc(room, sizeof *entries);
     if (!entries)
         return NULL;
-    size_t count = channel ? collect(channel, entries) : 0;
+    size_t count =
+        channel ? collect(channel, &channel->obituaries, entries) : collect(NULL, gate, entries);
     for (size_t i = 0; !channel && i < channels->count; i++)
-        count += collect(channels->list[i], entries + count);
+        count += collect(channels->list[i], &channels->list[i]->obituaries, entries + count);
     qsort(entries, count, sizeof *entries, newest_first);
 
     size_t shown = count < CRASHES_OF_ALL_MAX ? count : CRASHES_OF_ALL_MAX;

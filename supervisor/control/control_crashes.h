@@ -8,8 +8,9 @@
 #include "supervisor/channel/channels.h"
 
 /* channel: NULL = the newest of all. */
-json_t *control_crashes(const struct channels *channels, const struct channel *channel);
+json_t *control_crashes(const struct channels *channels, const struct obituary_list *gate,
+                        const struct channel *channel);
 /* The last death in short, for status; JSON null when nobody died. */
-json_t *control_crashes_last(const struct channel *channel);
+json_t *control_crashes_last(const struct obituary_list *list);
 
 #endif

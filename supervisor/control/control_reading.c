@@ -11,6 +11,7 @@
 #include "common/gate_counters.h"
 #include "common/monotonic.h"
 #include "supervisor/config/settings.h"
+#include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_json.h"
 #include "supervisor/gate/gate_client.h"
 
@@ -35,6 +36,7 @@ json_t *control_reading(const struct supervisor *supervisor)
     json_object_set_new(report, "state", json_string(gate_state_names[gate_client_state(gate)]));
     json_object_set_new(report, "pid", gate->child ? json_integer(gate->child->pid) : json_null());
     control_json_set_number(report, "restarts", gate->restarts);
+    json_object_set_new(report, "last_death", control_crashes_last(&gate->obituaries));
     json_object_set_new(report, "trouble", trouble[0] ? control_text(trouble) : json_null());
     for (int i = 0; i < GATE_COUNTER_COUNT; i++)
         control_json_set_number(counters, gate_counter_infos[i].name, gate->report.value[i]);

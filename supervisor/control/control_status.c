@@ -335,7 +335,7 @@ static void add_identity(json_t *report, const struct channel *channel, monotoni
     control_json_set_number(report, "generation", channel->lent.generation);
     control_json_set_number(report, "restarts", channel->ledger.restarts);
     control_json_set_number(report, "deaths_in_a_row", channel->life.restart.deaths_in_a_row);
-    json_object_set_new(report, "last_death", control_crashes_last(channel));
+    json_object_set_new(report, "last_death", control_crashes_last(&channel->obituaries));
     json_object_set_new(report, "next_start_ms", next_start(channel, now));
     json_object_set_new(report, "restart", restart_report(channel, now));
 }

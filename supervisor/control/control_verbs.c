@@ -124,7 +124,8 @@ static json_t *verb_check(struct verb_call *call)
 
 static json_t *verb_crashes(struct verb_call *call)
 {
-    return control_crashes(&call->supervisor->channels, call->channel);
+    return control_crashes(&call->supervisor->channels, &call->supervisor->gate.obituaries,
+                           call->channel);
 }
 
 /* The answer says what was there before, so that a client can wait for the change. */

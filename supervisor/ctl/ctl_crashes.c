@@ -63,6 +63,11 @@ static void print_takeover(FILE *to, const json_t *crash)
         fprintf(to, "  %-10s  no successor has taken over yet\n", "takeover");
         return;
     }
+    if (strcmp(ctl_string(crash, "process"), "gate") == 0) {
+        fprintf(to, "  %-10s  after %.2f ms; readers connect again by themselves\n", "takeover",
+                json_number_value(takeover));
+        return;
+    }
     ctl_format_count(ctl_count(crash, "waited"), waited);
     ctl_format_count(ctl_count(crash, "kernel_dropped"), dropped);
     fprintf(
@@ -93,7 +98,8 @@ static void print_crash(FILE *to, const json_t *crash, bool colour)
     const json_t *sender = json_object_get(crash, "sent_by");
     ctl_format_seconds(ctl_number(crash, "age_s"), age);
     ctl_format_seconds(ctl_number(crash, "lived_s"), lived);
-    ctl_print_text(to, colour, CTL_BOLD, ctl_string(crash, "channel"));
+    const bool is_gate = strcmp(ctl_string(crash, "process"), "gate") == 0;
+    ctl_print_text(to, colour, CTL_BOLD, is_gate ? "gate" : ctl_string(crash, "channel"));
     fputs(": ", to);
     ctl_report_end(to, crash);
     fprintf(to, ", pid %llu, generation %llu\n", (unsigned long long)ctl_count(crash, "pid"),
@@ -119,7 +125,7 @@ void ctl_report_crashes(FILE *to, const json_t *crashes, bool colour)
     const json_t *list = json_object_get(crashes, "crashes");
     uint64_t omitted = ctl_count(crashes, "omitted");
     if (json_array_size(list) == 0)
-        fputs("no worker has died\n", to);
+        fputs("no worker has died, nor the gate\n", to);
     for (size_t i = 0; i < json_array_size(list); i++) {
         if (i > 0)
             fputc('\n', to);

@@ -120,7 +120,7 @@ int ctl_complain_read(const char *what, int error)
         break;
     case EACCES:
     case EPERM:
-        ctl_complain("%s: it is another user's", what);
+        ctl_complain("%s: the position is another user's", what);
         break;
     case ETIMEDOUT:
         ctl_complain("%s: holdfastd does not answer: 'holdfastctl check' shows how it is", what);

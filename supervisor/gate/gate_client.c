@@ -32,6 +32,7 @@
 #define QUIET_NS        (30 * NS_PER_S)   /* nothing was heard: it is asked */
 #define ANSWER_NS       (5 * NS_PER_S)    /* ... and has so long to answer */
 #define STOPPED_NS      (5 * NS_PER_S)    /* by somebody's signal */
+#define ABORT_NS        (2 * NS_PER_S)    /* so long it may say where it is */
 #define DEAD_NS         (5 * NS_PER_S)    /* since it was killed: a disk holds it */
 #define GRACE_NS        (300 * NS_PER_MS) /* of a stop; then it is killed, then let go */
 #define ROOM_NS         (20 * NS_PER_MS)  /* what waits for it may have been taken by then */
@@ -50,7 +51,7 @@ static int make_wake_memory(void)
     int fd = memfd_create("holdfast-wake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
-    int error = fchmod(fd, 0600) < 0 || ftruncate(fd, READ_WAKE_SIZE) < 0 ||
+    int error = fchmod(fd, 0600) < 0 || ftruncate(fd, READ_WAKE_MEMORY_SIZE) < 0 ||
                         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0
                     ? -errno
                     : 0;
@@ -65,6 +66,9 @@ static void make_shared(struct gate_client *client)
     int bell = wake < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int error = wake < 0 ? -wake : bell < 0 ? errno : 0;
     if (error == 0) {
+        void *words = mmap(NULL, sizeof *client->words, PROT_READ | PROT_WRITE, MAP_SHARED, wake,
+                           READ_WAKE_LAST_WORDS);
+        client->words = words == MAP_FAILED ? NULL : words;
         client->wake = wake;
         client->bell = bell;
         return;
@@ -200,6 +204,8 @@ static void gate_message(struct child *child, struct message *message)
     client->asked = (monotonic){0};
     switch (message->header.type) {
     case MESSAGE_READY:
+        obituary_note_takeover(&client->obituaries, client->heard);
+        break;
     case MESSAGE_BYE:
         break;
     case MESSAGE_GATE_REPORT:
@@ -255,10 +261,21 @@ static void forget_child(struct gate_client *client, const char *what)
 
 static void gate_ended(struct child *child, const siginfo_t *end)
 {
+    struct gate_client *client = child->owner.data;
     char how[PROCESS_END_SIZE], what[PROCESS_END_SIZE + 64];
+    const struct death death = {.generation = child->generation,
+                                .pid = child->pid,
+                                .assigned = child->assigned,
+                                .hung_thread = client->hung,
+                                .end = end};
+    const struct obituary *obituary =
+        client->told_to_stop ? NULL
+                             : obituary_write(&client->obituaries, client->words, NULL, &death);
+    if (obituary)
+        obituary_log(NULL, obituary);
     process_describe_end(end, how, sizeof how);
     snprintf(what, sizeof what, "%s %s", child_describe(child), how);
-    forget_child(child->owner.data, what);
+    forget_child(client, what);
 }
 
 /* It was killed, and a disk holds it: its end will be nobody's. It has nothing that another one
@@ -302,7 +319,8 @@ static void start_process(struct gate_client *client)
     client->all_lent = false;
     client->child = child;
     client->restart.running_since = client->heard = child->assigned;
-    client->asked = client->stopped_since = client->killed = (monotonic){0};
+    client->asked = client->stopped_since = client->aborted = client->killed = (monotonic){0};
+    client->hung = NULL;
     snprintf(assign.log_dir, sizeof assign.log_dir, "%s", client->settings->log_dir);
     const int fds[] = {client->socket.fd, client->wake, client->bell};
     error = child_send(child, MESSAGE_ASSIGN, &assign, sizeof assign, fds, 3);
@@ -359,14 +377,20 @@ void gate_client_look(struct gate_client *client, monotonic now)
     if (client->killed.ns) {
         if (monotonic_since(now, client->killed) >= DEAD_NS)
             let_go(client);
+    } else if (client->aborted.ns) {
+        if (monotonic_since(now, client->aborted) >= ABORT_NS)
+            kill_it(client);
     } else if (is_stopped(client, now)) {
         log_error("%s has been stopped for %llu s; it is killed, and another one started",
                   child_describe(client->child), (unsigned long long)(STOPPED_NS / NS_PER_S));
+        client->hung = "process";
         kill_it(client);
     } else if (is_silent(client, now)) {
         log_error("%s has not answered for %llu s; it is killed, and another one started",
                   child_describe(client->child), (unsigned long long)(ANSWER_NS / NS_PER_S));
-        kill_it(client);
+        client->hung = "main loop";
+        client->aborted = now;
+        child_kill(client->child, SIGABRT); /* it may say where it is */
     }
 }
 
@@ -441,6 +465,10 @@ void gate_client_free(struct gate_client *client)
     gate_client_close_socket(client);
     fd_close(&client->wake);
     fd_close(&client->bell);
+    if (client->words)
+        munmap(client->words, sizeof *client->words);
+    client->words = NULL;
+    obituary_list_free(&client->obituaries);
 }
 
 /* ---- for reports ---- */

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "common/message.h"
+#include "supervisor/child/obituary.h"
 #include "supervisor/child/restart.h"
 #include "supervisor/child/spares.h"
 #include "supervisor/system/listening.h"
@@ -45,9 +46,10 @@ struct gate_client {
     struct gate_owner owner;
     struct listening socket; /* fd -1 while there is none */
     struct timer socket_retry;
-    int wake, bell;      /* read_wake.h; -1 where nobody can read */
-    char trouble[256];   /* why there is no socket; "" = there is, or none is wanted */
-    struct child *child; /* NULL while none runs */
+    int wake, bell;           /* read_wake.h; -1 where nobody can read */
+    struct last_words *words; /* in `wake`, of the gate; NULL: none can be had */
+    char trouble[256];        /* why there is no socket; "" = there is, or none is wanted */
+    struct child *child;      /* NULL while none runs */
     struct restart restart;
     struct timer timer; /* until the next one starts, or one that is told to stop is killed */
     struct timer room;  /* until it is looked whether it can be lent more */
@@ -59,7 +61,10 @@ struct gate_client {
     monotonic heard;         /* when it last said something */
     monotonic asked;         /* whether its main loop is at work; ns = 0: it owes no answer */
     monotonic stopped_since; /* somebody has stopped it; ns = 0: no */
+    monotonic aborted;       /* since it did not answer; ns = 0: no */
     monotonic killed;        /* ns = 0: no */
+    const char *hung;        /* why it was killed: what gave no sign of life; NULL: it was not */
+    struct obituary_list obituaries;
     struct message_gate_report report; /* its last one */
 };
 

@@ -52,7 +52,7 @@ void gate_rig_prepare(struct gate_rig *rig)
     ck_assert_int_eq(bind(rig->listening, (struct sockaddr *)&address, sizeof address), 0);
     ck_assert_int_eq(listen(rig->listening, 1024), 0);
     rig->wake = memfd_create("wake", MFD_CLOEXEC);
-    ck_assert_int_eq(ftruncate(rig->wake, READ_WAKE_SIZE), 0);
+    ck_assert_int_eq(ftruncate(rig->wake, READ_WAKE_MEMORY_SIZE), 0);
     rig->words = mmap(NULL, READ_WAKE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, rig->wake, 0);
     ck_assert_ptr_ne(rig->words, MAP_FAILED);
     rig->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -79,6 +79,24 @@ int reader_scene_next(void)
     }
 }
 
+void reader_scene_expect_wake(void)
+{
+    struct pollfd wait = {.fd = hf_reader_fd(scene.reader), .events = POLLIN};
+    ck_assert_msg(poll(&wait, 1, (int)(READER_SCENE_PATIENCE_NS / NS_PER_MS)) > 0,
+                  "nothing wakes it");
+}
+
+unsigned reader_scene_count_requests(enum read_type type)
+{
+    const unsigned before = fake_gate_count(&scene.gate, type);
+    const monotonic until = monotonic_add(monotonic_now(), 2 * NS_PER_S);
+    struct pollfd wait = {.fd = hf_reader_fd(scene.reader), .events = POLLIN};
+    while (monotonic_now().ns < until.ns)
+        if (hf_next(scene.reader, &scene.datagram) == HF_NONE)
+            poll(&wait, 1, 500);
+    return fake_gate_count(&scene.gate, type) - before;
+}
+
 void reader_scene_expect_record(uint64_t seq)
 {
     static uint8_t buffer[65536];

@@ -44,6 +44,11 @@ int reader_scene_next(void);
 void reader_scene_expect_record(uint64_t seq);
 void reader_scene_expect_records(uint64_t first, uint64_t end);
 void reader_scene_expect_lost(uint64_t seq, uint64_t count, enum hf_why why);
+/* The descriptor tells that there is something. */
+void reader_scene_expect_wake(void);
+/* How many requests of this type come within two seconds in which a program does what its
+ * descriptor tells it to do? */
+unsigned reader_scene_count_requests(enum read_type type);
 /* Caught up: nothing comes, and nothing wakes it. */
 void reader_scene_expect_silence(void);
 /* The same, for a moment: where that is asked for often. */

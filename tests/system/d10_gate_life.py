@@ -78,6 +78,31 @@ def test_it_dies_again_and_again_and_no_channel_notices(place):
     judge(place, daemon, sender, count)
 
 
+@core
+def test_its_deaths_are_kept_with_what_it_said(place):
+    daemon = Daemon(place, channel("engine", place.ipv4(), record={})).start()
+    pids = []
+    for number in (signal.SIGSEGV, signal.SIGKILL):
+        pids.append(daemon.gate())
+        kill(pids[-1], number)
+        wait_until(lambda: daemon.gate() not in (None, pids[-1]), 20, "another gate")
+        wait_reader(daemon).close()
+    killed, crashed = wait_until(lambda: [death for death in [daemon.call("crashes")["crashes"]] if
+                                          all(one["takeover_ms"] for one in death)], 10, "the takeovers to be noted")[0]
+    assert [(death["process"], death["channel"], death["signal"]) for death in (killed, crashed)] == [
+        ("gate", None, "SIGKILL"), ("gate", None, "SIGSEGV")], (killed, crashed)
+    assert [killed["pid"], crashed["pid"]] == pids[::-1]
+    assert crashed["sent_by"] == os.getpid() and "frames" not in killed, (killed, crashed)
+    if not place.sanitized:  # their code is built otherwise
+        assert "gate_run" in [frame["name"] for frame in crashed["frames"]], crashed
+    assert daemon.status()["read"]["last_death"]["signal"] == "SIGKILL"
+    assert daemon.call("crashes", {"channel": "engine"})["crashes"] == []
+    text = daemon.ctl("crashes").stdout
+    assert "gate: killed, SIGSEGV" in text and "readers connect again by themselves" in text, text
+    assert f"gate {pids[0]} (generation" in daemon.log_text() and "died: killed, SIGSEGV, after" in daemon.log_text()
+    daemon.stop()
+
+
 def test_one_that_is_stopped_is_replaced(place):
     listen = place.ipv4()
     daemon = Daemon(place, channel("engine", listen, record={})).start()
@@ -88,6 +113,8 @@ def test_one_that_is_stopped_is_replaced(place):
     daemon.wait_for_log("has been stopped for 5 s; it is killed", 30)
     wait_until(lambda: daemon.gate() != pid, 20, "another gate")
     wait_reader(daemon).close()
+    death, = daemon.call("crashes")["crashes"]
+    assert (death["process"], death["pid"], death["cause"], death["hung_thread"]) == ("gate", pid, "hang", "process"), death
     sender.wait()
     daemon.wait_drained("engine", 1000)
     judge(place, daemon, sender, 1000)

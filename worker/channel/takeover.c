@@ -226,7 +226,7 @@ int takeover_attach(struct channel_state *channel, const char **ret_what)
         return result;
     begin_recording(channel);
     atomic_store(&page->private.generation, inheritance->generation);
-    last_words_open(page, inheritance->generation);
+    last_words_open(&page->private.last_words, inheritance->generation);
 
     ring_writer_open(&channel->writer, &channel->ring);
     channel->recovered = inflight_recover(&channel->writer);

@@ -30,6 +30,7 @@
 #include "worker/gate/gate_supervisor.h"
 #include "worker/gate/gate_waking.h"
 #include "worker/gate/gate_work.h"
+#include "worker/last_words.h"
 
 #define EVENTS_AT_ONCE 64
 #define GATE_NICE      5
@@ -203,12 +204,15 @@ static int map_words(struct gate *gate, int wake)
     struct stat status;
     if (fstat(wake, &status) < 0)
         return -errno;
-    if ((uint64_t)status.st_size < READ_WAKE_SIZE)
+    if ((uint64_t)status.st_size < READ_WAKE_MEMORY_SIZE)
         return -EBADMSG; /* touching it would be a fault */
-    void *words = mmap(NULL, READ_WAKE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, wake, 0);
+    void *words = mmap(NULL, READ_WAKE_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, wake, 0);
     if (words == MAP_FAILED)
         return -errno;
     gate->words = words;
+    _Static_assert(READ_WAKE_LAST_WORDS + sizeof(struct last_words) <= READ_WAKE_MEMORY_SIZE,
+                   "they fit");
+    last_words_open((struct last_words *)((char *)words + READ_WAKE_LAST_WORDS), gate->generation);
     return 0;
 }
 

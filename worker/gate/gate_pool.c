@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "worker/last_words.h"
 
 #define THREADS_LEAST 2
 #define THREADS_MOST  4
@@ -61,6 +62,7 @@ static void *finder_main(void *argument)
 {
     struct gate_pool *pool = argument;
     pthread_setname_np(pthread_self(), "finder");
+    last_words_thread(CHANNEL_THREAD_CONTROL); /* a name is not said of the gate's threads */
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         struct gate_job *job = pick(pool);

@@ -50,7 +50,8 @@ static void turn_away(unsigned count)
     pthread_mutex_unlock(&scene.gate.lock);
 }
 
-/* A record, or the end of the gate, is there to be noticed; saving must not take the notice away. */
+/* A record, or the end of the gate, is there to be noticed; saving must not take the notice away.
+ */
 START_TEST(what_comes_while_it_saves_is_told)
 {
     const struct hf_start start = {.at = HF_POSITION, .position = "mine"};
@@ -74,6 +75,20 @@ START_TEST(what_comes_while_it_saves_is_told)
     reader_scene_expect_silence();
     ck_assert_int_eq(hf_save(scene.reader, 11), 0);
     ck_assert_int_eq(poll(&wait, 1, 0), 0); /* nothing has come */
+}
+END_TEST
+
+/* It was armed for a number that is far away; now it waits for a nearer one. */
+START_TEST(sought_back_while_it_sleeps)
+{
+    reader_scene_go_live();
+    ck_assert_int_eq(hf_seek(scene.reader, &(struct hf_start){.at = HF_SEQ, .seq = 1000}), 0);
+    reader_scene_expect_silence();
+    ck_assert_int_eq(hf_seek(scene.reader, &(struct hf_start){.at = HF_END}), 0);
+    reader_scene_expect_silence();
+    live_log_append(&scene.recorder, 3);
+    reader_scene_expect_wake();
+    reader_scene_expect_records(10, 13);
 }
 END_TEST
 
@@ -710,6 +725,7 @@ int main(void)
     tcase_add_checked_fixture(tests, reader_scene_begin, reader_scene_end);
     tcase_add_test(tests, nobody_there);
     tcase_add_loop_test(tests, what_comes_while_it_saves_is_told, 0, 2);
+    tcase_add_test(tests, sought_back_while_it_sleeps);
     tcase_add_test(tests, whoever_is_turned_away_comes_again);
     tcase_add_test(tests, nobody_answers);
     tcase_add_test(tests, what_cannot_be_read);

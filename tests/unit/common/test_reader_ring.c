@@ -176,6 +176,70 @@ START_TEST(numbers_begin_anew)
 }
 END_TEST
 
+START_TEST(sought_back_while_it_sleeps)
+{
+    publish(&scene.ring, 5);
+    reader_scene_read(_i ? HF_NEWEST : HF_NEW, NULL);
+    ck_assert_int_eq(hf_seek(scene.reader, &(struct hf_start){.at = HF_SEQ, .seq = 1000}), 0);
+    reader_scene_expect_silence();
+    ck_assert_int_eq(hf_seek(scene.reader, &(struct hf_start){.at = HF_END}), 0);
+    reader_scene_expect_silence();
+    publish(&scene.ring, 3);
+    reader_scene_expect_wake();
+    expect_datagram(_i ? 7 : 5);
+}
+END_TEST
+
+/* It is of another version, say; and more comes into it all the time. */
+START_TEST(a_ring_that_can_not_be_mapped)
+{
+    publish(&scene.ring, 5);
+    reader_scene_read(_i ? HF_NEWEST : HF_NEW, NULL);
+    reader_scene_expect_silence();
+    ring_fixture_open(&scene.second_ring, &scene.settings);
+    publish(&scene.second_ring, 8);
+    memset(&scene.second_ring.ring.page->public, 0xee, 64);
+    channel_page_retire(scene.ring.ring.page, RING_REPLACED, 5);
+    reader_scene_lend(&scene.second_ring, 2);
+    ck_assert_uint_lt(reader_scene_count_requests(READ_ATTACH), 20);
+    ck_assert_uint_lt(reader_scene_count_requests(READ_ARM), 20);
+}
+END_TEST
+
+START_TEST(retired_before_the_newest_was_read)
+{
+    publish(&scene.ring, 5);
+    reader_scene_read(HF_NEWEST, NULL);
+    reader_scene_expect_silence();
+    publish(&scene.ring, 5);
+    channel_page_retire(scene.ring.ring.page, RING_REPLACED, 10);
+    ck_assert_uint_lt(reader_scene_count_requests(READ_ARM), 20);
+}
+END_TEST
+
+/* Until another one comes it is looked at again, but not all the time. */
+START_TEST(the_newest_is_nonsense)
+{
+    publish(&scene.ring, 5);
+    reader_scene_read(HF_NEWEST, NULL);
+    reader_scene_expect_silence();
+    publish(&scene.ring, 1);
+    uint8_t *base = (uint8_t *)&scene.ring.ring.page->public;
+    memset((struct ring_descriptor *)(base + scene.ring.geometry.descriptor_offset) + 5, 0xff,
+           sizeof(struct ring_descriptor));
+    struct pollfd wait = {.fd = hf_reader_fd(scene.reader), .events = POLLIN};
+    const monotonic until = monotonic_add(monotonic_now(), NS_PER_S);
+    unsigned turns = 0;
+    for (; monotonic_now().ns < until.ns; turns++) {
+        ck_assert_int_eq(hf_next(scene.reader, &scene.datagram), HF_NONE);
+        poll(&wait, 1, 1000);
+    }
+    ck_assert_uint_lt(turns, 2000);
+    publish(&scene.ring, 1);
+    expect_datagram(6);
+}
+END_TEST
+
 /* The gate has died with everything else, so nobody wakes a reader of the ring before. */
 START_TEST(numbers_begin_anew_behind_another_gate)
 {
@@ -305,6 +369,10 @@ int main(void)
     tcase_add_test(tests, each_one_across_the_end);
     tcase_add_test(tests, lapped);
     tcase_add_test(tests, another_ring);
+    tcase_add_loop_test(tests, sought_back_while_it_sleeps, 0, 2);
+    tcase_add_loop_test(tests, a_ring_that_can_not_be_mapped, 0, 2);
+    tcase_add_test(tests, retired_before_the_newest_was_read);
+    tcase_add_test(tests, the_newest_is_nonsense);
     tcase_add_test(tests, numbers_begin_anew);
     tcase_add_loop_test(tests, numbers_begin_anew_behind_another_gate, 0, 2);
     tcase_add_loop_test(tests, numbers_begin_anew_and_are_passed, 0, 2);

@@ -479,7 +479,7 @@ END_TEST
 START_TEST(crashes_tell_the_whole_story)
 {
     expect(ctl_report_crashes, json_loads("{\"crashes\":[],\"omitted\":0}", 0, NULL), false,
-           "no worker has died\n");
+           "no worker has died, nor the gate\n");
     setenv("TZ", "UTC", 1);
     tzset();
     expect(

@@ -139,7 +139,7 @@ START_TEST(what_wakes_it_is_shared_and_can_not_be_pulled_away)
 {
     ck_assert(gate_client_is_enabled(&client));
     ck_assert_int_eq(fcntl(client.wake, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-    ck_assert_int_eq(lseek(client.wake, 0, SEEK_END), (off_t)READ_WAKE_SIZE);
+    ck_assert_int_eq(lseek(client.wake, 0, SEEK_END), (off_t)READ_WAKE_MEMORY_SIZE);
     ck_assert(fcntl(client.bell, F_GETFL) & O_NONBLOCK);
     ck_assert(fcntl(client.bell, F_GETFD) & FD_CLOEXEC);
     struct read_wake_word *words =

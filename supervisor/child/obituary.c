@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Turns a wait status and the last words in the channel page into an obituary: kept for `crashes`,
+/* Turns a wait status and last words into an obituary: kept for `crashes`,
  * logged once. Called when a child has been waited for. The last words were written by a dying
  * process: every number in them is bounded and every text is ended before anybody looks at it. */
-#include "supervisor/channel/obituary.h"
+#include "supervisor/child/obituary.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -54,15 +54,17 @@ static void make_printable(char *text, size_t size)
 }
 
 /* state: 1 = it died while writing them (what is there helps all the same), 2 = complete. */
-static bool take_words(struct channel_page *page, uint64_t generation, struct last_words *ret)
+static bool take_words(struct last_words *from, uint64_t generation, struct last_words *ret)
 {
-    uint32_t state = atomic_load_explicit(&page->private.last_words.state, memory_order_acquire);
+    uint32_t state = atomic_load_explicit(&from->state, memory_order_acquire);
     if (state != 1 && state != 2)
         return false;
-    memcpy(ret, &page->private.last_words, sizeof *ret);
-    atomic_store_explicit(&page->private.last_words.state, 0, memory_order_release);
-    if (ret->generation != generation)
+    memcpy(ret, from, sizeof *ret);
+    atomic_store_explicit(&from->state, 0, memory_order_release);
+    if (ret->generation != generation) {
+        memset(ret, 0, sizeof *ret); /* of nobody whom we know, and unchecked */
         return false;
+    }
     if (ret->frame_count > LAST_WORDS_FRAMES)
         ret->frame_count = LAST_WORDS_FRAMES;
     if (ret->thread >= CHANNEL_THREAD_COUNT)
@@ -90,8 +92,8 @@ static void take_work(const struct channel_page *page, struct obituary *obituary
     }
 }
 
-struct obituary *obituary_write(struct obituary_list *list, struct channel_page *page,
-                                const struct death *death)
+struct obituary *obituary_write(struct obituary_list *list, struct last_words *words,
+                                struct channel_page *page, const struct death *death)
 {
     bool exited = death->end->si_code == CLD_EXITED;
     struct obituary **place = &list->entries[list->next % OBITUARIES_KEPT];
@@ -111,10 +113,10 @@ struct obituary *obituary_write(struct obituary_list *list, struct channel_page 
     obituary->signal = exited ? 0 : death->end->si_status;
     if (death->hung_thread)
         snprintf(obituary->hung_thread, sizeof obituary->hung_thread, "%s", death->hung_thread);
-    if (page) {
-        obituary->has_words = take_words(page, death->generation, &obituary->words);
+    if (words)
+        obituary->has_words = take_words(words, death->generation, &obituary->words);
+    if (page)
         take_work(page, obituary);
-    }
     obituary->cause = cause_of(obituary, death);
     return obituary;
 }
@@ -200,6 +202,7 @@ static void describe_backtrace(const struct last_words *words, char *ret_text, s
     }
 }
 
+/* channel NULL: of the gate, whose threads have no names here. */
 static void describe(const char *channel, const struct obituary *obituary, const char *backtrace,
                      struct text *text)
 {
@@ -207,7 +210,11 @@ static void describe(const char *channel, const struct obituary *obituary, const
     static const char *const consumers[CONSUMER_COUNT] = {"relaying", "recording", "decimating"};
     char signal[SIGNAL_NAME_SIZE];
 
-    append(text, "channel %s: worker %d (generation %llu) died: %s", channel, (int)obituary->pid,
+    if (channel)
+        append(text, "channel %s: worker", channel);
+    else
+        append(text, "gate");
+    append(text, " %d (generation %llu) died: %s", (int)obituary->pid,
            (unsigned long long)obituary->generation, death_cause_text(obituary->cause));
     if (obituary->signal)
         append(text, ", %s", signal_name(obituary->signal, signal));
@@ -223,7 +230,8 @@ static void describe(const char *channel, const struct obituary *obituary, const
                    (unsigned long long)obituary->work_end[i] - 1);
     if (!obituary->has_words)
         return;
-    append(text, "; thread %s", channel_thread_names[words->thread]);
+    if (channel)
+        append(text, "; thread %s", channel_thread_names[words->thread]);
     if (words->code > 0)
         append(text, ", address 0x%llx", (unsigned long long)words->address);
     else if (obituary->cause == DEATH_KILLED)
@@ -240,12 +248,15 @@ void obituary_log(const char *channel, const struct obituary *obituary)
     struct text text = {message, sizeof message};
     const struct last_words *words = &obituary->words;
 
-    describe_backtrace(words, backtrace, sizeof backtrace);
+    backtrace[0] = '\0';
+    if (obituary->has_words)
+        describe_backtrace(words, backtrace, sizeof backtrace);
     describe(channel, obituary, backtrace, &text);
 
     struct journal_entry entry;
     journal_begin(&entry, LOG_LEVEL_ERROR, message);
-    journal_add(&entry, "HOLDFAST_CHANNEL", "%s", channel);
+    if (channel)
+        journal_add(&entry, "HOLDFAST_CHANNEL", "%s", channel);
     journal_add(&entry, "HOLDFAST_GENERATION", "%llu", (unsigned long long)obituary->generation);
     journal_add(&entry, "HOLDFAST_WORKER_PID", "%d", (int)obituary->pid);
     journal_add(&entry, "HOLDFAST_CAUSE", "%s", death_cause_text(obituary->cause));
@@ -254,7 +265,8 @@ void obituary_log(const char *channel, const struct obituary *obituary)
     journal_add(&entry, "HOLDFAST_LIVED_MS", "%llu",
                 (unsigned long long)(obituary->lived_ns / NS_PER_MS));
     if (obituary->has_words) {
-        journal_add(&entry, "HOLDFAST_THREAD", "%s", channel_thread_names[words->thread]);
+        if (channel)
+            journal_add(&entry, "HOLDFAST_THREAD", "%s", channel_thread_names[words->thread]);
         journal_add(&entry, "HOLDFAST_ADDRESS", "0x%llx", (unsigned long long)words->address);
         journal_add(&entry, "HOLDFAST_BACKTRACE", "%s", backtrace);
         journal_add(&entry, "HOLDFAST_TEXT", "%s", words->text);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What is known about a worker's death: wait status, last words, and what the takeover cost. The
- * last 32 per channel are kept and shown by `holdfastctl crashes`; each is logged once with
- * structured journal fields. */
-#ifndef HOLDFAST_SUPERVISOR_CHANNEL_OBITUARY_H
-#define HOLDFAST_SUPERVISOR_CHANNEL_OBITUARY_H
+/* What is known about the death of a worker or of the gate: wait status, last words, and what the
+ * takeover cost. The last 32 of each channel, and of the gate, are kept and shown by `holdfastctl
+ * crashes`; each is logged once with structured journal fields. */
+#ifndef HOLDFAST_SUPERVISOR_CHILD_OBITUARY_H
+#define HOLDFAST_SUPERVISOR_CHILD_OBITUARY_H
 
 #include <signal.h>
 #include <stdbool.h>
@@ -49,10 +49,10 @@ struct death {
     const siginfo_t *end;
 };
 
-/* Write its obituary; page is its ring's (NULL when there is none) and its last words are taken out
- * of it. The list owns it. NULL when there is no memory. */
-struct obituary *obituary_write(struct obituary_list *list, struct channel_page *page,
-                                const struct death *death);
+/* Write its obituary. Its last words are taken out of the place where it had to leave them; page is
+ * its ring's. Both may be NULL. The list owns it. NULL when there is no memory. */
+struct obituary *obituary_write(struct obituary_list *list, struct last_words *words,
+                                struct channel_page *page, const struct death *death);
 /* The thread it died of; CHANNEL_THREAD_COUNT when that is not known. */
 enum channel_thread obituary_thread(const struct obituary *obituary);
 struct obituary *
@@ -63,6 +63,7 @@ void obituary_add(struct obituary_list *list, const struct obituary *obituary);
 const struct obituary *obituary_by_age(const struct obituary_list *list, uint64_t i);
 /* A successor is READY. It succeeds those too who died before they became so. */
 void obituary_note_takeover(struct obituary_list *list, monotonic now);
+/* channel NULL: the gate's. */
 void obituary_log(const char *channel, const struct obituary *obituary);
 void obituary_list_free(struct obituary_list *list);
 
