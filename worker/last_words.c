@@ -114,9 +114,7 @@ static void add_caller(struct last_words *words, const struct registers *at)
     }
 }
 
-/* Only the first dying thread speaks. Returns NULL when another one does, or when there is no
- * place.
- */
+/* Only the first dying thread speaks. NULL: another one does, or there is no place. */
 static struct last_words *begin_words(void)
 {
     uint32_t none = 0;

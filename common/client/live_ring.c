@@ -69,8 +69,8 @@ static void adopt(struct live_reader *reader)
     fd_close(&fd);
     if (!map.page) {
         leave(ring);
-        ring->number =
-            reader->link.attached.ring; /* also where it can't be mapped: not another one */
+        /* Also where it can't be mapped: the gate's is no other one. */
+        ring->number = reader->link.attached.ring;
         return;
     }
     uint64_t pair = map.page->pair;
@@ -130,7 +130,7 @@ void live_ring_pump(struct live_reader *reader)
     }
 }
 
-bool live_ring_take_wake(struct live_reader *reader)
+static bool take_wake(struct live_reader *reader)
 {
     if (reader->woken && reader->wakes < WAKES_MOST) {
         reader->woken = false;
@@ -143,16 +143,25 @@ bool live_ring_take_wake(struct live_reader *reader)
     return false;
 }
 
-bool live_ring_comes_by_itself(const struct live_reader *reader)
+static bool take_change(struct live_ring *ring)
 {
-    return reader->ring.attach_at.ns != 0;
+    const bool changed = ring->changed;
+    ring->changed = false;
+    return changed;
 }
 
-bool live_ring_take_change(struct live_reader *reader)
+bool live_ring_fall_asleep(struct live_reader *reader, enum read_arm_for what, uint64_t seq)
 {
-    const bool changed = reader->ring.changed;
-    reader->ring.changed = false;
-    return changed;
+    struct live_ring *ring = &reader->ring;
+    live_ring_pump(reader);
+    if (take_wake(reader) || take_change(ring))
+        return false;
+    /* While a ring that can't be had waits to be asked for again, what is in it would be reason to
+     * be woken without end. */
+    const struct read_arm arm = {.what = what, .seq = seq, .ring = ring->number};
+    if (ring->attach_at.ns == 0)
+        reader_link_arm(&reader->link, &arm);
+    return true;
 }
 
 void live_ring_look(struct live_reader *reader)

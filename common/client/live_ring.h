@@ -5,21 +5,18 @@
 #define HOLDFAST_COMMON_CLIENT_LIVE_RING_H
 
 #include <stdbool.h>
+#include <stdint.h>
+
+#include "common/read_protocol.h"
 
 struct live_reader;
 
 /* reader_link_pump(), and what came of it that concerns the ring: another one, or none. */
 void live_ring_pump(struct live_reader *reader);
 
-/* Has the gate woken it? Then look again; but one that is woken without end comes back later. */
-bool live_ring_take_wake(struct live_reader *reader);
-
-/* It can't be had just now, and a timer says when it is asked for again: who were woken for what is
- * in it would be so without end. */
-bool live_ring_comes_by_itself(const struct live_reader *reader);
-
-/* Has another ring come, or gone? Then look again, too: nothing else would wake it for that. */
-bool live_ring_take_change(struct live_reader *reader);
+/* Take what has come, and sleep until there is more than this. False: look again first, for the
+ * gate has woken it, or has another ring, or none; who is woken without end comes back later. */
+bool live_ring_fall_asleep(struct live_reader *reader, enum read_arm_for what, uint64_t seq);
 
 /* Read the commit slot again. Where the ring takes no more, the gate is asked for another one. */
 void live_ring_look(struct live_reader *reader);

@@ -160,15 +160,7 @@ static int sleep_until_more(struct live_reader *reader)
     int result = tell_live(reader);
     if (result != MORE)
         return result;
-    live_ring_pump(reader);
-    if (live_ring_take_wake(reader) || reader->begins_anew || live_ring_take_change(reader))
-        return MORE;
-    if (live_ring_comes_by_itself(reader))
-        return HF_NONE;
-    const struct read_arm arm = {
-        .what = READ_FOR_COMMITTED, .seq = reader->next_seq, .ring = reader->ring.number};
-    reader_link_arm(&reader->link, &arm);
-    return HF_NONE;
+    return live_ring_fall_asleep(reader, READ_FOR_COMMITTED, reader->next_seq) ? HF_NONE : MORE;
 }
 
 /* There is no ring, so nobody writes; and no file has more. What should have been there is told:

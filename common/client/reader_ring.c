@@ -179,18 +179,7 @@ static uint64_t known_end(const struct live_reader *reader)
 
 static int sleep_until_more(struct live_reader *reader)
 {
-    const struct live_ring *ring = &reader->ring;
-    live_ring_pump(reader);
-    if (live_ring_take_wake(reader))
-        return MORE;
-    if (is_readable(ring) && reader->ring_read != ring->pair)
-        return MORE; /* another one has come: our number means nothing there */
-    if (live_ring_comes_by_itself(reader))
-        return HF_NONE;
-    const struct read_arm arm = {
-        .what = READ_FOR_PUBLISHED, .seq = known_end(reader), .ring = reader->ring.number};
-    reader_link_arm(&reader->link, &arm);
-    return HF_NONE;
+    return live_ring_fall_asleep(reader, READ_FOR_PUBLISHED, known_end(reader)) ? HF_NONE : MORE;
 }
 
 static int tell_lost(struct live_reader *reader, uint64_t end, struct hf_datagram *ret)

@@ -16,8 +16,8 @@
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_ring.h"
-#include "supervisor/child/obituary.h"
 #include "supervisor/child/child.h"
+#include "supervisor/child/obituary.h"
 #include "supervisor/child/spares.h"
 #include "supervisor/system/process.h"
 

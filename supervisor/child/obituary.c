@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Turns a wait status and last words into an obituary: kept for `crashes`,
- * logged once. Called when a child has been waited for. The last words were written by a dying
- * process: every number in them is bounded and every text is ended before anybody looks at it. */
+/* Turns a wait status and last words into an obituary: kept for `crashes`, logged once. Called when
+ * a child has been waited for. The last words were written by a dying process: every number in them
+ * is bounded and every text is ended before anybody looks at it. */
 #include "supervisor/child/obituary.h"
 
 #include <stdarg.h>

@@ -55,6 +55,11 @@ static void print_work(FILE *to, const json_t *work)
     }
 }
 
+static bool is_of_gate(const json_t *crash)
+{
+    return strcmp(ctl_string(crash, "process"), "gate") == 0;
+}
+
 static void print_takeover(FILE *to, const json_t *crash)
 {
     const json_t *takeover = json_object_get(crash, "takeover_ms");
@@ -63,7 +68,7 @@ static void print_takeover(FILE *to, const json_t *crash)
         fprintf(to, "  %-10s  no successor has taken over yet\n", "takeover");
         return;
     }
-    if (strcmp(ctl_string(crash, "process"), "gate") == 0) {
+    if (is_of_gate(crash)) {
         fprintf(to, "  %-10s  after %.2f ms; readers connect again by themselves\n", "takeover",
                 json_number_value(takeover));
         return;
@@ -98,8 +103,7 @@ static void print_crash(FILE *to, const json_t *crash, bool colour)
     const json_t *sender = json_object_get(crash, "sent_by");
     ctl_format_seconds(ctl_number(crash, "age_s"), age);
     ctl_format_seconds(ctl_number(crash, "lived_s"), lived);
-    const bool is_gate = strcmp(ctl_string(crash, "process"), "gate") == 0;
-    ctl_print_text(to, colour, CTL_BOLD, is_gate ? "gate" : ctl_string(crash, "channel"));
+    ctl_print_text(to, colour, CTL_BOLD, is_of_gate(crash) ? "gate" : ctl_string(crash, "channel"));
     fputs(": ", to);
     ctl_report_end(to, crash);
     fprintf(to, ", pid %llu, generation %llu\n", (unsigned long long)ctl_count(crash, "pid"),

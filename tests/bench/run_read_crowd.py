@@ -15,7 +15,6 @@ from lib.place import kill, wait_until
 from lib.reading import STRANGER, Hostile
 from run_relay_latency import percentile
 
-
 RATE = 5000  # where the relay is measured
 SIZE = 256
 FAST_SIZE = 48
@@ -31,24 +30,24 @@ class Scene:
         bench.place.folder.chmod(0o711)
         self.socket = bench.place.folder / f"{bench.unique('crowd')}.sock"
         head = f'read {{ socket = "{self.socket}" mode = "0666" }}\n'
-        self.daemon = systems.BenchDaemon(bench.place, channel("engine", self.listen, relays={"out": self.to}, receive_buffer=systems.RECEIVE_BUFFER,
-                                                              record={"segment_size": "64M", "keep_at_most": "1G"}),
-                                          name=bench.unique("holdfastd"), log_dir=self.folder, head=head).start()
+        text = channel("engine", self.listen, relays={"out": self.to}, receive_buffer=systems.RECEIVE_BUFFER,
+                       record={"segment_size": "64M", "keep_at_most": "1G"})
+        self.daemon = systems.BenchDaemon(bench.place, text, name=bench.unique("holdfastd"), log_dir=self.folder,
+                                          head=head).start()
 
-    def counters(self):
-        entry = self.daemon.status("engine")
-        return entry["counters"]
+    def recorded(self):
+        return self.daemon.counters("engine")["recorded"]
 
     def record_fast(self, count):
         """As fast as one sender can: recorded per second, and how many were lost."""
-        before, started = self.counters(), time.monotonic()
+        before, started = self.recorded(), time.monotonic()
         self.bench.traffic([self.listen], also=[], on=[], count=count, rate=10_000_000, size=FAST_SIZE, segments=1)
-        recorded, last = self.counters()["recorded"], None
+        recorded, last = self.recorded(), None
         while recorded != last:  # what the kernel and the ring had when the sender ended
             last = recorded
             time.sleep(0.02)
-            recorded = self.counters()["recorded"]
-        recorded -= before["recorded"]
+            recorded = self.recorded()
+        recorded -= before
         return recorded / (time.monotonic() - started), count - recorded
 
     def relay(self, seconds):

@@ -36,10 +36,10 @@ struct gate_channel {
     int memory;    /* the ring's public memory; -1 = none, or it can't be used */
     struct channel_public_map map;
     struct gate_folder *folder;
-    struct gate_connection *armed; /* by next_armed */
-    uint32_t armed_count, armed_published;
-    struct gate_channel *next_watched;  /* those with armed connections */
-    struct gate_channel **link_watched; /* NULL = it isn't among them */
+    struct gate_connection *armed;              /* by next_armed */
+    uint32_t armed_for[READ_FOR_PUBLISHED + 1]; /* how many of them for what */
+    struct gate_channel *next_watched;          /* those with armed connections */
+    struct gate_channel **link_watched;         /* NULL = it isn't among them */
 };
 
 /* What an error means to whoever is told of it. A table of these ends with error 0. */

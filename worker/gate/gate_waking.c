@@ -18,8 +18,8 @@ static struct read_wake_word *word_of(const struct gate *gate, const struct gate
 /* What its readers sleep for. */
 static uint32_t waited_for(const struct gate_channel *channel)
 {
-    return (channel->armed_published > 0 ? READ_WAKE_PUBLISHED : 0u) |
-           (channel->armed_count > channel->armed_published ? READ_WAKE_COMMITTED : 0u);
+    return (channel->armed_for[READ_FOR_PUBLISHED] > 0 ? READ_WAKE_PUBLISHED : 0u) |
+           (channel->armed_for[READ_FOR_COMMITTED] > 0 ? READ_WAKE_COMMITTED : 0u);
 }
 
 static void watch(struct gate *gate, struct gate_channel *channel)
@@ -50,9 +50,7 @@ void gate_waking_disarm(struct gate *gate, struct gate_connection *connection)
     if (!connection->armed)
         return;
     connection->armed = false;
-    connection->channel->armed_count--;
-    if (connection->arm.what == READ_FOR_PUBLISHED)
-        connection->channel->armed_published--;
+    connection->channel->armed_for[connection->arm.what]--;
     *connection->link_armed = connection->next_armed;
     if (connection->next_armed)
         connection->next_armed->link_armed = connection->link_armed;
@@ -64,9 +62,7 @@ static void link_armed(struct gate *gate, struct gate_connection *connection)
 {
     struct gate_channel *channel = connection->channel;
     connection->armed = true;
-    channel->armed_count++;
-    if (connection->arm.what == READ_FOR_PUBLISHED)
-        channel->armed_published++;
+    channel->armed_for[connection->arm.what]++;
     connection->next_armed = channel->armed;
     if (connection->next_armed)
         connection->next_armed->link_armed = &connection->next_armed;

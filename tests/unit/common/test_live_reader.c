@@ -66,11 +66,11 @@ START_TEST(what_comes_while_it_saves_is_told)
         live_log_append(&scene.recorder, 1);
     else
         fake_gate_kill(&scene.gate);
-    ck_assert_int_eq(poll(&wait, 1, 5000), 1);
+    reader_scene_expect_wake();
     ck_assert_int_eq(hf_save(scene.reader, 10), 0);
     if (_i == 1)
         live_log_append(&scene.recorder, 1);
-    ck_assert_int_eq(poll(&wait, 1, 5000), 1);
+    reader_scene_expect_wake();
     reader_scene_expect_record(10);
     reader_scene_expect_silence();
     ck_assert_int_eq(hf_save(scene.reader, 11), 0);
