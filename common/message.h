@@ -134,10 +134,17 @@ struct message_bye {
     uint64_t next_seq;
 };
 
+enum recover_flags {
+    RECOVER_AGAIN = 1, /* what could not be finished was told */
+    /* Nobody but the files knows which numbers were given: those behind their end are given again
+     */
+    RECOVER_ANEW = 2,
+};
+
 struct message_recover {
     char channel[CHANNEL_NAME_SIZE];
     uint32_t keep_count; /* segments that workers or the supervisor still hold: leave them alone */
-    uint32_t again;      /* 1: what could not be finished was told */
+    uint32_t flags;      /* enum recover_flags */
     char keep[2][SEGMENT_NAME_SIZE];
     uint64_t
         keep_id[2]; /* inode numbers: a rename may have failed, or not be done yet. 0 = unknown */

@@ -43,15 +43,34 @@ static void leave(struct live_ring *ring)
     ring->number = 0;
 }
 
+bool live_ring_gives_again(const struct channel_public *page, uint64_t position)
+{
+    return position > channel_public_published(page);
+}
+
+/* Has somebody given the reader's number before? */
+static bool was_given(const struct live_reader *reader)
+{
+    const struct read_position *position = &reader->link.claimed;
+    return reader->next_seq <= reader->ring.former_end ||
+           (!reader->returned_any && position->known && reader->next_seq == position->seq &&
+            live_ring_gives_again(reader->ring.map.page, position->seq));
+}
+
 /* After everything has died, what was lost at the end of the log is not known any more, and its
- * numbers are given again; or there is no log any more. Who has passed them must come back. */
+ * numbers are given again; or there is no log any more. Who has passed them must come back: to this
+ * ring's first one, or to what another one has recorded that was there meanwhile. */
 static void look_whether_anew(struct live_reader *reader)
 {
     const struct live_ring *ring = &reader->ring;
-    const uint64_t next = reader->next_seq;
-    if (next <= ring->former_end && next > ring->map.page->start_seq &&
-        !live_reader_is_by_ring(reader) && reader->base.mode != HF_OLD)
-        reader->begins_anew = true;
+    const uint64_t next = reader->next_seq, start = ring->map.page->start_seq;
+    if (live_reader_is_by_ring(reader) || reader->base.mode == HF_OLD || !reader->started)
+        return;
+    reader->looks_back |= reader->passed_from < next;
+    if (next <= start || !was_given(reader))
+        return;
+    reader->anew_seq = reader->begins_anew && reader->anew_seq < start ? reader->anew_seq : start;
+    reader->begins_anew = true;
 }
 
 static void adopt(struct live_reader *reader)

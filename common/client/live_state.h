@@ -45,7 +45,8 @@ struct live_segment {
 
 /* How finding the next segment goes. */
 struct live_search {
-    uint64_t asked_seq; /* of the FIND that is out */
+    uint64_t asked_seq; /* of the FIND that is out, */
+    bool asks_back;     /* or it is about what was passed */
     unsigned vain;      /* answers in a row that did not help */
     monotonic again_at; /* not before; 0 = at once */
     monotonic vain_since;
@@ -60,15 +61,19 @@ struct live_gap {
 struct live_reader {
     struct hf_reader base; /* its mode is set from the beginning */
     struct reader_link link;
-    uint64_t next_seq;   /* what comes next: never goes back but by hf_seek() */
+    uint64_t next_seq; /* what comes next */
+    /* From here up to next_seq, everything was told as lost, and nothing returned. */
+    uint64_t passed_from;
     uint64_t opened_seq; /* the end at hf_read(); UINT64_MAX while it isn't known */
     bool records;        /* as ATTACHED said */
     bool started;        /* hf_read() has returned */
     bool live_told;
     bool woken;     /* since it was last caught up */
     unsigned wakes; /* in a row, without a rest */
-    /* The ring that came last begins with numbers that were given before, to other datagrams. */
+    /* From anew_seq on, numbers that were given before belong to other datagrams. */
     bool begins_anew;
+    uint64_t anew_seq;
+    bool looks_back;     /* for those that were, by a ring that came and went unseen */
     bool returned_any;   /* a datagram, since it was opened or sought */
     bool uncovered_told; /* before next_seq */
     uint64_t newest_ns;  /* of what was returned */

@@ -126,6 +126,7 @@ void reader_log_leave(struct live_reader *reader)
     leave_segment(reader);
     reader_link_forget(&reader->link, ASK_FIND);
     reader->gap = (struct live_gap){0};
+    reader->search.asks_back = false;
     search_succeeded(reader);
 }
 
@@ -312,7 +313,7 @@ static int find_segment(struct live_reader *reader)
     struct reader_link *link = &reader->link;
     int error;
     live_ring_pump(reader);
-    if (reader->begins_anew)
+    if (reader->begins_anew || reader->looks_back)
         return MORE;
     if (reader_link_take(link, ASK_FIND, &error)) {
         if (search->asked_seq == reader->next_seq)
@@ -326,6 +327,54 @@ static int find_segment(struct live_reader *reader)
     if (link->attached_now && link->questions[ASK_FIND].request == 0) {
         const struct read_find find = {.by = READ_BY_SEQ, .seq = reader->next_seq};
         search->asked_seq = reader->next_seq;
+        reader_link_ask(link, ASK_FIND, &find);
+    }
+    return HF_NONE;
+}
+
+/* ---- numbers that were given again ---- */
+
+/* Of the first file that begins behind what was returned last. */
+static int answered_back(struct live_reader *reader, int error)
+{
+    const uint64_t first = reader->link.found.first_seq;
+    fd_close(&reader->link.found_fd);
+    if (error < 0 && error != -ENOENT) {
+        search_in_vain(reader);
+        return error == -EIO || error == -EACCES ? error : HF_NONE;
+    }
+    reader->looks_back = reader->search.asks_back = false;
+    search_succeeded(reader);
+    if (error == 0 && first >= reader->passed_from && first < reader->next_seq &&
+        !(reader->begins_anew && reader->anew_seq <= first)) {
+        reader->anew_seq = first;
+        reader->begins_anew = true;
+    }
+    return MORE;
+}
+
+/* What was told as lost up to the log's end may have been given again, to datagrams that a ring
+ * has recorded which ended before it was seen: then files tell. */
+static int look_back(struct live_reader *reader)
+{
+    struct live_search *search = &reader->search;
+    struct reader_link *link = &reader->link;
+    const uint64_t from = reader->passed_from;
+    int error;
+    if (!search->asks_back) {
+        reader_link_forget(link, ASK_FIND);
+        search_succeeded(reader);
+        search->asks_back = true;
+    }
+    live_ring_pump(reader);
+    if (reader_link_take(link, ASK_FIND, &error))
+        return answered_back(reader, error);
+    if (search->again_at.ns && monotonic_now().ns < search->again_at.ns) {
+        reader_link_wake_at(link, search->again_at);
+        return HF_NONE;
+    }
+    if (link->attached_now && link->questions[ASK_FIND].request == 0) {
+        const struct read_find find = {.by = from > 0 ? READ_AFTER : READ_FIRST, .seq = from - 1};
         reader_link_ask(link, ASK_FIND, &find);
     }
     return HF_NONE;
@@ -405,7 +454,7 @@ static int tell_held(struct live_reader *reader, struct hf_datagram *ret)
     reader->has_held = false;
     reader->uncovered_told = false;
     reader->returned_any = true;
-    reader->next_seq = seq + 1;
+    reader->next_seq = reader->passed_from = seq + 1;
     record_to_datagram(held, &reader->source, ret);
     return HF_DATAGRAM;
 }
@@ -416,8 +465,7 @@ static int begin_anew(struct live_reader *reader, struct hf_datagram *ret)
     reader_log_leave(reader);
     reader->begins_anew = false;
     reader->uncovered_told = true;
-    if (reader->ring.map.page)
-        reader->next_seq = reader->ring.map.page->start_seq;
+    reader->next_seq = reader->passed_from = reader->anew_seq;
     *ret = (struct hf_datagram){.seq = reader->next_seq, .why = HF_UNCOVERED};
     return HF_LOST;
 }
@@ -425,6 +473,11 @@ static int begin_anew(struct live_reader *reader, struct hf_datagram *ret)
 int reader_log_next(struct live_reader *reader, struct hf_datagram *ret)
 {
     for (;;) {
+        if (reader->looks_back) {
+            int found = look_back(reader);
+            if (found != MORE)
+                return found;
+        }
         if (reader->begins_anew)
             return begin_anew(reader, ret);
         if (reader->next_seq >= end_of_old(reader))

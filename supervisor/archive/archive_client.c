@@ -70,9 +70,9 @@ const char *archive_client_silence_cause(const struct archive_client *client)
 /* ---- requests ---- */
 
 int archive_client_recover(struct archive_client *client, const char *channel,
-                           const struct segment_grant *const keep[2], bool again)
+                           const struct segment_grant *const keep[2], uint32_t flags)
 {
-    struct message_recover recover = {.again = again};
+    struct message_recover recover = {.flags = flags};
     set_channel(&recover.channel, channel);
     for (int i = 0; i < 2; i++) {
         if (!keep[i])

@@ -61,9 +61,9 @@ void archive_client_init(struct archive_client *client, sd_event *event, struct 
 void archive_client_start(struct archive_client *client);
 
 /* 0, or -errno: not asked; owners ask again when an archive is back. keep: segments that are in
- * use, NULL for none. again: what could not be finished was told. */
+ * use, NULL for none. flags: enum recover_flags. */
 int archive_client_recover(struct archive_client *client, const char *channel,
-                           const struct segment_grant *const keep[2], bool again);
+                           const struct segment_grant *const keep[2], uint32_t flags);
 int archive_client_open_segment(struct archive_client *client, const char *channel, uint64_t size);
 void archive_client_begin(struct archive_client *client, const char *channel, const char *from,
                           const char *to);

@@ -112,8 +112,11 @@ static int ask_to_recover(const struct channel *channel)
     const struct hold *hold = &channel->hold;
     const struct segment_grant *const keep[] = {hold->segment >= 0 ? &hold->segment_grant : NULL,
                                                 hold->next >= 0 ? &hold->next_grant : NULL};
-    return archive_client_recover(archive_of(channel), channel->spec->name, keep,
-                                  channel->recording.unfinished > 0);
+    uint32_t flags = channel->recording.unfinished > 0 ? RECOVER_AGAIN : 0;
+    if (!channel->recording.recovered && !channel->recording.restored &&
+        channel->ledger.ring_start_seq == 0)
+        flags |= RECOVER_ANEW;
+    return archive_client_recover(archive_of(channel), channel->spec->name, keep, flags);
 }
 
 /* Where the current segment was begun: its name becomes the right one. */

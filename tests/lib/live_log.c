@@ -21,6 +21,9 @@ static void commit(struct live_log *log)
     log->commit.next_seq = log->maker.next_seq;
     if (log->commit.segment_id == 0)
         log->commit.block_start = log->commit.write_offset = log->commit.block_records = 0;
+    /* No less was received than that. */
+    if (atomic_load(&log->page->public.published) < log->commit.next_seq)
+        atomic_store(&log->page->public.published, log->commit.next_seq);
     channel_page_write_commit(log->page, &log->commit);
 }
 

@@ -58,6 +58,38 @@ def test_killed_at_random_again_and_again(place):
     print(f"{len(sent)} datagrams, {kills} kills, {repeated} given twice")
 
 
+def cut_off(path, kept):
+    """The power went out before the disk had more of it than that."""
+    with open(path, "r+b") as file:
+        size = file.seek(0, 2)
+        file.truncate(kept)
+        file.truncate(size)
+
+
+def test_a_power_cut_takes_what_was_saved_as_done_with(place):
+    """The log has lost its end, and gives its numbers again. Nobody has read what gets them, whatever was saved, and
+    however far the log has come when the reader is back."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "4M"}), head=OPEN_TO_ALL).start()
+    Sender(place, listen, 2000, rate=20000, sizes=(200,), name="before", tag=1).wait()
+    daemon.wait_drained("engine", 2000)
+    reader = Reader(place, daemon, "before", save_every=100, position="mine", **{"from": "position"})
+    reader.wait_next(2000)
+    reader.stop()
+    daemon.kill_all()
+    cut_off(daemon.segments("engine", ".avro.open")[0], 100_000)
+    daemon.start()
+    daemon.wait_for_log("positions of readers were beyond the log's end")
+    sender = Sender(place, listen, 5000, rate=20000, sizes=(200,), name="after", tag=2)
+    sender.wait()
+    daemon.wait_drained("engine", 5000)
+    reader = Reader(place, daemon, "after", position="mine", **{"from": "position"})
+    reader.wait_for(lambda counts: counts["live"], 30, "all to be read")
+    reader.stop()
+    sent = oracle.read_datagrams(sender.record)[0]
+    oracle.assert_same_payloads(sent, [payload for _, payload in reader.datagrams()], "read after the power cut")
+
+
 def stop_and_list(daemon):
     daemon.stop()
     return daemon.segments("engine")

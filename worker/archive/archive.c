@@ -322,6 +322,8 @@ static void serve_recover(struct archive *archive, const struct message_recover 
         if (pid > 0)
             return;
         recovery_run(archive->log_dir, request, &recovered); /* there, or here if need be */
+        if (recovered.error == 0 && (request->flags & RECOVER_ANEW))
+            positions_go_back(archive->log_dir, request->channel, recovered.next_seq);
     } else {
         snprintf(recovered.channel, sizeof recovered.channel, "%s", request->channel);
         recovered.error = -result;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Writes and removes the files of readers' positions. Called by archive.c for POSITION_SAVE. Must
- * never lead outside the folder of positions, whatever a name says or a link leads to, nor leave
+/* Writes and removes the files of readers' positions. Called by archive.c for POSITION_SAVE, and by
+ * the process that recovers a channel's log, whose end may be before some of them. Must never lead
+ * outside the folder of positions, whatever a name says or a link leads to, nor leave
  * half of a file under a position's name: at every instant it is the old one or the new one. And
  * never touch what is another user's, whatever the gate knew when it asked. */
 #include "worker/archive/positions.h"
@@ -12,11 +13,13 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/channel_spec.h"
 #include "common/fd.h"
+#include "common/log.h"
 #include "common/position_file.h"
 #include "worker/archive/folder.h"
 
@@ -55,6 +58,15 @@ static int write_file(int folder, const struct position_file *position)
     if (result == 0 && fsync(fd) < 0)
         result = -errno;
     fd_close(&fd);
+    return result;
+}
+
+/* The old one or the new one is there at every instant. */
+static int replace(int folder, const char *name, const struct position_file *position)
+{
+    int result = write_file(folder, position);
+    if (result == 0 && renameat(folder, POSITION_TEMPORARY, folder, name) < 0)
+        result = -errno;
     return result;
 }
 
@@ -127,11 +139,7 @@ static int save(int folder, const struct message_position_save *request,
     int result = check_owner(folder, request, reason);
     if (result == -ENOENT)
         result = check_room(folder, request, reason);
-    if (result == 0)
-        result = write_file(folder, &position);
-    if (result == 0 && renameat(folder, POSITION_TEMPORARY, folder, request->name) < 0)
-        result = -errno;
-    return result;
+    return result == 0 ? replace(folder, request->name, &position) : result;
 }
 
 static int forget(int folder, const struct message_position_save *request,
@@ -141,6 +149,17 @@ static int forget(int folder, const struct message_position_save *request,
     if (result < 0)
         return result == -ENOENT ? 0 : result;
     return unlinkat(folder, request->name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* From here until the folder is closed, nobody else writes: an archive and a process of its may
+ * want to at once, and neither takes longer than it takes to write one file. */
+static int lock(int folder)
+{
+    int result;
+    do
+        result = flock(folder, LOCK_EX);
+    while (result < 0 && errno == EINTR);
+    return result < 0 ? -errno : 0;
 }
 
 /* reason stays empty where the error says enough. */
@@ -154,7 +173,9 @@ static int keep(const char *log_dir, const struct message_position_save *request
         return 0;
     if (folder < 0)
         return folder;
-    int result = request->forget ? forget(folder, request, reason) : save(folder, request, reason);
+    int result = lock(folder);
+    if (result == 0)
+        result = request->forget ? forget(folder, request, reason) : save(folder, request, reason);
     if (result == 0 && fsync(folder) < 0)
         result = -errno;
     fd_close(&folder);
@@ -172,4 +193,64 @@ void positions_keep(const char *log_dir, const struct message_position_save *req
     ret->error = -result;
     if (result < 0 && !ret->reason[0])
         folder_explain(log_dir, POSITION_FOLDER, -result, ret->reason);
+}
+
+/* ---- the log goes on before them ---- */
+
+/* 1: it was beyond that, and is there now. 0: it was not. Or -errno. */
+static int go_back(const char *log_dir, const char *channel, const char *name, uint64_t next_seq)
+{
+    struct position_file kept = {0};
+    int folder = enter_channel(log_dir, channel, false);
+    if (folder < 0)
+        return folder;
+    int result = lock(folder);
+    if (result == 0)
+        result = position_file_read(folder, name, &kept);
+    const bool is_beyond = result == 0 && kept.seq > next_seq;
+    if (is_beyond) {
+        kept.seq = next_seq;
+        result = replace(folder, name, &kept);
+    }
+    if (is_beyond && result == 0 && fsync(folder) < 0)
+        result = -errno;
+    fd_close(&folder);
+    return result == 0 ? is_beyond : result;
+}
+
+/* name: "" for all of them. What isn't there or belongs to nobody needs no telling. */
+static void tell_stuck(const char *channel, const char *name, int result, uint64_t next_seq)
+{
+    if (result < 0 && result != -ENOENT && result != -EBADMSG && result != -EINVAL)
+        log_warning("channel %s: the log goes on at %" PRIu64
+                    ", and whether position%s%s is beyond "
+                    "that can't be seen or mended: %s; its reader may pass over datagrams without "
+                    "being told",
+                    channel, next_seq, name[0] ? " " : "s of readers", name, strerror(-result));
+}
+
+void positions_go_back(const char *log_dir, const char *channel, uint64_t next_seq)
+{
+    int folder = enter_channel(log_dir, channel, false);
+    DIR *stream = folder < 0 ? NULL : fdopendir(folder);
+    const struct dirent *entry;
+    unsigned moved = 0;
+    if (!stream) {
+        tell_stuck(channel, "", folder < 0 ? folder : -errno, next_seq);
+        fd_close(&folder);
+        return;
+    }
+    while ((entry = readdir(stream))) {
+        if (!position_name_is_valid(entry->d_name))
+            continue;
+        int result = go_back(log_dir, channel, entry->d_name, next_seq);
+        tell_stuck(channel, entry->d_name, result, next_seq);
+        moved += result == 1;
+    }
+    closedir(stream);
+    if (moved)
+        log_notice(
+            "channel %s: %u positions of readers were beyond the log's end, as after a power "
+            "cut; they go back to it, to %" PRIu64,
+            channel, moved, next_seq);
 }

@@ -15,4 +15,8 @@
 void positions_keep(const char *log_dir, const struct message_position_save *request,
                     struct message_position_saved *ret);
 
+/* The log has lost its end, and goes on with this number: what is numbered from there on is given
+ * again, so nobody is done with it. What can't be moved is told. */
+void positions_go_back(const char *log_dir, const char *channel, uint64_t next_seq);
+
 #endif

@@ -57,7 +57,8 @@ struct recovery {
 static bool live_with(const struct recovery *recovery, const char *name, int error, bool unreadable)
 {
     const char *channel = recovery->request->channel;
-    const enum log_level level = recovery->request->again ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING;
+    const bool was_told = recovery->request->flags & RECOVER_AGAIN;
+    const enum log_level level = was_told ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING;
     if (unreadable)
         return unfinished_set_aside(recovery->folder, channel, name,
                                     "the disk can't read all of it") == 0;

@@ -145,6 +145,25 @@ START_TEST(half_a_file_is_replaced)
 }
 END_TEST
 
+/* The log is empty, and so everything is numbered again; or somebody knows better than the files.
+ */
+START_TEST(it_goes_back_with_the_log)
+{
+    const struct message_recover anew = {.channel = RIG_CHANNEL, .flags = RECOVER_ANEW};
+    ck_assert_int_eq(keep("store", 4711).error, 0);
+    ck_assert_int_eq(keep("other", 0).error, 0);
+    ck_assert_int_eq(archive_rig_recover(&rig, NULL, NULL).error, 0);
+    assert_kept("store", 4711);
+    archive_rig_send(&rig, MESSAGE_RECOVER, &anew, sizeof anew);
+    ck_assert_int_eq(archive_rig_receive(&rig, MESSAGE_RECOVERED)->recovered->error, 0);
+    assert_kept("store", 0);
+    assert_kept("other", 0);
+    ck_assert_int_eq(count_files(), 2);
+    ck_assert_int_eq(forget("store").error, 0);
+    ck_assert_int_eq(forget("other").error, 0);
+}
+END_TEST
+
 START_TEST(names_that_lead_elsewhere_are_refused)
 {
     static const char *const names[] = {"", ".", "..", "../store", "a/b", ".new", "a b"};
@@ -311,6 +330,7 @@ int main(void)
     tcase_add_test(tcase, nothing_is_made_to_forget);
     tcase_add_test(tcase, it_outlives_the_archive);
     tcase_add_test(tcase, half_a_file_is_replaced);
+    tcase_add_test(tcase, it_goes_back_with_the_log);
     tcase_add_test(tcase, names_that_lead_elsewhere_are_refused);
     tcase_add_test(tcase, links_are_not_followed);
     tcase_add_test(tcase, what_is_in_the_way_is_told);
