@@ -259,31 +259,39 @@ static void forget_child(struct gate_client *client, const char *what)
     client->owner.ended(client->owner.data);
 }
 
-static void gate_ended(struct child *child, const siginfo_t *end)
+/* Unless it was told to end. */
+static void write_obituary(struct gate_client *client, const siginfo_t *end)
 {
-    struct gate_client *client = child->owner.data;
-    char how[PROCESS_END_SIZE], what[PROCESS_END_SIZE + 64];
+    const struct child *child = client->child;
     const struct death death = {.generation = child->generation,
                                 .pid = child->pid,
                                 .assigned = child->assigned,
                                 .hung_thread = client->hung,
                                 .end = end};
     const struct obituary *obituary =
-        client->told_to_stop ? NULL
-                             : obituary_write(&client->obituaries, client->words, NULL, &death);
+        client->leaves ? NULL : obituary_write(&client->obituaries, client->words, NULL, &death);
     if (obituary)
         obituary_log(NULL, obituary);
+}
+
+static void gate_ended(struct child *child, const siginfo_t *end)
+{
+    struct gate_client *client = child->owner.data;
+    char how[PROCESS_END_SIZE], what[PROCESS_END_SIZE + 64];
+    write_obituary(client, end);
     process_describe_end(end, how, sizeof how);
     snprintf(what, sizeof what, "%s %s", child_describe(child), how);
     forget_child(client, what);
 }
 
 /* It was killed, and a disk holds it: its end will be nobody's. It has nothing that another one
- * needs. */
+ * needs, and runs no code of its own any more. */
 static void let_go(struct gate_client *client)
 {
+    const siginfo_t end = {.si_code = CLD_KILLED, .si_status = SIGKILL};
     struct child *child = client->child;
     char what[128];
+    write_obituary(client, &end);
     snprintf(what, sizeof what, "%s was killed and does not end: it waits for a disk",
              child_describe(child));
     child_free(child);
@@ -316,7 +324,7 @@ static void start_process(struct gate_client *client)
     }
     client->restarts += client->started;
     client->started = true;
-    client->all_lent = false;
+    client->all_lent = client->leaves = false;
     client->child = child;
     client->restart.running_since = client->heard = child->assigned;
     client->asked = client->stopped_since = client->aborted = client->killed = (monotonic){0};
@@ -385,7 +393,7 @@ void gate_client_look(struct gate_client *client, monotonic now)
                   child_describe(client->child), (unsigned long long)(STOPPED_NS / NS_PER_S));
         client->hung = "process";
         kill_it(client);
-    } else if (is_silent(client, now)) {
+    } else if (client->stopped_since.ns == 0 && is_silent(client, now)) {
         log_error("%s has not answered for %llu s; it is killed, and another one started",
                   child_describe(client->child), (unsigned long long)(ANSWER_NS / NS_PER_S));
         client->hung = "main loop";
@@ -420,6 +428,7 @@ void gate_client_stop(struct gate_client *client)
     timer_disarm(&client->timer);
     if (!client->child)
         return;
+    client->leaves = true;
     if (child_send(client->child, MESSAGE_STOP, &stop, sizeof stop, NULL, 0) < 0)
         kill_it(client);
     if (timer_arm(&client->timer, client->event, GRACE_NS, on_grace, client) < 0)

@@ -55,6 +55,7 @@ struct gate_client {
     struct timer room;  /* until it is looked whether it can be lent more */
     bool all_lent;      /* this one was told so */
     bool told_to_stop;
+    bool leaves;  /* the present one was told to: also where another one follows after all */
     bool started; /* once at least */
     uint32_t restarts;
     monotonic down_since;    /* it ended by itself, and none has lived since; ns = 0: no */

@@ -8,6 +8,7 @@ import fcntl
 import mmap
 import os
 import pathlib
+import resource
 import signal
 import socket
 import threading
@@ -18,6 +19,7 @@ from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import core, freeze, is_alive, kill, skip, wait_until
 from lib.raw_reader import CLAIM, FOR_COMMITTED, FOR_PUBLISHED, FORGET, SAVE, Gone, RawReader
+from lib.reading import Reader
 
 EAGER = 'restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }'
 NOBODY = 65534
@@ -76,6 +78,28 @@ def test_it_dies_again_and_again_and_no_channel_notices(place):
     count = len(oracle.read_datagrams(sender.record)[0])
     daemon.wait_drained("engine", count)
     judge(place, daemon, sender, count)
+
+
+def test_what_it_had_no_room_for_is_lent_when_it_has(place):
+    """For a moment there is not even the memory to look at a new ring: who reads then is told, and has it later."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    wait_reader(daemon).close()
+    gate = daemon.gate()
+    size = int(next(line for line in pathlib.Path(f"/proc/{gate}/status").read_text().splitlines() if line.startswith("VmSize")).split()[1])
+    before = resource.prlimit(gate, resource.RLIMIT_AS, (size * 512, resource.RLIM_INFINITY))
+    daemon.call("stop", ["engine"])
+    daemon.wait_state("engine", "STOPPED")
+    daemon.call("start", ["engine"])
+    daemon.wait_state("engine", "RUNNING")
+    daemon.wait_for_log("readers can't be lent its memory")
+    resource.prlimit(gate, resource.RLIMIT_AS, before)
+    Sender(place, listen, 10, rate=1000).wait()
+    daemon.wait_drained("engine", 10)
+    reader = Reader(place, daemon, "later", user=None)
+    reader.wait_next(10)
+    assert daemon.gate() == gate
+    daemon.stop()
 
 
 @core

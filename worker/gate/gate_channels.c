@@ -69,17 +69,22 @@ static void drop_ring(struct gate_channel *channel)
     fd_close(&channel->memory);
 }
 
-static void take_ring(struct gate_channel *channel, int *fd)
+/* What can't be mapped now may be later: it is tried again when somebody asks for it. */
+static int map_ring(struct gate_channel *channel)
 {
     const char *what;
-    int result = channel_public_map(*fd, false, &channel->map, &what);
-    if (result < 0) {
+    int result = channel_public_map(channel->memory, false, &channel->map, &what);
+    if (result == 0) {
+        channel->map_failed = false;
+        return 0;
+    }
+    if (!channel->map_failed)
         log_warning("channel %s: readers can't be lent its memory: %s", channel->name,
                     result == -EBADMSG ? what : strerror(-result));
-        fd_close(fd);
-        return;
-    }
-    channel->memory = fd_take(fd);
+    channel->map_failed = true;
+    if (result == -EBADMSG)
+        fd_close(&channel->memory);
+    return result;
 }
 
 struct gate_channel *gate_channels_lend(struct gate *gate, const struct message_channel_lent *lent,
@@ -97,8 +102,10 @@ struct gate_channel *gate_channels_lend(struct gate *gate, const struct message_
     channel->wake_index = lent->wake_index;
     channel->records = lent->records;
     channel->ring = lent->has_ring ? lent->ring : 0;
-    if (*fd >= 0)
-        take_ring(channel, fd);
+    channel->memory = fd_take(fd);
+    channel->map_failed = false;
+    if (channel->memory >= 0)
+        map_ring(channel);
     return channel;
 }
 
@@ -133,12 +140,15 @@ uint64_t gate_channels_end(const struct gate_channel *channel, uint32_t mode)
     return view.has_commit ? view.commit.next_seq : 0;
 }
 
-int gate_channels_open_memory(const struct gate_channel *channel, int *ret_fd)
+int gate_channels_open_memory(struct gate_channel *channel, int *ret_fd)
 {
     char path[64];
     *ret_fd = -1;
+    int result = channel->memory >= 0 && !channel->map.page ? map_ring(channel) : 0;
     if (channel->memory < 0)
         return 0;
+    if (result < 0)
+        return result;
     /* A dup would share offset, flags and flock(2) with every other reader, and with us. */
     snprintf(path, sizeof path, "/proc/self/fd/%d", channel->memory);
     *ret_fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -34,6 +34,6 @@ uint64_t gate_channels_end(const struct gate_channel *channel, uint32_t mode);
 
 /* A descriptor of its public memory for one reader: read only, and a description of its own. -1 in
  * *ret_fd: there is none. 0 or -errno. */
-int gate_channels_open_memory(const struct gate_channel *channel, int *ret_fd);
+int gate_channels_open_memory(struct gate_channel *channel, int *ret_fd);
 
 #endif

@@ -32,9 +32,10 @@ struct gate_channel {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
     uint32_t wake_index;
     bool records;
-    uint64_t ring; /* 0 = it has none now */
-    int memory;    /* the ring's public memory; -1 = none, or it can't be used */
-    struct channel_public_map map;
+    uint64_t ring;                 /* 0 = it has none now */
+    int memory;                    /* the ring's public memory; -1 = none, or it can't be used */
+    struct channel_public_map map; /* of that; not mapped: there was no room for it yet */
+    bool map_failed;               /* and that was told */
     struct gate_folder *folder;
     struct gate_connection *armed;              /* by next_armed */
     uint32_t armed_for[READ_FOR_PUBLISHED + 1]; /* how many of them for what */

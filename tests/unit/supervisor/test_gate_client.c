@@ -81,6 +81,11 @@ static bool is_back(void)
     return heard.back > 1;
 }
 
+static bool is_back_once(void)
+{
+    return heard.back > 0;
+}
+
 static bool has_room(void)
 {
     return heard.room > 0;
@@ -343,6 +348,62 @@ START_TEST(one_that_is_told_to_stop_gets_a_moment)
 }
 END_TEST
 
+/* It goes on, but not with that one, and no crash is told of. */
+START_TEST(one_that_was_told_to_stop_in_vain_is_no_crash)
+{
+    start();
+    gate_client_stop(&client);
+    played_child_hears(MESSAGE_STOP);
+    gate_client_go_on(&client);
+    run_until(is_back, "another one");
+    ck_assert_ptr_null(obituary_newest(&client.obituaries));
+    child_kill(client.child, SIGKILL);
+    heard.back = 0;
+    run_until(is_back_once, "one more");
+    ck_assert_ptr_nonnull(obituary_newest(&client.obituaries));
+}
+END_TEST
+
+/* Killed in vain: what can be known of it is kept all the same. */
+START_TEST(one_that_does_not_end_is_let_go)
+{
+    start();
+    monotonic now = monotonic_add(monotonic_now(), 31 * NS_PER_S);
+    uint64_t generation = client.child->generation;
+    gate_client_look(&client, now);
+    gate_client_look(&client, monotonic_add(now, 6 * NS_PER_S));  /* aborted */
+    gate_client_look(&client, monotonic_add(now, 9 * NS_PER_S));  /* killed */
+    gate_client_look(&client, monotonic_add(now, 60 * NS_PER_S)); /* nobody has seen its end */
+    ck_assert_int_eq(heard.ended, 1);
+    const struct obituary *obituary = obituary_newest(&client.obituaries);
+    ck_assert_ptr_nonnull(obituary);
+    ck_assert_uint_eq(obituary->generation, generation);
+    ck_assert_int_eq(obituary->signal, SIGKILL);
+    ck_assert_str_eq(obituary->hung_thread, "main loop");
+    run_until(is_back, "another one");
+}
+END_TEST
+
+/* It was asked before, and can't answer because it is stopped. */
+START_TEST(what_is_stopped_does_not_hang)
+{
+    start();
+    pid_t pid = client.child->pid;
+    monotonic now = monotonic_add(monotonic_now(), 31 * NS_PER_S);
+    gate_client_look(&client, now);
+    played_child_hears(MESSAGE_GATE_ASK);
+    child_kill(client.child, SIGSTOP);
+    while (process_task_state(pid, (uint32_t)pid) != 'T')
+        ck_assert_int_ge(sd_event_run(event, 1000), 0);
+    gate_client_look(&client, monotonic_add(now, 3 * NS_PER_S));
+    gate_client_look(&client, monotonic_add(now, 6 * NS_PER_S));
+    ck_assert_uint_eq(client.aborted.ns, 0);
+    gate_client_look(&client, monotonic_add(now, 9 * NS_PER_S));
+    run_until(is_back, "another one");
+    ck_assert_str_eq(obituary_newest(&client.obituaries)->hung_thread, "process");
+}
+END_TEST
+
 START_TEST(without_one_a_stop_is_over_at_once)
 {
     gate_client_stop(&client);
@@ -426,6 +487,9 @@ int main(void)
     tcase_add_test(tcase, one_that_says_nothing_is_asked_and_replaced);
     tcase_add_test(tcase, what_it_has_said_counts);
     tcase_add_test(tcase, one_that_is_told_to_stop_gets_a_moment);
+    tcase_add_test(tcase, one_that_was_told_to_stop_in_vain_is_no_crash);
+    tcase_add_test(tcase, one_that_does_not_end_is_let_go);
+    tcase_add_test(tcase, what_is_stopped_does_not_hang);
     tcase_add_test(tcase, without_one_a_stop_is_over_at_once);
     tcase_add_test(tcase, a_path_that_is_taken_is_tried_again);
     tcase_add_test(tcase, the_next_program_goes_on_with_it);
