@@ -94,9 +94,8 @@ def test_what_it_had_no_room_for_is_lent_when_it_has(place):
     daemon.wait_state("engine", "RUNNING")
     daemon.wait_for_log("readers can't be lent its memory")
     resource.prlimit(gate, resource.RLIMIT_AS, before)
+    reader = Reader(place, daemon, "later", user=None, mode="newest")
     Sender(place, listen, 10, rate=1000).wait()
-    daemon.wait_drained("engine", 10)
-    reader = Reader(place, daemon, "later", user=None)
     reader.wait_next(10)
     assert daemon.gate() == gate
     daemon.stop()
