@@ -342,6 +342,73 @@ START_TEST(test_every_wrong_bit_of_a_record_is_refused)
 }
 END_TEST
 
+/* One byte longer than it must be, if `longer` says so. */
+static uint8_t *put_long(uint8_t *to, int64_t value, bool longer)
+{
+    size_t length = avro_log_write_long(to, value);
+    if (longer) {
+        to[length - 1] |= 0x80;
+        to[length++] = 0;
+    }
+    return to + length;
+}
+
+/* The number `longer` of the eight, from 0 on, is longer than it must be. The CRC is right. */
+static size_t encode_longer(const struct avro_log_record *record, unsigned longer, uint8_t *to)
+{
+    uint8_t *at = put_long(to, record->seq, longer == 0);
+    at = put_long(at, record->received_at_us, longer == 1);
+    at = put_long(at, record->received_ns, longer == 2);
+    at = put_long(at, (int64_t)record->source_length, longer == 3);
+    memcpy(at, record->source, record->source_length);
+    at = put_long(at + record->source_length, record->lost_before, longer == 4);
+    at = put_long(at, record->cut, longer == 5);
+    at = put_long(at, record->flags, longer == 6);
+    at = put_long(at, (int64_t)record->payload_length, longer == 7);
+    memcpy(at, record->payload, record->payload_length);
+    return (size_t)(avro_log_write_record_crc(to, at + record->payload_length) - to);
+}
+
+/* As most records are: of our time, and nothing is unusual about most of them. */
+static void any_usual_record(struct avro_log_record *record, char *source, uint8_t *payload)
+{
+    any_record(record, source, payload);
+    if (dice() % 8)
+        record->received_at_us = (int64_t)(dice() >> 9);
+    if (dice() % 2)
+        record->lost_before = record->cut = record->flags = 0;
+}
+
+/* Where enough bytes follow, a record is read another way, which must say the same: at the end of
+ * its memory, and with anything behind it. */
+START_TEST(test_what_follows_a_record_changes_nothing)
+{
+    static uint8_t bytes[AVRO_LOG_RECORD_MAX + 512], payload[CHANNEL_DATAGRAM_MAX];
+    char source[SOCKET_ADDRESS_TEXT_SIZE];
+    struct avro_log_record record, got;
+    const char *what;
+    random_state = log_maker_seed(SEED);
+    for (int round = 0; round < ROUNDS; round++) {
+        any_usual_record(&record, source, payload);
+        const unsigned longer = (unsigned)(dice() % 16);
+        const size_t length = encode_longer(&record, longer, bytes);
+        for (size_t i = 0; i < 256; i++)
+            bytes[length + i] = (uint8_t)dice();
+        uint8_t *copy = exact_copy(bytes, length);
+        const long wanted = longer < 8 ? -EBADMSG : (long)length;
+        ck_assert_int_eq(avro_log_read_record(bytes, length + 256, &got, &what), wanted);
+        if (wanted > 0)
+            check_equal(&got, &record);
+        ck_assert_int_eq(avro_log_read_record(copy, length, &got, &what), wanted);
+        if (wanted > 0)
+            check_equal(&got, &record);
+        free(copy);
+        bytes[dice() % length] ^= (uint8_t)(1 << dice() % 8);
+        ck_assert_int_eq(avro_log_read_record(bytes, length + 256, &got, &what), -EBADMSG);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("avro_log_format");
@@ -355,6 +422,7 @@ int main(void)
     tcase_add_test(decoder, test_every_truncation_of_a_record_is_refused);
     tcase_add_test(decoder, test_numbers_that_are_longer_than_they_must_be_are_refused);
     tcase_add_test(decoder, test_every_wrong_bit_of_a_record_is_refused);
+    tcase_add_test(decoder, test_what_follows_a_record_changes_nothing);
     suite_add_tcase(suite, encoder);
     suite_add_tcase(suite, decoder);
     return log_maker_run(suite);
