@@ -166,8 +166,9 @@ static void take_record(struct offline_reader *reader)
 }
 
 /* No more records in this file. What it should have, by its header, is damaged. Where no header
- * says that, the next file's first number does. */
-static void end_file(struct offline_reader *reader)
+ * says that, the next file's first number does. (Not inlined, nor is open_next(): each record's way
+ * would pay for their registers and buffers.) */
+static __attribute__((noinline)) void end_file(struct offline_reader *reader)
 {
     lose_up_to(reader, segment_walk_end_by_header(reader->walk), HF_DAMAGED);
     bool is_whole = segment_walk_identity(reader->walk)->has_totals &&
@@ -348,7 +349,7 @@ static void begin_anew(struct offline_reader *reader)
 }
 
 /* The file that comes next. 0, or -errno: tried again at the next call. */
-static int open_next(struct offline_reader *reader)
+static __attribute__((noinline)) int open_next(struct offline_reader *reader)
 {
     int result = open_walk(reader->channel, reader->file, reader->end, &reader->walk);
     if (result < 0)
@@ -364,18 +365,17 @@ static int open_next(struct offline_reader *reader)
 }
 
 /* All files were read. What was there when the reader was opened, and did not come, is told. */
-static bool is_finished(struct offline_reader *reader)
+static int finish(struct offline_reader *reader)
 {
-    if (reader->file < reader->channel->count)
-        return false;
     lose(reader, reader->end, reader->before_file);
-    return reader->loss_count == 0;
+    return reader->loss_count == 0 ? HF_FINISHED : 0;
 }
 
+/* 0: a record, a loss, or neither yet; HF_FINISHED; or -errno. */
 static int read_on(struct offline_reader *reader)
 {
     if (!reader->walk)
-        return open_next(reader);
+        return reader->file < reader->channel->count ? open_next(reader) : finish(reader);
     int result = segment_walk_next(reader->walk, reader->floor, &reader->record);
     if (result == WALK_RECORD)
         take_record(reader);
@@ -387,19 +387,12 @@ static int read_on(struct offline_reader *reader)
 static int next(hf_reader *base, struct hf_datagram *ret)
 {
     struct offline_reader *reader = (struct offline_reader *)base;
-    for (;;) {
-        if (reader->loss_next < reader->loss_count)
-            return tell_loss(reader, ret);
-        if (reader->has_record)
-            return give_record(reader, ret);
-        if (!reader->walk && is_finished(reader))
-            return HF_FINISHED;
-        if (reader->loss_count > 0)
-            continue;
+    while (reader->loss_count == 0 && !reader->has_record) {
         int result = read_on(reader);
-        if (result < 0)
+        if (result != 0)
             return result;
     }
+    return reader->loss_count > 0 ? tell_loss(reader, ret) : give_record(reader, ret);
 }
 
 static int seek(hf_reader *base, const struct hf_start *start)

@@ -45,7 +45,9 @@ static void parse(const struct avro_log_record *record, union socket_address *re
         *ret = (union socket_address){.family = AF_UNSPEC};
 }
 
-static void learn(struct record_source *source, const struct avro_log_record *record)
+/* Not inlined: the usual case goes without its buffers. */
+static __attribute__((noinline)) void learn(struct record_source *source,
+                                            const struct avro_log_record *record)
 {
     parse(record, &source->address);
     source->length = record->source_length < sizeof source->text ? record->source_length : 0;

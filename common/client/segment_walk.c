@@ -22,6 +22,9 @@
 /* Where one block after the other is damaged, so many records are scanned for at once. */
 #define SLOW_MOST ((size_t)16 * 1024)
 
+/* Not inlined: each record's way would pay for its buffers and registers. */
+#define UNUSUAL __attribute__((noinline))
+
 _Static_assert(SEGMENT_BYTES_SIZE > AVRO_LOG_BLOCK_MAX, "the longest block fits");
 
 struct segment_walk {
@@ -41,9 +44,11 @@ struct segment_walk {
     bool in_block;
     uint64_t at;        /* in_block: of the next record */
     uint64_t block_end; /* where its marker is; UINT64_MAX: it isn't sealed yet */
+    uint64_t held_end;  /* all up to here is in memory; 0: to be looked for */
     uint64_t count;     /* records, as its header says */
     uint64_t seen;      /* so many were there */
-    uint64_t due;       /* the next one's number */
+    uint64_t due;       /* the next one's number; 0 = not known */
+    const char *what;   /* of the last read; a local one would put a guard on each call's stack */
 
     struct segment_slow slow;
     bool is_slow;     /* records of `slow` are delivered */
@@ -103,6 +108,7 @@ static void go_to(struct segment_walk *walk, struct segment_place place)
 {
     walk->place = place;
     walk->in_block = walk->is_slow = walk->ended = false;
+    walk->held_end = 0;
 }
 
 static void go_to_first(struct segment_walk *walk)
@@ -204,17 +210,20 @@ static uint64_t find_block_end(struct segment_walk *walk, uint64_t block, uint64
     return block + AVRO_LOG_BLOCK_HEADER_SIZE + size;
 }
 
-static enum step begin_block(struct segment_walk *walk)
+static UNUSUAL enum step begin_block(struct segment_walk *walk)
 {
     const uint64_t block = walk->place.block;
     if (block >= walk->bytes.end)
         return STEP_END;
     walk->at = block + AVRO_LOG_BLOCK_HEADER_SIZE;
     walk->seen = walk->count = 0;
+    walk->due = walk->place.due;
     if (block == walk->limit.open_block)
         walk->block_end = UINT64_MAX;
     else if ((walk->block_end = find_block_end(walk, block, &walk->count)) == 0)
         return STEP_SLOW;
+    else
+        walk->held_end = walk->block_end;
     walk->in_block = true;
     return STEP_GO_ON;
 }
@@ -224,17 +233,14 @@ static void end_block(struct segment_walk *walk)
 {
     if (walk->seen != walk->count)
         walk->damaged = true;
-    const uint64_t due = walk->seen > 0 ? walk->due : walk->place.due;
-    go_to(walk, (struct segment_place){.block = walk->at + AVRO_LOG_SYNC_SIZE, .due = due});
+    go_to(walk, (struct segment_place){.block = walk->at + AVRO_LOG_SYNC_SIZE, .due = walk->due});
 }
 
 /* Its number is the one that is due. A higher one, at a block's beginning, may be right, but that
  * is to be found out by what follows. */
 static bool is_due(const struct segment_walk *walk, uint64_t seq)
 {
-    if (walk->seen > 0)
-        return seq == walk->due;
-    return walk->place.due > 0 ? seq == walk->place.due : seq <= walk->first_due;
+    return walk->due > 0 ? seq == walk->due : seq <= walk->first_due;
 }
 
 /* The bytes from here on to the block's end, as far as they can be one record's. */
@@ -252,11 +258,24 @@ static const uint8_t *record_bytes(struct segment_walk *walk, uint64_t end, size
     return bytes;
 }
 
-static inline enum step read_record(struct segment_walk *walk, struct avro_log_record *ret)
+/* What was read, when it is the record that comes next. */
+static inline enum step take(struct segment_walk *walk, long length, uint64_t seq)
+{
+    if (length <= 0 || !is_due(walk, seq))
+        return STEP_SLOW;
+    if (seq >= walk->limit.seq_end)
+        return STEP_END;
+    walk->at += (uint64_t)length;
+    walk->due = seq + 1;
+    walk->seen++;
+    return STEP_RECORD;
+}
+
+/* Of a block that isn't sealed, or isn't known to be in memory; or at a sealed one's end. */
+static UNUSUAL enum step read_at_end(struct segment_walk *walk, struct avro_log_record *ret)
 {
     const uint64_t end = walk->block_end < walk->bytes.end ? walk->block_end : walk->bytes.end;
     size_t size;
-    const char *what;
 
     if (walk->at >= end) {
         if (walk->at != walk->block_end)
@@ -265,15 +284,18 @@ static inline enum step read_record(struct segment_walk *walk, struct avro_log_r
         return STEP_GO_ON;
     }
     const uint8_t *bytes = record_bytes(walk, end, &size);
-    long length = avro_log_read_record(bytes, size, ret, &what);
-    if (length <= 0 || !is_due(walk, (uint64_t)ret->seq))
-        return STEP_SLOW;
-    if ((uint64_t)ret->seq >= walk->limit.seq_end)
-        return STEP_END;
-    walk->at += (uint64_t)length;
-    walk->due = (uint64_t)ret->seq + 1;
-    walk->seen++;
-    return STEP_RECORD;
+    long length = avro_log_read_record(bytes, size, ret, &walk->what);
+    return take(walk, length, (uint64_t)ret->seq);
+}
+
+static inline enum step read_record(struct segment_walk *walk, struct avro_log_record *ret)
+{
+    if (walk->at >= walk->held_end)
+        return read_at_end(walk, ret);
+    const uint8_t *bytes = walk->bytes.bytes + (walk->at - walk->bytes.offset);
+    long length =
+        avro_log_read_record(bytes, (size_t)(walk->held_end - walk->at), ret, &walk->what);
+    return take(walk, length, (uint64_t)ret->seq);
 }
 
 /* ---- what deviates ---- */
@@ -285,7 +307,7 @@ static bool is_blank_from(const struct segment_walk *walk, uint64_t offset)
     return avro_log_window_extent(walk->bytes.fd, &extent) == 0 && extent <= offset;
 }
 
-static int begin_slow(struct segment_walk *walk)
+static UNUSUAL int begin_slow(struct segment_walk *walk)
 {
     const bool has_end = walk->limit.end != UINT64_MAX;
     const struct segment_stretch stretch = {.fd = walk->bytes.fd,
@@ -327,7 +349,7 @@ static bool read_found(struct segment_walk *walk, const struct segment_found *fo
     return true;
 }
 
-static enum step read_slowly(struct segment_walk *walk, struct avro_log_record *ret)
+static UNUSUAL enum step read_slowly(struct segment_walk *walk, struct avro_log_record *ret)
 {
     struct segment_slow *slow = &walk->slow;
     while (slow->next < slow->count)
@@ -399,6 +421,7 @@ void segment_walk_set_limit(struct segment_walk *walk, const struct segment_limi
         walk->bytes.end = limit->end;
     walk->ended = false;
     walk->limit_moved = true;
+    walk->held_end = 0;
     if (walk->in_block && walk->block_end == UINT64_MAX && walk->place.block != limit->open_block)
         look_at_sealed(walk);
 }
