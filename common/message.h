@@ -238,8 +238,8 @@ struct message_channel_lent {
     uint32_t wake_index; /* its word in the wake memory */
     uint32_t records;    /* it has a record section */
     uint32_t has_ring;   /* and its public memory rides along; 0: it has none just now */
-    uint32_t reserved;
-    uint64_t ring; /* another number for another ring; 0 = none */
+    uint32_t settled;    /* numbers are the log's; 0: the ring's own, until the log is known */
+    uint64_t ring;       /* another number for another ring; 0 = none */
 };
 
 struct message_channel_gone {

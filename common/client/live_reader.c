@@ -38,11 +38,34 @@ static void tell_progress(struct live_reader *reader)
     reader_link_tell_progress(&reader->link, reader->next_seq);
 }
 
+/* The channel has been given a record section, or has lost it. */
+static void change_kind(struct live_reader *reader)
+{
+    reader_log_leave(reader); /* what it holds is the other's */
+    reader->by_ring = !reader->by_ring;
+    reader->passed_from = reader->next_seq;
+    reader->looks_back = reader->by_position = reader->asks_position = false;
+    if (reader->by_ring) {
+        reader->begins_anew = false;
+        reader_ring_follow_log(reader);
+    }
+}
+
+static int next_of_its_kind(struct live_reader *reader, struct hf_datagram *ret)
+{
+    int result;
+    do {
+        if (live_reader_is_by_ring(reader) != reader->by_ring)
+            change_kind(reader);
+        result = reader->by_ring ? reader_ring_next(reader, ret) : reader_log_next(reader, ret);
+    } while (result == LIVE_READER_CHANGED);
+    return result;
+}
+
 static int reader_next(hf_reader *base, struct hf_datagram *ret)
 {
     struct live_reader *reader = live_reader_of(base);
-    int result = live_reader_is_by_ring(reader) ? reader_ring_next(reader, ret)
-                                                : reader_log_next(reader, ret);
+    int result = next_of_its_kind(reader, ret);
     if (result == HF_DATAGRAM)
         reader->newest_ns =
             (uint64_t)ret->time_ns > reader->newest_ns ? (uint64_t)ret->time_ns : reader->newest_ns;
@@ -92,7 +115,8 @@ static int reader_lag(hf_reader *base, struct hf_lag *ret)
     live_ring_look(reader);
     *ret = (struct hf_lag){.next_seq = reader->next_seq,
                            .end_seq = reader->next_seq,
-                           .opened_seq = reader->opened_seq,
+                           .opened_seq = reader->opened_seq == UINT64_MAX ? reader->next_seq
+                                                                          : reader->opened_seq,
                            .newest_ns = (int64_t)reader->newest_ns};
     if (live_reader_is_by_ring(reader)) {
         if (ring->map.page)
@@ -100,7 +124,8 @@ static int reader_lag(hf_reader *base, struct hf_lag *ret)
         return 0;
     }
     if (ring->has_commit) {
-        ret->end_seq = ring->commit.next_seq;
+        if (ring->commit.next_seq > ret->end_seq)
+            ret->end_seq = ring->commit.next_seq;
         note_durable(reader);
     }
     ret->durable_seq = reader->durable_seq;
@@ -156,6 +181,7 @@ static int reader_save(hf_reader *base, uint64_t done_before)
         reader_link_wake_at(&reader->link, monotonic_now());
     if (result < 0)
         return result;
+    reader->by_position = false;
     reader->link.claimed.seq = done_before;
     reader->link.claimed.known = 1;
     return 0;
@@ -195,7 +221,7 @@ static void note_end(struct live_reader *reader, monotonic *deadline)
     reader->opened_seq = UINT64_MAX;
     if (ring->has_commit)
         reader->opened_seq = ring->commit.next_seq;
-    else if (reader->base.mode == HF_OLD && reader_start_find_end(reader, &end, deadline) == 0)
+    else if (!reader->by_ring && reader_start_find_end(reader, &end, deadline) == 0)
         reader->opened_seq = end;
     if (live_reader_is_by_ring(reader) && ring->map.page)
         reader->opened_seq = channel_public_published(ring->map.page);
@@ -231,6 +257,7 @@ int live_reader_open(const struct sockaddr_un *address, const char *channel,
     reader->base.kind = &live_kind;
     reader->base.mode = mode;
     reader->until_look = PROGRESS_EVERY;
+    reader->old_end = UINT64_MAX;
     reader->link.epoll = reader->link.socket = reader->link.timer = -1;
     reader->link.attached_fd = reader->link.found_fd = -1;
     int result = open_reader(reader, address, channel, start);

@@ -14,63 +14,113 @@
 #define ATTACH_AGAIN_NS (250 * NS_PER_MS)
 #define WAKES_MOST      8
 
-/* Of the current page; false leaves what was known. */
-static bool read_commit(struct live_ring *ring)
+/* Files of this ring begin where its segments do; who has begun none finds others' from its own
+ * beginning on. One that is given up before anybody looked leaves this behind what it was. */
+static void note_begun(struct live_reader *reader)
 {
+    struct live_ring *ring = &reader->ring;
+    const struct commit_progress *commit = &ring->commit;
+    if (reader->by_ring)
+        return; /* and it may not even be a recording channel's */
+    if (commit->segment_id)
+        ring->begun_end = commit->segment_first_seq + 1;
+    else if (commit->recorded == 0 && commit->finished_id == 0)
+        ring->begun_end = ring->map.page->start_seq;
+    else
+        return;
+    ring->has_begun = true;
+}
+
+/* Of the current page; false leaves what was known. */
+static bool read_commit(struct live_reader *reader)
+{
+    struct live_ring *ring = &reader->ring;
     struct commit_progress now;
     if (!channel_public_read_commit(ring->map.page, &now) || now.next_seq > AVRO_LOG_SEQ_MAX)
         return false;
     ring->commit = now;
     ring->has_commit = true;
+    note_begun(reader);
     return true;
 }
 
 /* No worker has it any more, or it is to be asked for anew, or just not lent now: what it says now
  * is its last word only if it was retired before. */
-static void leave(struct live_ring *ring)
+static void leave(struct live_reader *reader)
 {
+    struct live_ring *ring = &reader->ring;
+    uint64_t end;
     if (!ring->map.page)
         return;
     /* Where that look fails, what was read before says which numbers were given, and not where the
      * segments end. */
-    ring->former_is_final = channel_public_is_retired(ring->map.page, NULL);
-    ring->has_former = read_commit(ring);
+    ring->former_is_final = channel_public_is_retired(ring->map.page, &end);
+    ring->has_former = read_commit(reader);
     ring->former = ring->commit;
-    if (ring->has_commit)
+    if (!ring->former_is_final)
+        end = channel_public_published(ring->map.page);
+    if (reader->by_ring && end <= INT64_MAX)
+        ring->former_end = end;
+    else if (!reader->by_ring && ring->has_commit)
         ring->former_end = ring->commit.next_seq;
     ring->has_commit = false;
     channel_public_unmap(&ring->map);
     ring->number = 0;
 }
 
-bool live_ring_gives_again(const struct channel_public *page, uint64_t position)
+/* ---- numbers that are given again ---- */
+
+static void note_anew(struct live_reader *reader, uint64_t seq)
 {
-    return position > channel_public_published(page);
+    if (!reader->begins_anew || seq < reader->anew_seq)
+        reader->anew_seq = seq;
+    reader->begins_anew = true;
 }
 
-/* Has somebody given the reader's number before? */
-static bool was_given(const struct live_reader *reader)
+/* What lies before it is behind the reader; that of HF_OLD only by its promise. */
+static uint64_t passed_end(const struct live_reader *reader)
 {
-    const struct read_position *position = &reader->link.claimed;
-    return reader->next_seq <= reader->ring.former_end ||
-           (!reader->returned_any && position->known && reader->next_seq == position->seq &&
-            live_ring_gives_again(reader->ring.map.page, position->seq));
+    return reader->base.mode == HF_OLD ? reader->opened_seq : reader->next_seq;
 }
 
 /* After everything has died, what was lost at the end of the log is not known any more, and its
  * numbers are given again; or there is no log any more. Who has passed them must come back: to this
- * ring's first one, or to what another one has recorded that was there meanwhile. */
+ * ring's first one, or to what another one has recorded that was there meanwhile. A number that
+ * nobody has given yet is still to come. */
 static void look_whether_anew(struct live_reader *reader)
 {
     const struct live_ring *ring = &reader->ring;
-    const uint64_t next = reader->next_seq, start = ring->map.page->start_seq;
-    if (live_reader_is_by_ring(reader) || reader->base.mode == HF_OLD || !reader->started)
+    const uint64_t passed = passed_end(reader), start = ring->map.page->start_seq;
+    if (live_reader_is_by_ring(reader) || !reader->started || passed > ring->former_end)
         return;
-    reader->looks_back |= reader->passed_from < next;
-    if (next <= start || !was_given(reader))
+    if (!reader->by_ring && !reader->looks_back) {
+        reader->look_from = ring->has_begun ? ring->begun_end : reader->passed_from;
+        /* Not said by a slot: a segment may have been begun unseen, and be given up. */
+        if (ring->former.segment_id == 0 && ring->former.recorded > 0 &&
+            reader->look_from < reader->passed_from)
+            reader->look_from = reader->passed_from;
+        reader->looks_back = reader->look_from < passed;
+    }
+    if (start < passed)
+        note_anew(reader, start);
+}
+
+void live_ring_found_behind(struct live_reader *reader, uint64_t first_seq)
+{
+    if (first_seq >= reader->look_from && first_seq < passed_end(reader))
+        note_anew(reader, first_seq);
+}
+
+/* A power cut takes the log's end, and the archive takes positions beyond it back to it before
+ * there is a ring. Whoever began before that hears of it now. */
+static void look_at_position(struct live_reader *reader)
+{
+    const struct read_position *position = &reader->link.claimed;
+    reader->asks_position = false;
+    if (!reader->by_position || !position->known || position->seq >= reader->position)
         return;
-    reader->anew_seq = reader->begins_anew && reader->anew_seq < start ? reader->anew_seq : start;
-    reader->begins_anew = true;
+    reader->position = position->seq;
+    note_anew(reader, position->seq);
 }
 
 static void adopt(struct live_reader *reader)
@@ -80,6 +130,8 @@ static void adopt(struct live_reader *reader)
     const char *what;
     int fd = fd_take(&reader->link.attached_fd);
     reader->records = reader->link.attached.records;
+    if (!reader->started)
+        reader->by_ring = live_reader_is_by_ring(reader);
     ring->attached = ring->changed = true;
     ring->error = 0;
     if (fd >= 0 && reader->link.attached.has_ring &&
@@ -87,7 +139,7 @@ static void adopt(struct live_reader *reader)
         ring->attach_at = monotonic_add(monotonic_now(), ATTACH_AGAIN_NS);
     fd_close(&fd);
     if (!map.page) {
-        leave(ring);
+        leave(reader);
         /* Also where it can't be mapped: the gate's is no other one. */
         ring->number = reader->link.attached.ring;
         return;
@@ -95,14 +147,16 @@ static void adopt(struct live_reader *reader)
     uint64_t pair = map.page->pair;
     bool other = ring->pair != pair;
     if (other)
-        leave(ring);
+        leave(reader);
     else
         ring->has_former = false; /* it isn't */
     channel_public_unmap(&ring->map);
     ring->map = map;
     ring->pair = pair;
-    if (other)
+    if (other) {
         look_whether_anew(reader);
+        reader->asks_position = reader->started && reader->by_position;
+    }
     ring->number = reader->link.attached.ring;
     ring->asked_again = channel_public_is_retired(ring->map.page, NULL);
     live_ring_look(reader);
@@ -119,14 +173,29 @@ static void attach_again(struct live_reader *reader)
         reader->ring.attach_at = monotonic_add(monotonic_now(), ATTACH_AGAIN_NS);
 }
 
+/* While there is none, also whoever is busy with files has to hear of one: only it tells how far
+ * the newest of them may be read. */
+static void watch_for_ring(struct live_reader *reader)
+{
+    struct live_ring *ring = &reader->ring;
+    const struct read_arm arm = {.what = live_reader_is_by_ring(reader) ? READ_FOR_PUBLISHED
+                                                                        : READ_FOR_COMMITTED,
+                                 .seq = reader->next_seq,
+                                 .ring = ring->number};
+    if (reader->started && ring->attached && !ring->map.page && ring->attach_at.ns == 0)
+        reader_link_arm(&reader->link, &arm);
+}
+
 void live_ring_pump(struct live_reader *reader)
 {
     struct reader_link *link = &reader->link;
     struct live_ring *ring = &reader->ring;
     int error;
     reader_link_pump(link);
-    if (reader_link_take(link, ASK_CLAIM, &error))
+    if (reader_link_take(link, ASK_CLAIM, &error)) {
         reader->claim_error = error;
+        look_at_position(reader);
+    }
     if (reader_link_take(link, ASK_ATTACH, &error)) {
         if (error == 0) {
             adopt(reader);
@@ -147,6 +216,7 @@ void live_ring_pump(struct live_reader *reader)
         else
             reader_link_wake_at(link, ring->attach_at);
     }
+    watch_for_ring(reader);
 }
 
 static bool take_wake(struct live_reader *reader)
@@ -189,7 +259,7 @@ void live_ring_look(struct live_reader *reader)
     if (!ring->map.page)
         return;
     bool retired = channel_public_is_retired(ring->map.page, NULL); /* before its last word */
-    read_commit(ring);
+    read_commit(reader);
     if (retired && !ring->asked_again) {
         ring->asked_again = true;
         attach_again(reader);

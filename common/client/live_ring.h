@@ -9,7 +9,6 @@
 
 #include "common/read_protocol.h"
 
-struct channel_public;
 struct live_reader;
 
 /* reader_link_pump(), and what came of it that concerns the ring: another one, or none. */
@@ -22,9 +21,8 @@ bool live_ring_fall_asleep(struct live_reader *reader, enum read_arm_for what, u
 /* Read the commit slot again. Where the ring takes no more, the gate is asked for another one. */
 void live_ring_look(struct live_reader *reader);
 
-/* What is saved as a position has been given. This ring has yet to give it: so it begins with
- * numbers that are given again. */
-bool live_ring_gives_again(const struct channel_public *page, uint64_t position);
+/* While the reader looks back: a file that begins there. Is it one that gives numbers again? */
+void live_ring_found_behind(struct live_reader *reader, uint64_t first_seq);
 
 void live_ring_close(struct live_reader *reader);
 

@@ -26,12 +26,17 @@ struct live_ring {
     struct commit_progress former;
     bool has_former;
     bool former_is_final; /* it was retired: nobody writes by it any more */
-    uint64_t former_end;  /* behind the numbers that it is known to have given */
-    bool asked_again;     /* it is retired, and the gate had no other one yet */
-    bool attached;        /* the gate has answered at least once */
-    bool changed;         /* it has answered, and nobody has looked yet */
-    int error;            /* it has refused: -errno */
-    monotonic attach_at;  /* ask again then; 0 = no need to */
+    /* Behind the numbers that this kind of reader had from it, or could have had. */
+    uint64_t former_end;
+    /* A file that begins at begun_end or later is not of a ring that was seen: behind the beginning
+     * of the last one's last segment. */
+    uint64_t begun_end;
+    bool has_begun;
+    bool asked_again;    /* it is retired, and the gate had no other one yet */
+    bool attached;       /* the gate has answered at least once */
+    bool changed;        /* it has answered, and nobody has looked yet */
+    int error;           /* it has refused: -errno */
+    monotonic attach_at; /* ask again then; 0 = no need to */
 };
 
 /* The segment that is being read. */
@@ -73,7 +78,14 @@ struct live_reader {
     /* From anew_seq on, numbers that were given before belong to other datagrams. */
     bool begins_anew;
     uint64_t anew_seq;
-    bool looks_back;     /* for those that were, by a ring that came and went unseen */
+    bool looks_back;    /* for what a ring has recorded that came and went unseen, */
+    uint64_t look_from; /* in files that begin here or later */
+    /* HF_OLD: so does everything old from here on, and is lost; UINT64_MAX: nothing does. */
+    uint64_t old_end;
+    bool by_position;    /* it began at its position, and nothing was returned or saved since: */
+    uint64_t position;   /* that is where it was */
+    bool asks_position;  /* it may have gone back since, and is asked for again */
+    bool by_ring;        /* so far, datagrams came out of the ring, not out of the log */
     bool returned_any;   /* a datagram, since it was opened or sought */
     bool uncovered_told; /* before next_seq */
     uint64_t newest_ns;  /* of what was returned */
@@ -104,7 +116,10 @@ static inline struct live_reader *live_reader_of(hf_reader *reader)
     return (struct live_reader *)reader;
 }
 
-/* Datagrams come out of the ring, not out of the log. */
+/* Inside hf_next(): the channel records now, or no more, so that another kind of reader goes on. */
+#define LIVE_READER_CHANGED 65
+
+/* Datagrams are to come out of the ring, not out of the log. */
 static inline bool live_reader_is_by_ring(const struct live_reader *reader)
 {
     return reader->base.mode == HF_NEWEST || (reader->base.mode == HF_NEW && !reader->records);

@@ -313,7 +313,7 @@ static int find_segment(struct live_reader *reader)
     struct reader_link *link = &reader->link;
     int error;
     live_ring_pump(reader);
-    if (reader->begins_anew || reader->looks_back)
+    if (reader->begins_anew || reader->looks_back || reader->asks_position)
         return MORE;
     if (reader_link_take(link, ASK_FIND, &error)) {
         if (search->asked_seq == reader->next_seq)
@@ -334,32 +334,27 @@ static int find_segment(struct live_reader *reader)
 
 /* ---- numbers that were given again ---- */
 
-/* Of the first file that begins behind what was returned last. */
 static int answered_back(struct live_reader *reader, int error)
 {
-    const uint64_t first = reader->link.found.first_seq;
     fd_close(&reader->link.found_fd);
     if (error < 0 && error != -ENOENT) {
         search_in_vain(reader);
         return error == -EIO || error == -EACCES ? error : HF_NONE;
     }
+    if (error == 0)
+        live_ring_found_behind(reader, reader->link.found.first_seq);
     reader->looks_back = reader->search.asks_back = false;
     search_succeeded(reader);
-    if (error == 0 && first >= reader->passed_from && first < reader->next_seq &&
-        !(reader->begins_anew && reader->anew_seq <= first)) {
-        reader->anew_seq = first;
-        reader->begins_anew = true;
-    }
     return MORE;
 }
 
-/* What was told as lost up to the log's end may have been given again, to datagrams that a ring
- * has recorded which ended before it was seen: then files tell. */
+/* A ring may have come and gone unseen, and what it has recorded lies in files: is there one that
+ * begins behind those of the rings that were seen, with a number that was passed? */
 static int look_back(struct live_reader *reader)
 {
     struct live_search *search = &reader->search;
     struct reader_link *link = &reader->link;
-    const uint64_t from = reader->passed_from;
+    const uint64_t from = reader->look_from;
     int error;
     if (!search->asks_back) {
         reader_link_forget(link, ASK_FIND);
@@ -378,6 +373,29 @@ static int look_back(struct live_reader *reader)
         reader_link_ask(link, ASK_FIND, &find);
     }
     return HF_NONE;
+}
+
+/* Asked once more than needed where the connection has just been made anew. */
+static int ask_position(struct live_reader *reader)
+{
+    struct reader_link *link = &reader->link;
+    live_ring_pump(reader);
+    if (!reader->asks_position)
+        return MORE;
+    if (link->attached_now && link->questions[ASK_CLAIM].request == 0)
+        reader_link_ask(link, ASK_CLAIM, &link->claim);
+    return HF_NONE;
+}
+
+/* Before anything else. MORE: it is known. */
+static int see_what_begins_anew(struct live_reader *reader)
+{
+    int result = MORE;
+    if (reader->asks_position)
+        result = ask_position(reader);
+    if (result == MORE && reader->looks_back)
+        result = look_back(reader);
+    return result;
 }
 
 /* ---- at the limit ---- */
@@ -455,13 +473,20 @@ static int tell_held(struct live_reader *reader, struct hf_datagram *ret)
     reader->uncovered_told = false;
     reader->returned_any = true;
     reader->next_seq = reader->passed_from = seq + 1;
+    reader->by_position = false;
     record_to_datagram(held, &reader->source, ret);
     return HF_DATAGRAM;
 }
 
-/* The numbers from here on belong to other datagrams than those that were passed. */
+/* The numbers from here on belong to other datagrams than those that were passed; or than those
+ * that were promised, and there is nothing to go back to. */
 static int begin_anew(struct live_reader *reader, struct hf_datagram *ret)
 {
+    if (reader->base.mode == HF_OLD) {
+        reader->begins_anew = false;
+        reader->old_end = reader->anew_seq < reader->old_end ? reader->anew_seq : reader->old_end;
+        return MORE;
+    }
     reader_log_leave(reader);
     reader->begins_anew = false;
     reader->uncovered_told = true;
@@ -473,20 +498,22 @@ static int begin_anew(struct live_reader *reader, struct hf_datagram *ret)
 int reader_log_next(struct live_reader *reader, struct hf_datagram *ret)
 {
     for (;;) {
-        if (reader->looks_back) {
-            int found = look_back(reader);
-            if (found != MORE)
-                return found;
-        }
-        if (reader->begins_anew)
-            return begin_anew(reader, ret);
+        int result = see_what_begins_anew(reader);
+        if (result == MORE && live_reader_is_by_ring(reader))
+            result = LIVE_READER_CHANGED;
+        if (result == MORE && reader->begins_anew)
+            result = begin_anew(reader, ret);
+        if (result != MORE)
+            return result;
         if (reader->next_seq >= end_of_old(reader))
             return HF_FINISHED;
+        if (reader->next_seq >= reader->old_end)
+            return tell_lost(reader, end_of_old(reader), HF_UNRECORDED, ret);
         if (reader->gap.end > reader->next_seq)
             return tell_lost(reader, reader->gap.end, reader->gap.why, ret);
         if (reader->has_held)
             return tell_held(reader, ret);
-        int result = WALK_END;
+        result = WALK_END;
         if (reader->segment.walk)
             result = segment_walk_next(reader->segment.walk, reader->next_seq, &reader->held);
         if (result == WALK_RECORD) {

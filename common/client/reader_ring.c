@@ -20,7 +20,10 @@
 
 /* The newest one may be overwritten while it is looked at, again and again, by a writer that laps a
  * small ring; so often it is tried before somebody else may have the processor. */
-#define NEWEST_TRIES       8
+#define NEWEST_TRIES 8
+
+/* Instead of a pair: there was one before, and it was read as a log. */
+#define RING_OF_LOG        1
 
 #define load_relaxed(word) atomic_load_explicit(&(word), memory_order_relaxed)
 
@@ -190,13 +193,21 @@ static int tell_lost(struct live_reader *reader, uint64_t end, struct hf_datagra
     return HF_LOST;
 }
 
-/* A channel that records nothing begins at 0 again when everything of it has ended. Does this ring,
- * which wasn't looked at yet, give numbers again that were passed, however far it has come
- * meanwhile? A number that is still waited for has not been passed. */
+/* A channel that records nothing begins at 0 again when everything of it has ended, and whoever
+ * looks late may have missed a ring. Does this one, which wasn't looked at yet, not go on where the
+ * one before ended? One that was retired is followed by its own successor, which may leave numbers
+ * out. A number that is still waited for is nobody's yet. */
 static bool is_begun_anew(const struct live_reader *reader, uint64_t start)
 {
-    return reader->ring_read != 0 && start < reader->next_seq &&
-           reader->next_seq <= reader->ring_end;
+    const uint64_t end = reader->ring.former_end;
+    return reader->ring_read != 0 && reader->next_seq <= end &&
+           (start < end || (start > end && !reader->ring.former_is_final));
+}
+
+void reader_ring_follow_log(struct live_reader *reader)
+{
+    reader->ring_read = RING_OF_LOG;
+    reader->ring_end = reader->ring.former_end;
 }
 
 static int begin_anew(struct live_reader *reader, uint64_t start, struct hf_datagram *ret)
@@ -260,7 +271,10 @@ static int next(struct live_reader *reader, struct hf_datagram *ret)
         return sleep_until_more(reader);
     uint64_t start = page->start_seq, end = find_end(page);
     if (reader->ring_read != reader->ring.pair) {
-        bool anew = is_begun_anew(reader, start);
+        const bool anew = is_begun_anew(reader, start);
+        const uint64_t former_end = reader->ring.former_end;
+        if (anew && reader->base.mode == HF_NEW && reader->next_seq < former_end)
+            return tell_lost(reader, former_end, ret);
         reader->ring_read = reader->ring.pair;
         reader->ring_end = end;
         if (anew)
@@ -281,6 +295,8 @@ static int next(struct live_reader *reader, struct hf_datagram *ret)
 int reader_ring_next(struct live_reader *reader, struct hf_datagram *ret)
 {
     for (;;) {
+        if (!live_reader_is_by_ring(reader))
+            return LIVE_READER_CHANGED;
         int result = reader->ring.map.page ? have_copy(reader) : 0;
         if (result == 0)
             result = next(reader, ret);

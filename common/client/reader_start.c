@@ -260,19 +260,11 @@ static int at_time(struct live_reader *reader, int64_t time_ns, monotonic *deadl
     }
 }
 
-/* Not beyond what there is: a power cut takes the log's end, whose numbers are given again. */
-static uint64_t find_position(const struct live_reader *reader)
-{
-    const struct channel_public *page = reader->ring.map.page;
-    const uint64_t seq = reader->link.claimed.seq;
-    return page && live_ring_gives_again(page, seq) ? page->start_seq : seq;
-}
-
 static int at_position(struct live_reader *reader, bool else_at_end, monotonic *deadline)
 {
     if (!reader->link.claimed.known)
         return else_at_end ? at_last(reader, true, deadline) : at_first(reader, deadline);
-    reader->next_seq = find_position(reader);
+    reader->next_seq = reader->link.claimed.seq;
     return 0;
 }
 
@@ -286,7 +278,7 @@ static int in_ring(struct live_reader *reader, const struct hf_start *start)
     if (start->at == HF_SEQ)
         reader->next_seq = start->seq;
     else if (start->at == HF_POSITION && reader->link.claimed.known)
-        reader->next_seq = find_position(reader);
+        reader->next_seq = reader->link.claimed.seq;
     else if (start->at != HF_END && reader->base.mode == HF_NEWEST && page &&
              published > page->start_seq)
         reader->next_seq = published - 1;
@@ -320,8 +312,12 @@ int reader_start_at(struct live_reader *reader, const struct hf_start *start, mo
     int result = start_at(reader, start, deadline);
     reader_log_leave(reader);
     if (result == 0) { /* the program has said where it wants to be now */
-        reader->begins_anew = reader->looks_back = false;
+        reader->begins_anew = reader->looks_back = reader->asks_position = false;
         reader->passed_from = reader->next_seq;
+        reader->by_ring = live_reader_is_by_ring(reader);
+        reader->by_position = start->at == HF_POSITION && reader->link.claimed.known &&
+                              reader->base.mode != HF_OLD && !reader->by_ring;
+        reader->position = reader->link.claimed.seq;
     }
     return result;
 }

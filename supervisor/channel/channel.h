@@ -207,6 +207,7 @@ struct channel_recording {
     char began_as[SEGMENT_NAME_SIZE]; /* its name before that */
     bool renumber; /* it goes on beyond this ring's numbers: OPENING makes a fresh one */
     bool restored; /* with a ring from an earlier supervisor that recorded: their numbers agree */
+    bool placed;   /* where numbers go on is known: from the archive, or by a ring that knew it */
     uint32_t failures; /* in a row */
     uint32_t refusals; /* segments in a row that were made, and could not be written */
     struct timer timer;

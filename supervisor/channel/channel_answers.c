@@ -6,6 +6,7 @@
 
 #include "supervisor/channel/channel_durability.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_reading.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_segments.h"
 #include "supervisor/hold/store.h"
@@ -38,6 +39,7 @@ void channel_answers_take(struct channel *channel, struct message *message)
     }
     bool settled_before = channel_recording_settled(channel);
     channel_recording_answer(channel, message);
+    channel_reading_follow(channel); /* which numbers the log has may be known now */
     follow_recording(channel, settled_before);
     store_follow(&channel->stored); /* the answer may have brought a segment */
 }

@@ -180,8 +180,8 @@ static void finish_stop(struct channel *channel, const char *cause)
     channel->former.wanted |= channel->life.restart_wanted;
     channel->life.restart_wanted = false;
     bool numbered = channel->recording.recovered && !channel->recording.renumber;
-    if (channel->recording.renumber)
-        channel->recording.recovered = false; /* the next start asks where the log goes on */
+    if (channel->recording.renumber) /* the next start asks where the log goes on */
+        channel->recording.recovered = channel->recording.placed = false;
     channel->recording.renumber = channel->recording.waited = false;
     channel->recording.restored = false;
     channel->recording.trouble[0] = '\0'; /* it wants nothing of the disk any more */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Tells the gate of a channel: that it is there, which ring it has now, that it has none. Called
  * after whatever may have changed that. Must never lend a ring that is still to be filled from an
- * older one, nor keep anything from happening because the gate can't be told. */
+ * older one, nor pass off numbers as the log's that it has yet to learn, nor keep anything from
+ * happening because the gate can't be told. */
 #include "supervisor/channel/channel_reading.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ static void describe(const struct channel *channel, struct message_channel_lent 
     socket_address_print_at(&spec->listen, spec->interface, ret->listen, sizeof ret->listen);
     ret->wake_index = channel->reading.index;
     ret->records = spec->record.enabled != 0;
+    ret->settled = channel->recording.placed && !channel->recording.renumber;
     ret->ring = hold_ring_number(&channel->hold);
     ret->has_ring = ret->ring != 0;
 }

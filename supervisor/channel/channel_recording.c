@@ -113,8 +113,7 @@ static int ask_to_recover(const struct channel *channel)
     const struct segment_grant *const keep[] = {hold->segment >= 0 ? &hold->segment_grant : NULL,
                                                 hold->next >= 0 ? &hold->next_grant : NULL};
     uint32_t flags = channel->recording.unfinished > 0 ? RECOVER_AGAIN : 0;
-    if (!channel->recording.recovered && !channel->recording.restored &&
-        channel->ledger.ring_start_seq == 0)
+    if (!channel->recording.placed)
         flags |= RECOVER_ANEW;
     return archive_client_recover(archive_of(channel), channel->spec->name, keep, flags);
 }
@@ -313,7 +312,7 @@ static void handle_recovered(struct channel *channel, const struct message_recov
                      "reaches: find it with holdfastctl verify and move it away");
         return;
     }
-    channel->recording.recovered = true;
+    channel->recording.recovered = channel->recording.placed = true;
     channel->recording.next_seq = recovered->next_seq;
     note_unfinished(&channel->recording, recovered);
     if (recovered->files)

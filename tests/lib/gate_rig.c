@@ -154,6 +154,7 @@ void gate_rig_lend(struct gate_rig *rig, const char *channel, uint64_t ring, int
     struct message_channel_lent lent = {.listen = "127.0.0.1:4242",
                                         .wake_index = GATE_RIG_WORD,
                                         .records = 1,
+                                        .settled = 1,
                                         .has_ring = memory >= 0,
                                         .ring = memory >= 0 ? ring : 0};
     snprintf(lent.channel, sizeof lent.channel, "%s", channel);

@@ -197,6 +197,19 @@ void positions_keep(const char *log_dir, const struct message_position_save *req
 
 /* ---- the log goes on before them ---- */
 
+/* In the room that it has: a smaller number is no longer. */
+static int write_over(int folder, const char *name, const struct position_file *position)
+{
+    char text[POSITION_FILE_SIZE_MAX];
+    size_t length = position_file_print(position, text);
+    int fd = openat(folder, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int result = fd < 0 ? -errno : fd_write_all(fd, text, length, 0);
+    if (result == 0 && (ftruncate(fd, (off_t)length) < 0 || fsync(fd) < 0))
+        result = -errno;
+    fd_close(&fd);
+    return result;
+}
+
 /* 1: it was beyond that, and is there now. 0: it was not. Or -errno. */
 static int go_back(const char *log_dir, const char *channel, const char *name, uint64_t next_seq)
 {
@@ -211,6 +224,8 @@ static int go_back(const char *log_dir, const char *channel, const char *name, u
     if (is_beyond) {
         kept.seq = next_seq;
         result = replace(folder, name, &kept);
+        if (result == -ENOSPC || result == -EDQUOT)
+            result = write_over(folder, name, &kept);
     }
     if (is_beyond && result == 0 && fsync(folder) < 0)
         result = -errno;

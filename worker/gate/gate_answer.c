@@ -14,6 +14,7 @@
 
 #include "common/fd.h"
 #include "common/read_protocol.h"
+#include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
@@ -114,7 +115,8 @@ void gate_answer_expel(struct gate *gate, struct gate_connection *connection, ui
 
 void gate_answer_woken(struct gate *gate, struct gate_connection *connection)
 {
-    const struct read_woken woken = {connection->channel ? connection->channel->ring : 0};
+    const struct gate_channel *channel = connection->channel;
+    const struct read_woken woken = {channel ? gate_channels_ring(channel, connection->mode) : 0};
     int result = -EAGAIN;
     if (connection->ended)
         return;

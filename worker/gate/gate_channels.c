@@ -101,6 +101,7 @@ struct gate_channel *gate_channels_lend(struct gate *gate, const struct message_
     snprintf(channel->listen, sizeof channel->listen, "%s", lent->listen);
     channel->wake_index = lent->wake_index;
     channel->records = lent->records;
+    channel->settled = lent->settled;
     channel->ring = lent->has_ring ? lent->ring : 0;
     channel->memory = fd_take(fd);
     channel->map_failed = false;
@@ -120,9 +121,16 @@ void gate_channels_remove(struct gate *gate, struct gate_channel *channel)
     free(channel);
 }
 
-void gate_channels_view(const struct gate_channel *channel, struct gate_view *ret)
+uint64_t gate_channels_ring(const struct gate_channel *channel, uint32_t mode)
 {
-    const struct channel_public *page = channel->map.page;
+    bool reads_ring = mode == HF_NEWEST || (mode == HF_NEW && !channel->records);
+    return reads_ring || (channel->records && channel->settled) ? channel->ring : 0;
+}
+
+void gate_channels_view(const struct gate_channel *channel, uint32_t mode, struct gate_view *ret)
+{
+    const struct channel_public *page =
+        gate_channels_ring(channel, mode) ? channel->map.page : NULL;
     *ret = (struct gate_view){.has_ring = page != NULL};
     if (!page)
         return;
@@ -134,16 +142,18 @@ void gate_channels_view(const struct gate_channel *channel, struct gate_view *re
 uint64_t gate_channels_end(const struct gate_channel *channel, uint32_t mode)
 {
     struct gate_view view;
-    gate_channels_view(channel, &view);
+    gate_channels_view(channel, mode, &view);
     if (mode == HF_NEWEST || !channel->records)
         return view.published;
     return view.has_commit ? view.commit.next_seq : 0;
 }
 
-int gate_channels_open_memory(struct gate_channel *channel, int *ret_fd)
+int gate_channels_open_memory(struct gate_channel *channel, uint32_t mode, int *ret_fd)
 {
     char path[64];
     *ret_fd = -1;
+    if (gate_channels_ring(channel, mode) == 0)
+        return 0;
     int result = channel->memory >= 0 && !channel->map.page ? map_ring(channel) : 0;
     if (channel->memory < 0)
         return 0;

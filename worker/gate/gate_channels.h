@@ -27,13 +27,19 @@ struct gate_channel *gate_channels_lend(struct gate *gate, const struct message_
 /* CHANNEL_GONE, when no connection reads it any more. */
 void gate_channels_remove(struct gate *gate, struct gate_channel *channel);
 
-void gate_channels_view(const struct gate_channel *channel, struct gate_view *ret);
+/* The number of its ring, for one who reads in this mode. 0: there is none, or none for him: who
+ * reads the log goes by the log's numbers, and a ring that has others is only for those who read
+ * nothing else. */
+uint64_t gate_channels_ring(const struct gate_channel *channel, uint32_t mode);
+
+/* What that ring says. */
+void gate_channels_view(const struct gate_channel *channel, uint32_t mode, struct gate_view *ret);
 /* Behind the newest record, or, where nothing is recorded or `mode` is HF_NEWEST, behind the newest
  * datagram. 0 = not known. */
 uint64_t gate_channels_end(const struct gate_channel *channel, uint32_t mode);
 
 /* A descriptor of its public memory for one reader: read only, and a description of its own. -1 in
- * *ret_fd: there is none. 0 or -errno. */
-int gate_channels_open_memory(struct gate_channel *channel, int *ret_fd);
+ * *ret_fd: there is none for him. 0 or -errno. */
+int gate_channels_open_memory(struct gate_channel *channel, uint32_t mode, int *ret_fd);
 
 #endif

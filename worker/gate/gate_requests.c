@@ -63,7 +63,7 @@ static void serve_attach(struct gate *gate, struct gate_connection *connection, 
         gate_answer_refuse(gate, connection, request, EINVAL, "there is no such mode");
         return;
     }
-    int result = gate_channels_open_memory(channel, &fd);
+    int result = gate_channels_open_memory(channel, attach->mode, &fd);
     if (result < 0) {
         gate_answer_refuse(gate, connection, request, -result, strerror(-result));
         return;
@@ -73,8 +73,9 @@ static void serve_attach(struct gate *gate, struct gate_connection *connection, 
     connection->attached = true;
     connection->channel = channel;
     connection->mode = attach->mode;
-    const struct read_attached attached = {
-        .records = channel->records, .has_ring = fd >= 0, .ring = channel->ring};
+    const struct read_attached attached = {.records = channel->records,
+                                           .has_ring = fd >= 0,
+                                           .ring = gate_channels_ring(channel, attach->mode)};
     gate_answer(gate, connection, READ_ATTACHED, request, &attached, sizeof attached, &fd);
 }
 

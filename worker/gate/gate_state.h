@@ -32,6 +32,7 @@ struct gate_channel {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
     uint32_t wake_index;
     bool records;
+    bool settled;                  /* the ring's numbers are the log's */
     uint64_t ring;                 /* 0 = it has none now */
     int memory;                    /* the ring's public memory; -1 = none, or it can't be used */
     struct channel_public_map map; /* of that; not mapped: there was no room for it yet */

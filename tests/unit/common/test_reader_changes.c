@@ -55,113 +55,6 @@ START_TEST(sought_while_numbers_begin_anew)
 }
 END_TEST
 
-/* Lost at the log's end were 10 to 14. Then everything dies twice, before the reader looks: a ring
- * that it never sees has recorded so many from 10 on, in files of five, and the one that it sees
- * begins behind them. What was given again is looked for in files. */
-static struct ring_fixture third_ring;
-
-static void miss_a_ring(unsigned recorded)
-{
-    struct ring_fixture_settings settings = scene.settings;
-    fake_gate_kill(&scene.gate);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    reader_scene_change_rings(10, 10);
-    live_log_move(&scene.recorder, &scene.second_ring, recorded ? 10 : 15);
-    for (unsigned i = 0; i < recorded; i += 5) {
-        reader_scene_begin_segment();
-        live_log_append(&scene.recorder, recorded - i < 5 ? recorded - i : 5);
-        live_log_lose(&scene.recorder, 0);
-        live_log_seal(&scene.recorder, i / 5 + 1, scene.recorder.commit.block_start);
-    }
-    const uint64_t end = scene.recorder.commit.next_seq;
-    channel_page_retire(scene.second_ring.ring.page, RING_REPLACED, end);
-    settings.start_seq = end;
-    ring_fixture_open(&third_ring, &settings);
-    third_ring.ring.page->public.pair = 778;
-    live_log_move(&scene.recorder, &third_ring, end);
-    reader_scene_lend(&third_ring, 3);
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 3);
-}
-
-START_TEST(a_ring_came_and_went_unseen)
-{
-    static const unsigned recorded[] = {3, 5, 20, 0};
-    const uint64_t first = recorded[_i] ? 10 : 15;
-    reader_scene_lose_the_end();
-    miss_a_ring(recorded[_i]);
-    if (recorded[_i])
-        reader_scene_expect_lost(10, 0, HF_UNCOVERED);
-    reader_scene_expect_records(first, first + recorded[_i] + 3);
-    reader_scene_expect_silence();
-    reader_scene_lend(NULL, 0);
-    ring_fixture_close(&third_ring);
-}
-END_TEST
-
-/* The gate dies over the question, or can't read the folder just now; or the program seeks. */
-START_TEST(disturbed_while_it_looks_back)
-{
-    reader_scene_lose_the_end();
-    pthread_mutex_lock(&scene.gate.lock);
-    scene.gate.find_error = EIO;
-    pthread_mutex_unlock(&scene.gate.lock);
-    miss_a_ring(20);
-    ck_assert_int_eq(reader_scene_next(), -EIO);
-    if (_i == 1)
-        fake_gate_kill(&scene.gate);
-    pthread_mutex_lock(&scene.gate.lock);
-    scene.gate.find_error = 0;
-    pthread_mutex_unlock(&scene.gate.lock);
-    if (_i == 2) {
-        ck_assert_int_eq(hf_seek(scene.reader, &(struct hf_start){.at = HF_SEQ, .seq = 20}), 0);
-        reader_scene_expect_records(20, 33);
-    } else {
-        reader_scene_expect_lost(10, 0, HF_UNCOVERED);
-        reader_scene_expect_records(10, 33);
-    }
-    reader_scene_expect_silence();
-    reader_scene_lend(NULL, 0);
-    ring_fixture_close(&third_ring);
-}
-END_TEST
-
-/* A power cut has taken the log's end, and numbers of it had been saved as done with. The ring is
- * there when the reader comes, or comes after it. */
-START_TEST(a_position_beyond_the_end)
-{
-    const struct hf_start start = {.at = HF_POSITION, .position = "mine"};
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, &start);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(hf_save(scene.reader, 10), 0);
-    reader_scene_close_reader();
-    live_log_lose(&scene.recorder, 0);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    reader_scene_change_rings(6, 6);
-    live_log_move(&scene.recorder, &scene.second_ring, 6);
-    if (_i) {
-        reader_scene_lend(NULL, 0);
-        reader_scene_read(HF_JOINED, &start);
-        ck_assert_int_eq(reader_scene_next(), HF_LIVE);
-        reader_scene_expect_nothing_yet();
-        fake_gate_kill(&scene.gate);
-    }
-    reader_scene_lend(&scene.second_ring, 2);
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 3);
-    if (_i)
-        reader_scene_expect_lost(6, 0, HF_UNCOVERED);
-    else
-        reader_scene_read(HF_JOINED, &start);
-    reader_scene_expect_records(6, 9);
-    if (!_i)
-        ck_assert_int_eq(reader_scene_next(), HF_LIVE);
-    reader_scene_expect_silence();
-}
-END_TEST
-
 /* Nobody can say any more how far the ring before had come: what was read of it before counts for
  * the numbers, and what is sound in the file for the records. */
 START_TEST(the_last_word_is_damaged)
@@ -399,9 +292,6 @@ int main(void)
     tcase_add_checked_fixture(tests, reader_scene_begin, reader_scene_end);
     tcase_add_loop_test(tests, an_inode_number_again, 0, 2);
     tcase_add_test(tests, sought_while_numbers_begin_anew);
-    tcase_add_loop_test(tests, a_ring_came_and_went_unseen, 0, 4);
-    tcase_add_loop_test(tests, disturbed_while_it_looks_back, 0, 3);
-    tcase_add_loop_test(tests, a_position_beyond_the_end, 0, 2);
     tcase_add_loop_test(tests, the_last_word_is_damaged, 0, 2);
     tcase_add_test(tests, what_was_promised_is_removed);
     tcase_add_test(tests, what_was_promised_is_cut_off);

@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/fd.h"
 #include "common/position_file.h"
 #include "tests/lib/archive_rig.h"
+#include "tests/lib/deny_call.h"
 #include "tests/lib/log_maker.h"
 #include "tests/lib/unit.h"
 #include "worker/archive/positions.h"
@@ -161,6 +163,18 @@ START_TEST(it_goes_back_with_the_log)
     ck_assert_int_eq(count_files(), 2);
     ck_assert_int_eq(forget("store").error, 0);
     ck_assert_int_eq(forget("other").error, 0);
+}
+END_TEST
+
+/* Also where there is no room for another file. */
+START_TEST(it_goes_back_on_a_full_disk)
+{
+    ck_assert_int_eq(keep("store", 4711).error, 0);
+    const struct denied_call full = {
+        .number = SYS_openat, .error = ENOSPC, .argument = 2, .has_bit = O_EXCL};
+    deny_call(&full);
+    positions_go_back(rig.log_dir, RIG_CHANNEL, 7);
+    assert_kept("store", 7);
 }
 END_TEST
 
@@ -331,6 +345,7 @@ int main(void)
     tcase_add_test(tcase, it_outlives_the_archive);
     tcase_add_test(tcase, half_a_file_is_replaced);
     tcase_add_test(tcase, it_goes_back_with_the_log);
+    tcase_add_test(tcase, it_goes_back_on_a_full_disk);
     tcase_add_test(tcase, names_that_lead_elsewhere_are_refused);
     tcase_add_test(tcase, links_are_not_followed);
     tcase_add_test(tcase, what_is_in_the_way_is_told);

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""Everything dies, and nobody but the files knows which numbers were given; or the files can't be asked for a while, and
+a channel relays without its log; or recording is switched on or off. Whoever follows a log goes by the log's numbers
+alone: no number twice, none passed over, and what begins anew is told."""
+
+import fcntl
+import os
+import re
+
+from lib import oracle
+from lib.holdfast import Daemon, Sender, channel
+from lib.place import core, wait_until
+from lib.reading import UNCOVERED, UNRECORDED, Reader
+
+OPEN_TO_ALL = 'read { mode = "0666" }'
+AT_POSITION = {"position": "mine", "from": "position"}
+
+
+class HeldFolder:
+    """Recovery waits for a lock: as a folder of many gigabytes would have it do."""
+
+    def __init__(self, folder):
+        self.lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+
+    def release(self):
+        os.close(self.lock)
+
+
+def cut_off(path, kept):
+    """The power went out before the disk had more of it than that."""
+    with open(path, "r+b") as file:
+        size = file.seek(0, 2)
+        file.truncate(kept)
+        file.truncate(size)
+
+
+def send(place, listen, count, tag):
+    sender = Sender(place, listen, count, rate=20000, sizes=(200,), name=f"sender {tag}", tag=tag)
+    sender.wait()
+    return oracle.read_datagrams(sender.record)[0]
+
+
+def numbers_of(reader):
+    return [number for number, _ in reader.datagrams()]
+
+
+def payloads_of(reader):
+    return [payload for _, payload in reader.datagrams()]
+
+
+def lost_of(reader):
+    return [(event.first, event.second, event.why) for event in reader.events() if event.kind == "lost"]
+
+
+def wait_live(reader):
+    return reader.wait_for(lambda counts: counts["live"], 30, "all to be read")
+
+
+def test_a_reader_is_there_before_its_position_goes_back(place):
+    """A power cut has taken what was saved as done with, and the reader opens while the log is still being recovered."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "4M"}), head=OPEN_TO_ALL).start()
+    send(place, listen, 2000, 1)
+    daemon.wait_drained("engine", 2000)
+    reader = Reader(place, daemon, "before", save_every=100, **AT_POSITION)
+    reader.wait_next(2000)
+    reader.stop()
+    daemon.kill_all()
+    path = daemon.segments("engine", ".avro.open")[0]
+    cut_off(path, 200_000)
+    held = HeldFolder(path.parent)
+    daemon.start(wait=False)
+    wait_until(lambda: daemon.log_text().count("DOWN -> OPENING") == 2, 10, "the second start")
+    reader = Reader(place, daemon, "after", **AT_POSITION)
+    sent = send(place, listen, 5000, 2)
+    assert daemon.status("engine")["state"] == "OPENING" and not reader.datagrams()
+    held.release()
+    daemon.wait_drained("engine", 5000)
+    goes_on = int(re.search(r"go back to it, to (\d+)", daemon.log_text()).group(1))
+    reader.wait_next(goes_on + 5000)
+    reader.stop()
+    assert numbers_of(reader) == list(range(goes_on, goes_on + 5000)), (goes_on, numbers_of(reader)[:3], len(numbers_of(reader)), reader.events()[:9])
+    oracle.assert_same_payloads(sent, payloads_of(reader), "read after the power cut")
+    assert lost_of(reader) == [(goes_on, 0, UNCOVERED)], lost_of(reader)
+
+
+@core
+def test_a_channel_relays_without_its_log(place):
+    """Its numbers are its own then, and are seen by those alone who read nothing but the newest."""
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL).start()
+    first = send(place, listen, 100, 1)
+    daemon.wait_drained("engine", 100)
+    follower = Reader(place, daemon, "follower", save_every=1, **AT_POSITION)
+    wait_live(follower)
+    daemon.kill_all()
+    held = HeldFolder(daemon.segments("engine", ".avro.open")[0].parent)
+    daemon.start(wait=False)
+    daemon.wait_for_log("no log within", 30)
+    daemon.wait_state("engine", "RUNNING")
+    newest = Reader(place, daemon, "newest", mode="newest")
+    send(place, listen, 3, 2)
+    daemon.wait_counter("engine", "received", 3)
+    assert newest.wait_next(3)["next_seq"] == 3
+    old, new = Reader(place, daemon, "old", mode="old"), Reader(place, daemon, "new", mode="new")
+    joined = Reader(place, daemon, "joined")
+    assert old.wait_finished()["opened_seq"] == 100 and wait_live(joined)["next_seq"] == 100
+    assert new.counts()["next_seq"] == 100
+    held.release()
+    daemon.wait_for_log("numbering goes on at 103", 30)
+    daemon.wait_state("engine", "RUNNING")
+    more = send(place, listen, 5, 3)
+    for reader in (follower, joined, new):
+        reader.wait_next(108)
+        assert lost_of(reader)[:1] == [(100, 3, UNRECORDED)], lost_of(reader)
+    assert numbers_of(new) == list(range(103, 108)) and numbers_of(old) == list(range(100))
+    for reader in (follower, joined):
+        assert numbers_of(reader) == [*range(100), *range(103, 108)]
+        oracle.assert_same_payloads(first + more, payloads_of(reader), "read")
+    newest.wait_next(108)
+    daemon.stop()
+
+
+def test_recording_is_switched_off_and_on(place):
+    """Between two starts, while somebody reads what is new."""
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL).start()
+    with_record = daemon.config.read_text()
+    without = re.sub(r" *record \{[^}]*\}\n", "", with_record)
+    assert without != with_record
+    reader = Reader(place, daemon, "new", mode="new")
+
+    def restart(config):
+        daemon.stop()
+        daemon.config.write_text(config)
+        daemon.start()
+        daemon.wait_state("engine", "RUNNING")
+
+    sent = send(place, listen, 100, 1)
+    reader.wait_next(100)
+    restart(without)
+    reader.wait_next(0)
+    for count, tag in ((10, 2), (140, 3)):
+        sent += send(place, listen, count, tag)
+        reader.wait_for(lambda counts: counts["datagrams"] == len(sent), 30, "all that is new")
+    restart(with_record)
+    for count, tag in ((10, 4), (60, 5)):
+        sent += send(place, listen, count, tag)
+        reader.wait_for(lambda counts: counts["datagrams"] == len(sent), 30, "all that is new")
+    reader.stop()
+    oracle.assert_same_payloads(sent, payloads_of(reader), "read")
+    assert numbers_of(reader) == [*range(100), *range(150), *range(100, 170)]
+    told = [event for event in lost_of(reader) if event[1] == 0]
+    assert [event[0] for event in told] == [0, 100] and {event[2] for event in told} == {UNCOVERED}, lost_of(reader)
+    daemon.stop()
+
+
+def test_a_damaged_file_is_told_of_once(place):
+    """However often a channel gets another ring behind it."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}), head=OPEN_TO_ALL).start()
+    for total in (100, 200):
+        send(place, listen, 100, total)
+        daemon.wait_drained("engine", total)
+        sealed = len(daemon.segments("engine"))
+        daemon.call("rotate", ["engine"])
+        wait_until(lambda: len(daemon.segments("engine")) > sealed, 20, "the file to be sealed")
+    again(daemon)
+    damaged = daemon.segments("engine")[1]
+    damaged.write_bytes(b"\xee" * damaged.stat().st_size)
+    reader = Reader(place, daemon, "reader")
+    wait_live(reader)
+    for _ in range(3):
+        again(daemon)
+    send(place, listen, 5, 3)
+    reader.wait_next(205)
+    reader.stop()
+    assert [(event.first, event.second) for event in reader.events() if event.kind == "lost" and event.second] == [(100, 100)], reader.tail()
+    assert [event for event in lost_of(reader) if event[0] < 200 and event[2] == UNCOVERED] == []
+    assert numbers_of(reader) == [*range(100), *range(200, 205)]
+
+
+def again(daemon):
+    for verb, state in (("stop", "STOPPED"), ("start", "RUNNING")):
+        daemon.call(verb, ["engine"])
+        daemon.wait_state("engine", state)
