@@ -150,11 +150,13 @@ int archive_client_sweep(struct archive_client *client, const char *channel, boo
     return send_to(client, MESSAGE_SWEEP, &sweep, sizeof sweep);
 }
 
-/* What can't be sent is sent with the next one, or to the next archive. */
+/* What can't be sent is sent with the next one, or to the next archive. An end waits for none that
+ * nobody has been told of. */
 static void ask_for_positions(struct archive_client *client)
 {
     struct position_request *request;
-    while (client->child && (request = position_requests_next(&client->positions)) &&
+    while (client->child && !client->told_to_stop &&
+           (request = position_requests_next(&client->positions)) &&
            send_to(client, MESSAGE_POSITION_SAVE, &request->save, sizeof request->save) == 0) {
         request->asked = true;
         client->positions.asked++;
@@ -526,6 +528,7 @@ void archive_client_stop(struct archive_client *client)
 void archive_client_go_on(struct archive_client *client)
 {
     client->told_to_stop = false;
+    ask_for_positions(client);
     if (client->child)
         return;
     timer_disarm(&client->timer); /* it may be about to be started again */

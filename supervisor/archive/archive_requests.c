@@ -110,11 +110,20 @@ void numbers_requests_free(struct numbers_request **list)
 
 /* ---- readers' positions ---- */
 
+static size_t count_of_user(const struct position_requests *requests, uint32_t uid)
+{
+    size_t count = 0;
+    for (const struct position_request *it = requests->first; it; it = it->next)
+        count += it->save.uid == uid;
+    return count;
+}
+
 int position_requests_add(struct position_requests *requests, uint64_t asker,
                           const struct message_position_save *save)
 {
     struct position_request **end = &requests->first;
-    if (requests->count >= POSITIONS_MAX)
+    if (requests->count >= POSITIONS_MAX ||
+        count_of_user(requests, save->uid) >= POSITIONS_MAX_OF_USER)
         return -EBUSY;
     struct position_request *request = calloc(1, sizeof *request);
     if (!request)
@@ -132,10 +141,26 @@ int position_requests_add(struct position_requests *requests, uint64_t asker,
 
 struct position_request *position_requests_next(struct position_requests *requests)
 {
-    struct position_request *request = requests->first;
-    while (request && request->asked)
-        request = request->next;
-    return requests->asked < POSITIONS_AT_ONCE ? request : NULL;
+    uint32_t under_way[POSITIONS_AT_ONCE];
+    size_t count = 0, fewest = SIZE_MAX;
+    struct position_request *best = NULL;
+    if (requests->asked >= POSITIONS_AT_ONCE)
+        return NULL;
+    for (const struct position_request *it = requests->first; it; it = it->next)
+        if (it->asked)
+            under_way[count++] = it->save.uid;
+    for (struct position_request *it = requests->first; it; it = it->next) {
+        if (it->asked)
+            continue;
+        size_t own = 0;
+        for (size_t i = 0; i < count; i++)
+            own += under_way[i] == it->save.uid;
+        if (own < fewest) {
+            fewest = own;
+            best = it;
+        }
+    }
+    return best;
 }
 
 struct position_request *position_requests_take(struct position_requests *requests, uint64_t turn)

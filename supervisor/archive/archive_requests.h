@@ -45,10 +45,11 @@ bool numbers_requests_are_awaited(const struct numbers_request *list);
 /* Those that are left are told. */
 void numbers_requests_free(struct numbers_request **list);
 
-/* Readers' positions to be kept or removed: in the order in which they were asked for, a few at a
- * time, so that they never hold up what recording waits for. */
-#define POSITIONS_MAX     1024
-#define POSITIONS_AT_ONCE 16
+/* Readers' positions to be kept or removed: a few at a time, so that they never hold up what
+ * recording waits for, and users in turns, so that nobody waits for all of another's. */
+#define POSITIONS_MAX         4096
+#define POSITIONS_MAX_OF_USER (POSITIONS_MAX / 4)
+#define POSITIONS_AT_ONCE     4
 
 struct position_request {
     struct position_request *next;
@@ -67,7 +68,8 @@ struct position_requests {
 /* 0, -EBUSY or -ENOMEM. */
 int position_requests_add(struct position_requests *requests, uint64_t asker,
                           const struct message_position_save *save);
-/* The next one to be asked for; NULL when there is none, or enough are under way. */
+/* The next one to be asked for, of the user that has the fewest under way; NULL when there is none,
+ * or enough are under way. */
 struct position_request *position_requests_next(struct position_requests *requests);
 /* Out of the list, the caller's; NULL when nobody asks for it. */
 struct position_request *position_requests_take(struct position_requests *requests, uint64_t turn);

@@ -6,7 +6,8 @@
  *   <what> harmless                    it may, and the test sees by others that nothing comes of it
  * Then it holds on to all that it got, locks included, until its stdin ends. Other modes bother the
  * gate: `idle N` connections that say nothing, `deaf` asks and never reads, `garbage N` packets of
- * any content, `half` the beginning of requests, over and over. Says "ready" when it has begun. */
+ * any content, `half` the beginning of requests, over and over; `covet NAME` wants to forget
+ * another user's position, without a pause. Says "ready" when it has begun. */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -347,11 +348,40 @@ static void half(void)
     }
 }
 
+/* On one connection, which always has the next one waiting in it. */
+static void covet(const char *name)
+{
+    static struct read_packet packet;
+    const char *what;
+    struct read_position position = {0};
+    int connection = connect_reader();
+    if (connection < 0 || fcntl(connection, F_SETFL, O_NONBLOCK) < 0)
+        fail("connecting");
+    snprintf(position.channel, sizeof position.channel, "%s", channel);
+    snprintf(position.name, sizeof position.name, "%s", name);
+    printf("ready\n");
+    fflush(stdout);
+    while (!is_over()) {
+        while (read_packet_send(connection, READ_FORGET, 1, &position, sizeof position, -1) == 0)
+            ;
+        poll(&(struct pollfd){.fd = connection, .events = POLLIN}, 1, 100);
+        int result;
+        while ((result = read_packet_receive(connection, TO_READER, &packet, &what)) == 1)
+            if (packet.header.type != READ_REFUSED) {
+                printf("forgotten ALLOWED\n");
+                return;
+            }
+        if (result != -EAGAIN)
+            fail("receiving");
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 5) {
         fprintf(stderr, "usage: tool_hostile_reader READ_SOCKET CHANNEL UID "
-                        "try | idle N | deaf | garbage N | half     (UID 0: as who starts it)\n");
+                        "try | idle N | deaf | garbage N | half | covet NAME "
+                        "    (UID 0: as who starts it)\n");
         return 2;
     }
     read_socket = argv[1];
@@ -370,6 +400,8 @@ int main(int argc, char **argv)
         garbage(count);
     else if (strcmp(mode, "half") == 0)
         half();
+    else if (strcmp(mode, "covet") == 0 && argc > 5)
+        covet(argv[5]);
     else
         return 2;
     return 0;

@@ -18,7 +18,7 @@ import traceback
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import core, freeze, is_alive, kill, skip, wait_until
-from lib.raw_reader import CLAIM, FOR_COMMITTED, FOR_PUBLISHED, FORGET, SAVE, Gone, RawReader
+from lib.raw_reader import CLAIM, FOR_COMMITTED, FOR_PUBLISHED, FORGET, NEW, SAVE, Gone, RawReader
 from lib.reading import Reader
 
 EAGER = 'restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }'
@@ -372,7 +372,7 @@ def wake_often(place, daemon, listen, name, what):
     """One datagram at a time, and each wakes."""
     out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     host, port = listen.rsplit(":", 1)
-    with wait_reader(daemon).attach(name) as reader, out:
+    with wait_reader(daemon).attach(name, NEW) as reader, out:
         for seq in range(place.scaled(300)):
             reader.arm(what, seq)
             out.sendto(b"datagram %d" % seq, (host, int(port)))
@@ -453,7 +453,7 @@ def test_who_sleeps_over_a_takeover_is_woken_by_the_successor(place):
     daemon = Daemon(place, channel("engine", listens[0], record={}), channel("plain", listens[1], relays={"out": place.ipv4()}),
                     head=EAGER).start()
     out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with wait_reader(daemon).attach("engine") as engine, wait_reader(daemon).attach("plain") as plain, out:
+    with wait_reader(daemon).attach("engine") as engine, wait_reader(daemon).attach("plain", NEW) as plain, out:
         for seq in range(20):
             engine.arm(FOR_COMMITTED, seq)
             plain.arm(FOR_PUBLISHED, seq)

@@ -7,12 +7,25 @@
 #include <stdio.h>
 #include <string.h>
 
-struct gate_claim *gate_claims_find(const struct gate *gate, const char *channel, const char *name)
+static bool is_of(const struct gate_claim *claim, const char *channel, const char *name)
+{
+    return strcmp(claim->name, name) == 0 && strcmp(claim->channel, channel) == 0;
+}
+
+bool gate_claims_are_held(const struct gate *gate, const char *channel, const char *name,
+                          const struct gate_connection *except)
+{
+    for (const struct gate_claim *it = gate->claims; it; it = it->next)
+        if (it->firm && it->owner != except && is_of(it, channel, name))
+            return true;
+    return false;
+}
+
+void gate_claims_change(const struct gate *gate, const struct gate_claim *changed)
 {
     for (struct gate_claim *it = gate->claims; it; it = it->next)
-        if (strcmp(it->name, name) == 0 && strcmp(it->channel, channel) == 0)
-            return it;
-    return NULL;
+        if (!it->firm && is_of(it, changed->channel, changed->name))
+            it->stale = true;
 }
 
 static void link_in(struct gate *gate, struct gate_connection *owner, struct gate_claim *claim)
@@ -31,6 +44,7 @@ void gate_claims_take(struct gate *gate, struct gate_connection *owner, struct g
     snprintf(claim->channel, sizeof claim->channel, "%s", position->channel);
     snprintf(claim->name, sizeof claim->name, "%s", position->name);
     claim->uid = owner->uid;
+    claim->firm = claim->stale = false;
     link_in(gate, owner, claim);
 }
 
@@ -50,5 +64,6 @@ void gate_claims_settle(struct gate *gate, struct gate_connection *owner)
     gate_claims_release(claim);
     gate_claims_release(&owner->taking);
     *claim = owner->taking;
+    claim->firm = true;
     link_in(gate, owner, claim);
 }

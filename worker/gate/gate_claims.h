@@ -7,9 +7,12 @@
 
 #include "worker/gate/gate_state.h"
 
-/* NULL when nobody has it. */
-struct gate_claim *gate_claims_find(const struct gate *gate, const char *channel, const char *name);
-/* Into a claim of this connection that is empty. */
+/* Whoever may have it and has it, other than this connection (NULL: anybody). */
+bool gate_claims_are_held(const struct gate *gate, const char *channel, const char *name,
+                          const struct gate_connection *except);
+/* What others are about to read of it is not what it will be. */
+void gate_claims_change(const struct gate *gate, const struct gate_claim *changed);
+/* Into a claim of this connection that is empty; not firm. */
 void gate_claims_take(struct gate *gate, struct gate_connection *owner, struct gate_claim *claim,
                       const struct read_position *position);
 void gate_claims_release(struct gate_claim *claim);

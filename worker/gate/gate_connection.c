@@ -6,12 +6,15 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -34,6 +37,10 @@
 /* Besides those of connections and channels: log files that threads look at, and what else is open.
  */
 #define OTHER_DESCRIPTORS 64
+/* A connection is one itself, and a thread may have another one for it. Where descriptors under way
+ * to readers count, too, so many fit into what may be under way to one of them (SEND_BUFFER). */
+#define OWN_DESCRIPTORS       4
+#define UNDER_WAY_DESCRIPTORS 14
 
 /* ---- limits ---- */
 
@@ -47,9 +54,23 @@ static void leave_half(struct rlimit *limit)
         log_warning("can't leave descriptors to the supervisor: %s", strerror(errno));
 }
 
+/* The kernel exempts whoever has one of these from the limit (unix(7)), but not for what he may do
+ * in a namespace of his own. Its number is the first one's for ever (linux/proc_ns.h). */
+static bool is_exempt(void)
+{
+    const ino_t first_user_namespace = 0xEFFFFFFDu;
+    struct stat namespace;
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    return stat("/proc/self/ns/user", &namespace) == 0 &&
+           namespace.st_ino == first_user_namespace && syscall(SYS_capget, &head, data) == 0 &&
+           (data[0].effective & (1u << CAP_SYS_RESOURCE | 1u << CAP_SYS_ADMIN));
+}
+
 int gate_connection_prepare(struct gate *gate)
 {
     struct rlimit limit;
+    gate->descriptors_each = is_exempt() ? OWN_DESCRIPTORS : UNDER_WAY_DESCRIPTORS;
     gate->descriptors = UINT64_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
         leave_half(&limit);
@@ -62,14 +83,13 @@ int gate_connection_prepare(struct gate *gate)
     return result < 0 ? result : fd_set_nonblocking(gate->listening);
 }
 
-/* As the number of channels is now: each has a descriptor. Of connections those count that are on
- * their way to the reader, too. */
+/* As the number of channels is now: each has a descriptor. */
 static uint32_t connections_most(const struct gate *gate)
 {
     const uint64_t others = OTHER_DESCRIPTORS + gate->channel_count;
     uint64_t most = gate->descriptors > others + OTHER_DESCRIPTORS
-                        ? (gate->descriptors - others) / 4
-                        : OTHER_DESCRIPTORS / 4;
+                        ? (gate->descriptors - others) / gate->descriptors_each
+                        : OTHER_DESCRIPTORS / gate->descriptors_each;
     return most < GATE_CONNECTIONS_MAX ? (uint32_t)most : GATE_CONNECTIONS_MAX;
 }
 

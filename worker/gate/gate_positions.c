@@ -25,7 +25,9 @@ static bool may_have(const struct gate_connection *connection, uint32_t owner)
 }
 
 static const struct gate_reason reasons[] = {
-    {EBADMSG, "the position's file is damaged: forget it, and it begins anew"},
+    {EBADMSG,
+     "the position's file is damaged: root or the daemon's user can forget it, and then it "
+     "begins anew"},
     {EACCES, "another user's position: choose another name"},
     {EBUSY, "another reader has this position"},
     {ENOENT, "there is no such position"},
@@ -58,8 +60,7 @@ static bool is_claim_of(const struct gate_claim *claim, const struct read_positi
 static bool is_taken(const struct gate *gate, const struct gate_connection *connection,
                      const struct read_position *position)
 {
-    const struct gate_claim *claim = gate_claims_find(gate, position->channel, position->name);
-    return claim && claim->owner != connection;
+    return gate_claims_are_held(gate, position->channel, position->name, connection);
 }
 
 /* ---- what the file says ---- */
@@ -109,9 +110,16 @@ static void finish_claim(struct gate *gate, struct gate_connection *connection,
     int result = work->result == -ENOENT ? 0 : work->result;
     if (known && !may_have(connection, it->file.uid))
         result = -EACCES;
+    if (result == 0 && is_taken(gate, connection, &it->position))
+        result = -EBUSY; /* by somebody who was faster */
     if (result < 0) {
         gate_claims_release(&connection->taking);
         refuse(gate, connection, work->request, result);
+        return;
+    }
+    if (connection->taking.stale) { /* had, and changed, and let go of it */
+        connection->taking.stale = false;
+        read_file(gate, connection, work->request, &it->position, finish_claim);
         return;
     }
     if (known)
@@ -198,12 +206,16 @@ static void finish_forget(struct gate *gate, struct gate_connection *connection,
     if (result == 0 && !may_have(connection, it->file.uid))
         result = -EACCES;
     if (result == -EBADMSG) /* nobody knows whose it is */
-        result = may_have(connection, 0) ? 0 : -EACCES;
+        result = may_have(connection, 0) ? 0 : -EBADMSG;
+    if (result == 0 && is_taken(gate, connection, &it->position))
+        result = -EBUSY;
     fill_save(&it->position, &save);
     save.uid = work->result == 0 ? it->file.uid : connection->uid;
     save.forget = 1;
-    if (result == 0)
+    if (result == 0) {
+        connection->taking.firm = true;
         result = ask(gate, connection, work->request, &save);
+    }
     if (result < 0) {
         gate_claims_release(&connection->taking);
         refuse(gate, connection, work->request, result);
@@ -233,6 +245,8 @@ struct gate_connection *gate_positions_saved(struct gate *gate,
     if (!connection || connection->turn == 0 || connection->turn != saved->turn)
         return NULL;
     connection->turn = 0;
+    gate_claims_change(gate,
+                       connection->turn_answer.known ? &connection->claim : &connection->taking);
     if (connection->ended) {
         gate_connection_settle(gate, connection);
         return NULL; /* who asked is gone */
@@ -276,7 +290,7 @@ static void finish_list(struct gate *gate, struct gate_connection *connection,
     it->answer.head.count = (uint32_t)work->result;
     for (int i = 0; i < work->result; i++) {
         struct read_position_entry *entry = &it->answer.entries[i];
-        entry->in_use = gate_claims_find(gate, entry->channel, entry->name) != NULL;
+        entry->in_use = gate_claims_are_held(gate, entry->channel, entry->name, NULL);
     }
     gate_answer(gate, connection, READ_POSITION_LIST, work->request, &it->answer,
                 sizeof it->answer.head + (size_t)work->result * sizeof it->answer.entries[0], NULL);

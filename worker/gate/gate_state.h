@@ -90,6 +90,8 @@ struct gate_claim {
     char channel[CHANNEL_NAME_SIZE];
     char name[READ_POSITION_SIZE];
     uint32_t uid; /* whose file it is */
+    bool firm;    /* its owner may have it: till then it keeps nobody else away */
+    bool stale;   /* what its owner reads of the file has been changed meanwhile */
 };
 
 struct gate_connection {
@@ -193,7 +195,8 @@ struct gate {
     uint32_t free_count;
     struct gate_connection *first, *last;
     uint32_t connection_count;
-    uint64_t descriptors; /* that this process may have */
+    uint64_t descriptors;      /* that this process may have */
+    uint64_t descriptors_each; /* that a connection may cost */
     struct gate_uid uids[GATE_SLOTS];
     uint32_t uid_count;
     struct gate_penalty penalties[GATE_PENALTIES];

@@ -285,7 +285,7 @@ START_TEST(a_flood_of_positions_waits)
     answered.count = 0;
     while (archive_client_position(&client, 31, &save) == 0)
         count++;
-    ck_assert_int_eq(count, POSITIONS_MAX);
+    ck_assert_int_eq(count, POSITIONS_MAX_OF_USER);
     ck_assert_int_eq(archive_client_position(&client, 31, &save), -EBUSY);
     ck_assert_uint_eq(client.unanswered, POSITIONS_AT_ONCE);
     for (int i = 0; i < POSITIONS_AT_ONCE; i++)
@@ -296,6 +296,34 @@ START_TEST(a_flood_of_positions_waits)
     ck_assert_int_eq(answered.count, count);
     ck_assert_uint_eq(client.unanswered, 0);
     ck_assert_int_eq(archive_client_position(&client, 31, &save), 0);
+}
+END_TEST
+
+/* Another user waits for what is under way, not for all that the first one wants; and an end for
+ * nothing more than that. */
+START_TEST(users_take_turns_with_their_positions)
+{
+    struct message_position_save other = save;
+    other.uid = save.uid + 1;
+    answered.count = 0;
+    for (int i = 0; i < 100; i++)
+        ck_assert_int_eq(archive_client_position(&client, 31, &save), 0);
+    ck_assert_int_eq(archive_client_position(&client, 31, &other), 0);
+    ck_assert_int_eq(archive_client_position(&client, 31, &other), 0);
+    for (uint64_t i = 1; i <= POSITIONS_AT_ONCE; i++)
+        ck_assert_uint_eq(asked_for_position(), i);
+    answer_position(1, 0);
+    ck_assert_uint_eq(asked_for_position(), 101);
+    answer_position(101, 0);
+    ck_assert_uint_eq(asked_for_position(), 102);
+    answer_position(2, 0);
+    ck_assert_uint_eq(asked_for_position(), POSITIONS_AT_ONCE + 1);
+    archive_client_stop(&client);
+    played_child_hears(MESSAGE_STOP);
+    answer_position(3, 0);
+    played_child_hears_nothing();
+    archive_client_go_on(&client);
+    ck_assert_uint_eq(asked_for_position(), POSITIONS_AT_ONCE + 2);
 }
 END_TEST
 
@@ -314,6 +342,7 @@ int main(void)
     tcase_add_test(tcase, a_position_is_answered_to_who_asked);
     tcase_add_test(tcase, positions_are_asked_of_the_next_archive);
     tcase_add_test(tcase, a_flood_of_positions_waits);
+    tcase_add_test(tcase, users_take_turns_with_their_positions);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -255,7 +255,7 @@ START_TEST(channels_and_readers_share_the_descriptors)
     int count = connect_all(readers, FEW) + 1; /* and the neighbour */
     /* A quarter of all connections, and four descriptors for each. */
     ck_assert_int_le(gate_rig_fds(&scene.rig) - count + 4 * 4 * count, FEW / 2);
-    ck_assert_int_gt(count, 4);
+    ck_assert_int_gt(count, 1);
     gate_rig_answer(readers[0], READ_WELCOME);
     gate_rig_attach(readers[0], "many-299", HF_NEW);
     fd_close_all(readers, (size_t)count);
