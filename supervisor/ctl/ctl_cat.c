@@ -41,11 +41,11 @@ struct cat {
 
 /* ---- the command line ---- */
 
-/* Followed from nowhere in particular: it begins with the last ones. */
+/* Followed from nowhere in particular, and to no end: it begins with the last ones. */
 static bool has_tail(const struct cat *cat)
 {
     return cat->command->follow && !cat->command->position &&
-           cat->range.from.kind == CTL_BOUND_NONE;
+           cat->range.from.kind == CTL_BOUND_NONE && cat->range.to.kind == CTL_BOUND_NONE;
 }
 
 static int parse(struct cat *cat)
@@ -61,6 +61,8 @@ static int parse(struct cat *cat)
                                   has_tail(cat) ? &cat->tail : &cat->most);
     if (status != CTL_OK)
         return status;
+    if (!has_tail(cat))
+        cat->tail = UINT64_MAX;
     if (command->output && !ctl_output_find(command->output, &output->format)) {
         ctl_complain("--output %s: there are short, json, csv, hex and raw", command->output);
         return CTL_USAGE;
@@ -213,7 +215,7 @@ static int run(struct cat *cat)
     while (status < 0 && !ctl_stop_is_asked())
         status = cat->count == cat->most ? CTL_OK : step(cat);
     ctl_progress_clear(&cat->progress);
-    if (status == CTL_OK && cat->count == 0 && cat->most > 0 && !cat->command->follow)
+    if (status == CTL_OK && cat->count == 0 && cat->most > 0)
         ctl_streams_tell_nothing(&cat->streams);
     return finish(cat, status < 0 ? CTL_OK : status);
 }

@@ -52,6 +52,7 @@ struct replay {
     bool has_keys, tells; /* on a terminal */
     int64_t next_look, next_tell;
     uint64_t sent, bytes;
+    uint64_t cut; /* of those that were sent */
     int64_t begun, ended;
     struct ctl_lateness lateness;
     struct ctl_wake wake;
@@ -232,6 +233,7 @@ static void send_next(struct replay *replay, int64_t due)
     int result = ctl_replay_socket_send(&replay->socket, next->payload, next->length);
     if (result == 0) {
         replay->sent++;
+        replay->cut += next->was_cut;
         replay->bytes += next->length;
     } else if (errors == 0) {
         clear_line(replay);
@@ -279,12 +281,13 @@ static void run(struct replay *replay)
 static void print_json(const struct replay *replay)
 {
     const struct ctl_lateness *lateness = &replay->lateness;
-    json_t *object = json_pack(
-        "{s:I,s:I,s:f,s:I,s:o}", "datagrams", (json_int_t)replay->sent, "payload_bytes",
-        (json_int_t)replay->bytes, "duration_s", (double)(replay->ended - replay->begun) / 1e9,
-        "send_errors", (json_int_t)replay->socket.errors, "first_error",
-        replay->socket.first_error ? json_string(strerror(-replay->socket.first_error))
-                                   : json_null());
+    json_t *object =
+        json_pack("{s:I,s:I,s:I,s:f,s:I,s:o}", "datagrams", (json_int_t)replay->sent, "cut",
+                  (json_int_t)replay->cut, "payload_bytes", (json_int_t)replay->bytes, "duration_s",
+                  (double)(replay->ended - replay->begun) / 1e9, "send_errors",
+                  (json_int_t)replay->socket.errors, "first_error",
+                  replay->socket.first_error ? json_string(strerror(-replay->socket.first_error))
+                                             : json_null());
     json_object_set_new(object, "lateness_ns",
                         lateness->count == 0
                             ? json_null()
@@ -308,6 +311,11 @@ static void print(const struct replay *replay)
         printf("late by %.1f us (p50), %.1f us (p99), %.1f us (max)\n",
                (double)ctl_lateness_quantile(lateness, 500) / 1e3,
                (double)ctl_lateness_quantile(lateness, 990) / 1e3, (double)lateness->most_ns / 1e3);
+    if (replay->cut)
+        printf("%" PRIu64
+               " of them are shorter than what was sent once: they were cut when they were "
+               "received\n",
+               replay->cut);
     if (replay->socket.errors)
         printf("not sent: %" PRIu64 ", the first one: %s\n", replay->socket.errors,
                strerror(-replay->socket.first_error));
@@ -360,6 +368,8 @@ static int play(struct replay *replay)
     run(replay);
     ctl_keys_end();
     ctl_replay_queue_end(&replay->queue); /* from here on the streams are ours */
+    if (replay->sent == 0 && replay->socket.errors == 0 && !ctl_stop_is_asked())
+        ctl_streams_tell_nothing(&replay->streams);
     if (replay->command->options.json)
         print_json(replay);
     else

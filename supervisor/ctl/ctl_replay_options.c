@@ -67,6 +67,12 @@ static int parse_target(const struct ctl_command *command, struct ctl_replay_opt
         int status = ctl_parse_number("--ttl", command->ttl, TTL_MOST, &ttl);
         if (status != CTL_OK)
             return status;
+        if (ttl == 0 && !socket_address_is_multicast(&target->address)) {
+            ctl_complain("--ttl 0: only multicast can stay on this machine by that; %s is reached "
+                         "with 1 or more",
+                         ret->where_to);
+            return CTL_USAGE;
+        }
         target->ttl = (int)ttl;
     }
     return CTL_OK;

@@ -86,6 +86,7 @@ static bool read_through(struct ctl_replay_queue *queue, uint64_t turn, bool *re
                                                    .time_ns = stream->head.time_ns,
                                                    .seq = stream->head.seq,
                                                    .length = stream->head.length,
+                                                   .was_cut = stream->head.cut > 0,
                                                    .payload = stream->head.data,
                                                    .turn = turn};
             goes_on = push(queue, &entry);

@@ -24,6 +24,7 @@ struct ctl_replay_entry {
     int64_t time_ns;
     uint64_t seq;
     uint32_t length;
+    bool was_cut;             /* when it was received, behind that */
     const uint8_t *payload;   /* valid until the next take */
     uint64_t turn, bytes_end; /* the queue's own */
 };

@@ -122,6 +122,12 @@ int ctl_complain_read(const char *what, int error)
     case EPERM:
         ctl_complain("%s: the position is another user's", what);
         break;
+    case EBUSY:
+        ctl_complain(
+            "%s: holdfastd has as many readers, or requests of readers, as it can have: try "
+            "again; 'holdfastctl readers' shows who reads",
+            what);
+        break;
     case ETIMEDOUT:
         ctl_complain("%s: holdfastd does not answer: 'holdfastctl check' shows how it is", what);
         return CTL_NO_DAEMON;

@@ -99,10 +99,10 @@ static int choose_mode(const struct ctl_streams_setup *setup, const struct ctl_s
 static int complain_open(const struct ctl_streams_setup *setup, const struct ctl_source *source,
                          int error)
 {
-    if (error == -EBUSY) {
+    if (error == -EBUSY && setup->position) {
         ctl_complain("%s: another reader has the position '%s': 'holdfastctl readers' shows who "
                      "reads; use another name, or wait until it ends",
-                     source->info.name, setup->position ? setup->position : "");
+                     source->info.name, setup->position);
         return CTL_NO;
     }
     if (error == -EOPNOTSUPP && setup->position && source->is_files) {

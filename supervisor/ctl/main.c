@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* holdfastctl: the operator's command. Takes the line apart and calls one verb; exit statuses are
  * in ctl.h. */
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_capabilities.h"
@@ -86,8 +88,10 @@ int main(int argc, char **argv)
         status = run(&command);
     else if (status < 0)
         status = CTL_OK;
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        ctl_complain("the output could not be written");
+    const int flushed = fflush(stdout) == 0 ? 0 : errno; /* an earlier error has left no number */
+    if (flushed != 0 || ferror(stdout)) {
+        ctl_complain("the output could not be written%s%s", flushed ? ": " : "",
+                     flushed ? strerror(flushed) : "");
         return status == CTL_OK ? CTL_NO : status;
     }
     return status;

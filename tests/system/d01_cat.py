@@ -217,6 +217,11 @@ def test_whoever_has_read_enough_ends_it(place):
         process.stdout.close()
         assert process.stderr.read() == b"", "a broken pipe is no news"
         process.wait(20)
+    with open("/dev/full", "wb") as full:
+        for verb in ("info", "logs"):
+            result = subprocess.run([place.program("holdfastctl"), verb, str(folder)], stdout=full, stderr=subprocess.PIPE,
+                                    check=False)
+            assert result.returncode == 1 and b"could not be written: No space left on device" in result.stderr, result
 
 
 @core

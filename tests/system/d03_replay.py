@@ -116,6 +116,21 @@ def test_nothing_to_send_ends_however_often(place):
         report = json.loads(ctl(place, "replay", log, "--to", place.ipv4(), "--from", "seq:9", "--loop", loops, "--json",
                                 timeout=20).stdout)
         assert report["datagrams"] == 0 and report["duration_s"] < 10, report
+    result = ctl(place, "replay", log, "--to", place.ipv4(), "--from", "seq:9")
+    assert "nothing of what was asked for is in it; it has the numbers 0 to 0" in result.stderr, result.stderr
+
+
+def test_what_was_cut_is_told(place):
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}, max_datagram="100")).start()
+    send_all(listen, [b"short", b"x" * 101, b"y" * 1000])
+    daemon.wait_drained("engine", 3)
+    daemon.stop()
+    result = ctl(place, "replay", daemon.log_dir, "--to", place.ipv4(), "--rate", "max")
+    assert "sent 3 datagrams" in result.stdout and "2 of them are shorter than what was sent once" in result.stdout, result.stdout
+    assert json.loads(ctl(place, "replay", daemon.log_dir, "--to", place.ipv4(), "--rate", "max", "--json").stdout)["cut"] == 2
+    result = ctl(place, "replay", daemon.log_dir, "--to", place.ipv4(), "--ttl", "0", expect=2)
+    assert "only multicast" in result.stderr, result.stderr
 
 
 def test_nobody_there_is_no_error(place):

@@ -77,6 +77,12 @@ def test_following_shows_the_last_ones_and_then_what_comes(place):
     assert numbers(follower.lines(1)) == [40]
     follower.stop(signal.SIGTERM)
 
+    for ends in (("--to", "seq:3"), ("--to", "@1")):
+        follower = Follower(place, daemon, "engine", *ends)
+        wanted = [0, 1, 2, 3] if "seq:3" in ends else []
+        assert numbers(follower.lines(len(wanted))) == wanted
+        assert follower.process.wait(20) == 0, "it has come to its end"
+
     follower = Follower(place, daemon, "engine", "--from", "first", "-n", "41")
     assert numbers(follower.lines(41)) == list(range(41))
     assert follower.process.wait(20) == 0
