@@ -45,6 +45,7 @@ static void change_kind(struct live_reader *reader)
     reader->by_ring = !reader->by_ring;
     reader->passed_from = reader->next_seq;
     reader->looks_back = reader->by_position = reader->asks_position = false;
+    reader->ring.has_begun = false;
     if (reader->by_ring) {
         reader->begins_anew = false;
         reader_ring_follow_log(reader);

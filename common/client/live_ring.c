@@ -20,8 +20,8 @@ static void note_begun(struct live_reader *reader)
 {
     struct live_ring *ring = &reader->ring;
     const struct commit_progress *commit = &ring->commit;
-    if (reader->by_ring)
-        return; /* and it may not even be a recording channel's */
+    if (reader->by_ring || live_reader_is_by_ring(reader))
+        return; /* it may not even be a recording channel's */
     if (commit->segment_id)
         ring->begun_end = commit->segment_first_seq + 1;
     else if (commit->recorded == 0 && commit->finished_id == 0)

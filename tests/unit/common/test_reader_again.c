@@ -300,6 +300,43 @@ static void expect_from_ring(uint64_t first, uint64_t end)
     }
 }
 
+/* Off, and on again with the older log, which the reader has had: and between two rings there is
+ * none for a moment. */
+START_TEST(recording_is_switched_off_and_on)
+{
+    reader_scene_begin_segment();
+    reader_scene_read(HF_NEW, NULL);
+    live_log_append(&scene.recorder, 10);
+    reader_scene_expect_records(0, 10);
+    live_log_lose(&scene.recorder, 0);
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    reader_scene_change_rings(10, 0);
+    set_records(false);
+    reader_scene_lend(&scene.second_ring, 2);
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_lost(0, 0, HF_UNCOVERED);
+    publish(&scene.second_ring, 15);
+    expect_from_ring(0, 15);
+    struct ring_fixture_settings settings = scene.settings;
+    settings.start_seq = 10;
+    ring_fixture_open(&third_ring, &settings);
+    third_ring.ring.page->public.pair = 778;
+    live_log_move(&scene.recorder, &third_ring, 10);
+    set_records(true);
+    reader_scene_lend(NULL, 0);
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_nothing_yet();
+    reader_scene_lend(&third_ring, 3);
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_lost(10, 0, HF_UNCOVERED);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 15);
+    reader_scene_expect_records(10, 25);
+    reader_scene_expect_silence();
+    forget_third_ring();
+}
+END_TEST
+
 START_TEST(recording_is_switched_off)
 {
     reader_scene_begin_segment();
@@ -417,6 +454,7 @@ int main(void)
     tcase_add_loop_test(tests, opened_before_the_position_goes_back, 0, 3);
     tcase_add_test(tests, a_position_whose_datagrams_have_expired);
     tcase_add_loop_test(tests, recording_is_switched_off, 0, 2);
+    tcase_add_test(tests, recording_is_switched_off_and_on);
     tcase_add_loop_test(tests, recording_is_switched_on, 0, 2);
     tcase_add_test(tests, recording_begins_where_the_ring_ends);
     tcase_add_test(tests, a_ring_was_missed_by_who_reads_rings);
