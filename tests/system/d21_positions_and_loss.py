@@ -157,7 +157,8 @@ def test_a_channel_that_does_not_record(place):
     assert assert_in_order(fast, first=0)[1] == count
     oracle.assert_same_payloads(sent, [payload for _, payload in fast.datagrams()], "read")
     assert assert_in_order(slow, first=0)[1] == count
-    assert set(lost_of(slow)) == {LAPPED} and lost_of(slow)[LAPPED] + len(slow.datagrams()) == count
+    assert set(lost_of(slow)) == {LAPPED} and lost_of(slow)[LAPPED] + len(slow.datagrams()) == count, (
+        lost_of(slow), len(slow.datagrams()), count, slow.events()[:9])
     got = collections.Counter(payload for _, payload in slow.datagrams())
     assert not got - collections.Counter(sent)
     daemon.stop()
