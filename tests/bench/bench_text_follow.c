@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* What people follow without holdfast: lines that are appended to a text file, read by a program
- * that waits for more, `tail -f` or another one. How long after its write(2) has a line come out of
- * that program? Each line begins with the time at which it was written. */
+/* What people follow without holdfast: lines that are appended to a text file, or sent to the
+ * journal's socket, read by a program that waits for more, `tail -f`, `journalctl -f` or another
+ * one. How long after it was written has a line come out of that program? Each begins with the time
+ * at which that was. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,14 +36,33 @@ static int64_t now_ns(void)
     return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
+/* A file to append to, or the journal's socket, which takes an entry as one datagram
+ * (systemd.io/JOURNAL_NATIVE_PROTOCOL). */
+static int open_target(const char *path, bool *ret_is_journal)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat about;
+    if (stat(path, &about) < 0)
+        fail(path);
+    *ret_is_journal = S_ISSOCK(about.st_mode);
+    if (!*ret_is_journal)
+        return open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    return fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -1 : fd;
+}
+
 /* One line at a time, evenly spaced. Ends by itself. */
 static void write_lines(const char *path, long count, long rate)
 {
-    char line[LINE_SIZE + 1];
-    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    static const char field[] = "MESSAGE=";
+    char entry[sizeof field + LINE_SIZE], *line = entry + sizeof field - 1;
+    bool is_journal;
+    int fd = open_target(path, &is_journal);
     struct timespec due;
     if (fd < 0)
         fail(path);
+    memcpy(entry, field, sizeof field);
     clock_gettime(CLOCK_MONOTONIC, &due);
     for (long i = 0; i < count; i++) {
         due.tv_nsec += 1000000000 / rate;
@@ -49,7 +73,8 @@ static void write_lines(const char *path, long count, long rate)
         line[LINE_SIZE - 1] = '\n';
         int length = snprintf(line, LINE_SIZE, "%lld ", (long long)now_ns());
         line[length] = '.';
-        if (write(fd, line, LINE_SIZE) != LINE_SIZE)
+        const size_t size = is_journal ? sizeof field - 1 + LINE_SIZE : LINE_SIZE;
+        if (write(fd, is_journal ? entry : line, size) != (ssize_t)size)
             fail("write");
     }
     close(fd);

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Readers of a running daemon: how late a datagram is when a program has it, what four readers cost the recorder, and what
-a reader costs that has nothing to read. Beside them: a text log that is followed with tail, as one does without holdfast."""
+a reader costs that has nothing to read. Beside them, as one does without holdfast: a text log that is followed with tail, and
+a journal of its own that is followed with journalctl."""
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -102,11 +104,42 @@ def measure_delay(bench, way, since, seconds, row):
         system.stop()
 
 
-def measure_text(bench, seconds, row):
+def measure_tail(bench, seconds):
     path = bench.folder / bench.unique("lines.txt")
     path.touch()
-    result = bench.run_tool("bench_text_follow", path, RATE * seconds, RATE, systems.need("tail"), "-f", "-n", "0", path,
-                            deadline=seconds + 30)
+    return bench.run_tool("bench_text_follow", path, RATE * seconds, RATE, systems.need("tail"), "-f", "-n", "0", path,
+                          deadline=seconds + 30)
+
+
+# A journald that nobody else sees, in namespaces that end with the measurement; everything in memory, no limit of rate.
+JOURNAL = """
+mount -t tmpfs none /run && mkdir -p /run/systemd/journal /run/log/journal /run/systemd/journald.conf.d || exit 1
+printf '[Journal]\\nStorage=volatile\\nRateLimitIntervalSec=0\\n' > /run/systemd/journald.conf.d/bench.conf
+"$1" 2> /dev/null & shift
+until [ -S /run/systemd/journal/socket ] && ls /run/log/journal/*/system.journal > /dev/null 2>&1; do sleep 0.05; done
+exec "$@"
+"""
+
+
+def measure_journal(bench, seconds):
+    journald = "/lib/systemd/systemd-journald"
+    if not os.path.exists(journald):
+        raise systems.Absent("systemd-journald is not installed")
+    if os.geteuid() != 0:
+        raise systems.Absent("only root can have a journal of its own")
+    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", JOURNAL, "sh", journald,
+               str(bench.tool("bench_text_follow")), "/run/systemd/journal/socket", str(RATE * seconds), str(RATE),
+               systems.need("journalctl"), "-f", "-n", "0", "-o", "cat"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 30)
+    assert done.returncode == 0, f"journalctl -f: {done.stderr.strip()}"
+    return json.loads(done.stdout)
+
+
+TEXTS = {f"lines of {SIZE} B in a file, tail -f": measure_tail, f"entries of {SIZE} B, journalctl -f": measure_journal}
+
+
+def measure_text(bench, text, seconds, row):
+    result = TEXTS[text](bench, seconds)
     counts = [tuple(entry) for entry in result["delays"]]
     for name, p in (("p50", 50), ("p99", 99)):
         row[name].add(percentile(counts, p) / 1000)
@@ -115,15 +148,19 @@ def measure_text(bench, seconds, row):
 
 def delays(bench):
     runs, seconds = bench.choose((3, 5), (1, 2))
-    text = f"lines of {SIZE} B in a file, tail -f"
-    titles = {"received": [*(way[0] for way in WAYS), text], "published": [way[0] for way in WAYS]}
+    titles = {"received": [*(way[0] for way in WAYS), *TEXTS], "published": [way[0] for way in WAYS]}
     figures = {since: {title: {name: report.Figure(unit="us") for name in ("p50", "p99", "max")} for title in titles[since]}
                for since in SINCE}
     for _ in range(runs):
         for way in WAYS:
             for since in SINCE:
                 measure_delay(bench, way, since, seconds, figures[since][way[0]])
-        measure_text(bench, seconds, figures["received"][text])
+        for text in TEXTS:
+            try:
+                measure_text(bench, text, seconds, figures["received"][text])
+            except systems.Absent as absent:
+                for figure in figures["received"][text].values():
+                    figure.why = str(absent)
     for since, what in SINCE.items():
         table = bench.result.table(f"From {what} to a program that reads, {RATE:,}/s, {SIZE} B", ["reader", "p50", "p99", "max"])
         for title, row in figures[since].items():
