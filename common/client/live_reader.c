@@ -46,8 +46,13 @@ static void change_kind(struct live_reader *reader)
     reader->passed_from = reader->next_seq;
     reader->looks_back = reader->by_position = reader->asks_position = false;
     reader->ring.has_begun = false;
+    reader->awaits_ring = !reader->by_ring;
+    if (reader->awaits_ring && reader->ring.map.page)
+        live_ring_join_log(reader);
     if (reader->by_ring) {
         reader->begins_anew = false;
+        if (reader->opened_seq != UINT64_MAX && reader->ring.former_end < reader->opened_seq)
+            reader->ring.former_end = reader->opened_seq; /* where no ring was ever lent */
         reader_ring_follow_log(reader);
     }
 }
@@ -56,8 +61,17 @@ static int next_of_its_kind(struct live_reader *reader, struct hf_datagram *ret)
 {
     int result;
     do {
-        if (live_reader_is_by_ring(reader) != reader->by_ring)
+        if (live_reader_is_by_ring(reader) != reader->by_ring) {
+            const uint64_t end = reader->ring.former_end;
+            if (reader->by_ring && reader->ring_read && reader->ring.pair != reader->ring_read &&
+                reader->next_seq < end) { /* what was left in the ring */
+                *ret = (struct hf_datagram){
+                    .seq = reader->next_seq, .lost = end - reader->next_seq, .why = HF_LAPPED};
+                reader->next_seq = end;
+                return HF_LOST;
+            }
             change_kind(reader);
+        }
         result = reader->by_ring ? reader_ring_next(reader, ret) : reader_log_next(reader, ret);
     } while (result == LIVE_READER_CHANGED);
     return result;
@@ -182,7 +196,8 @@ static int reader_save(hf_reader *base, uint64_t done_before)
         reader_link_wake_at(&reader->link, monotonic_now());
     if (result < 0)
         return result;
-    reader->by_position = false;
+    if (reader->by_position)
+        reader->position = done_before; /* still nothing was returned */
     reader->link.claimed.seq = done_before;
     reader->link.claimed.known = 1;
     return 0;

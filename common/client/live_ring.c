@@ -4,6 +4,7 @@
  * said last is kept, because nobody but it knows where its segments end. */
 #include "common/client/live_ring.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "common/channel_public.h"
@@ -12,7 +13,10 @@
 #include "common/fd.h"
 
 #define ATTACH_AGAIN_NS (250 * NS_PER_MS)
-#define WAKES_MOST      8
+/* A position that is refused is asked for so often, and for so long. */
+#define POSITION_AGAIN_NS (50 * NS_PER_MS)
+#define POSITION_NS       (2 * NS_PER_S)
+#define WAKES_MOST        8
 
 /* Files of this ring begin where its segments do; who has begun none finds others' from its own
  * beginning on. One that is given up before anybody looked leaves this behind what it was. */
@@ -94,7 +98,9 @@ static void look_whether_anew(struct live_reader *reader)
     if (live_reader_is_by_ring(reader) || !reader->started || passed > ring->former_end)
         return;
     if (!reader->by_ring && !reader->looks_back) {
-        reader->look_from = ring->has_begun ? ring->begun_end : reader->passed_from;
+        reader->look_from = ring->has_begun               ? ring->begun_end
+                            : reader->base.mode == HF_OLD ? passed
+                                                          : reader->passed_from;
         /* Not said by a slot: a segment may have been begun unseen, and be given up. */
         if (ring->former.segment_id == 0 && ring->former.recorded > 0 &&
             reader->look_from < reader->passed_from)
@@ -111,16 +117,43 @@ void live_ring_found_behind(struct live_reader *reader, uint64_t first_seq)
         note_anew(reader, first_seq);
 }
 
+/* Another connection may still have it that has ended, or the gate is overloaded. */
+static void ask_position_later(struct live_reader *reader)
+{
+    const monotonic now = monotonic_now();
+    if (reader->position_until.ns == 0)
+        reader->position_until = monotonic_add(now, POSITION_NS);
+    if (now.ns < reader->position_until.ns)
+        reader->position_again_at = monotonic_add(now, POSITION_AGAIN_NS);
+    else
+        reader->asks_position = false; /* it is somebody else's now */
+}
+
 /* A power cut takes the log's end, and the archive takes positions beyond it back to it before
  * there is a ring. Whoever began before that hears of it now. */
 static void look_at_position(struct live_reader *reader)
 {
     const struct read_position *position = &reader->link.claimed;
+    if (reader->claim_error && reader->claim_error != -EACCES) {
+        if (reader->asks_position)
+            ask_position_later(reader);
+        return;
+    }
     reader->asks_position = false;
     if (!reader->by_position || !position->known || position->seq >= reader->position)
         return;
     reader->position = position->seq;
     note_anew(reader, position->seq);
+}
+
+void live_ring_join_log(struct live_reader *reader)
+{
+    const struct live_ring *ring = &reader->ring;
+    reader->awaits_ring = false;
+    if (ring->pair != reader->ring_read && ring->map.page->start_seq != reader->next_seq) {
+        reader->begins_anew = true;
+        reader->anew_seq = ring->map.page->start_seq;
+    }
 }
 
 static void adopt(struct live_reader *reader)
@@ -156,10 +189,18 @@ static void adopt(struct live_reader *reader)
     if (other) {
         look_whether_anew(reader);
         reader->asks_position = reader->started && reader->by_position;
+        reader->position_again_at = reader->position_until = (monotonic){0};
     }
+    if (reader->awaits_ring)
+        live_ring_join_log(reader);
     ring->number = reader->link.attached.ring;
     ring->asked_again = channel_public_is_retired(ring->map.page, NULL);
     live_ring_look(reader);
+    /* The first one, and what files had at the beginning is not in its log any more. */
+    if (other && ring->former_end == 0 && reader->started && !live_reader_is_by_ring(reader) &&
+        ring->has_commit && reader->opened_seq != UINT64_MAX &&
+        ring->commit.next_seq < reader->opened_seq && passed_end(reader) <= reader->opened_seq)
+        note_anew(reader, ring->map.page->start_seq);
     /* Nothing else could say where that ends. */
     if (reader->opened_seq == UINT64_MAX && reader->base.mode == HF_OLD && ring->has_commit)
         reader->opened_seq = ring->commit.next_seq;

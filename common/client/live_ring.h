@@ -24,6 +24,9 @@ void live_ring_look(struct live_reader *reader);
 /* While the reader looks back: a file that begins there. Is it one that gives numbers again? */
 void live_ring_found_behind(struct live_reader *reader, uint64_t first_seq);
 
+/* What came out of a ring goes on as a log, and its ring is there. */
+void live_ring_join_log(struct live_reader *reader);
+
 void live_ring_close(struct live_reader *reader);
 
 #endif

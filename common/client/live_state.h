@@ -78,13 +78,15 @@ struct live_reader {
     /* From anew_seq on, numbers that were given before belong to other datagrams. */
     bool begins_anew;
     uint64_t anew_seq;
+    bool awaits_ring;   /* it came out of one, and only the log's own tells where the log goes on */
     bool looks_back;    /* for what a ring has recorded that came and went unseen, */
     uint64_t look_from; /* in files that begin here or later */
     /* HF_OLD: so does everything old from here on, and is lost; UINT64_MAX: nothing does. */
     uint64_t old_end;
-    bool by_position;    /* it began at its position, and nothing was returned or saved since: */
-    uint64_t position;   /* that is where it was */
-    bool asks_position;  /* it may have gone back since, and is asked for again */
+    bool by_position;   /* it began at its position, and nothing was returned or saved since: */
+    uint64_t position;  /* that is where it was */
+    bool asks_position; /* it may have gone back since, and is asked for again, */
+    monotonic position_again_at, position_until; /* not before, and not for ever; 0 = not refused */
     bool by_ring;        /* so far, datagrams came out of the ring, not out of the log */
     bool returned_any;   /* a datagram, since it was opened or sought */
     bool uncovered_told; /* before next_seq */

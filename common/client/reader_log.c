@@ -382,6 +382,10 @@ static int ask_position(struct live_reader *reader)
     live_ring_pump(reader);
     if (!reader->asks_position)
         return MORE;
+    if (reader->position_again_at.ns && monotonic_now().ns < reader->position_again_at.ns) {
+        reader_link_wake_at(link, reader->position_again_at);
+        return HF_NONE;
+    }
     if (link->attached_now && link->questions[ASK_CLAIM].request == 0)
         reader_link_ask(link, ASK_CLAIM, &link->claim);
     return HF_NONE;
@@ -490,6 +494,9 @@ static int begin_anew(struct live_reader *reader, struct hf_datagram *ret)
     reader_log_leave(reader);
     reader->begins_anew = false;
     reader->uncovered_told = true;
+    if (reader->durable_seq > reader->anew_seq)
+        reader->durable_seq = reader->anew_seq;
+    reader->durable_id = 0;
     reader->next_seq = reader->passed_from = reader->anew_seq;
     *ret = (struct hf_datagram){.seq = reader->next_seq, .why = HF_UNCOVERED};
     return HF_LOST;
@@ -501,6 +508,11 @@ int reader_log_next(struct live_reader *reader, struct hf_datagram *ret)
         int result = see_what_begins_anew(reader);
         if (result == MORE && live_reader_is_by_ring(reader))
             result = LIVE_READER_CHANGED;
+        if (result == MORE && reader->awaits_ring) {
+            if (live_ring_fall_asleep(reader, READ_FOR_COMMITTED, reader->next_seq))
+                return HF_NONE;
+            continue;
+        }
         if (result == MORE && reader->begins_anew)
             result = begin_anew(reader, ret);
         if (result != MORE)

@@ -262,6 +262,12 @@ static int at_time(struct live_reader *reader, int64_t time_ns, monotonic *deadl
 
 static int at_position(struct live_reader *reader, bool else_at_end, monotonic *deadline)
 {
+    if (reader->started) { /* it may have gone back since */
+        reader_link_ask(&reader->link, ASK_CLAIM, &reader->link.claim);
+        int result = claim(reader, *deadline);
+        if (result < 0)
+            return result;
+    }
     if (!reader->link.claimed.known)
         return else_at_end ? at_last(reader, true, deadline) : at_first(reader, deadline);
     reader->next_seq = reader->link.claimed.seq;
@@ -313,6 +319,7 @@ int reader_start_at(struct live_reader *reader, const struct hf_start *start, mo
     reader_log_leave(reader);
     if (result == 0) { /* the program has said where it wants to be now */
         reader->begins_anew = reader->looks_back = reader->asks_position = false;
+        reader->awaits_ring = false;
         reader->passed_from = reader->next_seq;
         reader->by_ring = live_reader_is_by_ring(reader);
         reader->by_position = start->at == HF_POSITION && reader->link.claimed.known &&

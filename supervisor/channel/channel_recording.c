@@ -277,6 +277,7 @@ static void handle_cleaned(struct channel *channel, const struct message_recover
     struct channel_recording *recording = &channel->recording;
     recording->cleaning = false;
     recording->recovered |= recovered->error == 0;
+    recording->placed |= recovered->error == 0; /* also where a ring without records was restored */
     note_unfinished(recording, recovered);
     if (recovered->error && recording->cleaned_last)
         log_error("channel %s: what it left unfinished can't be recovered: %s; the next start "

@@ -204,7 +204,7 @@ static const char *restore_old_ring(struct channel *channel)
     hold->drops_known = old.drops_known && hold->rx >= 0;
     take_old_counters(channel, &old);
     channel->recording.restored = old.recorded > 0;
-    channel->recording.placed = channel->recording.restored || old.start_seq > 0;
+    channel->recording.placed = channel->recording.restored;
     note_generation(channel, old.generation);
     return NULL;
 }
@@ -228,8 +228,7 @@ static const char *restore_present_ring(struct channel *channel)
         atomic_load_explicit(&hold->page->public.published, memory_order_relaxed);
     channel->recording.restored =
         channel_page_read_commit(hold->page, &commit) && commit.recorded > 0;
-    channel->recording.placed = channel->recording.restored ||
-                                hold->page->public.start_seq > 0; /* else it may be nobody's */
+    channel->recording.placed = channel->recording.restored; /* else it may be nobody's */
     note_generation(channel,
                     atomic_load_explicit(&hold->page->private.generation, memory_order_relaxed));
     return NULL;

@@ -219,3 +219,25 @@ void reader_scene_damage_the_end(void)
     ck_assert_int_eq(fd_write_all(scene.recorder.fd, damage, sizeof damage, at + 12), 0);
     reader_scene_lend(NULL, 0);
 }
+
+void reader_scene_set_records(bool records)
+{
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.records = records;
+    pthread_mutex_unlock(&scene.gate.lock);
+}
+
+void reader_scene_publish(struct ring_fixture *ring, unsigned count)
+{
+    const uint8_t payload[100] = {0};
+    while (count--)
+        ring_fixture_write(&ring->writer, payload, sizeof payload);
+}
+
+void reader_scene_expect_from_ring(uint64_t first, uint64_t end)
+{
+    for (uint64_t seq = first; seq < end; seq++) {
+        ck_assert_int_eq(reader_scene_next(), HF_DATAGRAM);
+        ck_assert_uint_eq(scene.datagram.seq, seq);
+    }
+}

@@ -59,6 +59,12 @@ void reader_scene_change_rings(uint64_t end, uint64_t start_seq);
 /* What the gate lends from now on; NULL: none. */
 void reader_scene_lend(struct ring_fixture *lent, uint64_t number);
 
+/* The channel has a record section from now on, or none. */
+void reader_scene_set_records(bool records);
+/* So many datagrams in a ring; those come out of it. */
+void reader_scene_publish(struct ring_fixture *ring, unsigned count);
+void reader_scene_expect_from_ring(uint64_t first, uint64_t end);
+
 /* A joined reader has had ten records and is live. */
 void reader_scene_go_live(void);
 

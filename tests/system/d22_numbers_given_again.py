@@ -122,13 +122,19 @@ def test_a_channel_relays_without_its_log(place):
     daemon.stop()
 
 
-def test_recording_is_switched_off_and_on(place):
-    """Between two starts, while somebody reads what is new."""
-    listen, out = place.ipv4(), place.ipv4()
-    daemon = Daemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL).start()
+def two_configurations(daemon):
     with_record = daemon.config.read_text()
     without = re.sub(r" *record \{[^}]*\}\n", "", with_record)
     assert without != with_record
+    return with_record, without
+
+
+def switched(place, first):
+    """Recording is switched off and on again between two starts, while somebody reads what is new. The log has more
+    numbers than are given meanwhile, or fewer."""
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL).start()
+    with_record, without = two_configurations(daemon)
     reader = Reader(place, daemon, "new", mode="new")
 
     def restart(config):
@@ -137,8 +143,8 @@ def test_recording_is_switched_off_and_on(place):
         daemon.start()
         daemon.wait_state("engine", "RUNNING")
 
-    sent = send(place, listen, 100, 1)
-    reader.wait_next(100)
+    sent = send(place, listen, first, 1)
+    reader.wait_next(first)
     restart(without)
     reader.wait_next(0)
     for count, tag in ((10, 2), (140, 3)):
@@ -150,9 +156,62 @@ def test_recording_is_switched_off_and_on(place):
         reader.wait_for(lambda counts: counts["datagrams"] == len(sent), 30, "all that is new")
     reader.stop()
     oracle.assert_same_payloads(sent, payloads_of(reader), "read")
-    assert numbers_of(reader) == [*range(100), *range(150), *range(100, 170)]
+    assert numbers_of(reader) == [*range(first), *range(150), *range(first, first + 70)]
     told = [event for event in lost_of(reader) if event[1] == 0]
-    assert [event[0] for event in told] == [0, 100] and {event[2] for event in told} == {UNCOVERED}, lost_of(reader)
+    assert [event[0] for event in told] == [0, first] and {event[2] for event in told} == {UNCOVERED}, lost_of(reader)
+    daemon.stop()
+
+
+def test_recording_is_switched_off_and_on(place):
+    switched(place, 100)
+
+
+def test_recording_is_switched_on_beside_a_longer_log(place):
+    switched(place, 1000)
+
+
+def test_a_ring_that_was_not_recorded_passes_for_no_log(place):
+    """Recording is switched on by an upgrade, which goes on with a ring whose numbers are not the log's."""
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL).start()
+    with_record, without = two_configurations(daemon)
+    send(place, listen, 1000, 1)
+    daemon.wait_drained("engine", 1000)
+    daemon.stop()
+    daemon.config.write_text(without)
+    daemon.start()
+    daemon.wait_state("engine", "RUNNING")
+    send(place, listen, 50, 2)
+    daemon.wait_counter("engine", "received", 50)
+    again(daemon)
+    daemon.config.write_text(with_record)
+    held = HeldFolder(daemon.segments("engine")[0].parent)
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    old = Reader(place, daemon, "old", mode="old")
+    new = Reader(place, daemon, "new", mode="new")
+    assert old.wait_finished()["opened_seq"] == 1000 and numbers_of(old) == list(range(1000))
+    assert new.counts()["next_seq"] == 1000, new.counts()
+    held.release()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.stop()
+
+
+def test_an_upgrade_before_the_first_datagram(place):
+    """The ring that goes on has recorded nothing: it is the log's all the same, and read from."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}), head=OPEN_TO_ALL).start()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    daemon.wait_state("engine", "RUNNING")
+    reader = Reader(place, daemon, "joined")
+    wait_live(reader)
+    for total in (100, 200):
+        send(place, listen, 100, total)
+        daemon.wait_drained("engine", total)
+        reader.wait_next(total, 15)
+    reader.stop()
     daemon.stop()
 
 

@@ -278,28 +278,6 @@ END_TEST
 
 /* ---- recording is switched on, or off ---- */
 
-static void set_records(bool records)
-{
-    pthread_mutex_lock(&scene.gate.lock);
-    scene.gate.records = records;
-    pthread_mutex_unlock(&scene.gate.lock);
-}
-
-static void publish(struct ring_fixture *ring, unsigned count)
-{
-    const uint8_t payload[100] = {0};
-    while (count--)
-        ring_fixture_write(&ring->writer, payload, sizeof payload);
-}
-
-static void expect_from_ring(uint64_t first, uint64_t end)
-{
-    for (uint64_t seq = first; seq < end; seq++) {
-        ck_assert_int_eq(reader_scene_next(), HF_DATAGRAM);
-        ck_assert_uint_eq(scene.datagram.seq, seq);
-    }
-}
-
 /* Off, and on again with the older log, which the reader has had: and between two rings there is
  * none for a moment. */
 START_TEST(recording_is_switched_off_and_on)
@@ -311,18 +289,18 @@ START_TEST(recording_is_switched_off_and_on)
     live_log_lose(&scene.recorder, 0);
     live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
     reader_scene_change_rings(10, 0);
-    set_records(false);
+    reader_scene_set_records(false);
     reader_scene_lend(&scene.second_ring, 2);
     fake_gate_kill(&scene.gate);
     reader_scene_expect_lost(0, 0, HF_UNCOVERED);
-    publish(&scene.second_ring, 15);
-    expect_from_ring(0, 15);
+    reader_scene_publish(&scene.second_ring, 15);
+    reader_scene_expect_from_ring(0, 15);
     struct ring_fixture_settings settings = scene.settings;
     settings.start_seq = 10;
     ring_fixture_open(&third_ring, &settings);
     third_ring.ring.page->public.pair = 778;
     live_log_move(&scene.recorder, &third_ring, 10);
-    set_records(true);
+    reader_scene_set_records(true);
     reader_scene_lend(NULL, 0);
     fake_gate_kill(&scene.gate);
     reader_scene_expect_nothing_yet();
@@ -345,15 +323,15 @@ START_TEST(recording_is_switched_off)
     reader_scene_expect_records(0, 10);
     reader_scene_expect_nothing_yet();
     reader_scene_change_rings(10, 0);
-    set_records(false);
+    reader_scene_set_records(false);
     if (_i)
-        publish(&scene.second_ring, 15);
+        reader_scene_publish(&scene.second_ring, 15);
     reader_scene_lend(&scene.second_ring, 2);
     fake_gate_kill(&scene.gate);
     reader_scene_expect_lost(0, 0, HF_UNCOVERED);
     if (!_i)
-        publish(&scene.second_ring, 15);
-    expect_from_ring(0, 15);
+        reader_scene_publish(&scene.second_ring, 15);
+    reader_scene_expect_from_ring(0, 15);
     reader_scene_expect_silence();
 }
 END_TEST
@@ -369,11 +347,11 @@ START_TEST(recording_is_switched_on)
     static struct ring_fixture unrecorded;
     ring_fixture_open(&unrecorded, &settings);
     unrecorded.ring.page->public.pair = 700;
-    set_records(false);
+    reader_scene_set_records(false);
     reader_scene_lend(&unrecorded, 7);
     reader_scene_read(HF_NEW, NULL);
-    publish(&unrecorded, 20);
-    expect_from_ring(0, 20);
+    reader_scene_publish(&unrecorded, 20);
+    reader_scene_expect_from_ring(0, 20);
     reader_scene_expect_nothing_yet();
     reader_scene_change_rings(10, 10);
     live_log_move(&scene.recorder, &scene.second_ring, 10);
@@ -381,7 +359,7 @@ START_TEST(recording_is_switched_on)
         reader_scene_begin_segment();
         live_log_append(&scene.recorder, 15);
     }
-    set_records(true);
+    reader_scene_set_records(true);
     reader_scene_lend(&scene.second_ring, 2);
     fake_gate_kill(&scene.gate);
     reader_scene_expect_lost(10, 0, HF_UNCOVERED);
@@ -399,13 +377,13 @@ END_TEST
 /* The same without a restart: numbers go on. */
 START_TEST(recording_begins_where_the_ring_ends)
 {
-    set_records(false);
+    reader_scene_set_records(false);
     reader_scene_read(HF_NEW, NULL);
-    publish(&scene.ring, 20);
-    expect_from_ring(0, 20);
+    reader_scene_publish(&scene.ring, 20);
+    reader_scene_expect_from_ring(0, 20);
     reader_scene_change_rings(20, 20);
     live_log_move(&scene.recorder, &scene.second_ring, 20);
-    set_records(true);
+    reader_scene_set_records(true);
     reader_scene_lend(&scene.second_ring, 2);
     reader_scene_begin_segment();
     live_log_append(&scene.recorder, 5);
@@ -420,20 +398,20 @@ END_TEST
  * came between. What the one before had left can still be read. */
 START_TEST(a_ring_was_missed_by_who_reads_rings)
 {
-    set_records(false);
+    reader_scene_set_records(false);
     reader_scene_read(HF_NEW, NULL);
-    publish(&scene.ring, 20);
-    expect_from_ring(0, 15);
+    reader_scene_publish(&scene.ring, 20);
+    reader_scene_expect_from_ring(0, 15);
     fake_gate_kill(&scene.gate);
     struct ring_fixture_settings settings = scene.settings;
     settings.start_seq = 30;
     ring_fixture_open(&third_ring, &settings);
     third_ring.ring.page->public.pair = 778;
     reader_scene_lend(&third_ring, 3);
-    publish(&third_ring, 5);
-    expect_from_ring(15, 20);
+    reader_scene_publish(&third_ring, 5);
+    reader_scene_expect_from_ring(15, 20);
     reader_scene_expect_lost(30, 0, HF_UNCOVERED);
-    expect_from_ring(30, 35);
+    reader_scene_expect_from_ring(30, 35);
     reader_scene_expect_silence();
     forget_third_ring();
 }
