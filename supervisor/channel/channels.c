@@ -244,6 +244,28 @@ static void refuse_position(const struct channels *channels,
     gate_client_answer(gate, gate->child->generation, &saved);
 }
 
+/* Nobody is done with what has not come: a higher number is one of before everything died, and is
+ * given again. Before the log is known, recovery sees to that. */
+static uint64_t end_of_numbers(const struct channel *channel)
+{
+    if (!channel->recording.placed || channel->recording.renumber)
+        return UINT64_MAX;
+    if (channel->hold.page)
+        return atomic_load_explicit(&channel->hold.page->public.published, memory_order_relaxed);
+    return channel->ledger.seq_end > channel->recording.next_seq ? channel->ledger.seq_end
+                                                                 : channel->recording.next_seq;
+}
+
+static int keep_possible_position(const struct channel_host *host, const struct channel *channel,
+                                  const struct message_position_save *save)
+{
+    struct message_position_save possible = *save;
+    const uint64_t end = end_of_numbers(channel);
+    if (possible.seq > end)
+        possible.seq = end;
+    return archive_client_position(host->archive, host->gate->child->generation, &possible);
+}
+
 /* Where nobody records, log_dir may be another daemon's; and numbers of what is not recorded lead
  * nowhere. */
 static void keep_position(void *data, const struct message_position_save *save)
@@ -256,7 +278,7 @@ static void keep_position(void *data, const struct message_position_save *save)
     else if (!channel->spec->record.enabled)
         refuse_position(channels, save, EOPNOTSUPP,
                         "the channel does not record: there is nothing to come back to");
-    else if (archive_client_position(host->archive, host->gate->child->generation, save) < 0)
+    else if (keep_possible_position(host, channel, save) < 0)
         refuse_position(channels, save, EBUSY, "too many positions are being kept just now");
 }
 

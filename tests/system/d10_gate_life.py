@@ -515,6 +515,8 @@ def test_a_position_outlives_gate_archive_and_daemon(place):
     daemon.start()
     with wait_reader(daemon).attach("engine") as reader:
         assert reader.position(CLAIM, "engine", "store") == (0, 20, 1)
+        assert reader.position(SAVE, "engine", "store", 1000)[0] == 0, "nothing of that has come: it is kept as what has"
+        assert reader.position(CLAIM, "engine", "store") == (0, 100, 1)
         assert reader.position(FORGET, "engine", "store")[0] == 0
     assert not file.exists()
     daemon.stop()

@@ -178,8 +178,11 @@ def test_whoever_sends_nonsense_is_not_heard_for_a_moment(place):
 @core
 def test_who_may_not_have_a_position_keeps_nobody_from_it(place):
     """Somebody asks to forget it, over and over, and is refused each time: its owner has it whenever he wants."""
-    daemon, socket = open_to_all(place, channel("engine", place.ipv4(), record={}))
+    listen = place.ipv4()
+    daemon, socket = open_to_all(place, channel("engine", listen, record={}))
     daemon.start()
+    Sender(place, listen, 10).wait()
+    daemon.wait_drained("engine", 10)
     with RawReader(socket).hello().attach("engine") as reader:
         assert reader.position(CLAIM, "engine", "mine") == (0, 0, 0)
         assert reader.position(SAVE, "engine", "mine", 7)[0] == 0
