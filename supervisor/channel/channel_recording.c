@@ -240,6 +240,7 @@ void channel_recording_begin(struct channel *channel)
         channel->recording.state = RECORDING_NONE;
     } else if (channel->hold.segment >= 0) {
         channel->recording.state = RECORDING_OPEN;
+        channel->recording.placed = true; /* none is had before the log is known */
         if (!channel->recording.recovered && !channel->recording.cleaning)
             clean(channel);
     } else if (channel->recording.state == RECORDING_NONE ||

@@ -72,7 +72,7 @@ void channel_ring_give_up(struct channel *channel)
         channel->lent.ring_refused = false;
         channel->recording.renumber = false;
         channel->recording.restored = false;
-        channel->recording.recovered =
+        channel->recording.recovered = channel->recording.placed =
             false; /* the archive tells which numbers are in the log, nobody else can */
         if (channel->recording.state == RECORDING_OPENING)
             channel->recording.state = RECORDING_NONE; /* and is asked that first */

@@ -250,7 +250,7 @@ static uint64_t end_of_numbers(const struct channel *channel)
 {
     if (!channel->recording.placed || channel->recording.renumber)
         return UINT64_MAX;
-    if (channel->hold.page)
+    if (channel->hold.page && channel->hold.old_ring < 0)
         return atomic_load_explicit(&channel->hold.page->public.published, memory_order_relaxed);
     return channel->ledger.seq_end > channel->recording.next_seq ? channel->ledger.seq_end
                                                                  : channel->recording.next_seq;

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "common/channel_page.h"
+#include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel.h"
 #include "supervisor/channel/channels.h"
 #include "supervisor/child/child.h"
@@ -42,11 +43,43 @@ START_TEST(a_gate_that_is_behind_is_tried_once)
 }
 END_TEST
 
+/* Of an earlier version's ring: 5000 datagrams, all of them in the log. Its first worker has yet to
+ * bring it over. */
+START_TEST(a_position_is_kept_before_an_old_ring_is_brought_over)
+{
+    static struct channel channel;
+    static struct channel *list[] = {&channel};
+    static struct channel_spec spec = {.name = "engine", .record.enabled = true};
+    static struct gate_client gate;
+    static struct child child;
+    static struct archive_client archive;
+    static struct channel_host host = {.gate = &gate, .archive = &archive};
+    struct channels channels = {.host = &host, .list = list, .by_name = list, .count = 1};
+    struct channel_page *page = calloc(1, sizeof *page);
+    gate.child = &child;
+    channel.host = &host;
+    channel.spec = &spec;
+    /* as restore_old_ring() leaves it: start_seq 0, published 5000, recorded 5000 */
+    channel.hold.page = page;
+    channel.hold.ring = memfd_create("ring", MFD_CLOEXEC);
+    channel.hold.old_ring = memfd_create("old", MFD_CLOEXEC);
+    atomic_store(&page->private.converted, RING_TO_BE_CONVERTED);
+    channel.recording.restored = channel.recording.placed = true;
+    channel.ledger.seq_end = 5000;
+    struct message_position_save save = {.channel = "engine", .name = "mine", .seq = 5000};
+    struct gate_owner owner = channels_as_gate_owner(&channels);
+    owner.position(owner.data, &save);
+    ck_assert_ptr_nonnull(archive.positions.first);
+    ck_assert_uint_eq(archive.positions.first->save.seq, 5000);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("channels_lend");
     TCase *part = tcase_create("lend");
     tcase_add_test(part, a_gate_that_is_behind_is_tried_once);
+    tcase_add_test(part, a_position_is_kept_before_an_old_ring_is_brought_over);
     suite_add_tcase(suite, part);
     return unit_run(suite);
 }
