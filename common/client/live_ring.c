@@ -197,8 +197,8 @@ static void adopt(struct live_reader *reader)
     ring->asked_again = channel_public_is_retired(ring->map.page, NULL);
     live_ring_look(reader);
     /* The first one, and what files had at the beginning is not in its log any more. */
-    if (other && ring->former_end == 0 && reader->started && !live_reader_is_by_ring(reader) &&
-        ring->has_commit && reader->opened_seq != UINT64_MAX &&
+    if (other && ring->former_end == 0 && reader->started && !reader->opened_in_open &&
+        !live_reader_is_by_ring(reader) && ring->has_commit && reader->opened_seq != UINT64_MAX &&
         ring->commit.next_seq < reader->opened_seq && passed_end(reader) <= reader->opened_seq)
         note_anew(reader, ring->map.page->start_seq);
     /* Nothing else could say where that ends. */

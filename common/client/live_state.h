@@ -71,6 +71,7 @@ struct live_reader {
     uint64_t passed_from;
     uint64_t opened_seq; /* the end at hf_read(); UINT64_MAX while it isn't known */
     bool records;        /* as ATTACHED said */
+    bool opened_in_open; /* it was found in a file that is still written, and proves little */
     bool started;        /* hf_read() has returned */
     bool live_told;
     bool woken;     /* since it was last caught up */

@@ -215,6 +215,7 @@ int reader_start_find_end(struct live_reader *reader, uint64_t *ret_end, monoton
 {
     struct last_record last;
     int result = find_last(reader, &last, deadline);
+    reader->opened_in_open = reader->segment.walk && reader->segment.unfinished;
     *ret_end = result > 0 && last.seq >= last.promised ? last.seq + 1 : last.promised;
     reader_log_leave(reader);
     return result < 0 ? result : 0;

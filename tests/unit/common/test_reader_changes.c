@@ -284,6 +284,26 @@ START_TEST(a_living_ring_is_not_lent_for_a_while)
 }
 END_TEST
 
+/* Opened while the gate had no ring to lend; a worker had died between a record and its commit, and
+ * its successor goes on in the ring that there always was. */
+START_TEST(opened_before_a_living_ring_was_lent)
+{
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    live_log_write_in_vain(&scene.recorder);
+    reader_scene_lend(NULL, 0);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 11);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+    reader_scene_expect_nothing_yet();
+    reader_scene_lend(&scene.ring, 3);
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_nothing_yet();
+    live_log_append(&scene.recorder, 5);
+    reader_scene_expect_records(11, 15);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("reader_changes");
@@ -302,6 +322,7 @@ int main(void)
     tcase_add_test(tests, starts_in_an_unfinished_file);
     tcase_add_loop_test(tests, the_last_file_is_blank, 0, 2);
     tcase_add_loop_test(tests, a_living_ring_is_not_lent_for_a_while, 0, 2);
+    tcase_add_test(tests, opened_before_a_living_ring_was_lent);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
