@@ -307,6 +307,20 @@ static int answered(struct live_reader *reader, int error)
                                                             : found_other(reader, fd, id);
 }
 
+/* Unless that is out already, or it was in vain just now. */
+static int ask_for_file(struct live_reader *reader, const struct read_find *find)
+{
+    struct live_search *search = &reader->search;
+    struct reader_link *link = &reader->link;
+    if (search->again_at.ns && monotonic_now().ns < search->again_at.ns) {
+        reader_link_wake_at(link, search->again_at);
+    } else if (link->attached_now && link->questions[ASK_FIND].request == 0) {
+        search->asked_seq = find->seq;
+        reader_link_ask(link, ASK_FIND, find);
+    }
+    return HF_NONE;
+}
+
 static int find_segment(struct live_reader *reader)
 {
     struct live_search *search = &reader->search;
@@ -320,16 +334,7 @@ static int find_segment(struct live_reader *reader)
             return answered(reader, error);
         fd_close(&link->found_fd);
     }
-    if (search->again_at.ns && monotonic_now().ns < search->again_at.ns) {
-        reader_link_wake_at(link, search->again_at);
-        return HF_NONE;
-    }
-    if (link->attached_now && link->questions[ASK_FIND].request == 0) {
-        const struct read_find find = {.by = READ_BY_SEQ, .seq = reader->next_seq};
-        search->asked_seq = reader->next_seq;
-        reader_link_ask(link, ASK_FIND, &find);
-    }
-    return HF_NONE;
+    return ask_for_file(reader, &(struct read_find){.by = READ_BY_SEQ, .seq = reader->next_seq});
 }
 
 /* ---- numbers that were given again ---- */
@@ -364,15 +369,8 @@ static int look_back(struct live_reader *reader)
     live_ring_pump(reader);
     if (reader_link_take(link, ASK_FIND, &error))
         return answered_back(reader, error);
-    if (search->again_at.ns && monotonic_now().ns < search->again_at.ns) {
-        reader_link_wake_at(link, search->again_at);
-        return HF_NONE;
-    }
-    if (link->attached_now && link->questions[ASK_FIND].request == 0) {
-        const struct read_find find = {.by = from > 0 ? READ_AFTER : READ_FIRST, .seq = from - 1};
-        reader_link_ask(link, ASK_FIND, &find);
-    }
-    return HF_NONE;
+    return ask_for_file(reader, &(struct read_find){.by = from > 0 ? READ_AFTER : READ_FIRST,
+                                                    .seq = from > 0 ? from - 1 : 0});
 }
 
 /* Asked once more than needed where the connection has just been made anew. */

@@ -284,4 +284,10 @@ void channel_note_state(struct channel *channel, enum channel_state to, const ch
 /* It has run, or it is known why not: READY=1 no longer waits for it. */
 void channel_note_reported(struct channel *channel);
 
+/* The ring's numbers are the log's: where that goes on is known, and the ring goes on there. */
+static inline bool channel_has_log_numbers(const struct channel *channel)
+{
+    return channel->recording.placed && !channel->recording.renumber;
+}
+
 #endif

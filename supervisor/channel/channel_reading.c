@@ -30,7 +30,7 @@ static void describe(const struct channel *channel, struct message_channel_lent 
     socket_address_print_at(&spec->listen, spec->interface, ret->listen, sizeof ret->listen);
     ret->wake_index = channel->reading.index;
     ret->records = spec->record.enabled != 0;
-    ret->settled = channel->recording.placed && !channel->recording.renumber;
+    ret->settled = channel_has_log_numbers(channel);
     ret->ring = hold_ring_number(&channel->hold);
     ret->has_ring = ret->ring != 0;
 }

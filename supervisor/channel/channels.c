@@ -248,7 +248,7 @@ static void refuse_position(const struct channels *channels,
  * given again. Before the log is known, recovery sees to that. */
 static uint64_t end_of_numbers(const struct channel *channel)
 {
-    if (!channel->recording.placed || channel->recording.renumber)
+    if (!channel_has_log_numbers(channel))
         return UINT64_MAX;
     if (channel->hold.page && channel->hold.old_ring < 0)
         return atomic_load_explicit(&channel->hold.page->public.published, memory_order_relaxed);

@@ -150,12 +150,40 @@ void reader_scene_expect_nothing_yet(void)
     expect_silence(MOMENT_MS);
 }
 
-void reader_scene_change_rings(uint64_t end, uint64_t start_seq)
+void reader_scene_leave_log(unsigned count)
+{
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, count);
+    live_log_lose(&scene.recorder, 0);
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+}
+
+void reader_scene_lose_what_was_done_with(const struct hf_start *mine)
+{
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 10);
+    reader_scene_read(HF_JOINED, mine);
+    reader_scene_expect_records(0, 10);
+    ck_assert_int_eq(hf_save(scene.reader, 10), 0);
+    reader_scene_close_reader();
+    live_log_lose(&scene.recorder, 0);
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    reader_scene_change_rings(6, 6);
+    live_log_move(&scene.recorder, &scene.second_ring, 6);
+    reader_scene_lend(NULL, 0);
+}
+
+void reader_scene_open_ring(struct ring_fixture *ret, uint64_t start_seq, uint64_t pair)
 {
     struct ring_fixture_settings settings = scene.settings;
     settings.start_seq = start_seq;
-    ring_fixture_open(&scene.second_ring, &settings);
-    scene.second_ring.ring.page->public.pair = 777;
+    ring_fixture_open(ret, &settings);
+    ret->ring.page->public.pair = pair;
+}
+
+void reader_scene_change_rings(uint64_t end, uint64_t start_seq)
+{
+    reader_scene_open_ring(&scene.second_ring, start_seq, 777);
     channel_page_retire(scene.ring.ring.page, RING_REPLACED, end);
 }
 

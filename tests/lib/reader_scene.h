@@ -54,6 +54,14 @@ void reader_scene_expect_silence(void);
 /* The same, for a moment: where that is asked for often. */
 void reader_scene_expect_nothing_yet(void);
 
+/* So many records are in one sealed file, and nobody writes any more. */
+void reader_scene_leave_log(unsigned count);
+/* A power cut takes a log's end, and 6 is given again by the second ring, which is not lent yet; 10
+ * was saved as done with, in the position where `mine` starts. */
+void reader_scene_lose_what_was_done_with(const struct hf_start *mine);
+/* One more ring like the first one; the caller's to close. */
+void reader_scene_open_ring(struct ring_fixture *ret, uint64_t start_seq, uint64_t pair);
+
 /* Everything of the channel was stopped at `end`; the second ring is there, and not lent yet. */
 void reader_scene_change_rings(uint64_t end, uint64_t start_seq);
 /* What the gate lends from now on; NULL: none. */

@@ -151,8 +151,8 @@ static int forget(int folder, const struct message_position_save *request,
     return unlinkat(folder, request->name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-/* From here until the folder is closed, nobody else writes: an archive and a process of its may
- * want to at once, and neither takes longer than it takes to write one file. */
+/* From here until the folder is closed or unlocked, nobody else writes: an archive and a process of
+ * its may want to at once, and neither takes longer than it takes to write one file. */
 static int lock(int folder)
 {
     int result;
@@ -211,15 +211,13 @@ static int write_over(int folder, const char *name, const struct position_file *
 }
 
 /* 1: it was beyond that, and is there now. 0: it was not. Or -errno. */
-static int go_back(const char *log_dir, const char *channel, const char *name, uint64_t next_seq)
+static int go_back(int folder, const char *name, uint64_t next_seq)
 {
     struct position_file kept = {0};
-    int folder = enter_channel(log_dir, channel, false);
-    if (folder < 0)
-        return folder;
     int result = lock(folder);
-    if (result == 0)
-        result = position_file_read(folder, name, &kept);
+    if (result < 0)
+        return result;
+    result = position_file_read(folder, name, &kept);
     const bool is_beyond = result == 0 && kept.seq > next_seq;
     if (is_beyond) {
         kept.seq = next_seq;
@@ -229,7 +227,7 @@ static int go_back(const char *log_dir, const char *channel, const char *name, u
     }
     if (is_beyond && result == 0 && fsync(folder) < 0)
         result = -errno;
-    fd_close(&folder);
+    flock(folder, LOCK_UN);
     return result == 0 ? is_beyond : result;
 }
 
@@ -258,7 +256,7 @@ void positions_go_back(const char *log_dir, const char *channel, uint64_t next_s
     while ((entry = readdir(stream))) {
         if (!position_name_is_valid(entry->d_name))
             continue;
-        int result = go_back(log_dir, channel, entry->d_name, next_seq);
+        int result = go_back(dirfd(stream), entry->d_name, next_seq);
         tell_stuck(channel, entry->d_name, result, next_seq);
         moved += result == 1;
     }

@@ -127,10 +127,9 @@ uint64_t gate_channels_ring(const struct gate_channel *channel, uint32_t mode)
     return reads_ring || (channel->records && channel->settled) ? channel->ring : 0;
 }
 
-void gate_channels_view(const struct gate_channel *channel, uint32_t mode, struct gate_view *ret)
+void gate_channels_view(const struct gate_channel *channel, struct gate_view *ret)
 {
-    const struct channel_public *page =
-        gate_channels_ring(channel, mode) ? channel->map.page : NULL;
+    const struct channel_public *page = channel->map.page;
     *ret = (struct gate_view){.has_ring = page != NULL};
     if (!page)
         return;
@@ -142,7 +141,9 @@ void gate_channels_view(const struct gate_channel *channel, uint32_t mode, struc
 uint64_t gate_channels_end(const struct gate_channel *channel, uint32_t mode)
 {
     struct gate_view view;
-    gate_channels_view(channel, mode, &view);
+    if (gate_channels_ring(channel, mode) == 0)
+        return 0;
+    gate_channels_view(channel, &view);
     if (mode == HF_NEWEST || !channel->records)
         return view.published;
     return view.has_commit ? view.commit.next_seq : 0;

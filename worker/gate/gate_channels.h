@@ -32,8 +32,8 @@ void gate_channels_remove(struct gate *gate, struct gate_channel *channel);
  * nothing else. */
 uint64_t gate_channels_ring(const struct gate_channel *channel, uint32_t mode);
 
-/* What that ring says. */
-void gate_channels_view(const struct gate_channel *channel, uint32_t mode, struct gate_view *ret);
+/* What its ring says, whoever may have it. */
+void gate_channels_view(const struct gate_channel *channel, struct gate_view *ret);
 /* Behind the newest record, or, where nothing is recorded or `mode` is HF_NEWEST, behind the newest
  * datagram. 0 = not known. */
 uint64_t gate_channels_end(const struct gate_channel *channel, uint32_t mode);

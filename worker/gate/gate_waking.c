@@ -73,26 +73,27 @@ static void link_armed(struct gate *gate, struct gate_connection *connection)
 
 /* A ring that is retired stays the channel's until there is another one: one WOKEN is enough to see
  * it by, and the next one comes with that other one. */
-static bool is_due(struct gate_connection *connection)
+static bool is_due(struct gate_connection *connection, const struct gate_view *view)
 {
     const struct read_arm *arm = &connection->arm;
     const uint64_t ring = gate_channels_ring(connection->channel, connection->mode);
-    struct gate_view view;
     if (arm->ring != ring)
         return true;
-    gate_channels_view(connection->channel, connection->mode, &view);
-    if (view.retired && connection->told_retired != ring) {
+    if (ring == 0)
+        return false; /* there is none for him */
+    if (view->retired && connection->told_retired != ring) {
         connection->told_retired = ring;
         return true;
     }
     if (arm->what == READ_FOR_PUBLISHED)
-        return view.has_ring && view.published > arm->seq;
-    return view.has_commit && view.commit.next_seq > arm->seq;
+        return view->has_ring && view->published > arm->seq;
+    return view->has_commit && view->commit.next_seq > arm->seq;
 }
 
 void gate_waking_arm(struct gate *gate, struct gate_connection *connection,
                      const struct read_arm *arm)
 {
+    struct gate_view view;
     if (connection->armed)
         gate_waking_disarm(gate, connection);
     connection->arm = *arm;
@@ -100,10 +101,12 @@ void gate_waking_arm(struct gate *gate, struct gate_connection *connection,
         gate_answer_woken(gate, connection);
         return;
     }
-    if (!is_due(connection)) {
+    gate_channels_view(connection->channel, &view);
+    if (!is_due(connection, &view)) {
         link_armed(gate, connection);
         read_wake_arm(word_of(gate, connection->channel), waited_for(connection->channel));
-        if (!is_due(connection))
+        gate_channels_view(connection->channel, &view);
+        if (!is_due(connection, &view))
             return;
         gate_waking_disarm(gate, connection);
     }
@@ -112,12 +115,14 @@ void gate_waking_arm(struct gate *gate, struct gate_connection *connection,
 
 void gate_waking_look_at(struct gate *gate, struct gate_channel *channel)
 {
+    struct gate_view view;
     if (!channel->armed)
         return;
     read_wake_arm(word_of(gate, channel), waited_for(channel));
+    gate_channels_view(channel, &view);
     for (struct gate_connection *next, *it = channel->armed; it; it = next) {
         next = it->next_armed;
-        if (!is_due(it))
+        if (!is_due(it, &view))
             continue;
         gate_waking_disarm(gate, it);
         gate_answer_woken(gate, it);

@@ -23,7 +23,6 @@ static struct ring_fixture third_ring;
 
 static void miss_a_ring_behind(size_t last, unsigned recorded)
 {
-    struct ring_fixture_settings settings = scene.settings;
     fake_gate_kill(&scene.gate);
     live_log_seal(&scene.recorder, last, scene.recorder.commit.block_start);
     reader_scene_change_rings(10, 10);
@@ -36,9 +35,7 @@ static void miss_a_ring_behind(size_t last, unsigned recorded)
     }
     const uint64_t end = scene.recorder.commit.next_seq;
     channel_page_retire(scene.second_ring.ring.page, RING_REPLACED, end);
-    settings.start_seq = end;
-    ring_fixture_open(&third_ring, &settings);
-    third_ring.ring.page->public.pair = 778;
+    reader_scene_open_ring(&third_ring, end, 778);
     live_log_move(&scene.recorder, &third_ring, end);
     reader_scene_lend(&third_ring, 3);
     reader_scene_begin_segment();
@@ -203,22 +200,6 @@ END_TEST
 
 /* ---- a position ---- */
 
-/* A power cut takes the log's end, and 6 is given again; 10 was saved as done with. */
-static void lose_what_was_done_with(void)
-{
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, &mine);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(hf_save(scene.reader, 10), 0);
-    reader_scene_close_reader();
-    live_log_lose(&scene.recorder, 0);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    reader_scene_change_rings(6, 6);
-    live_log_move(&scene.recorder, &scene.second_ring, 6);
-    reader_scene_lend(NULL, 0);
-}
-
 /* As the archive does, before there is a ring. */
 static void take_position_back(void)
 {
@@ -232,7 +213,7 @@ static void take_position_back(void)
  * has died, before or after. */
 START_TEST(opened_before_the_position_goes_back)
 {
-    lose_what_was_done_with();
+    reader_scene_lose_what_was_done_with(&mine);
     reader_scene_read(HF_JOINED, &mine);
     ck_assert_int_eq(reader_scene_next(), HF_LIVE);
     reader_scene_expect_nothing_yet();
@@ -259,7 +240,7 @@ END_TEST
 /* What is told as lost behind a position is behind it, and not told again with every connection. */
 START_TEST(a_position_whose_datagrams_have_expired)
 {
-    lose_what_was_done_with();
+    reader_scene_lose_what_was_done_with(&mine);
     pthread_mutex_lock(&scene.gate.lock);
     scene.gate.positions[0].seq = 0;
     scene.gate.segment_count = 0;
@@ -295,10 +276,7 @@ START_TEST(recording_is_switched_off_and_on)
     reader_scene_expect_lost(0, 0, HF_UNCOVERED);
     reader_scene_publish(&scene.second_ring, 15);
     reader_scene_expect_from_ring(0, 15);
-    struct ring_fixture_settings settings = scene.settings;
-    settings.start_seq = 10;
-    ring_fixture_open(&third_ring, &settings);
-    third_ring.ring.page->public.pair = 778;
+    reader_scene_open_ring(&third_ring, 10, 778);
     live_log_move(&scene.recorder, &third_ring, 10);
     reader_scene_set_records(true);
     reader_scene_lend(NULL, 0);
@@ -339,14 +317,9 @@ END_TEST
 /* The log is an older one than what was read out of the ring, and goes on with 10. */
 START_TEST(recording_is_switched_on)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    live_log_lose(&scene.recorder, 0);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    const struct ring_fixture_settings settings = scene.settings;
+    reader_scene_leave_log(10);
     static struct ring_fixture unrecorded;
-    ring_fixture_open(&unrecorded, &settings);
-    unrecorded.ring.page->public.pair = 700;
+    reader_scene_open_ring(&unrecorded, 0, 700);
     reader_scene_set_records(false);
     reader_scene_lend(&unrecorded, 7);
     reader_scene_read(HF_NEW, NULL);
@@ -403,10 +376,7 @@ START_TEST(a_ring_was_missed_by_who_reads_rings)
     reader_scene_publish(&scene.ring, 20);
     reader_scene_expect_from_ring(0, 15);
     fake_gate_kill(&scene.gate);
-    struct ring_fixture_settings settings = scene.settings;
-    settings.start_seq = 30;
-    ring_fixture_open(&third_ring, &settings);
-    third_ring.ring.page->public.pair = 778;
+    reader_scene_open_ring(&third_ring, 30, 778);
     reader_scene_lend(&third_ring, 3);
     reader_scene_publish(&third_ring, 5);
     reader_scene_expect_from_ring(15, 20);

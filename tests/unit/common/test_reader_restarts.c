@@ -19,14 +19,9 @@ static const struct hf_start mine = {.at = HF_POSITION, .position = "mine"};
 /* The log is longer than the ring's numbers are high: its old records are not what is new. */
 START_TEST(log_longer_than_ring)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 30);
-    live_log_lose(&scene.recorder, 0);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    const struct ring_fixture_settings settings = scene.settings;
+    reader_scene_leave_log(30);
     static struct ring_fixture unrecorded;
-    ring_fixture_open(&unrecorded, &settings);
-    unrecorded.ring.page->public.pair = 700;
+    reader_scene_open_ring(&unrecorded, 0, 700);
     reader_scene_set_records(false);
     reader_scene_lend(&unrecorded, 7);
     reader_scene_read(HF_NEW, NULL);
@@ -53,14 +48,9 @@ END_TEST
 /* What was left in the ring is told by number, before the log goes on. */
 START_TEST(rest_of_the_ring)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    live_log_lose(&scene.recorder, 0);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    const struct ring_fixture_settings settings = scene.settings;
+    reader_scene_leave_log(10);
     static struct ring_fixture unrecorded;
-    ring_fixture_open(&unrecorded, &settings);
-    unrecorded.ring.page->public.pair = 700;
+    reader_scene_open_ring(&unrecorded, 0, 700);
     reader_scene_set_records(false);
     reader_scene_lend(&unrecorded, 7);
     reader_scene_read(HF_NEW, _i ? &mine : NULL);
@@ -87,10 +77,7 @@ END_TEST
 /* Opened where nobody lent a ring; then numbers begin at 0. */
 START_TEST(opened_without_ring_then_recording_off)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    live_log_lose(&scene.recorder, 0);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    reader_scene_leave_log(10);
     reader_scene_lend(NULL, 0);
     reader_scene_read(HF_NEW, NULL);
     reader_scene_expect_nothing_yet();
@@ -107,10 +94,7 @@ END_TEST
 /* The same, and the log is gone. */
 START_TEST(opened_without_ring_then_no_log)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    live_log_lose(&scene.recorder, 0);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    reader_scene_leave_log(10);
     reader_scene_lend(NULL, 0);
     reader_scene_read(HF_JOINED, NULL);
     reader_scene_expect_records(0, 10);
@@ -218,17 +202,7 @@ END_TEST
  * is back before that is known. */
 static void open_before_recovery(void)
 {
-    reader_scene_begin_segment();
-    live_log_append(&scene.recorder, 10);
-    reader_scene_read(HF_JOINED, &mine);
-    reader_scene_expect_records(0, 10);
-    ck_assert_int_eq(hf_save(scene.reader, 10), 0);
-    reader_scene_close_reader();
-    live_log_lose(&scene.recorder, 0);
-    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
-    reader_scene_change_rings(6, 6);
-    live_log_move(&scene.recorder, &scene.second_ring, 6);
-    reader_scene_lend(NULL, 0);
+    reader_scene_lose_what_was_done_with(&mine);
     reader_scene_read(HF_JOINED, &mine);
     ck_assert_int_eq(reader_scene_next(), HF_LIVE);
     reader_scene_expect_nothing_yet();
