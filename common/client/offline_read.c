@@ -119,7 +119,7 @@ uint64_t offline_find_end(const struct offline_channel *channel)
         struct segment_walk *walk;
         found = open_walk(channel, i, UINT64_MAX, &walk);
         if (found == 0)
-            found = segment_walk_seek_last(walk, &seq);
+            found = segment_walk_seek_last(walk, UINT64_MAX, &seq);
         uint64_t by_header = walk ? segment_walk_end_by_header(walk) : 0;
         if (by_header > end)
             end = by_header;
@@ -220,7 +220,7 @@ static int start_at_last(struct offline_reader *reader)
         uint64_t seq = 0;
         int result = open_walk(reader->channel, i, reader->end, &walk);
         if (result == 0)
-            result = segment_walk_seek_last(walk, &seq);
+            result = segment_walk_seek_last(walk, UINT64_MAX, &seq);
         segment_walk_close(walk);
         if (result > 0) {
             go_to(reader, i, seq, seq);

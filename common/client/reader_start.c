@@ -145,32 +145,6 @@ static int at_first(struct live_reader *reader, monotonic *deadline)
     return result;
 }
 
-/* The last record of the segment that is being read, whose numbers are below `end`: looked for
- * where it should be, and then ever further before that. 1 = *ret_seq, 0 = there is none. */
-static int last_before(struct live_reader *reader, uint64_t end, uint64_t *ret_seq)
-{
-    struct segment_walk *walk = reader->segment.walk;
-    uint64_t first = segment_walk_identity(walk)->first_seq;
-    for (uint64_t back = 1; end > first; back = back < UINT64_MAX / 16 ? back * 16 : UINT64_MAX) {
-        uint64_t from = end - first > back ? end - back : first;
-        struct avro_log_record record = {0};
-        bool any = false;
-        int result = segment_walk_seek_seq(walk, from);
-        if (result == 0)
-            result = segment_walk_next(walk, from, &record);
-        for (; result == WALK_RECORD && (uint64_t)record.seq < end;
-             result = segment_walk_next(walk, *ret_seq + 1, &record)) {
-            *ret_seq = (uint64_t)record.seq;
-            any = true;
-        }
-        if (result < 0 || any)
-            return result < 0 ? result : 1;
-        if (from == first)
-            break;
-    }
-    return 0;
-}
-
 struct last_record {
     uint64_t seq;
     uint64_t promised; /* everything before it was there, by the last one's header or beginning */
@@ -196,7 +170,7 @@ static int find_last(struct live_reader *reader, struct last_record *ret, monoto
                 end = by_header;
             if (by_header && what.by == READ_LAST)
                 ret->promised = end;
-            result = last_before(reader, end, &ret->seq);
+            result = segment_walk_seek_last(reader->segment.walk, end, &ret->seq);
             was_reading(deadline, entered);
         }
         if (result == 1 || (result < 0 && result != -EAGAIN && result != -EBADMSG))

@@ -458,26 +458,42 @@ int segment_walk_seek_seq(struct segment_walk *walk, uint64_t seq)
     return result;
 }
 
-int segment_walk_seek_last(struct segment_walk *walk, uint64_t *ret_seq)
+/* 1: *ret_seq is the last one, from here on, that is below `end`. */
+static int read_last_before(struct segment_walk *walk, uint64_t end, uint64_t *ret_seq)
 {
-    struct segment_place place = {0}, last = {0};
+    struct segment_place place, last = {0};
     struct avro_log_record record;
     bool found = false;
-    int result = search(walk, SEGMENT_BY_SEQ, UINT64_MAX);
-    while (result >= 0) {
+    int result;
+    for (;;) {
         place = walk->place;
         result = segment_walk_next(walk, 0, &record);
-        if (result != WALK_RECORD)
+        if (result != WALK_RECORD || (uint64_t)record.seq >= end)
             break;
         found = true;
         last = place;
         *ret_seq = (uint64_t)record.seq;
     }
     if (result < 0 || !found)
-        return result;
+        return result < 0 ? result : 0;
     go_to(walk, last);
     walk->floor = *ret_seq;
     return 1;
+}
+
+/* One search and one block, as a rule. Where nothing is sound in the block that ought to have it,
+ * all that is before that. */
+int segment_walk_seek_last(struct segment_walk *walk, uint64_t end, uint64_t *ret_seq)
+{
+    if (end <= walk->identity.first_seq)
+        return 0;
+    int result = search(walk, SEGMENT_BY_SEQ, end - 1);
+    if (result == 0)
+        result = read_last_before(walk, end, ret_seq);
+    if (result != 0)
+        return result;
+    result = search(walk, SEGMENT_BY_SEQ, 0);
+    return result == 0 ? read_last_before(walk, end, ret_seq) : result;
 }
 
 /* Where times never fall from record to record: the first one at this time or later. Where the

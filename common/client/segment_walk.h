@@ -46,8 +46,9 @@ int segment_walk_next(struct segment_walk *walk, uint64_t next_seq, struct avro_
 int segment_walk_seek_seq(struct segment_walk *walk, uint64_t seq);
 int segment_walk_seek_time(struct segment_walk *walk, int64_t time_ns);
 
-/* Be at the last record. 1 and its number, 0 when there is none, or -errno. */
-int segment_walk_seek_last(struct segment_walk *walk, uint64_t *ret_seq);
+/* Be at the last record whose number is below `end`. 1 and its number, 0 when there is none, or
+ * -errno. */
+int segment_walk_seek_last(struct segment_walk *walk, uint64_t end, uint64_t *ret_seq);
 
 /* Was something that was not sound passed over just before the record that was returned, or, after
  * WALK_END, behind the last one? */

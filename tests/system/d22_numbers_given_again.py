@@ -9,7 +9,7 @@ import re
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import wait_until
+from lib.place import core, wait_until
 from lib.reading import UNCOVERED, UNRECORDED, Reader
 
 OPEN_TO_ALL = 'read { mode = "0666" }'
@@ -85,6 +85,7 @@ def test_a_reader_is_there_before_its_position_goes_back(place):
     assert lost_of(reader) == [(goes_on, 0, UNCOVERED)], lost_of(reader)
 
 
+@core
 def test_a_channel_relays_without_its_log(place):
     """Its numbers are its own then, and are seen by those alone who read nothing but the newest."""
     listen, out = place.ipv4(), place.ipv4()

@@ -565,6 +565,17 @@ static size_t find_time(const struct listing *all, uint64_t time_ns)
     return i;
 }
 
+static void expect_last_before(struct segment_walk *walk, const struct listing *all, uint64_t end)
+{
+    const size_t index = find_seq(all, end);
+    uint64_t seq = 0;
+    ck_assert_int_eq(segment_walk_seek_last(walk, end, &seq), index > 0);
+    if (index == 0)
+        return;
+    ck_assert_uint_eq(seq, all->entries[index - 1].seq);
+    expect_at(walk, all, index - 1);
+}
+
 static void seek_everywhere(int fd, bool open, uint64_t *state)
 {
     struct listing all = scan(fd, open);
@@ -575,6 +586,7 @@ static void seek_everywhere(int fd, bool open, uint64_t *state)
         uint64_t seq = FIRST - 5 + log_maker_random(state) % (last->seq - FIRST + 10);
         ck_assert_int_eq(segment_walk_seek_seq(walk, seq), 0);
         expect_at(walk, &all, find_seq(&all, seq));
+        expect_last_before(walk, &all, seq);
         const struct entry *some = &all.entries[log_maker_random(state) % all.count];
         uint64_t time_ns = some->time_ns + log_maker_random(state) % 3 - 1;
         ck_assert_int_eq(segment_walk_seek_time(walk, (int64_t)time_ns), 0);
@@ -586,6 +598,9 @@ static void seek_everywhere(int fd, bool open, uint64_t *state)
     expect_at(walk, &all, all.count);
     ck_assert_int_eq(segment_walk_seek_seq(walk, 0), 0);
     expect_at(walk, &all, 0);
+    expect_last_before(walk, &all, 0);
+    expect_last_before(walk, &all, AVRO_LOG_SEQ_MAX);
+    expect_last_before(walk, &all, UINT64_MAX);
     segment_walk_close(walk);
     forget(&all);
 }
