@@ -311,6 +311,9 @@ struct channel_private {
     _Atomic uint32_t records;
     /* CLOCK_MONOTONIC: what was committed then is durable, of any segment; 0 = not known. */
     _Atomic uint64_t synced_ns;
+    /* Not 0: the ring was made without its log, whose archive had not said yet where it goes on. So
+     * these may be numbers that the log has already. */
+    _Atomic uint32_t unplaced;
 
     /* Of the segment that the commit slot names and of the one before, in any order: noted before
      * the commit slot names a new one. */

@@ -293,6 +293,15 @@ static void handle_cleaned(struct channel *channel, const struct message_recover
     changed(channel);
 }
 
+/* Must be said before there is a segment: whoever restores the two goes by it. */
+static void place_ring(struct channel *channel, uint64_t next_seq)
+{
+    struct channel_recording *recording = &channel->recording;
+    recording->renumber = !recording->restored && channel->ledger.ring_start_seq < next_seq;
+    if (channel->hold.page && !recording->renumber)
+        atomic_store(&channel->hold.page->private.unplaced, 0);
+}
+
 static void handle_recovered(struct channel *channel, const struct message_recovered *recovered)
 {
     if (channel->recording.cleaning)
@@ -325,8 +334,7 @@ static void handle_recovered(struct channel *channel, const struct message_recov
                                       ? recovered->next_seq
                                       : channel->ledger.seq_end;
     else
-        channel->recording.renumber =
-            !channel->recording.restored && channel->ledger.ring_start_seq < recovered->next_seq;
+        place_ring(channel, recovered->next_seq);
     channel_recording_request(channel);
 }
 

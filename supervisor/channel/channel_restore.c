@@ -129,11 +129,25 @@ static void restore_log_id(struct segment_grant *grant, const struct segment_gra
         memcpy(grant->log_id, other->log_id, sizeof grant->log_id);
 }
 
-/* Segments that can't be continued are the archive's to recover: it finds them by itself. */
+/* The log goes on at another number than this ring, whose supervisor died before it had another
+ * one: nothing of it may come into a segment. */
+static bool is_beside_its_log(const struct channel *channel)
+{
+    return channel->hold.page && !channel->recording.restored &&
+           atomic_load(&channel->hold.page->private.unplaced) != 0;
+}
+
+/* Segments that can't be continued are the archive's to recover: it finds them by itself. None can
+ * without its ring. */
 static void restore_segments(struct channel *channel)
 {
     struct hold *hold = &channel->hold;
     bool begun;
+    if (hold->ring < 0 || is_beside_its_log(channel)) {
+        fd_close(&hold->segment);
+        fd_close(&hold->next);
+        return;
+    }
     if (hold->segment >= 0 &&
         !restore_grant(channel, hold->segment, &hold->segment_grant, &channel->recording.begun))
         let_go(channel, "segment", &hold->segment);
@@ -448,12 +462,6 @@ bool channel_restore_all(struct channels *channels, struct channel_restored *ret
         restore_ring(channel);
         channel_history_open(channel); /* it may know that this ring was given up */
         restore_segments(channel);
-        if (channel->hold.ring < 0 &&
-            channel->hold.segment >= 0) { /* a log can't be continued without its ring */
-            fd_close(&channel->hold.segment);
-            fd_close(&channel->hold.next);
-            channel->recording.begun = false;
-        }
     }
     for (size_t i = 0; i < channels->count; i++)
         if (!channels->list[i]->history)

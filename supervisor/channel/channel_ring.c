@@ -119,8 +119,11 @@ int channel_ring_make(struct channel *channel, char *why, size_t why_size)
     hold_take_shape(&channel->hold, channel->spec);
     hold_sockets_follow_shape(&channel->hold, channel->spec);
     int error = hold_ring_make(&channel->hold, channel->spec, ledger->seq_end, why, why_size);
-    if (error == 0)
+    if (error == 0) {
         ledger->ring_start_seq = ledger->seq_end;
+        atomic_store(&channel->hold.page->private.unplaced,
+                     channel->spec->record.enabled && !channel->recording.placed);
+    }
     if (error == 0 && channel->hold.pages_reason[0])
         log_warning("channel %s: ring_pages = \"huge\" is configured, but: %s; the ring is made of "
                     "normal pages",

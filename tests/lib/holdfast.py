@@ -257,6 +257,16 @@ class Daemon:
         """The process that serves readers."""
         return wait_until(lambda: self.status()["read"]["pid"], deadline, "a gate")
 
+    def lose_identity(self, size=8, channel="engine"):
+        """Overwrite the beginning of the ring's page: its magic, or more."""
+        for number in os.listdir(f"/proc/{self.process.pid}/fd"):
+            path = f"/proc/{self.process.pid}/fd/{number}"
+            if os.path.lexists(path) and os.readlink(path).startswith(f"/memfd:holdfast:{channel}"):
+                with open(path, "r+b", buffering=0) as memory:
+                    memory.write(bytes(size))
+                return
+        raise AssertionError("the supervisor holds no ring")
+
     def disconnect(self):
         if self.connection is not None:
             self.connection.close()

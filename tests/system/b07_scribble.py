@@ -23,18 +23,6 @@ def scribble(place, daemon, seed, area, count):
     return result.returncode == 0  # else it was scribbled over so badly before that the tool does not find its way
 
 
-def lose_identity(daemon):
-    """Overwrite the first word of the ring's page, its magic."""
-    pid = daemon.process.pid
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        path = f"/proc/{pid}/fd/{number}"
-        if os.path.lexists(path) and os.readlink(path).startswith("/memfd:holdfast:engine"):
-            with open(path, "r+b", buffering=0) as memory:
-                memory.write(bytes(8))
-            return
-    raise AssertionError("the supervisor holds no ring")
-
-
 @core
 def test_takeovers_of_damaged_memory(place):
     listen = place.ipv4()
@@ -107,7 +95,7 @@ def test_what_was_pending_in_a_refused_ring_is_counted(place):
     received = len(oracle.read_datagrams(sender.record)[0])
     daemon.wait_counter("engine", "received", received)
     pending = daemon.status("engine")["ring"]["pending"]
-    lose_identity(daemon)
+    daemon.lose_identity()
     before = daemon.status("engine")
     kill(before["pid"])
     daemon.wait_for_log("can't trust the ring: no channel page (magic)")
@@ -146,7 +134,7 @@ def test_drops_are_counted_once_over_a_fresh_ring(place):
             sender.sendto(struct.pack("I", sent) * 100, (host, int(port)))
             sent += 1
         if damaged:
-            lose_identity(daemon)
+            daemon.lose_identity()
         kill(before["pid"])
         wait_until(lambda before=before: (lambda now: now["state"] == "RUNNING" and now["generation"] > before["generation"])(
             daemon.status("engine")), 20, "a successor")

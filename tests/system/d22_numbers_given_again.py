@@ -6,11 +6,13 @@ alone: no number twice, none passed over, and what begins anew is told."""
 import fcntl
 import os
 import re
+import signal
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core, wait_until
+from lib.place import core, kill, wait_until
 from lib.reading import UNCOVERED, UNRECORDED, Reader
+from lib.store import StoredDaemon
 
 OPEN_TO_ALL = 'read { mode = "0666" }'
 AT_POSITION = {"position": "mine", "from": "position"}
@@ -213,6 +215,100 @@ def test_an_upgrade_before_the_first_datagram(place):
         reader.wait_next(total, 15)
     reader.stop()
     daemon.stop()
+
+
+def test_an_upgrade_before_the_first_datagram_whose_recovery_fails(place):
+    """What lies unfinished beside the segment in use is for later; that segment is the log's, and read from."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={}), head=OPEN_TO_ALL).start()
+    daemon.wait_state("engine", "RUNNING")
+    wait_until(lambda: daemon.segments("engine", ".avro.open"), 10, "a segment")
+    held = HeldFolder(daemon.segments("engine", ".avro.open")[0].parent)
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.wait_for_log("beside the segment in use can't be recovered", 40)
+    reader = Reader(place, daemon, "joined")
+    wait_live(reader)
+    sent = []
+    for total in (100, 200):
+        sent += send(place, listen, 100, total)
+        reader.wait_next(total, 15)
+    held.release()
+    oracle.assert_same_payloads(sent, payloads_of(reader), "read")
+    assert lost_of(reader) == []
+    daemon.stop()
+
+
+def test_a_death_before_the_log_has_its_numbers(place):
+    """The log is known, and a segment is there; the ring that relayed without it is not renumbered yet when its supervisor
+    dies. The next one finds both."""
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = StoredDaemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL)
+    daemon.start_stored()
+    send(place, listen, 100, 1)
+    daemon.wait_drained("engine", 100)
+    daemon.die()
+    for fd in [fd for fds in daemon.notifications.kept.values() for fd in fds]:  # a power cut takes these, too
+        os.close(fd)
+    daemon.notifications.kept.clear()
+    held = HeldFolder(daemon.segments("engine", ".avro.open")[0].parent)
+    daemon.start_stored(wait=False)
+    daemon.wait_for_log("no log within", 30)
+    worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    send(place, listen, 3, 2)
+    daemon.wait_counter("engine", "received", 3)
+    kill(worker, signal.SIGSTOP)
+    held.release()
+    daemon.wait_state("engine", "STOPPING")
+    assert daemon.segments("engine", ".avro.open")
+    daemon.die()
+    daemon.start_stored()
+    daemon.wait_for_log("numbering goes on at", 30)
+    daemon.wait_state("engine", "RUNNING")
+    send(place, listen, 5, 3)
+    daemon.wait_counter("engine", "received", 8)
+    wait_until(lambda: daemon.status("engine")["ring"]["pending"] == 0, 20, "all to be recorded")
+    oracle.assert_ledger(daemon.status("engine"))
+    daemon.stop()
+    numbers = [record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))]
+    assert len(numbers) == len(set(numbers)) and numbers[:100] == list(range(100)), numbers[95:]
+    assert len(numbers) >= 105, numbers[95:]
+
+
+def test_a_refused_ring_and_a_slow_log(place):
+    """Nobody but the ring knew that numbers were given, and it is given up; which ones the log has is long in coming. The
+    next ring begins with numbers that the log has, and nobody reads from that as if it were the log."""
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL).start()
+    reader = Reader(place, daemon, "joined")
+    wait_live(reader)
+    first = send(place, listen, 5, 1)
+    reader.wait_next(5)
+    worker = daemon.status("engine")["pid"]
+    kill(daemon.process.pid, signal.SIGSTOP)
+    first += send(place, listen, 100, 2)
+    reader.wait_next(105)
+    held = HeldFolder(daemon.segments("engine", ".avro.open")[0].parent)
+    daemon.lose_identity(4096)
+    kill(worker)
+    kill(daemon.process.pid, signal.SIGCONT)
+    daemon.wait_for_log("no log within", 40)
+    daemon.wait_state("engine", "RUNNING")
+    received = daemon.counters("engine")["received"]
+    send(place, listen, 3, 3)
+    daemon.wait_counter("engine", "received", received + 3)
+    held.release()
+    daemon.wait_for_log("numbering goes on at", 60)
+    daemon.wait_state("engine", "RUNNING")
+    more = send(place, listen, 5, 4)
+    reader.wait_for(lambda counts: counts["datagrams"] >= 110, 30, "the rest to be read")
+    reader.stop()
+    daemon.stop()
+    numbers = [record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))]
+    assert len(numbers) == len(set(numbers)), numbers[95:]
+    assert numbers_of(reader) == numbers, (numbers_of(reader)[95:], numbers[95:])
+    oracle.assert_same_payloads(first + more, payloads_of(reader), "read")
 
 
 def test_a_damaged_file_is_told_of_once(place):
