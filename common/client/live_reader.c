@@ -62,14 +62,8 @@ static int next_of_its_kind(struct live_reader *reader, struct hf_datagram *ret)
     int result;
     do {
         if (live_reader_is_by_ring(reader) != reader->by_ring) {
-            const uint64_t end = reader->ring.former_end;
-            if (reader->by_ring && reader->ring_read && reader->ring.pair != reader->ring_read &&
-                reader->next_seq < end) { /* what was left in the ring */
-                *ret = (struct hf_datagram){
-                    .seq = reader->next_seq, .lost = end - reader->next_seq, .why = HF_LAPPED};
-                reader->next_seq = end;
+            if (reader->by_ring && reader_ring_tell_rest(reader, ret))
                 return HF_LOST;
-            }
             change_kind(reader);
         }
         result = reader->by_ring ? reader_ring_next(reader, ret) : reader_log_next(reader, ret);

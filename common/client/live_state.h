@@ -119,7 +119,9 @@ static inline struct live_reader *live_reader_of(hf_reader *reader)
     return (struct live_reader *)reader;
 }
 
-/* Inside hf_next(): the channel records now, or no more, so that another kind of reader goes on. */
+/* Inside hf_next(), beside enum HF_...: go on. */
+#define MORE 64
+/* Likewise: the channel records now, or no more, so that another kind of reader goes on. */
 #define LIVE_READER_CHANGED 65
 
 /* Datagrams are to come out of the ring, not out of the log. */

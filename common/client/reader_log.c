@@ -21,32 +21,23 @@
 #include "common/client/live_state.h"
 #include "common/client/reader_link.h"
 #include "common/client/live_ring.h"
+#include "common/client/reader_anew.h"
 #include "common/client/reader_limit.h"
+#include "common/client/reader_search.h"
 #include "common/client/record.h"
 #include "common/client/segment_walk.h"
 #include "common/fd.h"
 
-/* Inside this file, beside enum HF_...: go on. */
-#define MORE            64
-
-#define SEARCH_FIRST_NS NS_PER_MS
-#define SEARCH_LAST_NS  (500 * NS_PER_MS)
-#define HOLE_NS         (250 * NS_PER_MS) /* so long, a hole between two files must be there */
-#define PATIENCE_NS     NS_PER_S          /* so long, a file that ought to be there is waited for */
-#define MENDING_NS      (30 * NS_PER_S)   /* so long, what mending gives a name to */
-
-static bool has_waited(const struct live_reader *reader, uint64_t ns)
-{
-    return reader->search.vain > 0 &&
-           monotonic_since(monotonic_now(), reader->search.vain_since) >= ns;
-}
+#define HOLE_NS     (250 * NS_PER_MS) /* so long, a hole between two files must be there */
+#define PATIENCE_NS NS_PER_S          /* so long, a file that ought to be there is waited for */
+#define MENDING_NS  (30 * NS_PER_S)   /* so long, what mending gives a name to */
 
 /* Of the segment that is being read. */
 static enum limit_kind find_present_limit(const struct live_reader *reader,
                                           struct segment_limit *ret)
 {
     return reader_limit_find(&reader->ring, reader->segment.id, &reader->segment.found,
-                             has_waited(reader, PATIENCE_NS), ret);
+                             reader_search_has_waited(reader, PATIENCE_NS), ret);
 }
 
 /* Is there more to read by the new one? */
@@ -55,27 +46,7 @@ static bool is_further(const struct segment_limit *to, const struct segment_limi
     return to->end > from->end || (to->end == from->end && to->seq_end > from->seq_end);
 }
 
-/* ---- the search for a segment ---- */
-
-static void search_succeeded(struct live_reader *reader)
-{
-    reader->search.vain = 0;
-    reader->search.again_at = (monotonic){0};
-}
-
-/* Nothing that helps: ask again, ever more rarely. */
-static int search_in_vain(struct live_reader *reader)
-{
-    struct live_search *search = &reader->search;
-    monotonic now = monotonic_now();
-    if (search->vain == 0)
-        search->vain_since = now;
-    uint64_t pause = SEARCH_FIRST_NS << (search->vain < 9 ? search->vain : 9);
-    search->vain++;
-    search->again_at = monotonic_add(now, pause < SEARCH_LAST_NS ? pause : SEARCH_LAST_NS);
-    reader_link_wake_at(&reader->link, search->again_at);
-    return HF_NONE;
-}
+/* ---- the segment ---- */
 
 static void leave_segment(struct live_reader *reader)
 {
@@ -127,7 +98,7 @@ void reader_log_leave(struct live_reader *reader)
     reader_link_forget(&reader->link, ASK_FIND);
     reader->gap = (struct live_gap){0};
     reader->search.asks_back = false;
-    search_succeeded(reader);
+    reader_search_succeeded(reader);
 }
 
 /* ---- where nothing more is to be had from the present segment ---- */
@@ -143,7 +114,7 @@ static enum hf_why why_missing(const struct live_reader *reader)
 static int set_gap(struct live_reader *reader, uint64_t end, enum hf_why why)
 {
     reader->gap = (struct live_gap){end, why};
-    search_succeeded(reader);
+    reader_search_succeeded(reader);
     return MORE;
 }
 
@@ -176,7 +147,8 @@ static int at_end_of_files(struct live_reader *reader, enum hf_why why)
     else
         why = HF_DAMAGED;
     if (end > reader->next_seq)
-        return has_waited(reader, HOLE_NS) ? set_gap(reader, end, why) : search_in_vain(reader);
+        return reader_search_has_waited(reader, HOLE_NS) ? set_gap(reader, end, why)
+                                                         : reader_search_in_vain(reader);
     if (old) {
         reader->opened_seq = reader->next_seq;
         return HF_FINISHED;
@@ -192,7 +164,7 @@ static bool is_being_mended(const struct live_reader *reader)
     return !ring->has_commit && ring->has_former && ring->former.segment_id != 0 &&
            ring->former.segment_id != reader->segment.id &&
            ring->former.segment_first_seq > reader->segment.found.first_seq &&
-           !has_waited(reader, MENDING_NS);
+           !reader_search_has_waited(reader, MENDING_NS);
 }
 
 /* The present segment is read to its end, and the gate has just told what follows it. */
@@ -201,20 +173,20 @@ static int segment_ended(struct live_reader *reader)
     const struct live_ring *ring = &reader->ring;
     uint64_t next = reader->segment.found.next_first_seq;
     if (next != UINT64_MAX) {
-        if (next > reader->next_seq && has_waited(reader, HOLE_NS))
+        if (next > reader->next_seq && reader_search_has_waited(reader, HOLE_NS))
             return set_gap(reader, next, why_missing(reader));
-        return search_in_vain(reader);
+        return reader_search_in_vain(reader);
     }
     if (reader->base.mode == HF_OLD && is_being_mended(reader))
-        return search_in_vain(reader);
+        return reader_search_in_vain(reader);
     if (!ring->has_commit)
         return at_end_of_files(reader, why_missing(reader));
     if (ring->commit.segment_id == reader->segment.id &&
         ring->commit.segment_first_seq == reader->segment.found.first_seq)
         return MORE;
-    if (ring->commit.segment_id == 0 && has_waited(reader, PATIENCE_NS))
+    if (ring->commit.segment_id == 0 && reader_search_has_waited(reader, PATIENCE_NS))
         return set_gap(reader, ring->commit.next_seq, why_missing(reader));
-    return search_in_vain(reader);
+    return reader_search_in_vain(reader);
 }
 
 /* ---- the gate's answers ---- */
@@ -224,10 +196,11 @@ static int refused(struct live_reader *reader, int error)
     const struct live_ring *ring = &reader->ring;
     if (error == -ENOENT && !ring->has_commit)
         return at_end_of_files(reader, HF_EXPIRED);
-    if (error == -ENOENT && ring->commit.segment_id == 0 && has_waited(reader, PATIENCE_NS))
+    if (error == -ENOENT && ring->commit.segment_id == 0 &&
+        reader_search_has_waited(reader, PATIENCE_NS))
         return set_gap(reader, ring->commit.next_seq,
                        ring->commit.recorded ? HF_EXPIRED : HF_UNRECORDED);
-    search_in_vain(reader);
+    reader_search_in_vain(reader);
     return error == -EIO || error == -EACCES || error == -EMFILE || error == -ENFILE ? error
                                                                                      : HF_NONE;
 }
@@ -244,14 +217,15 @@ static int found_again(struct live_reader *reader, int fd)
     enum limit_kind kind = find_present_limit(reader, &limit);
     if (kind != LIMIT_UNKNOWN &&
         (is_sealed_now || (kind == LIMIT_BOUNDED) != segment->unfinished)) {
-        int result = open_segment(reader, fd, segment->id, has_waited(reader, PATIENCE_NS));
+        int result =
+            open_segment(reader, fd, segment->id, reader_search_has_waited(reader, PATIENCE_NS));
         if (result == 0)
             result = segment_walk_seek_seq(segment->walk, reader->next_seq);
         return result < 0 ? result : MORE;
     }
     fd_close(&fd);
     if (kind == LIMIT_UNKNOWN)
-        return search_in_vain(reader);
+        return reader_search_in_vain(reader);
     if (!is_further(&limit, &segment->limit))
         return segment_ended(reader);
     segment->limit = limit;
@@ -271,7 +245,7 @@ static int found_unreadable(struct live_reader *reader)
         return at_end_of_files(reader, HF_DAMAGED);
     if (ring->commit.segment_id == 0)
         return set_gap(reader, ring->commit.next_seq, HF_DAMAGED);
-    return search_in_vain(reader);
+    return reader_search_in_vain(reader);
 }
 
 /* Takes the descriptor. */
@@ -279,21 +253,21 @@ static int found_other(struct live_reader *reader, int fd, uint64_t id)
 {
     const struct read_found *found = &reader->link.found;
     bool hole = found->first_seq > reader->next_seq;
-    if (hole && !has_waited(reader, HOLE_NS)) {
+    if (hole && !reader_search_has_waited(reader, HOLE_NS)) {
         fd_close(&fd);
-        return search_in_vain(reader);
+        return reader_search_in_vain(reader);
     }
-    int result = open_segment(reader, fd, id, has_waited(reader, PATIENCE_NS));
+    int result = open_segment(reader, fd, id, reader_search_has_waited(reader, PATIENCE_NS));
     if (result == 0)
         result = segment_walk_seek_seq(reader->segment.walk, reader->next_seq);
-    if (result == -EBADMSG && has_waited(reader, PATIENCE_NS))
+    if (result == -EBADMSG && reader_search_has_waited(reader, PATIENCE_NS))
         return found_unreadable(reader);
     if (result < 0) {
         leave_segment(reader);
-        search_in_vain(reader);
+        reader_search_in_vain(reader);
         return result == -EAGAIN || result == -EBADMSG ? HF_NONE : result;
     }
-    search_succeeded(reader);
+    reader_search_succeeded(reader);
     return hole ? set_gap(reader, found->first_seq, HF_EXPIRED) : MORE;
 }
 
@@ -305,20 +279,6 @@ static int answered(struct live_reader *reader, int error)
     uint64_t id = identify(fd);
     return reader->segment.walk && id == reader->segment.id ? found_again(reader, fd)
                                                             : found_other(reader, fd, id);
-}
-
-/* Unless that is out already, or it was in vain just now. */
-static int ask_for_file(struct live_reader *reader, const struct read_find *find)
-{
-    struct live_search *search = &reader->search;
-    struct reader_link *link = &reader->link;
-    if (search->again_at.ns && monotonic_now().ns < search->again_at.ns) {
-        reader_link_wake_at(link, search->again_at);
-    } else if (link->attached_now && link->questions[ASK_FIND].request == 0) {
-        search->asked_seq = find->seq;
-        reader_link_ask(link, ASK_FIND, find);
-    }
-    return HF_NONE;
 }
 
 static int find_segment(struct live_reader *reader)
@@ -334,70 +294,8 @@ static int find_segment(struct live_reader *reader)
             return answered(reader, error);
         fd_close(&link->found_fd);
     }
-    return ask_for_file(reader, &(struct read_find){.by = READ_BY_SEQ, .seq = reader->next_seq});
-}
-
-/* ---- numbers that were given again ---- */
-
-static int answered_back(struct live_reader *reader, int error)
-{
-    fd_close(&reader->link.found_fd);
-    if (error < 0 && error != -ENOENT) {
-        search_in_vain(reader);
-        return error == -EIO || error == -EACCES ? error : HF_NONE;
-    }
-    if (error == 0)
-        live_ring_found_behind(reader, reader->link.found.first_seq);
-    reader->looks_back = reader->search.asks_back = false;
-    search_succeeded(reader);
-    return MORE;
-}
-
-/* A ring may have come and gone unseen, and what it has recorded lies in files: is there one that
- * begins behind those of the rings that were seen, with a number that was passed? */
-static int look_back(struct live_reader *reader)
-{
-    struct live_search *search = &reader->search;
-    struct reader_link *link = &reader->link;
-    const uint64_t from = reader->look_from;
-    int error;
-    if (!search->asks_back) {
-        reader_link_forget(link, ASK_FIND);
-        search_succeeded(reader);
-        search->asks_back = true;
-    }
-    live_ring_pump(reader);
-    if (reader_link_take(link, ASK_FIND, &error))
-        return answered_back(reader, error);
-    return ask_for_file(reader, &(struct read_find){.by = from > 0 ? READ_AFTER : READ_FIRST,
-                                                    .seq = from > 0 ? from - 1 : 0});
-}
-
-/* Asked once more than needed where the connection has just been made anew. */
-static int ask_position(struct live_reader *reader)
-{
-    struct reader_link *link = &reader->link;
-    live_ring_pump(reader);
-    if (!reader->asks_position)
-        return MORE;
-    if (reader->position_again_at.ns && monotonic_now().ns < reader->position_again_at.ns) {
-        reader_link_wake_at(link, reader->position_again_at);
-        return HF_NONE;
-    }
-    if (link->attached_now && link->questions[ASK_CLAIM].request == 0)
-        reader_link_ask(link, ASK_CLAIM, &link->claim);
-    return HF_NONE;
-}
-
-/* Before anything else. MORE: it is known. */
-static int see_what_begins_anew(struct live_reader *reader)
-{
-    int result = MORE;
-    if (reader->asks_position)
-        result = ask_position(reader);
-    if (result == MORE && reader->looks_back)
-        result = look_back(reader);
-    return result;
+    return reader_search_ask(reader,
+                             &(struct read_find){.by = READ_BY_SEQ, .seq = reader->next_seq});
 }
 
 /* ---- at the limit ---- */
@@ -437,7 +335,7 @@ static int at_limit(struct live_reader *reader)
 static int walk_failed(struct live_reader *reader, int error)
 {
     leave_segment(reader);
-    search_in_vain(reader);
+    reader_search_in_vain(reader);
     return error;
 }
 
@@ -503,7 +401,7 @@ static int begin_anew(struct live_reader *reader, struct hf_datagram *ret)
 int reader_log_next(struct live_reader *reader, struct hf_datagram *ret)
 {
     for (;;) {
-        int result = see_what_begins_anew(reader);
+        int result = reader_anew_look(reader);
         if (result == MORE && live_reader_is_by_ring(reader))
             result = LIVE_READER_CHANGED;
         if (result == MORE && reader->awaits_ring) {
@@ -529,7 +427,7 @@ int reader_log_next(struct live_reader *reader, struct hf_datagram *ret)
         if (result == WALK_RECORD) {
             reader->has_held = true;
             if (reader->search.vain)
-                search_succeeded(reader);
+                reader_search_succeeded(reader);
             continue;
         }
         result = result < 0 ? walk_failed(reader, result) : at_limit(reader);

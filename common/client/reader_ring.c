@@ -15,9 +15,6 @@
 #include "common/client/live_ring.h"
 #include "common/ring.h"
 
-/* As in reader_log.c. */
-#define MORE 64
-
 /* The newest one may be overwritten while it is looked at, again and again, by a writer that laps a
  * small ring; so often it is tried before somebody else may have the processor. */
 #define NEWEST_TRIES 8
@@ -191,6 +188,16 @@ static int tell_lost(struct live_reader *reader, uint64_t end, struct hf_datagra
         .seq = reader->next_seq, .lost = end - reader->next_seq, .why = HF_LAPPED};
     reader->next_seq = end;
     return HF_LOST;
+}
+
+bool reader_ring_tell_rest(struct live_reader *reader, struct hf_datagram *ret)
+{
+    const struct live_ring *ring = &reader->ring;
+    if (reader->ring_read == 0 || ring->pair == reader->ring_read ||
+        reader->next_seq >= ring->former_end)
+        return false;
+    tell_lost(reader, ring->former_end, ret);
+    return true;
 }
 
 /* A channel that records nothing begins at 0 again when everything of it has ended, and whoever
