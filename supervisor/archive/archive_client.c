@@ -154,13 +154,12 @@ int archive_client_sweep(struct archive_client *client, const char *channel, boo
  * nobody has been told of. */
 static void ask_for_positions(struct archive_client *client)
 {
+    const struct position_judge judge = {client->owner.position_may_go, client->owner.data};
     struct position_request *request;
     while (client->child && !client->told_to_stop &&
-           (request = position_requests_next(&client->positions)) &&
-           send_to(client, MESSAGE_POSITION_SAVE, &request->save, sizeof request->save) == 0) {
-        request->asked = true;
-        client->positions.asked++;
-    }
+           (request = position_requests_next(&client->positions, &judge)) &&
+           send_to(client, MESSAGE_POSITION_SAVE, &request->save, sizeof request->save) == 0)
+        position_requests_note_asked(&client->positions, request);
 }
 
 int archive_client_position(struct archive_client *client, uint64_t asker,
@@ -389,6 +388,7 @@ static void archive_message(struct child *child, struct message *message)
     case MESSAGE_RECOVERED:
         note_answer(client);
         owner->answer(owner->data, message->recovered->channel, message);
+        ask_for_positions(client); /* some may have waited for that */
         break;
     case MESSAGE_SYNCED:
         note_answer(client);

@@ -139,7 +139,8 @@ int position_requests_add(struct position_requests *requests, uint64_t asker,
     return 0;
 }
 
-struct position_request *position_requests_next(struct position_requests *requests)
+struct position_request *position_requests_next(struct position_requests *requests,
+                                                const struct position_judge *judge)
 {
     uint32_t under_way[POSITIONS_AT_ONCE];
     size_t count = 0, fewest = SIZE_MAX;
@@ -150,7 +151,7 @@ struct position_request *position_requests_next(struct position_requests *reques
         if (it->asked)
             under_way[count++] = it->save.uid;
     for (struct position_request *it = requests->first; it; it = it->next) {
-        if (it->asked)
+        if (it->asked || !judge->may_go(judge->data, &it->save))
             continue;
         size_t own = 0;
         for (size_t i = 0; i < count; i++)
@@ -161,6 +162,32 @@ struct position_request *position_requests_next(struct position_requests *reques
         }
     }
     return best;
+}
+
+/* What else this user wants goes behind what others do. */
+static void put_last(struct position_requests *requests, uint32_t uid)
+{
+    struct position_request *own = NULL, **own_end = &own, **at = &requests->first;
+    while (*at) {
+        struct position_request *it = *at;
+        if (it->asked || it->save.uid != uid) {
+            at = &it->next;
+            continue;
+        }
+        *at = it->next;
+        it->next = NULL;
+        *own_end = it;
+        own_end = &it->next;
+    }
+    *at = own;
+}
+
+void position_requests_note_asked(struct position_requests *requests,
+                                  struct position_request *request)
+{
+    request->asked = true;
+    requests->asked++;
+    put_last(requests, request->save.uid);
 }
 
 struct position_request *position_requests_take(struct position_requests *requests, uint64_t turn)

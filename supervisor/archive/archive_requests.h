@@ -68,9 +68,18 @@ struct position_requests {
 /* 0, -EBUSY or -ENOMEM. */
 int position_requests_add(struct position_requests *requests, uint64_t asker,
                           const struct message_position_save *save);
-/* The next one to be asked for, of the user that has the fewest under way; NULL when there is none,
- * or enough are under way. */
-struct position_request *position_requests_next(struct position_requests *requests);
+/* May this one go now? It may be changed then. */
+struct position_judge {
+    bool (*may_go)(void *data, struct message_position_save *save);
+    void *data;
+};
+
+/* The next one to be asked for, of the user that has the fewest under way, and of those of the one
+ * whose turn was longest ago; NULL when there is none, or enough are under way. */
+struct position_request *position_requests_next(struct position_requests *requests,
+                                                const struct position_judge *judge);
+void position_requests_note_asked(struct position_requests *requests,
+                                  struct position_request *request);
 /* Out of the list, the caller's; NULL when nobody asks for it. */
 struct position_request *position_requests_take(struct position_requests *requests, uint64_t turn);
 /* Another archive: it has been asked for nothing. */

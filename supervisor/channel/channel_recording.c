@@ -69,11 +69,15 @@ const char *channel_recording_how_opened(const struct channel *channel)
     return channel->recording.state == RECORDING_TROUBLE ? "opened without its log" : "opened";
 }
 
+bool channel_recording_is_being_recovered(const struct channel *channel)
+{
+    return channel->recording.state == RECORDING_RECOVERING || channel->recording.cleaning;
+}
+
 bool channel_recording_quiet(const struct channel *channel)
 {
-    return channel->recording.state != RECORDING_RECOVERING &&
-           channel->recording.state != RECORDING_OPENING && !channel->recording.next_requested &&
-           !channel->recording.cleaning;
+    return !channel_recording_is_being_recovered(channel) &&
+           channel->recording.state != RECORDING_OPENING && !channel->recording.next_requested;
 }
 
 static struct archive_client *archive_of(const struct channel *channel)

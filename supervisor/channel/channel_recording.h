@@ -15,6 +15,8 @@ const char *channel_recording_how_opened(const struct channel *channel);
 uint64_t channel_recording_patience(const struct channel *channel);
 /* It has: said so, once. */
 void channel_recording_wait_no_longer(struct channel *channel);
+/* RECOVER is to be answered. */
+bool channel_recording_is_being_recovered(const struct channel *channel);
 /* No answer is outstanding. */
 bool channel_recording_quiet(const struct channel *channel);
 /* It goes on at a later number than the worker's ring: the worker must make room for another. */

@@ -188,11 +188,41 @@ static void position_saved(void *data, uint64_t asker, const struct message_posi
         gate_client_answer(channels->host->gate, asker, saved);
 }
 
+/* Nobody is done with what has not come: a higher number is one of before everything died, and is
+ * given again. Where that isn't known, the next recovery sees to it. */
+static uint64_t end_of_numbers(const struct channel *channel)
+{
+    const struct channel_recording *recording = &channel->recording;
+    if (!recording->placed)
+        return UINT64_MAX;
+    if (recording->renumber) /* what this ring has is nobody's position */
+        return recording->next_seq;
+    if (channel->hold.page && channel->hold.old_ring < 0)
+        return atomic_load_explicit(&channel->hold.page->public.published, memory_order_relaxed);
+    return channel->ledger.seq_end > recording->next_seq ? channel->ledger.seq_end
+                                                         : recording->next_seq;
+}
+
+/* Recovery may take positions back, and what was saved before it would come after it. */
+static bool position_may_go(void *data, struct message_position_save *save)
+{
+    const struct channel *channel = channels_find(data, save->channel);
+    if (!channel)
+        return true;
+    if (!channel->recording.placed && channel_recording_is_being_recovered(channel))
+        return false;
+    const uint64_t end = end_of_numbers(channel);
+    if (save->seq > end)
+        save->seq = end;
+    return true;
+}
+
 struct archive_owner channels_as_archive_owner(struct channels *channels)
 {
     return (struct archive_owner){.answer = answer,
                                   .sealed = sealed,
                                   .position = position_saved,
+                                  .position_may_go = position_may_go,
                                   .back = back,
                                   .ended = ended,
                                   .data = channels};
@@ -244,28 +274,6 @@ static void refuse_position(const struct channels *channels,
     gate_client_answer(gate, gate->child->generation, &saved);
 }
 
-/* Nobody is done with what has not come: a higher number is one of before everything died, and is
- * given again. Before the log is known, recovery sees to that. */
-static uint64_t end_of_numbers(const struct channel *channel)
-{
-    if (!channel_has_log_numbers(channel))
-        return UINT64_MAX;
-    if (channel->hold.page && channel->hold.old_ring < 0)
-        return atomic_load_explicit(&channel->hold.page->public.published, memory_order_relaxed);
-    return channel->ledger.seq_end > channel->recording.next_seq ? channel->ledger.seq_end
-                                                                 : channel->recording.next_seq;
-}
-
-static int keep_possible_position(const struct channel_host *host, const struct channel *channel,
-                                  const struct message_position_save *save)
-{
-    struct message_position_save possible = *save;
-    const uint64_t end = end_of_numbers(channel);
-    if (possible.seq > end)
-        possible.seq = end;
-    return archive_client_position(host->archive, host->gate->child->generation, &possible);
-}
-
 /* Where nobody records, log_dir may be another daemon's; and numbers of what is not recorded lead
  * nowhere. */
 static void keep_position(void *data, const struct message_position_save *save)
@@ -278,7 +286,7 @@ static void keep_position(void *data, const struct message_position_save *save)
     else if (!channel->spec->record.enabled)
         refuse_position(channels, save, EOPNOTSUPP,
                         "the channel does not record: there is nothing to come back to");
-    else if (keep_possible_position(host, channel, save) < 0)
+    else if (archive_client_position(host->archive, host->gate->child->generation, save) < 0)
         refuse_position(channels, save, EBUSY, "too many positions are being kept just now");
 }
 

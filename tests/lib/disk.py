@@ -143,3 +143,22 @@ class ThinDisk(Disk):
         """What the machine's memory has of it, so that the disk itself is read."""
         self.place.run("umount", self.where)
         self.place.run("mount", "-o", self.mount_options, self.image, self.where)
+
+
+class HeldFolder:
+    """Recovery waits for a lock: as a folder of many gigabytes would have it do."""
+
+    def __init__(self, folder):
+        self.lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+
+    def release(self):
+        os.close(self.lock)
+
+
+def cut_off(path, kept):
+    """The power went out before the disk had more of it than that."""
+    with open(path, "r+b") as file:
+        size = file.seek(0, 2)
+        file.truncate(kept)
+        file.truncate(size)

@@ -85,7 +85,13 @@ class RawReader:
 
     def position(self, kind, channel, name, seq=0):
         """CLAIM, SAVE or FORGET: (0, seq, known), or (errno, 0, 0)."""
+        self.send_position(kind, channel, name, seq)
+        return self.answer_position()
+
+    def send_position(self, kind, channel, name, seq=0):
         self.send(kind, POSITION_SHAPE.pack(channel.encode(), name.encode(), seq, 0, 0))
+
+    def answer_position(self):
         answer, payload = self.receive(POSITION, REFUSED)
         if answer == REFUSED:
             return struct.unpack_from("=i", payload)[0], 0, 0

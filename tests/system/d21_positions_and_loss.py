@@ -7,6 +7,7 @@ import random
 import time
 
 from lib import oracle
+from lib.disk import cut_off
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import kill, wait_until
 from lib.reading import (EXPIRED, LAPPED, Reader, assert_in_order, assert_same_as_log, gate_of, lost_of)
@@ -58,14 +59,6 @@ def test_killed_at_random_again_and_again(place):
     print(f"{len(sent)} datagrams, {kills} kills, {repeated} given twice")
 
 
-def cut_off(path, kept):
-    """The power went out before the disk had more of it than that."""
-    with open(path, "r+b") as file:
-        size = file.seek(0, 2)
-        file.truncate(kept)
-        file.truncate(size)
-
-
 def test_a_power_cut_takes_what_was_saved_as_done_with(place):
     """The log has lost its end, and gives its numbers again. Nobody has read what gets them, whatever was saved, and
     however far the log has come when the reader is back."""
@@ -79,7 +72,7 @@ def test_a_power_cut_takes_what_was_saved_as_done_with(place):
     daemon.kill_all()
     cut_off(daemon.segments("engine", ".avro.open")[0], 100_000)
     daemon.start()
-    daemon.wait_for_log("positions of readers were beyond the log's end")
+    daemon.wait_for_log("beyond the log's end")
     sender = Sender(place, listen, 5000, rate=20000, sizes=(200,), name="after", tag=2)
     sender.wait()
     daemon.wait_drained("engine", 5000)

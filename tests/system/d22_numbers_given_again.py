@@ -3,38 +3,20 @@
 a channel relays without its log; or recording is switched on or off. Whoever follows a log goes by the log's numbers
 alone: no number twice, none passed over, and what begins anew is told."""
 
-import fcntl
 import os
 import re
 import signal
 
 from lib import oracle
+from lib.disk import HeldFolder, cut_off
 from lib.holdfast import Daemon, Sender, channel
 from lib.place import core, kill, wait_until
+from lib.raw_reader import CLAIM, SAVE, RawReader
 from lib.reading import UNCOVERED, UNRECORDED, Reader
 from lib.store import StoredDaemon
 
 OPEN_TO_ALL = 'read { mode = "0666" }'
 AT_POSITION = {"position": "mine", "from": "position"}
-
-
-class HeldFolder:
-    """Recovery waits for a lock: as a folder of many gigabytes would have it do."""
-
-    def __init__(self, folder):
-        self.lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self.lock, fcntl.LOCK_EX)
-
-    def release(self):
-        os.close(self.lock)
-
-
-def cut_off(path, kept):
-    """The power went out before the disk had more of it than that."""
-    with open(path, "r+b") as file:
-        size = file.seek(0, 2)
-        file.truncate(kept)
-        file.truncate(size)
 
 
 def send(place, listen, count, tag):
@@ -79,7 +61,7 @@ def test_a_reader_is_there_before_its_position_goes_back(place):
     assert daemon.status("engine")["state"] == "OPENING" and not reader.datagrams()
     held.release()
     daemon.wait_drained("engine", 5000)
-    goes_on = int(re.search(r"go back to it, to (\d+)", daemon.log_text()).group(1))
+    goes_on = int(re.search(r"back to it, to (\d+)", daemon.log_text()).group(1))
     reader.wait_next(goes_on + 5000)
     reader.stop()
     assert numbers_of(reader) == list(range(goes_on, goes_on + 5000)), (goes_on, numbers_of(reader)[:3], len(numbers_of(reader)), reader.events()[:9])
@@ -274,6 +256,81 @@ def test_a_death_before_the_log_has_its_numbers(place):
     numbers = [record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))]
     assert len(numbers) == len(set(numbers)) and numbers[:100] == list(range(100)), numbers[95:]
     assert len(numbers) >= 105, numbers[95:]
+
+
+def position_of(daemon, name="mine"):
+    text = (daemon.log_dir / ".positions" / "engine" / name).read_text()
+    return int(re.search(r"seq (\d+)", text).group(1))
+
+
+def after_a_power_cut(place):
+    """2000 were read and saved as done with, and the log has lost its end. Recovery waits. Returns the daemon, where it
+    listens, the folder's lock, and a connection that has the position."""
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": out}, record={"segment_size": "4M"}),
+                    head=OPEN_TO_ALL).start()
+    send(place, listen, 2000, 1)
+    daemon.wait_drained("engine", 2000)
+    reader = Reader(place, daemon, "before", save_every=100, **AT_POSITION)
+    reader.wait_next(2000)
+    reader.stop()
+    daemon.kill_all()
+    path = daemon.segments("engine", ".avro.open")[0]
+    cut_off(path, 100_000)
+    held = HeldFolder(path.parent)
+    daemon.start(wait=False)
+    wait_until(lambda: daemon.log_text().count("DOWN -> OPENING") == 2, 10, "the second start")
+    saver = RawReader(daemon.socket.with_name("read.sock"))
+    place.on_exit(saver.close)
+    saver.hello()
+    saver.attach("engine")
+    assert saver.position(CLAIM, "engine", "mine")[1] == 2000
+    return daemon, listen, held, saver
+
+
+def judge_after_the_cut(place, daemon, listen, saver):
+    """Whoever comes back to that position reads everything that was sent since."""
+    saver.close()
+    goes_on = int(re.search(r"back to it, to (\d+)", daemon.log_text()).group(1))
+    assert position_of(daemon) <= goes_on, (position_of(daemon), goes_on)
+    before = daemon.counters("engine")["recorded"]
+    sent = send(place, listen, 5000, 3)
+    daemon.wait_counter("engine", "recorded", before + 5000)
+    reader = Reader(place, daemon, "after", **AT_POSITION)
+    wait_live(reader)
+    reader.stop()
+    oracle.assert_same_payloads(sent, payloads_of(reader)[-5000:], "read after the power cut")
+    daemon.stop()
+
+
+def test_a_save_during_recovery_comes_after_it(place):
+    """The archive is slow to look at it: by then the log is known, and the position has gone back."""
+    daemon, listen, held, saver = after_a_power_cut(place)
+    archive = daemon.helpers()[0]
+    kill(archive, signal.SIGSTOP)
+    saver.send_position(SAVE, "engine", "mine", 2000)
+    held.release()
+    daemon.wait_for_log("beyond the log's end", 30)
+    kill(archive, signal.SIGCONT)
+    saver.answer_position()
+    daemon.wait_state("engine", "RUNNING")
+    judge_after_the_cut(place, daemon, listen, saver)
+
+
+def test_a_save_before_the_log_has_its_numbers(place):
+    """The log is known, and the ring still has numbers of its own."""
+    daemon, listen, held, saver = after_a_power_cut(place)
+    daemon.wait_for_log("no log within", 30)
+    worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    send(place, listen, 3, 2)
+    daemon.wait_counter("engine", "received", 3)
+    kill(worker, signal.SIGSTOP)
+    held.release()
+    daemon.wait_state("engine", "STOPPING")
+    assert saver.position(SAVE, "engine", "mine", 2000)[0] == 0
+    daemon.wait_for_log("numbering goes on at", 30)
+    daemon.wait_state("engine", "RUNNING")
+    judge_after_the_cut(place, daemon, listen, saver)
 
 
 def test_a_refused_ring_and_a_slow_log(place):

@@ -13,15 +13,20 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/monotonic.h"
 #include "common/position_file.h"
+#include "worker/archive/file_lock.h"
 #include "worker/archive/folder.h"
+
+/* What recording waits for must not wait for whoever locks a folder of positions. */
+#define KEEP_PATIENCE_NS    (50 * NS_PER_MS)
+#define GO_BACK_PATIENCE_NS NS_PER_S
 
 /* The folder of this name, made first if that is wanted. Or -errno. */
 static int enter(int parent, const char *name, bool make)
@@ -151,15 +156,16 @@ static int forget(int folder, const struct message_position_save *request,
     return unlinkat(folder, request->name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-/* From here until the folder is closed or unlocked, nobody else writes: an archive and a process of
- * its may want to at once, and neither takes longer than it takes to write one file. */
-static int lock(int folder)
+/* From here until the folder is closed, nobody else writes: an archive that is about to end, and
+ * its processes, may want to as well. Whoever else holds it must not hold up more than this. */
+static int lock(int folder, uint64_t patience_ns, char reason[MESSAGE_REASON_SIZE])
 {
-    int result;
-    do
-        result = flock(folder, LOCK_EX);
-    while (result < 0 && errno == EINTR);
-    return result < 0 ? -errno : 0;
+    int result = file_lock_wait(folder, patience_ns);
+    if (result == -EBUSY)
+        snprintf(reason, MESSAGE_REASON_SIZE,
+                 "somebody has locked the channel's folder below " POSITION_FOLDER
+                 " in log_dir: end that (lslocks), and save again");
+    return result;
 }
 
 /* reason stays empty where the error says enough. */
@@ -173,7 +179,7 @@ static int keep(const char *log_dir, const struct message_position_save *request
         return 0;
     if (folder < 0)
         return folder;
-    int result = lock(folder);
+    int result = lock(folder, KEEP_PATIENCE_NS, reason);
     if (result == 0)
         result = request->forget ? forget(folder, request, reason) : save(folder, request, reason);
     if (result == 0 && fsync(folder) < 0)
@@ -214,21 +220,14 @@ static int write_over(int folder, const char *name, const struct position_file *
 static int go_back(int folder, const char *name, uint64_t next_seq)
 {
     struct position_file kept = {0};
-    int result = lock(folder);
-    if (result < 0)
+    int result = position_file_read(folder, name, &kept);
+    if (result < 0 || kept.seq <= next_seq)
         return result;
-    result = position_file_read(folder, name, &kept);
-    const bool is_beyond = result == 0 && kept.seq > next_seq;
-    if (is_beyond) {
-        kept.seq = next_seq;
-        result = replace(folder, name, &kept);
-        if (result == -ENOSPC || result == -EDQUOT)
-            result = write_over(folder, name, &kept);
-    }
-    if (is_beyond && result == 0 && fsync(folder) < 0)
-        result = -errno;
-    flock(folder, LOCK_UN);
-    return result == 0 ? is_beyond : result;
+    kept.seq = next_seq;
+    result = replace(folder, name, &kept);
+    if (result == -ENOSPC || result == -EDQUOT)
+        result = write_over(folder, name, &kept);
+    return result == 0 ? 1 : result;
 }
 
 /* name: "" for all of them. What isn't there or belongs to nobody needs no telling. */
@@ -236,23 +235,19 @@ static void tell_stuck(const char *channel, const char *name, int result, uint64
 {
     if (result < 0 && result != -ENOENT && result != -EBADMSG && result != -EINVAL)
         log_warning("channel %s: the log goes on at %" PRIu64
-                    ", and whether position%s%s is beyond "
-                    "that can't be seen or mended: %s; its reader may pass over datagrams without "
-                    "being told",
-                    channel, next_seq, name[0] ? " " : "s of readers", name, strerror(-result));
+                    ", and whether position%s%s %s beyond "
+                    "that can't be seen or mended: %s; %s may pass over datagrams without being "
+                    "told",
+                    channel, next_seq, name[0] ? " " : "s of readers", name, name[0] ? "is" : "are",
+                    result == -EBUSY ? "somebody has locked their folder" : strerror(-result),
+                    name[0] ? "its reader" : "they");
 }
 
-void positions_go_back(const char *log_dir, const char *channel, uint64_t next_seq)
+/* How many. All are on the disk before the answer that lets the log go on. */
+static unsigned take_back(DIR *stream, const char *channel, uint64_t next_seq)
 {
-    int folder = enter_channel(log_dir, channel, false);
-    DIR *stream = folder < 0 ? NULL : fdopendir(folder);
     const struct dirent *entry;
     unsigned moved = 0;
-    if (!stream) {
-        tell_stuck(channel, "", folder < 0 ? folder : -errno, next_seq);
-        fd_close(&folder);
-        return;
-    }
     while ((entry = readdir(stream))) {
         if (!position_name_is_valid(entry->d_name))
             continue;
@@ -260,10 +255,27 @@ void positions_go_back(const char *log_dir, const char *channel, uint64_t next_s
         tell_stuck(channel, entry->d_name, result, next_seq);
         moved += result == 1;
     }
+    if (moved && fsync(dirfd(stream)) < 0)
+        tell_stuck(channel, "", -errno, next_seq);
+    return moved;
+}
+
+void positions_go_back(const char *log_dir, const char *channel, uint64_t next_seq)
+{
+    char reason[MESSAGE_REASON_SIZE];
+    int folder = enter_channel(log_dir, channel, false);
+    int result = folder < 0 ? folder : lock(folder, GO_BACK_PATIENCE_NS, reason);
+    DIR *stream = result == 0 ? fdopendir(folder) : NULL;
+    if (!stream) {
+        tell_stuck(channel, "", result < 0 ? result : -errno, next_seq);
+        fd_close(&folder);
+        return;
+    }
+    const unsigned moved = take_back(stream, channel, next_seq);
     closedir(stream);
     if (moved)
-        log_notice(
-            "channel %s: %u positions of readers were beyond the log's end, as after a power "
-            "cut; they go back to it, to %" PRIu64,
-            channel, moved, next_seq);
+        log_notice("channel %s: %u position%s of readers %s beyond the log's end, as after a power "
+                   "cut; %s back to it, to %" PRIu64,
+                   channel, moved, moved == 1 ? "" : "s", moved == 1 ? "was" : "were",
+                   moved == 1 ? "it goes" : "they go", next_seq);
 }

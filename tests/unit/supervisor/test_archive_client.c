@@ -52,6 +52,16 @@ static void on_position(void *data, uint64_t asker, const struct message_positio
     answered.count++;
 }
 
+static bool positions_wait;
+
+static bool on_position_may_go(void *data, struct message_position_save *to_save)
+{
+    (void)data;
+    if (to_save->seq > 4711)
+        to_save->seq = 4711;
+    return !positions_wait;
+}
+
 static void on_event(void *data)
 {
     (void)data;
@@ -98,6 +108,7 @@ static void set_up(void)
     const struct archive_owner owner = {.answer = on_answer,
                                         .sealed = on_sealed,
                                         .position = on_position,
+                                        .position_may_go = on_position_may_go,
                                         .back = on_event,
                                         .ended = on_event};
     played_child_prepare();
@@ -327,6 +338,49 @@ START_TEST(users_take_turns_with_their_positions)
 }
 END_TEST
 
+START_TEST(nobody_waits_for_all_of_four_others)
+{
+    struct message_position_save other = save;
+    uint64_t under_way[POSITIONS_AT_ONCE];
+    answered.count = 0;
+    for (uint32_t user = 0; user < POSITIONS_AT_ONCE; user++) {
+        other.uid = save.uid + user;
+        for (int i = 0; i < 100; i++)
+            ck_assert_int_eq(archive_client_position(&client, 31, &other), 0);
+    }
+    other.uid = save.uid + POSITIONS_AT_ONCE;
+    ck_assert_int_eq(archive_client_position(&client, 31, &other), 0);
+    for (int i = 0; i < POSITIONS_AT_ONCE; i++)
+        under_way[i] = asked_for_position();
+    int served = 0;
+    for (uint64_t turn = 0; turn != 100 * POSITIONS_AT_ONCE + 1; served++) {
+        answer_position(under_way[served % POSITIONS_AT_ONCE], 0);
+        turn = under_way[served % POSITIONS_AT_ONCE] = asked_for_position();
+    }
+    ck_assert_int_le(served, POSITIONS_AT_ONCE + 1);
+}
+END_TEST
+
+/* Until the log is known; what is asked of the archive is what may be by then. */
+START_TEST(positions_wait_for_recovery)
+{
+    struct message_position_save beyond = save;
+    const struct message_recovered recovered = {.channel = CHANNEL};
+    beyond.seq = 5000;
+    answered.count = 0;
+    positions_wait = true;
+    ck_assert_int_eq(archive_client_position(&client, 31, &beyond), 0);
+    played_child_hears_nothing();
+    ck_assert_int_eq(
+        archive_client_recover(&client, CHANNEL, (const struct segment_grant *[2]){0}, 0), 0);
+    played_child_hears(MESSAGE_RECOVER);
+    positions_wait = false;
+    played_child_says(client.child, MESSAGE_RECOVERED, &recovered, sizeof recovered);
+    answer_position(asked_for_position(), 0);
+    ck_assert_int_eq(answered.count, 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("archive_client");
@@ -343,6 +397,8 @@ int main(void)
     tcase_add_test(tcase, positions_are_asked_of_the_next_archive);
     tcase_add_test(tcase, a_flood_of_positions_waits);
     tcase_add_test(tcase, users_take_turns_with_their_positions);
+    tcase_add_test(tcase, nobody_waits_for_all_of_four_others);
+    tcase_add_test(tcase, positions_wait_for_recovery);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

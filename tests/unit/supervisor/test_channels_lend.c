@@ -67,10 +67,12 @@ START_TEST(a_position_is_kept_before_an_old_ring_is_brought_over)
     channel.recording.restored = channel.recording.placed = true;
     channel.ledger.seq_end = 5000;
     struct message_position_save save = {.channel = "engine", .name = "mine", .seq = 5000};
-    struct gate_owner owner = channels_as_gate_owner(&channels);
-    owner.position(owner.data, &save);
-    ck_assert_ptr_nonnull(archive.positions.first);
-    ck_assert_uint_eq(archive.positions.first->save.seq, 5000);
+    const struct archive_owner owner = channels_as_archive_owner(&channels);
+    ck_assert(owner.position_may_go(owner.data, &save));
+    ck_assert_uint_eq(save.seq, 5000);
+    save.seq = 6000;
+    ck_assert(owner.position_may_go(owner.data, &save));
+    ck_assert_uint_eq(save.seq, 5000);
 }
 END_TEST
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -178,6 +179,26 @@ START_TEST(it_goes_back_on_a_full_disk)
 }
 END_TEST
 
+/* The archive has more to do than to wait for that, and so has a channel that waits for its log. */
+START_TEST(whoever_locks_the_folder_holds_up_nothing_else)
+{
+    const struct message_recover anew = {.channel = RIG_CHANNEL, .flags = RECOVER_ANEW};
+    ck_assert_int_eq(keep("store", 4711).error, 0);
+    int held = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ck_assert_int_eq(flock(held, LOCK_EX), 0);
+    const struct message_position_saved refused = keep("store", 4712);
+    ck_assert_int_eq(refused.error, EBUSY);
+    ck_assert_msg(strstr(refused.reason, "locked"), "%s", refused.reason);
+    ck_assert_int_eq(forget("store").error, EBUSY);
+    archive_rig_send(&rig, MESSAGE_RECOVER, &anew, sizeof anew);
+    ck_assert_int_eq(archive_rig_receive(&rig, MESSAGE_RECOVERED)->recovered->error, 0);
+    assert_kept("store", 4711);
+    fd_close(&held);
+    ck_assert_int_eq(keep("store", 4713).error, 0);
+    assert_kept("store", 4713);
+}
+END_TEST
+
 START_TEST(names_that_lead_elsewhere_are_refused)
 {
     static const char *const names[] = {"", ".", "..", "../store", "a/b", ".new", "a b"};
@@ -346,6 +367,7 @@ int main(void)
     tcase_add_test(tcase, half_a_file_is_replaced);
     tcase_add_test(tcase, it_goes_back_with_the_log);
     tcase_add_test(tcase, it_goes_back_on_a_full_disk);
+    tcase_add_test(tcase, whoever_locks_the_folder_holds_up_nothing_else);
     tcase_add_test(tcase, names_that_lead_elsewhere_are_refused);
     tcase_add_test(tcase, links_are_not_followed);
     tcase_add_test(tcase, what_is_in_the_way_is_told);
