@@ -128,7 +128,7 @@ static int reader_lag(hf_reader *base, struct hf_lag *ret)
                                                                           : reader->opened_seq,
                            .newest_ns = (int64_t)reader->newest_ns};
     if (live_reader_is_by_ring(reader)) {
-        if (ring->map.page)
+        if (ring->map.page && channel_public_published(ring->map.page) > ret->end_seq)
             ret->end_seq = channel_public_published(ring->map.page);
         return 0;
     }
@@ -267,7 +267,7 @@ int live_reader_open(const struct sockaddr_un *address, const char *channel,
     reader->base.kind = &live_kind;
     reader->base.mode = mode;
     reader->until_look = PROGRESS_EVERY;
-    reader->old_end = UINT64_MAX;
+    reader->old_end = reader->opened_in = UINT64_MAX;
     reader->link.epoll = reader->link.socket = reader->link.timer = -1;
     reader->link.attached_fd = reader->link.found_fd = -1;
     int result = open_reader(reader, address, channel, start);

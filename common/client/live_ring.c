@@ -111,6 +111,19 @@ static void look_whether_anew(struct live_reader *reader)
         note_anew(reader, start);
 }
 
+/* The first one: is what files had at the beginning not in its log any more? What a file has that
+ * this ring may be writing to, it may be about to commit. */
+static void look_whether_first_is_anew(struct live_reader *reader)
+{
+    const struct live_ring *ring = &reader->ring;
+    const uint64_t passed = passed_end(reader), start = ring->map.page->start_seq;
+    const bool is_final = reader->opened_in == UINT64_MAX || start > reader->opened_in;
+    if (reader->started && is_final && !live_reader_is_by_ring(reader) && ring->has_commit &&
+        reader->opened_seq != UINT64_MAX && ring->commit.next_seq < reader->opened_seq &&
+        passed <= reader->opened_seq && start < passed)
+        note_anew(reader, start);
+}
+
 void live_ring_found_behind(struct live_reader *reader, uint64_t first_seq)
 {
     if (first_seq >= reader->look_from && first_seq < passed_end(reader))
@@ -196,11 +209,8 @@ static void adopt(struct live_reader *reader)
     ring->number = reader->link.attached.ring;
     ring->asked_again = channel_public_is_retired(ring->map.page, NULL);
     live_ring_look(reader);
-    /* The first one, and what files had at the beginning is not in its log any more. */
-    if (other && ring->former_end == 0 && reader->started && !reader->opened_in_open &&
-        !live_reader_is_by_ring(reader) && ring->has_commit && reader->opened_seq != UINT64_MAX &&
-        ring->commit.next_seq < reader->opened_seq && passed_end(reader) <= reader->opened_seq)
-        note_anew(reader, ring->map.page->start_seq);
+    if (other && ring->former_end == 0)
+        look_whether_first_is_anew(reader);
     /* Nothing else could say where that ends. */
     if (reader->opened_seq == UINT64_MAX && reader->base.mode == HF_OLD && ring->has_commit)
         reader->opened_seq = ring->commit.next_seq;

@@ -71,8 +71,11 @@ struct live_reader {
     uint64_t passed_from;
     uint64_t opened_seq; /* the end at hf_read(); UINT64_MAX while it isn't known */
     bool records;        /* as ATTACHED said */
-    bool opened_in_open; /* it was found in a file that is still written, and proves little */
-    bool started;        /* hf_read() has returned */
+    /* It was found in a file that was still written, which begins here: of such a file's ring it
+     * proves nothing. UINT64_MAX: it was not. */
+    uint64_t opened_in;
+    bool started;    /* hf_read() has returned */
+    bool has_waited; /* hf_read(), hf_seek(): for who says how far an open file may be read */
     bool live_told;
     bool woken;     /* since it was last caught up */
     unsigned wakes; /* in a row, without a rest */
@@ -88,10 +91,11 @@ struct live_reader {
     uint64_t position;  /* that is where it was */
     bool asks_position; /* it may have gone back since, and is asked for again, */
     monotonic position_again_at, position_until; /* not before, and not for ever; 0 = not refused */
-    bool by_ring;        /* so far, datagrams came out of the ring, not out of the log */
-    bool returned_any;   /* a datagram, since it was opened or sought */
-    bool uncovered_told; /* before next_seq */
-    uint64_t newest_ns;  /* of what was returned */
+    bool begins_with_ring; /* HF_NEW: there was none, and so it begins where that does */
+    bool by_ring;          /* so far, datagrams came out of the ring, not out of the log */
+    bool returned_any;     /* a datagram, since it was opened or sought */
+    bool uncovered_told;   /* before next_seq */
+    uint64_t newest_ns;    /* of what was returned */
     struct live_ring ring;
     struct live_segment segment;
     struct live_search search;

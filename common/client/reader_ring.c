@@ -277,6 +277,10 @@ static int next(struct live_reader *reader, struct hf_datagram *ret)
     if (!is_readable(&reader->ring))
         return sleep_until_more(reader);
     uint64_t start = page->start_seq, end = find_end(page);
+    if (reader->begins_with_ring) {
+        reader->begins_with_ring = false;
+        reader->next_seq = reader->opened_seq = start;
+    }
     if (reader->ring_read != reader->ring.pair) {
         const bool anew = is_begun_anew(reader, start);
         const uint64_t former_end = reader->ring.former_end;

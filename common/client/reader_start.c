@@ -109,7 +109,8 @@ static int enter(struct live_reader *reader, const struct read_find *what, monot
 {
     monotonic patient_until = monotonic_add(monotonic_now(), UNKNOWN_NS);
     for (;;) {
-        bool patient = monotonic_now().ns >= patient_until.ns;
+        bool patient = reader->has_waited || monotonic_now().ns >= patient_until.ns;
+        reader->has_waited = patient;
         int result = find(reader, what, deadline);
         const monotonic found = monotonic_now();
         if (result == 0)
@@ -148,6 +149,7 @@ static int at_first(struct live_reader *reader, monotonic *deadline)
 struct last_record {
     uint64_t seq;
     uint64_t promised; /* everything before it was there, by the last one's header or beginning */
+    uint64_t in_open;  /* the first number of the open file that says so; UINT64_MAX: none does */
 };
 
 /* 1 = ret->seq is the newest record's number; 0 = there is none. */
@@ -155,7 +157,7 @@ static int find_last(struct live_reader *reader, struct last_record *ret, monoto
 {
     struct read_find what = {.by = READ_LAST};
     uint64_t end = reader->ring.has_commit ? reader->ring.commit.next_seq : AVRO_LOG_SEQ_MAX;
-    *ret = (struct last_record){0};
+    *ret = (struct last_record){.in_open = UINT64_MAX};
     for (;;) {
         int result = enter(reader, &what, deadline);
         if (result == -ENOENT || result == -ETIMEDOUT)
@@ -164,6 +166,8 @@ static int find_last(struct live_reader *reader, struct last_record *ret, monoto
         uint64_t first = reader->link.found.first_seq;
         if (what.by == READ_LAST && first <= AVRO_LOG_SEQ_MAX)
             ret->promised = first;
+        if (reader->link.found.is_open && first < ret->in_open)
+            ret->in_open = first;
         if (result == 0) {
             const uint64_t by_header = segment_walk_end_by_header(reader->segment.walk);
             if (by_header && by_header < end)
@@ -189,7 +193,7 @@ int reader_start_find_end(struct live_reader *reader, uint64_t *ret_end, monoton
 {
     struct last_record last;
     int result = find_last(reader, &last, deadline);
-    reader->opened_in_open = reader->segment.walk && reader->segment.unfinished;
+    reader->opened_in = last.in_open;
     *ret_end = result > 0 && last.seq >= last.promised ? last.seq + 1 : last.promised;
     reader_log_leave(reader);
     return result < 0 ? result : 0;
@@ -254,6 +258,8 @@ static int in_ring(struct live_reader *reader, const struct hf_start *start)
 {
     const struct channel_public *page = reader->ring.map.page;
     uint64_t published = page ? channel_public_published(page) : 0;
+    reader->begins_with_ring =
+        !page && start->at != HF_SEQ && (start->at != HF_POSITION || !reader->link.claimed.known);
     reader->next_seq = reader->ring_end = published;
     reader->ring_read = page ? reader->ring.pair : 0;
     if (start->at == HF_SEQ)
@@ -292,6 +298,7 @@ int reader_start_at(struct live_reader *reader, const struct hf_start *start, mo
     reader_log_leave(reader);
     int result = start_at(reader, start, deadline);
     reader_log_leave(reader);
+    reader->has_waited = false;
     if (result == 0) { /* the program has said where it wants to be now */
         reader->begins_anew = reader->looks_back = reader->asks_position = false;
         reader->awaits_ring = false;

@@ -141,6 +141,80 @@ START_TEST(old_opened_in_trouble)
 }
 END_TEST
 
+/* The file was still written to when HF_OLD was opened, and recovery finds less in it. */
+START_TEST(old_opened_in_a_file_that_is_cut)
+{
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 5);
+    live_log_lose(&scene.recorder, 0); /* seals the block */
+    const uint64_t length = scene.recorder.commit.write_offset;
+    live_log_append(&scene.recorder, 5);
+    reader_scene_lend(NULL, 0);
+    reader_scene_read(HF_OLD, NULL);
+    live_log_seal(&scene.recorder, 0, length);
+    reader_scene_change_rings(5, 5);
+    live_log_move(&scene.recorder, &scene.second_ring, 5);
+    reader_scene_lend(&scene.second_ring, 2);
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_records(0, 5);
+    reader_scene_expect_lost(5, 5, HF_UNRECORDED);
+    ck_assert_int_eq(reader_scene_next(), HF_FINISHED);
+}
+END_TEST
+
+/* The newest file is taken away, and the log goes on in the middle of what was there at first: what
+ * lies before that is still to come. */
+START_TEST(first_ring_between_reader_and_end)
+{
+    uint64_t lengths[3];
+    for (unsigned i = 0; i < 3; i++) {
+        reader_scene_begin_segment();
+        live_log_append(&scene.recorder, 3 + i);
+        live_log_lose(&scene.recorder, 0);
+        lengths[i] = scene.recorder.commit.write_offset;
+    }
+    for (size_t i = 0; i < 3; i++)
+        live_log_seal(&scene.recorder, i, lengths[i]);
+    reader_scene_lend(NULL, 0);
+    reader_scene_read(HF_JOINED, NULL);
+    reader_scene_expect_records(0, 3);
+    pthread_mutex_lock(&scene.gate.lock);
+    scene.gate.segment_count = 2;
+    pthread_mutex_unlock(&scene.gate.lock);
+    reader_scene_change_rings(7, 7);
+    live_log_move(&scene.recorder, &scene.second_ring, 7);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 1);
+    reader_scene_lend(&scene.second_ring, 2);
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_records(3, 8);
+    ck_assert_int_eq(reader_scene_next(), HF_LIVE);
+}
+END_TEST
+
+/* There is none when HF_NEW is opened, and nothing that came before is new. */
+START_TEST(new_opened_between_two_rings)
+{
+    static struct ring_fixture next;
+    struct hf_lag lag;
+    reader_scene_set_records(false);
+    reader_scene_lend(NULL, 0);
+    reader_scene_read(HF_NEW, NULL);
+    reader_scene_expect_nothing_yet();
+    reader_scene_open_ring(&next, 1000, 778);
+    reader_scene_publish(&next, 5);
+    reader_scene_lend(&next, 3);
+    fake_gate_kill(&scene.gate);
+    reader_scene_expect_from_ring(1000, 1005);
+    ck_assert_int_eq(hf_seek(scene.reader, &(struct hf_start){.at = HF_SEQ, .seq = 2000}), 0);
+    ck_assert_int_eq(hf_lag(scene.reader, &lag), 0);
+    ck_assert_uint_eq(lag.next_seq, 2000);
+    ck_assert_uint_eq(lag.end_seq, 2000); /* nothing lies before it */
+    reader_scene_lend(NULL, 0);
+    ring_fixture_close(&next);
+}
+END_TEST
+
 /* ---- a position ---- */
 
 /* Recovery takes it back while the reader is there: sought again, that counts. */
@@ -262,6 +336,9 @@ int main(void)
     tcase_add_test(tests, opened_without_ring_then_recording_off);
     tcase_add_test(tests, opened_without_ring_then_no_log);
     tcase_add_loop_test(tests, old_opened_in_trouble, 0, 2);
+    tcase_add_test(tests, old_opened_in_a_file_that_is_cut);
+    tcase_add_test(tests, first_ring_between_reader_and_end);
+    tcase_add_test(tests, new_opened_between_two_rings);
     tcase_add_test(tests, sought_its_position);
     tcase_add_test(tests, durable_of_what_was_given_again);
     tcase_add_loop_test(tests, claim_refused_once, 0, 2);
