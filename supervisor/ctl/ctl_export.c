@@ -185,6 +185,7 @@ static int write_all(struct job *job)
     struct ctl_progress progress;
     struct ctl_stream *stream;
     int status = CTL_OK;
+    bool any = false;
     ctl_progress_begin(&progress);
     while (status == CTL_OK && !ctl_stop_is_asked()) {
         uint64_t done, total;
@@ -193,6 +194,7 @@ static int write_all(struct job *job)
             ctl_progress_clear(&progress);
         if (what != HF_LOST && what != HF_DATAGRAM)
             break;
+        any |= what == HF_DATAGRAM;
         status = what == HF_LOST ? take_loss(job, stream) : take_datagram(job, stream);
         if (!progress.on)
             continue;
@@ -204,6 +206,8 @@ static int write_all(struct job *job)
         ctl_complain("interrupted");
         status = CTL_NO;
     }
+    if (status == CTL_OK && !any)
+        ctl_streams_tell_nothing(&job->streams);
     return status == CTL_OK && job->streams.failed ? CTL_NO : status;
 }
 

@@ -6,14 +6,20 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/monotonic.h"
 #include "supervisor/ctl/ctl_stop.h"
 #include "supervisor/ctl/ctl_text.h"
 
 /* Idle streams are looked at after so many datagrams of busy ones. */
 #define TURNS_MAX 64
+/* At that time, and then so often until all of it has come. */
+#define LOOK_AGAIN_MS 50
+/* What is followed up to a time is waited for a little longer: it may be under way. */
+#define END_GRACE_NS NS_PER_S
 
 /* ---- where each begins ---- */
 
@@ -132,6 +138,7 @@ static int open_stream(struct ctl_streams *streams, const struct ctl_source *sou
     if (result < 0)
         return complain_open(setup, source, result);
     stream->source = source;
+    stream->is_live = mode != HF_JOINED;
     streams->fds[streams->count].fd = -1;
     streams->fds[streams->count++].events = POLLIN;
     if (!source->is_files)
@@ -243,6 +250,7 @@ static int read_on(struct ctl_streams *streams, struct ctl_stream *stream)
             stream->is_idle = true;
             break;
         case HF_LIVE:
+            stream->is_live = true;
             break;
         case HF_FINISHED:
             stream->is_finished = true;
@@ -279,6 +287,36 @@ static void look_at_idle_ones(struct ctl_streams *streams)
             streams->list[i].is_idle = false;
 }
 
+/* Of a range that ends at a time, how long what comes may still be in it. INT64_MAX: for ever. */
+static int64_t time_left_ns(const struct ctl_streams *streams)
+{
+    const struct ctl_bound *to = &streams->setup.range->to;
+    if (!streams->setup.follow || to->kind != CTL_BOUND_TIME)
+        return INT64_MAX;
+    const int64_t now = (int64_t)realtime_now_ns();
+    return to->time_ns + (int64_t)END_GRACE_NS > now ? to->time_ns + (int64_t)END_GRACE_NS - now
+                                                     : 0;
+}
+
+/* Everything that was there has been read. */
+static bool has_caught_up(const struct ctl_stream *stream)
+{
+    struct hf_lag lag;
+    return stream->is_finished ||
+           (stream->is_live && hf_lag(stream->reader, &lag) == 0 && lag.end_seq <= lag.next_seq);
+}
+
+/* Nothing is to be had: will that be so? */
+static int end_or_wait(const struct ctl_streams *streams)
+{
+    if (time_left_ns(streams) > 0)
+        return HF_NONE;
+    for (size_t i = 0; i < streams->count; i++)
+        if (!has_caught_up(&streams->list[i]))
+            return HF_NONE;
+    return HF_FINISHED;
+}
+
 int ctl_streams_next(struct ctl_streams *streams, struct ctl_stream **ret)
 {
     struct ctl_stream *oldest = NULL;
@@ -297,7 +335,7 @@ int ctl_streams_next(struct ctl_streams *streams, struct ctl_stream **ret)
             oldest = stream;
     }
     if (!oldest)
-        return all_finished ? HF_FINISHED : HF_NONE;
+        return all_finished ? HF_FINISHED : end_or_wait(streams);
     *ret = streams->current = oldest;
     return HF_DATAGRAM;
 }
@@ -331,7 +369,10 @@ int ctl_streams_seek(struct ctl_streams *streams, int64_t time_ns)
 bool ctl_streams_wait(struct ctl_streams *streams, int fd, int timeout_ms)
 {
     struct pollfd *last = &streams->fds[streams->count];
+    const int64_t left_ms = time_left_ns(streams) / (int64_t)NS_PER_MS + LOOK_AGAIN_MS;
     *last = (struct pollfd){.fd = fd};
+    if (left_ms < INT_MAX && (timeout_ms < 0 || left_ms < timeout_ms))
+        timeout_ms = (int)left_ms;
     streams->turns = 0;
     if (ctl_stop_poll(streams->fds, streams->count + 1, timeout_ms) == 0)
         return false;

@@ -16,6 +16,7 @@ struct ctl_stream {
     struct hf_datagram head; /* what was read last; its data stays until the next one is read */
     bool has_head;
     bool is_idle;                /* nothing more for now */
+    bool is_live;                /* it has come to what is new */
     bool is_finished;            /* that was all of it */
     uint64_t begin_seq, end_seq; /* for progress: what is to be read, as far as it is known */
     uint64_t done;               /* everything before this number has been handed out */

@@ -186,6 +186,8 @@ def test_no_file_is_overwritten_and_none_is_left_unfinished(place):
     empty = ctl(place, "export", folder, "--format", "avro", "-o", place.folder / "none.avro", "--from", "seq:9",
                 expect=1)
     assert "no datagrams in this range" in empty.stderr
+    nothing = ctl(place, "export", folder, "--format", "csv", "-o", "-", "--from", "seq:9")
+    assert "nothing of what was asked for is in it; it has the numbers 0 to 1" in nothing.stderr
     ctl(place, "export", folder, "--format", "csv", "-o", place.folder / "absent" / "x.csv", expect=1)
     full = subprocess.run(["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", place.program("holdfastctl"), "export",
                            str(folder), "--format", "json", "-o", "/dev/full"], capture_output=True, text=True,

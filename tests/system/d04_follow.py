@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 
 from lib.holdfast import Daemon, Sender, channel, send_all
 from lib.place import comm, core, kill, wait_until
@@ -77,9 +78,9 @@ def test_following_shows_the_last_ones_and_then_what_comes(place):
     assert numbers(follower.lines(1)) == [40]
     follower.stop(signal.SIGTERM)
 
-    for ends in (("--to", "seq:3"), ("--to", "@1")):
-        follower = Follower(place, daemon, "engine", *ends)
-        wanted = [0, 1, 2, 3] if "seq:3" in ends else []
+    soon = f"@{time.time() + 0.2:.3f}"
+    for end, wanted in (("seq:3", [0, 1, 2, 3]), ("@1", []), (soon, list(range(41)))):
+        follower = Follower(place, daemon, "engine", "--to", end)
         assert numbers(follower.lines(len(wanted))) == wanted
         assert follower.process.wait(20) == 0, "it has come to its end"
 
