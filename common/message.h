@@ -153,9 +153,9 @@ struct message_recover {
 struct message_recovered {
     char channel[CHANNEL_NAME_SIZE];
     int32_t error;
-    uint32_t files; /* that were mended */
-    uint32_t left;  /* that could not be finished, and stay as they are */
-    uint32_t reserved;
+    uint32_t files;    /* that were mended */
+    uint32_t left;     /* that could not be finished, and stay as they are */
+    uint32_t flags;    /* of the RECOVER that this answers */
     uint64_t next_seq; /* after the last recorded one; 0 for an empty folder */
     char reason[MESSAGE_REASON_SIZE];
 };

@@ -165,18 +165,20 @@ int hf_seek(hf_reader *reader, const struct hf_start *start);
 
 /* Where it is. */
 struct hf_lag {
-    uint64_t next_seq;    /* what hf_next() comes to next */
-    uint64_t end_seq;     /* behind the newest record; of files, behind the last one */
-    uint64_t opened_seq;  /* what end_seq was at hf_read(): where HF_OLD ends, HF_NEW begins */
-    uint64_t durable_seq; /* everything before it survives a power cut; 0 = not known */
-    int64_t newest_ns;    /* receive time of the newest datagram returned; 0 = none yet */
+    uint64_t next_seq;     /* what hf_next() comes to next */
+    uint64_t end_seq;      /* behind the newest record; of files, behind the last one */
+    uint64_t opened_seq;   /* what end_seq was at hf_read(): where HF_OLD ends, HF_NEW begins */
+    uint64_t durable_seq;  /* everything before it survives a power cut; 0 = not known */
+    int64_t newest_ns;     /* receive time of the newest datagram returned; 0 = none yet */
+    uint64_t received_seq; /* behind the newest one received; UINT64_MAX = not known */
 };
 int hf_lag(hf_reader *reader, struct hf_lag *ret);
 
 /* ---- named positions ---- */
 
 /* Everything before this number is done with: the reader's named position is there, on the disk,
- * when it returns. -EINVAL: it was opened without a name. */
+ * when it returns. -EINVAL: it was opened without a name. -EAGAIN: the channel's log is being
+ * recovered: save again later. */
 int hf_save(hf_reader *reader, uint64_t done_before);
 /* Remove a position. -ENOENT; -EBUSY: a reader has it; -EACCES: another user's. */
 int hf_forget(hf *handle, const char *channel, const char *position);

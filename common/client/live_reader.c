@@ -47,6 +47,7 @@ static void change_kind(struct live_reader *reader)
     reader->looks_back = reader->by_position = reader->asks_position = false;
     reader->ring.has_begun = false;
     reader->awaits_ring = !reader->by_ring;
+    reader->begins_with_ring = false;
     if (reader->awaits_ring && reader->ring.map.page)
         live_ring_join_log(reader);
     if (reader->by_ring) {
@@ -117,6 +118,12 @@ static void note_durable(struct live_reader *reader)
     reader->durable_candidate = commit->next_seq;
 }
 
+static uint64_t received_end(const struct live_ring *ring)
+{
+    const uint64_t end = ring->map.page ? channel_public_published(ring->map.page) : UINT64_MAX;
+    return end <= INT64_MAX ? end : UINT64_MAX;
+}
+
 static int reader_lag(hf_reader *base, struct hf_lag *ret)
 {
     struct live_reader *reader = live_reader_of(base);
@@ -126,10 +133,11 @@ static int reader_lag(hf_reader *base, struct hf_lag *ret)
                            .end_seq = reader->next_seq,
                            .opened_seq = reader->opened_seq == UINT64_MAX ? reader->next_seq
                                                                           : reader->opened_seq,
-                           .newest_ns = (int64_t)reader->newest_ns};
+                           .newest_ns = (int64_t)reader->newest_ns,
+                           .received_seq = received_end(ring)};
     if (live_reader_is_by_ring(reader)) {
-        if (ring->map.page && channel_public_published(ring->map.page) > ret->end_seq)
-            ret->end_seq = channel_public_published(ring->map.page);
+        if (ret->received_seq != UINT64_MAX && ret->received_seq > ret->end_seq)
+            ret->end_seq = ret->received_seq;
         return 0;
     }
     if (ring->has_commit) {

@@ -406,7 +406,8 @@ static int lag(hf_reader *base, struct hf_lag *ret)
     *ret = (struct hf_lag){.next_seq = reader->position,
                            .end_seq = reader->end,
                            .opened_seq = reader->end,
-                           .newest_ns = reader->newest_ns};
+                           .newest_ns = reader->newest_ns,
+                           .received_seq = UINT64_MAX};
     return 0;
 }
 

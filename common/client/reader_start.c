@@ -296,6 +296,7 @@ static int start_at(struct live_reader *reader, const struct hf_start *start, mo
 int reader_start_at(struct live_reader *reader, const struct hf_start *start, monotonic *deadline)
 {
     reader_log_leave(reader);
+    reader->begins_with_ring = false;
     int result = start_at(reader, start, deadline);
     reader_log_leave(reader);
     reader->has_waited = false;

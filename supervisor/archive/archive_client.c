@@ -150,12 +150,35 @@ int archive_client_sweep(struct archive_client *client, const char *channel, boo
     return send_to(client, MESSAGE_SWEEP, &sweep, sizeof sweep);
 }
 
+static void answer_position(struct archive_client *client, struct position_request *request,
+                            const struct message_position_saved *answer)
+{
+    struct message_position_saved saved = *answer;
+    saved.turn = request->its_turn;
+    memcpy(saved.channel, request->save.channel, sizeof saved.channel);
+    memcpy(saved.name, request->save.name, sizeof saved.name);
+    client->owner.position(client->owner.data, request->asker, &saved);
+    free(request);
+}
+
+static void refuse_positions(struct archive_client *client, const struct position_judge *judge)
+{
+    static const struct message_position_saved refused = {
+        .error = EAGAIN,
+        .reason = "the channel's log is being recovered, and no position is kept before that is "
+                  "done: save again"};
+    struct position_request *request;
+    while ((request = position_requests_take_refused(&client->positions, judge)))
+        answer_position(client, request, &refused);
+}
+
 /* What can't be sent is sent with the next one, or to the next archive. An end waits for none that
  * nobody has been told of. */
 static void ask_for_positions(struct archive_client *client)
 {
-    const struct position_judge judge = {client->owner.position_may_go, client->owner.data};
+    const struct position_judge judge = {client->owner.position_judge, client->owner.data};
     struct position_request *request;
+    refuse_positions(client, &judge);
     while (client->child && !client->told_to_stop &&
            (request = position_requests_next(&client->positions, &judge)) &&
            send_to(client, MESSAGE_POSITION_SAVE, &request->save, sizeof request->save) == 0)
@@ -345,12 +368,7 @@ static void handle_position(struct archive_client *client,
     struct position_request *request = position_requests_take(&client->positions, answer->turn);
     if (!request)
         return;
-    struct message_position_saved saved = *answer;
-    saved.turn = request->its_turn;
-    memcpy(saved.channel, request->save.channel, sizeof saved.channel);
-    memcpy(saved.name, request->save.name, sizeof saved.name);
-    client->owner.position(client->owner.data, request->asker, &saved);
-    free(request);
+    answer_position(client, request, answer);
     ask_for_positions(client);
 }
 
@@ -500,6 +518,7 @@ void archive_client_start(struct archive_client *client)
 
 void archive_client_look(struct archive_client *client, monotonic now)
 {
+    ask_for_positions(client); /* some may have waited long enough */
     if (client->child && client->unanswered == 0 &&
         monotonic_since(now, client->child->assigned) > SETTLED_NS)
         client->down_since = (monotonic){0}; /* it runs, and nothing was to be asked */

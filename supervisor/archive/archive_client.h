@@ -20,8 +20,8 @@ struct archive_owner {
     void (*sealed)(void *data, const char *channel, bool finished);
     /* What archive_client_position() was asked, by whom; the turn is that of the request. */
     void (*position)(void *data, uint64_t asker, const struct message_position_saved *saved);
-    /* Before the archive is asked for one: false while it is to wait. */
-    bool (*position_may_go)(void *data, struct message_position_save *save);
+    /* Before the archive is asked for one. */
+    enum position_verdict (*position_judge)(void *data, struct message_position_save *save);
     /* A new archive runs: whatever else was asked of the one before is asked again. */
     void (*back)(void *data);
     void (*ended)(void *data);

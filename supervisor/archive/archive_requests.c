@@ -151,7 +151,7 @@ struct position_request *position_requests_next(struct position_requests *reques
         if (it->asked)
             under_way[count++] = it->save.uid;
     for (struct position_request *it = requests->first; it; it = it->next) {
-        if (it->asked || !judge->may_go(judge->data, &it->save))
+        if (it->asked || judge->judge(judge->data, &it->save) != POSITION_MAY_GO)
             continue;
         size_t own = 0;
         for (size_t i = 0; i < count; i++)
@@ -190,11 +190,9 @@ void position_requests_note_asked(struct position_requests *requests,
     put_last(requests, request->save.uid);
 }
 
-struct position_request *position_requests_take(struct position_requests *requests, uint64_t turn)
+static struct position_request *take_off(struct position_requests *requests,
+                                         struct position_request **at)
 {
-    struct position_request **at = &requests->first;
-    while (*at && (*at)->save.turn != turn)
-        at = &(*at)->next;
     struct position_request *request = *at;
     if (!request)
         return NULL;
@@ -202,6 +200,23 @@ struct position_request *position_requests_take(struct position_requests *reques
     requests->count--;
     requests->asked -= request->asked;
     return request;
+}
+
+struct position_request *position_requests_take(struct position_requests *requests, uint64_t turn)
+{
+    struct position_request **at = &requests->first;
+    while (*at && (*at)->save.turn != turn)
+        at = &(*at)->next;
+    return take_off(requests, at);
+}
+
+struct position_request *position_requests_take_refused(struct position_requests *requests,
+                                                        const struct position_judge *judge)
+{
+    struct position_request **at = &requests->first;
+    while (*at && ((*at)->asked || judge->judge(judge->data, &(*at)->save) != POSITION_IS_REFUSED))
+        at = &(*at)->next;
+    return take_off(requests, at);
 }
 
 void position_requests_again(struct position_requests *requests)

@@ -68,11 +68,17 @@ struct position_requests {
 /* 0, -EBUSY or -ENOMEM. */
 int position_requests_add(struct position_requests *requests, uint64_t asker,
                           const struct message_position_save *save);
-/* May this one go now? It may be changed then. */
+/* What is to be done with one that the archive has not been asked for. */
+enum position_verdict { POSITION_MAY_GO, POSITION_IS_TO_WAIT, POSITION_IS_REFUSED };
 struct position_judge {
-    bool (*may_go)(void *data, struct message_position_save *save);
+    /* It may be changed where it goes. */
+    enum position_verdict (*judge)(void *data, struct message_position_save *save);
     void *data;
 };
+
+/* The first one that is refused, out of the list, the caller's; NULL when there is none. */
+struct position_request *position_requests_take_refused(struct position_requests *requests,
+                                                        const struct position_judge *judge);
 
 /* The next one to be asked for, of the user that has the fewest under way, and of those of the one
  * whose turn was longest ago; NULL when there is none, or enough are under way. */

@@ -195,9 +195,10 @@ struct channel_recording {
     char trouble[MESSAGE_REASON_SIZE];
     uint64_t next_seq; /* from RECOVERED */
     bool recovered;
-    uint32_t unfinished; /* files that RECOVER has left as they are, at the least */
-    uint32_t cleanings;  /* when they were to be tried again, in a row */
-    bool cleaned_last;   /* at the end of everything: asked once more */
+    uint32_t unfinished;      /* files that RECOVER has left as they are, at the least */
+    uint32_t cleanings;       /* when they were to be tried again, in a row */
+    bool cleaned_last;        /* at the end of everything: asked once more */
+    monotonic recovery_began; /* the one that is to be answered */
     bool next_requested;
     bool next_retry; /* the next segment could not be had: asked again by the timer */
     bool cleaning;   /* RECOVER was sent beside a segment in use; no BEGIN_SEGMENT before it was

@@ -190,6 +190,8 @@ void channel_recording_enter_trouble(struct channel *channel, const char *reason
 /* Ask for what is missing most: recovery first, then a segment. */
 void channel_recording_request(struct channel *channel)
 {
+    if (!channel->recording.recovered && !channel_recording_is_being_recovered(channel))
+        channel->recording.recovery_began = monotonic_now();
     channel->recording.state =
         channel->recording.recovered ? RECORDING_OPENING : RECORDING_RECOVERING;
     int error = channel->recording.recovered ? channel_recording_ask_for_segment(channel)
@@ -204,6 +206,8 @@ void channel_recording_request(struct channel *channel)
  * RECOVER goes by names, so the ones in use must not be renamed before it was answered. */
 static void clean(struct channel *channel)
 {
+    if (!channel_recording_is_being_recovered(channel))
+        channel->recording.recovery_began = monotonic_now();
     channel->recording.cleaning = true;
     ask_to_recover(channel); /* without an archive: channel_recording_archive_back() */
 }
@@ -277,12 +281,18 @@ static void note_unfinished(struct channel_recording *recording,
         recording->cleanings = 0;
 }
 
+static bool is_anew(const struct message_recovered *recovered)
+{
+    return (recovered->flags & RECOVER_ANEW) != 0;
+}
+
 static void handle_cleaned(struct channel *channel, const struct message_recovered *recovered)
 {
     struct channel_recording *recording = &channel->recording;
     recording->cleaning = false;
     recording->recovered |= recovered->error == 0;
-    recording->placed |= recovered->error == 0; /* also where a ring without records was restored */
+    /* Also where a ring without records was restored. */
+    recording->placed |= recovered->error == 0 && is_anew(recovered);
     note_unfinished(recording, recovered);
     if (recovered->error && recording->cleaned_last)
         log_error("channel %s: what it left unfinished can't be recovered: %s; the next start "
@@ -302,8 +312,8 @@ static void place_ring(struct channel *channel, uint64_t next_seq)
 {
     struct channel_recording *recording = &channel->recording;
     recording->renumber = !recording->restored && channel->ledger.ring_start_seq < next_seq;
-    if (channel->hold.page && !recording->renumber)
-        atomic_store(&channel->hold.page->private.unplaced, 0);
+    if (channel->hold.page)
+        atomic_store(&channel->hold.page->private.unplaced, recording->renumber);
 }
 
 static void handle_recovered(struct channel *channel, const struct message_recovered *recovered)
@@ -311,7 +321,9 @@ static void handle_recovered(struct channel *channel, const struct message_recov
     if (channel->recording.cleaning)
         handle_cleaned(channel, recovered);
     if (channel->recording.state != RECORDING_RECOVERING)
-        return;               /* that was all, or it was asked twice and answered twice */
+        return; /* that was all, or it was asked twice and answered twice */
+    if (recovered->error == 0 && !channel->recording.placed && !is_anew(recovered))
+        return;               /* to what was asked before the ring was given up */
     if (has_ended(channel)) { /* stopped meanwhile: the next start asks anew */
         channel->recording.state = RECORDING_NONE;
         changed(channel);

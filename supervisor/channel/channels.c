@@ -11,6 +11,7 @@
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/monotonic.h"
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_answers.h"
 #include "supervisor/channel/channel_discard.h"
@@ -21,6 +22,9 @@
 #include "supervisor/gate/gate_client.h"
 #include "supervisor/hold/store.h"
 #include "supervisor/policy/restart_policy.h"
+
+/* So long a recovery has readers wait who save their positions. */
+#define POSITION_PATIENCE_NS (500 * NS_PER_MS)
 
 static int compare_names(const void *a, const void *b)
 {
@@ -203,18 +207,22 @@ static uint64_t end_of_numbers(const struct channel *channel)
                                                          : recording->next_seq;
 }
 
-/* Recovery may take positions back, and what was saved before it would come after it. */
-static bool position_may_go(void *data, struct message_position_save *save)
+/* Recovery may take positions back, and what was saved before it would come after it. That is done
+ * in a moment, as a rule; where it is not, its reader has more to do than to wait. */
+static enum position_verdict judge_position(void *data, struct message_position_save *save)
 {
     const struct channel *channel = channels_find(data, save->channel);
     if (!channel)
-        return true;
+        return POSITION_MAY_GO;
     if (!channel->recording.placed && channel_recording_is_being_recovered(channel))
-        return false;
+        return monotonic_since(monotonic_now(), channel->recording.recovery_began) <
+                       POSITION_PATIENCE_NS
+                   ? POSITION_IS_TO_WAIT
+                   : POSITION_IS_REFUSED;
     const uint64_t end = end_of_numbers(channel);
     if (save->seq > end)
         save->seq = end;
-    return true;
+    return POSITION_MAY_GO;
 }
 
 struct archive_owner channels_as_archive_owner(struct channels *channels)
@@ -222,7 +230,7 @@ struct archive_owner channels_as_archive_owner(struct channels *channels)
     return (struct archive_owner){.answer = answer,
                                   .sealed = sealed,
                                   .position = position_saved,
-                                  .position_may_go = position_may_go,
+                                  .position_judge = judge_position,
                                   .back = back,
                                   .ended = ended,
                                   .data = channels};

@@ -98,9 +98,10 @@ static int check_position(const struct cat *cat)
 
 static const char *why_not_saved(int error)
 {
-    return error == -EDQUOT ? "the channel has as many positions as it may have, or the disk's "
-                              "quota is used up ('holdfastctl forget' removes a position)"
-                            : strerror(-error);
+    return error == -EDQUOT   ? "the channel has as many positions as it may have, or the disk's "
+                                "quota is used up ('holdfastctl forget' removes a position)"
+           : error == -EAGAIN ? "the channel's log is being recovered"
+                              : strerror(-error);
 }
 
 /* What is written out is done with. */

@@ -293,27 +293,36 @@ static int64_t time_left_ns(const struct ctl_streams *streams)
     const struct ctl_bound *to = &streams->setup.range->to;
     if (!streams->setup.follow || to->kind != CTL_BOUND_TIME)
         return INT64_MAX;
-    const int64_t now = (int64_t)realtime_now_ns();
-    return to->time_ns + (int64_t)END_GRACE_NS > now ? to->time_ns + (int64_t)END_GRACE_NS - now
-                                                     : 0;
+    const int64_t over = (int64_t)(realtime_now_ns() - END_GRACE_NS);
+    return to->time_ns > over ? to->time_ns - over : 0;
 }
 
-/* Everything that was there has been read. */
-static bool has_caught_up(const struct ctl_stream *stream)
+/* Everything that was there has been read; *ret_known: or nobody can say what there is. */
+static bool has_caught_up(const struct ctl_stream *stream, bool *ret_known)
 {
-    struct hf_lag lag;
-    return stream->is_finished ||
-           (stream->is_live && hf_lag(stream->reader, &lag) == 0 && lag.end_seq <= lag.next_seq);
+    struct hf_lag lag = {0};
+    *ret_known = true;
+    if (stream->is_finished || !stream->is_live || hf_lag(stream->reader, &lag) < 0)
+        return stream->is_finished;
+    *ret_known = lag.received_seq != UINT64_MAX;
+    return lag.end_seq <= lag.next_seq && (!*ret_known || lag.received_seq <= lag.next_seq);
 }
 
 /* Nothing is to be had: will that be so? */
 static int end_or_wait(const struct ctl_streams *streams)
 {
+    bool known;
     if (time_left_ns(streams) > 0)
         return HF_NONE;
     for (size_t i = 0; i < streams->count; i++)
-        if (!has_caught_up(&streams->list[i]))
+        if (!has_caught_up(&streams->list[i], &known))
             return HF_NONE;
+    for (size_t i = 0; i < streams->count; i++)
+        if (has_caught_up(&streams->list[i], &known) && !known)
+            ctl_complain(
+                "%s: nothing is received just now: what was sent before the end, and waits "
+                "in the channel's socket, will be in its log later",
+                streams->list[i].source->info.name);
     return HF_FINISHED;
 }
 

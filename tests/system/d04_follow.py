@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 
+from lib.disk import HeldFolder
 from lib.holdfast import Daemon, Sender, channel, send_all
 from lib.place import comm, core, kill, wait_until
 
@@ -89,6 +90,27 @@ def test_following_shows_the_last_ones_and_then_what_comes(place):
     assert follower.process.wait(20) == 0
     assert numbers(map(json.loads, ctl(daemon, "cat", "engine", "--json", "--from", "seq:38").stdout.splitlines())) == \
         [38, 39, 40]
+    daemon.stop()
+
+
+def test_up_to_a_time_while_nothing_is_recorded(place):
+    """What was sent before the end, and is still in the channel's socket, is not there: that is told."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={})).start()
+    send_all(listen, [b"1", b"2"])
+    daemon.wait_drained("engine", 2)
+    daemon.kill_all()
+    held = HeldFolder(daemon.segments("engine", ".avro.open")[0].parent)
+    daemon.start(wait=False)
+    wait_until(lambda: daemon.log_text().count("DOWN -> OPENING") == 2, 10, "the second start")
+    send_all(listen, [b"3"])
+    result = ctl(daemon, "cat", "engine", "-f", "--to", f"@{time.time() + 0.1:.3f}", "--output", "raw")
+    assert result.stdout == "12" and "will be in its log later" in result.stderr, result
+    held.release()
+    daemon.wait_drained("engine", 1)
+    far = Follower(place, daemon, "engine", "--from", "seq:2", "--to", "@9223372036.5")
+    assert numbers(far.lines(1)) == [2]
+    far.stop()
     daemon.stop()
 
 

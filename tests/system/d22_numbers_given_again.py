@@ -222,40 +222,103 @@ def test_an_upgrade_before_the_first_datagram_whose_recovery_fails(place):
     daemon.stop()
 
 
-def test_a_death_before_the_log_has_its_numbers(place):
-    """The log is known, and a segment is there; the ring that relayed without it is not renumbered yet when its supervisor
-    dies. The next one finds both."""
-    listen, out = place.ipv4(), place.ipv4()
-    daemon = StoredDaemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL)
-    daemon.start_stored()
-    send(place, listen, 100, 1)
-    daemon.wait_drained("engine", 100)
-    daemon.die()
-    for fd in [fd for fds in daemon.notifications.kept.values() for fd in fds]:  # a power cut takes these, too
+def forget_stored(daemon):
+    """A power cut takes it, too."""
+    for fd in [fd for fds in daemon.notifications.kept.values() for fd in fds]:
         os.close(fd)
     daemon.notifications.kept.clear()
-    held = HeldFolder(daemon.segments("engine", ".avro.open")[0].parent)
-    daemon.start_stored(wait=False)
+
+
+def die_before_it_is_renumbered(place, daemon, listen, held):
+    """The log is known, and a segment is there; the ring that relayed without it is not renumbered yet when its supervisor
+    dies. The next one finds both."""
     daemon.wait_for_log("no log within", 30)
     worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    before = daemon.counters("engine")["received"]
     send(place, listen, 3, 2)
-    daemon.wait_counter("engine", "received", 3)
+    daemon.wait_counter("engine", "received", before + 3)
     kill(worker, signal.SIGSTOP)
     held.release()
     daemon.wait_state("engine", "STOPPING")
-    assert daemon.segments("engine", ".avro.open")
+    wait_until(lambda: daemon.segments("engine", ".avro.open"), 10, "a segment")
+    daemon.call("ping")
     daemon.die()
     daemon.start_stored()
     daemon.wait_for_log("numbering goes on at", 30)
     daemon.wait_state("engine", "RUNNING")
+    before = daemon.counters("engine")["received"]
     send(place, listen, 5, 3)
-    daemon.wait_counter("engine", "received", 8)
+    daemon.wait_counter("engine", "received", before + 5)
     wait_until(lambda: daemon.status("engine")["ring"]["pending"] == 0, 20, "all to be recorded")
     oracle.assert_ledger(daemon.status("engine"))
     daemon.stop()
     numbers = [record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))]
     assert len(numbers) == len(set(numbers)) and numbers[:100] == list(range(100)), numbers[95:]
     assert len(numbers) >= 105, numbers[95:]
+
+
+def test_a_death_before_the_log_has_its_numbers(place):
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = StoredDaemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL)
+    daemon.start_stored()
+    send(place, listen, 100, 1)
+    daemon.wait_drained("engine", 100)
+    daemon.die()
+    forget_stored(daemon)
+    held = HeldFolder(daemon.segments("engine", ".avro.open")[0].parent)
+    daemon.start_stored(wait=False)
+    die_before_it_is_renumbered(place, daemon, listen, held)
+
+
+def test_recording_is_switched_on_and_a_death_before_the_log_has_its_numbers(place):
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = StoredDaemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL)
+    with_record, without = two_configurations(daemon)
+    daemon.start_stored()
+    send(place, listen, 100, 1)
+    daemon.wait_drained("engine", 100)
+    daemon.stop()
+    forget_stored(daemon)
+    daemon.config.write_text(without)
+    daemon.start_stored()
+    daemon.wait_state("engine", "RUNNING")
+    send(place, listen, 50, 4)
+    daemon.wait_counter("engine", "received", 50)
+    daemon.config.write_text(with_record)
+    held = HeldFolder(daemon.segments("engine")[0].parent)
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    die_before_it_is_renumbered(place, daemon, listen, held)
+
+
+def test_new_without_ring_and_recording_on_and_off(place):
+    """Opened while the channel is stopped: where its first ring began is no place to come back to."""
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL)
+    with_record, without = two_configurations(daemon)
+    daemon.config.write_text(without)
+    daemon.start()
+    daemon.wait_state("engine", "RUNNING")
+    daemon.call("stop", ["engine"])
+    daemon.wait_state("engine", "STOPPED")
+    reader = Reader(place, daemon, "new", mode="new")
+    daemon.config.write_text(with_record)
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    daemon.call("start", ["engine"])
+    daemon.wait_state("engine", "RUNNING")
+    sent = send(place, listen, 100, 1)
+    reader.wait_next(100)
+    daemon.config.write_text(without)
+    daemon.ctl("upgrade")
+    daemon.disconnect()
+    daemon.wait_state("engine", "RUNNING")
+    sent += send(place, listen, 10, 2)
+    reader.wait_next(110)
+    reader.stop()
+    assert numbers_of(reader) == list(range(110)), numbers_of(reader)[95:]
+    oracle.assert_same_payloads(sent, payloads_of(reader), "read")
+    daemon.stop()
 
 
 def position_of(daemon, name="mine"):
@@ -331,6 +394,29 @@ def test_a_save_before_the_log_has_its_numbers(place):
     daemon.wait_for_log("numbering goes on at", 30)
     daemon.wait_state("engine", "RUNNING")
     judge_after_the_cut(place, daemon, listen, saver)
+
+
+def test_a_backlog_is_read_while_the_log_is_recovered(place):
+    """Its reader saves its position as it goes: it is told that nothing is kept, and does not stand still for that."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "4M"}), head=OPEN_TO_ALL).start()
+    send(place, listen, 2000, 1)
+    daemon.wait_drained("engine", 2000)
+    daemon.kill_all()
+    held = HeldFolder(daemon.segments("engine", ".avro.open")[0].parent)
+    daemon.start(wait=False)
+    wait_until(lambda: daemon.log_text().count("DOWN -> OPENING") == 2, 10, "the second start")
+    reader = Reader(place, daemon, "backlog", save_every=100, **AT_POSITION)
+    reader.wait_next(2000)
+    assert daemon.status("engine")["state"] == "OPENING", "it was held up until the log was known"
+    errors = [event for event in reader.events() if event.kind == "error"]
+    held.release()
+    daemon.wait_state("engine", "RUNNING")
+    send(place, listen, 100, 2)
+    reader.wait_for(lambda counts: counts["next_seq"] == 2100 and position_of(daemon) == 2100, 30, "the position to be saved")
+    reader.stop()
+    daemon.stop()
+    print(f"{len(errors)} saves were refused")
 
 
 def test_a_refused_ring_and_a_slow_log(place):

@@ -329,6 +329,7 @@ static void serve_recover(struct archive *archive, const struct message_recover 
         recovered.error = -result;
         explain(archive, request->channel, result, recovered.reason);
     }
+    recovered.flags = request->flags;
     answer(archive, MESSAGE_RECOVERED, &recovered, sizeof recovered, NULL);
     if (pid == 0)
         _exit(EXIT_SUCCESS);

@@ -52,14 +52,14 @@ static void on_position(void *data, uint64_t asker, const struct message_positio
     answered.count++;
 }
 
-static bool positions_wait;
+static enum position_verdict verdict;
 
-static bool on_position_may_go(void *data, struct message_position_save *to_save)
+static enum position_verdict on_position_judge(void *data, struct message_position_save *to_save)
 {
     (void)data;
     if (to_save->seq > 4711)
         to_save->seq = 4711;
-    return !positions_wait;
+    return verdict;
 }
 
 static void on_event(void *data)
@@ -108,7 +108,7 @@ static void set_up(void)
     const struct archive_owner owner = {.answer = on_answer,
                                         .sealed = on_sealed,
                                         .position = on_position,
-                                        .position_may_go = on_position_may_go,
+                                        .position_judge = on_position_judge,
                                         .back = on_event,
                                         .ended = on_event};
     played_child_prepare();
@@ -368,16 +368,26 @@ START_TEST(positions_wait_for_recovery)
     const struct message_recovered recovered = {.channel = CHANNEL};
     beyond.seq = 5000;
     answered.count = 0;
-    positions_wait = true;
+    verdict = POSITION_IS_TO_WAIT;
     ck_assert_int_eq(archive_client_position(&client, 31, &beyond), 0);
     played_child_hears_nothing();
     ck_assert_int_eq(
         archive_client_recover(&client, CHANNEL, (const struct segment_grant *[2]){0}, 0), 0);
     played_child_hears(MESSAGE_RECOVER);
-    positions_wait = false;
+    verdict = POSITION_MAY_GO;
     played_child_says(client.child, MESSAGE_RECOVERED, &recovered, sizeof recovered);
     answer_position(asked_for_position(), 0);
     ck_assert_int_eq(answered.count, 1);
+    verdict = POSITION_IS_TO_WAIT; /* that lasts */
+    ck_assert_int_eq(archive_client_position(&client, 31, &beyond), 0);
+    ck_assert_int_eq(answered.count, 1);
+    verdict = POSITION_IS_REFUSED;
+    archive_client_look(&client, monotonic_now());
+    ck_assert_int_eq(answered.count, 2);
+    ck_assert_int_eq(answered.saved.error, EAGAIN);
+    ck_assert_uint_eq(answered.saved.turn, 7);
+    played_child_hears_nothing();
+    verdict = POSITION_MAY_GO;
 }
 END_TEST
 
