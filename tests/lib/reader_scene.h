@@ -40,6 +40,8 @@ void reader_scene_close_reader(void);
 
 /* What comes next, when it comes: it is in scene.datagram. */
 int reader_scene_next(void);
+/* Is scene.datagram the recorder's record with this number? */
+bool reader_scene_is_record(uint64_t seq);
 /* That is the recorder's record with this number; those from first up to end. */
 void reader_scene_expect_record(uint64_t seq);
 void reader_scene_expect_records(uint64_t first, uint64_t end);
