@@ -102,7 +102,8 @@ static void look_whether_anew(struct live_reader *reader)
                             : reader->base.mode == HF_OLD ? passed
                                                           : reader->passed_from;
         /* Not said by a slot: a segment may have been begun unseen, and be given up. */
-        if (ring->former.segment_id == 0 && ring->former.recorded > 0 &&
+        if (ring->former.segment_id == 0 &&
+            (ring->former.recorded > 0 || ring->former.finished_id != 0) &&
             reader->look_from < reader->passed_from)
             reader->look_from = reader->passed_from;
         reader->looks_back = reader->look_from < passed;
@@ -128,6 +129,24 @@ void live_ring_found_behind(struct live_reader *reader, uint64_t first_seq)
 {
     if (first_seq >= reader->look_from && first_seq < passed_end(reader))
         note_anew(reader, first_seq);
+}
+
+/* While no ring is lent, a file that is read may be of one that was not seen, and that gives again
+ * what was told as lost. Nobody would know that any more once its numbers are passed; nor is it to
+ * be found again by who looks back later. */
+bool live_ring_found_unseen(struct live_reader *reader, uint64_t first_seq)
+{
+    struct live_ring *ring = &reader->ring;
+    if (ring->map.page || (ring->has_begun && first_seq < ring->begun_end))
+        return false;
+    if (ring->has_begun)
+        ring->begun_end = first_seq + 1;
+    if (ring->has_begun && first_seq < ring->former_end)
+        ring->former_end = first_seq; /* what is read from here on is not that ring's */
+    if (first_seq < reader->passed_from || first_seq >= reader->next_seq)
+        return false;
+    note_anew(reader, first_seq);
+    return true;
 }
 
 /* Another connection may still have it that has ended, or the gate is overloaded. */

@@ -21,6 +21,9 @@ bool live_ring_fall_asleep(struct live_reader *reader, enum read_arm_for what, u
 /* Read the commit slot again. Where the ring takes no more, the gate is asked for another one. */
 void live_ring_look(struct live_reader *reader);
 
+/* While no ring is lent: the file that is read next begins there. true: its ring was not seen, and
+ * gives numbers again that were told as lost. */
+bool live_ring_found_unseen(struct live_reader *reader, uint64_t first_seq);
 /* While the reader looks back: a file that begins there. Is it one that gives numbers again? */
 void live_ring_found_behind(struct live_reader *reader, uint64_t first_seq);
 

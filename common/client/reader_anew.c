@@ -6,23 +6,41 @@
 
 #include <errno.h>
 
+#include "common/avro_log_header.h"
 #include "common/client/live_state.h"
 #include "common/client/reader_link.h"
 #include "common/client/live_ring.h"
 #include "common/client/reader_search.h"
 #include "common/fd.h"
 
+/* A file that only says which numbers were given gives none again. */
+static bool has_no_records(int fd)
+{
+    struct avro_log_identity identity;
+    const char *what;
+    return avro_log_load_header(fd, &identity, &what) > 0 && identity.has_totals &&
+           identity.totals.records == 0;
+}
+
+/* MORE: it is known. */
 static int answered_back(struct live_reader *reader, int error)
 {
-    fd_close(&reader->link.found_fd);
+    int fd = fd_take(&reader->link.found_fd);
+    const uint64_t first_seq = reader->link.found.first_seq;
+    const bool is_empty = error == 0 && has_no_records(fd);
+    fd_close(&fd);
     if (error < 0 && error != -ENOENT) {
         reader_search_in_vain(reader);
         return error == -EIO || error == -EACCES ? error : HF_NONE;
     }
-    if (error == 0)
-        live_ring_found_behind(reader, reader->link.found.first_seq);
-    reader->looks_back = reader->search.asks_back = false;
     reader_search_succeeded(reader);
+    if (is_empty && first_seq >= reader->look_from && first_seq < AVRO_LOG_SEQ_MAX) {
+        reader->look_from = first_seq + 1; /* what is behind it? */
+        return HF_NONE;
+    }
+    if (error == 0)
+        live_ring_found_behind(reader, first_seq);
+    reader->looks_back = reader->search.asks_back = false;
     return MORE;
 }
 
@@ -32,8 +50,7 @@ static int look_back(struct live_reader *reader)
 {
     struct live_search *search = &reader->search;
     struct reader_link *link = &reader->link;
-    const uint64_t from = reader->look_from;
-    int error;
+    int error, result = HF_NONE;
     if (!search->asks_back) {
         reader_link_forget(link, ASK_FIND);
         reader_search_succeeded(reader);
@@ -41,7 +58,10 @@ static int look_back(struct live_reader *reader)
     }
     live_ring_pump(reader);
     if (reader_link_take(link, ASK_FIND, &error))
-        return answered_back(reader, error);
+        result = answered_back(reader, error);
+    if (result != HF_NONE)
+        return result;
+    const uint64_t from = reader->look_from;
     return reader_search_ask(reader, &(struct read_find){.by = from > 0 ? READ_AFTER : READ_FIRST,
                                                          .seq = from > 0 ? from - 1 : 0});
 }

@@ -268,6 +268,8 @@ static int found_other(struct live_reader *reader, int fd, uint64_t id)
         return result == -EAGAIN || result == -EBADMSG ? HF_NONE : result;
     }
     reader_search_succeeded(reader);
+    if (live_ring_found_unseen(reader, found->first_seq))
+        return MORE;
     return hole ? set_gap(reader, found->first_seq, HF_EXPIRED) : MORE;
 }
 

@@ -67,6 +67,40 @@ START_TEST(a_ring_came_and_went_unseen)
 }
 END_TEST
 
+/* The archive has noted in a file without records that the lost ones had numbers: that gives none
+ * again; a file behind it may. */
+START_TEST(what_only_says_numbers_gives_none_again)
+{
+    static const struct avro_log_totals totals = {.last_seq = 14};
+    reader_scene_lose_the_end();
+    fake_gate_kill(&scene.gate);
+    live_log_seal(&scene.recorder, 0, scene.recorder.commit.block_start);
+    reader_scene_change_rings(10, 10);
+    live_log_move(&scene.recorder, &scene.second_ring, 10);
+    reader_scene_begin_segment();
+    reader_scene_say_totals(&totals);
+    live_log_seal(&scene.recorder, 1, scene.recorder.maker.header_size);
+    const uint64_t first = _i ? 12 : 15;
+    if (_i) { /* one ring more that nobody sees */
+        live_log_move(&scene.recorder, &scene.second_ring, first);
+        reader_scene_begin_segment();
+        live_log_append(&scene.recorder, 3);
+        live_log_lose(&scene.recorder, 0);
+        live_log_seal(&scene.recorder, 2, scene.recorder.commit.block_start);
+    }
+    reader_scene_open_ring(&third_ring, 15, 778);
+    live_log_move(&scene.recorder, &third_ring, 15);
+    reader_scene_lend(&third_ring, 3);
+    reader_scene_begin_segment();
+    live_log_append(&scene.recorder, 3);
+    if (_i)
+        reader_scene_expect_lost(first, 0, HF_UNCOVERED);
+    reader_scene_expect_records(first, 18);
+    reader_scene_expect_silence();
+    forget_third_ring();
+}
+END_TEST
+
 /* The gate dies over the question, or can't read the folder just now; or the program seeks. */
 START_TEST(disturbed_while_it_looks_back)
 {
@@ -394,6 +428,7 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, reader_scene_begin, reader_scene_end);
     tcase_add_loop_test(tests, a_ring_came_and_went_unseen, 0, 4);
+    tcase_add_loop_test(tests, what_only_says_numbers_gives_none_again, 0, 2);
     tcase_add_loop_test(tests, disturbed_while_it_looks_back, 0, 3);
     tcase_add_loop_test(tests, began_behind_the_lost_end, 0, 3);
     tcase_add_test(tests, what_is_still_to_come_is_waited_for);
