@@ -161,24 +161,38 @@ static void answer_position(struct archive_client *client, struct position_reque
     free(request);
 }
 
-static void refuse_positions(struct archive_client *client, const struct position_judge *judge)
+static void refuse_position(struct archive_client *client, struct position_request *request)
 {
     static const struct message_position_saved refused = {
         .error = EAGAIN,
         .reason = "the channel's log is being recovered, and no position is kept before that is "
                   "done: save again"};
-    struct position_request *request;
-    while ((request = position_requests_take_refused(&client->positions, judge)))
-        answer_position(client, request, &refused);
+    answer_position(client, request, &refused);
+}
+
+static struct position_judge judge_of(const struct archive_client *client)
+{
+    return (struct position_judge){client->owner.position_judge, client->owner.data};
+}
+
+/* Those that have waited long enough. */
+static void refuse_positions(struct archive_client *client)
+{
+    const struct position_judge judge = judge_of(client);
+    struct position_request *next,
+        *request = position_requests_take_refused(&client->positions, &judge);
+    for (; request; request = next) {
+        next = request->next;
+        refuse_position(client, request);
+    }
 }
 
 /* What can't be sent is sent with the next one, or to the next archive. An end waits for none that
  * nobody has been told of. */
 static void ask_for_positions(struct archive_client *client)
 {
-    const struct position_judge judge = {client->owner.position_judge, client->owner.data};
+    const struct position_judge judge = judge_of(client);
     struct position_request *request;
-    refuse_positions(client, &judge);
     while (client->child && !client->told_to_stop &&
            (request = position_requests_next(&client->positions, &judge)) &&
            send_to(client, MESSAGE_POSITION_SAVE, &request->save, sizeof request->save) == 0)
@@ -188,10 +202,15 @@ static void ask_for_positions(struct archive_client *client)
 int archive_client_position(struct archive_client *client, uint64_t asker,
                             const struct message_position_save *save)
 {
+    struct message_position_save judged = *save;
     int error = position_requests_add(&client->positions, asker, save);
-    if (error == 0)
+    if (error < 0)
+        return error;
+    if (client->owner.position_judge(client->owner.data, &judged) == POSITION_IS_REFUSED)
+        refuse_positions(client);
+    else
         ask_for_positions(client);
-    return error;
+    return 0;
 }
 
 /* Where it was asked before, that may have been done. */
@@ -518,7 +537,8 @@ void archive_client_start(struct archive_client *client)
 
 void archive_client_look(struct archive_client *client, monotonic now)
 {
-    ask_for_positions(client); /* some may have waited long enough */
+    refuse_positions(client);
+    ask_for_positions(client);
     if (client->child && client->unanswered == 0 &&
         monotonic_since(now, client->child->assigned) > SETTLED_NS)
         client->down_since = (monotonic){0}; /* it runs, and nothing was to be asked */

@@ -145,14 +145,19 @@ struct position_request *position_requests_next(struct position_requests *reques
     uint32_t under_way[POSITIONS_AT_ONCE];
     size_t count = 0, fewest = SIZE_MAX;
     struct position_request *best = NULL;
+    const char *waiting = ""; /* this channel's do, as the one before */
     if (requests->asked >= POSITIONS_AT_ONCE)
         return NULL;
     for (const struct position_request *it = requests->first; it; it = it->next)
         if (it->asked)
             under_way[count++] = it->save.uid;
     for (struct position_request *it = requests->first; it; it = it->next) {
-        if (it->asked || judge->judge(judge->data, &it->save) != POSITION_MAY_GO)
+        if (it->asked || strcmp(it->save.channel, waiting) == 0)
             continue;
+        if (judge->judge(judge->data, &it->save) != POSITION_MAY_GO) {
+            waiting = it->save.channel;
+            continue;
+        }
         size_t own = 0;
         for (size_t i = 0; i < count; i++)
             own += under_way[i] == it->save.uid;
@@ -213,10 +218,19 @@ struct position_request *position_requests_take(struct position_requests *reques
 struct position_request *position_requests_take_refused(struct position_requests *requests,
                                                         const struct position_judge *judge)
 {
-    struct position_request **at = &requests->first;
-    while (*at && ((*at)->asked || judge->judge(judge->data, &(*at)->save) != POSITION_IS_REFUSED))
-        at = &(*at)->next;
-    return take_off(requests, at);
+    struct position_request *refused = NULL, **end = &refused, **at = &requests->first;
+    while (*at) {
+        if ((*at)->asked || judge->judge(judge->data, &(*at)->save) != POSITION_IS_REFUSED) {
+            at = &(*at)->next;
+            continue;
+        }
+        struct position_request *one = *at;
+        take_off(requests, at);
+        one->next = NULL;
+        *end = one;
+        end = &one->next;
+    }
+    return refused;
 }
 
 void position_requests_again(struct position_requests *requests)

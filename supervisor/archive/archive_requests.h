@@ -76,7 +76,7 @@ struct position_judge {
     void *data;
 };
 
-/* The first one that is refused, out of the list, the caller's; NULL when there is none. */
+/* Those that are refused, out of the list, in `next`, the caller's; NULL when there are none. */
 struct position_request *position_requests_take_refused(struct position_requests *requests,
                                                         const struct position_judge *judge);
 

@@ -290,9 +290,10 @@ static void handle_cleaned(struct channel *channel, const struct message_recover
 {
     struct channel_recording *recording = &channel->recording;
     recording->cleaning = false;
-    recording->recovered |= recovered->error == 0;
-    /* Also where a ring without records was restored. */
+    /* Also where a ring without records was restored. To what was asked before the ring was given
+     * up, it says nothing of the next one. */
     recording->placed |= recovered->error == 0 && is_anew(recovered);
+    recording->recovered |= recovered->error == 0 && recording->placed;
     note_unfinished(recording, recovered);
     if (recovered->error && recording->cleaned_last)
         log_error("channel %s: what it left unfinished can't be recovered: %s; the next start "

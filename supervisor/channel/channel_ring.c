@@ -74,7 +74,8 @@ void channel_ring_give_up(struct channel *channel)
         channel->recording.restored = false;
         channel->recording.recovered = channel->recording.placed =
             false; /* the archive tells which numbers are in the log, nobody else can */
-        if (channel->recording.state == RECORDING_OPENING)
+        if (channel->recording.state == RECORDING_OPENING ||
+            channel->recording.state == RECORDING_RECOVERING)
             channel->recording.state = RECORDING_NONE; /* and is asked that first */
     } else if (channel->recording.renumber && channel->lent.bye_received) {
         uint64_t given = channel->ledger.seq_end;

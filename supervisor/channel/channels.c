@@ -212,7 +212,7 @@ static uint64_t end_of_numbers(const struct channel *channel)
 static enum position_verdict judge_position(void *data, struct message_position_save *save)
 {
     const struct channel *channel = channels_find(data, save->channel);
-    if (!channel)
+    if (!channel || save->forget)
         return POSITION_MAY_GO;
     if (!channel->recording.placed && channel_recording_is_being_recovered(channel))
         return monotonic_since(monotonic_now(), channel->recording.recovery_began) <

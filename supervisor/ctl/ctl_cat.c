@@ -22,8 +22,10 @@
 #include "supervisor/ctl/ctl_stream.h"
 #include "supervisor/ctl/ctl_text.h"
 
-#define SAVE_EVERY_NS NS_PER_S
-#define TAIL_COUNT    10 /* what -f shows of before, as tail(1) does */
+#define LAST_SAVE_NS       (10 * NS_PER_S)
+#define LAST_SAVE_AGAIN_MS 200
+#define SAVE_EVERY_NS      NS_PER_S
+#define TAIL_COUNT         10 /* what -f shows of before, as tail(1) does */
 
 struct cat {
     const struct ctl_command *command;
@@ -104,6 +106,18 @@ static const char *why_not_saved(int error)
                               : strerror(-error);
 }
 
+/* There is no other occasion: recovery is waited for, but not for ever. */
+static int save_for_long(const struct ctl_stream *stream)
+{
+    const monotonic until = monotonic_add(monotonic_now(), LAST_SAVE_NS);
+    int result = -EAGAIN;
+    while (result == -EAGAIN && monotonic_now().ns < until.ns && !ctl_stop_is_asked()) {
+        ctl_stop_poll(NULL, 0, LAST_SAVE_AGAIN_MS);
+        result = hf_save(stream->reader, stream->done);
+    }
+    return result;
+}
+
 /* What is written out is done with. */
 static int save(struct cat *cat, bool is_last)
 {
@@ -116,12 +130,14 @@ static int save(struct cat *cat, bool is_last)
         return CTL_NO;
     cat->next_save = monotonic_add(now, SAVE_EVERY_NS);
     int result = hf_save(stream->reader, stream->done);
+    if (result == -EAGAIN && is_last)
+        result = save_for_long(stream);
     if (result == 0) {
         cat->saved = stream->done;
         cat->save_failed = false;
         return CTL_OK;
     }
-    if (!cat->save_failed)
+    if (is_last || !cat->save_failed)
         ctl_complain("the position '%s' could not be saved at number %" PRIu64 ": %s%s",
                      cat->command->position, stream->done, why_not_saved(result),
                      is_last ? "; the next one with this name will read some of this again"

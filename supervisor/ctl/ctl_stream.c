@@ -318,11 +318,11 @@ static int end_or_wait(const struct ctl_streams *streams)
         if (!has_caught_up(&streams->list[i], &known))
             return HF_NONE;
     for (size_t i = 0; i < streams->count; i++)
-        if (has_caught_up(&streams->list[i], &known) && !known)
-            ctl_complain(
-                "%s: nothing is received just now: what was sent before the end, and waits "
-                "in the channel's socket, will be in its log later",
-                streams->list[i].source->info.name);
+        if (has_caught_up(&streams->list[i], &known) && !known &&
+            (streams->list[i].source->info.can & HF_CAN_OLD))
+            ctl_complain("%s: whether more was received before the end can't be seen just now: the "
+                         "channel is stopped, or its log is being recovered",
+                         streams->list[i].source->info.name);
     return HF_FINISHED;
 }
 

@@ -454,6 +454,34 @@ def test_a_refused_ring_and_a_slow_log(place):
     oracle.assert_same_payloads(first + more, payloads_of(reader), "read")
 
 
+def test_a_ring_without_its_segment_is_refused_while_the_log_is_slow(place):
+    """What was asked for that ring says nothing of the next one, which is asked for anew."""
+    listen, out = place.ipv4(), place.ipv4()
+    daemon = StoredDaemon(place, channel("engine", listen, relays={"out": out}, record={}), head=OPEN_TO_ALL)
+    daemon.start_stored()
+    send(place, listen, 100, 1)
+    daemon.wait_drained("engine", 100)
+    daemon.die()
+    held = HeldFolder(daemon.segments("engine", ".avro.open")[0].parent)
+    for name in [name for name in daemon.notifications.kept if name.endswith((".log", ".next"))]:
+        for fd in daemon.notifications.kept.pop(name):
+            os.close(fd)
+    daemon.start_stored(wait=False)
+    daemon.wait_for_log("no log within", 30)
+    worker = daemon.wait_state("engine", "RUNNING")["pid"]
+    daemon.lose_identity(4096)
+    kill(worker)
+    daemon.wait_for_log("a fresh one is made", 20)
+    held.release()
+    recorded = wait_until(lambda: daemon.segments("engine", ".avro.open") and daemon.counters("engine"), 20,
+                          "a segment")["recorded"]
+    send(place, listen, 50, 2)
+    daemon.wait_counter("engine", "recorded", recorded + 50, 20)
+    daemon.stop()
+    numbers = [record.seq for record in oracle.read_with_avro_c(place, daemon.segments("engine"))]
+    assert len(numbers) == len(set(numbers)) == 150, numbers[95:]
+
+
 def test_a_damaged_file_is_told_of_once(place):
     """However often a channel gets another ring behind it."""
     listen = place.ipv4()

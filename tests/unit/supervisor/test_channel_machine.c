@@ -21,6 +21,7 @@
 #include "supervisor/channel/channel_machine.h"
 #include "supervisor/channel/channel_progress.h"
 #include "supervisor/channel/channel_recording.h"
+#include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_verbs.h"
 #include "supervisor/channel/channels.h"
@@ -431,6 +432,77 @@ START_TEST(a_refusal_is_noted_until_recovery_has_come_to_it)
 }
 END_TEST
 
+/* ---- a ring that is given up while its log is recovered ---- */
+
+static void answer_recovered(uint32_t flags, int error)
+{
+    const struct archive_owner owner = channels_as_archive_owner(&channels);
+    static struct message message;
+    const struct message_recovered recovered = {
+        .channel = "engine", .flags = flags, .error = error, .next_seq = 100};
+    message = (struct message){.header = {.type = MESSAGE_RECOVERED}, .recovered = &recovered};
+    for (size_t i = 0; i < sizeof message.fds / sizeof *message.fds; i++)
+        message.fds[i] = -1;
+    owner.answer(owner.data, "engine", &message);
+}
+
+static void give_up_ring(struct channel *channel)
+{
+    channel->lent.ring_refused = true;
+    channel_ring_give_up(channel);
+    channel_recording_begin(channel);
+}
+
+/* A ring was restored, and its segment was not: what was asked for it says nothing of the next. */
+START_TEST(recovery_is_asked_anew_when_the_ring_is_given_up)
+{
+    struct channel *channel = channels.list[0];
+    int archive_end = listening();
+    channel->life.state = CHANNEL_BACKOFF;
+    channel->recording.restored = channel->recording.placed = true;
+    channel_recording_begin(channel);
+    const struct message *first = asked(archive_end, MESSAGE_RECOVER);
+    ck_assert_ptr_nonnull(first);
+    ck_assert_uint_eq(first->recover->flags & RECOVER_ANEW, 0);
+    give_up_ring(channel);
+    const struct message *second = asked(archive_end, MESSAGE_RECOVER);
+    ck_assert_ptr_nonnull(second);
+    ck_assert_uint_eq(second->recover->flags & RECOVER_ANEW, RECOVER_ANEW);
+    answer_recovered(0, 0);
+    ck_assert_int_eq(channel->recording.state, RECORDING_RECOVERING);
+    answer_recovered(RECOVER_ANEW, 0);
+    ck_assert_int_eq(channel->recording.state, RECORDING_OPENING);
+    ck_assert(channel->recording.placed);
+}
+END_TEST
+
+/* The same beside a segment in use; then the archive dies, or can't say where the log goes on. */
+START_TEST(no_segment_is_asked_for_before_the_log_is_known)
+{
+    struct channel *channel = channels.list[0];
+    int archive_end = listening();
+    record_to(channel, 7, 0);
+    channel->recording.recovered = false;
+    channel->recording.restored = channel->recording.placed = true;
+    channel_recording_begin(channel);
+    ck_assert(channel->recording.cleaning);
+    give_up_ring(channel);
+    ck_assert_int_eq(channel->recording.state, RECORDING_RECOVERING);
+    while (asked(archive_end, MESSAGE_RECOVER))
+        ;
+    answer_recovered(0, 0);
+    ck_assert_int_eq(channel->recording.state, RECORDING_RECOVERING);
+    if (_i == 0) {
+        channel_recording_archive_back(channel);
+    } else {
+        answer_recovered(RECOVER_ANEW, EIO);
+        ck_assert_int_eq(channel->recording.state, RECORDING_TROUBLE);
+        channel_segments_retry(channel);
+    }
+    ck_assert_int_eq(channel->recording.state, RECORDING_RECOVERING);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("channel_machine");
@@ -449,6 +521,8 @@ int main(void)
                    when_the_next_segment_fails_and_then_the_current_one_recording_is_tried_again);
     tcase_add_test(cases, a_disk_that_refuses_every_segment_is_given_them_ever_more_slowly);
     tcase_add_test(cases, no_worker_can_have_a_segment_with_records_removed);
+    tcase_add_test(cases, recovery_is_asked_anew_when_the_ring_is_given_up);
+    tcase_add_loop_test(cases, no_segment_is_asked_for_before_the_log_is_known, 0, 2);
     tcase_add_test(cases, a_refusal_is_noted_until_recovery_has_come_to_it);
     suite_add_tcase(suite, cases);
     return unit_run(suite);
