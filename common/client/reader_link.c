@@ -159,6 +159,7 @@ static void keep_answer(struct reader_link *link, enum question question)
     switch (question) {
     case ASK_HELLO:
         link->greeted = true;
+        link->turned_away = 0;
         break;
     case ASK_ATTACH:
         link->failures = 0;
@@ -190,6 +191,7 @@ static bool take_packet(struct reader_link *link)
     }
     if (packet->header.type == READ_REFUSED && packet->header.request == 0) {
         link->refused = gate_link_error(packet->refused->error); /* as a whole: it ends */
+        link->turned_away = link->refused;
         return true;
     }
     for (int i = 0; i < QUESTION_COUNT; i++) {

@@ -36,6 +36,7 @@ struct reader_link {
     unsigned failures;   /* since a channel was attached */
     int error;           /* why there is no connection: -errno, 0 while there is one */
     int refused;         /* what the gate has said of the connection itself: -errno */
+    int turned_away;     /* the last one that was said, until a gate has welcomed us */
     bool greeted;        /* WELCOME came: requests may be sent */
     bool attached_now;   /* so did ATTACHED, on this connection */
     bool armed;          /* ARM is out */

@@ -80,8 +80,8 @@ int reader_start_attach(struct live_reader *reader, monotonic deadline)
         if (reader->ring.attached)
             break;
         result = gate_link_wait(reader->link.epoll, deadline);
-        if (result == -ETIMEDOUT && reader->link.refused < 0)
-            return reader->link.refused;
+        if (result == -ETIMEDOUT && reader->link.turned_away < 0)
+            return reader->link.turned_away;
         if (result < 0)
             return result;
     }
