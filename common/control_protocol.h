@@ -36,6 +36,7 @@ enum control_verb_arguments {
     SOURCES,
     MAYBE_SOURCES,
     CHANNEL_AND_NAME,
+    CHANNEL_AND_NAMES,
 };
 
 enum control_verb_effect {

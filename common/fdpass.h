@@ -18,9 +18,9 @@ int fdpass_send(int socket, const struct iovec *parts, int part_count, const int
 #define FDPASS_LOST UINT32_MAX
 
 /* Receive one packet. ret_fds must have room for capacity fds; *ret_count says how many came (all
- * CLOEXEC), or is FDPASS_LOST. Returns the packet's length, 0 at end of stream (a bare empty packet looks the same),
- * -EBADMSG when packet or control data did not fit, the control data is not plain SCM_RIGHTS, or an
- * empty packet brought fds (whatever fds came are closed then), or -errno. */
+ * CLOEXEC), or is FDPASS_LOST. Returns the packet's length, 0 at end of stream (a bare empty packet
+ * looks the same), -EBADMSG when packet or control data did not fit, the control data is not plain
+ * SCM_RIGHTS, or an empty packet brought fds (whatever fds came are closed then), or -errno. */
 ssize_t fdpass_receive(int socket, void *buffer, size_t size, int *ret_fds, uint32_t capacity,
                        uint32_t *ret_count);
 

@@ -118,6 +118,13 @@ static void terminate_texts(unsigned type, void *payload)
         TERMINATE(((struct read_list_positions *)payload)->after_channel);
         TERMINATE(((struct read_list_positions *)payload)->after);
         break;
+    case READ_OBJECT:
+        TERMINATE(((struct read_object *)payload)->channel);
+        TERMINATE(((struct read_object *)payload)->name);
+        break;
+    case READ_OBJECT_LENT:
+        TERMINATE(((struct read_object_lent *)payload)->about.name);
+        break;
     case READ_SEGMENTS:
         TERMINATE(((struct read_list_segments *)payload)->channel);
         TERMINATE(((struct read_list_segments *)payload)->after);

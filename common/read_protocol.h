@@ -91,6 +91,8 @@ enum read_find_by {
     READ_FIRST = 3,
     READ_LAST = 4,
     READ_AFTER = 5, /* the first one that begins after seq */
+    READ_BY_NAME =
+        6, /* OBJECT: the one with this name, or, of an open one, what it was sealed as */
 };
 
 struct read_find {
@@ -178,6 +180,34 @@ struct read_segments {
     uint32_t reserved;
 };
 
+enum read_how {
+    READ_FDPASS = 1, /* a descriptor of its own */
+    READ_COPY = 2,   /* its bytes, through a pipe */
+    READ_SPLICE = 3, /* the same, without copying them in memory */
+};
+
+struct read_object {
+    char channel[CHANNEL_NAME_SIZE];
+    char name[SEGMENT_NAME_SIZE]; /* READ_BY_NAME */
+    uint32_t by;                  /* enum read_find_by */
+    uint32_t how;                 /* enum read_how */
+    uint64_t seq;
+    int64_t time_ns;
+    uint64_t offset, length; /* COPY, SPLICE: these bytes of it; length 0: up to its end */
+};
+
+struct read_object_lent {
+    uint64_t id;             /* inode number */
+    uint64_t offset, length; /* COPY, SPLICE: what comes */
+    struct read_segment_entry about;
+};
+
+struct read_object_sent {
+    uint64_t bytes; /* in the pipe */
+    int32_t error;  /* an errno, positive, where they are not all; ESTALE: it has been removed */
+    uint32_t reserved;
+};
+
 struct read_list_readers {
     uint64_t after; /* 0 = from the first one on */
 };
@@ -223,6 +253,9 @@ struct read_packet {
         const struct read_positions *positions;
         const struct read_list_segments *list_segments;
         const struct read_segments *segments;
+        const struct read_object *object;
+        const struct read_object_lent *object_lent;
+        const struct read_object_sent *object_sent;
         const struct read_list_readers *list_readers;
         const struct read_readers *readers;
     };

@@ -27,12 +27,31 @@ struct hf_reader {
     unsigned lost;                   /* HF_LOST was told: with strict, the end */
 };
 
+/* Which log file is meant. */
+struct log_name {
+    enum { LOG_BY_NAME, LOG_FIRST, LOG_LAST, LOG_BY_SEQ, LOG_BY_TIME } by;
+    const char *name;
+    uint64_t seq;
+    int64_t time_ns;
+};
+
+/* What of it goes where. length 0: up to its end. */
+struct log_copy {
+    int to;
+    uint64_t offset, length;
+    unsigned how; /* enum hf_how */
+};
+
 struct handle_kind {
     int (*list)(hf *handle, struct hf_channel **ret, size_t *ret_count);
     /* channel may be NULL: the only one there is, or -EINVAL. start is never NULL. */
     int (*read)(hf *handle, const char *channel, const struct hf_start *start, unsigned mode,
                 hf_reader **ret);
     int (*log_list)(hf *handle, const char *channel, struct hf_log **ret, size_t *ret_count);
+    int (*log_open)(hf *handle, const char *channel, const struct log_name *name,
+                    struct hf_log *ret);
+    int64_t (*log_copy)(hf *handle, const char *channel, const struct log_name *name,
+                        const struct log_copy *copy);
     int (*position_list)(hf *handle, const char *channel, struct hf_position **ret,
                          size_t *ret_count);
     int (*forget)(hf *handle, const char *channel, const char *position);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/client/client.h"
+#include "common/monotonic.h"
 
 #define MODE_MASK 7u
 
@@ -34,6 +35,79 @@ int hf_log_list(hf *handle, const char *channel, struct hf_log **ret, size_t *re
     *ret = NULL;
     *ret_count = 0;
     return handle->kind->log_list(handle, channel, ret, ret_count);
+}
+
+/* All digits, and within the range of a number; false otherwise. */
+static bool parse_number(const char *text, uint64_t *ret)
+{
+    uint64_t value = 0;
+    if (!text[0])
+        return false;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9' || value > (UINT64_MAX - 9) / 10)
+            return false;
+        value = value * 10 + (uint64_t)(*text - '0');
+    }
+    *ret = value;
+    return true;
+}
+
+/* Seconds with at most nine digits behind the point. */
+static bool parse_time(const char *text, int64_t *ret_ns)
+{
+    char seconds[24];
+    const char *point = strchr(text, '.');
+    const size_t length = point ? (size_t)(point - text) : strlen(text);
+    uint64_t whole, part = 0;
+    if (length >= sizeof seconds)
+        return false;
+    memcpy(seconds, text, length);
+    seconds[length] = '\0';
+    if (!parse_number(seconds, &whole))
+        return false;
+    if (whole > INT64_MAX / NS_PER_S - 1)
+        whole = INT64_MAX / NS_PER_S - 1; /* nothing is as late */
+    const size_t digits = point ? strlen(point + 1) : 0;
+    if (point && (digits > 9 || !parse_number(point + 1, &part)))
+        return false;
+    for (size_t i = digits; i < 9; i++)
+        part *= 10;
+    *ret_ns = (int64_t)(whole * NS_PER_S + part);
+    return true;
+}
+
+static int parse_log_name(const char *name, struct log_name *ret)
+{
+    *ret = (struct log_name){.by = LOG_BY_NAME, .name = name};
+    if (strcmp(name, "first") == 0 || strcmp(name, "last") == 0) {
+        ret->by = name[0] == 'f' ? LOG_FIRST : LOG_LAST;
+    } else if (strncmp(name, "seq:", 4) == 0) {
+        ret->by = LOG_BY_SEQ;
+        return parse_number(name + 4, &ret->seq) ? 0 : -EINVAL;
+    } else if (name[0] == '@') {
+        ret->by = LOG_BY_TIME;
+        return parse_time(name + 1, &ret->time_ns) ? 0 : -EINVAL;
+    }
+    return 0;
+}
+
+int hf_log_open(hf *handle, const char *channel, const char *name, struct hf_log *ret)
+{
+    struct log_name wanted;
+    *ret = (struct hf_log){.fd = -1};
+    int result = name ? parse_log_name(name, &wanted) : -EINVAL;
+    return result < 0 ? result : handle->kind->log_open(handle, channel, &wanted, ret);
+}
+
+int64_t hf_log_copy(hf *handle, const char *channel, const char *name, int to, uint64_t offset,
+                    uint64_t length, unsigned how)
+{
+    const struct log_copy copy = {.to = to, .offset = offset, .length = length, .how = how};
+    struct log_name wanted;
+    if (!name || to < 0 || how > HF_BY_SPLICE || offset > INT64_MAX || length > INT64_MAX)
+        return -EINVAL;
+    int result = parse_log_name(name, &wanted);
+    return result < 0 ? result : handle->kind->log_copy(handle, channel, &wanted, &copy);
 }
 
 int hf_position_list(hf *handle, const char *channel, struct hf_position **ret, size_t *ret_count)

@@ -211,6 +211,23 @@ struct hf_log {
 };
 /* Ordered by number. One block for free(3); fd is -1. channel NULL: where there is only one. */
 int hf_log_list(hf *handle, const char *channel, struct hf_log **ret, size_t *ret_count);
+/* One of them, opened: ret->fd is read only, and the caller's to close. name: that of the file, or
+ * where to look: "first", "last", "seq:N" the one that has this number, or "@N" the first one
+ * with something received then or later (seconds since 1970). -ENOENT: there is none such. */
+int hf_log_open(hf *handle, const char *channel, const char *name, struct hf_log *ret);
+
+/* How its bytes come here. */
+enum hf_how {
+    HF_BY_FD,     /* by a descriptor of the file, as of hf_log_open() */
+    HF_BY_COPY,   /* the daemon reads it, and sends them */
+    HF_BY_SPLICE, /* likewise, without copying them in memory where the kernel can do without */
+};
+/* Write the file's bytes [offset, offset + length) to the descriptor `to`, length 0: up to its end;
+ * of one that is being written, what lies in finished blocks. How many were written. -ESTALE: it
+ * was removed meanwhile, and the last ones may be missing; what was written is right in any case.
+ * Waits as long as `to` does, and for the daemon two seconds at a time. */
+int64_t hf_log_copy(hf *handle, const char *channel, const char *name, int to, uint64_t offset,
+                    uint64_t length, unsigned how);
 
 /* ---- who reads ---- */
 

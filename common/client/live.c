@@ -6,7 +6,6 @@
 #include "common/client/holdfast.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,126 +13,14 @@
 #include "common/channel_spec.h"
 #include "common/client/client.h"
 #include "common/client/gate_link.h"
+#include "common/client/live_log.h"
 #include "common/client/live_reader.h"
+#include "common/client/live_request.h"
 #include "common/fd.h"
 #include "common/read_protocol.h"
 
-#define CONNECT_AGAIN_NS (5 * NS_PER_MS)
 /* Entries of a list. More than that, there isn't anything that the gate could list. */
 #define LIST_MOST ((size_t)1 << 20)
-
-struct live {
-    struct hf base;
-    struct sockaddr_un address;
-    int socket; /* -1: ended, to be made again */
-    uint32_t last_request;
-    struct read_packet packet; /* the last answer */
-};
-
-/* ---- one request ---- */
-
-static void disconnect(struct live *live)
-{
-    fd_close(&live->socket);
-}
-
-/* Until the answer to the last request is in live->packet. 0; -ECONNRESET: the connection has
- * ended; or -errno. Those to earlier ones, which were given up, are passed over. */
-static int receive(struct live *live, enum read_type type, monotonic deadline)
-{
-    const char *what;
-    for (;;) {
-        int result = read_packet_receive(live->socket, TO_READER, &live->packet, &what);
-        if (result == -EAGAIN) {
-            result = gate_link_wait(live->socket, deadline);
-            if (result < 0)
-                return result;
-            continue;
-        }
-        if (result <= 0)
-            return result == 0 || result == -EPIPE ? -ECONNRESET : result;
-        read_packet_release(&live->packet); /* no list brings a descriptor */
-        if (live->packet.header.request == 0 && live->packet.header.type == READ_REFUSED)
-            return gate_link_error(live->packet.refused->error); /* the connection as a whole */
-        if (live->packet.header.request != live->last_request) {
-            if (monotonic_now().ns >= deadline.ns)
-                return -ETIMEDOUT;
-            continue;
-        }
-        if (live->packet.header.type == READ_REFUSED)
-            return gate_link_error(live->packet.refused->error);
-        return live->packet.header.type == type ? 0 : -EPROTO;
-    }
-}
-
-static int next_request(struct live *live)
-{
-    return (int)(live->last_request = live->last_request % INT32_MAX + 1);
-}
-
-/* *ret_again: it may be otherwise in a moment. */
-static int connect_once(struct live *live, monotonic deadline, bool *ret_again)
-{
-    live->socket = gate_link_connect(&live->address);
-    if (live->socket < 0) {
-        int error = live->socket;
-        live->socket = -1;
-        *ret_again = error == -EAGAIN;
-        return *ret_again ? -ETIMEDOUT : error;
-    }
-    int result = gate_link_hello(live->socket, (uint32_t)next_request(live));
-    if (result == 0 || result == -EPIPE)
-        result = receive(live, READ_WELCOME, deadline);
-    /* It may have said why before it ended: behind the error that it left a request unread. */
-    if (result == -ECONNRESET)
-        result = receive(live, READ_WELCOME, deadline);
-    *ret_again = result == -EBUSY;
-    if (result < 0)
-        disconnect(live);
-    return result;
-}
-
-/* Also while more programs connect than the gate takes in just now, or than there may be. */
-static int connect_until(struct live *live, monotonic deadline)
-{
-    for (bool again, busy = false;;) {
-        int result = connect_once(live, deadline, &again);
-        busy |= result == -EBUSY;
-        if (!again || monotonic_now().ns >= deadline.ns)
-            return busy && result == -ETIMEDOUT ? -EBUSY : result;
-        poll(NULL, 0, (int)(CONNECT_AGAIN_NS / NS_PER_MS));
-    }
-}
-
-struct live_request {
-    enum read_type type, answer;
-    const void *payload;
-    size_t size;
-};
-
-static int ask_once(struct live *live, const struct live_request *request, monotonic deadline)
-{
-    int result = live->socket < 0 ? connect_until(live, deadline) : 0;
-    if (result == 0)
-        result = read_packet_send(live->socket, request->type, (uint32_t)next_request(live),
-                                  request->payload, request->size, -1);
-    if (result == 0)
-        result = receive(live, request->answer, deadline);
-    else if (result == -EAGAIN)
-        result = -ETIMEDOUT; /* it takes nothing any more */
-    if (result == -EPIPE || result == -EBADMSG || result == -EPROTO)
-        result = result == -EPIPE ? -ECONNRESET : -EPROTO;
-    if (result == -ECONNRESET || result == -EPROTO)
-        disconnect(live);
-    return result;
-}
-
-static int ask(struct live *live, const struct live_request *request)
-{
-    monotonic deadline = monotonic_add(monotonic_now(), GATE_PATIENCE_NS);
-    int result = ask_once(live, request, deadline);
-    return result == -ECONNRESET ? ask_once(live, request, deadline) : result;
-}
 
 /* ---- lists ---- */
 
@@ -175,7 +62,7 @@ static int get_list(struct live *live, const struct live_list *list,
     size_t count = 0;
     int result;
     for (;;) {
-        result = ask(live, request);
+        result = live_ask(live, request);
         const uint32_t more = live->packet.count;
         if (result < 0 || more == 0)
             break;
@@ -258,19 +145,7 @@ static int find_channel(hf *handle, const char *channel, char ret[CHANNEL_NAME_S
 
 static void translate_segment(const void *from, size_t index, void *to)
 {
-    const struct read_segment_entry *it = (const struct read_segment_entry *)from + index;
-    struct hf_log *log = to;
-    COPY_TEXT(log->name, it->name);
-    log->first_seq = it->first_seq;
-    log->last_seq = it->last_seq;
-    log->records = it->records;
-    log->first_time_ns = it->first_time_ns;
-    log->last_time_ns = it->last_time_ns;
-    log->created_ns = it->created_ns;
-    log->size = it->size;
-    log->is_open = it->is_open;
-    log->has_totals = it->has_totals;
-    log->fd = -1;
+    live_log_describe((const struct read_segment_entry *)from + index, to);
 }
 
 static void after_segment(const void *last, size_t index, void *payload)
@@ -292,6 +167,24 @@ static int live_log_list(hf *handle, const char *channel, struct hf_log **ret, s
     for (size_t i = 0; result == 0 && i < *ret_count; i++)
         COPY_TEXT((*ret)[i].channel, payload.channel);
     return result;
+}
+
+static int live_log_open(hf *handle, const char *channel, const struct log_name *name,
+                         struct hf_log *ret)
+{
+    char found[CHANNEL_NAME_SIZE];
+    int result = find_channel(handle, channel, found);
+    if (result == 0)
+        result = live_log_lend((struct live *)handle, found, name, ret);
+    return result;
+}
+
+static int64_t live_log_copy(hf *handle, const char *channel, const struct log_name *name,
+                             const struct log_copy *copy)
+{
+    char found[CHANNEL_NAME_SIZE];
+    int result = find_channel(handle, channel, found);
+    return result < 0 ? result : live_log_send((struct live *)handle, found, name, copy);
 }
 
 static void translate_position(const void *from, size_t index, void *to)
@@ -366,7 +259,7 @@ static int live_forget(hf *handle, const char *channel, const char *position)
         return -ENOENT;
     int result = find_channel(handle, channel, payload.channel);
     COPY_TEXT(payload.name, position);
-    return result < 0 ? result : ask((struct live *)handle, &request);
+    return result < 0 ? result : live_ask((struct live *)handle, &request);
 }
 
 static int live_read(hf *handle, const char *channel, const struct hf_start *start, unsigned mode,
@@ -381,13 +274,16 @@ static int live_read(hf *handle, const char *channel, const struct hf_start *sta
 static void live_close(hf *handle)
 {
     struct live *live = (struct live *)handle;
-    disconnect(live);
+    live_disconnect(live);
+    fd_close(&live->fd);
     free(live);
 }
 
 static const struct handle_kind live_handle = {.list = live_list,
                                                .read = live_read,
                                                .log_list = live_log_list,
+                                               .log_open = live_log_open,
+                                               .log_copy = live_log_copy,
                                                .position_list = live_position_list,
                                                .forget = live_forget,
                                                .connection_list = live_connection_list,
@@ -400,13 +296,13 @@ int hf_open(hf **ret, const char *read_socket)
     if (!live)
         return -ENOMEM;
     live->base.kind = &live_handle;
-    live->socket = -1;
+    live->socket = live->fd = -1;
     int result = gate_link_address(read_socket, &live->address);
     if (result == 0) {
         monotonic deadline = monotonic_add(monotonic_now(), GATE_PATIENCE_NS);
-        result = connect_until(live, deadline);
+        result = live_connect(live, deadline);
         if (result == -ECONNRESET)
-            result = connect_until(live, deadline);
+            result = live_connect(live, deadline);
     }
     if (result < 0) {
         live_close(&live->base);

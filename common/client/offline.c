@@ -10,9 +10,11 @@
 #include <string.h>
 
 #include "common/avro_log_header.h"
+#include "common/client/log_bytes.h"
 #include "common/client/offline_files.h"
 #include "common/client/offline_mixed.h"
 #include "common/client/offline_read.h"
+#include "common/fd.h"
 
 /* ---- opening ---- */
 
@@ -120,6 +122,72 @@ static int log_list(hf *handle, const char *name, struct hf_log **ret, size_t *r
     return 0;
 }
 
+/* The first one that has this time, or says nothing of it; else the last one. */
+static const struct offline_file *find_time(const struct offline_channel *channel, int64_t time_ns)
+{
+    struct hf_log log;
+    for (size_t i = 0; i < channel->count; i++) {
+        describe_file(channel, &channel->files[i], &log);
+        if (!log.has_totals || (log.records > 0 && log.last_time_ns >= time_ns))
+            return &channel->files[i];
+    }
+    return channel->count ? &channel->files[channel->count - 1] : NULL;
+}
+
+static const struct offline_file *find_file(const struct offline_channel *channel,
+                                            const struct log_name *name)
+{
+    const struct offline_file *found = NULL;
+    if (name->by == LOG_BY_TIME)
+        return find_time(channel, name->time_ns);
+    if (name->by == LOG_FIRST)
+        return channel->count ? &channel->files[0] : NULL;
+    if (name->by == LOG_LAST)
+        return channel->count ? &channel->files[channel->count - 1] : NULL;
+    for (size_t i = 0; i < channel->count; i++) {
+        const struct offline_file *file = &channel->files[i];
+        if (name->by == LOG_BY_NAME && strcmp(file->name, name->name) == 0)
+            return file;
+        if (name->by == LOG_BY_SEQ && (!found || file->first_seq <= name->seq))
+            found = file;
+    }
+    return found;
+}
+
+static int log_open(hf *handle, const char *channel_name, const struct log_name *name,
+                    struct hf_log *ret)
+{
+    int error;
+    const struct offline_channel *channel = find_channel(handle, channel_name, &error);
+    if (!channel)
+        return error;
+    const struct offline_file *file = find_file(channel, name);
+    if (!file)
+        return -ENOENT;
+    describe_file(channel, file, ret);
+    if (name->by == LOG_BY_SEQ &&
+        (name->seq < ret->first_seq ||
+         (ret->has_totals && ret->records > 0 && name->seq > ret->last_seq)))
+        return -ENOENT;
+    if (name->by == LOG_BY_TIME && ret->has_totals && ret->records > 0 &&
+        ret->last_time_ns < name->time_ns)
+        return -ENOENT;
+    ret->fd = offline_file_open(file);
+    return ret->fd < 0 ? ret->fd : 0;
+}
+
+static int64_t log_copy(hf *handle, const char *channel, const struct log_name *name,
+                        const struct log_copy *copy)
+{
+    struct hf_log log = {.fd = -1};
+    int result = log_open(handle, channel, name, &log);
+    if (result < 0)
+        return result;
+    int64_t copied = log.is_open ? -EBUSY : log_bytes_copy(log.fd, copy);
+    fd_close(&log.fd);
+    return copied;
+}
+
 /* ---- the handle ---- */
 
 static int read_channel(hf *handle, const char *name, const struct hf_start *start, unsigned mode,
@@ -137,8 +205,12 @@ static void close_handle(hf *handle)
     free(offline);
 }
 
-static const struct handle_kind offline_kind = {
-    .list = list, .read = read_channel, .log_list = log_list, .close = close_handle};
+static const struct handle_kind offline_kind = {.list = list,
+                                                .read = read_channel,
+                                                .log_list = log_list,
+                                                .log_open = log_open,
+                                                .log_copy = log_copy,
+                                                .close = close_handle};
 
 int hf_open_files(hf **ret, const char *const paths[], size_t count)
 {

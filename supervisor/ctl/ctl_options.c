@@ -38,6 +38,7 @@ enum option_id {
     OPTION_STRICT,
     OPTION_FORMAT,
     OPTION_FORCE,
+    OPTION_HOW,
     OPTION_RATE,
     OPTION_LOOP,
     OPTION_INTERFACE,
@@ -81,7 +82,8 @@ static const struct option_info {
                          TEXT(position), 0},
     [OPTION_STRICT] = {"--strict", "--strict", "end at the first loss, with exit status 1", FLAG(strict), 0},
     [OPTION_FORMAT] = {"--format", "--format FORMAT", "export: pcapng, csv, json or avro", TEXT(format), 0},
-    [OPTION_FORCE] = {"--force", "--force", "export: replace a file that is there", FLAG(force), 0},
+    [OPTION_FORCE] = {"--force", "--force", "export, fetch: replace a file that is there", FLAG(force), 0},
+    [OPTION_HOW] = {"--how", "--how HOW", "fetch: by fd, copy or splice", TEXT(how), 0},
     [OPTION_RATE] = {"--rate", "--rate R", "replay: so many times as fast, or max", TEXT(rate), 0},
     [OPTION_LOOP] = {"--loop", "--loop N", "replay: so often; 0 is for ever", TEXT(loop), 0},
     [OPTION_INTERFACE] = {"--interface", "--interface IF", "replay: send through this interface", TEXT(interface), 0},
@@ -107,6 +109,8 @@ static const unsigned options_of_verb[VERB_COUNT] = {
     [VERB_replay] = BIT(OPTION_READ_SOCKET) | BIT_RANGE | BIT(OPTION_RATE) | BIT(OPTION_LOOP) |
                     BIT(OPTION_INTERFACE) | BIT(OPTION_TTL) | BIT(OPTION_SKIP_SILENCE),
     [VERB_logs] = BIT(OPTION_READ_SOCKET),
+    [VERB_fetch] =
+        BIT(OPTION_READ_SOCKET) | BIT(OPTION_OUTPUT) | BIT(OPTION_FORCE) | BIT(OPTION_HOW),
     [VERB_positions] = BIT(OPTION_READ_SOCKET),
     [VERB_forget] = BIT(OPTION_READ_SOCKET),
     [VERB_readers] = BIT(OPTION_READ_SOCKET),
@@ -141,6 +145,8 @@ static const char *arguments_text(enum control_verb_arguments arguments)
         return " [CHANNEL|FILE...]";
     case CHANNEL_AND_NAME:
         return " CHANNEL NAME";
+    case CHANNEL_AND_NAMES:
+        return " CHANNEL NAME...";
     }
     return "";
 }
@@ -353,9 +359,14 @@ static int take_arguments(struct ctl_command *command, int argc, char **argv)
     static const struct {
         int least, most;
     } counts[] = {
-        [NO_ARGUMENT] = {0, 0},   [MAYBE_CHANNEL] = {0, 1},       [ONE_CHANNEL] = {1, 1},
+        [NO_ARGUMENT] = {0, 0},
+        [MAYBE_CHANNEL] = {0, 1},
+        [ONE_CHANNEL] = {1, 1},
         [FILES] = {0, INT_MAX}, /* the verb itself says what is missing */
-        [SOURCES] = {1, INT_MAX}, [MAYBE_SOURCES] = {0, INT_MAX}, [CHANNEL_AND_NAME] = {2, 2},
+        [SOURCES] = {1, INT_MAX},
+        [MAYBE_SOURCES] = {0, INT_MAX},
+        [CHANNEL_AND_NAME] = {2, 2},
+        [CHANNEL_AND_NAMES] = {2, INT_MAX},
     };
     if (argc > counts[info->arguments].most || argc < counts[info->arguments].least) {
         ctl_complain("usage: holdfastctl %s%s", info->name, arguments_text(info->arguments));

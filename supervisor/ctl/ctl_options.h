@@ -19,7 +19,7 @@ struct ctl_command {
     const char *from, *until, *source;
     const char *to[2]; /* of replay, in any order: where to, and where it ends */
     int to_count;
-    const char *count, *format;
+    const char *count, *format, *how;
     const char *rate, *loop, *interface, *ttl, *skip_silence;
     bool follow, strict, force;
 };

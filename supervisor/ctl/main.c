@@ -14,6 +14,7 @@
 #include "supervisor/ctl/ctl_export.h"
 #include "supervisor/ctl/ctl_files.h"
 #include "supervisor/ctl/ctl_info.h"
+#include "supervisor/ctl/ctl_fetch.h"
 #include "supervisor/ctl/ctl_logs.h"
 #include "supervisor/ctl/ctl_options.h"
 #include "supervisor/ctl/ctl_readers.h"
@@ -68,6 +69,8 @@ static int run(const struct ctl_command *command)
         return ctl_replay(command);
     case VERB_logs:
         return ctl_logs(command);
+    case VERB_fetch:
+        return ctl_fetch(command);
     case VERB_positions:
         return ctl_positions(command);
     case VERB_forget:

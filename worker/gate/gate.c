@@ -27,6 +27,7 @@
 #include "worker/gate/gate_positions.h"
 #include "worker/gate/gate_report.h"
 #include "worker/gate/gate_requests.h"
+#include "worker/gate/gate_sending.h"
 #include "worker/gate/gate_supervisor.h"
 #include "worker/gate/gate_waking.h"
 #include "worker/gate/gate_work.h"
@@ -127,11 +128,18 @@ static void serve_bell(struct gate *gate)
 
 static void serve_connection(struct gate *gate, const struct epoll_event *event)
 {
-    struct gate_connection *connection = gate_events_connection(gate, event->data.u64);
+    const uint64_t data = event->data.u64 & ~GATE_EVENT_TRANSFER;
+    struct gate_connection *connection = gate_events_connection(gate, data);
     if (!connection)
         return;
+    if (event->data.u64 & GATE_EVENT_TRANSFER) {
+        gate_sending_go_on(gate, connection);
+        gate_requests_go_on(gate, connection);
+        return;
+    }
     if (event->events & EPOLLOUT) {
         gate_answer_flush(gate, connection);
+        gate_sending_flushed(gate, connection);
         gate_requests_go_on(gate, connection);
     }
     if (event->events & EPOLLIN && !connection->ended)
@@ -160,6 +168,9 @@ static void serve_event(struct gate *gate, const struct epoll_event *event)
     case GATE_SOURCE_WIDE:
         gate_work_take(gate, &gate->wide, gate_requests_go_on);
         break;
+    case GATE_SOURCE_COPIER:
+        gate_work_take(gate, &gate->copier, gate_requests_go_on);
+        break;
     case GATE_SOURCE_CLOSER:
         gate_connection_take_closed(gate);
         break;
@@ -173,12 +184,19 @@ static void serve_event(struct gate *gate, const struct epoll_event *event)
     }
 }
 
+/* -1: until something happens. */
+static int wait_ms(struct gate *gate)
+{
+    const int penalty = gate_penalty_look(gate, monotonic_now());
+    const int sending = gate_sending_look(gate, gate_requests_go_on);
+    return penalty < 0 || (sending >= 0 && sending < penalty) ? sending : penalty;
+}
+
 static void loop(struct gate *gate)
 {
     struct epoll_event events[EVENTS_AT_ONCE];
     while (!gate->leaving) {
-        int count = epoll_wait(gate->epoll, events, EVENTS_AT_ONCE,
-                               gate_penalty_look(gate, monotonic_now()));
+        int count = epoll_wait(gate->epoll, events, EVENTS_AT_ONCE, wait_ms(gate));
         if (count < 0 && errno != EINTR) {
             log_error("epoll_wait: %s", strerror(errno));
             gate->failed = true;
@@ -225,6 +243,7 @@ static int prepare(struct gate *gate, const struct inheritance *inheritance)
     gate->listening = inheritance->listening;
     gate->bell = inheritance->bell;
     gate->savings_end = &gate->savings;
+    gate->transfers_end = &gate->transfers;
     gate->accepting = true;
     gate->epoll = epoll_create1(EPOLL_CLOEXEC);
     int result = gate->epoll < 0 ? -errno : map_words(gate, inheritance->wake);
@@ -238,6 +257,10 @@ static int prepare(struct gate *gate, const struct inheritance *inheritance)
         result = gate_pool_open(&gate->pool, 0);
     if (result == 0)
         result = gate_pool_open(&gate->wide, 1);
+    if (result == 0)
+        result = gate_pool_open(&gate->copier, 0);
+    if (result == 0)
+        result = watch(gate, gate->copier.bell, GATE_SOURCE_COPIER);
     if (result == 0)
         result = gate_report_open(gate);
     if (result == 0)

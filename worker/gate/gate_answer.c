@@ -25,16 +25,31 @@ void gate_answer_end(struct gate *gate, struct gate_connection *connection)
     gate->any_ended = true;
 }
 
+/* After one at which everything had been read, so many small answers need not be looked at. */
+#define UNLOOKED_MOST 3
+
 /* The same that EPOLLOUT goes by: a quarter of the buffer. */
-static bool has_room(const struct gate_connection *connection)
+static bool has_room(struct gate_connection *connection)
 {
     int unread = 0;
-    return ioctl(connection->fd, SIOCOUTQ, &unread) < 0 || 4ll * unread <= connection->send_buffer;
+    const bool is_known = ioctl(connection->fd, SIOCOUTQ, &unread) == 0;
+    connection->unlooked = is_known && unread == 0 ? 0 : UNLOOKED_MOST;
+    return !is_known || 4ll * unread <= connection->send_buffer;
 }
 
-static void close_lent(struct gate *gate, enum read_type type, int *fd)
+/* For what is asked for by the hundred thousand a second. */
+static bool has_room_for(struct gate_connection *connection, enum read_type type)
 {
-    if (type == READ_SEGMENT_FOUND)
+    if (type != READ_OBJECT_LENT || connection->unlooked >= UNLOOKED_MOST)
+        return has_room(connection);
+    connection->unlooked++;
+    return true;
+}
+
+static void close_lent(struct gate *gate, const struct gate_connection *connection,
+                       enum read_type type, int *fd)
+{
+    if (type == READ_SEGMENT_FOUND || (type == READ_OBJECT_LENT && !connection->lends_local))
         gate_pool_close_fd(&gate->pool, fd); /* a file's: it may wait for a disk */
     else
         fd_close(fd);
@@ -61,17 +76,18 @@ void gate_answer(struct gate *gate, struct gate_connection *connection, enum rea
     int result = -EAGAIN;
     connection->busy = false;
     gate_count(gate, GATE_COUNTER_requests);
-    if (!connection->ended && !connection->waiting && has_room(connection))
+    if (!connection->ended && !connection->waiting && has_room_for(connection, type))
         result = read_packet_send(connection->fd, type, request, payload, size, fd ? *fd : -1);
     if (result == -EAGAIN && !connection->ended)
         keep(gate, connection, &about, payload, fd);
     if (fd)
-        close_lent(gate, type, fd);
+        close_lent(gate, connection, type, fd);
     if (result == -ETOOMANYREFS)
         gate_answer_refuse(gate, connection, request, EBUSY,
                            "too many descriptors are under way to readers");
     else if (result < 0 && result != -EAGAIN)
         gate_answer_end(gate, connection);
+    connection->lending_failed = result == -ETOOMANYREFS;
     gate_events_set(gate, connection);
 }
 
@@ -140,12 +156,13 @@ static void flush_waiting(struct gate *gate, struct gate_connection *connection)
     if (result == -EAGAIN)
         return;
     connection->waiting = NULL;
-    close_lent(gate, waiting->type, &waiting->fd);
+    close_lent(gate, connection, waiting->type, &waiting->fd);
     if (result == -ETOOMANYREFS)
         gate_answer_refuse(gate, connection, waiting->request, EBUSY,
                            "too many descriptors are under way to readers");
     else if (result < 0)
         gate_answer_end(gate, connection);
+    connection->lending_failed |= result == -ETOOMANYREFS;
     free(waiting);
 }
 

@@ -27,6 +27,7 @@
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
+#include "worker/gate/gate_transfer.h"
 #include "worker/gate/gate_waking.h"
 
 /* At a time; the others wait for the next turn. */
@@ -253,7 +254,8 @@ struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uin
 uint64_t *gate_connection_turn(struct gate *gate, const struct gate_connection *connection,
                                const struct gate_pool *pool)
 {
-    return &find_uid(gate, connection->uid)->turns[pool == &gate->wide];
+    struct gate_uid *uid = find_uid(gate, connection->uid);
+    return &uid->turns[pool == &gate->wide ? 1 : pool == &gate->copier ? 2 : 0];
 }
 
 /* ---- ending ---- */
@@ -306,6 +308,8 @@ static void strip(struct gate *gate, struct gate_connection *connection)
     free(connection->waiting);
     connection->waiting = NULL;
     gate_folder_release(&connection->lent_folder);
+    if (connection->transfer && !connection->work)
+        gate_transfer_free(gate, &connection->transfer);
     if (connection->expelled)
         overlook(gate, connection->fd);
 }

@@ -115,22 +115,12 @@ static bool is_behind(const struct log_folder_file *file, const char *channel,
     return order != 0 ? order > 0 : own.number > after->number;
 }
 
-/* What can be read of it; the rest stays "not known". -ENOENT: it is gone. */
-static int describe(int folder, const struct log_folder_file *file, struct read_segment_entry *ret)
+/* What can be read of it; the rest stays "not known". */
+static void describe_fd(int fd, struct read_segment_entry *ret)
 {
     struct avro_log_identity identity;
     struct stat status;
     const char *what;
-    *ret = (struct read_segment_entry){.first_seq = file->first_seq, .is_open = file->open};
-    snprintf(ret->name, sizeof ret->name, "%s", file->name);
-    int fd = log_folder_open(folder, file->name);
-    if (fd == -ENOENT && file->open) {
-        seal_name(ret->name);
-        ret->is_open = 0;
-        fd = log_folder_open(folder, ret->name);
-    }
-    if (fd < 0)
-        return fd;
     if (fstat(fd, &status) == 0)
         ret->size = (uint64_t)status.st_size;
     if (avro_log_load_header(fd, &identity, &what) > 0) {
@@ -141,6 +131,28 @@ static int describe(int folder, const struct log_folder_file *file, struct read_
         ret->first_time_ns = identity.has_totals ? (int64_t)identity.totals.first_time_ns : 0;
         ret->last_time_ns = identity.has_totals ? (int64_t)identity.totals.last_time_ns : 0;
     }
+}
+
+/* By its name, or what it was sealed as meanwhile; -ENOENT: it is gone. */
+static int open_entry(int folder, struct read_segment_entry *entry)
+{
+    int fd = log_folder_open(folder, entry->name);
+    if (fd == -ENOENT && entry->is_open) {
+        seal_name(entry->name);
+        entry->is_open = 0;
+        fd = log_folder_open(folder, entry->name);
+    }
+    return fd;
+}
+
+static int describe(int folder, const struct log_folder_file *file, struct read_segment_entry *ret)
+{
+    *ret = (struct read_segment_entry){.first_seq = file->first_seq, .is_open = file->open};
+    snprintf(ret->name, sizeof ret->name, "%s", file->name);
+    int fd = open_entry(folder, ret);
+    if (fd < 0)
+        return fd;
+    describe_fd(fd, ret);
     fd_close(&fd);
     return 0;
 }
@@ -210,6 +222,73 @@ bool gate_find_ends(struct gate_folder *folder, uint64_t live_end, uint64_t *ret
     gate_listing_release(&listing);
     fd_close(&dir);
     return any;
+}
+
+/* ---- objects ---- */
+
+static int open_by_name(struct gate_folder *folder, const char *name,
+                        struct read_segment_entry *ret)
+{
+    struct avro_log_name parts;
+    if (!avro_log_name_is_of(name, folder->channel) ||
+        !avro_log_name_parse(name, folder->channel, &parts))
+        return -EINVAL;
+    *ret = (struct read_segment_entry){
+        .first_seq = parts.first_seq, .is_open = avro_log_name_ends_in(name, AVRO_LOG_OPEN_SUFFIX)};
+    if (!ret->is_open && !avro_log_name_ends_in(name, AVRO_LOG_SUFFIX))
+        return -EINVAL;
+    snprintf(ret->name, sizeof ret->name, "%s", name);
+    int dir = gate_folder_open(folder);
+    if (dir < 0)
+        return dir;
+    int fd = open_entry(dir, ret);
+    fd_close(&dir);
+    return fd;
+}
+
+static int open_found(struct gate_folder *folder, const struct read_object *wanted,
+                      struct read_segment_entry *ret)
+{
+    const struct read_find find = {
+        .by = wanted->by, .seq = wanted->seq, .time_ns = wanted->time_ns};
+    struct read_found found;
+    uint64_t size;
+    int fd;
+    int result = gate_find_segment(folder, &find, &found, &size, &fd);
+    if (result < 0)
+        return result;
+    *ret = (struct read_segment_entry){.first_seq = found.first_seq, .is_open = found.is_open};
+    memcpy(ret->name, found.name, sizeof ret->name);
+    return fd;
+}
+
+/* It was found by a number or a time: has it that? */
+static bool has_what_was_meant(const struct read_object *wanted,
+                               const struct read_segment_entry *found)
+{
+    const bool is_known = found->has_totals && found->records > 0;
+    if (wanted->by == READ_BY_SEQ)
+        return wanted->seq >= found->first_seq && !(is_known && wanted->seq > found->last_seq);
+    if (wanted->by == READ_BY_TIME)
+        return !(is_known && found->last_time_ns < wanted->time_ns);
+    return true;
+}
+
+int gate_find_object(struct gate_folder *folder, const struct read_object *wanted,
+                     struct read_object_lent *ret, int *ret_fd)
+{
+    struct stat status;
+    *ret = (struct read_object_lent){0};
+    *ret_fd = wanted->by == READ_BY_NAME ? open_by_name(folder, wanted->name, &ret->about)
+                                         : open_found(folder, wanted, &ret->about);
+    if (*ret_fd < 0)
+        return *ret_fd;
+    describe_fd(*ret_fd, &ret->about);
+    ret->id = fstat(*ret_fd, &status) == 0 ? status.st_ino : 0;
+    if (has_what_was_meant(wanted, &ret->about))
+        return 0;
+    fd_close(ret_fd);
+    return -ENOENT;
 }
 
 bool gate_find_is_gone(int folder, const char *name, uint64_t id)

@@ -14,6 +14,11 @@
 int gate_find_segment(struct gate_folder *folder, const struct read_find *wanted,
                       struct read_found *ret, uint64_t *ret_size, int *ret_fd);
 
+/* The file that OBJECT asks for, and what is in it. As gate_find_segment(); -EINVAL: the name is
+ * none of this channel's. */
+int gate_find_object(struct gate_folder *folder, const struct read_object *wanted,
+                     struct read_object_lent *ret, int *ret_fd);
+
 /* The files behind the one with this name ("" = all), at most READ_LIST_MAX. How many, or -errno;
  * -EINVAL: the name is none of this channel's. A channel without a folder has none. */
 int gate_find_page(struct gate_folder *folder, const char *after,

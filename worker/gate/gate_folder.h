@@ -20,7 +20,8 @@ struct gate_listing {
 
 struct gate_folder {
     unsigned references; /* the main loop's */
-    unsigned busy;       /* the pool's: gate_job.place_busy */
+    unsigned busy;       /* the pool's: gate_job.place_busy; */
+    unsigned copying;    /* the copier's */
     const char *log_dir; /* as long as the process lives */
     char channel[CHANNEL_NAME_SIZE];
     pthread_mutex_t lock; /* held for no call that could wait */

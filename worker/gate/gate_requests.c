@@ -17,6 +17,7 @@
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_lookups.h"
+#include "worker/gate/gate_objects.h"
 #include "worker/gate/gate_positions.h"
 #include "worker/gate/gate_report.h"
 #include "worker/gate/gate_waking.h"
@@ -139,6 +140,9 @@ static void serve(struct gate *gate, struct gate_connection *connection, unsigne
     case READ_SEGMENTS:
         gate_lookups_segments(gate, connection, request, payload);
         break;
+    case READ_OBJECT:
+        gate_objects_serve(gate, connection, request, payload);
+        break;
     case READ_READERS:
         gate_report_readers(gate, connection, request,
                             ((const struct read_list_readers *)payload)->after);
@@ -158,6 +162,8 @@ static bool is_early(const struct gate *gate, unsigned type, const void *payload
         return !gate_channels_find(gate, ((const struct read_attach *)payload)->channel);
     if (type == READ_SEGMENTS)
         return !gate_channels_find(gate, ((const struct read_list_segments *)payload)->channel);
+    if (type == READ_OBJECT)
+        return !gate_channels_find(gate, ((const struct read_object *)payload)->channel);
     return type == READ_LIST;
 }
 

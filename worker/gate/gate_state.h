@@ -21,7 +21,8 @@
 #define GATE_CONNECTIONS_MAX 4096
 /* Beyond it, for root and the daemon's own user: to see who has taken all the others. */
 #define GATE_CONNECTIONS_SPARE 16
-#define GATE_PENALTIES         64 /* users; of more, those that were given last */
+#define GATE_PENALTIES         64   /* users; of more, those that were given last */
+#define GATE_HOT               1024 /* log files that are remembered: gate_hot.h */
 #define GATE_SLOTS             (GATE_CONNECTIONS_MAX + GATE_CONNECTIONS_SPARE)
 
 struct gate;
@@ -94,6 +95,23 @@ struct gate_claim {
     bool stale;   /* what its owner reads of the file has been changed meanwhile */
 };
 
+/* A log file's bytes on their way into a pipe. In the hands of one of: a thread (connection->work),
+ * and epoll. */
+struct gate_transfer {
+    enum read_how how;
+    uint32_t request;
+    int file, pipe;          /* its writing end */
+    int between[2];          /* SPLICE: what a look has found sound goes on from here */
+    size_t held;             /* bytes in there */
+    uint64_t begin, at, end; /* of the file; the next one */
+    bool is_unannounced;     /* its reader has yet to be sent the pipe */
+    bool is_open;            /* the file was being written when it was found */
+    monotonic since;         /* it has waited for room in the pipe, which epoll tells */
+    struct gate_connection *owner;
+    struct gate_transfer *next, **link; /* of those that wait, in that order */
+    struct gate_folder *folder;         /* a reference */
+};
+
 struct gate_connection {
     uint64_t number;                         /* from 1 */
     struct gate_connection *previous, *next; /* in that order */
@@ -114,10 +132,15 @@ struct gate_connection {
     /* One request is answered after the other. */
     bool busy;              /* one is at the pool, or at the supervisor */
     struct gate_work *work; /* the pool's */
-    uint64_t turn;          /* the supervisor's POSITION_SAVE, also behind its end; 0 = none; */
-    uint32_t turn_request;  /* to be answered with this: */
+    struct gate_transfer *transfer;
+    uint64_t turn;         /* the supervisor's POSITION_SAVE, also behind its end; 0 = none; */
+    uint32_t turn_request; /* to be answered with this: */
     struct read_position turn_answer;
     struct gate_waiting *waiting;
+    uint8_t unlooked; /* answers since all of them were seen to be read */
+    bool
+        lending_failed; /* the last answer's descriptor could not be sent: it was refused instead */
+    bool lends_local;   /* what it is lent can be closed without waiting for a disk */
     struct gate_request *requests, **requests_end;
     unsigned request_count;
 
@@ -152,7 +175,14 @@ struct gate_saving {
 struct gate_uid {
     uid_t uid;
     uint32_t connections;
-    uint64_t turns[2]; /* gate_pool_submit(): of the pool, and of the wide one */
+    uint64_t turns[3]; /* gate_pool_submit(): of the pool, the wide one and the copier */
+};
+
+/* channel "": none. */
+struct gate_hot_entry {
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t device;
+    struct read_object_lent lent;
 };
 
 struct gate_penalty {
@@ -180,7 +210,11 @@ struct gate {
     bool all_lent; /* what isn't here does not exist */
     struct read_wake_word *words;
     struct gate_pool pool;
-    struct gate_pool wide;   /* for what looks into many folders: each may be on a dead disk */
+    struct gate_pool wide; /* for what looks into many folders: each may be on a dead disk */
+    struct gate_pool
+        copier; /* for what sends files: it may take long, and keeps nothing else waiting */
+    uint32_t transfer_count;
+    struct gate_transfer *transfers, **transfers_end; /* that wait for room */
     bool keeps_away;         /* the kernel takes no descriptors from readers: gate_closing.c */
     struct gate_pool closer; /* where it does: sockets that may hold up who closes them */
     uint32_t turned_away;    /* of these, those that never became a connection */
@@ -205,6 +239,7 @@ struct gate {
     uint64_t next_number;
     bool accepting, any_ended;
 
+    struct gate_hot_entry hot[GATE_HOT];
     struct gate_claim *claims;
     struct gate_saving *savings, **savings_end;
     uint64_t last_turn;
@@ -215,6 +250,9 @@ struct gate {
     struct message message;    /* likewise */
 };
 
+/* In such an event: it is about the connection's transfer. */
+#define GATE_EVENT_TRANSFER (UINT64_C(1) << 31)
+
 /* What an epoll event is about: one of these, or a connection's slot behind them, with the lower
  * half of its number above. */
 enum gate_source {
@@ -224,6 +262,7 @@ enum gate_source {
     GATE_SOURCE_POOL,
     GATE_SOURCE_WIDE,
     GATE_SOURCE_CLOSER,
+    GATE_SOURCE_COPIER,
     GATE_SOURCE_TIMER,
     GATE_SOURCE_CONNECTIONS,
 };

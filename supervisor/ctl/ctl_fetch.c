@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/* Fetches log files from a running daemon, byte by byte as they are. Called by main.c. A file that
+ * did not come whole never bears its name, and none that is there is replaced unasked. */
+#include "supervisor/ctl/ctl_fetch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/client/holdfast.h"
+#include "common/control_protocol.h"
+#include "common/fd.h"
+#include "common/file_name.h"
+#include "supervisor/ctl/ctl_result.h"
+#include "supervisor/ctl/ctl_source.h"
+#include "supervisor/ctl/ctl_text.h"
+
+#define PARTIAL_SUFFIX ".partial"
+
+struct fetching {
+    const struct ctl_command *command;
+    hf *handle;
+    const char *channel, *folder;
+    enum hf_how how;
+    struct hf_log log; /* the present one */
+    char path[PATH_MAX], partial[PATH_MAX];
+    bool has_name; /* the file that is being written: `partial` */
+    int64_t bytes;
+    json_t *list; /* NULL: lines for people */
+};
+
+static int parse_how(const char *text, enum hf_how *ret)
+{
+    static const char *const names[] = {
+        [HF_BY_FD] = "fd", [HF_BY_COPY] = "copy", [HF_BY_SPLICE] = "splice"};
+    *ret = HF_BY_FD;
+    for (int how = 0; text && how <= HF_BY_SPLICE; how++) {
+        if (strcmp(text, names[how]) == 0) {
+            *ret = (enum hf_how)how;
+            return CTL_OK;
+        }
+    }
+    if (!text)
+        return CTL_OK;
+    ctl_complain("--how %s: there are fd, copy and splice", text);
+    return CTL_USAGE;
+}
+
+static bool is_channel(const struct fetching *it)
+{
+    struct hf_channel *channels = NULL;
+    size_t count = 0;
+    bool found = false;
+    if (hf_list(it->handle, &channels, &count) < 0)
+        return true; /* as far as is known */
+    for (size_t i = 0; i < count; i++)
+        found |= strcmp(channels[i].name, it->channel) == 0;
+    free(channels);
+    return found;
+}
+
+static int complain(const struct fetching *it, const char *name, int error)
+{
+    if (error == -ENOENT && !is_channel(it))
+        ctl_complain("there is no channel '%s': 'holdfastctl status' lists them", it->channel);
+    else if (error == -ENOENT || error == -EINVAL)
+        ctl_complain(
+            "%s: there is no log file '%s': 'holdfastctl logs %s' lists them; first, last, "
+            "seq:N and @SECONDS find one, too",
+            it->channel, name, it->channel);
+    else if (error == -EBUSY && it->how != HF_BY_FD)
+        ctl_complain(
+            "%s: it is just being sealed, or the daemon sends as many files as it may: try "
+            "again",
+            name);
+    else if (error == -ENOSPC || error == -EDQUOT || error == -EFBIG)
+        ctl_complain("%s: it can't be written: %s", it->path, strerror(-error));
+    else if (error == -EBUSY)
+        ctl_complain("%s is being written: 'holdfastctl rotate %s' finishes it; --how copy takes "
+                     "what is in finished blocks",
+                     name, it->channel);
+    else if (error == -ESTALE)
+        ctl_complain("%s was removed while it was fetched: it was the oldest, and the log's limits "
+                     "made room",
+                     name);
+    else
+        return ctl_complain_read(name, error);
+    return CTL_NO;
+}
+
+static int complain_file(const char *path, const char *what, int error)
+{
+    ctl_complain("%s: %s: %s", path, what, strerror(-error));
+    return CTL_NO;
+}
+
+/* Which one it is. */
+static int find(struct fetching *it, const char *name)
+{
+    int result = hf_log_open(it->handle, it->channel, name, &it->log);
+    if (result < 0)
+        return complain(it, name, result);
+    fd_close(&it->log.fd);
+    const int length = snprintf(it->path, sizeof it->path, "%s/%s", it->folder, it->log.name);
+    const int partial =
+        snprintf(it->partial, sizeof it->partial, "%s.XXXXXX" PARTIAL_SUFFIX, it->path);
+    if (length >= (int)sizeof it->path || partial >= (int)sizeof it->partial)
+        return complain_file(it->folder, "it can't be used", -ENAMETOOLONG);
+    if (ctl_result_is_in_recording(it->path)) {
+        ctl_complain("%s: that is a recording's own folder: choose another one (-o)", it->folder);
+        return CTL_NO;
+    }
+    if (!it->command->force && access(it->path, F_OK) == 0) {
+        ctl_complain("%s: it is there already: --force replaces it", it->path);
+        return CTL_NO;
+    }
+    return CTL_OK;
+}
+
+static void own_path(int fd, char ret[64])
+{
+    snprintf(ret, 64, "/proc/self/fd/%d", fd);
+}
+
+/* A file without a name, which is gone when this program is; where the file system has none such,
+ * one with a name that says so. */
+static int make_file(struct fetching *it)
+{
+    char own[64];
+    int fd = open(it->folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    own_path(fd, own);
+    if (fd >= 0 && access(own, F_OK) < 0)
+        fd_close(&fd); /* without /proc it could not be given one */
+    it->has_name = fd < 0;
+    return fd >= 0 ? fd : mkostemps(it->partial, (int)strlen(PARTIAL_SUFFIX), O_CLOEXEC);
+}
+
+/* What has no name yet gets it here. */
+static int link_to(int fd, const char *path)
+{
+    char own[64];
+    own_path(fd, own);
+    return linkat(AT_FDCWD, own, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+}
+
+/* Over one that is there: by a name of its own first. */
+static int link_over(struct fetching *it, int fd)
+{
+    int named = mkostemps(it->partial, (int)strlen(PARTIAL_SUFFIX), O_CLOEXEC);
+    if (named < 0)
+        return -errno;
+    fd_close(&named);
+    int result = unlink(it->partial) < 0 ? -errno : link_to(fd, it->partial);
+    if (result == 0 && rename(it->partial, it->path) < 0)
+        result = -errno;
+    if (result < 0)
+        unlink(it->partial);
+    return result;
+}
+
+static int name_result(struct fetching *it, int fd)
+{
+    int result = 0;
+    if (!it->has_name)
+        result = it->command->force ? link_over(it, fd) : link_to(fd, it->path);
+    else if (!it->command->force)
+        result = file_name_change(AT_FDCWD, it->partial, it->path);
+    else if (rename(it->partial, it->path) < 0)
+        result = -errno;
+    if (result < 0)
+        return complain_file(it->path, "it can't be given its name", result);
+    result = ctl_result_sync_folder(it->path);
+    return result < 0 ? complain_file(it->path, "its folder can't be brought to the disk", result)
+                      : CTL_OK;
+}
+
+static int write_file(struct fetching *it, int fd)
+{
+    const mode_t mask = umask(0);
+    umask(mask);
+    it->bytes = hf_log_copy(it->handle, it->channel, it->log.name, fd, 0, 0, it->how);
+    if (it->bytes < 0)
+        return complain(it, it->log.name, (int)it->bytes);
+    if (fchmod(fd, 0666 & ~mask) < 0 || fsync(fd) < 0)
+        return complain_file(it->path, "it can't be brought to the disk", -errno);
+    return name_result(it, fd);
+}
+
+static void tell(const struct fetching *it)
+{
+    if (it->list)
+        json_array_append_new(it->list,
+                              json_pack("{s:o,s:o,s:o,s:I}", "channel", control_text(it->channel),
+                                        "name", control_text(it->log.name), "file",
+                                        control_text(it->path), "bytes", (json_int_t)it->bytes));
+    else
+        printf("%s: %" PRId64 " bytes\n", it->path, it->bytes);
+}
+
+static int fetch(struct fetching *it, const char *name)
+{
+    int status = find(it, name);
+    if (status != CTL_OK)
+        return status;
+    int fd = make_file(it);
+    if (fd < 0)
+        return complain_file(it->path, "it can't be made", -errno);
+    status = write_file(it, fd);
+    fd_close(&fd);
+    if (status == CTL_OK)
+        tell(it);
+    else if (it->has_name)
+        unlink(it->partial);
+    return status;
+}
+
+int ctl_fetch(const struct ctl_command *command)
+{
+    struct fetching it = {.command = command,
+                          .channel = command->files[0],
+                          .folder = command->output ? command->output : ".",
+                          .list = command->options.json ? json_array() : NULL};
+    int status = parse_how(command->how, &it.how);
+    if (status == CTL_OK)
+        status = ctl_daemon_open(command, &it.handle);
+    int worst = status;
+    for (int i = 1; status == CTL_OK && i < command->file_count; i++) {
+        const int one = fetch(&it, command->files[i]);
+        worst = one > worst ? one : worst;
+    }
+    if (it.list && status == CTL_OK) {
+        json_t *object = json_pack("{s:o}", "fetched", it.list);
+        json_dumpf(object, stdout, JSON_COMPACT);
+        putchar('\n');
+        json_decref(object);
+    } else {
+        json_decref(it.list);
+    }
+    hf_close(it.handle);
+    return worst;
+}

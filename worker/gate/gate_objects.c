@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* Hands out log files as they are: at once where that takes nothing from a disk, else through the
+ * pool. Called by the main loop, but for run_open(). */
+#include "worker/gate/gate_objects.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "worker/gate/gate_answer.h"
+#include "worker/gate/gate_channels.h"
+#include "worker/gate/gate_find.h"
+#include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_hot.h"
+#include "worker/gate/gate_pool.h"
+#include "worker/gate/gate_sending.h"
+#include "worker/gate/gate_work.h"
+
+static const struct gate_reason reasons[] = {
+    {ENOENT, "there is no such log file"},
+    {EAGAIN, "the folder changes all the time: ask again"},
+    {EINVAL, "that is no log file's name of this channel"},
+    {0, NULL},
+};
+
+struct object_work {
+    struct gate_work work; /* first */
+    struct read_object wanted;
+    struct gate_hot_object found;
+    int fd;
+};
+
+static void run_open(struct gate_job *job)
+{
+    struct object_work *it = (struct object_work *)job;
+    struct stat status;
+    it->work.result = gate_find_object(it->work.folder, &it->wanted, &it->found.lent, &it->fd);
+    if (it->work.result < 0)
+        return;
+    it->found.local = gate_hot_is_local(it->fd) && fstat(it->fd, &status) == 0;
+    it->found.device = it->found.local ? status.st_dev : 0;
+}
+
+/* The file is taken over. */
+static void hand_out(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                     const struct read_object *wanted, struct gate_hot_object *object, int *fd)
+{
+    if (wanted->how != READ_FDPASS) {
+        gate_sending_begin(gate, connection, request, wanted, object, fd);
+        return;
+    }
+    connection->lends_local = object->local;
+    gate_count(gate, GATE_COUNTER_objects_lent);
+    gate_answer(gate, connection, READ_OBJECT_LENT, request, &object->lent, sizeof object->lent,
+                fd);
+}
+
+static void finish_open(struct gate *gate, struct gate_connection *connection,
+                        struct gate_work *work)
+{
+    struct object_work *it = (struct object_work *)work;
+    if (work->result == 0)
+        gate_hot_note(gate, it->wanted.channel, &it->found);
+    if (connection)
+        hand_out(gate, connection, work->request, &it->wanted, &it->found, &it->fd);
+    else if (it->fd >= 0)
+        gate_pool_close_fd(&gate->pool, &it->fd);
+}
+
+static void ask_thread(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                       struct gate_channel *channel, const struct read_object *wanted)
+{
+    struct object_work *it = gate_work_new(gate, connection, request, sizeof *it, channel);
+    if (!it)
+        return;
+    it->work.job.run = run_open;
+    it->work.reasons = reasons;
+    it->work.finish = finish_open;
+    it->wanted = *wanted;
+    it->fd = -1;
+    gate_work_submit(gate, connection, &it->work);
+}
+
+void gate_objects_serve(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                        const struct read_object *wanted)
+{
+    struct gate_channel *channel = gate_channels_find(gate, wanted->channel);
+    struct gate_hot_object object;
+    int fd;
+    if (!channel) {
+        gate_answer_refuse(gate, connection, request, ENOENT, "there is no such channel");
+        return;
+    }
+    if (wanted->by < READ_BY_SEQ || wanted->by > READ_BY_NAME || wanted->how < READ_FDPASS ||
+        wanted->how > READ_SPLICE) {
+        gate_answer_refuse(gate, connection, request, EINVAL,
+                           "there is no such way to ask for a file");
+        return;
+    }
+    if (wanted->by == READ_BY_NAME &&
+        gate_hot_open(gate, channel, wanted->name, &object, &fd) == 0) {
+        gate_count(gate, GATE_COUNTER_objects_at_once);
+        hand_out(gate, connection, request, wanted, &object, &fd);
+    } else {
+        ask_thread(gate, connection, request, channel, wanted);
+    }
+}

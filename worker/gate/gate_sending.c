@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/* Has files sent by the copier's threads, turn by turn, and waits in epoll for those who read
+ * slowly: so a slow one costs a pipe, and no thread. Called by the main loop, but for run_turn().
+ * A connection's transfer is either a thread's or epoll's, and is freed by whoever has it last. */
+#include "worker/gate/gate_sending.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "common/fd.h"
+#include "worker/gate/gate_answer.h"
+#include "worker/gate/gate_channels.h"
+#include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_pool.h"
+#include "worker/gate/gate_transfer.h"
+#include "worker/gate/gate_work.h"
+
+/* Of all descriptors that there may be, one of so many may be a transfer: each takes some. */
+#define TRANSFER_SHARE 16
+/* And of these, one of so many is one user's. */
+#define USER_SHARE 4
+/* So long a pipe may be full. */
+#define PATIENCE_NS (60 * NS_PER_S)
+
+struct turn_work {
+    struct gate_work work; /* first */
+    struct gate_transfer *transfer;
+};
+
+/* ---- the end ---- */
+
+static void let_go(struct gate *gate, struct gate_connection *connection)
+{
+    gate_transfer_free(gate, &connection->transfer);
+}
+
+static void finish(struct gate *gate, struct gate_connection *connection, int result)
+{
+    struct gate_transfer *transfer = connection->transfer;
+    const struct read_object_sent sent = {.bytes = transfer->at - transfer->begin,
+                                          .error = -result};
+    const uint32_t request = transfer->request;
+    gate_transfer_free(gate, &connection->transfer);
+    gate->counts[GATE_COUNTER_sent_bytes] += sent.bytes;
+    gate_answer(gate, connection, READ_OBJECT_SENT, request, &sent, sizeof sent, NULL);
+}
+
+/* ---- waiting for room ---- */
+
+static uint64_t data_of(const struct gate_connection *connection)
+{
+    return connection->number << 32 | GATE_EVENT_TRANSFER |
+           (connection->slot + GATE_SOURCE_CONNECTIONS);
+}
+
+static int watch(struct gate *gate, struct gate_connection *connection, int operation)
+{
+    struct epoll_event event = {.events = EPOLLOUT | EPOLLONESHOT, .data.u64 = data_of(connection)};
+    return epoll_ctl(gate->epoll, operation, connection->transfer->pipe, &event) < 0 ? -errno : 0;
+}
+
+static void leave_waiting(struct gate *gate, struct gate_transfer *transfer)
+{
+    *transfer->link = transfer->next;
+    if (transfer->next)
+        transfer->next->link = transfer->link;
+    else
+        gate->transfers_end = transfer->link;
+    transfer->link = NULL;
+}
+
+static int wait_for_room(struct gate *gate, struct gate_connection *connection)
+{
+    struct gate_transfer *transfer = connection->transfer;
+    int result = watch(gate, connection, EPOLL_CTL_MOD);
+    if (result == -ENOENT)
+        result = watch(gate, connection, EPOLL_CTL_ADD);
+    if (result < 0)
+        return result;
+    transfer->since = monotonic_now();
+    transfer->next = NULL;
+    transfer->link = gate->transfers_end;
+    *gate->transfers_end = transfer;
+    gate->transfers_end = &transfer->next;
+    return 0;
+}
+
+int gate_sending_look(struct gate *gate, void (*go_on)(struct gate *, struct gate_connection *))
+{
+    struct gate_transfer *oldest;
+    while ((oldest = gate->transfers)) {
+        const uint64_t waited = monotonic_since(monotonic_now(), oldest->since);
+        if (waited < PATIENCE_NS)
+            return (int)((PATIENCE_NS - waited) / NS_PER_MS) + 1;
+        struct gate_connection *owner = oldest->owner;
+        leave_waiting(gate, oldest);
+        finish(gate, owner, -ETIMEDOUT);
+        go_on(gate, owner);
+    }
+    return -1;
+}
+
+/* ---- turns ---- */
+
+static void run_turn(struct gate_job *job)
+{
+    struct turn_work *it = (struct turn_work *)job;
+    it->work.result = gate_transfer_run(it->transfer);
+}
+
+static void submit(struct gate *gate, struct gate_connection *connection);
+
+/* Its connection has ended, or the queue was full. */
+static void forget(struct gate *gate, struct turn_work *it)
+{
+    struct gate_connection *connection = gate->connections[it->work.slot];
+    if (connection && connection->number == it->work.number)
+        connection->transfer = NULL;
+    gate_transfer_free(gate, &it->transfer);
+}
+
+static void finish_turn(struct gate *gate, struct gate_connection *connection,
+                        struct gate_work *work)
+{
+    struct turn_work *it = (struct turn_work *)work;
+    int result = work->result;
+    if (!connection) {
+        forget(gate, it);
+        return;
+    }
+    if (result == 1) {
+        submit(gate, connection);
+        return;
+    }
+    if (result == -EAGAIN)
+        result = wait_for_room(gate, connection);
+    else if (result == 0)
+        gate_transfer_close_pipe(connection->transfer);
+    if (result < 0 || connection->transfer->at == connection->transfer->end)
+        finish(gate, connection, result);
+}
+
+/* Its own request, which is being answered, is what it is refused for. */
+static void submit(struct gate *gate, struct gate_connection *connection)
+{
+    struct gate_transfer *transfer = connection->transfer;
+    struct turn_work *it = gate_work_new(gate, connection, transfer->request, sizeof *it, NULL);
+    if (!it) {
+        gate_transfer_free(gate, &connection->transfer);
+        return;
+    }
+    it->work.pool = &gate->copier;
+    it->work.job.run = run_turn;
+    it->work.job.place_busy = &transfer->folder->copying;
+    it->work.finish = finish_turn;
+    it->transfer = transfer;
+    gate_work_submit(gate, connection, &it->work);
+}
+
+void gate_sending_go_on(struct gate *gate, struct gate_connection *connection)
+{
+    struct gate_transfer *transfer = connection->transfer;
+    if (!transfer || !transfer->link)
+        return;
+    leave_waiting(gate, transfer);
+    submit(gate, connection);
+}
+
+void gate_sending_flushed(struct gate *gate, struct gate_connection *connection)
+{
+    struct gate_transfer *transfer = connection->transfer;
+    if (!transfer || !transfer->is_unannounced || connection->waiting || connection->ended)
+        return;
+    if (connection->lending_failed) { /* that was answered instead */
+        connection->busy = false;
+        let_go(gate, connection);
+        return;
+    }
+    transfer->is_unannounced = false;
+    submit(gate, connection);
+}
+
+/* ---- the beginning ---- */
+
+/* Of one that is being written, what lies in blocks that are done with. 0, or -EAGAIN: nobody can
+ * say. */
+static int find_end(const struct gate_channel *channel, const struct read_object_lent *lent,
+                    uint64_t *ret)
+{
+    struct gate_view view;
+    *ret = lent->about.size;
+    if (!lent->about.is_open)
+        return 0;
+    gate_channels_view(channel, &view);
+    if (!view.has_commit)
+        return -EAGAIN;
+    if (view.commit.segment_id == lent->id)
+        *ret = view.commit.block_start;
+    else if (view.commit.finished_id == lent->id)
+        *ret = view.commit.finished_length;
+    else
+        return -EAGAIN;
+    return *ret <= lent->about.size ? 0 : -EAGAIN;
+}
+
+static uint32_t count_of_user(const struct gate *gate, uid_t uid)
+{
+    uint32_t count = 0;
+    for (const struct gate_connection *it = gate->first; it; it = it->next)
+        count += it->transfer && it->uid == uid;
+    return count;
+}
+
+static int begin(struct gate *gate, struct gate_connection *connection,
+                 const struct gate_transfer_wish *wish, struct gate_channel *channel, int *file,
+                 int *ret_reading)
+{
+    const uint64_t most = gate->descriptors / TRANSFER_SHARE;
+    if (gate->transfer_count >= most ||
+        count_of_user(gate, connection->uid) >= most / USER_SHARE + 1)
+        return -EBUSY;
+    int result = gate_transfer_new(gate, wish, file, &connection->transfer, ret_reading);
+    if (result < 0)
+        return result;
+    connection->transfer->owner = connection;
+    connection->transfer->folder = gate_folder_keep(channel->folder);
+    return 0;
+}
+
+void gate_sending_begin(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                        const struct read_object *wanted, struct gate_hot_object *object, int *file)
+{
+    static const struct gate_reason reasons[] = {
+        {EAGAIN, "it is being written, and nobody says how far it may be read: ask again"},
+        {EINVAL, "that lies beyond its end"},
+        {EBUSY, "too many files are being sent just now: ask again"},
+        {0, NULL},
+    };
+    struct gate_channel *channel = gate_channels_find(gate, wanted->channel);
+    struct read_object_lent *lent = &object->lent;
+    uint64_t end = 0;
+    int reading = -1;
+    int result = channel ? find_end(channel, lent, &end) : -ENOENT;
+    if (result == 0 && wanted->offset > end)
+        result = -EINVAL;
+    lent->offset = wanted->offset;
+    lent->length = result < 0                                                ? 0
+                   : wanted->length && wanted->length < end - wanted->offset ? wanted->length
+                                                                             : end - wanted->offset;
+    const struct gate_transfer_wish wish = {.how = (enum read_how)wanted->how,
+                                            .request = request,
+                                            .begin = lent->offset,
+                                            .end = lent->offset + lent->length,
+                                            .is_open = lent->about.is_open != 0};
+    if (result == 0)
+        result = begin(gate, connection, &wish, channel, file, &reading);
+    if (*file >= 0)
+        gate_pool_close_fd(&gate->pool, file);
+    if (result < 0) {
+        gate_answer_refuse_for(gate, connection, request, result, reasons);
+        return;
+    }
+    gate_answer(gate, connection, READ_OBJECT_LENT, request, lent, sizeof *lent, &reading);
+    if (connection->ended)
+        return;
+    if (connection->lending_failed) {
+        let_go(gate, connection);
+        return;
+    }
+    connection->busy = true; /* until it is sent */
+    connection->transfer->is_unannounced = true;
+    gate_sending_flushed(gate, connection);
+}

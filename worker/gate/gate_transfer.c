@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* Moves bytes from a log file into a pipe, with or without copying them in memory. Called by the
+ * copier's threads, one at a time for each transfer. What the archive removes it may punch holes
+ * into, so that it reads as zeros: whatever was taken from a file is passed on only after a look
+ * has found that it still had a name behind that. */
+#include "worker/gate/gate_transfer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/avro_log_header.h"
+#include "common/fd.h"
+#include "common/monotonic.h"
+#include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_pool.h"
+
+/* What a pipe holds that nobody has made larger (pipe(7)): it counts as ours as long as its reader
+ * keeps it. */
+#define PIPE_SIZE  (64 * 1024)
+#define TURN_BYTES (32u * 1024 * 1024) /* then somebody else may have the thread */
+#define ROOM_MS    10                  /* a reader that is at it makes room within that */
+
+int gate_transfer_new(struct gate *gate, const struct gate_transfer_wish *wish, int *file,
+                      struct gate_transfer **ret, int *ret_reading)
+{
+    int ends[2] = {-1, -1};
+    struct gate_transfer *transfer = calloc(1, sizeof *transfer);
+    *ret_reading = -1;
+    *ret = transfer;
+    if (!transfer) {
+        gate_pool_close_fd(&gate->pool, file);
+        return -ENOMEM;
+    }
+    *transfer = (struct gate_transfer){.how = wish->how,
+                                       .request = wish->request,
+                                       .file = fd_take(file),
+                                       .pipe = -1,
+                                       .between = {-1, -1},
+                                       .begin = wish->begin,
+                                       .at = wish->begin,
+                                       .end = wish->end,
+                                       .is_open = wish->is_open};
+    gate->transfer_count++;
+    int result = pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0 ? -errno : 0;
+    transfer->pipe = ends[1];
+    *ret_reading = ends[0];
+    if (result == 0 && wish->how == READ_SPLICE &&
+        pipe2(transfer->between, O_CLOEXEC | O_NONBLOCK) < 0)
+        result = -errno;
+    if (result < 0) {
+        fd_close(ret_reading);
+        gate_transfer_free(gate, ret);
+        return result;
+    }
+    return 0;
+}
+
+void gate_transfer_close_pipe(struct gate_transfer *transfer)
+{
+    fd_close(&transfer->pipe);
+}
+
+void gate_transfer_free(struct gate *gate, struct gate_transfer **transfer)
+{
+    struct gate_transfer *it = *transfer;
+    *transfer = NULL;
+    if (!it)
+        return;
+    if (it->link) {
+        *it->link = it->next;
+        if (it->next)
+            it->next->link = it->link;
+        else
+            gate->transfers_end = it->link;
+    }
+    gate->transfer_count--;
+    gate_folder_release(&it->folder);
+    fd_close(&it->pipe);
+    fd_close(&it->between[0]);
+    fd_close(&it->between[1]);
+    gate_pool_close_fd(&gate->pool, &it->file);
+    free(it);
+}
+
+/* ---- in a thread ---- */
+
+static bool is_gone(int file)
+{
+    struct stat status;
+    return fstat(file, &status) < 0 || status.st_nlink == 0;
+}
+
+/* 0, or -EAGAIN. */
+static int await_room(int pipe)
+{
+    struct pollfd writable = {.fd = pipe, .events = POLLOUT};
+    return poll(&writable, 1, ROOM_MS) > 0 ? 0 : -EAGAIN;
+}
+
+static size_t next_size(const struct gate_transfer *transfer, size_t most)
+{
+    const uint64_t left = transfer->end - transfer->at;
+    return left < most ? (size_t)left : most;
+}
+
+/* Sealed meanwhile, its header says what is in all of it, and only a part was to be sent. */
+static bool is_sealed_now(const struct gate_transfer *transfer, const uint8_t *bytes, size_t size)
+{
+    struct avro_log_identity identity;
+    const char *what;
+    return transfer->is_open && transfer->at == 0 &&
+           avro_log_read_header(bytes, size, &identity, &what) > 0 && identity.has_totals;
+}
+
+/* Bytes that went on, 0 when there was no room for any; or -errno. */
+static ssize_t copy_some(struct gate_transfer *transfer)
+{
+    static _Thread_local uint8_t bytes[PIPE_SIZE];
+    ssize_t length =
+        pread(transfer->file, bytes, next_size(transfer, sizeof bytes), (off_t)transfer->at);
+    if (length <= 0)
+        return length < 0 ? -errno : -ESTALE; /* it was longer */
+    if (is_gone(transfer->file))
+        return -ESTALE;
+    if (is_sealed_now(transfer, bytes, (size_t)length))
+        return -EBUSY;
+    ssize_t written = write(transfer->pipe, bytes, (size_t)length);
+    return written >= 0 ? written : errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
+static int fill_between(struct gate_transfer *transfer)
+{
+    off_t at = (off_t)transfer->at;
+    ssize_t length = splice(transfer->file, &at, transfer->between[1], NULL,
+                            next_size(transfer, PIPE_SIZE), SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (length <= 0)
+        return length < 0 ? -errno : -ESTALE;
+    transfer->held = (size_t)length;
+    return is_gone(transfer->file) ? -ESTALE : 0;
+}
+
+static ssize_t splice_some(struct gate_transfer *transfer)
+{
+    int result = transfer->held == 0 ? fill_between(transfer) : 0;
+    if (result < 0)
+        return result;
+    ssize_t length = splice(transfer->between[0], NULL, transfer->pipe, NULL, transfer->held,
+                            SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (length < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    transfer->held -= (size_t)length;
+    return length;
+}
+
+/* Of one that is open, the header is about to be changed, also where it lies in a pipe. */
+static ssize_t move_some(struct gate_transfer *transfer)
+{
+    return transfer->how == READ_SPLICE && !transfer->is_open ? splice_some(transfer)
+                                                              : copy_some(transfer);
+}
+
+int gate_transfer_run(struct gate_transfer *transfer)
+{
+    for (uint64_t moved = 0; transfer->at < transfer->end;) {
+        ssize_t length = move_some(transfer);
+        if (length < 0)
+            return (int)length;
+        transfer->at += (uint64_t)length;
+        moved += (uint64_t)length;
+        if (transfer->at < transfer->end && moved >= TURN_BYTES)
+            return 1;
+        /* Who has just taken all that a pipe holds is at it, and makes room in a moment. */
+        if (length == 0 && (moved < PIPE_SIZE || await_room(transfer->pipe) < 0))
+            return -EAGAIN;
+        if (length == 0)
+            moved = 0;
+    }
+    return 0;
+}
