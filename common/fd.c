@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void fd_close(int *fd)
@@ -56,4 +57,10 @@ int fd_write_all(int fd, const void *bytes, size_t size, uint64_t offset)
         done += (size_t)n;
     }
     return 0;
+}
+
+bool fd_is_removed(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) < 0 || status.st_nlink == 0;
 }

@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_COMMON_FD_H
 #define HOLDFAST_COMMON_FD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,5 +26,9 @@ int fd_set_cloexec(int fd);
 /* Write all of it at this offset; the file offset stays (pwrite(2)). 0 or -errno; part of it may
  * have been written then. */
 int fd_write_all(int fd, const void *bytes, size_t size, uint64_t offset);
+
+/* Its file has been removed, or can't be looked at: the archive may give its space back, and zeros
+ * be read from there. */
+bool fd_is_removed(int fd);
 
 #endif

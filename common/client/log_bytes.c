@@ -48,13 +48,24 @@ static bool is_unsuitable(int error)
            error == EBADF || error == ETXTBSY;
 }
 
-/* ---- a file ---- */
-
-static bool is_gone(int file)
+/* What is in a pipe, at most so much: bytes, 0 at its end, or -errno. */
+static ssize_t drain_part(int pipe, int to, size_t most, bool *by_splice)
 {
-    struct stat status;
-    return fstat(file, &status) < 0 || status.st_nlink == 0;
+    uint8_t bytes[MEMORY_SIZE];
+    if (*by_splice) {
+        ssize_t length = splice(pipe, NULL, to, NULL, most, SPLICE_F_MOVE);
+        if (length >= 0 || !is_unsuitable(errno))
+            return length < 0 ? -errno : length;
+        *by_splice = false;
+    }
+    ssize_t length = read(pipe, bytes, most < sizeof bytes ? most : sizeof bytes);
+    if (length <= 0)
+        return length < 0 ? -errno : 0;
+    int result = write_all(to, bytes, (size_t)length);
+    return result < 0 ? result : length;
 }
+
+/* ---- a file ---- */
 
 /* Bytes, or -errno. What was taken from the file is looked at before it goes on. */
 static ssize_t copy_through_memory(int file, int to, off_t at, size_t size)
@@ -63,7 +74,7 @@ static ssize_t copy_through_memory(int file, int to, off_t at, size_t size)
     ssize_t length = pread(file, bytes, size < sizeof bytes ? size : sizeof bytes, at);
     if (length <= 0)
         return length < 0 ? -errno : -ESTALE;
-    if (is_gone(file))
+    if (fd_is_removed(file))
         return -ESTALE;
     int result = write_all(to, bytes, (size_t)length);
     return result < 0 ? result : length;
@@ -72,24 +83,15 @@ static ssize_t copy_through_memory(int file, int to, off_t at, size_t size)
 /* All that is in this pipe. */
 static int empty(int pipe, int to, size_t size)
 {
-    uint8_t bytes[MEMORY_SIZE];
     bool by_splice = true;
     while (size > 0) {
-        ssize_t length = by_splice ? splice(pipe, NULL, to, NULL, size, SPLICE_F_MOVE)
-                                   : read(pipe, bytes, size < sizeof bytes ? size : sizeof bytes);
-        const int error = errno;
-        if (length < 0 && by_splice && is_unsuitable(error))
-            by_splice = false;
-        else if (length < 0 && error == EAGAIN)
+        ssize_t length = drain_part(pipe, to, size, &by_splice);
+        if (length == -EAGAIN)
             await_room(to);
-        else if (length < 0 && error != EINTR)
-            return -error;
-        if (length < 0)
-            continue;
-        int result = by_splice ? 0 : write_all(to, bytes, (size_t)length);
-        if (result < 0)
-            return result;
-        size -= (size_t)length;
+        else if (length < 0 && length != -EINTR)
+            return (int)length;
+        if (length > 0)
+            size -= (size_t)length;
     }
     return 0;
 }
@@ -101,7 +103,7 @@ static ssize_t copy_through_pipe(int file, const int between[2], int to, off_t a
     ssize_t length = splice(file, &from, between[1], NULL, size, SPLICE_F_MOVE);
     if (length <= 0)
         return length < 0 ? -errno : -ESTALE;
-    if (is_gone(file))
+    if (fd_is_removed(file))
         return -ESTALE;
     int result = empty(between[0], to, (size_t)length);
     return result < 0 ? result : length;
@@ -150,23 +152,6 @@ int64_t log_bytes_copy(int file, const struct log_copy *copy)
 
 /* ---- a pipe ---- */
 
-/* Bytes, 0 at its end, or -errno. */
-static ssize_t drain_part(int pipe, int to, bool *by_splice)
-{
-    uint8_t bytes[MEMORY_SIZE];
-    if (*by_splice) {
-        ssize_t length = splice(pipe, NULL, to, NULL, PART_SIZE, SPLICE_F_MOVE);
-        if (length >= 0 || !is_unsuitable(errno))
-            return length < 0 ? -errno : length;
-        *by_splice = false;
-    }
-    ssize_t length = read(pipe, bytes, sizeof bytes);
-    if (length <= 0)
-        return length < 0 ? -errno : 0;
-    int result = write_all(to, bytes, (size_t)length);
-    return result < 0 ? result : length;
-}
-
 /* Nothing can be moved: which of the two is it? 0 or -errno. */
 static int await_both(int pipe, int to, uint64_t patience_ns)
 {
@@ -182,7 +167,7 @@ int log_bytes_drain(int pipe, int to, uint64_t patience_ns, uint64_t *ret)
     bool by_splice = true;
     *ret = 0;
     for (;;) {
-        ssize_t length = drain_part(pipe, to, &by_splice);
+        ssize_t length = drain_part(pipe, to, PART_SIZE, &by_splice);
         if (length == -EAGAIN) {
             int result = await_both(pipe, to, patience_ns);
             if (result < 0)

@@ -187,11 +187,18 @@ void channel_recording_enter_trouble(struct channel *channel, const char *reason
     snprintf(channel->recording.trouble, sizeof channel->recording.trouble, "%s", reason);
 }
 
+/* Unless one is under way: asked again of another archive, it is the same. */
+static void note_recovery_begins(struct channel *channel)
+{
+    if (!channel_recording_is_being_recovered(channel))
+        channel->recording.recovery_began = monotonic_now();
+}
+
 /* Ask for what is missing most: recovery first, then a segment. */
 void channel_recording_request(struct channel *channel)
 {
-    if (!channel->recording.recovered && !channel_recording_is_being_recovered(channel))
-        channel->recording.recovery_began = monotonic_now();
+    if (!channel->recording.recovered)
+        note_recovery_begins(channel);
     channel->recording.state =
         channel->recording.recovered ? RECORDING_OPENING : RECORDING_RECOVERING;
     int error = channel->recording.recovered ? channel_recording_ask_for_segment(channel)
@@ -206,8 +213,7 @@ void channel_recording_request(struct channel *channel)
  * RECOVER goes by names, so the ones in use must not be renamed before it was answered. */
 static void clean(struct channel *channel)
 {
-    if (!channel_recording_is_being_recovered(channel))
-        channel->recording.recovery_began = monotonic_now();
+    note_recovery_begins(channel);
     channel->recording.cleaning = true;
     ask_to_recover(channel); /* without an archive: channel_recording_archive_back() */
 }

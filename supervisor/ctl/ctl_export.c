@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "common/fd.h"
-#include "common/file_name.h"
 #include "supervisor/ctl/ctl_bound.h"
 #include "supervisor/ctl/ctl_export_format.h"
 #include "supervisor/ctl/ctl_files.h"
@@ -235,11 +234,7 @@ static int check_result(struct job *job)
 static int name_result(struct job *job)
 {
     const char *path = job->command->output;
-    int result = 0;
-    if (!job->command->force)
-        result = file_name_change(AT_FDCWD, job->partial, path);
-    else if (rename(job->partial, path) < 0)
-        result = -errno;
+    int result = ctl_result_name(job->partial, path, job->command->force);
     if (result < 0)
         return fail(job, result, "it can't be given its name");
     job->partial[0] = '\0';

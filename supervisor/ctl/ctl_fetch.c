@@ -18,7 +18,6 @@
 #include "common/client/holdfast.h"
 #include "common/control_protocol.h"
 #include "common/fd.h"
-#include "common/file_name.h"
 #include "supervisor/ctl/ctl_result.h"
 #include "supervisor/ctl/ctl_source.h"
 #include "supervisor/ctl/ctl_text.h"
@@ -54,23 +53,10 @@ static int parse_how(const char *text, enum hf_how *ret)
     return CTL_USAGE;
 }
 
-static bool is_channel(const struct fetching *it)
-{
-    struct hf_channel *channels = NULL;
-    size_t count = 0;
-    bool found = false;
-    if (hf_list(it->handle, &channels, &count) < 0)
-        return true; /* as far as is known */
-    for (size_t i = 0; i < count; i++)
-        found |= strcmp(channels[i].name, it->channel) == 0;
-    free(channels);
-    return found;
-}
-
 static int complain(const struct fetching *it, const char *name, int error)
 {
-    if (error == -ENOENT && !is_channel(it))
-        ctl_complain("there is no channel '%s': 'holdfastctl status' lists them", it->channel);
+    if (error == -ENOENT && !ctl_source_is_channel(it->handle, it->channel))
+        ; /* told */
     else if (error == -ENOENT || error == -EINVAL)
         ctl_complain(
             "%s: there is no log file '%s': 'holdfastctl logs %s' lists them; first, last, "
@@ -168,13 +154,10 @@ static int link_over(struct fetching *it, int fd)
 
 static int name_result(struct fetching *it, int fd)
 {
-    int result = 0;
-    if (!it->has_name)
-        result = it->command->force ? link_over(it, fd) : link_to(fd, it->path);
-    else if (!it->command->force)
-        result = file_name_change(AT_FDCWD, it->partial, it->path);
-    else if (rename(it->partial, it->path) < 0)
-        result = -errno;
+    const bool force = it->command->force;
+    int result = it->has_name ? ctl_result_name(it->partial, it->path, force)
+                 : force      ? link_over(it, fd)
+                              : link_to(fd, it->path);
     if (result < 0)
         return complain_file(it->path, "it can't be given its name", result);
     result = ctl_result_sync_folder(it->path);

@@ -164,20 +164,6 @@ static void add_position(struct ctl_table *table, const struct hf_position *one)
     ctl_table_add(table, CTL_PLAIN, one->in_use ? "yes" : "no");
 }
 
-/* Where nothing was found of it: is there such a channel at all? If not, that is told. */
-static bool is_channel(hf *handle, const char *name)
-{
-    struct hf_channel *list = NULL;
-    size_t count = 0;
-    bool found = hf_list(handle, &list, &count) < 0; /* not known */
-    for (size_t i = 0; i < count && !found; i++)
-        found = strcmp(list[i].name, name) == 0;
-    free(list);
-    if (!found)
-        ctl_complain("there is no channel '%s': 'holdfastctl status' lists them", name);
-    return found;
-}
-
 int ctl_positions(const struct ctl_command *command)
 {
     static const struct ctl_column columns[] = {{"CHANNEL", false}, {"POSITION", false},
@@ -190,7 +176,8 @@ int ctl_positions(const struct ctl_command *command)
     if (status != CTL_OK)
         return status;
     int result = hf_position_list(handle, command->channel, &list, &count);
-    if (result == 0 && count == 0 && command->channel && !is_channel(handle, command->channel)) {
+    if (result == 0 && count == 0 && command->channel &&
+        !ctl_source_is_channel(handle, command->channel)) {
         status = CTL_NO;
     } else if (result < 0) {
         status = ctl_complain_read("asking for positions", result);
@@ -219,7 +206,7 @@ int ctl_forget(const struct ctl_command *command)
     if (status != CTL_OK)
         return status;
     int result = hf_forget(handle, command->channel, command->position);
-    if (result == -ENOENT && !is_channel(handle, command->channel))
+    if (result == -ENOENT && !ctl_source_is_channel(handle, command->channel))
         ; /* told */
     else if (result == -ENOENT)
         ctl_complain("%s has no position '%s': 'holdfastctl positions' lists them",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where a result lies. Called by recover and export before and after they write one. */
+/* Where a result lies. Called by recover, export and fetch before and after they write one. */
 #include "supervisor/ctl/ctl_result.h"
 
 #include <errno.h>
@@ -12,6 +12,7 @@
 
 #include "common/avro_log_name.h"
 #include "common/fd.h"
+#include "common/file_name.h"
 
 const char *ctl_result_base_name(const char *path)
 {
@@ -42,4 +43,11 @@ int ctl_result_sync_folder(const char *path)
     int error = fd < 0 || fsync(fd) < 0 ? -errno : 0;
     fd_close(&fd);
     return error;
+}
+
+int ctl_result_name(const char *partial, const char *path, bool force)
+{
+    if (!force)
+        return file_name_change(AT_FDCWD, partial, path);
+    return rename(partial, path) < 0 ? -errno : 0;
 }

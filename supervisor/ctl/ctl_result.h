@@ -16,4 +16,8 @@ bool ctl_result_is_in_recording(const char *path);
 /* Its name is only as good as the folder's state on the disk. 0 or -errno. */
 int ctl_result_sync_folder(const char *path);
 
+/* The finished file, from the name that it had meanwhile to its own: over one that is there with
+ * `force` only. 0 or -errno. */
+int ctl_result_name(const char *partial, const char *path, bool force);
+
 #endif

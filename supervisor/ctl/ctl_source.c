@@ -268,3 +268,16 @@ void ctl_sources_close(struct ctl_sources *sources)
     free(sources->list);
     *sources = (struct ctl_sources){0};
 }
+
+bool ctl_source_is_channel(hf *handle, const char *name)
+{
+    struct hf_channel *list = NULL;
+    size_t count = 0;
+    bool found = hf_list(handle, &list, &count) < 0; /* not known */
+    for (size_t i = 0; i < count && !found; i++)
+        found = strcmp(list[i].name, name) == 0;
+    free(list);
+    if (!found)
+        ctl_complain("there is no channel '%s': 'holdfastctl status' lists them", name);
+    return found;
+}

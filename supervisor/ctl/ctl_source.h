@@ -32,4 +32,7 @@ int ctl_daemon_open(const struct ctl_command *command, hf **ret);
 /* Something was asked of the daemon and failed: say so. Returns the exit status. */
 int ctl_complain_read(const char *what, int error);
 
+/* Where nothing was found of it: is there such a channel at all? If not, that is told. */
+bool ctl_source_is_channel(hf *handle, const char *name);
+
 #endif

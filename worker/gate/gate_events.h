@@ -7,6 +7,9 @@
 
 #include "worker/gate/gate_state.h"
 
+/* What an event that is about this connection bears. */
+uint64_t gate_events_data(const struct gate_connection *connection);
+
 /* Of a connection that is new: requests. 0 or -errno. */
 int gate_events_begin(struct gate *gate, struct gate_connection *connection);
 /* Requests unless too many are unanswered or it is held, and room while something waits for it.

@@ -15,7 +15,7 @@
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_work.h"
 
-static const struct gate_reason reasons[] = {
+const struct gate_reason gate_lookups_reasons[] = {
     {ENOENT, "there is no such log file"},
     {EAGAIN, "the folder changes all the time: ask again"},
     {EINVAL, "that is no log file's name of this channel"},
@@ -82,7 +82,7 @@ void gate_lookups_find(struct gate *gate, struct gate_connection *connection, ui
     if (!find)
         return;
     find->work.job.run = run_find;
-    find->work.reasons = reasons;
+    find->work.reasons = gate_lookups_reasons;
     find->work.finish = finish_find;
     find->wanted = *wanted;
     find->fd = -1;
@@ -129,7 +129,7 @@ void gate_lookups_segments(struct gate *gate, struct gate_connection *connection
     if (!it)
         return;
     it->work.job.run = run_segments;
-    it->work.reasons = reasons;
+    it->work.reasons = gate_lookups_reasons;
     it->work.finish = finish_segments;
     memcpy(it->after, wanted->after, sizeof it->after);
     gate_work_submit(gate, connection, &it->work);

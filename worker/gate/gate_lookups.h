@@ -14,4 +14,7 @@ void gate_lookups_segments(struct gate *gate, struct gate_connection *connection
 void gate_lookups_list(struct gate *gate, struct gate_connection *connection, uint32_t request,
                        const struct read_list *wanted);
 
+/* Why a log file can't be had. */
+extern const struct gate_reason gate_lookups_reasons[];
+
 #endif

@@ -12,16 +12,10 @@
 #include "worker/gate/gate_find.h"
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_hot.h"
+#include "worker/gate/gate_lookups.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_sending.h"
 #include "worker/gate/gate_work.h"
-
-static const struct gate_reason reasons[] = {
-    {ENOENT, "there is no such log file"},
-    {EAGAIN, "the folder changes all the time: ask again"},
-    {EINVAL, "that is no log file's name of this channel"},
-    {0, NULL},
-};
 
 struct object_work {
     struct gate_work work; /* first */
@@ -74,7 +68,7 @@ static void ask_thread(struct gate *gate, struct gate_connection *connection, ui
     if (!it)
         return;
     it->work.job.run = run_open;
-    it->work.reasons = reasons;
+    it->work.reasons = gate_lookups_reasons;
     it->work.finish = finish_open;
     it->wanted = *wanted;
     it->fd = -1;

@@ -11,6 +11,7 @@
 #include "common/fd.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
+#include "worker/gate/gate_events.h"
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_transfer.h"
@@ -30,11 +31,6 @@ struct turn_work {
 
 /* ---- the end ---- */
 
-static void let_go(struct gate *gate, struct gate_connection *connection)
-{
-    gate_transfer_free(gate, &connection->transfer);
-}
-
 static void finish(struct gate *gate, struct gate_connection *connection, int result)
 {
     struct gate_transfer *transfer = connection->transfer;
@@ -48,26 +44,11 @@ static void finish(struct gate *gate, struct gate_connection *connection, int re
 
 /* ---- waiting for room ---- */
 
-static uint64_t data_of(const struct gate_connection *connection)
-{
-    return connection->number << 32 | GATE_EVENT_TRANSFER |
-           (connection->slot + GATE_SOURCE_CONNECTIONS);
-}
-
 static int watch(struct gate *gate, struct gate_connection *connection, int operation)
 {
-    struct epoll_event event = {.events = EPOLLOUT | EPOLLONESHOT, .data.u64 = data_of(connection)};
+    struct epoll_event event = {.events = EPOLLOUT | EPOLLONESHOT,
+                                .data.u64 = GATE_EVENT_TRANSFER | gate_events_data(connection)};
     return epoll_ctl(gate->epoll, operation, connection->transfer->pipe, &event) < 0 ? -errno : 0;
-}
-
-static void leave_waiting(struct gate *gate, struct gate_transfer *transfer)
-{
-    *transfer->link = transfer->next;
-    if (transfer->next)
-        transfer->next->link = transfer->link;
-    else
-        gate->transfers_end = transfer->link;
-    transfer->link = NULL;
 }
 
 static int wait_for_room(struct gate *gate, struct gate_connection *connection)
@@ -94,7 +75,7 @@ int gate_sending_look(struct gate *gate, void (*go_on)(struct gate *, struct gat
         if (waited < PATIENCE_NS)
             return (int)((PATIENCE_NS - waited) / NS_PER_MS) + 1;
         struct gate_connection *owner = oldest->owner;
-        leave_waiting(gate, oldest);
+        gate_transfer_leave_queue(gate, oldest);
         finish(gate, owner, -ETIMEDOUT);
         go_on(gate, owner);
     }
@@ -163,7 +144,7 @@ void gate_sending_go_on(struct gate *gate, struct gate_connection *connection)
     struct gate_transfer *transfer = connection->transfer;
     if (!transfer || !transfer->link)
         return;
-    leave_waiting(gate, transfer);
+    gate_transfer_leave_queue(gate, transfer);
     submit(gate, connection);
 }
 
@@ -174,7 +155,7 @@ void gate_sending_flushed(struct gate *gate, struct gate_connection *connection)
         return;
     if (connection->lending_failed) { /* that was answered instead */
         connection->busy = false;
-        let_go(gate, connection);
+        gate_transfer_free(gate, &connection->transfer);
         return;
     }
     transfer->is_unannounced = false;
@@ -265,7 +246,7 @@ void gate_sending_begin(struct gate *gate, struct gate_connection *connection, u
     if (connection->ended)
         return;
     if (connection->lending_failed) {
-        let_go(gate, connection);
+        gate_transfer_free(gate, &connection->transfer);
         return;
     }
     connection->busy = true; /* until it is sent */

@@ -64,19 +64,25 @@ void gate_transfer_close_pipe(struct gate_transfer *transfer)
     fd_close(&transfer->pipe);
 }
 
+void gate_transfer_leave_queue(struct gate *gate, struct gate_transfer *transfer)
+{
+    if (!transfer->link)
+        return;
+    *transfer->link = transfer->next;
+    if (transfer->next)
+        transfer->next->link = transfer->link;
+    else
+        gate->transfers_end = transfer->link;
+    transfer->link = NULL;
+}
+
 void gate_transfer_free(struct gate *gate, struct gate_transfer **transfer)
 {
     struct gate_transfer *it = *transfer;
     *transfer = NULL;
     if (!it)
         return;
-    if (it->link) {
-        *it->link = it->next;
-        if (it->next)
-            it->next->link = it->link;
-        else
-            gate->transfers_end = it->link;
-    }
+    gate_transfer_leave_queue(gate, it);
     gate->transfer_count--;
     gate_folder_release(&it->folder);
     fd_close(&it->pipe);
@@ -87,12 +93,6 @@ void gate_transfer_free(struct gate *gate, struct gate_transfer **transfer)
 }
 
 /* ---- in a thread ---- */
-
-static bool is_gone(int file)
-{
-    struct stat status;
-    return fstat(file, &status) < 0 || status.st_nlink == 0;
-}
 
 /* 0, or -EAGAIN. */
 static int await_room(int pipe)
@@ -124,7 +124,7 @@ static ssize_t copy_some(struct gate_transfer *transfer)
         pread(transfer->file, bytes, next_size(transfer, sizeof bytes), (off_t)transfer->at);
     if (length <= 0)
         return length < 0 ? -errno : -ESTALE; /* it was longer */
-    if (is_gone(transfer->file))
+    if (fd_is_removed(transfer->file))
         return -ESTALE;
     if (is_sealed_now(transfer, bytes, (size_t)length))
         return -EBUSY;
@@ -140,7 +140,7 @@ static int fill_between(struct gate_transfer *transfer)
     if (length <= 0)
         return length < 0 ? -errno : -ESTALE;
     transfer->held = (size_t)length;
-    return is_gone(transfer->file) ? -ESTALE : 0;
+    return fd_is_removed(transfer->file) ? -ESTALE : 0;
 }
 
 static ssize_t splice_some(struct gate_transfer *transfer)

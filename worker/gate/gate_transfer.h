@@ -19,6 +19,8 @@ struct gate_transfer_wish {
  * or -errno. */
 int gate_transfer_new(struct gate *gate, const struct gate_transfer_wish *wish, int *file,
                       struct gate_transfer **ret, int *ret_reading);
+/* It waits for room no more, if it did. */
+void gate_transfer_leave_queue(struct gate *gate, struct gate_transfer *transfer);
 /* NULL is fine. Not while a thread has it. */
 void gate_transfer_free(struct gate *gate, struct gate_transfer **transfer);
 
