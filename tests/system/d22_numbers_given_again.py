@@ -41,10 +41,9 @@ def wait_live(reader):
     return reader.wait_for(lambda counts: counts["live"], 30, "all to be read")
 
 
-def test_a_reader_is_there_before_its_position_goes_back(place):
-    """A power cut has taken what was saved as done with, and the reader opens while the log is still being recovered."""
-    listen = place.ipv4()
-    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "4M"}), head=OPEN_TO_ALL).start()
+def lose_the_end(place, daemon, listen, kept):
+    """2000 were read and saved as done with; then the power was cut, and the log has so many bytes. The daemon is there
+    again, and recovery waits. Returns the folder's lock."""
     send(place, listen, 2000, 1)
     daemon.wait_drained("engine", 2000)
     reader = Reader(place, daemon, "before", save_every=100, **AT_POSITION)
@@ -52,10 +51,18 @@ def test_a_reader_is_there_before_its_position_goes_back(place):
     reader.stop()
     daemon.kill_all()
     path = daemon.segments("engine", ".avro.open")[0]
-    cut_off(path, 200_000)
+    cut_off(path, kept)
     held = HeldFolder(path.parent)
     daemon.start(wait=False)
     wait_until(lambda: daemon.log_text().count("DOWN -> OPENING") == 2, 10, "the second start")
+    return held
+
+
+def test_a_reader_is_there_before_its_position_goes_back(place):
+    """A power cut has taken what was saved as done with, and the reader opens while the log is still being recovered."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "4M"}), head=OPEN_TO_ALL).start()
+    held = lose_the_end(place, daemon, listen, 200_000)
     reader = Reader(place, daemon, "after", **AT_POSITION)
     sent = send(place, listen, 5000, 2)
     assert daemon.status("engine")["state"] == "OPENING" and not reader.datagrams()
@@ -327,22 +334,11 @@ def position_of(daemon, name="mine"):
 
 
 def after_a_power_cut(place):
-    """2000 were read and saved as done with, and the log has lost its end. Recovery waits. Returns the daemon, where it
-    listens, the folder's lock, and a connection that has the position."""
+    """Returns the daemon, where it listens, the folder's lock, and a connection that has the position."""
     listen, out = place.ipv4(), place.ipv4()
     daemon = Daemon(place, channel("engine", listen, relays={"out": out}, record={"segment_size": "4M"}),
                     head=OPEN_TO_ALL).start()
-    send(place, listen, 2000, 1)
-    daemon.wait_drained("engine", 2000)
-    reader = Reader(place, daemon, "before", save_every=100, **AT_POSITION)
-    reader.wait_next(2000)
-    reader.stop()
-    daemon.kill_all()
-    path = daemon.segments("engine", ".avro.open")[0]
-    cut_off(path, 100_000)
-    held = HeldFolder(path.parent)
-    daemon.start(wait=False)
-    wait_until(lambda: daemon.log_text().count("DOWN -> OPENING") == 2, 10, "the second start")
+    held = lose_the_end(place, daemon, listen, 100_000)
     saver = RawReader(daemon.socket.with_name("read.sock"))
     place.on_exit(saver.close)
     saver.hello()
