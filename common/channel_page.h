@@ -343,12 +343,20 @@ static inline uint32_t channel_page_sum_place(enum destination_use use)
     return CHANNEL_DESTINATIONS_MAX + (uint32_t)use - 1;
 }
 
+/* How far each publisher's outbox is taken (outbox.h). `words`: outbox_progress, as many of its
+ * entries as are used, and the check. */
+struct outbox_slot {
+    _Atomic uint64_t words[2 + 3 * CHANNEL_PUBLISHERS_MAX + 1];
+};
+
 /* Both, as they are mapped. */
 struct channel_page {
     union {
         struct {
             struct channel_private private;
             struct destination_place sums[CHANNEL_PLACES_MAX - CHANNEL_DESTINATIONS_MAX];
+            _Alignas(CACHE_LINE) _Atomic uint64_t outbox_version; /* 0: nothing ever was */
+            struct outbox_slot outboxes[2];                       /* channel_page_outboxes.h */
         };
         uint8_t private_bytes[CHANNEL_PRIVATE_SIZE];
     };

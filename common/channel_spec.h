@@ -30,6 +30,9 @@
 #define CHANNEL_GATHER_NS        5000000ull /* where nothing is said about it */
 #define CHANNEL_GATHER_MAX_NS    100000000ull
 #define CHANNEL_DECIMATE_MAX     1000000000ull /* keep_every, and max_rate per second */
+#define CHANNEL_PUBLISHERS_MAX   64
+#define CHANNEL_OUTBOX_SIZE_MIN  (64ull << 10)
+#define CHANNEL_OUTBOX_SIZE_MAX  (1ull << 30)
 
 /* An IPv4 or IPv6 socket address; family 0 means "none". */
 union socket_address {

@@ -59,6 +59,8 @@ uint32_t message_fd_count(unsigned type, const void *payload)
         return ((const struct message_channel_lent *)payload)->has_ring ? 1 : 0;
     if (type == MESSAGE_LOG_DIR)
         return ((const struct message_log_dir *)payload)->error ? 0 : 1;
+    if (type == MESSAGE_PUBLISHED)
+        return ((const struct message_published *)payload)->error ? 0 : 3;
     const struct message_assign *assign = payload;
     const struct channel_spec *spec = message_assign_spec(assign);
     if (assign->role == ROLE_GATE)
@@ -192,6 +194,16 @@ static void terminate_texts(unsigned type, void *payload)
     case MESSAGE_LOG_DIR:
         TERMINATE(((struct message_log_dir *)payload)->reason);
         break;
+    case MESSAGE_OUTBOX_DONE:
+        TERMINATE(((struct message_outbox_done *)payload)->reason);
+        break;
+    case MESSAGE_PUBLISH:
+        TERMINATE(((struct message_publish *)payload)->channel);
+        TERMINATE(((struct message_publish *)payload)->name);
+        break;
+    case MESSAGE_PUBLISHED:
+        TERMINATE(((struct message_published *)payload)->reason);
+        break;
     default:
         break;
     }
@@ -232,6 +244,11 @@ static const char *check_packet(struct message *message, size_t length,
         (((const struct message_channel_lent *)payload)->has_ring > 1 ||
          ((const struct message_channel_lent *)payload)->wake_index >= READ_WAKE_CHANNELS))
         return "a ring that can't be";
+    if ((header->type == MESSAGE_OUTBOX &&
+         ((const struct message_outbox *)payload)->place >= CHANNEL_PUBLISHERS_MAX) ||
+        (header->type == MESSAGE_OUTBOX_DONE &&
+         ((const struct message_outbox_done *)payload)->place >= CHANNEL_PUBLISHERS_MAX))
+        return "a publisher's place that can't be";
     terminate_texts(header->type, payload);
     if (header->fd_count != fd_count || message_fd_count(header->type, payload) != fd_count)
         return "wrong number of file descriptors";
