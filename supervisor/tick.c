@@ -70,6 +70,7 @@ static void look_at_network(struct channel *channel)
 static void look_at_what_is_left(struct channel *channel, monotonic now)
 {
     channel_durability_look(channel, now);
+    channel_publishers_lend(channel);
     channel_segments_save_refused(channel);
     store_follow(&channel->stored);
 }

@@ -33,6 +33,8 @@ static void describe(const struct channel *channel, struct message_channel_lent 
     ret->settled = channel_has_log_numbers(channel);
     ret->ring = hold_ring_number(&channel->hold);
     ret->has_ring = ret->ring != 0;
+    ret->publishes = channel_spec_is_local(spec);
+    ret->publishers = spec->publishers.group;
 }
 
 static int lend(struct channel *channel, const struct message_channel_lent *lent)
