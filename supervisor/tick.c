@@ -12,6 +12,7 @@
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_publishers.h"
 #include "supervisor/channel/channel_reading.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_ring.h"

@@ -319,8 +319,7 @@ static json_t *last_datagram(const struct channel *channel)
 static void add_identity(json_t *report, const struct channel *channel, monotonic now)
 {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
-    socket_address_print_at(&channel->spec->listen, channel->spec->interface, listen,
-                            sizeof listen);
+    channel_spec_print_listen(channel->spec, listen, sizeof listen);
     json_object_set_new(report, "name", json_string(channel->spec->name));
     json_object_set_new(report, "state", json_string(channel_state_names[channel->life.state]));
     json_object_set_new(report, "state_since_s",

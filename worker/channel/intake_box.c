@@ -10,7 +10,7 @@
 
 #include "common/channel_spec.h"
 #include "common/fd.h"
-#include "common/ring_source.h"
+#include "common/ring.h"
 
 static void name_source(struct intake_box *box)
 {
