@@ -11,6 +11,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "supervisor/child/child.h"
+#include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_outboxes.h"
 #include "supervisor/hold/store.h"
 

@@ -25,6 +25,7 @@
 #include "supervisor/control/control_check.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_json.h"
+#include "supervisor/control/control_publishers.h"
 #include "supervisor/control/control_reading.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_ring.h"
@@ -375,6 +376,7 @@ static json_t *channel_report(struct channel *channel, monotonic now)
     json_object_set_new(
         report, "decimates",
         destinations(channel, channel->spec->relay_count, channel->spec->decimate_count));
+    json_object_set_new(report, "publishers", control_publishers(channel));
     json_object_set_new(report, "log", recording_report(channel));
     json_object_set_new(report, "ring", ring_report(channel, pending));
     return report;
