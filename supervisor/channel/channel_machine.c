@@ -119,6 +119,11 @@ static void launch(struct channel *channel, const char *cause)
 static void launch_without_log(struct channel *channel, const char *cause)
 {
     (void)cause;
+    if (channel_recording_can_wait_on(channel)) {
+        channel_note_reported(channel);
+        arm(channel, channel_recording_patience(channel), on_timer);
+        return;
+    }
     channel_recording_wait_no_longer(channel);
     launch(channel, "started without its log");
 }

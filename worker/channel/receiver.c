@@ -117,9 +117,12 @@ static void tell_full(struct receiver *receiver)
     if (receiver->told_full.ns)
         snprintf(again, sizeof again, " (%llu times since this was last said)",
                  (unsigned long long)receiver->waits_for_space);
-    log_warning("the ring is full and on_full = \"wait\": the receiver waits for the recorder%s; "
-                "the kernel's buffer absorbs, then drops and counts",
-                again);
+    if (receiver->channel->intake)
+        log_warning("the ring is full: the publishers wait for the recorder%s", again);
+    else
+        log_warning("the ring is full and on_full = \"wait\": the receiver waits for the "
+                    "recorder%s; the kernel's buffer absorbs, then drops and counts",
+                    again);
     receiver->told_full = now;
     receiver->waits_for_space = 0;
 }
@@ -138,7 +141,7 @@ static bool wait_for_space(struct receiver *receiver)
             return true;
         if (receiver->draining &&
             monotonic_since(monotonic_now(), receiver->drain_began) > DRAIN_FOR_SPACE_NS)
-            return true;
+            return !channel->intake; /* what is in an outbox stays there */
         if (!receiver->draining && channel_state_stop_phase(channel) != STOP_NOT)
             return false;
         tell_full(receiver);
