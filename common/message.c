@@ -272,6 +272,21 @@ static bool is_lost_segment(struct message *message, size_t length,
     return true;
 }
 
+/* Likewise an outbox: who asked is told. */
+static bool is_lost_outbox(struct message *message, size_t length, enum message_direction direction)
+{
+    struct message_published *published =
+        (struct message_published *)(message->bytes + sizeof message->header);
+    if (message->header.type != MESSAGE_PUBLISHED || direction != TO_CHILD ||
+        length != sizeof message->header + sizeof *published)
+        return false;
+    published->error = EMFILE;
+    snprintf(published->reason, sizeof published->reason,
+             "too many open files: " FD_SHORTAGE_ADVICE);
+    message->header.fd_count = 0;
+    return true;
+}
+
 int message_receive(int socket, enum message_direction direction, struct message *ret,
                     const char **ret_what)
 {
@@ -290,7 +305,8 @@ int message_receive(int socket, enum message_direction direction, struct message
     const char *what = NULL;
     if (fd_count == FDPASS_LOST) {
         fd_count = 0;
-        if (!is_lost_segment(ret, (size_t)length, direction))
+        if (!is_lost_segment(ret, (size_t)length, direction) &&
+            !is_lost_outbox(ret, (size_t)length, direction))
             what = "its file descriptors found no free number";
     }
     if (!what)

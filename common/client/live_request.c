@@ -30,6 +30,7 @@ int live_receive(struct live *live, enum read_type type, monotonic deadline)
             return result == 0 || result == -EPIPE ? -ECONNRESET : result;
         fd_close(&live->fd);
         live->fd = fd_take(&live->packet.fd);
+        read_packet_release(&live->packet); /* nothing that is asked here brings more than one */
         if (live->packet.header.request == 0 && live->packet.header.type == READ_REFUSED)
             return gate_link_error(live->packet.refused->error); /* the connection as a whole */
         if (live->packet.header.request != live->last_request) { /* to one that was given up */

@@ -1,84 +1,109 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory files, a socket pair and an eventfd, as hold_outboxes.c makes them. */
+/* Makes outboxes as the supervisor does, and takes from them as a worker does. What it can't do
+ * ends the test. */
 #include "tests/lib/outbox_fixture.h"
 
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/fd.h"
-#include "common/monotonic.h"
 
-static int make(uint64_t size)
+static int make_memory(const char *name, uint64_t size)
 {
-    int fd = memfd_create("outbox-fixture", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(ftruncate(fd, (off_t)size), 0);
     ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
     return fd;
 }
 
-void outbox_fixture_open(struct outbox_fixture *fixture,
-                         const struct outbox_fixture_settings *settings)
+void outbox_fixture_make(struct outbox_fixture *fixture, uint64_t id, bool records)
 {
-    int ends[2];
-    memset(fixture, 0, sizeof *fixture);
-    fixture->fds[0] = make(OUTBOX_HEAD_SIZE + settings->capacity);
-    fixture->fds[1] = make(OUTBOX_ANSWER_SIZE);
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
-    ck_assert_int_eq(shutdown(ends[0], SHUT_RD), 0);
-    fixture->fds[2] = ends[0];
-    fixture->bell = ends[1];
-    fixture->fds[3] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    ck_assert_int_ge(fixture->fds[3], 0);
-    fixture->said =
-        mmap(NULL, OUTBOX_ANSWER_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fixture->fds[1], 0);
-    ck_assert_ptr_ne(fixture->said, MAP_FAILED);
-    fixture->said->magic = OUTBOX_MAGIC;
-    fixture->said->id = settings->id;
-    fixture->said->capacity = settings->capacity;
-    fixture->said->max_datagram = settings->max_datagram;
-    fixture->said->records = 1;
-    fixture->said->uid = 1000;
-    fixture->said->pid = 4711;
-    strcpy(fixture->said->name, settings->name);
-    ck_assert_int_eq(outbox_map(fixture->fds[0], fixture->fds[1], OUTBOX_PUBLISHER, &fixture->map),
-                     0);
-    outbox_producer_open(&fixture->producer, &fixture->map);
+    struct outbox_answer answer = {.magic = OUTBOX_MAGIC,
+                                   .id = id,
+                                   .capacity = OUTBOX_FIXTURE_CAPACITY,
+                                   .max_datagram = OUTBOX_FIXTURE_MAX,
+                                   .records = records};
+    char path[64];
+    int bells[2];
+    *fixture = (struct outbox_fixture){0};
+    fixture->box = make_memory("box", OUTBOX_HEAD_SIZE + OUTBOX_FIXTURE_CAPACITY);
+    fixture->answer = make_memory("answer", OUTBOX_ANSWER_SIZE);
+    ck_assert_int_eq(pwrite(fixture->answer, &answer, sizeof answer, 0), sizeof answer);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fixture->answer);
+    fixture->lent_answer = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fixture->lent_answer, 0);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, bells), 0);
+    ck_assert_int_eq(shutdown(bells[0], SHUT_RD), 0);
+    fixture->bell = bells[0];
+    fixture->call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    ck_assert_int_ge(fixture->call, 0);
+    fixture->lent_bell = bells[1];
+    ck_assert_int_eq(outbox_map(fixture->box, fixture->answer, OUTBOX_WORKER, &fixture->map), 0);
+    outbox_consumer_open(&fixture->consumer, &fixture->map, 0, OUTBOX_FIXTURE_MAX);
 }
 
-void outbox_fixture_hang_up(struct outbox_fixture *fixture)
+void outbox_fixture_lend(const struct outbox_fixture *fixture, int ret_fds[OUTBOX_FDS])
 {
-    fd_close(&fixture->bell);
+    ret_fds[0] = fixture->box;
+    ret_fds[1] = fixture->lent_answer;
+    ret_fds[2] = fixture->lent_bell;
+    ret_fds[3] = fixture->call;
 }
 
-void outbox_fixture_close(struct outbox_fixture *fixture)
+void outbox_fixture_let_go(struct outbox_fixture *fixture)
+{
+    fd_close(&fixture->lent_answer);
+    fd_close(&fixture->lent_bell);
+}
+
+void outbox_fixture_ring(struct outbox_fixture *fixture)
+{
+    send(fixture->bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+int64_t outbox_fixture_take(struct outbox_fixture *fixture, void *ret, size_t size)
+{
+    const char *what = "";
+    struct outbox_taken taken;
+    int result = outbox_look(&fixture->consumer, &what);
+    if (result == 1)
+        result = outbox_take(&fixture->consumer, INT64_MAX, &taken, &what);
+    ck_assert_msg(result >= 0, "%s", what);
+    if (result == 0)
+        return -1;
+    ck_assert_uint_le(taken.length, size);
+    memcpy(ret, taken.data, taken.length);
+    if (outbox_release(&fixture->consumer, ++fixture->taken))
+        outbox_fixture_ring(fixture);
+    return taken.length;
+}
+
+void outbox_fixture_say_durable(struct outbox_fixture *fixture, uint64_t count)
+{
+    if (outbox_say_durable(&fixture->consumer, count))
+        outbox_fixture_ring(fixture);
+}
+
+int outbox_fixture_calls(struct outbox_fixture *fixture)
+{
+    uint64_t calls = 0;
+    return read(fixture->call, &calls, sizeof calls) == sizeof calls ? (int)calls : 0;
+}
+
+void outbox_fixture_free(struct outbox_fixture *fixture)
 {
     outbox_unmap(&fixture->map);
-    munmap(fixture->said, OUTBOX_ANSWER_SIZE);
+    fd_close(&fixture->box);
+    fd_close(&fixture->answer);
     fd_close(&fixture->bell);
-    fd_close_all(fixture->fds, OUTBOX_FDS);
-}
-
-void outbox_fixture_commit(struct outbox_fixture *fixture, const void *payload, uint32_t length)
-{
-    void *room;
-    bool call;
-    const uint64_t one = 1;
-    ck_assert_int_eq(outbox_reserve(&fixture->producer, length, &room), 0);
-    memcpy(room, payload, length);
-    ck_assert_int_eq(outbox_commit(&fixture->producer, length, (int64_t)realtime_now_ns(), &call),
-                     0);
-    if (call)
-        ck_assert_int_eq(write(fixture->fds[3], &one, sizeof one), sizeof one);
-}
-
-bool outbox_fixture_was_rung(struct outbox_fixture *fixture)
-{
-    char rung[64];
-    return recv(fixture->bell, rung, sizeof rung, MSG_DONTWAIT) > 0;
+    fd_close(&fixture->call);
+    outbox_fixture_let_go(fixture);
 }

@@ -1,34 +1,40 @@
 /* SPDX-License-Identifier: MIT */
-/* An outbox as the supervisor makes it, for tests, with its publisher's side mapped. */
+/* A real outbox, with the test in the supervisor's place and in the worker's. */
 #ifndef HOLDFAST_TESTS_LIB_OUTBOX_FIXTURE_H
 #define HOLDFAST_TESTS_LIB_OUTBOX_FIXTURE_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "common/outbox.h"
 
+#define OUTBOX_FIXTURE_CAPACITY CHANNEL_OUTBOX_SIZE_MIN
+#define OUTBOX_FIXTURE_MAX      2048u /* bytes of a datagram */
+
 struct outbox_fixture {
-    int fds[OUTBOX_FDS];   /* the daemon's: box, answer, bell, call */
-    int bell;              /* the publisher's end; -1 when it has hung up */
-    struct outbox_map map; /* the publisher's */
-    struct outbox_producer producer;
-    struct outbox_answer *said; /* as the daemon writes it */
+    int box, answer, bell, call; /* the worker's */
+    int lent_answer, lent_bell;  /* the publisher's, besides the box */
+    struct outbox_map map;       /* as the worker has it */
+    struct outbox_consumer consumer;
+    uint64_t taken; /* datagrams */
 };
 
-struct outbox_fixture_settings {
-    uint64_t id;
-    uint64_t capacity; /* a power of two */
-    uint32_t max_datagram;
-    const char *name;
-};
+/* The number in its answer; and whether the channel records. */
+void outbox_fixture_make(struct outbox_fixture *fixture, uint64_t id, bool records);
+/* What the publisher is to be sent: box, answer, bell, call. */
+void outbox_fixture_lend(const struct outbox_fixture *fixture, int ret_fds[OUTBOX_FDS]);
+/* It has been sent: its end of the bell is its own now. */
+void outbox_fixture_let_go(struct outbox_fixture *fixture);
 
-void outbox_fixture_open(struct outbox_fixture *fixture,
-                         const struct outbox_fixture_settings *settings);
-void outbox_fixture_hang_up(struct outbox_fixture *fixture);
-void outbox_fixture_close(struct outbox_fixture *fixture);
+/* As the worker: the next datagram into `ret`, and say that it is taken. Its length; -1 = there is
+ * none. Nonsense ends the test. */
+int64_t outbox_fixture_take(struct outbox_fixture *fixture, void *ret, size_t size);
+void outbox_fixture_say_durable(struct outbox_fixture *fixture, uint64_t count);
+void outbox_fixture_ring(struct outbox_fixture *fixture);
+/* How often the publisher has called since this was asked last. */
+int outbox_fixture_calls(struct outbox_fixture *fixture);
 
-/* Commit one of these bytes; it must fit. Calls the worker where it has to be. */
-void outbox_fixture_commit(struct outbox_fixture *fixture, const void *payload, uint32_t length);
-
-/* Has the bell been rung since this was asked last? */
-bool outbox_fixture_was_rung(struct outbox_fixture *fixture);
+/* The daemon lets go of it. */
+void outbox_fixture_free(struct outbox_fixture *fixture);
 
 #endif

@@ -25,6 +25,7 @@
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_positions.h"
+#include "worker/gate/gate_publish.h"
 #include "worker/gate/gate_report.h"
 #include "worker/gate/gate_requests.h"
 #include "worker/gate/gate_sending.h"
@@ -72,6 +73,11 @@ static void take_message(struct gate *gate, struct message *message)
         break;
     case MESSAGE_POSITION_SAVED:
         connection = gate_positions_saved(gate, message->position_saved);
+        if (connection)
+            gate_requests_go_on(gate, connection);
+        break;
+    case MESSAGE_PUBLISHED:
+        connection = gate_publish_answered(gate, message->published, message->fds);
         if (connection)
             gate_requests_go_on(gate, connection);
         break;

@@ -47,16 +47,26 @@ static bool has_room_for(struct gate_connection *connection, enum read_type type
 }
 
 static void close_lent(struct gate *gate, const struct gate_connection *connection,
-                       enum read_type type, int *fd)
+                       const struct gate_waiting *what, int *fds)
 {
-    if (type == READ_SEGMENT_FOUND || (type == READ_OBJECT_LENT && !connection->lends_local))
-        gate_pool_close_fd(&gate->pool, fd); /* a file's: it may wait for a disk */
-    else
-        fd_close(fd);
+    for (uint32_t i = 0; i < what->fd_count; i++)
+        if (what->type == READ_SEGMENT_FOUND ||
+            (what->type == READ_OBJECT_LENT && !connection->lends_local))
+            gate_pool_close_fd(&gate->pool, &fds[i]); /* a file's: it may wait for a disk */
+        else
+            fd_close(&fds[i]);
+}
+
+static int send_it(const struct gate_connection *connection, const struct gate_waiting *what,
+                   const void *payload, const int *fds)
+{
+    const struct read_header about = {
+        .type = (uint16_t)what->type, .request = what->request, .size = what->size};
+    return read_packet_send_fds(connection->fd, &about, payload, fds, what->fd_count);
 }
 
 static void keep(struct gate *gate, struct gate_connection *connection,
-                 const struct gate_waiting *about, const void *payload, int *fd)
+                 const struct gate_waiting *about, const void *payload, int *fds)
 {
     struct gate_waiting *waiting = malloc(sizeof *waiting + about->size);
     if (!waiting) {
@@ -64,31 +74,52 @@ static void keep(struct gate *gate, struct gate_connection *connection,
         return;
     }
     *waiting = *about;
-    waiting->fd = fd ? fd_take(fd) : -1;
+    for (uint32_t i = 0; i < about->fd_count; i++)
+        waiting->fds[i] = fd_take(&fds[i]);
     memcpy(waiting->payload, payload, about->size);
     connection->waiting = waiting;
 }
 
-void gate_answer(struct gate *gate, struct gate_connection *connection, enum read_type type,
-                 uint32_t request, const void *payload, size_t size, int *fd)
+/* The descriptors are taken over. */
+static void answer(struct gate *gate, struct gate_connection *connection,
+                   const struct gate_waiting *about, const void *payload, int *fds)
 {
-    const struct gate_waiting about = {.type = type, .request = request, .size = (uint32_t)size};
     int result = -EAGAIN;
     connection->busy = false;
     gate_count(gate, GATE_COUNTER_requests);
-    if (!connection->ended && !connection->waiting && has_room_for(connection, type))
-        result = read_packet_send(connection->fd, type, request, payload, size, fd ? *fd : -1);
+    if (!connection->ended && !connection->waiting && has_room_for(connection, about->type))
+        result = send_it(connection, about, payload, fds);
     if (result == -EAGAIN && !connection->ended)
-        keep(gate, connection, &about, payload, fd);
-    if (fd)
-        close_lent(gate, connection, type, fd);
+        keep(gate, connection, about, payload, fds);
+    close_lent(gate, connection, about, fds);
     if (result == -ETOOMANYREFS)
-        gate_answer_refuse(gate, connection, request, EBUSY,
+        gate_answer_refuse(gate, connection, about->request, EBUSY,
                            "too many descriptors are under way to readers");
     else if (result < 0 && result != -EAGAIN)
         gate_answer_end(gate, connection);
     connection->lending_failed = result == -ETOOMANYREFS;
     gate_events_set(gate, connection);
+}
+
+void gate_answer(struct gate *gate, struct gate_connection *connection, enum read_type type,
+                 uint32_t request, const void *payload, size_t size, int *fd)
+{
+    const struct gate_waiting about = {.type = type,
+                                       .request = request,
+                                       .fd_count = fd && *fd >= 0 ? 1 : 0,
+                                       .size = (uint32_t)size};
+    answer(gate, connection, &about, payload, fd);
+}
+
+void gate_answer_published(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                           uint64_t id, int fds[READ_FDS_MAX])
+{
+    const struct read_published published = {id};
+    const struct gate_waiting about = {.type = READ_PUBLISHED,
+                                       .request = request,
+                                       .fd_count = READ_FDS_MAX,
+                                       .size = sizeof published};
+    answer(gate, connection, &about, &published, fds);
 }
 
 void gate_answer_refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,
@@ -151,12 +182,11 @@ static void flush_waiting(struct gate *gate, struct gate_connection *connection)
     struct gate_waiting *waiting = connection->waiting;
     if (!has_room(connection))
         return;
-    int result = read_packet_send(connection->fd, waiting->type, waiting->request, waiting->payload,
-                                  waiting->size, waiting->fd);
+    int result = send_it(connection, waiting, waiting->payload, waiting->fds);
     if (result == -EAGAIN)
         return;
     connection->waiting = NULL;
-    close_lent(gate, connection, waiting->type, &waiting->fd);
+    close_lent(gate, connection, waiting, waiting->fds);
     if (result == -ETOOMANYREFS)
         gate_answer_refuse(gate, connection, waiting->request, EBUSY,
                            "too many descriptors are under way to readers");

@@ -303,8 +303,8 @@ static void strip(struct gate *gate, struct gate_connection *connection)
     forget_requests(connection);
     if (connection->work)
         gate_pool_forsake(connection->work->pool, &connection->work->job);
-    if (connection->waiting)
-        gate_pool_close_fd(&gate->pool, &connection->waiting->fd);
+    for (uint32_t i = 0; connection->waiting && i < connection->waiting->fd_count; i++)
+        gate_pool_close_fd(&gate->pool, &connection->waiting->fds[i]);
     free(connection->waiting);
     connection->waiting = NULL;
     gate_folder_release(&connection->lent_folder);

@@ -33,6 +33,8 @@ struct gate_channel {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
     uint32_t wake_index;
     bool records;
+    bool publishes;                /* programs may write into it, */
+    uint32_t publishers;           /* those of this group; UINT32_MAX: whoever may connect */
     bool settled;                  /* the ring's numbers are the log's */
     uint64_t ring;                 /* 0 = it has none now */
     int memory;                    /* the ring's public memory; -1 = none, or it can't be used */
@@ -71,7 +73,8 @@ struct gate_work {
 struct gate_waiting {
     enum read_type type;
     uint32_t request;
-    int fd;
+    int fds[READ_FDS_MAX];
+    uint32_t fd_count;
     uint32_t size;
     _Alignas(8) uint8_t payload[];
 };
@@ -133,8 +136,9 @@ struct gate_connection {
     bool busy;              /* one is at the pool, or at the supervisor */
     struct gate_work *work; /* the pool's */
     struct gate_transfer *transfer;
-    uint64_t turn;         /* the supervisor's POSITION_SAVE, also behind its end; 0 = none; */
-    uint32_t turn_request; /* to be answered with this: */
+    uint64_t turn;         /* the supervisor's, also behind its end; 0 = none; */
+    bool turn_publishes;   /* of a PUBLISH, else a POSITION_SAVE */
+    uint32_t turn_request; /* to be answered, a POSITION_SAVE with this: */
     struct read_position turn_answer;
     struct gate_waiting *waiting;
     uint8_t unlooked; /* answers since all of them were seen to be read */
@@ -166,10 +170,14 @@ struct gate_connection {
     char lent_name[SEGMENT_NAME_SIZE];
 };
 
-/* A POSITION_SAVE that the supervisor has not been sent yet. */
+/* What the supervisor has not been sent yet. */
 struct gate_saving {
     struct gate_saving *next;
-    struct message_position_save save;
+    enum message_type type;
+    union {
+        struct message_position_save save; /* POSITION_SAVE */
+        struct message_publish publish;    /* PUBLISH */
+    };
 };
 
 struct gate_uid {

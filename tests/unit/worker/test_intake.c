@@ -16,7 +16,7 @@
 #include "common/channel_page_outboxes.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
-#include "tests/lib/outbox_fixture.h"
+#include "tests/lib/publisher_fixture.h"
 #include "tests/lib/ring_fixture.h"
 #include "tests/lib/unit.h"
 #include "worker/channel/channel_state.h"
@@ -34,7 +34,7 @@ struct id {
 
 struct scene {
     struct ring_fixture fixture;
-    struct outbox_fixture boxes[BOXES];
+    struct publisher_fixture boxes[BOXES];
     uint32_t sent[BOXES];
 };
 
@@ -51,8 +51,8 @@ static void begin(struct scene *scene)
     memset(scene, 0, sizeof *scene);
     ring_fixture_open(&scene->fixture, &settings);
     for (uint32_t i = 0; i < BOXES; i++)
-        outbox_fixture_open(&scene->boxes[i],
-                            &(struct outbox_fixture_settings){.id = 77 + i,
+        publisher_fixture_open(&scene->boxes[i],
+                            &(struct publisher_fixture_settings){.id = 77 + i,
                                                               .capacity = CHANNEL_OUTBOX_SIZE_MIN,
                                                               .max_datagram = MAX_DATAGRAM,
                                                               .name = i ? "second" : "first"});
@@ -61,7 +61,7 @@ static void begin(struct scene *scene)
 static void end(struct scene *scene)
 {
     for (uint32_t i = 0; i < BOXES; i++)
-        outbox_fixture_close(&scene->boxes[i]);
+        publisher_fixture_close(&scene->boxes[i]);
     ring_fixture_close(&scene->fixture);
 }
 
@@ -73,7 +73,7 @@ static void publish(struct scene *scene, uint32_t box, uint32_t count)
         uint32_t length = (uint32_t)sizeof id + id.number * 37 % (MAX_DATAGRAM - 16);
         ring_fixture_fill(payload, id.number, length);
         memcpy(payload, &id, sizeof id);
-        outbox_fixture_commit(&scene->boxes[box], payload, length);
+        publisher_fixture_commit(&scene->boxes[box], payload, length);
     }
 }
 
@@ -363,7 +363,7 @@ START_TEST(a_publisher_that_is_gone_is_taken_to_its_end)
     begin(&scene);
     attach_here(&worker, &scene);
     publish(&scene, 0, 100);
-    outbox_fixture_hang_up(&scene.boxes[0]);
+    publisher_fixture_hang_up(&scene.boxes[0]);
     take_all(&worker);
     while (!is_done(&worker, 0, false)) {
         intake_wait(worker.channel.intake); /* for the hang-up, if it is not known yet */
@@ -377,35 +377,35 @@ START_TEST(a_publisher_that_is_gone_is_taken_to_its_end)
 }
 END_TEST
 
-static void break_committed_too_far(struct outbox_fixture *box)
+static void break_committed_too_far(struct publisher_fixture *box)
 {
     atomic_fetch_add(&box->map.head->committed, 2 * box->map.capacity);
 }
 
-static void break_committed_backwards(struct outbox_fixture *box)
+static void break_committed_backwards(struct publisher_fixture *box)
 {
     atomic_store(&box->map.head->committed, 0);
 }
 
-static void break_committed_oddly(struct outbox_fixture *box)
+static void break_committed_oddly(struct publisher_fixture *box)
 {
     atomic_fetch_add(&box->map.head->committed, 3);
 }
 
-static void break_length(struct outbox_fixture *box)
+static void break_length(struct publisher_fixture *box)
 {
     memset(box->map.records, 0xff, box->map.capacity);
     atomic_fetch_add(&box->map.head->committed, 64);
 }
 
-static void break_length_beyond(struct outbox_fixture *box)
+static void break_length_beyond(struct publisher_fixture *box)
 {
     for (uint64_t at = 0; at < box->map.capacity; at += 8)
         box->map.records[at] = 100; /* within a datagram's, beyond what is committed */
     atomic_fetch_add(&box->map.head->committed, 16);
 }
 
-typedef void (*breaking)(struct outbox_fixture *box);
+typedef void (*breaking)(struct publisher_fixture *box);
 static const breaking breakings[] = {break_committed_too_far, break_committed_backwards,
                                      break_committed_oddly, break_length, break_length_beyond};
 #define BREAKINGS ((int)(sizeof breakings / sizeof *breakings))
@@ -424,7 +424,7 @@ START_TEST(nonsense_costs_only_its_publisher)
     take_all(&worker);
     ck_assert(is_done(&worker, 0, true));
     ck_assert_uint_eq(atomic_load(&scene.boxes[0].said->state), OUTBOX_CUT_OFF);
-    ck_assert(outbox_fixture_was_rung(&scene.boxes[0]));
+    ck_assert(publisher_fixture_was_rung(&scene.boxes[0]));
     ck_assert_uint_eq(atomic_load(&scene.boxes[1].said->taken_count), 10);
     ck_assert_uint_eq(ring_published(&scene.fixture.ring), settings.start_seq + 14);
     leave(&worker);
@@ -475,14 +475,14 @@ START_TEST(who_has_no_room_is_told_when_there_is_some)
     begin(&scene);
     attach_here(&worker, &scene);
     take(&worker);
-    outbox_fixture_was_rung(&scene.boxes[0]); /* it comes with every new worker */
+    publisher_fixture_was_rung(&scene.boxes[0]); /* it comes with every new worker */
     while (outbox_reserve(&scene.boxes[0].producer, MAX_DATAGRAM - 17, &room) == 0) {
         bool call;
         ck_assert_int_eq(outbox_commit(&scene.boxes[0].producer, MAX_DATAGRAM - 17, 0, &call), 0);
     }
-    ck_assert(!outbox_fixture_was_rung(&scene.boxes[0]));
+    ck_assert(!publisher_fixture_was_rung(&scene.boxes[0]));
     take_all(&worker);
-    ck_assert(outbox_fixture_was_rung(&scene.boxes[0]));
+    ck_assert(publisher_fixture_was_rung(&scene.boxes[0]));
     ck_assert_int_eq(outbox_reserve(&scene.boxes[0].producer, MAX_DATAGRAM, &room), 0);
     leave(&worker);
     end(&scene);
@@ -504,15 +504,15 @@ START_TEST(what_is_on_the_disk_is_told)
     take_all(&worker);
     const struct outbox_answer *said = scene.boxes[0].said;
     atomic_store(&scene.boxes[0].map.head->wants_durable, 5);
-    outbox_fixture_was_rung(&scene.boxes[0]);
+    publisher_fixture_was_rung(&scene.boxes[0]);
     intake_durable(worker.channel.intake, settings.start_seq + 4);
     take(&worker);
     ck_assert_uint_eq(atomic_load(&said->durable), 0);
-    ck_assert(!outbox_fixture_was_rung(&scene.boxes[0]));
+    ck_assert(!publisher_fixture_was_rung(&scene.boxes[0]));
     intake_durable(worker.channel.intake, settings.start_seq + 5);
     take(&worker);
     ck_assert_uint_eq(atomic_load(&said->durable), 5);
-    ck_assert(outbox_fixture_was_rung(&scene.boxes[0]));
+    ck_assert(publisher_fixture_was_rung(&scene.boxes[0]));
     intake_durable(worker.channel.intake, settings.start_seq + 11);
     take(&worker);
     ck_assert_uint_eq(atomic_load(&said->durable), 10);
