@@ -11,6 +11,7 @@
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/fdpass.h"
+#include "common/outbox.h"
 #include "common/read_wake.h"
 
 #define FDS_BY_PAYLOAD UINT32_MAX
@@ -60,7 +61,7 @@ uint32_t message_fd_count(unsigned type, const void *payload)
     if (type == MESSAGE_LOG_DIR)
         return ((const struct message_log_dir *)payload)->error ? 0 : 1;
     if (type == MESSAGE_PUBLISHED)
-        return ((const struct message_published *)payload)->error ? 0 : 3;
+        return ((const struct message_published *)payload)->error ? 0 : OUTBOX_FDS;
     const struct message_assign *assign = payload;
     const struct channel_spec *spec = message_assign_spec(assign);
     if (assign->role == ROLE_GATE)

@@ -146,10 +146,10 @@ int outbox_reserve(struct outbox_producer *producer, uint32_t length, void **ret
 }
 
 int outbox_commit(struct outbox_producer *producer, uint32_t length, int64_t time_ns,
-                  bool *ret_ring)
+                  bool *ret_call)
 {
     const struct outbox_map *map = &producer->map;
-    *ret_ring = false;
+    *ret_call = false;
     if (!producer->is_reserved || length > producer->reserved)
         return -EINVAL;
     struct outbox_record *record = record_at(map, producer->committed);
@@ -159,7 +159,7 @@ int outbox_commit(struct outbox_producer *producer, uint32_t length, int64_t tim
     producer->is_reserved = false;
     atomic_store_explicit(&map->head->committed, producer->committed, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
-    *ret_ring = load_relaxed(map->answer->asleep) != 0;
+    *ret_call = load_relaxed(map->answer->asleep) != 0;
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* clang-format off */
-/* An outbox: how a program of this machine writes into a channel without UDP. Two sealed memory files
- * for each publisher, and a socket pair, the doorbell, by which either side wakes the other.
+/* An outbox: how a program of this machine writes into a channel without UDP. For each publisher two sealed
+ * memory files, and two descriptors to wake and be woken by.
  *
  *   the box      written by the publisher, read by the channel's worker, which believes nothing in it
  *     0            struct outbox_head
@@ -15,6 +15,12 @@
  *               before the flip: nothing was taken, the next worker takes it again
  *               behind the flip: the next worker publishes what the slot says, and takes nothing twice
  *               before `taken`: the publisher has less room until the next worker says so
+ *
+ *   the bell     a pair of connected stream sockets: the worker sends a byte, and sees the publisher's end by the
+ *                hang-up. Its end is shut down for receiving: what a publisher sent could bring descriptors along, and
+ *                whoever lets go of these may have to wait
+ *   the call     an eventfd that the publisher writes and the worker never reads: it waits for edges (EPOLLET)
+ *
  * Sleeping: the worker sets `asleep`, then looks once more at `committed`; the publisher stores `committed`, then looks
  * at `asleep`; between the two on either side is a full fence. The same with `wants_...` and `taken` or `durable`. */
 /* clang-format on */
@@ -32,6 +38,7 @@
 #define OUTBOX_HEAD_SIZE   4096u
 #define OUTBOX_ANSWER_SIZE 4096u
 #define OUTBOX_NEVER       UINT64_MAX
+#define OUTBOX_FDS         4u /* box, answer, bell, call */
 
 /* What the publisher says. Any of it may be nonsense at any time. */
 struct outbox_head {
@@ -64,7 +71,7 @@ struct outbox_answer {
     /* Everything before it is the channel's: the room is free. */
     _Alignas(64) _Atomic uint64_t taken;
     _Atomic uint64_t taken_count; /* datagrams before `taken`, or before the `taken` before that */
-    _Alignas(64) _Atomic uint32_t asleep;  /* the worker is: ring the bell after a commit */
+    _Alignas(64) _Atomic uint32_t asleep;  /* the worker is: call it after a commit */
     _Alignas(64) _Atomic uint64_t durable; /* so many of its datagrams are on the disk */
     /* When the worker has last found nothing to take, wall clock: what it finds later was committed
      * later. */
@@ -121,10 +128,10 @@ void outbox_producer_open(struct outbox_producer *producer, const struct outbox_
 /* Room for a datagram of at most `length` bytes. One at a time; another one takes its place.
  * -EAGAIN: there is none, and the bell will ring when there is; -EMSGSIZE: there never is. */
 int outbox_reserve(struct outbox_producer *producer, uint32_t length, void **ret);
-/* The reserved one, of `length` bytes or fewer than were reserved. *ret_ring: the bell is to be
- * rung. -EINVAL: nothing is reserved, or less. */
+/* The reserved one, of `length` bytes or fewer than were reserved. *ret_call: the worker is to be
+ * called. -EINVAL: nothing is reserved, or less. */
 int outbox_commit(struct outbox_producer *producer, uint32_t length, int64_t time_ns,
-                  bool *ret_ring);
+                  bool *ret_call);
 static inline void outbox_abort(struct outbox_producer *producer)
 {
     producer->is_reserved = false;

@@ -22,7 +22,7 @@
 #define READ_POSITION_SIZE   64 /* a position's name, by the rules of a channel's */
 #define READ_LIST_MAX        64 /* entries in one answer */
 #define READ_PACKET_MAX      (32 * 1024)
-#define READ_FDS_MAX         3 /* descriptors that one packet brings */
+#define READ_FDS_MAX         4 /* descriptors that one packet brings */
 /* Requests of one connection that are not answered yet; then the gate reads no more of it. */
 #define READ_PIPELINE_MAX 16
 

@@ -58,7 +58,7 @@ static bool read_descriptor(const struct channel_public_map *map, uint64_t seq,
 {
     ring_descriptor_load(descriptor_of(map, seq), seq, ret);
     return was_there(map, seq, ret->position) && ret->length <= map->geometry.slot_size &&
-           (ret->family == 4 || ret->family == 6) && ret->time_ns <= INT64_MAX;
+           ring_family_is_known(ret->family) && ret->time_ns <= INT64_MAX;
 }
 
 static void fill(const struct ring_datagram *from, const void *data, struct hf_datagram *ret)

@@ -61,12 +61,13 @@ static const char *const ring_pages_choices[] = {"normal", "huge", NULL};
 static const char *const on_full_choices[] = {"lap", "wait", NULL};
 
 static const struct config_key channel_keys[] = {
-    {"listen", TYPE_ADDRESS, IN(channel_spec, listen)},
+    {"listen", TYPE_LISTEN, IN(channel_spec, listen)},
     {"interface", TYPE_INTERFACE, IN(channel_spec, interface), .default_text = "",
-     .empty_allowed = true},
-    {"source", TYPE_HOST, IN(channel_spec, source), .default_text = "", .empty_allowed = true},
+     .empty_allowed = true, .needs_socket = true},
+    {"source", TYPE_HOST, IN(channel_spec, source), .default_text = "", .empty_allowed = true,
+     .needs_socket = true},
     {"receive_buffer", TYPE_SIZE, IN(channel_spec, receive_buffer), .default_text = "32M",
-     .minimum = 4 * KIB, .maximum = CHANNEL_RECEIVE_BUFFER_MAX},
+     .minimum = 4 * KIB, .maximum = CHANNEL_RECEIVE_BUFFER_MAX, .needs_socket = true},
     {"max_datagram", TYPE_NUMBER, IN(channel_spec, max_datagram), .default_text = "2048",
      .minimum = 1, .maximum = CHANNEL_DATAGRAM_MAX},
     {"ring_size", TYPE_SIZE, IN(channel_spec, ring_size), .default_text = "32M",
@@ -75,9 +76,10 @@ static const struct config_key channel_keys[] = {
      .choices = mapping_choices},
     {"ring_pages", TYPE_CHOICE, IN(channel_spec, ring_pages), .default_text = "normal",
      .choices = ring_pages_choices},
-    {"receive_offload", TYPE_FLAG, IN(channel_spec, receive_offload), .default_text = "false"},
+    {"receive_offload", TYPE_FLAG, IN(channel_spec, receive_offload), .default_text = "false",
+     .needs_socket = true},
     {"busy_poll", TYPE_DURATION_US, IN(channel_spec, busy_poll_us), .default_text = "0",
-     .maximum = CHANNEL_BUSY_POLL_MAX_US * NS_PER_US},
+     .maximum = CHANNEL_BUSY_POLL_MAX_US * NS_PER_US, .needs_socket = true},
     {"batch_delay", TYPE_DURATION_US, IN(channel_spec, batch_delay_us), .default_text = "0",
      .maximum = CHANNEL_BATCH_DELAY_MAX_US * NS_PER_US},
     {"expect", TYPE_DURATION, IN(channel_spec, expect_ns), .default_text = "0", .minimum = NS_PER_S,
@@ -127,6 +129,15 @@ static const struct config_key record_keys[] = {
      .choices = on_full_choices},
 };
 
+static const struct config_key publishers_keys[] = {
+    {"group", TYPE_GROUP, IN(channel_spec, publishers.group), .default_text = "",
+     .empty_allowed = true},
+    {"most", TYPE_NUMBER, IN(channel_spec, publishers.most), .default_text = "16", .minimum = 1,
+     .maximum = CHANNEL_PUBLISHERS_MAX},
+    {"outbox_size", TYPE_SIZE, IN(channel_spec, publishers.outbox_size), .default_text = "1M",
+     .minimum = CHANNEL_OUTBOX_SIZE_MIN, .maximum = CHANNEL_OUTBOX_SIZE_MAX},
+};
+
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define KEYS(array)     .keys = array, .key_count = COUNT_OF(array)
 
@@ -139,6 +150,7 @@ const struct config_section_info config_sections[SECTION_COUNT] = {
     [SECTION_RELAY] = {"relay", SECTION_CHANNEL, .titled = true, KEYS(relay_keys)},
     [SECTION_DECIMATE] = {"decimate", SECTION_CHANNEL, .titled = true, KEYS(decimate_keys)},
     [SECTION_RECORD] = {"record", SECTION_CHANNEL, KEYS(record_keys)},
+    [SECTION_PUBLISHERS] = {"publishers", SECTION_CHANNEL, KEYS(publishers_keys)},
 };
 
 _Static_assert(COUNT_OF(channel_keys) <= CONFIG_KEYS_MAX, "the longest table");

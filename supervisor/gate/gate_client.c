@@ -17,6 +17,7 @@
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/outbox.h"
 #include "common/position_file.h"
 #include "common/read_wake.h"
 #include "supervisor/child/child.h"
@@ -194,6 +195,18 @@ void gate_client_answer(struct gate_client *client, uint64_t generation,
         child_send(client->child, MESSAGE_POSITION_SAVED, saved, sizeof *saved, NULL, 0);
 }
 
+void gate_client_answer_publish(struct gate_client *client,
+                                const struct message_published *published, const int *fds)
+{
+    int error = client->child
+                    ? child_send(client->child, MESSAGE_PUBLISHED, published, sizeof *published,
+                                 fds, published->error ? 0 : OUTBOX_FDS)
+                    : 0; /* gone: its outbox ends when nobody has the other end */
+    if (error < 0 && error != -EPIPE)
+        log_warning("the gate can't be given an outbox: %s; its publisher asks again",
+                    strerror(-error));
+}
+
 /* ---- what it says ---- */
 
 static void gate_message(struct child *child, struct message *message)
@@ -210,6 +223,12 @@ static void gate_message(struct child *child, struct message *message)
         break;
     case MESSAGE_GATE_REPORT:
         client->report = *message->gate_report;
+        break;
+    case MESSAGE_PUBLISH:
+        if (channel_name_is_valid(message->publish->channel))
+            client->owner.publish(client->owner.data, message->publish);
+        else
+            child_violated(child, "a channel's name that can't be");
         break;
     case MESSAGE_POSITION_SAVE:
         if (channel_name_is_valid(message->position_save->channel) &&

@@ -26,6 +26,8 @@ struct gate_owner {
     /* A reader's position is to be kept or removed, to be answered with gate_client_answer(). The
      * names are such that no path leads anywhere by them. */
     void (*position)(void *data, const struct message_position_save *save);
+    /* A program wants to write into a channel, to be answered with gate_client_answer_publish(). */
+    void (*publish)(void *data, const struct message_publish *wanted);
     /* It has ended; or it was told to stop, and nobody waits for its end any more. */
     void (*ended)(void *data);
     void *data;
@@ -93,6 +95,10 @@ bool gate_client_all_lent(struct gate_client *client);
 /* A position that the gate of this generation has asked for; nothing if that one is gone. */
 void gate_client_answer(struct gate_client *client, uint64_t generation,
                         const struct message_position_saved *saved);
+
+/* Likewise; the descriptors stay the caller's, none where it is an error. */
+void gate_client_answer_publish(struct gate_client *client,
+                                const struct message_published *published, const int *fds);
 
 /* One that somebody has stopped, or whose main loop does not answer, is replaced. Called now and
  * then. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -40,17 +41,21 @@ void outbox_fixture_make(struct outbox_fixture *fixture, uint64_t id, bool recor
     fixture->lent_answer = open(path, O_RDONLY | O_CLOEXEC);
     ck_assert_int_ge(fixture->lent_answer, 0);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, bells), 0);
+    ck_assert_int_eq(shutdown(bells[0], SHUT_RD), 0);
     fixture->bell = bells[0];
+    fixture->call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    ck_assert_int_ge(fixture->call, 0);
     fixture->lent_bell = bells[1];
     ck_assert_int_eq(outbox_map(fixture->box, fixture->answer, OUTBOX_WORKER, &fixture->map), 0);
     outbox_consumer_open(&fixture->consumer, &fixture->map, 0, OUTBOX_FIXTURE_MAX);
 }
 
-void outbox_fixture_lend(const struct outbox_fixture *fixture, int ret_fds[3])
+void outbox_fixture_lend(const struct outbox_fixture *fixture, int ret_fds[OUTBOX_FDS])
 {
     ret_fds[0] = fixture->box;
     ret_fds[1] = fixture->lent_answer;
     ret_fds[2] = fixture->lent_bell;
+    ret_fds[3] = fixture->call;
 }
 
 void outbox_fixture_let_go(struct outbox_fixture *fixture)
@@ -87,11 +92,10 @@ void outbox_fixture_say_durable(struct outbox_fixture *fixture, uint64_t count)
         outbox_fixture_ring(fixture);
 }
 
-int outbox_fixture_rings(struct outbox_fixture *fixture)
+int outbox_fixture_calls(struct outbox_fixture *fixture)
 {
-    char bytes[256];
-    ssize_t count = recv(fixture->bell, bytes, sizeof bytes, MSG_DONTWAIT);
-    return count > 0 ? (int)count : 0;
+    uint64_t calls = 0;
+    return read(fixture->call, &calls, sizeof calls) == sizeof calls ? (int)calls : 0;
 }
 
 void outbox_fixture_free(struct outbox_fixture *fixture)
@@ -100,5 +104,6 @@ void outbox_fixture_free(struct outbox_fixture *fixture)
     fd_close(&fixture->box);
     fd_close(&fixture->answer);
     fd_close(&fixture->bell);
+    fd_close(&fixture->call);
     outbox_fixture_let_go(fixture);
 }

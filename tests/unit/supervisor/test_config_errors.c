@@ -92,7 +92,7 @@ START_TEST(missing_braces)
          "3: unknown key \"control\": channel takes listen, interface, source, receive_buffer, "
          "max_datagram, ring_size, mapping, ring_pages, receive_offload, busy_poll, batch_delay, "
          "expect, cpus, "
-         "realtime_priority, relay, decimate, record; it belongs in the file itself"},
+         "realtime_priority, relay, decimate, record, publishers; it belongs in the file itself"},
     };
     EXPECT_ALL_WRONG(cases);
     settings_free(
@@ -127,7 +127,7 @@ START_TEST(unknown_and_misplaced_keys)
          "mapping, ring_pages, receive_offload, busy_poll, batch_delay, expect, cpus, "
          "realtime_priority, "
          "relay, decimate, "
-         "record; it belongs in relay { } or decimate { }"},
+         "record, publishers; it belongs in relay { } or decimate { }"},
         {"channel a { listen = 1.2.3.4:5\nrelay b { to = 1.2.3.4:6 keep_every = 2 } }\n",
          "2: unknown key \"keep_every\": relay takes to, interface, ttl, loop; it belongs in "
          "decimate { }"},
