@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A writer as programs have it: hf_reserve() and its like. Called by programs, and by live.c, which
- * opens it. Reserving and committing must never wait, and make no system call but for the bell, and
- * for a look at it now and then: a writer that has nothing to wait for would notice no end of its
- * outbox otherwise, and one whose program waits for its descriptor and publishes nothing would have
- * it awake for ever. */
+ * opens it. Reserving and committing must never wait, and make no system call but to wake the
+ * worker, and for a look at the bell now and then: otherwise a writer that has room would never
+ * notice that its outbox has ended, and its descriptor would stay readable. */
 #include "common/client/writer.h"
 
 #include <errno.h>
@@ -52,16 +51,16 @@ int hf_reserve(hf_writer *base, uint32_t length, void **ret)
 int hf_commit(hf_writer *base, uint32_t length)
 {
     struct writer *writer = writer_of(base);
-    bool ring;
+    bool call;
     if (unlikely(writer->error))
         return writer->error;
     const int64_t now = (int64_t)realtime_now_ns();
-    int result = outbox_commit(&writer->producer, length, now, &ring);
+    int result = outbox_commit(&writer->producer, length, now, &call);
     if (unlikely(result < 0))
         return result;
     writer->committed++;
-    if (ring)
-        writer_box_ring(writer);
+    if (call)
+        writer_box_call(writer);
     if (unlikely((uint64_t)(now - writer->looked_ns) >= (uint64_t)LOOK_EVERY_NS || writer->slow)) {
         writer->looked_ns = now;
         writer_box_look(writer);
@@ -193,7 +192,7 @@ int writer_open(const struct sockaddr_un *address, const char *channel, hf_write
     if (!writer)
         return -ENOMEM;
     writer->base.close = writer_close;
-    writer->bell = -1;
+    writer->bell = writer->call = -1;
     writer->known_count = UINT64_MAX;
     int result = writer_link_open(&writer->link, address, channel);
     if (result == 0) {

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/fd.h"
 #include "common/monotonic.h"
@@ -19,6 +20,7 @@ static void fail(struct writer *writer, int error)
 {
     writer->error = error;
     fd_close(&writer->bell); /* the worker sees that nothing more comes */
+    fd_close(&writer->call);
 }
 
 /* ---- the end of a box ---- */
@@ -44,6 +46,7 @@ static void go_back(struct writer *writer, uint64_t taken)
 static void end_box(struct writer *writer)
 {
     fd_close(&writer->bell);
+    fd_close(&writer->call);
     writer_link_want(&writer->link);
     if (writer->next.head) {
         outbox_unmap(&writer->next); /* nothing was written into it */
@@ -95,8 +98,10 @@ static int map_next(struct writer *writer, int fds[READ_FDS_MAX])
         result = -errno;
         outbox_unmap(&writer->next);
     }
-    if (result == 0)
+    if (result == 0) {
         writer->bell = fd_take(&fds[2]);
+        writer->call = fd_take(&fds[3]);
+    }
     fd_close_all(fds, READ_FDS_MAX);
     return result;
 }
@@ -150,10 +155,10 @@ static void carry_on(struct writer *writer)
 {
     struct outbox_producer *from = &writer->carried;
     struct record record;
-    bool ring = false;
+    bool call = false;
     while (writer->carry_at < from->committed && !writer->error) {
         void *to;
-        bool ring_now;
+        bool call_now;
         int result = read_record(from, writer->carry_at, &record) ? 0 : -EPROTO;
         if (result == 0)
             result = outbox_reserve(&writer->producer, record.length, &to);
@@ -164,12 +169,12 @@ static void carry_on(struct writer *writer)
             return;
         }
         memcpy(to, record.data, record.length);
-        outbox_commit(&writer->producer, record.length, record.time_ns, &ring_now);
-        ring |= ring_now;
+        outbox_commit(&writer->producer, record.length, record.time_ns, &call_now);
+        call |= call_now;
         writer->carry_at += outbox_record_size(record.length);
     }
-    if (ring)
-        writer_box_ring(writer);
+    if (call)
+        writer_box_call(writer);
     if (writer->carry_at == from->committed) {
         outbox_unmap(&from->map);
         *from = (struct outbox_producer){0};
@@ -202,16 +207,17 @@ static void change_over(struct writer *writer)
 /* Of reservations, so many may pass until the next look. */
 #define LOOK_EVERY 256
 
-void writer_box_ring(struct writer *writer)
+void writer_box_call(const struct writer *writer)
 {
-    if (writer->bell >= 0 && !writer->next.head &&
-        send(writer->bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
-        writer->looks_soon = writer->slow = true;
+    const uint64_t one = 1;
+    if (writer->next.head)
+        return; /* the call is that one's, and this one's worker is gone */
+    ssize_t result = write(writer->call, &one, sizeof one);
+    (void)result; /* the bell tells when nobody listens any more */
 }
 
 void writer_box_look(struct writer *writer)
 {
-    writer->looks_soon = false;
     writer->until_look = LOOK_EVERY;
     look_at_bell(writer);
     if (writer->bell < 0 && !writer->error)
@@ -223,7 +229,7 @@ void writer_box_look(struct writer *writer)
             carry_on(writer);
     }
     writer->slow = writer->error || writer->bell < 0 || writer->next.head ||
-                   writer->carried.map.head || writer->awaits_room || writer->looks_soon;
+                   writer->carried.map.head || writer->awaits_room;
 }
 
 uint64_t writer_box_durable(const struct writer *writer)
@@ -238,5 +244,6 @@ void writer_box_close(struct writer *writer)
     outbox_unmap(&writer->carried.map);
     outbox_unmap(&writer->next);
     fd_close(&writer->bell);
+    fd_close(&writer->call);
     writer_link_close(&writer->link);
 }

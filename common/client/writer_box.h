@@ -10,7 +10,8 @@
  * reservation is open. */
 void writer_box_look(struct writer *writer);
 
-void writer_box_ring(struct writer *writer);
+/* The worker sleeps, and there is something for it. */
+void writer_box_call(const struct writer *writer);
 
 /* How many of the committed datagrams are known to be on the disk. */
 uint64_t writer_box_durable(const struct writer *writer);

@@ -33,8 +33,8 @@ void writer_link_close(struct writer_link *link);
 void writer_link_want(struct writer_link *link);
 /* What has come is of no use: in a second again. */
 void writer_link_put_off(struct writer_link *link, int error);
-/* Go on with it. 1: it has come, and ret_fds are the caller's: box, answer, bell. 0: not yet; the
- * epoll descriptor becomes readable when there is more to do. */
+/* Go on with it. 1: it has come, and ret_fds are the caller's: box, answer, bell, call. 0: not yet;
+ * the epoll descriptor becomes readable when there is more to do. */
 int writer_link_pump(struct writer_link *link, int ret_fds[READ_FDS_MAX]);
 
 #endif

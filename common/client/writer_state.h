@@ -18,10 +18,10 @@ struct writer {
     bool slow;              /* something is to be done before the next reservation */
     uint32_t until_look;    /* reservations */
     bool awaits_room;       /* the last one found none, and the bell is to ring */
-    bool looks_soon;        /* ringing failed: see why */
     uint64_t committed;     /* datagrams, over all outboxes */
     int64_t looked_ns;      /* wall clock, when the bell was looked at last */
     int bell;               /* of `next`, or of the producer's box; -1: that has ended */
+    int call;               /* likewise, by which its worker is woken */
     int error;              /* for ever: -errno */
     uint64_t taken;         /* the producer's box has ended: this far it is the channel's */
     uint64_t base_count;    /* datagrams before the first one of the producer's box */

@@ -255,9 +255,9 @@ static void on_publish(const struct request *request)
         return;
     }
     const struct read_published published = {gate->outbox->map.answer->id};
-    int fds[3];
+    int fds[OUTBOX_FDS];
     outbox_fixture_lend(gate->outbox, fds);
-    read_packet_send_fds(request->from->fd, &about, &published, fds, 3);
+    read_packet_send_fds(request->from->fd, &about, &published, fds, OUTBOX_FDS);
     outbox_fixture_let_go(gate->outbox);
     gate->outbox = NULL;
 }
