@@ -16,6 +16,7 @@
 #include "common/client/live_log.h"
 #include "common/client/live_reader.h"
 #include "common/client/live_request.h"
+#include "common/client/writer.h"
 #include "common/fd.h"
 #include "common/read_protocol.h"
 
@@ -271,6 +272,11 @@ static int live_read(hf *handle, const char *channel, const struct hf_start *sta
     return result < 0 ? result : live_reader_open(&live->address, name, start, mode, ret);
 }
 
+static int live_publish(hf *handle, const char *channel, hf_writer **ret)
+{
+    return writer_open(&((struct live *)handle)->address, channel, ret);
+}
+
 static void live_close(hf *handle)
 {
     struct live *live = (struct live *)handle;
@@ -287,6 +293,7 @@ static const struct handle_kind live_handle = {.list = live_list,
                                                .position_list = live_position_list,
                                                .forget = live_forget,
                                                .connection_list = live_connection_list,
+                                               .publish = live_publish,
                                                .close = live_close};
 
 int hf_open(hf **ret, const char *read_socket)

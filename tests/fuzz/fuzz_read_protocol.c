@@ -108,7 +108,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < CHOICES || size - CHOICES > sizeof bytes)
         return 0;
     enum read_direction direction = data[0] & 1 ? TO_GATE : TO_READER;
-    uint32_t fd_count = data[1] < 128 ? data[1] % 5 : data[1] % (SOCKET_FDS_MAX + 1);
+    uint32_t fd_count =
+        data[1] < 128 ? data[1] % (READ_FDS_MAX + 2) : data[1] % (SOCKET_FDS_MAX + 1);
     size_t length = size - CHOICES;
     memcpy(bytes, data + CHOICES, length);
     if (data[2] & 1)
@@ -118,7 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (read_packet_receive(socket_ends[0], direction, &packet, &what) == 1) {
         if (direction == TO_GATE && (packet.fd >= 0 || packet.fd_count > 0 || packet.count > 0))
             abort();
-        if (packet.header.type == READ_PUBLISHED && packet.fd_count != 3)
+        if (packet.header.type == READ_PUBLISHED && packet.fd_count != READ_FDS_MAX)
             abort();
         use_request(&packet);
         use_entries(&packet);
