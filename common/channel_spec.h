@@ -35,7 +35,7 @@
 #define CHANNEL_PUBLISHERS_MAX   64
 /* What a publisher costs a worker of the fds that one message carries; see CHANNEL_DESTINATIONS_MAX
  */
-#define CHANNEL_PUBLISHER_FDS   3
+#define CHANNEL_PUBLISHER_FDS   4
 #define CHANNEL_OUTBOX_SIZE_MIN (64ull << 10)
 #define CHANNEL_OUTBOX_SIZE_MAX (1ull << 30)
 /* What a datagram takes in an outbox besides its bytes, at most: header and padding */
