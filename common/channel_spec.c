@@ -412,9 +412,7 @@ static const char *check_local(const struct channel_spec *spec)
         return "receive_offload";
     if (spec->record.enabled && spec->record.on_full != RECORD_ON_FULL_WAIT)
         return "record.on_full";
-    if (publishers->most == 0 || publishers->most > CHANNEL_PUBLISHERS_MAX ||
-        publishers->most * CHANNEL_PUBLISHER_FDS >
-            CHANNEL_DESTINATIONS_MAX - channel_spec_destination_count(spec))
+    if (publishers->most == 0 || publishers->most > CHANNEL_PUBLISHERS_MAX)
         return "publishers.most";
     if (publishers->outbox_size < channel_spec_outbox_least(spec->max_datagram) ||
         publishers->outbox_size > CHANNEL_OUTBOX_SIZE_MAX)

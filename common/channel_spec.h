@@ -33,9 +33,8 @@
 #define CHANNEL_GATHER_MAX_NS    100000000ull
 #define CHANNEL_DECIMATE_MAX     1000000000ull /* keep_every, and max_rate per second */
 #define CHANNEL_PUBLISHERS_MAX   64
-/* What a publisher costs a worker of the fds that one message carries; see CHANNEL_DESTINATIONS_MAX
- */
-#define CHANNEL_PUBLISHER_FDS   3
+/* What a publisher costs of the descriptors that the daemon may have */
+#define CHANNEL_PUBLISHER_FDS   4
 #define CHANNEL_OUTBOX_SIZE_MIN (64ull << 10)
 #define CHANNEL_OUTBOX_SIZE_MAX (1ull << 30)
 /* What a datagram takes in an outbox besides its bytes, at most: header and padding */

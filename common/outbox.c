@@ -159,7 +159,10 @@ int outbox_commit(struct outbox_producer *producer, uint32_t length, int64_t tim
     producer->is_reserved = false;
     atomic_store_explicit(&map->head->committed, producer->committed, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
-    *ret_call = load_relaxed(map->answer->asleep) != 0;
+    uint32_t asleep = load_relaxed(map->answer->asleep);
+    *ret_call = asleep % 2 == 1 && asleep != producer->called;
+    if (*ret_call)
+        producer->called = asleep;
     return 0;
 }
 

@@ -120,6 +120,7 @@ struct outbox_producer {
     uint64_t room_end; /* up to where it may write, as it has last seen */
     uint32_t reserved; /* bytes of the reservation that is open, and */
     bool is_reserved;
+    uint32_t called; /* `asleep` when the worker was called last */
 };
 
 /* A box that nothing was written to yet. */

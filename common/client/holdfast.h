@@ -136,7 +136,9 @@ struct hf_datagram {
     uint32_t cut;         /* bytes that max_datagram has cut off behind them */
     uint32_t lost_before; /* the kernel dropped (at least) so many just before it */
     uint32_t flags;
-    struct sockaddr_storage source; /* AF_INET or AF_INET6: as many bytes as that has */
+    /* AF_INET or AF_INET6: as many bytes as that has. AF_UNIX: a program of this machine published
+     * it; sun_path of this struct sockaddr_un is the text "local:UID/PID/NAME", no file's name */
+    struct sockaddr_storage source;
     /* HF_LOST: how many, from seq on; 0 = not known. HF_NEWEST: how many came since the datagram
      * that was returned before, and were passed over. */
     uint64_t lost;
@@ -304,7 +306,8 @@ int64_t hf_pace_due(const struct hf_pace *pace, int64_t log_ns);
 
 /* ---- texts ---- */
 
-/* "10.0.0.7:50123", "[fe80::1%eth0]:50123" of a datagram's source; "?" for what is no address. */
+/* "10.0.0.7:50123", "[fe80::1%eth0]:50123", "local:1000/4711/engine" of a datagram's source; "?"
+ * for what is no address. */
 void hf_format_source(const struct sockaddr_storage *source, char ret_text[HF_ADDRESS_SIZE]);
 /* "expired", "lapped", "unrecorded", "damaged", "uncovered". */
 const char *hf_why_text(uint32_t why);

@@ -13,6 +13,7 @@
 #include "common/client/live_state.h"
 #include "common/client/reader_link.h"
 #include "common/client/live_ring.h"
+#include "common/client/record.h"
 #include "common/ring.h"
 
 /* The newest one may be overwritten while it is looked at, again and again, by a writer that laps a
@@ -74,7 +75,7 @@ static void fill(const struct ring_datagram *from, const void *data, struct hf_d
                                     (from->flags & DATAGRAM_QUARANTINED ? HF_FLAG_QUARANTINED : 0) |
                                     (from->flags & DATAGRAM_NOT_COVERED ? HF_FLAG_UNCOVERED : 0)};
     ring_source(from, &source);
-    memcpy(&ret->source, &source, sizeof source);
+    record_set_source(&source, &ret->source);
 }
 
 /* Where its bytes begin. What goes on beyond the data's end goes on at its front: whatever mapping

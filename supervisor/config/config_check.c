@@ -167,15 +167,8 @@ static void check_publishers(const struct config_channel *channel, struct config
 {
     const struct channel_spec *spec = channel->spec;
     const struct publishers_spec *publishers = &spec->publishers;
-    uint32_t count = channel_spec_destination_count(spec);
-    uint32_t room = count < CHANNEL_DESTINATIONS_MAX ? (CHANNEL_DESTINATIONS_MAX - count) / 3 : 0;
     uint64_t least = channel_spec_outbox_least(spec->max_datagram);
     char have[32], need[32];
-    if (count <= CHANNEL_DESTINATIONS_MAX && publishers->most > room)
-        config_error(errors, publishers_line(channel, "most"),
-                     "most = %u: with %u relays and decimates there is room for %u publishers: "
-                     "make it fewer, or let relays go to a multicast group",
-                     publishers->most, count, room);
     if (publishers->outbox_size >= least)
         return;
     units_print_size(publishers->outbox_size, have, sizeof have);

@@ -5,6 +5,7 @@
 
 #include "common/control_protocol.h"
 #include "common/monotonic.h"
+#include "common/outbox.h"
 #include "supervisor/control/control_json.h"
 #include "supervisor/hold/hold_outboxes.h"
 

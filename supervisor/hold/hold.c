@@ -255,6 +255,7 @@ void hold_outbox_close(struct hold_outbox *outbox)
     if (outbox->said)
         munmap(outbox->said, OUTBOX_ANSWER_SIZE);
     outbox->said = NULL;
+    outbox->lent_to = 0;
     fd_close(&outbox->box);
     fd_close(&outbox->answer);
     fd_close(&outbox->bell);

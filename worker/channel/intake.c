@@ -160,6 +160,21 @@ void intake_durable(struct intake *intake, uint64_t next_seq)
 
 /* ---- boxes come and go ---- */
 
+/* Odd while it sleeps. */
+static void set_asleep_for(struct intake_box *box, uint32_t asleep)
+{
+    _Atomic uint32_t *word = &box->consumer.map.answer->asleep;
+    uint32_t now = atomic_load_explicit(word, memory_order_relaxed);
+    if (now % 2 != asleep)
+        atomic_store_explicit(word, now + 1, memory_order_relaxed);
+}
+
+static void set_asleep(struct intake *intake, uint32_t asleep)
+{
+    for (uint32_t i = 0; i < intake->count; i++)
+        set_asleep_for(intake->boxes[i], asleep);
+}
+
 static bool listen_to(struct intake *intake, struct intake_box *box)
 {
     struct epoll_event hang_up = {.events = EPOLLET, .data.ptr = box};
@@ -188,7 +203,9 @@ static void take_in(struct intake *intake, struct intake_box *box)
         box->broken = "its descriptors are not what they are said to be";
     if (box->count > atomic_load(&box->consumer.map.answer->durable))
         intake_box_mark(box, published);
-    /* Its publisher may wait for what the worker before did not live to say. */
+    /* The worker before may have died asleep, and its publisher may wait for what it did not live
+     * to say. */
+    set_asleep_for(box, 0);
     outbox_release(&box->consumer, box->count);
     intake_box_ring(box);
 }
@@ -394,13 +411,6 @@ static bool is_stirred(struct intake *intake)
             return true;
     }
     return false;
-}
-
-static void set_asleep(struct intake *intake, uint32_t asleep)
-{
-    for (uint32_t i = 0; i < intake->count; i++)
-        atomic_store_explicit(&intake->boxes[i]->consumer.map.answer->asleep, asleep,
-                              memory_order_relaxed);
 }
 
 /* All were empty behind this time: what comes was committed later. */

@@ -363,29 +363,6 @@ START_TEST(a_local_channel_has_publishers_and_no_socket)
 }
 END_TEST
 
-/* One message carries the descriptors of both. */
-START_TEST(publishers_and_destinations_share_the_descriptors)
-{
-    struct channel_spec *spec = make_local_spec();
-    struct channel_spec *wide = calloc(1, channel_spec_size(CHANNEL_DESTINATIONS_MAX));
-    const char *what = NULL;
-    ck_assert_ptr_nonnull(wide);
-    memcpy(wide, spec, channel_spec_size(1));
-    wide->decimate_count = 0;
-    for (uint32_t i = 1; i < CHANNEL_DESTINATIONS_MAX; i++)
-        wide->destinations[i] = wide->destinations[0];
-    for (uint32_t most = 1; most <= CHANNEL_PUBLISHERS_MAX; most++) {
-        wide->publishers.most = most;
-        wide->relay_count = CHANNEL_DESTINATIONS_MAX - 3 * most;
-        ck_assert_int_eq(channel_spec_check(wide, channel_spec_size(wide->relay_count), &what), 0);
-        wide->relay_count++;
-        expect_refusal(wide, channel_spec_size(wide->relay_count), "publishers.most");
-    }
-    free(wide);
-    free(spec);
-}
-END_TEST
-
 START_TEST(what_a_channel_listens_on_is_printed)
 {
     char text[SOCKET_ADDRESS_TEXT_SIZE];
@@ -442,7 +419,6 @@ int main(void)
     tcase_add_test(cases, a_spec_of_the_wrong_size_is_refused);
     tcase_add_test(cases, every_field_of_a_channel_is_checked);
     tcase_add_test(cases, a_local_channel_has_publishers_and_no_socket);
-    tcase_add_test(cases, publishers_and_destinations_share_the_descriptors);
     tcase_add_test(cases, what_a_channel_listens_on_is_printed);
     tcase_add_test(cases, every_field_of_a_destination_is_checked);
     suite_add_tcase(suite, cases);

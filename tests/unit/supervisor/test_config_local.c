@@ -121,27 +121,6 @@ START_TEST(publishers_have_limits)
 }
 END_TEST
 
-/* One message to the worker carries the descriptors of both. */
-START_TEST(publishers_and_relays_share_what_a_message_can_carry)
-{
-    char text[32768];
-    for (int relays = 48; relays <= 49; relays++) {
-        size_t used = (size_t)snprintf(text, sizeof text, "channel \"a\" { listen = \"local:x\"\n");
-        for (int i = 0; i < relays; i++)
-            used += (size_t)snprintf(text + used, sizeof text - used,
-                                     "relay \"r%d\" { to = \"127.0.0.1:%d\" }\n", i, 1000 + i);
-        snprintf(text + used, sizeof text - used, "publishers { most = 64 } }\n");
-        if (relays == 48)
-            settings_free(config_expect_settings(text));
-        else
-            config_expect_errors(text,
-                                 "51: most = 64: with 49 relays and decimates there is room for "
-                                 "63 publishers: make it fewer, or let relays go to a multicast "
-                                 "group");
-    }
-}
-END_TEST
-
 #define NO_NAME                                                                                    \
     "not a name behind local: use 1 to 47 letters, digits, _ and -, beginning with a letter or "   \
     "digit"
@@ -186,7 +165,7 @@ START_TEST(the_surroundings_are_looked_at_without_a_socket)
     ck_assert_ptr_null(strstr(text, "channel"));
     rlim_t many = config_surroundings_descriptors(settings);
     settings->channels[0]->publishers.most = 44;
-    ck_assert_uint_eq(config_surroundings_descriptors(settings), many - 3 * 20);
+    ck_assert_uint_eq(config_surroundings_descriptors(settings), many - CHANNEL_PUBLISHER_FDS * 20);
     free(text);
     settings_free(settings);
 }
@@ -201,7 +180,6 @@ int main(void)
     tcase_add_test(cases, everything_that_is_set_is_taken_and_printed);
     tcase_add_test(cases, what_needs_a_socket_is_refused);
     tcase_add_test(cases, publishers_have_limits);
-    tcase_add_test(cases, publishers_and_relays_share_what_a_message_can_carry);
     tcase_add_test(cases, a_name_is_one_and_there_once);
     tcase_add_test(cases, the_surroundings_are_looked_at_without_a_socket);
     suite_add_tcase(suite, cases);
