@@ -280,6 +280,9 @@ void hf_abort(hf_writer *writer);
 /* The longest datagram that the channel takes. */
 uint32_t hf_writer_limit(const hf_writer *writer);
 
+/* Bytes of the outbox that are committed, and not the channel's yet; 0: all of it is. */
+uint64_t hf_writer_untaken(hf_writer *writer);
+
 /* Until the first `count` datagrams that this writer has committed are on the disk. timeout_ms 0:
  * just look; -1: as long as it takes. -ETIMEDOUT: not yet, and hf_writer_fd() will be readable when
  * they are; -EINTR: by a signal; -EINVAL: so many were not committed; -EOPNOTSUPP: the channel does

@@ -83,6 +83,12 @@ uint32_t hf_writer_limit(const hf_writer *base)
     return ((const struct writer *)base)->producer.map.answer->max_datagram;
 }
 
+uint64_t hf_writer_untaken(hf_writer *base)
+{
+    writer_box_look(writer_of(base));
+    return writer_box_untaken(writer_of(base));
+}
+
 /* ---- durability ---- */
 
 /* 0, -EAGAIN: not yet; or why it never will be, or can't be known. */

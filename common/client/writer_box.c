@@ -238,6 +238,15 @@ uint64_t writer_box_durable(const struct writer *writer)
     return now > writer->durable ? now : writer->durable;
 }
 
+uint64_t writer_box_untaken(const struct writer *writer)
+{
+    const struct outbox_producer *producer = &writer->producer;
+    const bool is_live = writer->bell >= 0 && !writer->next.head;
+    const uint64_t taken = is_live ? load_acquire(producer->map.answer->taken) : writer->taken;
+    const uint64_t here = taken < producer->committed ? producer->committed - taken : 0;
+    return here + (writer->carried.map.head ? writer->carried.committed - writer->carry_at : 0);
+}
+
 void writer_box_close(struct writer *writer)
 {
     outbox_unmap(&writer->producer.map);

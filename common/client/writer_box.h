@@ -16,6 +16,9 @@ void writer_box_call(const struct writer *writer);
 /* How many of the committed datagrams are known to be on the disk. */
 uint64_t writer_box_durable(const struct writer *writer);
 
+/* Bytes that nobody has taken; not the records that are there twice just now. */
+uint64_t writer_box_untaken(const struct writer *writer);
+
 void writer_box_close(struct writer *writer);
 
 #endif
