@@ -31,7 +31,9 @@ int live_receive(struct live *live, enum read_type type, monotonic deadline)
         fd_close(&live->fd);
         live->fd = fd_take(&live->packet.fd);
         if (live->packet.header.request == 0 && live->packet.header.type == READ_REFUSED)
-            return gate_link_error(live->packet.refused->error); /* the connection as a whole */
+            return gate_link_is_over(live->packet.refused->error) /* the connection as a whole */
+                       ? -ECONNRESET
+                       : gate_link_error(live->packet.refused->error);
         if (live->packet.header.request != live->last_request) { /* to one that was given up */
             fd_close(&live->fd); /* whoever fills a pipe that nobody empties answers nothing else */
             continue;

@@ -14,10 +14,12 @@
 
 #include "common/fd.h"
 #include "common/read_protocol.h"
+#include "worker/gate/gate_activity.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
+#include "worker/gate/gate_users.h"
 
 void gate_answer_end(struct gate *gate, struct gate_connection *connection)
 {
@@ -29,19 +31,21 @@ void gate_answer_end(struct gate *gate, struct gate_connection *connection)
 #define UNLOOKED_MOST 3
 
 /* The same that EPOLLOUT goes by: a quarter of the buffer. */
-static bool has_room(struct gate_connection *connection)
+static bool has_room(struct gate *gate, struct gate_connection *connection)
 {
     int unread = 0;
     const bool is_known = ioctl(connection->fd, SIOCOUTQ, &unread) == 0;
     connection->unlooked = is_known && unread == 0 ? 0 : UNLOOKED_MOST;
+    if (is_known && unread == 0)
+        gate_users_received(gate, connection);
     return !is_known || 4ll * unread <= connection->send_buffer;
 }
 
 /* For what is asked for by the hundred thousand a second. */
-static bool has_room_for(struct gate_connection *connection, enum read_type type)
+static bool has_room_for(struct gate *gate, struct gate_connection *connection, enum read_type type)
 {
     if (type != READ_OBJECT_LENT || connection->unlooked >= UNLOOKED_MOST)
-        return has_room(connection);
+        return has_room(gate, connection);
     connection->unlooked++;
     return true;
 }
@@ -69,25 +73,57 @@ static void keep(struct gate *gate, struct gate_connection *connection,
     connection->waiting = waiting;
 }
 
+/* As read_packet_send(). -EDQUOT: too many descriptors are under way to its user. */
+static int send_one(struct gate *gate, struct gate_connection *connection,
+                    const struct gate_waiting *about, const void *payload, int fd)
+{
+    if (fd >= 0 && !gate_users_may_lend(gate, connection))
+        return -EDQUOT;
+    int result =
+        read_packet_send(connection->fd, about->type, about->request, payload, about->size, fd);
+    if (fd >= 0 && result == 0)
+        gate_users_lent(gate, connection);
+    return result;
+}
+
+static bool is_not_lent(int result)
+{
+    return result == -ETOOMANYREFS || result == -EDQUOT;
+}
+
+static void refuse_lending(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                           int result)
+{
+    char reason[READ_REASON_SIZE];
+    snprintf(reason, sizeof reason,
+             "lent_per_user = %u: so many descriptors are under way to this user: ask again",
+             gate->limits.lent_per_user);
+    gate_answer_refuse(gate, connection, request, EBUSY,
+                       result == -EDQUOT ? reason
+                                         : "too many descriptors are under way to readers");
+}
+
 void gate_answer(struct gate *gate, struct gate_connection *connection, enum read_type type,
                  uint32_t request, const void *payload, size_t size, int *fd)
 {
     const struct gate_waiting about = {.type = type, .request = request, .size = (uint32_t)size};
     int result = -EAGAIN;
     connection->busy = false;
-    gate_count(gate, GATE_COUNTER_requests);
-    if (!connection->ended && !connection->waiting && has_room_for(connection, type))
-        result = read_packet_send(connection->fd, type, request, payload, size, fd ? *fd : -1);
+    if (!connection->ended && !connection->waiting && has_room_for(gate, connection, type))
+        result = send_one(gate, connection, &about, payload, fd ? *fd : -1);
+    if (!is_not_lent(result)) { /* that is another answer */
+        gate_count(gate, GATE_COUNTER_requests);
+        gate_activity_answered(gate, connection, type);
+    }
     if (result == -EAGAIN && !connection->ended)
         keep(gate, connection, &about, payload, fd);
     if (fd)
         close_lent(gate, connection, type, fd);
-    if (result == -ETOOMANYREFS)
-        gate_answer_refuse(gate, connection, request, EBUSY,
-                           "too many descriptors are under way to readers");
+    if (is_not_lent(result))
+        refuse_lending(gate, connection, request, result);
     else if (result < 0 && result != -EAGAIN)
         gate_answer_end(gate, connection);
-    connection->lending_failed = result == -ETOOMANYREFS;
+    connection->lending_failed = is_not_lent(result);
     gate_events_set(gate, connection);
 }
 
@@ -107,6 +143,18 @@ void gate_answer_refuse_for(struct gate *gate, struct gate_connection *connectio
         if (reasons->error == -result)
             text = reasons->text;
     gate_answer_refuse(gate, connection, request, -result, text ? text : strerror(-result));
+}
+
+void gate_answer_close(struct gate *gate, struct gate_connection *connection, int error,
+                       const char *reason)
+{
+    struct read_refused refused = {.error = error};
+    if (connection->ended)
+        return;
+    snprintf(refused.reason, sizeof refused.reason, "%s", reason);
+    read_packet_send(connection->fd, READ_REFUSED, 0, &refused, sizeof refused, -1);
+    connection->expelled = true; /* what it has sent meanwhile is not served any more */
+    gate_answer_end(gate, connection);
 }
 
 void gate_answer_part(struct gate *gate, struct gate_connection *connection, uint32_t request,
@@ -136,7 +184,7 @@ void gate_answer_woken(struct gate *gate, struct gate_connection *connection)
     int result = -EAGAIN;
     if (connection->ended)
         return;
-    if (has_room(connection))
+    if (has_room(gate, connection))
         result = read_packet_send(connection->fd, READ_WOKEN, 0, &woken, sizeof woken, -1);
     connection->woken_due = result == -EAGAIN;
     if (result == 0)
@@ -149,20 +197,18 @@ void gate_answer_woken(struct gate *gate, struct gate_connection *connection)
 static void flush_waiting(struct gate *gate, struct gate_connection *connection)
 {
     struct gate_waiting *waiting = connection->waiting;
-    if (!has_room(connection))
+    if (!has_room(gate, connection))
         return;
-    int result = read_packet_send(connection->fd, waiting->type, waiting->request, waiting->payload,
-                                  waiting->size, waiting->fd);
+    int result = send_one(gate, connection, waiting, waiting->payload, waiting->fd);
     if (result == -EAGAIN)
         return;
     connection->waiting = NULL;
     close_lent(gate, connection, waiting->type, &waiting->fd);
-    if (result == -ETOOMANYREFS)
-        gate_answer_refuse(gate, connection, waiting->request, EBUSY,
-                           "too many descriptors are under way to readers");
+    if (is_not_lent(result))
+        refuse_lending(gate, connection, waiting->request, result);
     else if (result < 0)
         gate_answer_end(gate, connection);
-    connection->lending_failed |= result == -ETOOMANYREFS;
+    connection->lending_failed |= is_not_lent(result);
     free(waiting);
 }
 
