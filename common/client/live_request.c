@@ -39,7 +39,9 @@ int live_receive(struct live *live, enum read_type type, monotonic deadline)
             continue;
         }
         if (live->packet.header.type == READ_REFUSED)
-            return gate_link_error(live->packet.refused->error);
+            return live->packet.refused->error == ESHUTDOWN /* its end follows */
+                       ? -ECONNRESET
+                       : gate_link_error(live->packet.refused->error);
         return live->packet.header.type == type ? 0 : -EPROTO;
     }
 }

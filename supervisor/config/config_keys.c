@@ -48,7 +48,7 @@ static const struct config_key read_keys[] = {
     {"connections_per_user", TYPE_NUMBER, IN(settings, read_limits.connections_per_user),
      .default_text = "1024", .minimum = 1, .maximum = GATE_CONNECTIONS_MAX},
     {"requests_per_second", TYPE_NUMBER, IN(settings, read_limits.requests_per_second),
-     .default_text = "0", .maximum = 10000000},
+     .default_text = "0", .minimum = 10, .maximum = 10000000, .zero_allowed = true},
     {"requests_per_connection", TYPE_NUMBER64, IN(settings, read_limits.requests_per_connection),
      .default_text = "0", .minimum = 16, .maximum = INT64_MAX, .zero_allowed = true},
     {"queue", TYPE_NUMBER, IN(settings, read_limits.queue), .default_text = "8192", .minimum = 1,

@@ -65,7 +65,7 @@ static size_t print_connections(FILE *to, const json_t *read)
             "connections: %llu of %llu, %llu since the gate began, %.1f requests for each, %llu "
             "of one that is open; %llu files are remembered, %llu files went out by that\n",
             (unsigned long long)ctl_count(counters, "connections"),
-            (unsigned long long)ctl_count(json_object_get(read, "limits"), "connections"),
+            (unsigned long long)ctl_count(counters, "connections_most"),
             (unsigned long long)ctl_count(counters, "accepted"),
             ctl_number(counters, "requests") / ctl_number(counters, "accepted"),
             (unsigned long long)ctl_count(counters, "most_requests"),

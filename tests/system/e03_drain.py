@@ -135,6 +135,26 @@ def test_an_upgrade_drains_first_and_no_channel_waits(place):
     daemon.stop()
 
 
+def test_what_is_fetched_over_an_upgrade_is_whole(place):
+    """The library has the rest from the next gate."""
+    listen = place.ipv4()
+    daemon = Daemon(place, channel("engine", listen, record={"segment_size": "32M"}), head='read { grace = "0" }').start()
+    Sender(place, listen, 60000, rate=place.scaled(60000), sizes=(1000,)).wait()
+    wait_until(lambda: daemon.segments("engine"), 60, "a sealed segment")
+    sealed = daemon.segments("engine")[0]
+    for how in ("copy", "splice") * 3:
+        process = subprocess.Popen([place.program("holdfastctl"), "--socket", str(daemon.socket), "fetch", "engine",
+                                    sealed.name, "--how", how, "-o", str(place.folder), "--force"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        place.on_exit(process.kill)
+        daemon.ctl("upgrade")
+        daemon.disconnect()
+        output, complaints = process.communicate(timeout=60)
+        assert process.returncode == 0, (output, complaints)
+        assert (place.folder / sealed.name).read_bytes() == sealed.read_bytes()
+    daemon.stop()
+
+
 def test_a_stop_during_the_drain_of_an_upgrade(place):
     daemon, _listen, sealed = recorded(place, "1s")
     raw = begin_copy(daemon, sealed, COPY)

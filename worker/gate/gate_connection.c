@@ -85,8 +85,7 @@ int gate_connection_prepare(struct gate *gate)
     return result < 0 ? result : fd_set_nonblocking(gate->listening);
 }
 
-/* As the number of channels is now: each has a descriptor. */
-static uint32_t connections_most(const struct gate *gate)
+uint32_t gate_connection_most(const struct gate *gate)
 {
     const uint64_t others = OTHER_DESCRIPTORS + gate->channel_count;
     uint64_t most = gate->descriptors > others + OTHER_DESCRIPTORS
@@ -105,7 +104,7 @@ static uint32_t share_of_user(const struct gate *gate, uint32_t most)
 /* Why this user may have no more; false when he may. */
 static bool is_too_many(struct gate *gate, uid_t uid, char ret_reason[READ_REASON_SIZE])
 {
-    const uint32_t most = connections_most(gate), share = share_of_user(gate, most);
+    const uint32_t most = gate_connection_most(gate), share = share_of_user(gate, most);
     const struct gate_uid *known = gate_users_find(gate, uid);
     const bool is_short = most < gate->limits.connections;
     const uint32_t spare = uid == 0 || uid == geteuid() ? GATE_CONNECTIONS_SPARE : 0;
@@ -128,7 +127,7 @@ void gate_connection_limit(struct gate *gate)
     struct gate_limits *limits = &gate->limits;
     if (limits->connections > GATE_CONNECTIONS_MAX)
         limits->connections = GATE_CONNECTIONS_MAX;
-    const uint32_t most = connections_most(gate);
+    const uint32_t most = gate_connection_most(gate);
     const unsigned long long needed =
         2 * (limits->connections * gate->descriptors_each + 2 * OTHER_DESCRIPTORS);
     if (limits->connections_given && most < limits->connections)

@@ -16,6 +16,7 @@
 #include "worker/gate/gate_activity.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
+#include "worker/gate/gate_connection.h"
 #include "worker/gate/gate_find.h"
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_pool.h"
@@ -134,6 +135,7 @@ static void collect(struct gate *gate, struct message_gate_report *ret)
     ret->queue_wait = gate->queue_wait;
     memcpy(value, gate->counts, sizeof gate->counts);
     value[GATE_COUNTER_connections] = gate->connection_count;
+    value[GATE_COUNTER_connections_most] = gate_connection_most(gate);
     value[GATE_COUNTER_lent_deleted_bytes] = gate->reporting.lent_deleted_bytes;
     value[GATE_COUNTER_waiting] -= gate->reporting.tallying ? 1 : 0;
     collect_pools(gate, value);

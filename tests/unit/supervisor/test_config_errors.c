@@ -217,12 +217,12 @@ START_TEST(values_of_the_daemon)
          "1: socket = "
          "\"/run/a234567890123456789012345678901234567890123456789012345678901234567890123456789012"
          "345678901234567890123\": it is longer than 107 bytes: choose a shorter one"},
-        {"read {\nconnections = 0\nconnections_per_user = x\nrequests_per_second = -1\n"
+        {"read {\nconnections = 0\nconnections_per_user = x\nrequests_per_second = 9\n"
          "requests_per_connection = 3\nqueue = 0\nlent_per_user = 0\nsending_per_user = 1K\n"
          "idle_timeout = 1ms\nrequest_timeout = 5\ngrace = 1h\n}\n" MINIMAL,
          "2: connections = \"0\": it must be between 1 and 32768\n"
          "3: connections_per_user = \"x\": not a whole number\n"
-         "4: requests_per_second = \"-1\": not a whole number\n"
+         "4: requests_per_second = \"9\": it must be between 10 and 10000000, or 0\n"
          "5: requests_per_connection = \"3\": it must be between 16 and 9223372036854775807, or 0\n"
          "6: queue = \"0\": it must be between 1 and 1000000\n"
          "7: lent_per_user = \"0\": it must be between 1 and 1000000\n"
