@@ -55,12 +55,14 @@ static enum gate_mode mode_of(unsigned type, const void *payload)
 void gate_activity_begins(struct gate *gate, struct gate_connection *connection, unsigned type,
                           const void *payload)
 {
+    gate_activity_stirs(gate, connection);
+    connection->is_measured = type != READ_ARM && type != READ_PROGRESS;
+    if (!connection->is_measured)
+        return; /* they have no answer, and are as many as there is news */
     connection->made++;
-    connection->is_measured = type != READ_ARM && type != READ_PROGRESS; /* those have no answer */
     connection->mode_of = mode_of(type, payload);
     turn_window(&connection->rate, connection->since);
     connection->rate.requests[0]++;
-    gate_activity_stirs(gate, connection);
 }
 
 void gate_activity_answered(struct gate *gate, struct gate_connection *connection,
