@@ -99,7 +99,9 @@ static int receive_rest(struct live *live, int pipe, int to, struct sending *sen
         return result;
     }
     result = live_receive(live, READ_OBJECT_SENT, monotonic_add(monotonic_now(), GATE_PATIENCE_NS));
-    if (result == 0 && live->packet.object_sent->error)
+    if (result == 0 && live->packet.object_sent->error == ESHUTDOWN)
+        result = -ECONNRESET; /* the next one goes on where this one ends */
+    else if (result == 0 && live->packet.object_sent->error)
         result = gate_link_error(live->packet.object_sent->error);
     if (result == -ECONNRESET || result == -EPROTO || result == -ETIMEDOUT)
         live_disconnect(live);

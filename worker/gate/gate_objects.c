@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "worker/gate/gate_activity.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_find.h"
@@ -47,6 +48,8 @@ static void hand_out(struct gate *gate, struct gate_connection *connection, uint
     gate_count(gate, GATE_COUNTER_objects_lent);
     gate_answer(gate, connection, READ_OBJECT_LENT, request, &object->lent, sizeof object->lent,
                 fd);
+    if (!connection->lending_failed)
+        gate_activity_hands_out(gate, connection, GATE_MODE_FD, object->lent.about.size);
 }
 
 static void finish_open(struct gate *gate, struct gate_connection *connection,
