@@ -8,11 +8,21 @@ import struct
 
 MAGIC, VERSION = 0x48465231, 1
 HELLO, WELCOME, REFUSED, ATTACH, ATTACHED, ARM, WOKEN, CLAIM, SAVE, FORGET, POSITION = 1, 2, 3, 6, 7, 10, 11, 13, 14, 15, 16
+OBJECT, OBJECT_LENT, OBJECT_SENT = 23, 24, 25
 FOR_COMMITTED, FOR_PUBLISHED = 1, 2
 OLD, NEW, JOINED, NEWEST = 1, 2, 3, 4
 HEADER = struct.Struct("=IHHII")
 NAME = 48
 POSITION_SHAPE = struct.Struct(f"={NAME}s64sQII")
+
+
+OBJECT_SHAPE = struct.Struct(f"={NAME}s128sIIQqQQ")
+BY_NAME = 6
+
+
+def object_request(channel, name, how, offset=0, length=0):
+    """The payload of OBJECT, by the file's name."""
+    return OBJECT_SHAPE.pack(channel.encode(), name.encode(), BY_NAME, how, 0, 0, offset, length)
 
 
 class Gone(Exception):
