@@ -18,6 +18,15 @@ NAME = 48
 POSITION_SHAPE = struct.Struct(f"={NAME}s64sQII")
 
 
+OBJECT_SHAPE = struct.Struct(f"={NAME}s128sIIQqQQ")
+BY_NAME = 6
+
+
+def object_request(channel, name, how, offset=0, length=0):
+    """The payload of OBJECT, by the file's name."""
+    return OBJECT_SHAPE.pack(channel.encode(), name.encode(), BY_NAME, how, 0, 0, offset, length)
+
+
 class Gone(Exception):
     """The gate has closed the connection."""
 
