@@ -204,12 +204,29 @@ static void start_gate(void)
     pthread_detach(thread);
 }
 
-static void connect_reader(void)
+/* Those that have just left may still count as this user's: then it is turned away, once or more.
+ */
+static bool is_welcome(void)
 {
+    static struct read_packet packet;
+    const struct read_hello hello = {"fuzz"};
+    const char *what;
     struct sockaddr_un address;
     set_address(&address);
     reader = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     require(connect(reader, (struct sockaddr *)&address, sizeof address) == 0);
+    return read_packet_send(reader, READ_HELLO, 1, &hello, sizeof hello, -1) == 0 &&
+           read_packet_receive(reader, TO_READER, &packet, &what) == 1 &&
+           packet.header.type == READ_WELCOME;
+}
+
+static void connect_reader(void)
+{
+    for (int tries = 0; !is_welcome(); tries++) {
+        require(tries < PATIENCE_MS);
+        close(reader);
+        poll(NULL, 0, 1);
+    }
     require(fd_set_nonblocking(reader) == 0);
 }
 
@@ -293,15 +310,28 @@ static const struct file *find_due(const struct read_object *wanted)
 static void await(int fd)
 {
     struct pollfd readable = {.fd = fd, .events = POLLIN};
-    require(poll(&readable, 1, PATIENCE_MS) == 1);
+    if (poll(&readable, 1, PATIENCE_MS) == 1)
+        return;
+    fprintf(stderr, "request %u: nothing comes of descriptor %d\n", last_request, fd);
+    abort();
 }
 
 static void receive(struct read_packet *packet)
 {
     const char *what;
     await(reader);
-    require(read_packet_receive(reader, TO_READER, packet, &what) == 1);
-    require(packet->header.request == last_request);
+    const int result = read_packet_receive(reader, TO_READER, packet, &what);
+    if (result == 1 && packet->header.request == last_request)
+        return;
+    fprintf(stderr, "request %u: %s, %s to request %u\n", last_request,
+            result < 0    ? strerror(-result)
+            : result == 0 ? "the end"
+                          : "an answer",
+            result == 1 ? read_packet_name(packet->header.type) : "none",
+            result == 1 ? packet->header.request : 0);
+    if (result == 1 && packet->header.type == READ_REFUSED)
+        fprintf(stderr, "%s\n", packet->refused->reason);
+    abort();
 }
 
 static void check_bytes(int pipe, const struct file *file, const struct read_object_lent *lent)
