@@ -15,7 +15,7 @@ from lib.place import core, freeze, kill, wait_until
 def start_daemon(place, **settings):
     text = channel("engine", "local:engine", record={"segment_size": "4M"}, **settings)
     text = text.replace("\n", '\n  publishers { most = 4  outbox_size = "64K" }\n', 1)
-    return Daemon(place, text, channel("udp", place.ipv4()), head='read { mode = "0666" } ').start()
+    return Daemon(place, text, channel("udp", place.ipv4(), record={}), head='read { mode = "0666" } ').start()
 
 
 def command_of(place, daemon, *arguments):
