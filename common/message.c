@@ -23,7 +23,7 @@ struct message_shape {
     uint32_t fd_count;
 };
 
-#define SHAPES_END 40
+#define SHAPES_END 64
 
 static const struct message_shape shapes[SHAPES_END] = {
 #define MESSAGE(NAME, number, direction, payload, fds)                                             \

@@ -12,6 +12,8 @@
 #include "common/channel_spec.h"
 #include "common/death.h"
 #include "common/gate_counters.h"
+#include "common/gate_histogram.h"
+#include "common/gate_limits.h"
 #include "common/read_protocol.h"
 
 #define MESSAGE_MAGIC   0x48464d31u /* "HFM1" */
@@ -250,6 +252,12 @@ struct message_channel_gone {
 
 struct message_gate_report {
     uint64_t value[GATE_COUNTER_COUNT];
+    uint64_t bytes[GATE_MODE_COUNT]; /* handed out */
+    struct gate_histogram latency[GATE_MODE_COUNT], queue_wait;
+};
+
+struct message_gate_limits {
+    struct gate_limits limits;
 };
 
 struct message_position_save {
@@ -338,6 +346,7 @@ struct message {
         const struct message_channel_lent *channel_lent;
         const struct message_channel_gone *channel_gone;
         const struct message_gate_report *gate_report;
+        const struct message_gate_limits *gate_limits;
         const struct message_position_save *position_save;
         const struct message_position_saved *position_saved;
         const struct message_outbox *outbox;

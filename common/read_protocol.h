@@ -222,6 +222,8 @@ struct read_reader_entry {
     uint32_t reserved;
     uint64_t next_seq, end_seq;
     int64_t since_ns;
+    uint64_t requests, bytes; /* made, and handed out of log files, since it connected */
+    double requests_per_second, bytes_per_second; /* over the last few seconds */
 };
 
 struct read_readers {

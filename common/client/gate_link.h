@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_COMMON_CLIENT_GATE_LINK_H
 #define HOLDFAST_COMMON_CLIENT_GATE_LINK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/un.h>
 
@@ -24,6 +25,9 @@ int gate_link_connect(const struct sockaddr_un *address);
 int gate_link_hello(int socket, uint32_t request);
 
 /* What was refused, by the errno in the packet: never 0, never anything but -errno. */
+/* A refusal that is of no request ends the connection. Is it one that another connection mends: the
+ * gate's end, and limits that count what one connection does? */
+bool gate_link_is_over(int32_t error);
 int gate_link_error(int32_t error);
 
 /* Until the descriptor is readable, or the deadline. 0, -ETIMEDOUT (it has passed, readable or

@@ -244,6 +244,8 @@ struct hf_connection {
     uint32_t reserved;
     uint64_t next_seq, end_seq; /* as it told last, and as it is now */
     int64_t since_ns;           /* connected, wall clock */
+    uint64_t requests, bytes;   /* made, and handed out to it of log files, since then */
+    double requests_per_second, bytes_per_second; /* over the last few seconds */
 };
 int hf_connection_list(hf *handle, struct hf_connection **ret, size_t *ret_count);
 

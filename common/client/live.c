@@ -233,6 +233,10 @@ static void translate_reader(const void *from, size_t index, void *to)
     connection->next_seq = it->next_seq;
     connection->end_seq = it->end_seq;
     connection->since_ns = it->since_ns;
+    connection->requests = it->requests;
+    connection->bytes = it->bytes;
+    connection->requests_per_second = it->requests_per_second;
+    connection->bytes_per_second = it->bytes_per_second;
 }
 
 static void after_reader(const void *last, size_t index, void *payload)

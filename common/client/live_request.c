@@ -32,13 +32,17 @@ int live_receive(struct live *live, enum read_type type, monotonic deadline)
         live->fd = fd_take(&live->packet.fd);
         read_packet_release(&live->packet); /* nothing that is asked here brings more than one */
         if (live->packet.header.request == 0 && live->packet.header.type == READ_REFUSED)
-            return gate_link_error(live->packet.refused->error); /* the connection as a whole */
+            return gate_link_is_over(live->packet.refused->error) /* the connection as a whole */
+                       ? -ECONNRESET
+                       : gate_link_error(live->packet.refused->error);
         if (live->packet.header.request != live->last_request) { /* to one that was given up */
             fd_close(&live->fd); /* whoever fills a pipe that nobody empties answers nothing else */
             continue;
         }
         if (live->packet.header.type == READ_REFUSED)
-            return gate_link_error(live->packet.refused->error);
+            return live->packet.refused->error == ESHUTDOWN /* its end follows */
+                       ? -ECONNRESET
+                       : gate_link_error(live->packet.refused->error);
         return live->packet.header.type == type ? 0 : -EPROTO;
     }
 }

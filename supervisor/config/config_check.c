@@ -356,6 +356,16 @@ static void check_read(const struct config_draft *draft, struct config_error_lis
                      settings->read_socket);
 }
 
+static void check_limits(const struct config_draft *draft, struct config_error_list *errors)
+{
+    const struct gate_limits *limits = &draft->settings->read_limits;
+    if (limits->connections_per_user > limits->connections)
+        config_error(errors, single_line(draft, SECTION_READ, "connections_per_user"),
+                     "connections_per_user = %u: more than connections = %u: lower one or raise "
+                     "the other",
+                     limits->connections_per_user, limits->connections);
+}
+
 void config_check(const struct config_draft *draft, struct config_error_list *errors)
 {
     size_t count = draft->settings->channel_count;
@@ -363,6 +373,7 @@ void config_check(const struct config_draft *draft, struct config_error_list *er
         config_error(errors, 1, "there is no channel: add at least one channel \"NAME\" { ... }");
     check_restart(draft, errors);
     check_read(draft, errors);
+    check_limits(draft, errors);
     for (size_t i = 0; i < count; i++)
         check_channel(draft, &draft->channels[i], errors);
     config_routes_check(draft, errors);

@@ -268,6 +268,15 @@ static void follow_control(const struct config_draft *draft)
         memcpy(settings->read_group, settings->control_group, sizeof settings->read_group);
 }
 
+/* Nobody has all of them, unless it is said. */
+static void share_connections(const struct config_draft *draft)
+{
+    struct gate_limits *limits = &draft->settings->read_limits;
+    limits->connections_given = config_draft_read_is_given(draft, "connections");
+    if (!config_draft_read_is_given(draft, "connections_per_user"))
+        limits->connections_per_user = (limits->connections + 3) / 4;
+}
+
 static int read_tree(struct reader *reader, cfg_t *cfg)
 {
     struct config_draft *draft = reader->draft;
@@ -284,6 +293,7 @@ static int read_tree(struct reader *reader, cfg_t *cfg)
     read_single(reader, cfg, SECTION_READ);
     read_single(reader, cfg, SECTION_RESTART);
     follow_control(draft);
+    share_connections(draft);
     for (size_t i = 0; i < count; i++) {
         int result =
             read_channel(reader, cfg_getnsec(cfg, "channel", (unsigned)i), &draft->channels[i]);

@@ -29,15 +29,15 @@
 #define SOCKET_BACKLOG  4096
 #define SOCKET_RETRY_NS NS_PER_S
 
-#define SETTLED_NS      (2 * NS_PER_S)    /* so long it has not crashed */
-#define QUIET_NS        (30 * NS_PER_S)   /* nothing was heard: it is asked */
-#define ANSWER_NS       (5 * NS_PER_S)    /* ... and has so long to answer */
-#define STOPPED_NS      (5 * NS_PER_S)    /* by somebody's signal */
-#define ABORT_NS        (2 * NS_PER_S)    /* so long it may say where it is */
-#define DEAD_NS         (5 * NS_PER_S)    /* since it was killed: a disk holds it */
-#define GRACE_NS        (300 * NS_PER_MS) /* of a stop; then it is killed, then let go */
-#define ROOM_NS         (20 * NS_PER_MS)  /* what waits for it may have been taken by then */
-#define DOWN_NS         (10 * NS_PER_S)   /* so long without one is worth a word */
+#define SETTLED_NS      (2 * NS_PER_S)  /* so long it has not crashed */
+#define QUIET_NS        (30 * NS_PER_S) /* nothing was heard: it is asked */
+#define ANSWER_NS       (5 * NS_PER_S)  /* ... and has so long to answer */
+#define STOPPED_NS      (5 * NS_PER_S)  /* by somebody's signal */
+#define ABORT_NS        (2 * NS_PER_S)  /* so long it may say where it is */
+#define DEAD_NS         (5 * NS_PER_S)  /* since it was killed: a disk holds it */
+#define GRACE_NS        (300 * NS_PER_MS) /* behind the configured one, then it is killed, then let go */
+#define ROOM_NS         (20 * NS_PER_MS) /* what waits for it may have been taken by then */
+#define DOWN_NS         (10 * NS_PER_S)  /* so long without one is worth a word */
 
 const char *const gate_state_names[] = {[GATE_DISABLED] = "disabled",
                                         [GATE_NO_SOCKET] = "no socket",
@@ -351,6 +351,9 @@ static void start_process(struct gate_client *client)
     snprintf(assign.log_dir, sizeof assign.log_dir, "%s", client->settings->log_dir);
     const int fds[] = {client->socket.fd, client->wake, client->bell};
     error = child_send(child, MESSAGE_ASSIGN, &assign, sizeof assign, fds, 3);
+    const struct message_gate_limits limits = {client->settings->read_limits};
+    if (error == 0)
+        error = child_send(child, MESSAGE_GATE_LIMITS, &limits, sizeof limits, NULL, 0);
     if (error < 0) { /* a spare that died unseen, most likely: its end follows */
         log_error("can't tell the gate what it is: %s", strerror(-error));
         kill_it(client);
@@ -450,7 +453,8 @@ void gate_client_stop(struct gate_client *client)
     client->leaves = true;
     if (child_send(client->child, MESSAGE_STOP, &stop, sizeof stop, NULL, 0) < 0)
         kill_it(client);
-    if (timer_arm(&client->timer, client->event, GRACE_NS, on_grace, client) < 0)
+    if (timer_arm(&client->timer, client->event, client->settings->read_limits.grace_ns + GRACE_NS,
+                  on_grace, client) < 0)
         let_go(client);
 }
 

@@ -104,8 +104,9 @@ void gate_client_answer_publish(struct gate_client *client,
  * then. */
 void gate_client_look(struct gate_client *client, monotonic now);
 
-/* Let it end; whoever reads sees its connection end. It gets a moment, then it is killed, and after
- * another one nobody waits for it: owner->ended() in any case. */
+/* Let it end; whoever reads gets what it has asked for, for as long as `grace` says, and sees its
+ * connection end. Then it gets a moment, then it is killed, and after another one nobody waits for
+ * it: owner->ended() in any case. */
 void gate_client_stop(struct gate_client *client);
 /* It was told to stop, and there is no end after all. */
 void gate_client_go_on(struct gate_client *client);

@@ -14,10 +14,12 @@
 
 #include "common/fd.h"
 #include "common/read_protocol.h"
+#include "worker/gate/gate_activity.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
+#include "worker/gate/gate_users.h"
 
 void gate_answer_end(struct gate *gate, struct gate_connection *connection)
 {
@@ -29,19 +31,21 @@ void gate_answer_end(struct gate *gate, struct gate_connection *connection)
 #define UNLOOKED_MOST 3
 
 /* The same that EPOLLOUT goes by: a quarter of the buffer. */
-static bool has_room(struct gate_connection *connection)
+static bool has_room(struct gate *gate, struct gate_connection *connection)
 {
     int unread = 0;
     const bool is_known = ioctl(connection->fd, SIOCOUTQ, &unread) == 0;
     connection->unlooked = is_known && unread == 0 ? 0 : UNLOOKED_MOST;
+    if (is_known && unread == 0)
+        gate_users_received(gate, connection);
     return !is_known || 4ll * unread <= connection->send_buffer;
 }
 
 /* For what is asked for by the hundred thousand a second. */
-static bool has_room_for(struct gate_connection *connection, enum read_type type)
+static bool has_room_for(struct gate *gate, struct gate_connection *connection, enum read_type type)
 {
     if (type != READ_OBJECT_LENT || connection->unlooked >= UNLOOKED_MOST)
-        return has_room(connection);
+        return has_room(gate, connection);
     connection->unlooked++;
     return true;
 }
@@ -57,12 +61,18 @@ static void close_lent(struct gate *gate, const struct gate_connection *connecti
             fd_close(&fds[i]);
 }
 
-static int send_it(const struct gate_connection *connection, const struct gate_waiting *what,
-                   const void *payload, const int *fds)
+/* As read_packet_send_fds(). -EDQUOT: too many descriptors are under way to its user. */
+static int send_it(struct gate *gate, struct gate_connection *connection,
+                   const struct gate_waiting *what, const void *payload, const int *fds)
 {
     const struct read_header about = {
         .type = (uint16_t)what->type, .request = what->request, .size = what->size};
-    return read_packet_send_fds(connection->fd, &about, payload, fds, what->fd_count);
+    if (what->fd_count > 0 && !gate_users_may_lend(gate, connection))
+        return -EDQUOT;
+    int result = read_packet_send_fds(connection->fd, &about, payload, fds, what->fd_count);
+    if (what->fd_count > 0 && result == 0)
+        gate_users_lent(gate, connection);
+    return result;
 }
 
 static void keep(struct gate *gate, struct gate_connection *connection,
@@ -80,24 +90,43 @@ static void keep(struct gate *gate, struct gate_connection *connection,
     connection->waiting = waiting;
 }
 
+static bool is_not_lent(int result)
+{
+    return result == -ETOOMANYREFS || result == -EDQUOT;
+}
+
+static void refuse_lending(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                           int result)
+{
+    char reason[READ_REASON_SIZE];
+    snprintf(reason, sizeof reason,
+             "lent_per_user = %u: so many descriptors are under way to this user: ask again",
+             gate->limits.lent_per_user);
+    gate_answer_refuse(gate, connection, request, EBUSY,
+                       result == -EDQUOT ? reason
+                                         : "too many descriptors are under way to readers");
+}
+
 /* The descriptors are taken over. */
 static void answer(struct gate *gate, struct gate_connection *connection,
                    const struct gate_waiting *about, const void *payload, int *fds)
 {
     int result = -EAGAIN;
     connection->busy = false;
-    gate_count(gate, GATE_COUNTER_requests);
-    if (!connection->ended && !connection->waiting && has_room_for(connection, about->type))
-        result = send_it(connection, about, payload, fds);
+    if (!connection->ended && !connection->waiting && has_room_for(gate, connection, about->type))
+        result = send_it(gate, connection, about, payload, fds);
+    if (!is_not_lent(result)) { /* that is another answer */
+        gate_count(gate, GATE_COUNTER_requests);
+        gate_activity_answered(gate, connection, about->type);
+    }
     if (result == -EAGAIN && !connection->ended)
         keep(gate, connection, about, payload, fds);
     close_lent(gate, connection, about, fds);
-    if (result == -ETOOMANYREFS)
-        gate_answer_refuse(gate, connection, about->request, EBUSY,
-                           "too many descriptors are under way to readers");
+    if (is_not_lent(result))
+        refuse_lending(gate, connection, about->request, result);
     else if (result < 0 && result != -EAGAIN)
         gate_answer_end(gate, connection);
-    connection->lending_failed = result == -ETOOMANYREFS;
+    connection->lending_failed = is_not_lent(result);
     gate_events_set(gate, connection);
 }
 
@@ -140,6 +169,18 @@ void gate_answer_refuse_for(struct gate *gate, struct gate_connection *connectio
     gate_answer_refuse(gate, connection, request, -result, text ? text : strerror(-result));
 }
 
+void gate_answer_close(struct gate *gate, struct gate_connection *connection, int error,
+                       const char *reason)
+{
+    struct read_refused refused = {.error = error};
+    if (connection->ended)
+        return;
+    snprintf(refused.reason, sizeof refused.reason, "%s", reason);
+    read_packet_send(connection->fd, READ_REFUSED, 0, &refused, sizeof refused, -1);
+    connection->expelled = true; /* what it has sent meanwhile is not served any more */
+    gate_answer_end(gate, connection);
+}
+
 void gate_answer_part(struct gate *gate, struct gate_connection *connection, uint32_t request,
                       const char *reason)
 {
@@ -167,7 +208,7 @@ void gate_answer_woken(struct gate *gate, struct gate_connection *connection)
     int result = -EAGAIN;
     if (connection->ended)
         return;
-    if (has_room(connection))
+    if (has_room(gate, connection))
         result = read_packet_send(connection->fd, READ_WOKEN, 0, &woken, sizeof woken, -1);
     connection->woken_due = result == -EAGAIN;
     if (result == 0)
@@ -180,19 +221,18 @@ void gate_answer_woken(struct gate *gate, struct gate_connection *connection)
 static void flush_waiting(struct gate *gate, struct gate_connection *connection)
 {
     struct gate_waiting *waiting = connection->waiting;
-    if (!has_room(connection))
+    if (!has_room(gate, connection))
         return;
-    int result = send_it(connection, waiting, waiting->payload, waiting->fds);
+    int result = send_it(gate, connection, waiting, waiting->payload, waiting->fds);
     if (result == -EAGAIN)
         return;
     connection->waiting = NULL;
     close_lent(gate, connection, waiting, waiting->fds);
-    if (result == -ETOOMANYREFS)
-        gate_answer_refuse(gate, connection, waiting->request, EBUSY,
-                           "too many descriptors are under way to readers");
+    if (is_not_lent(result))
+        refuse_lending(gate, connection, waiting->request, result);
     else if (result < 0)
         gate_answer_end(gate, connection);
-    connection->lending_failed |= result == -ETOOMANYREFS;
+    connection->lending_failed |= is_not_lent(result);
     free(waiting);
 }
 

@@ -32,6 +32,11 @@ void gate_answer_expel(struct gate *gate, struct gate_connection *connection, ui
 void gate_answer_part(struct gate *gate, struct gate_connection *connection, uint32_t request,
                       const char *reason);
 
+/* It is served no longer, for a reason that is no fault of its own or may be over by the next
+ * connection: say so if that goes, and end. */
+void gate_answer_close(struct gate *gate, struct gate_connection *connection, int error,
+                       const char *reason);
+
 /* There is more for it, or its channel's memory has changed. */
 void gate_answer_woken(struct gate *gate, struct gate_connection *connection);
 

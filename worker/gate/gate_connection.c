@@ -4,7 +4,6 @@
  * are short. */
 #include "worker/gate/gate_connection.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <linux/capability.h>
 #include <stdio.h>
@@ -21,6 +20,7 @@
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "common/read_protocol.h"
+#include "worker/gate/gate_activity.h"
 #include "worker/gate/gate_claims.h"
 #include "worker/gate/gate_closing.h"
 #include "worker/gate/gate_events.h"
@@ -28,6 +28,7 @@
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_transfer.h"
+#include "worker/gate/gate_users.h"
 #include "worker/gate/gate_waking.h"
 
 /* At a time; the others wait for the next turn. */
@@ -84,52 +85,56 @@ int gate_connection_prepare(struct gate *gate)
     return result < 0 ? result : fd_set_nonblocking(gate->listening);
 }
 
-/* As the number of channels is now: each has a descriptor. */
-static uint32_t connections_most(const struct gate *gate)
+uint32_t gate_connection_most(const struct gate *gate)
 {
     const uint64_t others = OTHER_DESCRIPTORS + gate->channel_count;
     uint64_t most = gate->descriptors > others + OTHER_DESCRIPTORS
                         ? (gate->descriptors - others) / gate->descriptors_each
                         : OTHER_DESCRIPTORS / gate->descriptors_each;
-    return most < GATE_CONNECTIONS_MAX ? (uint32_t)most : GATE_CONNECTIONS_MAX;
+    return most < gate->limits.connections ? (uint32_t)most : gate->limits.connections;
 }
 
-static struct gate_uid *find_uid(struct gate *gate, uid_t uid)
+/* Where descriptors are too few for all, one user has no more than half of what there can be. */
+static uint32_t share_of_user(const struct gate *gate, uint32_t most)
 {
-    for (uint32_t i = 0; i < gate->uid_count; i++)
-        if (gate->uids[i].uid == uid)
-            return &gate->uids[i];
-    return NULL;
+    const uint32_t share = gate->limits.connections_per_user;
+    return most < gate->limits.connections && share > most / 2 ? most / 2 : share;
 }
 
-static void count_uid(struct gate *gate, uid_t uid)
+/* Why this user may have no more; false when he may. */
+static bool is_too_many(struct gate *gate, uid_t uid, char ret_reason[READ_REASON_SIZE])
 {
-    struct gate_uid *known = find_uid(gate, uid);
-    if (!known) {
-        known = &gate->uids[gate->uid_count++];
-        *known = (struct gate_uid){.uid = uid};
-    }
-    known->connections++;
+    const uint32_t most = gate_connection_most(gate), share = share_of_user(gate, most);
+    const struct gate_uid *known = gate_users_find(gate, uid);
+    const bool is_short = most < gate->limits.connections;
+    const uint32_t spare = uid == 0 || uid == geteuid() ? GATE_CONNECTIONS_SPARE : 0;
+    if (known && known->connections >= share)
+        snprintf(ret_reason, READ_REASON_SIZE,
+                 "connections_per_user = %u: %u of this user are open%s",
+                 gate->limits.connections_per_user, known->connections,
+                 is_short ? ", and the daemon's LimitNOFILE allows no more" : "");
+    else if (gate->connection_count >= most + spare)
+        snprintf(ret_reason, READ_REASON_SIZE, "connections = %u: %u are open%s",
+                 gate->limits.connections, gate->connection_count,
+                 is_short ? ", and the daemon's LimitNOFILE allows no more" : "");
+    else
+        return false;
+    return true;
 }
 
-static void uncount_uid(struct gate *gate, uid_t uid)
+void gate_connection_limit(struct gate *gate)
 {
-    struct gate_uid *known = find_uid(gate, uid);
-    assert(known);
-    if (--known->connections == 0)
-        *known = gate->uids[--gate->uid_count];
-}
-
-/* Why this user may have no more; NULL when he may. */
-static const char *is_too_many(struct gate *gate, uid_t uid)
-{
-    uint32_t most = connections_most(gate);
-    const struct gate_uid *known = find_uid(gate, uid);
-    if (known && known->connections >= most / 4)
-        return "too many connections of this user";
-    if (uid == 0 || uid == geteuid())
-        most += GATE_CONNECTIONS_SPARE;
-    return gate->connection_count >= most ? "too many connections" : NULL;
+    struct gate_limits *limits = &gate->limits;
+    if (limits->connections > GATE_CONNECTIONS_MAX)
+        limits->connections = GATE_CONNECTIONS_MAX;
+    const uint32_t most = gate_connection_most(gate);
+    const unsigned long long needed =
+        2 * (limits->connections * gate->descriptors_each + 2 * OTHER_DESCRIPTORS);
+    if (limits->connections_given && most < limits->connections)
+        log_warning("read { connections = %u }: with a limit of %llu open files there can be %u: "
+                    "set LimitNOFILE=%llu in the unit, or `ulimit -Hn`, and 2 more for each "
+                    "channel",
+                    limits->connections, 2 * (unsigned long long)gate->descriptors, most, needed);
 }
 
 /* ---- beginning ---- */
@@ -164,7 +169,7 @@ static void append(struct gate *gate, struct gate_connection *connection)
     gate->last = connection;
     gate->connections[connection->slot] = connection;
     gate->connection_count++;
-    count_uid(gate, connection->uid);
+    gate_users_count(gate, connection->uid);
     gate_count(gate, GATE_COUNTER_accepted);
 }
 
@@ -194,6 +199,7 @@ static int begin(struct gate *gate, int *fd, const struct ucred *peer)
     fd_take(fd);
     gate->free_count--;
     append(gate, connection);
+    gate_activity_stirs(gate, connection);
     gate_penalty_hold(gate, connection, monotonic_now());
     return 0;
 }
@@ -224,7 +230,10 @@ void gate_connection_accept(struct gate *gate)
             return;
         }
         int result = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? -errno : 0;
-        const char *reason = result < 0 ? "who are you?" : is_too_many(gate, peer.uid);
+        char too_many[READ_REASON_SIZE];
+        const char *reason = result < 0                              ? "who are you?"
+                             : is_too_many(gate, peer.uid, too_many) ? too_many
+                                                                     : NULL;
         if (!reason)
             result = begin(gate, &fd, &peer);
         if (!reason && result < 0)
@@ -254,7 +263,7 @@ struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uin
 uint64_t *gate_connection_turn(struct gate *gate, const struct gate_connection *connection,
                                const struct gate_pool *pool)
 {
-    struct gate_uid *uid = find_uid(gate, connection->uid);
+    struct gate_uid *uid = gate_users_find(gate, connection->uid);
     return &uid->turns[pool == &gate->wide ? 1 : pool == &gate->copier ? 2 : 0];
 }
 
@@ -273,7 +282,7 @@ static void unlink_it(struct gate *gate, struct gate_connection *connection)
     gate->connections[connection->slot] = NULL;
     gate->free_slots[gate->free_count++] = connection->slot;
     gate->connection_count--;
-    uncount_uid(gate, connection->uid);
+    gate_users_uncount(gate, connection);
 }
 
 static void forget_requests(struct gate_connection *connection)

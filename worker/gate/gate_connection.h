@@ -11,6 +11,12 @@
 /* Before anything else: nothing is open, and nothing accepted yet. 0 or -errno. */
 int gate_connection_prepare(struct gate *gate);
 
+/* gate->limits has been told: say so where that many connections can't be had. */
+void gate_connection_limit(struct gate *gate);
+
+/* So many there may be, as the number of channels is now: each has a descriptor. */
+uint32_t gate_connection_most(const struct gate *gate);
+
 /* Take what waits at the listening socket, a few at a time. Where this process can have no more
  * descriptors, it stops taking until one ends. */
 void gate_connection_accept(struct gate *gate);

@@ -11,6 +11,8 @@
 
 #include "common/channel_public.h"
 #include "common/gate_counters.h"
+#include "common/gate_histogram.h"
+#include "common/gate_limits.h"
 #include "common/message.h"
 #include "common/monotonic.h"
 #include "common/read_protocol.h"
@@ -18,12 +20,12 @@
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_pool.h"
 
-#define GATE_CONNECTIONS_MAX 4096
 /* Beyond it, for root and the daemon's own user: to see who has taken all the others. */
 #define GATE_CONNECTIONS_SPARE 16
 #define GATE_PENALTIES         64   /* users; of more, those that were given last */
 #define GATE_HOT               1024 /* log files that are remembered: gate_hot.h */
 #define GATE_SLOTS             (GATE_CONNECTIONS_MAX + GATE_CONNECTIONS_SPARE)
+_Static_assert(GATE_SLOTS <= UINT16_MAX, "a slot has 16 bits in a position's turn");
 
 struct gate;
 struct gate_connection;
@@ -60,6 +62,8 @@ struct gate_work {
     uint32_t slot;
     uint64_t number;  /* of the connection: another one may be in its slot by now */
     uint32_t request; /* to be answered */
+    monotonic since;  /* it waits for a thread, and for what that does */
+    bool abandoned;   /* nobody waits for it any more: it was refused, request_timeout */
     int result;       /* what run() came to: below 0 is -errno; */
     /* ... for which the request is refused. NULL: finish() deals with it. */
     const struct gate_reason *reasons;
@@ -84,7 +88,15 @@ struct gate_request {
     struct gate_request *next;
     unsigned type;
     uint32_t number;
+    bool is_late; /* it came when the end had begun */
+    monotonic since;
     _Alignas(8) uint8_t payload[];
+};
+
+/* What one connection has asked for and got lately: in this window, and in the one before. */
+struct gate_rate {
+    monotonic begun;
+    uint64_t requests[2], bytes[2];
 };
 
 /* A position that a connection has, or is about to get: nobody else does then. */
@@ -131,6 +143,17 @@ struct gate_connection {
     bool closed;   /* that is done, and it waits for the answer to `turn` only */
     bool expelled; /* because of what it has sent; what it has sent besides is of no interest */
     bool held;     /* not heard yet: gate_penalty.h */
+
+    /* The request that is being served: */
+    monotonic since; /* it came */
+    enum gate_mode mode_of;
+    bool is_measured;     /* until it is answered */
+    bool is_late;         /* gate_request */
+    monotonic active;     /* when something last came or went; where there is an idle_timeout */
+    uint64_t paced_ns;    /* requests_per_second: till then its requests are paid for */
+    uint64_t made, bytes; /* requests and bytes of files, since it began */
+    struct gate_rate rate;
+    uint32_t under_way; /* descriptors that were sent since all of it was seen to be read */
 
     /* One request is answered after the other. */
     bool busy;              /* one is at the pool, or at the supervisor */
@@ -183,7 +206,9 @@ struct gate_saving {
 struct gate_uid {
     uid_t uid;
     uint32_t connections;
-    uint64_t turns[3]; /* gate_pool_submit(): of the pool, the wide one and the copier */
+    uint32_t under_way; /* of all of them */
+    monotonic looked;   /* whether that is still so */
+    uint64_t turns[3];  /* gate_pool_submit(): of the pool, the wide one and the copier */
 };
 
 /* channel "": none. */
@@ -213,7 +238,11 @@ struct gate {
     char log_dir[sizeof((struct message_assign *)0)->log_dir];
     int epoll, supervisor, listening, bell;
     uint32_t supervisor_events;
-    bool leaving; /* STOP, or the supervisor is gone */
+    struct gate_limits limits;
+    bool limited;          /* they were told */
+    bool draining;         /* STOP: what was accepted is answered, till then: */
+    monotonic drain_until; /* ... */
+    bool leaving;          /* that is done, or the supervisor is gone */
     bool failed;
     bool all_lent; /* what isn't here does not exist */
     struct read_wake_word *words;
@@ -247,12 +276,16 @@ struct gate {
     uint64_t next_number;
     bool accepting, any_ended;
 
+    monotonic idle_look, request_look; /* gate_timeouts.h; ns 0: there is nothing to look for */
+
     struct gate_hot_entry hot[GATE_HOT];
     struct gate_claim *claims;
     struct gate_saving *savings, **savings_end;
     uint64_t last_turn;
 
     uint64_t counts[GATE_COUNTER_COUNT]; /* those that only grow, and `waiting` */
+    uint64_t bytes[GATE_MODE_COUNT];
+    struct gate_histogram latency[GATE_MODE_COUNT], queue_wait;
     struct gate_reporting reporting;
     struct read_packet packet; /* as received */
     struct message message;    /* likewise */
@@ -274,6 +307,9 @@ enum gate_source {
     GATE_SOURCE_TIMER,
     GATE_SOURCE_CONNECTIONS,
 };
+
+/* Why what comes now is not served. */
+#define GATE_STOPS "the daemon stops"
 
 static inline void gate_count(struct gate *gate, enum gate_counter counter)
 {

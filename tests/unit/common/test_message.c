@@ -331,7 +331,7 @@ START_TEST(each_type_goes_its_way_with_its_size)
 #include "common/message.def"
 #undef MESSAGE
     };
-    static _Alignas(8) uint8_t zeros[4096];
+    static _Alignas(8) uint8_t zeros[8192];
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         enum message_type type = (enum message_type)table[i].type;
         ck_assert_str_eq(message_name(type), table[i].name);

@@ -51,11 +51,11 @@ static void begin(struct scene *scene)
     memset(scene, 0, sizeof *scene);
     ring_fixture_open(&scene->fixture, &settings);
     for (uint32_t i = 0; i < BOXES; i++)
-        publisher_fixture_open(&scene->boxes[i],
-                            &(struct publisher_fixture_settings){.id = 77 + i,
-                                                              .capacity = CHANNEL_OUTBOX_SIZE_MIN,
-                                                              .max_datagram = MAX_DATAGRAM,
-                                                              .name = i ? "second" : "first"});
+        publisher_fixture_open(&scene->boxes[i], &(struct publisher_fixture_settings){
+                                                     .id = 77 + i,
+                                                     .capacity = CHANNEL_OUTBOX_SIZE_MIN,
+                                                     .max_datagram = MAX_DATAGRAM,
+                                                     .name = i ? "second" : "first"});
 }
 
 static void end(struct scene *scene)
@@ -243,6 +243,16 @@ static bool step(pid_t pid)
     return WIFSTOPPED(status);
 }
 
+/* A run may be shorter than the one before: what it does now and then goes by the clock. */
+static void kill_behind(pid_t pid, uint32_t steps)
+{
+    while (steps-- > 0)
+        if (!step(pid))
+            return;
+    kill(pid, SIGKILL);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+
 static void fill(struct scene *scene)
 {
     publish(scene, 0, 3);
@@ -304,10 +314,7 @@ START_TEST(a_death_at_any_instruction_loses_nothing_and_takes_nothing_twice)
         begin(&scene);
         fill(&scene);
         pid_t pid = start_stepped(&scene);
-        for (uint32_t at = 0; at < steps[i]; at++)
-            ck_assert(step(pid));
-        kill(pid, SIGKILL);
-        ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+        kill_behind(pid, steps[i]);
         publish(&scene, 1, 1);
         attach_here(&successor, &scene);
         take_all(&successor);
@@ -329,10 +336,7 @@ START_TEST(what_was_taken_and_not_published_is_known_when_the_ring_is_given_up)
         begin(&scene);
         fill(&scene);
         pid_t pid = start_stepped(&scene);
-        for (uint32_t at = 0; at < steps[i]; at++)
-            ck_assert(step(pid));
-        kill(pid, SIGKILL);
-        ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+        kill_behind(pid, steps[i]);
         ck_assert(channel_page_read_outboxes_published(scene.fixture.ring.page, &progress));
         uint64_t published = ring_published(&scene.fixture.ring) - settings.start_seq;
         ck_assert_uint_eq(progress.entries[0].count + progress.entries[1].count, published);
