@@ -394,9 +394,10 @@ static const char *check_socket(const struct channel_spec *spec)
 /* A channel that has none: nothing is set that only a socket knows. */
 static const char *check_local(const struct channel_spec *spec)
 {
-    const union socket_address listen = {.family = AF_UNIX};
     const struct publishers_spec *publishers = &spec->publishers;
-    if (memcmp(&spec->listen, &listen, sizeof listen) != 0)
+    const struct local_address *nobody = &spec->listen.local;
+    if (nobody->family != AF_UNIX || nobody->reserved || nobody->uid || nobody->pid ||
+        nobody->name[0])
         return "listen";
     if (!channel_name_is_valid(spec->local))
         return "local";
