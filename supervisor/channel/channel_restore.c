@@ -460,8 +460,8 @@ bool channel_restore_all(struct channels *channels, struct channel_restored *ret
     for (size_t i = 0; i < channels->count && restored > 0; i++) {
         struct channel *channel = channels->list[i];
         store_note_restored(&channel->stored);
-        hold_outboxes_adopt(&channel->hold, channel->spec);
         restore_ring(channel);
+        hold_outboxes_adopt(&channel->hold, channel->spec, !channel->lent.ring_refused);
         channel_history_open(channel); /* it may know that this ring was given up */
         restore_segments(channel);
     }

@@ -209,12 +209,12 @@ static bool owes_gap(const struct channel_page *page)
     return gap_before != 0 && atomic_load(&page->public.published) < gap_before;
 }
 
-/* What else they might go by goes with the ring. */
-static void settle_outboxes(struct hold *hold)
+void hold_outboxes_settle(struct hold *hold, bool is_continued)
 {
     struct outbox_progress progress;
     if (!hold->page || hold->outbox_count == 0 ||
-        !channel_page_read_outboxes_published(hold->page, &progress))
+        !(is_continued ? channel_page_read_outboxes(hold->page, &progress)
+                       : channel_page_read_outboxes_published(hold->page, &progress)))
         return;
     for (uint32_t place = 0; place < hold->outbox_count; place++) {
         struct outbox_answer *said = hold->outboxes[place].said;
@@ -229,7 +229,7 @@ static void settle_outboxes(struct hold *hold)
 
 void hold_drop_ring(struct hold *hold)
 {
-    settle_outboxes(hold);
+    hold_outboxes_settle(hold, false); /* what else they might go by goes with the ring */
     if (hold->page && hold->rx >= 0 && owes_gap(hold->page))
         hold->owes_gap = true;
     channel_memory_unmap(&hold->page, &hold->geometry);

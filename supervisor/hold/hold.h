@@ -119,6 +119,9 @@ int hold_find_destination(const struct hold *hold, const struct channel_spec *sp
 void hold_drop_ring(struct hold *hold);
 void hold_close_sockets(struct hold *hold);
 /* No worker has it any more: what is not taken stays its publisher's, who sees the bell hang up. */
+/* No worker has the ring: how far it says that outboxes are taken, their answers say as well.
+ * is_continued: what was taken and not published is published by the next worker. */
+void hold_outboxes_settle(struct hold *hold, bool is_continued);
 void hold_outbox_drop(struct hold *hold, uint32_t place, enum outbox_state state);
 void hold_outboxes_close(struct hold *hold);
 void hold_outbox_close(struct hold_outbox *outbox); /* and says nothing */

@@ -216,13 +216,23 @@ static bool is_whole(const struct hold_outbox *outbox, const struct channel_spec
            (uint64_t)about.st_size == OUTBOX_HEAD_SIZE + said->capacity;
 }
 
-void hold_outboxes_adopt(struct hold *hold, const struct channel_spec *spec)
+static bool is_empty(const struct hold_outbox *outbox)
+{
+    return outbox->box < 0 && outbox->answer < 0 && outbox->bell < 0 && outbox->call < 0;
+}
+
+void hold_outboxes_adopt(struct hold *hold, const struct channel_spec *spec, bool is_continued)
 {
     for (uint32_t place = 0; place < hold->outbox_count; place++) {
         struct hold_outbox *outbox = &hold->outboxes[place];
-        if (outbox->box < 0 && outbox->answer < 0 && outbox->bell < 0 && outbox->call < 0)
-            continue;
         outbox->said = outbox->answer >= 0 ? map_answer(outbox->answer) : NULL;
+    }
+    /* Those that are closed, too: their publishers go on elsewhere behind what was taken. */
+    hold_outboxes_settle(hold, is_continued);
+    for (uint32_t place = 0; place < hold->outbox_count; place++) {
+        struct hold_outbox *outbox = &hold->outboxes[place];
+        if (is_empty(outbox))
+            continue;
         if (is_whole(outbox, spec)) {
             outbox->said->records = becomes_durable(spec);
             continue;
