@@ -17,7 +17,8 @@
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/hold/hold_sockets.h"
 
-#define SEGMENT_SIZE (64ull << 20) /* where none is held that tells */
+#define SEGMENT_SIZE   (64ull << 20) /* where none is held that tells */
+#define RECEIVE_BUFFER (32u << 20)   /* the socket keeps the one that it has */
 
 struct channel_spec *channel_former_spec(const char *name)
 {
@@ -27,7 +28,7 @@ struct channel_spec *channel_former_spec(const char *name)
     snprintf(spec->name, sizeof spec->name, "%s", name);
     spec->listen.v4 = (struct sockaddr_in){
         .sin_family = AF_INET, .sin_port = htons(1), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    spec->receive_buffer = 32 << 20;
+    spec->receive_buffer = RECEIVE_BUFFER;
     spec->ring_size = 32 << 20;
     spec->max_datagram = CHANNEL_DATAGRAM_MAX;
     spec->record = (struct record_spec){.enabled = 1,
@@ -46,6 +47,8 @@ static void take_address(const struct channel *channel, struct channel_spec *own
         own->listen = bound;
         own->local[0] = '\0';
         own->publishers = (struct publishers_spec){0};
+        if (own->receive_buffer == 0) /* it is local now, and sets none */
+            own->receive_buffer = RECEIVE_BUFFER;
     }
     if (own->listen.family == AF_INET6)
         own->listen.v6.sin6_scope_id = 0; /* its interface may be another one by now */

@@ -22,6 +22,21 @@ static int refuse(struct message_published *ret, int error, const char *reason)
     return -error;
 }
 
+/* While there is no worker, nobody sees publishers go: a program that is started over and over
+ * would use up all places. */
+static void drop_left(struct channel *channel)
+{
+    struct hold *hold = &channel->hold;
+    for (uint32_t place = 0; place < hold->outbox_count && !channel->lent.worker; place++) {
+        if (!hold_outbox_is_left(hold, place))
+            continue;
+        const struct outbox_answer *said = hold_outbox_said(hold, place);
+        log_info("channel %s: publisher %s (%u, user %u) has ended", channel->spec->name,
+                 said->name, said->pid, said->uid);
+        hold_outbox_drop(hold, place, OUTBOX_ENDED);
+    }
+}
+
 static int admit(struct channel *channel, const struct message_publish *wanted,
                  struct message_published *ret, int ret_fds[OUTBOX_FDS])
 {
@@ -36,6 +51,7 @@ static int admit(struct channel *channel, const struct message_publish *wanted,
                       "published to");
     const struct outbox_publisher publisher = {
         .uid = wanted->uid, .pid = wanted->pid, .name = wanted->name};
+    drop_left(channel);
     int place =
         hold_outbox_make(&channel->hold, channel->spec, &publisher, ret_fds, why, sizeof why);
     return place < 0 ? refuse(ret, -place, why) : place;
@@ -77,7 +93,9 @@ void channel_publishers_lend(struct channel *channel)
         const struct outbox_answer *said = hold_outbox_said(hold, place);
         if (!said || hold->outboxes[place].lent_to == channel->lent.generation)
             continue;
-        if (atomic_load(&said->state) != OUTBOX_OPEN) { /* its worker did not live to say so */
+        if (atomic_load(&said->state) != OUTBOX_OPEN) { /* its worker did not live to say why */
+            log_error("channel %s: publisher %s (%u, user %u) was cut off by a worker that died",
+                      channel->spec->name, said->name, said->pid, said->uid);
             hold_outbox_drop(hold, place, OUTBOX_CUT_OFF);
             store_follow(&channel->stored);
             continue;

@@ -434,6 +434,13 @@ static bool take_socket(const char *name, int fd, struct channel_restored *other
     return true;
 }
 
+/* Those that a channel has many of come last: whether there is one is known by the others. */
+static bool is_one_of_many(const char *full_name)
+{
+    const char *dot = strchr(full_name, '.');
+    return dot && strchr(dot + 1, '.');
+}
+
 bool channel_restore_all(struct channels *channels, struct channel_restored *ret_others)
 {
     char **names = NULL;
@@ -441,8 +448,10 @@ bool channel_restore_all(struct channels *channels, struct channel_restored *ret
     int restored = 0, others = 0;
 
     *ret_others = (struct channel_restored){-1, -1};
-    for (int i = 0; i < count; i++) {
-        int fd = SD_LISTEN_FDS_START + i;
+    for (int at = 0; at < 2 * count; at++) {
+        int i = at % count, fd = SD_LISTEN_FDS_START + i;
+        if (is_one_of_many(names[i]) != (at >= count))
+            continue;
         if (take_socket(names[i], fd, ret_others)) {
             others++;
         } else if (restore_fd(channels, names[i], fd)) {
@@ -460,8 +469,8 @@ bool channel_restore_all(struct channels *channels, struct channel_restored *ret
     for (size_t i = 0; i < channels->count && restored > 0; i++) {
         struct channel *channel = channels->list[i];
         store_note_restored(&channel->stored);
-        hold_outboxes_adopt(&channel->hold, channel->spec);
         restore_ring(channel);
+        hold_outboxes_adopt(&channel->hold, channel->spec, !channel->lent.ring_refused);
         channel_history_open(channel); /* it may know that this ring was given up */
         restore_segments(channel);
     }

@@ -17,12 +17,13 @@
 
 static int make_outbox_places(struct hold *hold, uint32_t count)
 {
-    hold->outboxes = calloc(count, sizeof *hold->outboxes);
-    if (!hold->outboxes)
+    struct hold_outbox *outboxes = realloc(hold->outboxes, count * sizeof *outboxes);
+    if (!outboxes)
         return -ENOMEM;
+    for (uint32_t i = hold->outbox_count; i < count; i++)
+        outboxes[i] = (struct hold_outbox){.box = -1, .answer = -1, .bell = -1, .call = -1};
+    hold->outboxes = outboxes;
     hold->outbox_count = count;
-    for (uint32_t i = 0; i < count; i++)
-        hold->outboxes[i] = (struct hold_outbox){.box = -1, .answer = -1, .bell = -1, .call = -1};
     return 0;
 }
 
@@ -160,19 +161,33 @@ static int destination_index(const struct hold *hold, const char *name)
     return (int)(is_relay ? number : number + hold->relay_count);
 }
 
-/* "box.3" -> where that is; NULL for anything else. */
-static int *find_outbox_place(const struct hold *hold, const char *name)
+/* "box.3" -> which one's, and which of its places; -1 for anything else. */
+static int parse_outbox_place(const char *name, size_t *ret_kind)
 {
     const char *dot = strchr(name, '.');
     char *end;
     if (!dot || dot[1] < '0' || dot[1] > '9')
-        return NULL;
+        return -1;
     unsigned long index = strtoul(dot + 1, &end, 10);
-    for (size_t i = 0; i < PLACES_OF_OUTBOX && *end == '\0' && index < hold->outbox_count; i++)
-        if (strncmp(name, outbox_places[i].name, (size_t)(dot - name)) == 0 &&
-            outbox_places[i].name[dot - name] == '\0')
-            return outbox_place(hold, index, i);
-    return NULL;
+    if (*end != '\0' || index >= CHANNEL_PUBLISHERS_MAX)
+        return -1;
+    for (*ret_kind = 0; *ret_kind < PLACES_OF_OUTBOX; ++*ret_kind) {
+        const char *kind = outbox_places[*ret_kind].name;
+        if (strlen(kind) == (size_t)(dot - name) && memcmp(name, kind, strlen(kind)) == 0)
+            return (int)index;
+    }
+    return -1;
+}
+
+/* A supervisor before may have had more of them than there may be now. */
+static int *find_outbox_place(struct hold *hold, const char *name)
+{
+    size_t kind;
+    int index = parse_outbox_place(name, &kind);
+    if (index < 0 || ((uint32_t)index >= hold->outbox_count &&
+                      make_outbox_places(hold, (uint32_t)index + 1) < 0))
+        return NULL;
+    return outbox_place(hold, (size_t)index, kind);
 }
 
 int *hold_place_named(struct hold *hold, const char *name, int *ret_destination)
@@ -209,12 +224,12 @@ static bool owes_gap(const struct channel_page *page)
     return gap_before != 0 && atomic_load(&page->public.published) < gap_before;
 }
 
-/* What else they might go by goes with the ring. */
-static void settle_outboxes(struct hold *hold)
+void hold_outboxes_settle(struct hold *hold, bool is_continued)
 {
     struct outbox_progress progress;
     if (!hold->page || hold->outbox_count == 0 ||
-        !channel_page_read_outboxes_published(hold->page, &progress))
+        !(is_continued ? channel_page_read_outboxes(hold->page, &progress)
+                       : channel_page_read_outboxes_published(hold->page, &progress)))
         return;
     for (uint32_t place = 0; place < hold->outbox_count; place++) {
         struct outbox_answer *said = hold->outboxes[place].said;
@@ -229,7 +244,7 @@ static void settle_outboxes(struct hold *hold)
 
 void hold_drop_ring(struct hold *hold)
 {
-    settle_outboxes(hold);
+    hold_outboxes_settle(hold, false); /* what else they might go by goes with the ring */
     if (hold->page && hold->rx >= 0 && owes_gap(hold->page))
         hold->owes_gap = true;
     channel_memory_unmap(&hold->page, &hold->geometry);

@@ -107,7 +107,8 @@ uint32_t hold_place_count(const struct hold *hold);
 /* The descriptor at a place, -1 when there is none; its name in any case. */
 int hold_place(const struct hold *hold, uint32_t place, char ret_name[HOLD_NAME_SIZE]);
 /* Where descriptors of this name belong; NULL when it is no name of this hold. A destination's
- * index goes to *ret_destination, for others it is -1. */
+ * index goes to *ret_destination, for others it is -1. Outboxes have a place however many the
+ * settings allow: before they are closed, the ring may have to tell how far they are taken. */
 int *hold_place_named(struct hold *hold, const char *name, int *ret_destination);
 
 /* A destination's place in the ring's private memory; -1 when it has none. */
@@ -119,6 +120,9 @@ int hold_find_destination(const struct hold *hold, const struct channel_spec *sp
 void hold_drop_ring(struct hold *hold);
 void hold_close_sockets(struct hold *hold);
 /* No worker has it any more: what is not taken stays its publisher's, who sees the bell hang up. */
+/* No worker has the ring: how far it says that outboxes are taken, their answers say as well.
+ * is_continued: what was taken and not published is published by the next worker. */
+void hold_outboxes_settle(struct hold *hold, bool is_continued);
 void hold_outbox_drop(struct hold *hold, uint32_t place, enum outbox_state state);
 void hold_outboxes_close(struct hold *hold);
 void hold_outbox_close(struct hold_outbox *outbox); /* and says nothing */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -79,9 +80,9 @@ static int make_bell(int ret_ends[2])
     return shutdown(ret_ends[0], SHUT_RD) < 0 ? -errno : 0;
 }
 
-static int find_free(const struct hold *hold)
+static int find_free(const struct hold *hold, uint32_t most)
 {
-    for (uint32_t place = 0; place < hold->outbox_count; place++)
+    for (uint32_t place = 0; place < most && place < hold->outbox_count; place++)
         if (!hold->outboxes[place].said)
             return (int)place;
     return -EUSERS;
@@ -115,10 +116,10 @@ int hold_outbox_make(struct hold *hold, const struct channel_spec *spec,
                      size_t why_size)
 {
     const char *step;
-    int ends[2] = {-1, -1}, place = find_free(hold);
+    int ends[2] = {-1, -1}, place = find_free(hold, spec->publishers.most);
     if (place < 0) {
         snprintf(why, why_size, "it has %u publishers already: publishers { most = %u }",
-                 hold->outbox_count, hold->outbox_count);
+                 spec->publishers.most, spec->publishers.most);
         return place;
     }
     struct hold_outbox *outbox = &hold->outboxes[place];
@@ -160,6 +161,13 @@ uint64_t hold_outbox_waiting(const struct hold *hold, uint32_t place)
         return 0;
     uint64_t waiting = committed - atomic_load(&said->taken);
     return waiting <= said->capacity ? waiting : 0;
+}
+
+bool hold_outbox_is_left(const struct hold *hold, uint32_t place)
+{
+    struct pollfd bell = {.fd = hold_outbox_said(hold, place) ? hold->outboxes[place].bell : -1};
+    return poll(&bell, 1, 0) == 1 && bell.revents & POLLHUP &&
+           hold_outbox_waiting(hold, place) == 0;
 }
 
 void hold_outbox_fds(const struct hold *hold, uint32_t place, int ret_fds[OUTBOX_FDS])
@@ -209,26 +217,37 @@ static bool is_whole(const struct hold_outbox *outbox, const struct channel_spec
 {
     const struct outbox_answer *said = outbox->said;
     struct stat about;
-    return said && said->magic == OUTBOX_MAGIC && outbox->box >= 0 && outbox->bell >= 0 &&
-           outbox->call >= 0 && strncmp(said->channel, spec->name, sizeof said->channel) == 0 &&
+    return channel_spec_is_local(spec) && said && said->magic == OUTBOX_MAGIC && outbox->box >= 0 &&
+           outbox->bell >= 0 && outbox->call >= 0 &&
+           strncmp(said->channel, spec->name, sizeof said->channel) == 0 &&
            said->max_datagram <= spec->max_datagram && atomic_load(&said->state) == OUTBOX_OPEN &&
            fstat(outbox->box, &about) == 0 &&
            (uint64_t)about.st_size == OUTBOX_HEAD_SIZE + said->capacity;
 }
 
-void hold_outboxes_adopt(struct hold *hold, const struct channel_spec *spec)
+static bool is_empty(const struct hold_outbox *outbox)
+{
+    return outbox->box < 0 && outbox->answer < 0 && outbox->bell < 0 && outbox->call < 0;
+}
+
+void hold_outboxes_adopt(struct hold *hold, const struct channel_spec *spec, bool is_continued)
 {
     for (uint32_t place = 0; place < hold->outbox_count; place++) {
         struct hold_outbox *outbox = &hold->outboxes[place];
-        if (outbox->box < 0 && outbox->answer < 0 && outbox->bell < 0 && outbox->call < 0)
-            continue;
         outbox->said = outbox->answer >= 0 ? map_answer(outbox->answer) : NULL;
-        if (is_whole(outbox, spec)) {
+    }
+    /* Those that are closed, too: their publishers go on elsewhere behind what was taken. */
+    hold_outboxes_settle(hold, is_continued);
+    for (uint32_t place = 0; place < hold->outbox_count; place++) {
+        struct hold_outbox *outbox = &hold->outboxes[place];
+        if (is_empty(outbox))
+            continue;
+        if (place < spec->publishers.most && is_whole(outbox, spec)) {
             outbox->said->records = becomes_durable(spec);
             continue;
         }
         log_notice("channel %s: an outbox of the supervisor before can't be continued: its "
-                   "publisher gets another one",
+                   "publisher keeps what is not taken, and gets another one where there may be one",
                    spec->name);
         hold_outbox_drop(hold, place, OUTBOX_ENDED);
     }

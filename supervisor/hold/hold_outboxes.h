@@ -26,11 +26,14 @@ int hold_outbox_make(struct hold *hold, const struct channel_spec *spec,
 const struct outbox_answer *hold_outbox_said(const struct hold *hold, uint32_t place);
 /* Bytes that are committed and not taken, as its publisher says; 0 when that can't be. */
 uint64_t hold_outbox_waiting(const struct hold *hold, uint32_t place);
+/* Is its publisher gone, with nothing left in it? For when no worker sees that. */
+bool hold_outbox_is_left(const struct hold *hold, uint32_t place);
 /* For OUTBOX, in its order; the hold's. */
 void hold_outbox_fds(const struct hold *hold, uint32_t place, int ret_fds[OUTBOX_FDS]);
 
-/* All that there was of a supervisor before this one is adopted: what is not whole is closed. */
-void hold_outboxes_adopt(struct hold *hold, const struct channel_spec *spec);
+/* All that there was of a supervisor before this one is adopted, and its ring is continued or not:
+ * what doesn't fit the channel as it is now is closed. */
+void hold_outboxes_adopt(struct hold *hold, const struct channel_spec *spec, bool is_continued);
 /* Could this be what the hold has at such a place? */
 bool hold_outbox_deserves(const struct hold *hold, const int *place, int fd);
 

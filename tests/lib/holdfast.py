@@ -233,8 +233,9 @@ class Daemon:
         """Behind a start or another upgrade it is refused until the archive has answered, and is to be tried again."""
         def answered():
             result = self.place.run(*command, expect=None, **options)
-            return None if "the archive has not answered yet" in result.stderr else result
-        result = wait_until(answered, 30, "the archive to answer")
+            return None if any(text in result.stderr for text in ("the archive has not answered yet",
+                                                                  "upgrade when the disk answers")) else result
+        result = wait_until(answered, 30, "archive and disk to answer")
         assert result.returncode == 0, result.stderr
         return result
 

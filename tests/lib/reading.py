@@ -122,14 +122,14 @@ class Reader:
 
 
 class Hostile:
-    """tool_hostile_reader in the background."""
+    """tool_hostile_reader in the background, or its like."""
 
-    def __init__(self, place, socket, *arguments, uid=STRANGER):
+    def __init__(self, place, socket, *arguments, uid=STRANGER, tool="tool_hostile_reader"):
         name = f"hostile.{place.count('hostile')}"
         self.log = place.log_file(f"{name}.log")
         with open(self.log, "ab") as log:
             # What it takes of the processors, every user of the machine may take: that is not what is tried here.
-            self.process = subprocess.Popen(["nice", "-n", "19", place.program("tool_hostile_reader"), str(socket), "engine", str(uid),
+            self.process = subprocess.Popen(["nice", "-n", "19", place.program(tool), str(socket), "engine", str(uid),
                                              *map(str, arguments)], stdin=subprocess.PIPE, stdout=log, stderr=log)
         place.on_exit(self.end)
         wait_until(lambda: "ready\n" in self.text(), 60, f"{arguments} to have begun: {self.text()}")

@@ -11,7 +11,8 @@
  *   spoil-batch           an impossible batch in flight: the ring will be refused; all else stays sound
  *   spoil-rates           one bit of what each destination was sent last by rate: a number that nobody has given
  *   flip WORD BIT         one bit of a word: length (of the first message of the batch), published, start (the first
- *                         number), bytes (of the newest datagram), use (of the first destination), relay (its next number)
+ *                         number), bytes (of the newest datagram), use (of the first destination), relay (its next number),
+ *                         taken and taken-before (the slots that say how far outboxes are taken)
  *   quarantined           print the page's counter
  *
  * The memory is found among the supervisor's descriptors by its names, memfd:holdfast:CHANNEL and
@@ -172,6 +173,10 @@ static void *word_of(struct channel_page *page, const char *name)
         return &page->private.places[0].use;
     if (strcmp(name, "relay") == 0)
         return &page->private.relay[atomic_load(&page->private.relay_version) & 1].next_seq;
+    if (strcmp(name, "taken") == 0)
+        return page->outboxes[atomic_load(&page->outbox_version) & 1].words;
+    if (strcmp(name, "taken-before") == 0)
+        return page->outboxes[~atomic_load(&page->outbox_version) & 1].words;
     fail("no such word:", name);
     return NULL;
 }

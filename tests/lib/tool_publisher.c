@@ -32,7 +32,7 @@ static uint64_t most = UINT64_MAX;
 static double rate; /* 0 = as fast as it goes */
 static uint32_t sizes[16] = {64};
 static size_t size_count = 1;
-static bool durable;
+static bool durable, patient;
 static struct account *account;
 static uint64_t full; /* times */
 static volatile sig_atomic_t stopped;
@@ -53,7 +53,7 @@ static _Noreturn void usage(const char *what)
 {
     fprintf(stderr,
             "tool_publisher: %s\nusage: tool_publisher --socket PATH --channel NAME --account FILE "
-            "[--name NAME] [--count N] [--rate N] [--sizes N,N...] [--durable]\n",
+            "[--name NAME] [--count N] [--rate N] [--sizes N,N...] [--durable] [--patient]\n",
             what);
     exit(2);
 }
@@ -80,15 +80,12 @@ static void parse_sizes(char *text)
 
 static void parse_arguments(int argc, char **argv)
 {
-    static const struct option options[] = {{"socket", required_argument, NULL, 's'},
-                                            {"channel", required_argument, NULL, 'c'},
-                                            {"account", required_argument, NULL, 'a'},
-                                            {"name", required_argument, NULL, 'n'},
-                                            {"count", required_argument, NULL, 'k'},
-                                            {"rate", required_argument, NULL, 'r'},
-                                            {"sizes", required_argument, NULL, 'z'},
-                                            {"durable", no_argument, NULL, 'd'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"socket", required_argument, NULL, 's'},  {"channel", required_argument, NULL, 'c'},
+        {"account", required_argument, NULL, 'a'}, {"name", required_argument, NULL, 'n'},
+        {"count", required_argument, NULL, 'k'},   {"rate", required_argument, NULL, 'r'},
+        {"sizes", required_argument, NULL, 'z'},   {"durable", no_argument, NULL, 'd'},
+        {"patient", no_argument, NULL, 'p'},       {NULL, 0, NULL, 0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case 's':
@@ -114,6 +111,9 @@ static void parse_arguments(int argc, char **argv)
             break;
         case 'd':
             durable = true;
+            break;
+        case 'p':
+            patient = true;
             break;
         default:
             usage("bad option");
@@ -149,7 +149,8 @@ static bool reserve(hf_writer *writer, uint32_t length, void **ret)
         int result = hf_reserve(writer, length, ret);
         if (result >= 0)
             return true;
-        if (result != -EAGAIN)
+        if (result != -EAGAIN &&
+            !(patient && (result == -EUSERS || result == -EOPNOTSUPP || result == -ENOENT)))
             fail("hf_reserve", result);
         full++;
         if (stopped)
