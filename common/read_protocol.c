@@ -125,6 +125,12 @@ static void terminate_texts(unsigned type, void *payload)
     case READ_OBJECT_LENT:
         TERMINATE(((struct read_object_lent *)payload)->about.name);
         break;
+    case READ_RANGE:
+        TERMINATE(((struct read_range *)payload)->channel);
+        break;
+    case READ_RANGE_LENT:
+        TERMINATE(((struct read_range_lent *)payload)->about.name);
+        break;
     case READ_SEGMENTS:
         TERMINATE(((struct read_list_segments *)payload)->channel);
         TERMINATE(((struct read_list_segments *)payload)->after);

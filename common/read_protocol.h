@@ -208,6 +208,33 @@ struct read_object_sent {
     uint32_t reserved;
 };
 
+struct read_range {
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t first, last; /* records [first, last] */
+    uint32_t how;         /* enum read_how; SPLICE is as COPY: the records are written anew */
+    /* FDPASS: of which file. READ_BY_SEQ, or READ_AFTER: of the first that begins behind seq. One
+     * that has no finished block of them is passed over. */
+    uint32_t by;
+    uint64_t seq;
+};
+
+/* -ENOENT as REFUSED: there are no such records, or no more. */
+struct read_range_lent {
+    /* FDPASS: whole finished blocks of the file, their neighbours' records included. */
+    uint64_t header_length;
+    uint64_t offset, length;
+    uint64_t first_seq, last_seq;
+    uint64_t next_first_seq; /* of the file behind it; UINT64_MAX: there is none */
+    struct read_segment_entry about;
+};
+
+struct read_range_sent {
+    uint64_t bytes, records;
+    uint64_t first_seq, last_seq; /* the first and the last record that there is of them */
+    int32_t error; /* an errno, positive, where they are not all; ESTALE: they have been removed */
+    uint32_t reserved;
+};
+
 struct read_list_readers {
     uint64_t after; /* 0 = from the first one on */
 };
@@ -256,6 +283,9 @@ struct read_packet {
         const struct read_object *object;
         const struct read_object_lent *object_lent;
         const struct read_object_sent *object_sent;
+        const struct read_range *range;
+        const struct read_range_lent *range_lent;
+        const struct read_range_sent *range_sent;
         const struct read_list_readers *list_readers;
         const struct read_readers *readers;
     };

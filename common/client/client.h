@@ -29,9 +29,9 @@ struct hf_reader {
 
 /* Which log file is meant. */
 struct log_name {
-    enum { LOG_BY_NAME, LOG_FIRST, LOG_LAST, LOG_BY_SEQ, LOG_BY_TIME } by;
+    enum { LOG_BY_NAME, LOG_FIRST, LOG_LAST, LOG_BY_SEQ, LOG_BY_TIME, LOG_RANGE } by;
     const char *name;
-    uint64_t seq;
+    uint64_t seq, last_seq; /* LOG_RANGE: [seq, last_seq] */
     int64_t time_ns;
 };
 
@@ -48,8 +48,13 @@ struct handle_kind {
     int (*read)(hf *handle, const char *channel, const struct hf_start *start, unsigned mode,
                 hf_reader **ret);
     int (*log_list)(hf *handle, const char *channel, struct hf_log **ret, size_t *ret_count);
+    /* Never LOG_RANGE. */
     int (*log_open)(hf *handle, const char *channel, const struct log_name *name,
                     struct hf_log *ret);
+    /* Of LOG_RANGE; NULL: -EOPNOTSUPP. */
+    int (*log_pieces)(hf *handle, const char *channel, const struct log_name *name,
+                      struct hf_log_piece **ret, size_t *ret_count);
+    /* Of LOG_RANGE, handle->copied is set where it succeeds. */
     int64_t (*log_copy)(hf *handle, const char *channel, const struct log_name *name,
                         const struct log_copy *copy);
     int (*position_list)(hf *handle, const char *channel, struct hf_position **ret,
@@ -63,6 +68,8 @@ struct handle_kind {
 struct hf {
     const struct handle_kind *kind;
     hf_reader *readers;
+    struct hf_log_range
+        copied; /* by the last hf_log_copy() of a range; no records: there is none */
 };
 
 #endif

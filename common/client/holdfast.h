@@ -216,6 +216,21 @@ int hf_log_list(hf *handle, const char *channel, struct hf_log **ret, size_t *re
  * with something received then or later (seconds since 1970). -ENOENT: there is none such. */
 int hf_log_open(hf *handle, const char *channel, const char *name, struct hf_log *ret);
 
+/* One file's part of a range of records: whole finished blocks, so that the records before and
+ * behind the range that share a block with its own come along. The file's header lies before
+ * header_length. Where the file is damaged, what is damaged comes along, too. */
+struct hf_log_piece {
+    struct hf_log log; /* its fd is read only, and the caller's to close */
+    uint64_t header_length;
+    uint64_t offset, length;      /* bytes of the file */
+    uint64_t first_seq, last_seq; /* of these blocks */
+};
+/* The files that have records A to B, B included: name is "seq:A..B". In their order; one block for
+ * free(3). What is still in an unfinished block is in none of them. -ENOENT: there is no such
+ * record. hf_log_open() takes such a name, too, where one file has them all (else -E2BIG). */
+int hf_log_pieces(hf *handle, const char *channel, const char *name, struct hf_log_piece **ret,
+                  size_t *ret_count);
+
 /* How its bytes come here. */
 enum hf_how {
     HF_BY_FD,     /* by a descriptor of the file, as of hf_log_open() */
@@ -228,6 +243,18 @@ enum hf_how {
  * Waits as long as `to` does, and for the daemon two seconds at a time. */
 int64_t hf_log_copy(hf *handle, const char *channel, const char *name, int to, uint64_t offset,
                     uint64_t length, unsigned how);
+
+/* name "seq:A..B": a log file of exactly the records A to B that there are, B included, in blocks
+ * of their own, written anew: offset and length must be 0. One that is being written is read as far
+ * as it is committed; HF_BY_FD: what lies in finished blocks. HF_BY_SPLICE copies, too. -ENOENT:
+ * there is no such record. -ECONNRESET: the daemon's process ended over it; what was written is no
+ * complete file then. What it had of the range, after the last hf_log_copy() of one: -ENODATA when
+ * that has failed, or there was none. */
+struct hf_log_range {
+    uint64_t first_seq, last_seq; /* the first and the last record that there was */
+    uint64_t records; /* fewer than last_seq - first_seq + 1: some between are missing */
+};
+int hf_log_copied(hf *handle, struct hf_log_range *ret);
 
 /* ---- who reads ---- */
 

@@ -14,6 +14,7 @@
 #include "common/client/client.h"
 #include "common/client/gate_link.h"
 #include "common/client/live_log.h"
+#include "common/client/live_range.h"
 #include "common/client/live_reader.h"
 #include "common/client/live_request.h"
 #include "common/fd.h"
@@ -184,7 +185,19 @@ static int64_t live_log_copy(hf *handle, const char *channel, const struct log_n
 {
     char found[CHANNEL_NAME_SIZE];
     int result = find_channel(handle, channel, found);
-    return result < 0 ? result : live_log_send((struct live *)handle, found, name, copy);
+    if (result < 0)
+        return result;
+    return name->by == LOG_RANGE ? live_range_send((struct live *)handle, found, name, copy)
+                                 : live_log_send((struct live *)handle, found, name, copy);
+}
+
+static int live_log_pieces(hf *handle, const char *channel, const struct log_name *name,
+                           struct hf_log_piece **ret, size_t *ret_count)
+{
+    char found[CHANNEL_NAME_SIZE];
+    int result = find_channel(handle, channel, found);
+    return result < 0 ? result
+                      : live_range_pieces((struct live *)handle, found, name, ret, ret_count);
 }
 
 static void translate_position(const void *from, size_t index, void *to)
@@ -283,6 +296,7 @@ static const struct handle_kind live_handle = {.list = live_list,
                                                .read = live_read,
                                                .log_list = live_log_list,
                                                .log_open = live_log_open,
+                                               .log_pieces = live_log_pieces,
                                                .log_copy = live_log_copy,
                                                .position_list = live_position_list,
                                                .forget = live_forget,

@@ -25,7 +25,7 @@ static void await_room(int to)
     poll(&writable, 1, -1);
 }
 
-static int write_all(int to, const uint8_t *bytes, size_t size)
+int log_bytes_write(int to, const uint8_t *bytes, size_t size)
 {
     while (size > 0) {
         ssize_t written = write(to, bytes, size);
@@ -61,7 +61,7 @@ static ssize_t drain_part(int pipe, int to, size_t most, bool *by_splice)
     ssize_t length = read(pipe, bytes, most < sizeof bytes ? most : sizeof bytes);
     if (length <= 0)
         return length < 0 ? -errno : 0;
-    int result = write_all(to, bytes, (size_t)length);
+    int result = log_bytes_write(to, bytes, (size_t)length);
     return result < 0 ? result : length;
 }
 
@@ -76,7 +76,7 @@ static ssize_t copy_through_memory(int file, int to, off_t at, size_t size)
         return length < 0 ? -errno : -ESTALE;
     if (fd_is_removed(file))
         return -ESTALE;
-    int result = write_all(to, bytes, (size_t)length);
+    int result = log_bytes_write(to, bytes, (size_t)length);
     return result < 0 ? result : length;
 }
 

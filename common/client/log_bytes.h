@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_COMMON_CLIENT_LOG_BYTES_H
 #define HOLDFAST_COMMON_CLIENT_LOG_BYTES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/client/client.h"
@@ -11,6 +12,9 @@
 /* Of a file that may be removed meanwhile. How many, or -errno; -ESTALE: it was; what was written
  * is right all the same. */
 int64_t log_bytes_copy(int file, const struct log_copy *copy);
+
+/* All of these bytes; waits as long as `to` does. 0 or -errno. */
+int log_bytes_write(int to, const uint8_t *bytes, size_t size);
 
 /* Everything that comes out of a pipe that does not block, until its end. *ret: how many, also
  * where it fails. 0; -ETIMEDOUT: nothing has come for so long; or another -errno. */

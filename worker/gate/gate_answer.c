@@ -49,7 +49,8 @@ static bool has_room_for(struct gate_connection *connection, enum read_type type
 static void close_lent(struct gate *gate, const struct gate_connection *connection,
                        enum read_type type, int *fd)
 {
-    if (type == READ_SEGMENT_FOUND || (type == READ_OBJECT_LENT && !connection->lends_local))
+    if (type == READ_SEGMENT_FOUND || type == READ_RANGE_LENT ||
+        (type == READ_OBJECT_LENT && !connection->lends_local))
         gate_pool_close_fd(&gate->pool, fd); /* a file's: it may wait for a disk */
     else
         fd_close(fd);

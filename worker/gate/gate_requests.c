@@ -19,6 +19,7 @@
 #include "worker/gate/gate_lookups.h"
 #include "worker/gate/gate_objects.h"
 #include "worker/gate/gate_positions.h"
+#include "worker/gate/gate_ranges.h"
 #include "worker/gate/gate_report.h"
 #include "worker/gate/gate_waking.h"
 
@@ -143,6 +144,9 @@ static void serve(struct gate *gate, struct gate_connection *connection, unsigne
     case READ_OBJECT:
         gate_objects_serve(gate, connection, request, payload);
         break;
+    case READ_RANGE:
+        gate_ranges_serve(gate, connection, request, payload);
+        break;
     case READ_READERS:
         gate_report_readers(gate, connection, request,
                             ((const struct read_list_readers *)payload)->after);
@@ -164,6 +168,8 @@ static bool is_early(const struct gate *gate, unsigned type, const void *payload
         return !gate_channels_find(gate, ((const struct read_list_segments *)payload)->channel);
     if (type == READ_OBJECT)
         return !gate_channels_find(gate, ((const struct read_object *)payload)->channel);
+    if (type == READ_RANGE)
+        return !gate_channels_find(gate, ((const struct read_range *)payload)->channel);
     return type == READ_LIST;
 }
 

@@ -8,12 +8,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "common/client/log_range.h"
 #include "common/fd.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_pool.h"
+#include "worker/gate/gate_range.h"
 #include "worker/gate/gate_transfer.h"
 #include "worker/gate/gate_work.h"
 
@@ -31,14 +33,32 @@ struct turn_work {
 
 /* ---- the end ---- */
 
+static void finish_range(struct gate *gate, struct gate_connection *connection, int result)
+{
+    struct gate_transfer *transfer = connection->transfer;
+    const struct log_range_told *told = log_range_so_far(transfer->range->log);
+    const struct read_range_sent sent = {.bytes = transfer->at,
+                                         .records = told->records,
+                                         .first_seq = told->first_seq,
+                                         .last_seq = told->last_seq,
+                                         .error = -result};
+    const uint32_t request = transfer->request;
+    gate_transfer_free(gate, &connection->transfer);
+    gate_answer(gate, connection, READ_RANGE_SENT, request, &sent, sizeof sent, NULL);
+}
+
 static void finish(struct gate *gate, struct gate_connection *connection, int result)
 {
     struct gate_transfer *transfer = connection->transfer;
     const struct read_object_sent sent = {.bytes = transfer->at - transfer->begin,
                                           .error = -result};
     const uint32_t request = transfer->request;
-    gate_transfer_free(gate, &connection->transfer);
     gate->counts[GATE_COUNTER_sent_bytes] += sent.bytes;
+    if (transfer->range) {
+        finish_range(gate, connection, result);
+        return;
+    }
+    gate_transfer_free(gate, &connection->transfer);
     gate_answer(gate, connection, READ_OBJECT_SENT, request, &sent, sizeof sent, NULL);
 }
 
@@ -122,6 +142,14 @@ static void finish_turn(struct gate *gate, struct gate_connection *connection,
         finish(gate, connection, result);
 }
 
+/* More may be committed by now. */
+static void look_again(struct gate *gate, struct gate_range *range)
+{
+    const struct gate_channel *channel = gate_channels_find(gate, range->folder->channel);
+    if (channel && channel->folder == range->folder)
+        gate_channels_view(channel, &range->view);
+}
+
 /* Its own request, which is being answered, is what it is refused for. */
 static void submit(struct gate *gate, struct gate_connection *connection)
 {
@@ -136,6 +164,8 @@ static void submit(struct gate *gate, struct gate_connection *connection)
     it->work.job.place_busy = &transfer->folder->copying;
     it->work.finish = finish_turn;
     it->transfer = transfer;
+    if (transfer->range)
+        look_again(gate, transfer->range);
     gate_work_submit(gate, connection, &it->work);
 }
 
@@ -194,8 +224,7 @@ static uint32_t count_of_user(const struct gate *gate, uid_t uid)
 }
 
 static int begin(struct gate *gate, struct gate_connection *connection,
-                 const struct gate_transfer_wish *wish, struct gate_channel *channel, int *file,
-                 int *ret_reading)
+                 const struct gate_transfer_wish *wish, int *file, int *ret_reading)
 {
     const uint64_t most = gate->descriptors / TRANSFER_SHARE;
     if (gate->transfer_count >= most ||
@@ -205,19 +234,56 @@ static int begin(struct gate *gate, struct gate_connection *connection,
     if (result < 0)
         return result;
     connection->transfer->owner = connection;
-    connection->transfer->folder = gate_folder_keep(channel->folder);
+    connection->transfer->folder = gate_folder_keep(wish->folder);
     return 0;
+}
+
+/* The first answer; when it is out, the sending. */
+static void announce(struct gate *gate, struct gate_connection *connection,
+                     const struct gate_waiting *answer, const void *payload, int *reading)
+{
+    gate_answer(gate, connection, answer->type, answer->request, payload, answer->size, reading);
+    if (connection->ended)
+        return;
+    if (connection->lending_failed) {
+        gate_transfer_free(gate, &connection->transfer);
+        return;
+    }
+    connection->busy = true; /* until it is sent */
+    connection->transfer->is_unannounced = true;
+    gate_sending_flushed(gate, connection);
+}
+
+static const struct gate_reason reasons[] = {
+    {EAGAIN, "it is being written, and nobody says how far it may be read: ask again"},
+    {EINVAL, "that lies beyond its end"},
+    {EBUSY, "too many files are being sent just now: ask again"},
+    {0, NULL},
+};
+
+void gate_sending_begin_range(struct gate *gate, struct gate_connection *connection,
+                              uint32_t request, const struct read_range_lent *lent,
+                              struct gate_range **range)
+{
+    const struct gate_waiting answer = {
+        .type = READ_RANGE_LENT, .request = request, .size = sizeof *lent};
+    const struct gate_transfer_wish wish = {
+        .how = READ_COPY, .request = request, .end = UINT64_MAX, .folder = (*range)->folder};
+    int file = -1, reading = -1;
+    int result = begin(gate, connection, &wish, &file, &reading);
+    if (result < 0) {
+        gate_range_free(&gate->pool, range);
+        gate_answer_refuse_for(gate, connection, request, result, reasons);
+        return;
+    }
+    connection->transfer->range = *range;
+    *range = NULL;
+    announce(gate, connection, &answer, lent, &reading);
 }
 
 void gate_sending_begin(struct gate *gate, struct gate_connection *connection, uint32_t request,
                         const struct read_object *wanted, struct gate_hot_object *object, int *file)
 {
-    static const struct gate_reason reasons[] = {
-        {EAGAIN, "it is being written, and nobody says how far it may be read: ask again"},
-        {EINVAL, "that lies beyond its end"},
-        {EBUSY, "too many files are being sent just now: ask again"},
-        {0, NULL},
-    };
     struct gate_channel *channel = gate_channels_find(gate, wanted->channel);
     struct read_object_lent *lent = &object->lent;
     uint64_t end = 0;
@@ -233,23 +299,17 @@ void gate_sending_begin(struct gate *gate, struct gate_connection *connection, u
                                             .request = request,
                                             .begin = lent->offset,
                                             .end = lent->offset + lent->length,
-                                            .is_open = lent->about.is_open != 0};
+                                            .is_open = lent->about.is_open != 0,
+                                            .folder = channel ? channel->folder : NULL};
+    const struct gate_waiting answer = {
+        .type = READ_OBJECT_LENT, .request = request, .size = sizeof *lent};
     if (result == 0)
-        result = begin(gate, connection, &wish, channel, file, &reading);
+        result = begin(gate, connection, &wish, file, &reading);
     if (*file >= 0)
         gate_pool_close_fd(&gate->pool, file);
     if (result < 0) {
         gate_answer_refuse_for(gate, connection, request, result, reasons);
         return;
     }
-    gate_answer(gate, connection, READ_OBJECT_LENT, request, lent, sizeof *lent, &reading);
-    if (connection->ended)
-        return;
-    if (connection->lending_failed) {
-        gate_transfer_free(gate, &connection->transfer);
-        return;
-    }
-    connection->busy = true; /* until it is sent */
-    connection->transfer->is_unannounced = true;
-    gate_sending_flushed(gate, connection);
+    announce(gate, connection, &answer, lent, &reading);
 }

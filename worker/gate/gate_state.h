@@ -27,6 +27,7 @@
 
 struct gate;
 struct gate_connection;
+struct gate_range;
 
 struct gate_channel {
     char name[CHANNEL_NAME_SIZE];
@@ -95,18 +96,20 @@ struct gate_claim {
     bool stale;   /* what its owner reads of the file has been changed meanwhile */
 };
 
-/* A log file's bytes on their way into a pipe. In the hands of one of: a thread (connection->work),
- * and epoll. */
+/* A log file's bytes, or a range's, on their way into a pipe. In the hands of one of: a thread
+ * (connection->work), and epoll. */
 struct gate_transfer {
     enum read_how how;
     uint32_t request;
-    int file, pipe;          /* its writing end */
-    int between[2];          /* SPLICE: what a look has found sound goes on from here */
-    size_t held;             /* bytes in there */
-    uint64_t begin, at, end; /* of the file; the next one */
-    bool is_unannounced;     /* its reader has yet to be sent the pipe */
-    bool is_open;            /* the file was being written when it was found */
-    monotonic since;         /* it has waited for room in the pipe, which epoll tells */
+    int file, pipe;           /* its writing end */
+    int between[2];           /* SPLICE: what a look has found sound goes on from here */
+    size_t held;              /* bytes in there, */
+    const uint8_t *bytes;     /* or here */
+    uint64_t begin, at, end;  /* of the file; the next one */
+    struct gate_range *range; /* instead of a file; `end` is not known before it is reached */
+    bool is_unannounced;      /* its reader has yet to be sent the pipe */
+    bool is_open;             /* the file was being written when it was found */
+    monotonic since;          /* it has waited for room in the pipe, which epoll tells */
     struct gate_connection *owner;
     struct gate_transfer *next, **link; /* of those that wait, in that order */
     struct gate_folder *folder;         /* a reference */

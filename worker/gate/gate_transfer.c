@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Moves bytes from a log file into a pipe, with or without copying them in memory. Called by the
- * copier's threads, one at a time for each transfer. What the archive removes it may punch holes
- * into, so that it reads as zeros: whatever was taken from a file is passed on only after a look
- * has found that it still had a name behind that. */
+/* Moves bytes from a log file, or of a range, into a pipe, with or without copying them in memory.
+ * Called by the copier's threads, one at a time for each transfer. What the archive removes it may
+ * punch holes into, so that it reads as zeros: whatever was taken from a file is passed on only
+ * after a look has found that it still had a name behind that. */
 #include "worker/gate/gate_transfer.h"
 
 #include <errno.h>
@@ -13,10 +13,12 @@
 #include <unistd.h>
 
 #include "common/avro_log_header.h"
+#include "common/client/log_range.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_pool.h"
+#include "worker/gate/gate_range.h"
 
 /* What a pipe holds that nobody has made larger (pipe(7)): it counts as ours as long as its reader
  * keeps it. */
@@ -84,6 +86,7 @@ void gate_transfer_free(struct gate *gate, struct gate_transfer **transfer)
         return;
     gate_transfer_leave_queue(gate, it);
     gate->transfer_count--;
+    gate_range_free(&gate->pool, &it->range);
     gate_folder_release(&it->folder);
     fd_close(&it->pipe);
     fd_close(&it->between[0]);
@@ -156,11 +159,31 @@ static ssize_t splice_some(struct gate_transfer *transfer)
     return length;
 }
 
+/* Records are written anew, a block at a time. */
+static ssize_t pass_on_some(struct gate_transfer *transfer)
+{
+    if (transfer->held == 0) {
+        long length = log_range_read(transfer->range->log, &transfer->bytes);
+        if (length == 0)
+            transfer->end = transfer->at;
+        if (length <= 0)
+            return length;
+        transfer->held = (size_t)length;
+    }
+    ssize_t written = write(transfer->pipe, transfer->bytes, transfer->held);
+    if (written < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    transfer->bytes += written;
+    transfer->held -= (size_t)written;
+    return written;
+}
+
 /* Of one that is open, the header is about to be changed, also where it lies in a pipe. */
 static ssize_t move_some(struct gate_transfer *transfer)
 {
-    return transfer->how == READ_SPLICE && !transfer->is_open ? splice_some(transfer)
-                                                              : copy_some(transfer);
+    return transfer->range                                      ? pass_on_some(transfer)
+           : transfer->how == READ_SPLICE && !transfer->is_open ? splice_some(transfer)
+                                                                : copy_some(transfer);
 }
 
 int gate_transfer_run(struct gate_transfer *transfer)
@@ -174,7 +197,8 @@ int gate_transfer_run(struct gate_transfer *transfer)
         if (transfer->at < transfer->end && moved >= TURN_BYTES)
             return 1;
         /* Who has just taken all that a pipe holds is at it, and makes room in a moment. */
-        if (length == 0 && (moved < PIPE_SIZE || await_room(transfer->pipe) < 0))
+        if (length == 0 && transfer->at < transfer->end &&
+            (moved < PIPE_SIZE || await_room(transfer->pipe) < 0))
             return -EAGAIN;
         if (length == 0)
             moved = 0;

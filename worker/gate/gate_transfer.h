@@ -11,11 +11,13 @@
 struct gate_transfer_wish {
     enum read_how how;
     uint32_t request;
-    uint64_t begin, end; /* bytes of the file */
+    uint64_t begin, end; /* bytes of the file; of a range, 0 and UINT64_MAX */
     bool is_open;        /* it is being written */
+    struct gate_folder *folder;
 };
 
-/* The file is taken over, also where it fails. *ret_reading: the pipe's other end, the caller's. 0
+/* The file (-1: it is a range, which is the transfer's when it is set) is taken over, also where it
+ * fails. *ret_reading: the pipe's other end, the caller's. 0
  * or -errno. */
 int gate_transfer_new(struct gate *gate, const struct gate_transfer_wish *wish, int *file,
                       struct gate_transfer **ret, int *ret_reading);
