@@ -180,6 +180,16 @@ static const char *check_packet(struct read_packet *packet, size_t length,
     return NULL;
 }
 
+const char *read_packet_check(struct read_packet *packet, size_t length,
+                              enum read_direction direction)
+{
+    packet->fd = -1;
+    packet->header = (struct read_header){0};
+    memcpy(&packet->header, packet->bytes,
+           length < sizeof packet->header ? length : sizeof packet->header);
+    return check_packet(packet, length, direction, 0);
+}
+
 #define FDS_READ 8 /* more than anybody may send: to be told from what fits */
 
 int read_packet_receive(int socket, enum read_direction direction, struct read_packet *ret,

@@ -51,6 +51,8 @@ struct handle_kind {
     /* Never LOG_RANGE. */
     int (*log_open)(hf *handle, const char *channel, const struct log_name *name,
                     struct hf_log *ret);
+    int (*log_find)(hf *handle, const char *channel, const struct log_name *name,
+                    struct hf_log *ret); /* likewise; ret->fd stays -1 */
     /* Of LOG_RANGE; NULL: -EOPNOTSUPP. */
     int (*log_pieces)(hf *handle, const char *channel, const struct log_name *name,
                       struct hf_log_piece **ret, size_t *ret_count);

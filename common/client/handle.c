@@ -114,6 +114,16 @@ static int parse_log_name(const char *name, struct log_name *ret)
     return 0;
 }
 
+int hf_log_find(hf *handle, const char *channel, const char *name, struct hf_log *ret)
+{
+    struct log_name wanted;
+    *ret = (struct hf_log){.fd = -1};
+    int result = name ? parse_log_name(name, &wanted) : -EINVAL;
+    if (result < 0 || wanted.by == LOG_RANGE)
+        return -EINVAL;
+    return handle->kind->log_find(handle, channel, &wanted, ret);
+}
+
 int hf_log_pieces(hf *handle, const char *channel, const char *name, struct hf_log_piece **ret,
                   size_t *ret_count)
 {

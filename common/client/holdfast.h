@@ -35,7 +35,11 @@ typedef struct hf_reader hf_reader;
 /* ---- where to read ---- */
 
 /* Connect to the read socket at this path. NULL: $HOLDFAST_READ_SOCKET, else
- * /run/holdfast/read.sock. Nobody there: -ENOENT or -ECONNREFUSED; not allowed to: -EACCES. */
+ * /run/holdfast/read.sock. Nobody there: -ENOENT or -ECONNREFUSED; not allowed to: -EACCES.
+ * "tcp:HOST:PORT" (or [ADDRESS]:PORT): over TCP, where the daemon has read { tcp }. There,
+ * hf_list(), hf_log_list(), hf_log_find() and hf_log_copy() work, by HF_BY_COPY and HF_BY_SPLICE;
+ * all else is -EOPNOTSUPP, for it takes descriptors or a user of the daemon's machine. A host's
+ * name is looked up, which takes as long as the resolver does; none such: -EHOSTUNREACH. */
 int hf_open(hf **ret, const char *read_socket);
 
 /* Read files, without a daemon. A path is a log file (.avro, or .avro.open while it is being
@@ -215,6 +219,8 @@ int hf_log_list(hf *handle, const char *channel, struct hf_log **ret, size_t *re
  * where to look: "first", "last", "seq:N" the one that has this number, or "@N" the first one
  * with something received then or later (seconds since 1970). -ENOENT: there is none such. */
 int hf_log_open(hf *handle, const char *channel, const char *name, struct hf_log *ret);
+/* The same without opening it: ret->fd is -1. */
+int hf_log_find(hf *handle, const char *channel, const char *name, struct hf_log *ret);
 
 /* One file's part of a range of records: whole finished blocks, so that the records before and
  * behind the range that share a block with its own come along. The file's header lies before

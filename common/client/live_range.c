@@ -23,7 +23,7 @@ static int ask_once(struct live *live, const struct read_range *range)
 {
     const struct live_request request = {READ_RANGE, READ_RANGE_LENT, range, sizeof *range};
     int result = live_ask(live, &request);
-    if (result == 0 && live->fd < 0)
+    if (result == 0 && (live->fd < 0) != !!live->stream)
         result = -EPROTO;
     if (result == -ETIMEDOUT || result == -EPROTO)
         live_disconnect(live); /* what it sends later is nobody's */
@@ -128,13 +128,14 @@ static int open_piece(void *context, bool behind, uint64_t seq, struct log_range
     return 0;
 }
 
-/* Of a pipe that the gate fills; what came is in *ret_bytes, also where it fails. */
+/* Of a pipe that the gate fills, or over TCP; what came is in *ret_bytes, also where it fails. */
 static int receive(struct live *live, int to, struct hf_log_range *ret, uint64_t *ret_bytes)
 {
     int pipe = fd_take(&live->fd);
-    int result = log_bytes_drain(pipe, to, GATE_PATIENCE_NS, ret_bytes);
+    int result = live->stream ? live_receive_bytes(live, READ_RANGE_SENT, to, ret_bytes)
+                              : log_bytes_drain(pipe, to, GATE_PATIENCE_NS, ret_bytes);
     fd_close(&pipe);
-    if (result == 0)
+    if (result == 0 && !live->stream)
         result =
             live_receive(live, READ_RANGE_SENT, monotonic_add(monotonic_now(), GATE_PATIENCE_NS));
     if (result < 0) {

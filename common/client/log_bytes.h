@@ -20,4 +20,7 @@ int log_bytes_write(int to, const uint8_t *bytes, size_t size);
  * where it fails. 0; -ETIMEDOUT: nothing has come for so long; or another -errno. */
 int log_bytes_drain(int pipe, int to, uint64_t patience_ns, uint64_t *ret);
 
+/* So many bytes of a socket that does not block. As above; -ECONNRESET: it ended before. */
+int log_bytes_take(int socket, int to, uint64_t size, uint64_t patience_ns, uint64_t *ret);
+
 #endif

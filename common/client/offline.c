@@ -177,6 +177,14 @@ static int log_open(hf *handle, const char *channel_name, const struct log_name 
     return ret->fd < 0 ? ret->fd : 0;
 }
 
+static int log_find(hf *handle, const char *channel, const struct log_name *name,
+                    struct hf_log *ret)
+{
+    int result = log_open(handle, channel, name, ret);
+    fd_close(&ret->fd);
+    return result;
+}
+
 static size_t find_name(const struct offline_channel *channel, const char *name)
 {
     size_t at = 0;
@@ -240,6 +248,7 @@ static const struct handle_kind offline_kind = {.list = list,
                                                 .read = read_channel,
                                                 .log_list = log_list,
                                                 .log_open = log_open,
+                                                .log_find = log_find,
                                                 .log_pieces = log_pieces,
                                                 .log_copy = log_copy,
                                                 .close = close_handle};

@@ -351,6 +351,10 @@ static int parse_address(const struct config_key *key, const char *text, void *b
 {
     union socket_address address;
     char scope[IF_NAMESIZE];
+    if (*text == '\0' && key->empty_allowed) {
+        memset(place_of(key, base), 0, sizeof address);
+        return 0;
+    }
     return take_address(
         socket_address_parse_scoped(text, &address, scope), &address,
         is_port_wrong(text)
@@ -362,7 +366,7 @@ static int parse_address(const struct config_key *key, const char *text, void *b
 
 static void print_address(FILE *to, const struct config_key *key, const void *base)
 {
-    char text[SOCKET_ADDRESS_TEXT_SIZE];
+    char text[SOCKET_ADDRESS_TEXT_SIZE] = "";
     socket_address_print(value_of(key, base), text, sizeof text);
     print_quoted(to, text);
 }

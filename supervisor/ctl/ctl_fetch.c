@@ -42,11 +42,11 @@ struct fetching {
     json_t *list; /* NULL: lines for people */
 };
 
-static int parse_how(const char *text, enum hf_how *ret)
+static int parse_how(const char *text, bool is_remote, enum hf_how *ret)
 {
     static const char *const names[] = {
         [HF_BY_FD] = "fd", [HF_BY_COPY] = "copy", [HF_BY_SPLICE] = "splice"};
-    *ret = HF_BY_FD;
+    *ret = is_remote ? HF_BY_SPLICE : HF_BY_FD;
     for (int how = 0; text && how <= HF_BY_SPLICE; how++) {
         if (strcmp(text, names[how]) == 0) {
             *ret = (enum hf_how)how;
@@ -75,6 +75,8 @@ static int complain(const struct fetching *it, const char *name, int error)
             "%s: there is no log file '%s': 'holdfastctl logs %s' lists them; first, last, "
             "seq:N and @SECONDS find one, too, and seq:A..B brings records",
             it->channel, name, it->channel);
+    else if (error == -EOPNOTSUPP)
+        ctl_complain("--how fd: descriptors can't go over TCP: take copy or splice");
     else if (error == -EBUSY && it->how != HF_BY_FD)
         ctl_complain(
             "%s: it is just being sealed, or the daemon sends as many files as it may: try "
@@ -142,10 +144,9 @@ static int find(struct fetching *it, const char *name)
         snprintf(it->log.name, sizeof it->log.name, "%.*s-seq-%" PRIu64 "-%" PRIu64 ".avro",
                  HF_NAME_SIZE, it->channel, it->wanted[0], it->wanted[1]);
     } else {
-        int result = hf_log_open(it->handle, it->channel, name, &it->log);
+        int result = hf_log_find(it->handle, it->channel, name, &it->log);
         if (result < 0)
             return complain(it, name, result);
-        fd_close(&it->log.fd);
     }
     int status = set_path(it);
     if (status != CTL_OK)
@@ -303,7 +304,7 @@ int ctl_fetch(const struct ctl_command *command)
     struct fetching it = {.command = command,
                           .channel = command->files[0],
                           .list = command->options.json ? json_array() : NULL};
-    int status = parse_how(command->how, &it.how);
+    int status = parse_how(command->how, ctl_daemon_is_remote(command), &it.how);
     if (status == CTL_OK)
         status = ctl_daemon_open(command, &it.handle);
     int worst = status;

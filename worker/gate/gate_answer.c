@@ -14,8 +14,10 @@
 
 #include "common/fd.h"
 #include "common/read_protocol.h"
+#include "common/read_stream.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_peer.h"
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
 
@@ -28,9 +30,12 @@ void gate_answer_end(struct gate *gate, struct gate_connection *connection)
 /* After one at which everything had been read, so many small answers need not be looked at. */
 #define UNLOOKED_MOST 3
 
-/* The same that EPOLLOUT goes by: a quarter of the buffer. */
+/* The same that EPOLLOUT goes by: a quarter of the buffer. Over TCP no descriptors are under way,
+ * and EPOLLOUT goes by something else. */
 static bool has_room(struct gate_connection *connection)
 {
+    if (gate_peer_is_remote(connection))
+        return true;
     int unread = 0;
     const bool is_known = ioctl(connection->fd, SIOCOUTQ, &unread) == 0;
     connection->unlooked = is_known && unread == 0 ? 0 : UNLOOKED_MOST;
@@ -70,15 +75,29 @@ static void keep(struct gate *gate, struct gate_connection *connection,
     connection->waiting = waiting;
 }
 
+/* 0, -EAGAIN: the rest, or all of it, is to be kept; or another -errno. */
+static int send_it(struct gate_connection *connection, struct gate_waiting *about,
+                   const void *payload, int fd)
+{
+    const struct read_header header = {.magic = READ_MAGIC,
+                                       .version = READ_VERSION,
+                                       .type = (uint16_t)about->type,
+                                       .request = about->request,
+                                       .size = about->size};
+    if (gate_peer_is_remote(connection))
+        return read_stream_send(connection->fd, &header, payload, &about->sent);
+    return read_packet_send(connection->fd, about->type, about->request, payload, about->size, fd);
+}
+
 void gate_answer(struct gate *gate, struct gate_connection *connection, enum read_type type,
                  uint32_t request, const void *payload, size_t size, int *fd)
 {
-    const struct gate_waiting about = {.type = type, .request = request, .size = (uint32_t)size};
+    struct gate_waiting about = {.type = type, .request = request, .size = (uint32_t)size};
     int result = -EAGAIN;
     connection->busy = false;
     gate_count(gate, GATE_COUNTER_requests);
     if (!connection->ended && !connection->waiting && has_room_for(connection, type))
-        result = read_packet_send(connection->fd, type, request, payload, size, fd ? *fd : -1);
+        result = send_it(connection, &about, payload, fd ? *fd : -1);
     if (result == -EAGAIN && !connection->ended)
         keep(gate, connection, &about, payload, fd);
     if (fd)
@@ -114,11 +133,14 @@ void gate_answer_part(struct gate *gate, struct gate_connection *connection, uin
                       const char *reason)
 {
     struct read_refused refused = {.error = EPROTO};
+    struct gate_waiting about = {.type = READ_REFUSED, .request = request, .size = sizeof refused};
     if (connection->ended)
         return;
     snprintf(refused.reason, sizeof refused.reason, "%s", reason);
     gate_count(gate, GATE_COUNTER_refused);
-    read_packet_send(connection->fd, READ_REFUSED, request, &refused, sizeof refused, -1);
+    /* Over TCP it must not get into what is being sent. */
+    if (!gate_peer_is_remote(connection) || (!connection->transfer && !connection->waiting))
+        send_it(connection, &about, &refused, -1);
     connection->expelled = true;
     gate_answer_end(gate, connection);
 }
@@ -126,7 +148,7 @@ void gate_answer_part(struct gate *gate, struct gate_connection *connection, uin
 void gate_answer_expel(struct gate *gate, struct gate_connection *connection, uint32_t request,
                        const char *reason)
 {
-    gate_penalty_give(gate, connection->uid, monotonic_now());
+    gate_penalty_give(gate, connection->peer, monotonic_now());
     gate_answer_part(gate, connection, request, reason);
 }
 
@@ -152,8 +174,7 @@ static void flush_waiting(struct gate *gate, struct gate_connection *connection)
     struct gate_waiting *waiting = connection->waiting;
     if (!has_room(connection))
         return;
-    int result = read_packet_send(connection->fd, waiting->type, waiting->request, waiting->payload,
-                                  waiting->size, waiting->fd);
+    int result = send_it(connection, waiting, waiting->payload, waiting->fd);
     if (result == -EAGAIN)
         return;
     connection->waiting = NULL;

@@ -14,6 +14,7 @@
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_peer.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_range.h"
 #include "worker/gate/gate_transfer.h"
@@ -47,6 +48,13 @@ static void finish_range(struct gate *gate, struct gate_connection *connection, 
     gate_answer(gate, connection, READ_RANGE_SENT, request, &sent, sizeof sent, NULL);
 }
 
+/* Over TCP, in the midst of a chunk: whatever is said now would be taken for a part of it. */
+static void break_off(struct gate *gate, struct gate_connection *connection)
+{
+    gate_transfer_free(gate, &connection->transfer);
+    gate_answer_end(gate, connection);
+}
+
 static void finish(struct gate *gate, struct gate_connection *connection, int result)
 {
     struct gate_transfer *transfer = connection->transfer;
@@ -54,6 +62,10 @@ static void finish(struct gate *gate, struct gate_connection *connection, int re
                                           .error = -result};
     const uint32_t request = transfer->request;
     gate->counts[GATE_COUNTER_sent_bytes] += sent.bytes;
+    if (gate_transfer_is_within_chunk(transfer)) {
+        break_off(gate, connection);
+        return;
+    }
     if (transfer->range) {
         finish_range(gate, connection, result);
         return;
@@ -116,8 +128,11 @@ static void submit(struct gate *gate, struct gate_connection *connection);
 static void forget(struct gate *gate, struct turn_work *it)
 {
     struct gate_connection *connection = gate->connections[it->work.slot];
-    if (connection && connection->number == it->work.number)
+    if (connection && connection->number == it->work.number) {
         connection->transfer = NULL;
+        if (gate_transfer_is_within_chunk(it->transfer))
+            gate_answer_end(gate, connection); /* no refusal can follow */
+    }
     gate_transfer_free(gate, &it->transfer);
 }
 
@@ -215,11 +230,11 @@ static int find_end(const struct gate_channel *channel, const struct read_object
     return *ret <= lent->about.size ? 0 : -EAGAIN;
 }
 
-static uint32_t count_of_user(const struct gate *gate, uid_t uid)
+static uint32_t count_of_user(const struct gate *gate, uint64_t peer)
 {
     uint32_t count = 0;
     for (const struct gate_connection *it = gate->first; it; it = it->next)
-        count += it->transfer && it->uid == uid;
+        count += it->transfer && it->peer == peer;
     return count;
 }
 
@@ -228,7 +243,7 @@ static int begin(struct gate *gate, struct gate_connection *connection,
 {
     const uint64_t most = gate->descriptors / TRANSFER_SHARE;
     if (gate->transfer_count >= most ||
-        count_of_user(gate, connection->uid) >= most / USER_SHARE + 1)
+        count_of_user(gate, connection->peer) >= most / USER_SHARE + 1)
         return -EBUSY;
     int result = gate_transfer_new(gate, wish, file, &connection->transfer, ret_reading);
     if (result < 0)
@@ -236,6 +251,11 @@ static int begin(struct gate *gate, struct gate_connection *connection,
     connection->transfer->owner = connection;
     connection->transfer->folder = gate_folder_keep(wish->folder);
     return 0;
+}
+
+static int socket_of(const struct gate_connection *connection)
+{
+    return gate_peer_is_remote(connection) ? connection->fd : -1;
 }
 
 /* The first answer; when it is out, the sending. */
@@ -267,8 +287,11 @@ void gate_sending_begin_range(struct gate *gate, struct gate_connection *connect
 {
     const struct gate_waiting answer = {
         .type = READ_RANGE_LENT, .request = request, .size = sizeof *lent};
-    const struct gate_transfer_wish wish = {
-        .how = READ_COPY, .request = request, .end = UINT64_MAX, .folder = (*range)->folder};
+    const struct gate_transfer_wish wish = {.how = READ_COPY,
+                                            .request = request,
+                                            .end = UINT64_MAX,
+                                            .folder = (*range)->folder,
+                                            .socket = socket_of(connection)};
     int file = -1, reading = -1;
     int result = begin(gate, connection, &wish, &file, &reading);
     if (result < 0) {
@@ -300,7 +323,8 @@ void gate_sending_begin(struct gate *gate, struct gate_connection *connection, u
                                             .begin = lent->offset,
                                             .end = lent->offset + lent->length,
                                             .is_open = lent->about.is_open != 0,
-                                            .folder = channel ? channel->folder : NULL};
+                                            .folder = channel ? channel->folder : NULL,
+                                            .socket = socket_of(connection)};
     const struct gate_waiting answer = {
         .type = READ_OBJECT_LENT, .request = request, .size = sizeof *lent};
     if (result == 0)

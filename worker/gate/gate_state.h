@@ -14,6 +14,7 @@
 #include "common/message.h"
 #include "common/monotonic.h"
 #include "common/read_protocol.h"
+#include "common/read_stream.h"
 #include "common/read_wake.h"
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_pool.h"
@@ -23,6 +24,7 @@
 #define GATE_CONNECTIONS_SPARE 16
 #define GATE_PENALTIES         64   /* users; of more, those that were given last */
 #define GATE_HOT               1024 /* log files that are remembered: gate_hot.h */
+#define GATE_NO_UID            ((uid_t)-1)
 #define GATE_SLOTS             (GATE_CONNECTIONS_MAX + GATE_CONNECTIONS_SPARE)
 
 struct gate;
@@ -74,6 +76,7 @@ struct gate_waiting {
     uint32_t request;
     int fd;
     uint32_t size;
+    size_t sent; /* TCP: so many bytes of header and payload are on their way */
     _Alignas(8) uint8_t payload[];
 };
 
@@ -107,6 +110,10 @@ struct gate_transfer {
     const uint8_t *bytes;     /* or here */
     uint64_t begin, at, end;  /* of the file; the next one */
     struct gate_range *range; /* instead of a file; `end` is not known before it is reached */
+    bool is_framed;           /* `pipe` is the TCP socket, and the bytes go there in chunks: */
+    struct read_frame frame;  /* the present one's head, */
+    size_t frame_left;        /* so much of which is not sent yet; then `held` bytes follow */
+    uint8_t *memory;          /* READ_COPY, framed: what is held lies here */
     bool is_unannounced;      /* its reader has yet to be sent the pipe */
     bool is_open;             /* the file was being written when it was found */
     monotonic since;          /* it has waited for room in the pipe, which epoll tells */
@@ -120,9 +127,11 @@ struct gate_connection {
     struct gate_connection *previous, *next; /* in that order */
     int fd;
     uint32_t slot;
-    uint32_t events; /* what epoll is asked for */
-    int send_buffer; /* as the kernel counts */
-    uid_t uid;
+    uint32_t events;            /* what epoll is asked for */
+    int send_buffer;            /* as the kernel counts */
+    uid_t uid;                  /* GATE_NO_UID: it came over TCP, with pid 0 */
+    uint64_t peer;              /* whose limits are its own: gate_peer.h */
+    struct read_stream *stream; /* TCP: the packet that is just coming; else NULL */
     pid_t pid;
     char program[16];
     int64_t since_ns;
@@ -175,8 +184,8 @@ struct gate_saving {
     struct message_position_save save;
 };
 
-struct gate_uid {
-    uid_t uid;
+struct gate_user {
+    uint64_t peer;
     uint32_t connections;
     uint64_t turns[3]; /* gate_pool_submit(): of the pool, the wide one and the copier */
 };
@@ -189,7 +198,7 @@ struct gate_hot_entry {
 };
 
 struct gate_penalty {
-    uid_t uid;
+    uint64_t peer;
     monotonic until;
 };
 
@@ -207,6 +216,7 @@ struct gate {
     uint64_t generation;
     char log_dir[sizeof((struct message_assign *)0)->log_dir];
     int epoll, supervisor, listening, bell;
+    int tcp; /* the socket that readers connect to over TCP; -1: there is none */
     uint32_t supervisor_events;
     bool leaving; /* STOP, or the supervisor is gone */
     bool failed;
@@ -234,8 +244,8 @@ struct gate {
     uint32_t connection_count;
     uint64_t descriptors;      /* that this process may have */
     uint64_t descriptors_each; /* that a connection may cost */
-    struct gate_uid uids[GATE_SLOTS];
-    uint32_t uid_count;
+    struct gate_user users[GATE_SLOTS];
+    uint32_t user_count;
     struct gate_penalty penalties[GATE_PENALTIES];
     uint32_t held_count; /* connections that are held, */
     monotonic held_look; /* and when to look whether they still must be */
@@ -261,6 +271,7 @@ struct gate {
 enum gate_source {
     GATE_SOURCE_SUPERVISOR,
     GATE_SOURCE_LISTENING,
+    GATE_SOURCE_TCP,
     GATE_SOURCE_BELL,
     GATE_SOURCE_POOL,
     GATE_SOURCE_WIDE,

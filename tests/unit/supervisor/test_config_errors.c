@@ -116,7 +116,7 @@ START_TEST(unknown_and_misplaced_keys)
          "6: unknown key \"quux\": the file takes log_dir, spare_workers, hang_timeout, control, "
          "read, restart, channel\n"},
         {"read { path = 1 }\n" MINIMAL,
-         "1: unknown key \"path\": read takes socket, mode, group, enabled"},
+         "1: unknown key \"path\": read takes socket, mode, group, tcp, enabled"},
         {"control { mod = 1 }\n" MINIMAL,
          "1: unknown key \"mod\": control takes socket, mode, group"},
         {"restart { delay = 1 }\n" MINIMAL, "1: unknown key \"delay\": restart takes "
