@@ -265,7 +265,7 @@ int hf_log_copied(hf *handle, struct hf_log_range *ret);
 /* ---- who reads ---- */
 
 struct hf_connection {
-    uint32_t uid, pid;
+    uint32_t uid, pid; /* UINT32_MAX and 0: over TCP */
     char program[16];
     char channel[HF_NAME_SIZE]; /* "" = none yet */
     uint32_t mode;              /* HF_OLD, HF_NEW, HF_JOINED, HF_NEWEST; 0 = none yet */

@@ -84,16 +84,37 @@ static void run_free(struct gate_job *job)
     free(range);
 }
 
-void gate_range_free(struct gate_pool *pool, struct gate_range **range)
+void gate_range_free(struct gate *gate, struct gate_range **range)
 {
     struct gate_range *it = *range;
     *range = NULL;
-    if (!it || !it->log) {
+    if (!it)
+        return;
+    gate->range_count -= it->is_counted;
+    if (!it->log) {
         free(it);
         return;
     }
-    it->job = (struct gate_job){.run = run_free, .place_busy = &pool->closing_busy, .silent = true};
-    gate_pool_submit(pool, &it->job, NULL);
+    it->job =
+        (struct gate_job){.run = run_free, .place_busy = &gate->pool.closing_busy, .silent = true};
+    gate_pool_submit(&gate->pool, &it->job, NULL);
+}
+
+int gate_range_new(struct gate *gate, const struct gate_channel *channel, bool is_sent,
+                   struct gate_range **ret)
+{
+    *ret = NULL;
+    if (is_sent && gate->range_count >= GATE_RANGES_MOST)
+        return -EBUSY;
+    struct gate_range *range = calloc(1, sizeof *range);
+    if (!range)
+        return -ENOMEM;
+    range->is_counted = is_sent;
+    gate->range_count += is_sent;
+    range->folder = channel->folder;
+    gate_channels_view(channel, &range->view);
+    *ret = range;
+    return 0;
 }
 
 /* ---- pieces ---- */

@@ -38,7 +38,7 @@ static void finish_range(struct gate *gate, struct gate_connection *connection,
         gate_sending_begin_range(gate, connection, work->request, &it->lent, &it->range);
         return;
     }
-    gate_range_free(&gate->pool, &it->range);
+    gate_range_free(gate, &it->range);
     if (connection) {
         gate_count(gate, GATE_COUNTER_objects_lent);
         gate_answer(gate, connection, READ_RANGE_LENT, work->request, &it->lent, sizeof it->lent,
@@ -54,21 +54,22 @@ static void ask_thread(struct gate *gate, struct gate_connection *connection, ui
     static const struct gate_reason reasons[] = {
         {ENOENT, "there are no such records"},
         {EAGAIN, "it is being written, and nobody says how far it may be read: ask again"},
+        {EBUSY, "too many ranges are being sent just now: ask again"},
+        {ENOMEM, "out of memory"},
         {EBADMSG, "a file that should have some of them is no log file"},
         {0, NULL},
     };
-    struct gate_range *range = calloc(1, sizeof *range);
-    if (!range) {
-        gate_answer_refuse(gate, connection, request, ENOMEM, "out of memory");
+    struct gate_range *range;
+    int result = gate_range_new(gate, channel, wanted->how != READ_FDPASS, &range);
+    if (result < 0) {
+        gate_answer_refuse_for(gate, connection, request, result, reasons);
         return;
     }
     struct range_work *it = gate_work_new(gate, connection, request, sizeof *it, channel);
     if (!it) {
-        gate_range_free(&gate->pool, &range);
+        gate_range_free(gate, &range);
         return;
     }
-    range->folder = channel->folder;
-    gate_channels_view(channel, &range->view);
     it->work.job.run = run_range;
     it->work.reasons = reasons;
     it->work.finish = finish_range;

@@ -230,11 +230,12 @@ static int find_end(const struct gate_channel *channel, const struct read_object
     return *ret <= lent->about.size ? 0 : -EAGAIN;
 }
 
-static uint32_t count_of_user(const struct gate *gate, uint64_t peer)
+/* Transfers, or ranges alone. */
+static uint32_t count_of_user(const struct gate *gate, uint64_t peer, bool ranges)
 {
     uint32_t count = 0;
     for (const struct gate_connection *it = gate->first; it; it = it->next)
-        count += it->transfer && it->peer == peer;
+        count += it->peer == peer && it->transfer && (!ranges || it->transfer->range);
     return count;
 }
 
@@ -243,7 +244,7 @@ static int begin(struct gate *gate, struct gate_connection *connection,
 {
     const uint64_t most = gate->descriptors / TRANSFER_SHARE;
     if (gate->transfer_count >= most ||
-        count_of_user(gate, connection->peer) >= most / USER_SHARE + 1)
+        count_of_user(gate, connection->peer, false) >= most / USER_SHARE + 1)
         return -EBUSY;
     int result = gate_transfer_new(gate, wish, file, &connection->transfer, ret_reading);
     if (result < 0)
@@ -293,9 +294,11 @@ void gate_sending_begin_range(struct gate *gate, struct gate_connection *connect
                                             .folder = (*range)->folder,
                                             .socket = socket_of(connection)};
     int file = -1, reading = -1;
-    int result = begin(gate, connection, &wish, &file, &reading);
+    int result = count_of_user(gate, connection->peer, true) >= GATE_RANGES_MOST / USER_SHARE
+                     ? -EBUSY
+                     : begin(gate, connection, &wish, &file, &reading);
     if (result < 0) {
-        gate_range_free(&gate->pool, range);
+        gate_range_free(gate, range);
         gate_answer_refuse_for(gate, connection, request, result, reasons);
         return;
     }

@@ -227,6 +227,7 @@ struct gate {
     struct gate_pool
         copier; /* for what sends files: it may take long, and keeps nothing else waiting */
     uint32_t transfer_count;
+    uint32_t range_count; /* of these, and of what is to become one: gate_range.h */
     struct gate_transfer *transfers, **transfers_end; /* that wait for room */
     bool keeps_away;         /* the kernel takes no descriptors from readers: gate_closing.c */
     struct gate_pool closer; /* where it does: sockets that may hold up who closes them */

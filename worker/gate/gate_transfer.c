@@ -122,7 +122,7 @@ void gate_transfer_free(struct gate *gate, struct gate_transfer **transfer)
         return;
     gate_transfer_leave_queue(gate, it);
     gate->transfer_count--;
-    gate_range_free(&gate->pool, &it->range);
+    gate_range_free(gate, &it->range);
     gate_folder_release(&it->folder);
     if (it->is_framed && it->pipe >= 0) /* closing it would not: the socket goes on */
         epoll_ctl(gate->epoll, EPOLL_CTL_DEL, it->pipe, NULL);

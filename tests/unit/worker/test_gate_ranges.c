@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "common/fd.h"
 #include "tests/lib/gate_rig.h"
 #include "tests/lib/unit.h"
+#include "worker/gate/gate_range.h"
 
 #define RING 77
 
@@ -180,9 +182,9 @@ START_TEST(slow_ones_and_those_that_go_away)
 {
     char name[SEGMENT_NAME_SIZE];
     int fds = 0;
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 30; i++)
         gate_rig_log(&rig, 1000 + 100 * (uint64_t)i, 100, false, name);
-    const struct read_range wanted = range(1000, 2000, READ_COPY);
+    const struct read_range wanted = range(1000, 9000, READ_COPY);
     for (int i = 0; i < 6; i++) {
         int gone = gate_rig_connect(&rig);
         struct read_packet *packet =
@@ -203,6 +205,34 @@ START_TEST(slow_ones_and_those_that_go_away)
 }
 END_TEST
 
+/* Each takes memory: so one user has only so many. */
+START_TEST(not_too_many)
+{
+    char made[SEGMENT_NAME_SIZE];
+    int readers[GATE_RANGES_MOST / 4], pipes[GATE_RANGES_MOST / 4];
+    for (int i = 0; i < 30; i++)
+        gate_rig_log(&rig, 1000 + 100 * (uint64_t)i, 100, false, made);
+    const struct read_range wanted = range(1000, 9000, READ_COPY);
+    for (int i = 0; i < GATE_RANGES_MOST / 4; i++) {
+        readers[i] = gate_rig_connect(&rig);
+        pipes[i] = fd_take(
+            &gate_rig_ask(readers[i], READ_RANGE, &wanted, sizeof wanted, READ_RANGE_LENT)->fd);
+        gate_rig_await(&rig, GATE_COUNTER_waiting, 0);
+        struct pollfd sent = {.fd = readers[i], .events = POLLIN};
+        ck_assert_int_eq(poll(&sent, 1, 0), 0); /* its pipe is full */
+    }
+    refused(&wanted, EBUSY);
+    const struct read_range piece = range(1000, 9000, READ_FDPASS);
+    gate_rig_ask(reader, READ_RANGE, &piece, sizeof piece, READ_RANGE_LENT);
+    for (int i = 0; i < GATE_RANGES_MOST / 4; i++) {
+        fd_close(&pipes[i]);
+        ck_assert_int_eq(gate_rig_answer(readers[i], READ_RANGE_SENT)->range_sent->error, EPIPE);
+        fd_close(&readers[i]);
+    }
+    copy("seq:1000..3999", HF_BY_COPY, 1000, 3999);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("gate_ranges");
@@ -213,6 +243,7 @@ int main(void)
     tcase_add_test(tests, by_each_way);
     tcase_add_test(tests, of_one_that_is_being_written);
     tcase_add_test(tests, nothing_else);
+    tcase_add_test(tests, not_too_many);
     tcase_add_test(tests, slow_ones_and_those_that_go_away);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);

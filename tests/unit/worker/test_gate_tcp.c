@@ -19,6 +19,7 @@
 #include "common/read_stream.h"
 #include "tests/lib/gate_rig.h"
 #include "tests/lib/unit.h"
+#include "worker/gate/gate_peer.h"
 
 #define BIG_SIZE (8u * 1024 * 1024) /* more than two sockets hold */
 
@@ -149,6 +150,37 @@ START_TEST(what_hands_a_descriptor_is_refused)
     send_raw(fd, READ_READERS, &readers, sizeof readers);
     expect_refused(fd, EOPNOTSUPP, "read socket");
     fd_close(&fd);
+}
+END_TEST
+
+/* They are shown among the readers, as nobody's of this machine; IPv6 and IPv4 count apart. */
+START_TEST(who_they_are)
+{
+    struct hf_connection *connections;
+    struct sockaddr_storage a = {0}, b = {0};
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&a;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&b;
+    size_t count;
+    hf *local;
+    ck_assert_int_eq(hf_open(&local, rig.socket_path), 0);
+    ck_assert_int_eq(hf_connection_list(local, &connections, &count), 0);
+    ck_assert_uint_eq(count, 2);
+    ck_assert_uint_eq(connections[0].uid, UINT32_MAX);
+    ck_assert_uint_eq(connections[0].pid, 0);
+    ck_assert_uint_eq(connections[1].uid, geteuid());
+    free(connections);
+    hf_close(local);
+    *v4 = address;
+    v6->sin6_family = AF_INET6;
+    v6->sin6_addr = (struct in6_addr){.s6_addr = {[10] = 0xff, 0xff, 127, 0, 0, 1}};
+    ck_assert_uint_eq(gate_peer_of_address(&a), gate_peer_of_address(&b)); /* the same machine */
+    v6->sin6_addr = (struct in6_addr){.s6_addr = {0x20, 0x01, [15] = 1}};
+    const uint64_t first = gate_peer_of_address(&b);
+    v6->sin6_addr.s6_addr[15] = 2;
+    ck_assert_uint_eq(gate_peer_of_address(&b), first); /* who has one, has all of these */
+    v6->sin6_addr.s6_addr[6] = 2;
+    ck_assert_uint_ne(gate_peer_of_address(&b), first);
+    ck_assert_uint_gt(gate_peer_of_address(&a), UINT32_MAX);
 }
 END_TEST
 
@@ -390,6 +422,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, what_hands_a_descriptor_is_refused);
+    tcase_add_test(tests, who_they_are);
     tcase_add_test(tests, byte_by_byte);
     tcase_add_test(tests, nonsense_ends_the_connection);
     tcase_add_test(tests, lists);
