@@ -97,7 +97,7 @@ static int find(const struct segment_range *range, uint8_t *bytes, bool is_unfin
 {
     const struct segment_probe probe = {
         .fd = range->fd, .end = range->sealed_end, .sync = range->sync, .bytes = bytes};
-    struct segment_place near_first, near_last;
+    struct segment_place near_first = {0}, near_last = {0};
     int result = segment_search(range, SEGMENT_BY_SEQ, wanted[0], &near_first);
     if (result == 0)
         result = segment_search(range, SEGMENT_BY_SEQ, wanted[1], &near_last);
