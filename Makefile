@@ -255,6 +255,12 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard common/*.[ch] tests/fuzz/*.h)
 	@mkdir -p $(@D)
 	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -std=gnu17 -o $@ $< common/*.c $(LIBS_COMMON) -pthread
 
+# These have the gate in a thread beside them.
+GATE_PARTS = $(wildcard common/*.c worker/gate/*.c) $(filter-out worker/main.c,$(wildcard worker/*.c))
+$(BUILD)/fuzz/fuzz_gate_%: tests/fuzz/fuzz_gate_%.c $(GATE_PARTS) $(wildcard common/*.h worker/*.h worker/gate/*.h)
+	@mkdir -p $(@D)
+	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -std=gnu17 -o $@ $< $(GATE_PARTS) $(LIBS_COMMON) -pthread
+
 fuzz: $(FUZZERS) ## run every fuzzer for FUZZ_SECONDS (default 30)
 	for fuzzer in $(FUZZERS); do $$fuzzer -max_total_time=$(or $(FUZZ_SECONDS),30) -rss_limit_mb=1024 || exit 1; done
 

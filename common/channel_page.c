@@ -16,8 +16,8 @@
 
 _Static_assert(sizeof(struct ring_descriptor) == CACHE_LINE, "one descriptor, one cache line");
 _Static_assert(offsetof(struct channel_page, sums) == sizeof(struct channel_private) &&
-                   sizeof(((struct channel_page *)0)->sums) <=
-                       CHANNEL_PRIVATE_SIZE - sizeof(struct channel_private) &&
+                   offsetof(struct channel_page, outboxes) + 2 * sizeof(struct outbox_slot) <=
+                       CHANNEL_PRIVATE_SIZE &&
                    sizeof(struct channel_public) <= 4096 &&
                    offsetof(struct channel_page, public) == CHANNEL_PRIVATE_SIZE &&
                    sizeof(struct channel_page) == CHANNEL_PRIVATE_SIZE + CHANNEL_PUBLIC_SIZE,

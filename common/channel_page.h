@@ -343,12 +343,20 @@ static inline uint32_t channel_page_sum_place(enum destination_use use)
     return CHANNEL_DESTINATIONS_MAX + (uint32_t)use - 1;
 }
 
+/* How far each publisher's outbox is taken (outbox.h). `words`: outbox_progress, as many of its
+ * entries as are used, and the check. */
+struct outbox_slot {
+    _Atomic uint64_t words[2 + 3 * CHANNEL_PUBLISHERS_MAX + 1];
+};
+
 /* Both, as they are mapped. */
 struct channel_page {
     union {
         struct {
             struct channel_private private;
             struct destination_place sums[CHANNEL_PLACES_MAX - CHANNEL_DESTINATIONS_MAX];
+            _Alignas(CACHE_LINE) _Atomic uint64_t outbox_version; /* 0: nothing ever was */
+            struct outbox_slot outboxes[2];                       /* channel_page_outboxes.h */
         };
         uint8_t private_bytes[CHANNEL_PRIVATE_SIZE];
     };
@@ -366,10 +374,22 @@ struct ring_descriptor {
     _Atomic uint64_t bytes_total; /* payload bytes of this ring up to and with this datagram */
     _Atomic uint64_t length_cut;  /* length << 32 | bytes cut off */
     _Atomic uint64_t drops;       /* kernel's drop counter << 32 | lost_before */
-    _Atomic uint64_t address[2];  /* IPv6, or IPv4 in the first four bytes */
-    /* scope id << 32 | port (host order) << 16 | flags << 8 | family (4 or 6) */
+    /* IPv6, or IPv4 in the first four bytes. Of a publisher: uid << 32 | pid, then the first 8
+     * bytes of its name */
+    _Atomic uint64_t address[2];
+    /* scope id << 32 | port (host order) << 16 | flags << 8 | family (4, 6, or RING_FAMILY_LOCAL).
+     * Of a publisher: the next 6 bytes of its name in place of scope and port, the first of them
+     * lowest; so it keeps 14 */
     _Atomic uint64_t origin;
 };
+
+/* The family of a datagram that a program of this machine published. */
+#define RING_FAMILY_LOCAL 1u
+
+static inline bool ring_family_is_known(uint64_t family)
+{
+    return family == 4 || family == 6 || family == RING_FAMILY_LOCAL;
+}
 
 /* As the records' flags, AVRO_LOG_QUARANTINED and AVRO_LOG_NOT_COVERED. */
 #define DATAGRAM_QUARANTINED 1u

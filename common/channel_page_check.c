@@ -42,8 +42,8 @@ static const char *check_descriptors(const struct channel_page *page,
             return "a datagram lies outside the reserved part of the ring";
         if (!first && position < end_before)
             return "two datagrams overlap";
-        if (family != 4 && family != 6)
-            return "a datagram's source is neither IPv4 nor IPv6";
+        if (!ring_family_is_known(family))
+            return "a datagram's source is neither IPv4 nor IPv6 nor a local program";
         end_before = position + length;
         first = false;
     }

@@ -102,6 +102,8 @@ size_t socket_address_print_at(const union socket_address *address, const char *
         *end++ = ']';
         *end++ = ':';
         end = put_number(end, ntohs(address->v6.sin6_port));
+    } else if (address->family == AF_UNIX) {
+        end += local_address_print(&address->local, text, sizeof text);
     }
     return copy_text(text, end, buffer, size);
 }
@@ -119,6 +121,8 @@ size_t socket_address_print_host(const union socket_address *address, char *buff
         end = put_ipv4(end, (const uint8_t *)&address->v4.sin_addr);
     else if (address->family == AF_INET6)
         end = put_ipv6(end, &address->v6, "");
+    else if (address->family == AF_UNIX)
+        end += local_address_print(&address->local, text, sizeof text);
     return copy_text(text, end, buffer, size);
 }
 
@@ -231,6 +235,23 @@ int socket_address_parse(const char *text, union socket_address *ret_address)
     return result;
 }
 
+int socket_address_parse_local(const char *text, union socket_address *ret_address)
+{
+    union socket_address address;
+    memset(&address, 0, sizeof address);
+    int result = local_address_parse(text, &address.local);
+    if (result == 0)
+        *ret_address = address;
+    return result;
+}
+
+void socket_address_local(uint32_t uid, uint32_t pid, const char *name,
+                          union socket_address *ret_address)
+{
+    memset(ret_address, 0, sizeof *ret_address);
+    local_address_make(uid, pid, name, &ret_address->local);
+}
+
 bool socket_address_is_link_local(const union socket_address *address)
 {
     if (address->family != AF_INET6)
@@ -256,6 +277,8 @@ bool socket_address_equal(const union socket_address *a, const union socket_addr
     if (a->family == AF_INET6)
         return a->v6.sin6_port == b->v6.sin6_port && a->v6.sin6_scope_id == b->v6.sin6_scope_id &&
                IN6_ARE_ADDR_EQUAL(&a->v6.sin6_addr, &b->v6.sin6_addr);
+    if (a->family == AF_UNIX)
+        return local_address_equal(&a->local, &b->local);
     return true;
 }
 
@@ -346,33 +369,83 @@ static const char *check_record(const struct record_spec *record)
     return NULL;
 }
 
-static const char *check_reception(const struct channel_spec *spec)
+/* A channel that has a socket. */
+static const char *check_socket(const struct channel_spec *spec)
 {
     if (!is_address(&spec->listen))
         return "listen";
+    if (spec->local[0])
+        return "local";
     if (!is_optional_interface(spec->interface))
         return "interface";
     if (spec->source.family != AF_UNSPEC && spec->source.family != spec->listen.family)
         return "source";
     if (spec->receive_buffer == 0 || spec->receive_buffer > CHANNEL_RECEIVE_BUFFER_MAX)
         return "receive_buffer";
+    if (spec->busy_poll_us > CHANNEL_BUSY_POLL_MAX_US)
+        return "busy_poll";
+    if (spec->receive_offload > 1)
+        return "receive_offload";
+    if (spec->publishers.most || spec->publishers.group || spec->publishers.outbox_size)
+        return "publishers";
+    return NULL;
+}
+
+/* A channel that has none: nothing is set that only a socket knows. */
+static const char *check_local(const struct channel_spec *spec)
+{
+    const union socket_address listen = {.family = AF_UNIX};
+    const struct publishers_spec *publishers = &spec->publishers;
+    if (memcmp(&spec->listen, &listen, sizeof listen) != 0)
+        return "listen";
+    if (!channel_name_is_valid(spec->local))
+        return "local";
+    if (spec->interface[0])
+        return "interface";
+    if (spec->source.family != AF_UNSPEC)
+        return "source";
+    if (spec->receive_buffer)
+        return "receive_buffer";
+    if (spec->busy_poll_us)
+        return "busy_poll";
+    if (spec->receive_offload)
+        return "receive_offload";
+    if (spec->record.enabled && spec->record.on_full != RECORD_ON_FULL_WAIT)
+        return "record.on_full";
+    if (publishers->most == 0 || publishers->most > CHANNEL_PUBLISHERS_MAX)
+        return "publishers.most";
+    if (publishers->outbox_size < channel_spec_outbox_least(spec->max_datagram) ||
+        publishers->outbox_size > CHANNEL_OUTBOX_SIZE_MAX)
+        return "publishers.outbox_size";
+    return NULL;
+}
+
+static const char *check_reception(const struct channel_spec *spec)
+{
     if (spec->ring_size < CHANNEL_RING_SIZE_MIN || spec->ring_size > CHANNEL_RING_SIZE_MAX)
         return "ring_size";
     if (spec->batch_delay_us > CHANNEL_BATCH_DELAY_MAX_US)
         return "batch_delay";
-    if (spec->busy_poll_us > CHANNEL_BUSY_POLL_MAX_US)
-        return "busy_poll";
     if (spec->max_datagram == 0 || spec->max_datagram > CHANNEL_DATAGRAM_MAX)
         return "max_datagram";
     if (spec->mapping > RING_MAPPING_MIRROR)
         return "mapping";
     if (spec->ring_pages > RING_PAGES_HUGE)
         return "ring_pages";
-    if (spec->receive_offload > 1)
-        return "receive_offload";
     if (spec->realtime_priority > 99)
         return "realtime_priority";
-    return NULL;
+    return channel_spec_is_local(spec) ? check_local(spec) : check_socket(spec);
+}
+
+size_t channel_spec_print_listen(const struct channel_spec *spec, char *buffer, size_t size)
+{
+    char text[SOCKET_ADDRESS_TEXT_SIZE];
+    if (!channel_spec_is_local(spec))
+        return socket_address_print_at(&spec->listen, spec->interface, buffer, size);
+    char *end = stpcpy(text, LOCAL_ADDRESS_PREFIX);
+    size_t length = strnlen(spec->local, sizeof spec->local - 1);
+    memcpy(end, spec->local, length);
+    return copy_text(text, end + length, buffer, size);
 }
 
 int channel_spec_check(const struct channel_spec *spec, size_t size, const char **ret_what)

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/local_address.h"
+
 /* With the closing zero; names are [A-Za-z0-9_-]+ and start with a letter or digit */
 #define CHANNEL_NAME_SIZE    48
 #define CHANNEL_DATAGRAM_MAX 65507 /* the largest UDP payload over IPv4 */
@@ -30,19 +32,31 @@
 #define CHANNEL_GATHER_NS        5000000ull /* where nothing is said about it */
 #define CHANNEL_GATHER_MAX_NS    100000000ull
 #define CHANNEL_DECIMATE_MAX     1000000000ull /* keep_every, and max_rate per second */
+#define CHANNEL_PUBLISHERS_MAX   64
+/* What a publisher costs of the descriptors that the daemon may have */
+#define CHANNEL_PUBLISHER_FDS   4
+#define CHANNEL_OUTBOX_SIZE_MIN (64ull << 10)
+#define CHANNEL_OUTBOX_SIZE_MAX (1ull << 30)
+/* What a datagram takes in an outbox besides its bytes, at most: header and padding */
+#define CHANNEL_OUTBOX_OVERHEAD 64u
 
-/* An IPv4 or IPv6 socket address; family 0 means "none". */
+/* An IPv4 or IPv6 socket address, or AF_UNIX: a program of this machine; family 0 means "none". */
 union socket_address {
     sa_family_t family;
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
+    struct local_address local;
 };
+_Static_assert(sizeof(union socket_address) == sizeof(struct sockaddr_in6),
+               "a local address takes no more room than what was there");
 
-/* "10.0.0.7:50123", "[fe80::1%eth0]:50123"; fits with its closing zero. */
+/* "10.0.0.7:50123", "[fe80::1%eth0]:50123", "local:1000/4711/engine"; fits with its closing zero.
+ */
 #define SOCKET_ADDRESS_TEXT_SIZE 80
 
-/* Length for bind(2) and connect(2): by family. 0 for family 0. */
+/* Length for bind(2) and connect(2): by family. 0 for AF_UNIX, which no socket here has, and for
+ * family 0. */
 socklen_t socket_address_length(const union socket_address *address);
 /* Returns the text's length. A scope is printed by interface name where the kernel knows it, else
  * by number. */
@@ -50,14 +64,20 @@ size_t socket_address_print(const union socket_address *address, char *buffer, s
 /* The same of a configured one, which has its scope as the name beside it. */
 size_t socket_address_print_at(const union socket_address *address, const char *interface,
                                char *buffer, size_t size);
-/* The same without port and brackets. */
+/* The same without port and brackets; of a local one it is all. */
 size_t socket_address_print_host(const union socket_address *address, char *buffer, size_t size);
 /* "127.0.0.1:26000", "[::1]:26000", "[fe80::1%lo]:26000". 0 or -EINVAL; a %scope must be an
  * existing interface (-ENODEV). Port 0 is refused. Host names are not looked up: a resolver could
  * block the supervisor. */
 int socket_address_parse(const char *text, union socket_address *ret_address);
-/* The same, but a %scope stays the name that it is, whether there is such an interface or not; ""
- * when there is none. */
+/* "local:1000/4711/engine", exactly as it is printed: 0 or -EINVAL. The others refuse it: they are
+ * for addresses that one can listen on or send to. */
+int socket_address_parse_local(const char *text, union socket_address *ret_address);
+/* A publisher's, with the name that it gave: see local_address_make(). */
+void socket_address_local(uint32_t uid, uint32_t pid, const char *name,
+                          union socket_address *ret_address);
+/* As socket_address_parse(), but a %scope stays the name that it is, whether there is such an
+ * interface or not; "" when there is none. */
 int socket_address_parse_scoped(const char *text, union socket_address *ret_address,
                                 char ret_scope[IF_NAMESIZE]);
 /* The same without a port: "10.0.0.7", "fe80::1%lo". */
@@ -120,6 +140,13 @@ struct record_spec {
     uint32_t sync_every;      /* records; 0 = not by count */
 };
 
+/* Who may write into a local channel, and with what. All zero for a channel that has a socket. */
+struct publishers_spec {
+    uint32_t most;        /* at a time: 1..CHANNEL_PUBLISHERS_MAX */
+    uint32_t group;       /* gid; UINT32_MAX = whoever may open the read socket */
+    uint64_t outbox_size; /* bytes of payload area of each; rounded up to whole pages */
+};
+
 struct channel_spec {
     char name[CHANNEL_NAME_SIZE];
     union socket_address listen;
@@ -138,6 +165,10 @@ struct channel_spec {
     uint32_t reserved;
     uint64_t cpus[CHANNEL_CPUS_MAX / 64]; /* allowed CPUs as a bit set; all zero = any */
     struct record_spec record;
+    /* NAME of listen = "local:NAME", a channel that programs of this machine write into and that
+     * has no socket: of `listen`, only the family is set, AF_UNIX. "" for all others */
+    char local[CHANNEL_NAME_SIZE];
+    struct publishers_spec publishers;
     uint32_t relay_count;
     uint32_t decimate_count;
     /* relays first, then decimates; relay_count + decimate_count of them follow */
@@ -154,6 +185,22 @@ static inline size_t channel_spec_size(uint32_t destination_count)
 {
     return sizeof(struct channel_spec) + destination_count * sizeof(struct destination_spec);
 }
+
+static inline bool channel_spec_is_local(const struct channel_spec *spec)
+{
+    return spec->listen.family == AF_UNIX;
+}
+
+/* The least outbox that takes datagrams of that size: one can be written while another is read. */
+static inline uint64_t channel_spec_outbox_least(uint32_t max_datagram)
+{
+    uint64_t least = 2ull * (max_datagram + CHANNEL_OUTBOX_OVERHEAD);
+    return least > CHANNEL_OUTBOX_SIZE_MIN ? least : CHANNEL_OUTBOX_SIZE_MIN;
+}
+
+/* What it listens on: "10.0.0.7:26000", "[fe80::1%eth0]:26000", "local:NAME". Returns the text's
+ * length; SOCKET_ADDRESS_TEXT_SIZE holds any. */
+size_t channel_spec_print_listen(const struct channel_spec *spec, char *buffer, size_t size);
 
 /* Is every field within its limits, given that size bytes arrived? A worker asks before it believes
  * an ASSIGN. 0, or -EBADMSG with *ret_what naming the field. */

@@ -44,6 +44,16 @@ struct mmsghdr *inflight_arm(struct ring_writer *writer, uint32_t count)
     return batch->messages;
 }
 
+void inflight_note(struct ring_writer *writer, uint32_t count)
+{
+    struct inflight_batch *batch = writer->ring->batch;
+    store_relaxed(batch->armed, 0);
+    atomic_thread_fence(memory_order_release);
+    store_relaxed(batch->armed_position, writer->position);
+    store_relaxed(batch->count, count);
+    store_relaxed(batch->armed_seq, writer->seq);
+}
+
 static void read_source(const uint8_t *name, struct ring_entry *entry)
 {
     union socket_address source;

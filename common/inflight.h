@@ -31,6 +31,10 @@
  * recvmmsg with MSG_TRUNC in its flags, so that msg_len is a datagram's full length. */
 struct mmsghdr *inflight_arm(struct ring_writer *writer, uint32_t count);
 
+/* The same where nothing is asked of the kernel, because datagrams come from elsewhere: a successor
+ * knows by it what may have been overwritten. */
+void inflight_note(struct ring_writer *writer, uint32_t count);
+
 /* Fill descriptors for the first `delivered` messages and publish them. Returns the number of
  * datagrams published (with receive_offload more than `delivered`). */
 uint32_t inflight_publish(struct ring_writer *writer, uint32_t delivered);

@@ -11,6 +11,7 @@
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/fdpass.h"
+#include "common/outbox.h"
 #include "common/read_wake.h"
 
 #define FDS_BY_PAYLOAD UINT32_MAX
@@ -22,7 +23,7 @@ struct message_shape {
     uint32_t fd_count;
 };
 
-#define SHAPES_END 40
+#define SHAPES_END 64
 
 static const struct message_shape shapes[SHAPES_END] = {
 #define MESSAGE(NAME, number, direction, payload, fds)                                             \
@@ -59,6 +60,8 @@ uint32_t message_fd_count(unsigned type, const void *payload)
         return ((const struct message_channel_lent *)payload)->has_ring ? 1 : 0;
     if (type == MESSAGE_LOG_DIR)
         return ((const struct message_log_dir *)payload)->error ? 0 : 1;
+    if (type == MESSAGE_PUBLISHED)
+        return ((const struct message_published *)payload)->error ? 0 : OUTBOX_FDS;
     const struct message_assign *assign = payload;
     const struct channel_spec *spec = message_assign_spec(assign);
     if (assign->role == ROLE_GATE)
@@ -192,6 +195,16 @@ static void terminate_texts(unsigned type, void *payload)
     case MESSAGE_LOG_DIR:
         TERMINATE(((struct message_log_dir *)payload)->reason);
         break;
+    case MESSAGE_OUTBOX_DONE:
+        TERMINATE(((struct message_outbox_done *)payload)->reason);
+        break;
+    case MESSAGE_PUBLISH:
+        TERMINATE(((struct message_publish *)payload)->channel);
+        TERMINATE(((struct message_publish *)payload)->name);
+        break;
+    case MESSAGE_PUBLISHED:
+        TERMINATE(((struct message_published *)payload)->reason);
+        break;
     default:
         break;
     }
@@ -232,6 +245,11 @@ static const char *check_packet(struct message *message, size_t length,
         (((const struct message_channel_lent *)payload)->has_ring > 1 ||
          ((const struct message_channel_lent *)payload)->wake_index >= READ_WAKE_CHANNELS))
         return "a ring that can't be";
+    if ((header->type == MESSAGE_OUTBOX &&
+         ((const struct message_outbox *)payload)->place >= CHANNEL_PUBLISHERS_MAX) ||
+        (header->type == MESSAGE_OUTBOX_DONE &&
+         ((const struct message_outbox_done *)payload)->place >= CHANNEL_PUBLISHERS_MAX))
+        return "a publisher's place that can't be";
     terminate_texts(header->type, payload);
     if (header->fd_count != fd_count || message_fd_count(header->type, payload) != fd_count)
         return "wrong number of file descriptors";
@@ -254,6 +272,21 @@ static bool is_lost_segment(struct message *message, size_t length,
     return true;
 }
 
+/* Likewise an outbox: who asked is told. */
+static bool is_lost_outbox(struct message *message, size_t length, enum message_direction direction)
+{
+    struct message_published *published =
+        (struct message_published *)(message->bytes + sizeof message->header);
+    if (message->header.type != MESSAGE_PUBLISHED || direction != TO_CHILD ||
+        length != sizeof message->header + sizeof *published)
+        return false;
+    published->error = EMFILE;
+    snprintf(published->reason, sizeof published->reason,
+             "too many open files: " FD_SHORTAGE_ADVICE);
+    message->header.fd_count = 0;
+    return true;
+}
+
 int message_receive(int socket, enum message_direction direction, struct message *ret,
                     const char **ret_what)
 {
@@ -272,7 +305,8 @@ int message_receive(int socket, enum message_direction direction, struct message
     const char *what = NULL;
     if (fd_count == FDPASS_LOST) {
         fd_count = 0;
-        if (!is_lost_segment(ret, (size_t)length, direction))
+        if (!is_lost_segment(ret, (size_t)length, direction) &&
+            !is_lost_outbox(ret, (size_t)length, direction))
             what = "its file descriptors found no free number";
     }
     if (!what)

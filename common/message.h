@@ -12,10 +12,12 @@
 #include "common/channel_spec.h"
 #include "common/death.h"
 #include "common/gate_counters.h"
+#include "common/gate_histogram.h"
+#include "common/gate_limits.h"
 #include "common/read_protocol.h"
 
 #define MESSAGE_MAGIC   0x48464d31u /* "HFM1" */
-#define MESSAGE_VERSION 3u
+#define MESSAGE_VERSION 4u
 #define MESSAGE_FDS_MAX 253 /* SCM_MAX_FD of the kernel */
 #define MESSAGE_FD      3   /* the child's end */
 
@@ -240,6 +242,8 @@ struct message_channel_lent {
     uint32_t has_ring;   /* and its public memory rides along; 0: it has none just now */
     uint32_t settled;    /* numbers are the log's; 0: the ring's own, until the log is known */
     uint64_t ring;       /* another number for another ring; 0 = none */
+    uint32_t publishes;  /* programs may write into it: PUBLISH */
+    uint32_t publishers; /* ... of this group; UINT32_MAX: whoever may connect */
 };
 
 struct message_channel_gone {
@@ -248,6 +252,12 @@ struct message_channel_gone {
 
 struct message_gate_report {
     uint64_t value[GATE_COUNTER_COUNT];
+    uint64_t bytes[GATE_MODE_COUNT]; /* handed out */
+    struct gate_histogram latency[GATE_MODE_COUNT], queue_wait;
+};
+
+struct message_gate_limits {
+    struct gate_limits limits;
 };
 
 struct message_position_save {
@@ -265,6 +275,33 @@ struct message_position_saved {
     char name[READ_POSITION_SIZE];
     uint64_t turn;
     int32_t error;
+    uint32_t reserved;
+    char reason[MESSAGE_REASON_SIZE];
+};
+
+struct message_outbox {
+    uint64_t id;    /* outbox_answer's */
+    uint32_t place; /* among the channel's, below CHANNEL_PUBLISHERS_MAX */
+    uint32_t reserved;
+};
+
+struct message_outbox_done {
+    uint64_t id;
+    uint32_t place;
+    uint32_t cut_off; /* 1: it has broken the rules, and reason says which */
+    char reason[MESSAGE_REASON_SIZE];
+};
+
+struct message_publish {
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t turn;     /* comes back with the answer */
+    uint32_t uid, pid; /* who it is, as the kernel says, and */
+    char name[16];     /* as it says itself */
+};
+
+struct message_published {
+    uint64_t turn;
+    int32_t error; /* 0, or errno and no fds */
     uint32_t reserved;
     char reason[MESSAGE_REASON_SIZE];
 };
@@ -309,8 +346,13 @@ struct message {
         const struct message_channel_lent *channel_lent;
         const struct message_channel_gone *channel_gone;
         const struct message_gate_report *gate_report;
+        const struct message_gate_limits *gate_limits;
         const struct message_position_save *position_save;
         const struct message_position_saved *position_saved;
+        const struct message_outbox *outbox;
+        const struct message_outbox_done *outbox_done;
+        const struct message_publish *publish;
+        const struct message_published *published;
     };
     int fds[MESSAGE_FDS_MAX];
     _Alignas(8) uint8_t bytes[MESSAGE_SIZE_MAX];

@@ -26,6 +26,11 @@ static const struct packet_shape shapes[] = {
 
 #define SHAPES_END (sizeof shapes / sizeof *shapes)
 
+#define READ_PACKET(NAME, number, direction, payload, fds)                                         \
+    _Static_assert((fds) <= READ_FDS_MAX, "they have room in struct read_packet");
+#include "common/read_protocol.def"
+#undef READ_PACKET
+
 /* Of a list: what one entry takes; 0 for what is no list. */
 static uint32_t entry_size(unsigned type)
 {
@@ -56,13 +61,19 @@ const char *read_packet_name(unsigned type)
 int read_packet_send(int socket, enum read_type type, uint32_t request, const void *payload,
                      size_t size, int fd)
 {
-    struct read_header header = {.magic = READ_MAGIC,
-                                 .version = READ_VERSION,
-                                 .type = (uint16_t)type,
-                                 .request = request,
-                                 .size = (uint32_t)size};
-    const struct iovec parts[] = {{&header, sizeof header}, {(void *)payload, size}};
-    return fdpass_send(socket, parts, 2, &fd, fd >= 0 ? 1 : 0);
+    const struct read_header about = {
+        .type = (uint16_t)type, .request = request, .size = (uint32_t)size};
+    return read_packet_send_fds(socket, &about, payload, &fd, fd >= 0 ? 1 : 0);
+}
+
+int read_packet_send_fds(int socket, const struct read_header *about, const void *payload,
+                         const int *fds, uint32_t fd_count)
+{
+    struct read_header header = *about;
+    header.magic = READ_MAGIC;
+    header.version = READ_VERSION;
+    const struct iovec parts[] = {{&header, sizeof header}, {(void *)payload, header.size}};
+    return fdpass_send(socket, parts, 2, fds, fd_count);
 }
 
 /* ---- what was received ---- */
@@ -131,6 +142,9 @@ static void terminate_texts(unsigned type, void *payload)
     case READ_RANGE_LENT:
         TERMINATE(((struct read_range_lent *)payload)->about.name);
         break;
+    case READ_PUBLISH:
+        TERMINATE(((struct read_publish *)payload)->channel);
+        break;
     case READ_SEGMENTS:
         TERMINATE(((struct read_list_segments *)payload)->channel);
         TERMINATE(((struct read_list_segments *)payload)->after);
@@ -171,6 +185,8 @@ static const char *check_packet(struct read_packet *packet, size_t length,
         return "wrong size";
     if (fd_count > shape->fds_most)
         return "file descriptors that nobody asked for";
+    if (header->type == READ_PUBLISHED && fd_count != shape->fds_most)
+        return "an outbox that is not whole";
     terminate_texts(header->type, payload);
     if (count > 0)
         terminate_entries(header->type, payload + shape->size, count);
@@ -197,7 +213,9 @@ int read_packet_receive(int socket, enum read_direction direction, struct read_p
 {
     int fds[FDS_READ];
     uint32_t fd_count;
-    ret->fd = -1;
+    for (int i = 0; i < READ_FDS_MAX; i++)
+        ret->fds[i] = -1;
+    ret->fd_count = 0;
     ret->header = (struct read_header){0};
     *ret_what = "";
     ssize_t length =
@@ -218,12 +236,13 @@ int read_packet_receive(int socket, enum read_direction direction, struct read_p
         *ret_what = what;
         return -EBADMSG;
     }
-    if (fd_count > 0)
-        ret->fd = fds[0];
+    memcpy(ret->fds, fds, fd_count * sizeof *fds); /* no more than the table has: checked */
+    ret->fd_count = fd_count;
     return 1;
 }
 
 void read_packet_release(struct read_packet *packet)
 {
-    fd_close(&packet->fd);
+    fd_close_all(packet->fds, packet->fd_count);
+    packet->fd_count = 0;
 }

@@ -24,6 +24,7 @@
 #define READ_LIST_MAX        64 /* entries in one answer */
 #define READ_PACKET_MAX      (32 * 1024)
 #define READ_BYTES_MAX       (1024 * 1024)
+#define READ_FDS_MAX         4 /* descriptors that one packet brings */
 /* Requests of one connection that are not answered yet; then the gate reads no more of it. */
 #define READ_PIPELINE_MAX 16
 
@@ -256,6 +257,8 @@ struct read_reader_entry {
     uint32_t reserved;
     uint64_t next_seq, end_seq;
     int64_t since_ns;
+    uint64_t requests, bytes; /* made, and handed out of log files, since it connected */
+    double requests_per_second, bytes_per_second; /* over the last few seconds */
 };
 
 struct read_readers {
@@ -263,12 +266,24 @@ struct read_readers {
     uint32_t reserved;
 };
 
+struct read_publish {
+    char channel[CHANNEL_NAME_SIZE];
+};
+
+struct read_published {
+    uint64_t id; /* outbox_answer's */
+};
+
 /* A packet that was received and found to be exactly what its type says; every text in it is
  * terminated. */
 struct read_packet {
     struct read_header header;
-    int fd; /* the receiver's: taken with fd_take(), or closed by read_packet_release(); -1 = none
-             */
+    /* The receiver's: taken with fd_take(), or closed by read_packet_release(); -1 = none. */
+    union {
+        int fd; /* the first one: of all but PUBLISHED, the only one */
+        int fds[READ_FDS_MAX];
+    };
+    uint32_t fd_count; /* that came */
     union {
         const void *payload;
         const struct read_hello *hello;
@@ -297,6 +312,8 @@ struct read_packet {
         const struct read_range_sent *range_sent;
         const struct read_list_readers *list_readers;
         const struct read_readers *readers;
+        const struct read_publish *publish;
+        const struct read_published *published;
     };
     uint32_t count; /* entries behind a list's fixed part */
     const void *entries;
@@ -310,6 +327,9 @@ const char *read_packet_name(unsigned type); /* "FIND"; "unknown" for others */
  * blocks, never raises SIGPIPE. */
 int read_packet_send(int socket, enum read_type type, uint32_t request, const void *payload,
                      size_t size, int fd);
+/* The same with several, as many as the table says. */
+int read_packet_send_fds(int socket, const struct read_header *about, const void *payload,
+                         const int *fds, uint32_t fd_count);
 
 /* Receive one packet that goes this way. 1 = it is in *ret; 0 = the peer closed; -EAGAIN; -EBADMSG
  * with *ret_what: it was none of ours, and nothing is left open; -EMFILE: its descriptor found no

@@ -51,7 +51,9 @@ int read_stream_receive(int socket, struct read_stream *stream, enum read_direct
                         struct read_packet *ret, const char **ret_what)
 {
     *ret_what = "";
-    ret->fd = -1;
+    for (size_t i = 0; i < READ_FDS_MAX; i++)
+        ret->fds[i] = -1;
+    ret->fd_count = 0;
     for (;;) {
         const size_t size = expected(stream);
         if (size == 0 || (stream->held == size && size >= sizeof ret->header))

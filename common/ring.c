@@ -13,6 +13,7 @@
 #include "common/channel_memory.h"
 #include "common/channel_page.h"
 #include "common/inflight_batch.h"
+#include "common/local_address.h"
 #include "common/memory_page.h"
 #include "common/ring_map.h"
 
@@ -137,7 +138,7 @@ bool ring_peek_newest(struct channel_page *page, const struct channel_geometry *
     if (published <= page->public.start_seq || published > INT64_MAX || published > reserved ||
         reserved - published > geometry->descriptor_count)
         return false;
-    return read_descriptor(&ring, published - 1, ret) && (ret->family == 4 || ret->family == 6) &&
+    return read_descriptor(&ring, published - 1, ret) && ring_family_is_known(ret->family) &&
            ret->time_ns > 0 && ret->time_ns <= INT64_MAX;
 }
 
@@ -195,6 +196,20 @@ void ring_set_flag(const struct ring *ring, uint64_t seq, uint32_t flag)
     atomic_fetch_or(&descriptor_of(ring, seq)->origin, (uint64_t)(flag & 0xff) << 8);
 }
 
+void ring_local_words(const union socket_address *source, uint64_t ret_address[2],
+                      uint64_t *ret_origin)
+{
+    uint64_t rest;
+    local_address_pack(&source->local, ret_address, &rest);
+    *ret_origin = rest << 16 | RING_FAMILY_LOCAL;
+}
+
+void ring_local_source(const uint64_t address[2], uint64_t origin, union socket_address *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    local_address_unpack(address, origin >> 16, &ret->local);
+}
+
 void ring_source(const struct ring_datagram *datagram, union socket_address *ret)
 {
     memset(ret, 0, sizeof *ret);
@@ -202,6 +217,9 @@ void ring_source(const struct ring_datagram *datagram, union socket_address *ret
         ret->v4.sin_family = AF_INET;
         ret->v4.sin_port = htons(datagram->port);
         memcpy(&ret->v4.sin_addr, datagram->address, sizeof ret->v4.sin_addr);
+    } else if (datagram->family == RING_FAMILY_LOCAL) {
+        ring_local_source(datagram->address,
+                          (uint64_t)datagram->scope << 32 | (uint64_t)datagram->port << 16, ret);
     } else {
         ret->v6.sin6_family = AF_INET6;
         ret->v6.sin6_port = htons(datagram->port);

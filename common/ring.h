@@ -45,7 +45,7 @@ struct ring_datagram {
     uint64_t address[2];
     uint32_t scope;
     uint16_t port;
-    uint8_t family; /* 4 or 6 */
+    uint8_t family; /* 4, 6, or RING_FAMILY_LOCAL */
 };
 
 /* What a descriptor says, which may be overwritten meanwhile: *ret counts only if the datagram was
@@ -99,6 +99,12 @@ static inline uint64_t ring_published(const struct ring *ring)
 void ring_set_flag(const struct ring *ring, uint64_t seq, uint32_t flag);
 
 void ring_source(const struct ring_datagram *datagram, union socket_address *ret);
+
+/* A publisher's address as a ring_entry has it, and back. A name keeps 14 of its 15 bytes, see
+ * struct ring_descriptor; what comes back is a sound address, whatever lies there. */
+void ring_local_words(const union socket_address *source, uint64_t ret_address[2],
+                      uint64_t *ret_origin);
+void ring_local_source(const uint64_t address[2], uint64_t origin, union socket_address *ret);
 
 struct ring_writer {
     struct ring *ring;

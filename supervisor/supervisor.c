@@ -81,7 +81,8 @@ void supervisor_stop(struct supervisor *supervisor, const char *cause)
     store_end(&supervisor->store);
     upgrade_cancel(&supervisor->upgrade);
     status_line_stopping(&supervisor->status_line);
-    timer_arm(&supervisor->stop_timer, supervisor->event, STOP_DEADLINE_NS, on_stop_deadline,
+    timer_arm(&supervisor->stop_timer, supervisor->event,
+              STOP_DEADLINE_NS + supervisor->settings->read_limits.grace_ns, on_stop_deadline,
               supervisor);
     /* Workers may want a last segment. An upgrade that is given up may have told it to end. */
     archive_client_go_on(&supervisor->archive);
@@ -97,6 +98,6 @@ void supervisor_changed(void *data)
     status_line_changed(&supervisor->status_line);
     if (supervisor->host.phase >= PHASE_STOPS)
         finish_if_done(supervisor);
-    else if (supervisor->host.phase == PHASE_PARKS)
+    else if (supervisor->host.phase == PHASE_PARKS || supervisor->upgrade.drains)
         upgrade_progress(&supervisor->upgrade);
 }

@@ -12,6 +12,7 @@
 #include "supervisor/channel/channel_hang.h"
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_publishers.h"
 #include "supervisor/channel/channel_reading.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_ring.h"
@@ -70,6 +71,7 @@ static void look_at_network(struct channel *channel)
 static void look_at_what_is_left(struct channel *channel, monotonic now)
 {
     channel_durability_look(channel, now);
+    channel_publishers_lend(channel);
     channel_segments_save_refused(channel);
     store_follow(&channel->stored);
 }

@@ -159,7 +159,6 @@ static void let_go(struct upgrade *upgrade)
                upgrade->program->path);
     unsetenv(PROGRAM_TROUBLE_VARIABLE); /* of an upgrade before */
     host->phase = PHASE_PARKS;
-    gate_client_stop(host->gate); /* readers connect to the successor by themselves */
     timer_arm(&upgrade->deadline, host->event, UPGRADE_DEADLINE_NS, on_deadline, upgrade);
     spares_close(host->spares);
     spares_drop(host->spares);
@@ -168,6 +167,18 @@ static void let_go(struct upgrade *upgrade)
         if (channel->life.state == CHANNEL_STARTING || channel->life.state == CHANNEL_RUNNING)
             channel_machine_handle(channel, CHANNEL_EVENT_RESTART, "upgrade");
     }
+    upgrade_progress(upgrade);
+}
+
+/* Readers first, while the channels still run: what they have been promised may take a while, and
+ * no datagram is to wait for it. They connect to the successor by themselves. */
+static void drain(struct upgrade *upgrade)
+{
+    struct gate_client *gate = upgrade->channels->host->gate;
+    upgrade->drains = true;
+    log_info("upgrade: readers get what they were promised, for %.3g s at most",
+             (double)gate->settings->read_limits.grace_ns / 1e9);
+    gate_client_stop(gate);
     upgrade_progress(upgrade);
 }
 
@@ -180,7 +191,7 @@ static void on_rehearsed(void *data, const char *why)
     if (why)
         log_error("no upgrade: %s", why);
     else
-        let_go(upgrade);
+        drain(upgrade);
 }
 
 /* What stands in the way; NULL when nothing does. */
@@ -189,7 +200,7 @@ static const char *find_obstacle(const struct upgrade *upgrade)
     enum phase phase = upgrade->channels->host->phase;
     if (phase >= PHASE_STOPS)
         return "the supervisor is shutting down";
-    if (phase == PHASE_PARKS || rehearsal_is_under_way(&upgrade->rehearsal))
+    if (phase == PHASE_PARKS || upgrade->drains || rehearsal_is_under_way(&upgrade->rehearsal))
         return "an upgrade is under way";
     if (archive_client_is_busy(upgrade->channels->host->archive, monotonic_now()))
         return "the archive has not answered yet (it recovers a large file, or its disk hangs): an "
@@ -226,6 +237,13 @@ void upgrade_progress(struct upgrade *upgrade)
 {
     const struct channels *channels = upgrade->channels;
     struct archive_client *archive = channels->host->archive;
+    if (upgrade->drains) {
+        if (!gate_client_has_ended(channels->host->gate))
+            return;
+        upgrade->drains = false;
+        let_go(upgrade);
+        return; /* which has called us again */
+    }
     if (channels_any_worker(channels))
         return;
     if (archive->seal_count > 0 && archive->child && !archive->told_to_stop)
@@ -249,6 +267,7 @@ void upgrade_init(struct upgrade *upgrade, const struct program *program, struct
 void upgrade_cancel(struct upgrade *upgrade)
 {
     rehearsal_cancel(&upgrade->rehearsal);
+    upgrade->drains = false;
     timer_disarm(&upgrade->deadline);
     fd_close(&upgrade->config);
 }

@@ -14,7 +14,8 @@ struct upgrade {
     const struct program *program;
     struct channels *channels;
     struct rehearsal rehearsal;
-    int config; /* the text of the configuration that was rehearsed, which is what counts; or -1 */
+    int config;  /* the text of the configuration that was rehearsed, which is what counts; or -1 */
+    bool drains; /* readers are let go, then the workers are told */
     struct timer deadline;
     rehearsal_done answer; /* whoever waits for it: it begins now, or why not */
     void *data;
@@ -27,7 +28,7 @@ void upgrade_init(struct upgrade *upgrade, const struct program *program, struct
  * upgrade->answer follows. -errno with *ret_why: nothing has happened. */
 int upgrade_begin(struct upgrade *upgrade, const char **ret_why);
 
-/* Something has changed while the phase is PHASE_PARKS: is everybody gone? */
+/* Something has changed while it drains, or the phase is PHASE_PARKS: is everybody gone? */
 void upgrade_progress(struct upgrade *upgrade);
 
 /* There will be none: what was begun is forgotten. */

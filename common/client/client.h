@@ -27,6 +27,13 @@ struct hf_reader {
     unsigned lost;                   /* HF_LOST was told: with strict, the end */
 };
 
+/* What every writer begins with. */
+struct hf_writer {
+    void (*close)(hf_writer *writer); /* and frees it */
+    hf *handle;
+    hf_writer *previous, *following; /* of the same handle */
+};
+
 /* Which log file is meant. */
 struct log_name {
     enum { LOG_BY_NAME, LOG_FIRST, LOG_LAST, LOG_BY_SEQ, LOG_BY_TIME, LOG_RANGE } by;
@@ -63,13 +70,15 @@ struct handle_kind {
                          size_t *ret_count);
     int (*forget)(hf *handle, const char *channel, const char *position);
     int (*connection_list)(hf *handle, struct hf_connection **ret, size_t *ret_count);
-    void (*close)(hf *handle); /* its readers are closed already; and frees it */
+    int (*publish)(hf *handle, const char *channel, hf_writer **ret);
+    void (*close)(hf *handle); /* its readers and writers are closed already; and frees it */
 };
 
 /* What every handle begins with. */
 struct hf {
     const struct handle_kind *kind;
     hf_reader *readers;
+    hf_writer *writers;
     struct hf_log_range
         copied; /* by the last hf_log_copy() of a range; no records: there is none */
 };

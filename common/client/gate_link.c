@@ -152,6 +152,11 @@ int gate_link_hello(int socket, uint32_t request)
     return read_packet_send(socket, READ_HELLO, request, &hello, sizeof hello, -1);
 }
 
+bool gate_link_is_over(int32_t error)
+{
+    return error == ESHUTDOWN || error == ETIMEDOUT || error == EDQUOT;
+}
+
 int gate_link_error(int32_t error)
 {
     return error > 0 && error < 4096 ? -error : -EPROTO;

@@ -38,6 +38,9 @@ int gate_link_connect_remote(const struct gate_remote *remote, monotonic deadlin
 int gate_link_hello(int socket, uint32_t request);
 
 /* What was refused, by the errno in the packet: never 0, never anything but -errno. */
+/* A refusal that is of no request ends the connection. Is it one that another connection mends: the
+ * gate's end, and limits that count what one connection does? */
+bool gate_link_is_over(int32_t error);
 int gate_link_error(int32_t error);
 
 /* Until the descriptor is readable, or the deadline. 0, -ETIMEDOUT (it has passed, readable or

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The public functions that both kinds of handles have: they check what a program passes, keep the
- * list of readers, and hand on to the kind. Must never reach a kind with arguments that it need
- * not understand. */
+ * lists of readers and writers, and hand on to the kind. Must never reach a kind with arguments
+ * that it need not understand. */
 #include "common/client/holdfast.h"
 
 #include <errno.h>
@@ -20,6 +20,8 @@ hf *hf_close(hf *handle)
         return NULL;
     while (handle->readers)
         hf_reader_close(handle->readers);
+    while (handle->writers)
+        hf_writer_close(handle->writers);
     handle->kind->close(handle);
     return NULL;
 }
@@ -295,4 +297,37 @@ int hf_save(hf_reader *reader, uint64_t done_before)
 int hf_lag(hf_reader *reader, struct hf_lag *ret)
 {
     return reader->kind->lag(reader, ret);
+}
+
+int hf_publish(hf *handle, const char *channel, hf_writer **ret)
+{
+    hf_writer *writer = NULL;
+    *ret = NULL;
+    if (!channel)
+        return -EINVAL;
+    int result =
+        handle->kind->publish ? handle->kind->publish(handle, channel, &writer) : -EOPNOTSUPP;
+    if (result < 0)
+        return result;
+    writer->handle = handle;
+    writer->following = handle->writers;
+    if (handle->writers)
+        handle->writers->previous = writer;
+    handle->writers = writer;
+    *ret = writer;
+    return 0;
+}
+
+hf_writer *hf_writer_close(hf_writer *writer)
+{
+    if (!writer)
+        return NULL;
+    if (writer->previous)
+        writer->previous->following = writer->following;
+    else
+        writer->handle->writers = writer->following;
+    if (writer->following)
+        writer->following->previous = writer->previous;
+    writer->close(writer);
+    return NULL;
 }

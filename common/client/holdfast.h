@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* libholdfast: reads what holdfast records, while it is recorded and afterwards.
+/* libholdfast: reads what holdfast records, while it is recorded and afterwards; and writes into
+ * channels that programs of this machine publish into.
  *
  *   from        opened by          what there is to read
  *   a daemon    hf_open()          its channels, live and recorded, through its read socket
@@ -9,8 +10,9 @@
  * signal handlers; a handle is used by one thread at a time; every descriptor is close-on-exec. A
  * request to the daemon waits for 2 seconds at most, then the answer is -ETIMEDOUT (a long list
  * comes in parts: so long for each of them, and 30 seconds for all); hf_next(), hf_check() and
- * hf_lag() never wait for the daemon. When the daemon, or the process that serves readers, ends, a
- * reader connects again by itself and goes on at its position.
+ * hf_lag(), hf_reserve() and hf_commit() never wait for the daemon. When the daemon, or the process
+ * that serves readers, ends, a reader connects again by itself and goes on at its position, and a
+ * writer goes on, too.
  *
  * Times are nanoseconds since 1970-01-01 UTC, as the kernel stamped the datagram on receipt.
  * Sequence numbers count the datagrams of a channel, from 0. */
@@ -31,6 +33,7 @@ extern "C" {
 
 typedef struct hf hf;
 typedef struct hf_reader hf_reader;
+typedef struct hf_writer hf_writer;
 
 /* ---- where to read ---- */
 
@@ -54,14 +57,14 @@ int hf_open_files(hf **ret, const char *const paths[], size_t count);
  * why; "" when there is none. Valid until the next call. */
 const char *hf_file_problem(void);
 
-/* Closes its readers, too. NULL is fine. Returns NULL. */
+/* Closes its readers and writers, too. NULL is fine. Returns NULL. */
 hf *hf_close(hf *handle);
 
 enum {
     HF_CAN_OLD = 1,    /* there is a recording to read */
     HF_CAN_NEW = 2,    /* what comes can be followed */
     HF_CAN_NEWEST = 4, /* HF_NEWEST */
-    HF_CAN_PUBLISH = 8 /* reserved: never set by this version */
+    HF_CAN_PUBLISH = 8 /* programs write into it: hf_publish() */
 };
 
 struct hf_channel {
@@ -137,7 +140,9 @@ struct hf_datagram {
     uint32_t cut;         /* bytes that max_datagram has cut off behind them */
     uint32_t lost_before; /* the kernel dropped (at least) so many just before it */
     uint32_t flags;
-    struct sockaddr_storage source; /* AF_INET or AF_INET6: as many bytes as that has */
+    /* AF_INET or AF_INET6: as many bytes as that has. AF_UNIX: a program of this machine published
+     * it; sun_path of this struct sockaddr_un is the text "local:UID/PID/NAME", no file's name */
+    struct sockaddr_storage source;
     /* HF_LOST: how many, from seq on; 0 = not known. HF_NEWEST: how many came since the datagram
      * that was returned before, and were passed over. */
     uint64_t lost;
@@ -272,8 +277,53 @@ struct hf_connection {
     uint32_t reserved;
     uint64_t next_seq, end_seq; /* as it told last, and as it is now */
     int64_t since_ns;           /* connected, wall clock */
+    uint64_t requests, bytes;   /* made, and handed out to it of log files, since then */
+    double requests_per_second, bytes_per_second; /* over the last few seconds */
 };
 int hf_connection_list(hf *handle, struct hf_connection **ret, size_t *ret_count);
+
+/* ---- publishing ---- */
+
+/* Write into a channel whose `listen` is "local:NAME". Datagrams go through memory that this
+ * program and the channel share: while the channel's process is replaced, or the one that serves
+ * readers, nothing is to be noticed. When the daemon is, the writer connects again by itself, and
+ * what it had committed and nobody has taken goes before anything new. After fork(2), only the
+ * parent may use it. -ENOENT: no such channel; -EOPNOTSUPP: it takes UDP, or the handle is of
+ * files; -EACCES: not for this user (publishers { group }); -EUSERS, -EBUSY: as many publishers as
+ * there may be. */
+int hf_publish(hf *handle, const char *channel, hf_writer **ret);
+/* A reservation is dropped. What was committed is taken all the same, if the daemon is there: to
+ * know, hf_wait_durable() before. NULL is fine. Returns NULL. */
+hf_writer *hf_writer_close(hf_writer *writer);
+
+/* For poll(2) and epoll(7), the same descriptor until the writer is closed. Readable: there is room
+ * after -EAGAIN, or something is to be done: call hf_reserve(), or, with nothing to publish,
+ * hf_wait_durable(writer, 0, 0). */
+int hf_writer_fd(hf_writer *writer);
+
+/* Room for a datagram of at most `length` bytes at *ret, to be filled and committed. One at a time;
+ * another one takes its place. It may be kept for as long as one likes. -EAGAIN: there is none now;
+ * -EMSGSIZE: longer than the channel's max_datagram, see hf_writer_limit(); -ECONNABORTED: what
+ * this program wrote into the shared memory was nonsense, and nothing more is taken from it, for
+ * ever. Once the channel can't be published to any more, what hf_publish() would say; it is tried
+ * again. */
+int hf_reserve(hf_writer *writer, uint32_t length, void **ret);
+/* The reserved one, with its first `length` bytes. -EINVAL: nothing, or less, is reserved. */
+int hf_commit(hf_writer *writer, uint32_t length);
+void hf_abort(hf_writer *writer);
+
+/* The longest datagram that the channel takes. */
+uint32_t hf_writer_limit(const hf_writer *writer);
+
+/* Bytes of the outbox that are committed, and not the channel's yet; 0: all of it is. */
+uint64_t hf_writer_untaken(hf_writer *writer);
+
+/* Until the first `count` datagrams that this writer has committed are on the disk. timeout_ms 0:
+ * just look; -1: as long as it takes. -ETIMEDOUT: not yet, and hf_writer_fd() will be readable when
+ * they are; -EINTR: by a signal; -EINVAL: so many were not committed; -EOPNOTSUPP: the channel does
+ * not record; -ENODATA: the daemon died when it had taken some of them, and before it said so, and
+ * nobody can know; or as hf_reserve(). */
+int hf_wait_durable(hf_writer *writer, uint64_t count, int timeout_ms);
 
 /* ---- replaying in the log's own time ---- */
 
@@ -291,7 +341,8 @@ int64_t hf_pace_due(const struct hf_pace *pace, int64_t log_ns);
 
 /* ---- texts ---- */
 
-/* "10.0.0.7:50123", "[fe80::1%eth0]:50123" of a datagram's source; "?" for what is no address. */
+/* "10.0.0.7:50123", "[fe80::1%eth0]:50123", "local:1000/4711/engine" of a datagram's source; "?"
+ * for what is no address. */
 void hf_format_source(const struct sockaddr_storage *source, char ret_text[HF_ADDRESS_SIZE]);
 /* "expired", "lapped", "unrecorded", "damaged", "uncovered". */
 const char *hf_why_text(uint32_t why);

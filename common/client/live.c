@@ -17,6 +17,7 @@
 #include "common/client/live_range.h"
 #include "common/client/live_reader.h"
 #include "common/client/live_request.h"
+#include "common/client/writer.h"
 #include "common/fd.h"
 #include "common/read_protocol.h"
 #include "common/read_stream.h"
@@ -254,6 +255,10 @@ static void translate_reader(const void *from, size_t index, void *to)
     connection->next_seq = it->next_seq;
     connection->end_seq = it->end_seq;
     connection->since_ns = it->since_ns;
+    connection->requests = it->requests;
+    connection->bytes = it->bytes;
+    connection->requests_per_second = it->requests_per_second;
+    connection->bytes_per_second = it->bytes_per_second;
 }
 
 static void after_reader(const void *last, size_t index, void *payload)
@@ -293,6 +298,11 @@ static int live_read(hf *handle, const char *channel, const struct hf_start *sta
     return result < 0 ? result : live_reader_open(&live->address, name, start, mode, ret);
 }
 
+static int live_publish(hf *handle, const char *channel, hf_writer **ret)
+{
+    return writer_open(&((struct live *)handle)->address, channel, ret);
+}
+
 static void live_close(hf *handle)
 {
     struct live *live = (struct live *)handle;
@@ -312,6 +322,7 @@ static const struct handle_kind live_handle = {.list = live_list,
                                                .position_list = live_position_list,
                                                .forget = live_forget,
                                                .connection_list = live_connection_list,
+                                               .publish = live_publish,
                                                .close = live_close};
 
 /* ---- over TCP ---- */

@@ -64,13 +64,26 @@ static int ask_for(struct live *live, struct read_object *object, enum read_how 
     return result;
 }
 
+/* It is just being sealed, or others are to be sent to: is it worth another try? */
+static bool may_ask_again(monotonic until)
+{
+    if (monotonic_now().ns >= until.ns)
+        return false;
+    poll(NULL, 0, AGAIN_MS);
+    return true;
+}
+
 int live_log_lend(struct live *live, const char *channel, const struct log_name *name,
                   struct hf_log *ret)
 {
+    const monotonic until = monotonic_add(monotonic_now(), GATE_PATIENCE_NS);
     struct read_object object;
     int result = set_object(channel, name, &object);
-    if (result == 0)
+    if (result < 0)
+        return result;
+    do
         result = ask_for(live, &object, READ_FDPASS);
+    while (result == -EAGAIN && may_ask_again(until));
     if (result < 0)
         return result;
     live_log_describe(&live->packet.object_lent->about, ret);
@@ -116,7 +129,9 @@ static int receive_rest(struct live *live, int pipe, int to, struct sending *sen
     if (!live->stream)
         result =
             live_receive(live, READ_OBJECT_SENT, monotonic_add(monotonic_now(), GATE_PATIENCE_NS));
-    if (result == 0 && live->packet.object_sent->error)
+    if (result == 0 && live->packet.object_sent->error == ESHUTDOWN)
+        result = -ECONNRESET; /* the next one goes on where this one ends */
+    else if (result == 0 && live->packet.object_sent->error)
         result = gate_link_error(live->packet.object_sent->error);
     if (result == -ECONNRESET || result == -EPROTO || result == -ETIMEDOUT)
         live_disconnect(live);
@@ -164,13 +179,17 @@ static int send_rest(struct live *live, const struct log_copy *copy, struct send
 static int64_t copy_by_fd(struct live *live, const char *channel, const struct log_name *name,
                           const struct log_copy *copy)
 {
+    const monotonic until = monotonic_add(monotonic_now(), GATE_PATIENCE_NS);
     struct hf_log log;
-    int result = live_log_lend(live, channel, name, &log);
-    if (result < 0)
-        return result;
-    if (log.is_open) {
+    for (;;) {
+        int result = live_log_lend(live, channel, name, &log);
+        if (result < 0)
+            return result;
+        if (!log.is_open)
+            break;
         fd_close(&log.fd);
-        return -EBUSY;
+        if (!log.has_totals || !may_ask_again(until))
+            return -EBUSY;
     }
     int64_t copied = log_bytes_copy(log.fd, copy);
     fd_close(&log.fd);
@@ -192,8 +211,7 @@ int64_t live_log_send(struct live *live, const char *channel, const struct log_n
         result = send_rest(live, copy, &sending);
         if (result == 0 && copy->offset + sending.done < sending.end)
             result = -ECONNRESET; /* it ended without a word */
-        if ((result == -EAGAIN || result == -EBUSY) && monotonic_now().ns < until.ns) {
-            poll(NULL, 0, AGAIN_MS); /* it is just being sealed, or others are to be sent to */
+        if ((result == -EAGAIN || result == -EBUSY) && may_ask_again(until)) {
             if (sending.done == 0)
                 sending.id = 0; /* or to be found under another name */
             continue;

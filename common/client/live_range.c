@@ -143,6 +143,10 @@ static int receive(struct live *live, int to, struct hf_log_range *ret, uint64_t
         return result;
     }
     const struct read_range_sent *sent = live->packet.range_sent;
+    if (sent->error == ESHUTDOWN) {
+        live_disconnect(live); /* there is another one soon */
+        return -ECONNRESET;
+    }
     if (sent->error)
         return gate_link_error(sent->error);
     *ret = (struct hf_log_range){sent->first_seq, sent->last_seq, sent->records};

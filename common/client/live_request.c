@@ -49,15 +49,20 @@ static int receive_any(struct live *live, monotonic deadline)
             return result == 0 || result == -EPIPE ? -ECONNRESET : result;
         fd_close(&live->fd);
         live->fd = fd_take(&live->packet.fd);
+        read_packet_release(&live->packet); /* nothing that is asked here brings more than one */
         if (live->packet.header.request == 0 && live->packet.header.type == READ_REFUSED)
-            return gate_link_error(live->packet.refused->error); /* the connection as a whole */
+            return gate_link_is_over(live->packet.refused->error) /* the connection as a whole */
+                       ? -ECONNRESET
+                       : gate_link_error(live->packet.refused->error);
         if (is_of_another(live)) {
             fd_close(&live->fd); /* whoever fills a pipe that nobody empties answers nothing else */
             continue;
         }
-        return live->packet.header.type == READ_REFUSED
-                   ? gate_link_error(live->packet.refused->error)
-                   : 0;
+        if (live->packet.header.type != READ_REFUSED)
+            return 0;
+        return live->packet.refused->error == ESHUTDOWN /* its end follows */
+                   ? -ECONNRESET
+                   : gate_link_error(live->packet.refused->error);
     }
 }
 

@@ -189,6 +189,10 @@ static bool take_packet(struct reader_link *link)
         link->woken_ring = packet->woken->ring;
         return true;
     }
+    if (packet->header.type == READ_REFUSED &&
+        (packet->refused->error == ESHUTDOWN ||
+         (packet->header.request == 0 && gate_link_is_over(packet->refused->error))))
+        return true; /* its end follows, and another connection that is asked the same */
     if (packet->header.type == READ_REFUSED && packet->header.request == 0) {
         link->refused = gate_link_error(packet->refused->error); /* as a whole: it ends */
         link->turned_away = link->refused;

@@ -13,6 +13,7 @@
 #include "common/client/live_state.h"
 #include "common/client/reader_link.h"
 #include "common/client/live_ring.h"
+#include "common/client/record.h"
 #include "common/ring.h"
 
 /* The newest one may be overwritten while it is looked at, again and again, by a writer that laps a
@@ -58,7 +59,7 @@ static bool read_descriptor(const struct channel_public_map *map, uint64_t seq,
 {
     ring_descriptor_load(descriptor_of(map, seq), seq, ret);
     return was_there(map, seq, ret->position) && ret->length <= map->geometry.slot_size &&
-           (ret->family == 4 || ret->family == 6) && ret->time_ns <= INT64_MAX;
+           ring_family_is_known(ret->family) && ret->time_ns <= INT64_MAX;
 }
 
 static void fill(const struct ring_datagram *from, const void *data, struct hf_datagram *ret)
@@ -74,7 +75,7 @@ static void fill(const struct ring_datagram *from, const void *data, struct hf_d
                                     (from->flags & DATAGRAM_QUARANTINED ? HF_FLAG_QUARANTINED : 0) |
                                     (from->flags & DATAGRAM_NOT_COVERED ? HF_FLAG_UNCOVERED : 0)};
     ring_source(from, &source);
-    memcpy(&ret->source, &source, sizeof source);
+    record_set_source(&source, &ret->source);
 }
 
 /* Where its bytes begin. What goes on beyond the data's end goes on at its front: whatever mapping

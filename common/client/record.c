@@ -6,9 +6,15 @@
 #include <errno.h>
 #include <net/if.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "common/channel_spec.h"
+
+_Static_assert(RECORD_ADDRESS_SIZE >= sizeof(union socket_address) &&
+                   RECORD_ADDRESS_SIZE <= sizeof(struct sockaddr_un),
+               "every source has room");
 
 /* A scope that this machine has no interface for is left out: the file may be another machine's. */
 static int parse_here(const char *text, union socket_address *ret)
@@ -41,15 +47,32 @@ static void parse(const struct avro_log_record *record, union socket_address *re
     memcpy(text, record->source, record->source_length);
     text[record->source_length] = '\0';
     if (strlen(text) != record->source_length ||
-        (parse_here(text, ret) < 0 && parse_without_port(text, record->source_length, ret) < 0))
+        (parse_here(text, ret) < 0 && socket_address_parse_local(text, ret) < 0 &&
+         parse_without_port(text, record->source_length, ret) < 0))
         *ret = (union socket_address){.family = AF_UNSPEC};
+}
+
+void record_set_source(const union socket_address *address, struct sockaddr_storage *ret)
+{
+    struct sockaddr_un *local = (struct sockaddr_un *)ret;
+    memset(ret, 0, sizeof *ret);
+    if (address->family != AF_UNIX) {
+        memcpy(ret, address, sizeof *address);
+        return;
+    }
+    local->sun_family = AF_UNIX;
+    socket_address_print(address, local->sun_path, LOCAL_ADDRESS_TEXT_SIZE);
 }
 
 /* Not inlined: the usual case goes without its buffers. */
 static __attribute__((noinline)) void learn(struct record_source *source,
                                             const struct avro_log_record *record)
 {
-    parse(record, &source->address);
+    union socket_address address;
+    struct sockaddr_storage whole;
+    parse(record, &address);
+    record_set_source(&address, &whole);
+    memcpy(source->address, &whole, sizeof source->address);
     source->length = record->source_length < sizeof source->text ? record->source_length : 0;
     memcpy(source->text, record->source, source->length);
 }
@@ -86,5 +109,5 @@ void record_to_datagram(const struct avro_log_record *record, struct record_sour
                  (record->flags & AVRO_LOG_NOT_COVERED ? HF_FLAG_UNCOVERED : 0);
     ret->lost = 0;
     ret->why = 0;
-    memcpy(&ret->source, &source->address, sizeof source->address);
+    memcpy(&ret->source, source->address, sizeof source->address);
 }

@@ -204,7 +204,8 @@ struct channel_recording {
     bool cleaning;   /* RECOVER was sent beside a segment in use; no BEGIN_SEGMENT before it was
                         answered */
     bool waited;     /* OPENING has waited long enough for it once */
-    bool begun;      /* the current segment: BEGIN_SEGMENT was sent */
+    bool publishers_told;             /* ... and waits on, which the log says */
+    bool begun;                       /* the current segment: BEGIN_SEGMENT was sent */
     char began_as[SEGMENT_NAME_SIZE]; /* its name before that */
     bool renumber; /* it goes on beyond this ring's numbers: OPENING makes a fresh one */
     bool restored; /* with a ring from an earlier supervisor that recorded: their numbers agree */

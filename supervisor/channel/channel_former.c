@@ -42,8 +42,11 @@ static void take_address(const struct channel *channel, struct channel_spec *own
     union socket_address bound = {0};
     socklen_t length = sizeof bound;
     if (channel->hold.rx >= 0 && getsockname(channel->hold.rx, &bound.any, &length) == 0 &&
-        bound.v4.sin_port != 0)
+        bound.v4.sin_port != 0) {
         own->listen = bound;
+        own->local[0] = '\0';
+        own->publishers = (struct publishers_spec){0};
+    }
     if (own->listen.family == AF_INET6)
         own->listen.v6.sin6_scope_id = 0; /* its interface may be another one by now */
 }

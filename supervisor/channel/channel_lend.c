@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "supervisor/channel/channel_progress.h"
+#include "supervisor/channel/channel_publishers.h"
 #include "supervisor/channel/channel_reading.h"
 #include "supervisor/child/child.h"
 #include "supervisor/child/spares.h"
@@ -141,6 +142,7 @@ int channel_lend(struct channel *channel, const struct child_owner *owner, char 
     lent->never_began = false;
     lent->ring_was_fresh = channel->hold.ring_fresh;
     channel->hold.ring_fresh = false;
+    channel_publishers_lend(channel);
     return 0;
 }
 

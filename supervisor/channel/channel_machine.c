@@ -19,6 +19,7 @@
 #include "supervisor/channel/channel_reading.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_progress.h"
+#include "supervisor/channel/channel_publishers.h"
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/channel_segments.h"
 #include "supervisor/child/child.h"
@@ -118,6 +119,11 @@ static void launch(struct channel *channel, const char *cause)
 static void launch_without_log(struct channel *channel, const char *cause)
 {
     (void)cause;
+    if (channel_recording_can_wait_on(channel)) {
+        channel_note_reported(channel);
+        arm(channel, channel_recording_patience(channel), on_timer);
+        return;
+    }
     channel_recording_wait_no_longer(channel);
     launch(channel, "started without its log");
 }
@@ -169,6 +175,8 @@ static void conclude_stop(struct channel *channel)
     memcpy(cause, channel->life.cause, sizeof cause);
     channel->life.restart_wanted = false;
     hold_close_sockets(&channel->hold);
+    if (channel->host->phase >= PHASE_STOPS) /* else they wait for its next start */
+        channel_publishers_dismiss(channel);
     change_state(channel, CHANNEL_STOPPED, cause);
     start |= channel_former_finish(channel);
     if (start && !channel->life.kept_stopped && channel->host->phase < PHASE_STOPS)

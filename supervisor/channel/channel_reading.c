@@ -27,12 +27,14 @@ static void describe(const struct channel *channel, struct message_channel_lent 
     const struct channel_spec *spec = channel->spec;
     memset(ret, 0, sizeof *ret);
     snprintf(ret->channel, sizeof ret->channel, "%s", spec->name);
-    socket_address_print_at(&spec->listen, spec->interface, ret->listen, sizeof ret->listen);
+    channel_spec_print_listen(spec, ret->listen, sizeof ret->listen);
     ret->wake_index = channel->reading.index;
     ret->records = spec->record.enabled != 0;
     ret->settled = channel_has_log_numbers(channel);
     ret->ring = hold_ring_number(&channel->hold);
     ret->has_ring = ret->ring != 0;
+    ret->publishes = channel_spec_is_local(spec);
+    ret->publishers = spec->publishers.group;
 }
 
 static int lend(struct channel *channel, const struct message_channel_lent *lent)

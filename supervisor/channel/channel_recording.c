@@ -64,6 +64,22 @@ void channel_recording_wait_no_longer(struct channel *channel)
     channel->recording.waited = true;
 }
 
+bool channel_recording_can_wait_on(struct channel *channel)
+{
+    struct channel_recording *recording = &channel->recording;
+    if (!channel_spec_is_local(channel->spec) || !channel->spec->record.enabled ||
+        recording->placed)
+        return false;
+    if (!recording->publishers_told)
+        log_warning("channel %s: no log within %llu s%s%s; its publishers wait until the archive "
+                    "answers",
+                    channel->spec->name,
+                    (unsigned long long)(channel_recording_patience(channel) / NS_PER_S),
+                    recording->trouble[0] ? ": " : "", recording->trouble);
+    recording->publishers_told = true;
+    return true;
+}
+
 const char *channel_recording_how_opened(const struct channel *channel)
 {
     return channel->recording.state == RECORDING_TROUBLE ? "opened without its log" : "opened";

@@ -7,6 +7,9 @@
 
 /* ---- how it stands ---- */
 
+/* Its log is not known yet, and what would be received without it is in no danger where it is: its
+ * publishers have it. */
+bool channel_recording_can_wait_on(struct channel *channel);
 /* There is a segment, none is wanted, or it is known to fail. */
 bool channel_recording_settled(const struct channel *channel);
 /* How a channel has opened that waited for it: the cause of its event. */

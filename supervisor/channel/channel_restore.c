@@ -31,6 +31,7 @@
 #include "supervisor/channel/channel_segments.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_adopt.h"
+#include "supervisor/hold/hold_outboxes.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/store.h"
 
@@ -459,6 +460,7 @@ bool channel_restore_all(struct channels *channels, struct channel_restored *ret
     for (size_t i = 0; i < channels->count && restored > 0; i++) {
         struct channel *channel = channels->list[i];
         store_note_restored(&channel->stored);
+        hold_outboxes_adopt(&channel->hold, channel->spec);
         restore_ring(channel);
         channel_history_open(channel); /* it may know that this ring was given up */
         restore_segments(channel);

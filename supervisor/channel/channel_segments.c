@@ -349,7 +349,7 @@ void channel_segments_note_again(const struct channel *channel)
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
     if (!spec->record.enabled || !channel->ledger.unnoted_end)
         return;
-    socket_address_print_at(&spec->listen, spec->interface, listen, sizeof listen);
+    channel_spec_print_listen(spec, listen, sizeof listen);
     archive_client_note_numbers(archive_of(channel), spec->name, channel->ledger.unnoted_end,
                                 listen);
 }

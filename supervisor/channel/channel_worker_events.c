@@ -14,6 +14,7 @@
 #include "supervisor/channel/channel_ledger.h"
 #include "supervisor/channel/channel_lend.h"
 #include "supervisor/channel/channel_machine.h"
+#include "supervisor/channel/channel_publishers.h"
 #include "supervisor/channel/channel_segments.h"
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/child/child.h"
@@ -68,6 +69,9 @@ void channel_worker_message(struct child *child, struct message *message)
         break;
     case MESSAGE_SEGMENT_FAILED:
         channel_segments_failed(channel, message->segment_failed);
+        break;
+    case MESSAGE_OUTBOX_DONE:
+        channel_publishers_done(channel, message->outbox_done);
         break;
     case MESSAGE_BYE:
         channel->lent.bye_received = true;

@@ -15,6 +15,7 @@
 #include "supervisor/archive/archive_client.h"
 #include "supervisor/channel/channel_answers.h"
 #include "supervisor/channel/channel_discard.h"
+#include "supervisor/channel/channel_publishers.h"
 #include "supervisor/channel/channel_reading.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_worker_events.h"
@@ -298,11 +299,22 @@ static void keep_position(void *data, const struct message_position_save *save)
         refuse_position(channels, save, EBUSY, "too many positions are being kept just now");
 }
 
+static void admit_publisher(void *data, const struct message_publish *wanted)
+{
+    const struct channels *channels = data;
+    struct message_published published;
+    int fds[OUTBOX_FDS];
+    channel_publishers_admit(channels_find(channels, wanted->channel), wanted, &published, fds);
+    gate_client_answer_publish(channels->host->gate, &published, fds);
+    fd_close_all(fds, OUTBOX_FDS);
+}
+
 struct gate_owner channels_as_gate_owner(struct channels *channels)
 {
     return (struct gate_owner){.back = gate_back,
                                .room = gate_room,
                                .position = keep_position,
+                               .publish = admit_publisher,
                                .ended = ended,
                                .data = channels};
 }

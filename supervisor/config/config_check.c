@@ -14,6 +14,7 @@
 #include "common/channel_spec.h"
 #include "common/read_protocol.h"
 #include "common/units.h"
+#include "supervisor/config/config_keys.h"
 #include "supervisor/config/config_routes.h"
 #include "supervisor/config/settings.h"
 
@@ -38,7 +39,7 @@ static void check_endpoint(const struct endpoint *endpoint, struct config_error_
     const union socket_address *address = endpoint->address;
     bool multicast = socket_address_is_multicast(address);
     bool named = endpoint->interface[0] != '\0';
-    if (address->family == AF_UNSPEC)
+    if (address->family == AF_UNSPEC || address->family == AF_UNIX)
         return;
     socket_address_print(address, text, sizeof text);
     bool link_local = socket_address_is_link_local(address);
@@ -73,7 +74,8 @@ static void check_source(const struct config_channel *channel, struct config_err
     const struct channel_spec *spec = channel->spec;
     int line = config_draft_key_line(SECTION_CHANNEL, channel->lines, "source");
     char text[SOCKET_ADDRESS_TEXT_SIZE];
-    if (spec->source.family == AF_UNSPEC || spec->listen.family == AF_UNSPEC)
+    if (spec->source.family == AF_UNSPEC || spec->listen.family == AF_UNSPEC ||
+        channel_spec_is_local(spec))
         return;
     socket_address_print_host(&spec->source, text, sizeof text);
     if (!socket_address_is_multicast(&spec->listen))
@@ -128,6 +130,82 @@ static void check_record(const struct config_channel *channel, struct config_err
                  "smaller",
                  keep, segment);
 }
+
+/* ---- a channel that programs write into ---- */
+
+/* "" counts as not given. */
+static bool is_left_empty(const struct channel_spec *spec, const char *key)
+{
+    return (strcmp(key, "interface") == 0 && spec->interface[0] == '\0') ||
+           (strcmp(key, "source") == 0 && spec->source.family == AF_UNSPEC);
+}
+
+static void check_socket_keys(const struct config_channel *channel,
+                              struct config_error_list *errors)
+{
+    const struct config_section_info *info = &config_sections[SECTION_CHANNEL];
+    for (size_t i = 0; i < info->key_count; i++) {
+        const char *key = info->keys[i].name;
+        if (info->keys[i].needs_socket &&
+            config_draft_key_is_given(SECTION_CHANNEL, channel->lines, key) &&
+            !is_left_empty(channel->spec, key))
+            config_error(errors, config_draft_key_line(SECTION_CHANNEL, channel->lines, key),
+                         "%s: listen = \"local:%s\" has no socket, programs write into shared "
+                         "memory: remove it",
+                         key, channel->spec->local);
+    }
+}
+
+static int publishers_line(const struct config_channel *channel, const char *key)
+{
+    return channel->publishers_lines
+               ? config_draft_key_line(SECTION_PUBLISHERS, channel->publishers_lines, key)
+               : channel->lines->line;
+}
+
+static void check_publishers(const struct config_channel *channel, struct config_error_list *errors)
+{
+    const struct channel_spec *spec = channel->spec;
+    const struct publishers_spec *publishers = &spec->publishers;
+    uint64_t least = channel_spec_outbox_least(spec->max_datagram);
+    char have[32], need[32];
+    if (publishers->outbox_size >= least)
+        return;
+    units_print_size(publishers->outbox_size, have, sizeof have);
+    units_print_size((least + 4095) / 4096 * 4096, need, sizeof need);
+    config_error(errors, publishers_line(channel, "outbox_size"),
+                 "outbox_size = \"%s\": too small for two datagrams of max_datagram: make it at "
+                 "least %s",
+                 have, need);
+}
+
+static void check_local(const struct config_draft *draft, const struct config_channel *channel,
+                        struct config_error_list *errors)
+{
+    const struct channel_spec *spec = channel->spec;
+    if (!channel_spec_is_local(spec)) {
+        if (channel->publishers_lines && spec->listen.family != AF_UNSPEC)
+            config_error(errors, channel->publishers_lines->line,
+                         "publishers: channel \"%s\" listens on a socket, and whoever reaches it "
+                         "may send: remove the section, or write listen = \"local:NAME\"",
+                         spec->name);
+        return;
+    }
+    check_socket_keys(channel, errors);
+    check_publishers(channel, errors);
+    if (spec->record.enabled && spec->record.on_full != RECORD_ON_FULL_WAIT)
+        config_error(errors,
+                     config_draft_key_line(SECTION_RECORD, channel->record_lines, "on_full"),
+                     "on_full = \"lap\": publishers can wait, so nothing need be lost: write "
+                     "\"wait\", or remove it");
+    if (!draft->settings->read_enabled)
+        config_error(errors, config_draft_key_line(SECTION_CHANNEL, channel->lines, "listen"),
+                     "listen = \"local:%s\": programs reach it at the read socket, and read { "
+                     "enabled = false } leaves none: enable it",
+                     spec->local);
+}
+
+/* ---- one channel's destinations, and all of it ---- */
 
 static void check_destination(const struct config_channel *channel, uint32_t index,
                               struct config_error_list *errors)
@@ -192,7 +270,8 @@ static void check_destination_pair(const struct config_channel *channel, uint32_
     }
 }
 
-static void check_channel(const struct config_channel *channel, struct config_error_list *errors)
+static void check_channel(const struct config_draft *draft, const struct config_channel *channel,
+                          struct config_error_list *errors)
 {
     const struct channel_spec *spec = channel->spec;
     uint32_t count = channel_spec_destination_count(spec);
@@ -204,6 +283,7 @@ static void check_channel(const struct config_channel *channel, struct config_er
     check_source(channel, errors);
     check_ring(channel, errors);
     check_record(channel, errors);
+    check_local(draft, channel, errors);
     if (count == 0 && !spec->record.enabled)
         config_error(
             errors, channel->lines->line,
@@ -281,6 +361,16 @@ static void check_read(const struct config_draft *draft, struct config_error_lis
                      "that means one thing everywhere, such as 127.0.0.1:7400");
 }
 
+static void check_limits(const struct config_draft *draft, struct config_error_list *errors)
+{
+    const struct gate_limits *limits = &draft->settings->read_limits;
+    if (limits->connections_per_user > limits->connections)
+        config_error(errors, single_line(draft, SECTION_READ, "connections_per_user"),
+                     "connections_per_user = %u: more than connections = %u: lower one or raise "
+                     "the other",
+                     limits->connections_per_user, limits->connections);
+}
+
 void config_check(const struct config_draft *draft, struct config_error_list *errors)
 {
     size_t count = draft->settings->channel_count;
@@ -288,7 +378,8 @@ void config_check(const struct config_draft *draft, struct config_error_list *er
         config_error(errors, 1, "there is no channel: add at least one channel \"NAME\" { ... }");
     check_restart(draft, errors);
     check_read(draft, errors);
+    check_limits(draft, errors);
     for (size_t i = 0; i < count; i++)
-        check_channel(&draft->channels[i], errors);
+        check_channel(draft, &draft->channels[i], errors);
     config_routes_check(draft, errors);
 }

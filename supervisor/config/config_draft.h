@@ -19,9 +19,10 @@ struct settings;
 struct config_channel {
     struct channel_spec *spec;
     const struct config_section_lines *lines;
-    const struct config_section_lines *relay_lines;    /* relay_count of them */
-    const struct config_section_lines *decimate_lines; /* decimate_count of them */
-    const struct config_section_lines *record_lines;   /* NULL without a record section */
+    const struct config_section_lines *relay_lines;      /* relay_count of them */
+    const struct config_section_lines *decimate_lines;   /* decimate_count of them */
+    const struct config_section_lines *record_lines;     /* NULL without a record section */
+    const struct config_section_lines *publishers_lines; /* NULL without such a section */
 };
 
 struct config_draft {

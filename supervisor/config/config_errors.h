@@ -7,6 +7,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* What is wrong with one value, and how to mend it. */
+#define CONFIG_WHY_SIZE 256
+
 /* One message per line, "FILE:LINE: what and how to mend it". */
 struct config_errors {
     size_t count;

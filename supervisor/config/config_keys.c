@@ -44,6 +44,26 @@ static const struct config_key read_keys[] = {
     {"group", TYPE_TEXT, TEXT_IN(settings, read_group), .default_text = "", .empty_allowed = true},
     {"tcp", TYPE_ADDRESS, IN(settings, read_tcp), .default_text = "", .empty_allowed = true},
     {"enabled", TYPE_FLAG, IN(settings, read_enabled), .default_text = "true"},
+    {"connections", TYPE_NUMBER, IN(settings, read_limits.connections), .default_text = "4096",
+     .minimum = 1, .maximum = GATE_CONNECTIONS_MAX},
+    {"connections_per_user", TYPE_NUMBER, IN(settings, read_limits.connections_per_user),
+     .default_text = "1024", .minimum = 1, .maximum = GATE_CONNECTIONS_MAX},
+    {"requests_per_second", TYPE_NUMBER, IN(settings, read_limits.requests_per_second),
+     .default_text = "0", .minimum = 10, .maximum = 10000000, .zero_allowed = true},
+    {"requests_per_connection", TYPE_NUMBER64, IN(settings, read_limits.requests_per_connection),
+     .default_text = "0", .minimum = 16, .maximum = INT64_MAX, .zero_allowed = true},
+    {"queue", TYPE_NUMBER, IN(settings, read_limits.queue), .default_text = "8192", .minimum = 1,
+     .maximum = 1000000},
+    {"lent_per_user", TYPE_NUMBER, IN(settings, read_limits.lent_per_user), .default_text = "4096",
+     .minimum = 1, .maximum = 1000000},
+    {"sending_per_user", TYPE_SIZE, IN(settings, read_limits.sending_per_user), .default_text = "0",
+     .minimum = 64 * KIB, .maximum = INT64_MAX, .zero_allowed = true},
+    {"idle_timeout", TYPE_DURATION, IN(settings, read_limits.idle_timeout_ns), .default_text = "0",
+     .minimum = NS_PER_S, .maximum = DAY, .zero_allowed = true},
+    {"request_timeout", TYPE_DURATION, IN(settings, read_limits.request_timeout_ns),
+     .default_text = "1m", .minimum = 100 * NS_PER_MS, .maximum = HOUR, .zero_allowed = true},
+    {"grace", TYPE_DURATION, IN(settings, read_limits.grace_ns), .default_text = "2s",
+     .maximum = 10 * NS_PER_S},
 };
 
 static const struct config_key restart_keys[] = {
@@ -62,12 +82,13 @@ static const char *const ring_pages_choices[] = {"normal", "huge", NULL};
 static const char *const on_full_choices[] = {"lap", "wait", NULL};
 
 static const struct config_key channel_keys[] = {
-    {"listen", TYPE_ADDRESS, IN(channel_spec, listen)},
+    {"listen", TYPE_LISTEN, IN(channel_spec, listen)},
     {"interface", TYPE_INTERFACE, IN(channel_spec, interface), .default_text = "",
-     .empty_allowed = true},
-    {"source", TYPE_HOST, IN(channel_spec, source), .default_text = "", .empty_allowed = true},
+     .empty_allowed = true, .needs_socket = true},
+    {"source", TYPE_HOST, IN(channel_spec, source), .default_text = "", .empty_allowed = true,
+     .needs_socket = true},
     {"receive_buffer", TYPE_SIZE, IN(channel_spec, receive_buffer), .default_text = "32M",
-     .minimum = 4 * KIB, .maximum = CHANNEL_RECEIVE_BUFFER_MAX},
+     .minimum = 4 * KIB, .maximum = CHANNEL_RECEIVE_BUFFER_MAX, .needs_socket = true},
     {"max_datagram", TYPE_NUMBER, IN(channel_spec, max_datagram), .default_text = "2048",
      .minimum = 1, .maximum = CHANNEL_DATAGRAM_MAX},
     {"ring_size", TYPE_SIZE, IN(channel_spec, ring_size), .default_text = "32M",
@@ -76,9 +97,10 @@ static const struct config_key channel_keys[] = {
      .choices = mapping_choices},
     {"ring_pages", TYPE_CHOICE, IN(channel_spec, ring_pages), .default_text = "normal",
      .choices = ring_pages_choices},
-    {"receive_offload", TYPE_FLAG, IN(channel_spec, receive_offload), .default_text = "false"},
+    {"receive_offload", TYPE_FLAG, IN(channel_spec, receive_offload), .default_text = "false",
+     .needs_socket = true},
     {"busy_poll", TYPE_DURATION_US, IN(channel_spec, busy_poll_us), .default_text = "0",
-     .maximum = CHANNEL_BUSY_POLL_MAX_US * NS_PER_US},
+     .maximum = CHANNEL_BUSY_POLL_MAX_US * NS_PER_US, .needs_socket = true},
     {"batch_delay", TYPE_DURATION_US, IN(channel_spec, batch_delay_us), .default_text = "0",
      .maximum = CHANNEL_BATCH_DELAY_MAX_US * NS_PER_US},
     {"expect", TYPE_DURATION, IN(channel_spec, expect_ns), .default_text = "0", .minimum = NS_PER_S,
@@ -128,6 +150,15 @@ static const struct config_key record_keys[] = {
      .choices = on_full_choices},
 };
 
+static const struct config_key publishers_keys[] = {
+    {"group", TYPE_GROUP, IN(channel_spec, publishers.group), .default_text = "",
+     .empty_allowed = true},
+    {"most", TYPE_NUMBER, IN(channel_spec, publishers.most), .default_text = "16", .minimum = 1,
+     .maximum = CHANNEL_PUBLISHERS_MAX},
+    {"outbox_size", TYPE_SIZE, IN(channel_spec, publishers.outbox_size), .default_text = "1M",
+     .minimum = CHANNEL_OUTBOX_SIZE_MIN, .maximum = CHANNEL_OUTBOX_SIZE_MAX},
+};
+
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define KEYS(array)     .keys = array, .key_count = COUNT_OF(array)
 
@@ -140,6 +171,7 @@ const struct config_section_info config_sections[SECTION_COUNT] = {
     [SECTION_RELAY] = {"relay", SECTION_CHANNEL, .titled = true, KEYS(relay_keys)},
     [SECTION_DECIMATE] = {"decimate", SECTION_CHANNEL, .titled = true, KEYS(decimate_keys)},
     [SECTION_RECORD] = {"record", SECTION_CHANNEL, KEYS(record_keys)},
+    [SECTION_PUBLISHERS] = {"publishers", SECTION_CHANNEL, KEYS(publishers_keys)},
 };
 
 _Static_assert(COUNT_OF(channel_keys) <= CONFIG_KEYS_MAX, "the longest table");

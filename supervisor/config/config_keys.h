@@ -18,6 +18,7 @@ enum config_section {
     SECTION_RELAY,
     SECTION_DECIMATE,
     SECTION_RECORD,
+    SECTION_PUBLISHERS,
     SECTION_COUNT
 };
 

@@ -8,14 +8,23 @@
 #include "supervisor/config/config_values.h"
 #include "supervisor/config/settings.h"
 
-static void print_keys(FILE *to, enum config_section section, const void *base, const char *indent)
+/* without_socket: leave out what a channel without one can't have. */
+static void print_some(FILE *to, enum config_section section, const void *base, const char *indent,
+                       bool without_socket)
 {
     const struct config_section_info *info = &config_sections[section];
     for (size_t i = 0; i < info->key_count; i++) {
+        if (without_socket && info->keys[i].needs_socket)
+            continue;
         fprintf(to, "%s%s = ", indent, info->keys[i].name);
         config_value_print(to, &info->keys[i], base);
         putc('\n', to);
     }
+}
+
+static void print_keys(FILE *to, enum config_section section, const void *base, const char *indent)
+{
+    print_some(to, section, base, indent, false);
 }
 
 static void print_destination(FILE *to, const struct destination_spec *destination)
@@ -36,12 +45,17 @@ static void print_destination(FILE *to, const struct destination_spec *destinati
 static void print_channel(FILE *to, const struct channel_spec *spec)
 {
     fprintf(to, "\nchannel \"%s\" {\n", spec->name);
-    print_keys(to, SECTION_CHANNEL, spec, "    ");
+    print_some(to, SECTION_CHANNEL, spec, "    ", channel_spec_is_local(spec));
     for (uint32_t i = 0; i < channel_spec_destination_count(spec); i++)
         print_destination(to, &spec->destinations[i]);
     if (spec->record.enabled) {
         fputs("\n    record {\n", to);
         print_keys(to, SECTION_RECORD, spec, "        ");
+        fputs("    }\n", to);
+    }
+    if (channel_spec_is_local(spec)) {
+        fputs("\n    publishers {\n", to);
+        print_keys(to, SECTION_PUBLISHERS, spec, "        ");
         fputs("    }\n", to);
     }
     fputs("}\n", to);

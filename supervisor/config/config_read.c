@@ -187,6 +187,21 @@ static void read_destinations(struct reader *reader, cfg_t *cfg, enum destinatio
     }
 }
 
+/* What nobody gave and a local channel has in another way: no socket, so no buffer of one, and a
+ * recorder that is never lapped, for its publishers can wait. */
+static void follow_local(cfg_t *cfg, struct config_channel *channel)
+{
+    struct channel_spec *spec = channel->spec;
+    if (!config_draft_key_is_given(SECTION_CHANNEL, channel->lines, "receive_buffer"))
+        spec->receive_buffer = 0;
+    const char *on_full =
+        spec->record.enabled ? cfg_getstr(cfg_getsec(cfg, "record"), "on_full") : NULL;
+    if (spec->record.enabled && (!on_full || strcmp(on_full, "lap") != 0))
+        spec->record.on_full = RECORD_ON_FULL_WAIT;
+    if (!channel->publishers_lines)
+        set_defaults(SECTION_PUBLISHERS, spec);
+}
+
 static int read_channel(struct reader *reader, cfg_t *cfg, struct config_channel *channel)
 {
     uint32_t relays = cfg_size(cfg, "relay");
@@ -212,6 +227,13 @@ static int read_channel(struct reader *reader, cfg_t *cfg, struct config_channel
         channel->record_lines = take_lines(reader, SECTION_RECORD);
         read_keys(reader, cfg_getsec(cfg, "record"), SECTION_RECORD, channel->record_lines, spec);
     }
+    if (cfg_size(cfg, "publishers") > 0) {
+        channel->publishers_lines = take_lines(reader, SECTION_PUBLISHERS);
+        read_keys(reader, cfg_getsec(cfg, "publishers"), SECTION_PUBLISHERS,
+                  channel->publishers_lines, spec);
+    }
+    if (channel_spec_is_local(spec))
+        follow_local(cfg, channel);
     return 0;
 }
 
@@ -246,6 +268,15 @@ static void follow_control(const struct config_draft *draft)
         memcpy(settings->read_group, settings->control_group, sizeof settings->read_group);
 }
 
+/* Nobody has all of them, unless it is said. */
+static void share_connections(const struct config_draft *draft)
+{
+    struct gate_limits *limits = &draft->settings->read_limits;
+    limits->connections_given = config_draft_read_is_given(draft, "connections");
+    if (!config_draft_read_is_given(draft, "connections_per_user"))
+        limits->connections_per_user = (limits->connections + 3) / 4;
+}
+
 static int read_tree(struct reader *reader, cfg_t *cfg)
 {
     struct config_draft *draft = reader->draft;
@@ -262,6 +293,7 @@ static int read_tree(struct reader *reader, cfg_t *cfg)
     read_single(reader, cfg, SECTION_READ);
     read_single(reader, cfg, SECTION_RESTART);
     follow_control(draft);
+    share_connections(draft);
     for (size_t i = 0; i < count; i++) {
         int result =
             read_channel(reader, cfg_getnsec(cfg, "channel", (unsigned)i), &draft->channels[i]);

@@ -47,12 +47,15 @@ static bool may_be_same_interface(const char *a, const char *b)
 
 static bool comparable(const union socket_address *a, const union socket_address *b)
 {
-    return a->family != AF_UNSPEC && a->family == b->family && port_of(a) == port_of(b);
+    return (a->family == AF_INET || a->family == AF_INET6) && a->family == b->family &&
+           port_of(a) == port_of(b);
 }
 
 /* Would these two sockets take each other's datagrams, or the second not open at all? */
 static bool listens_collide(const struct channel_spec *a, const struct channel_spec *b)
 {
+    if (channel_spec_is_local(a) && channel_spec_is_local(b))
+        return strcmp(a->local, b->local) == 0;
     if (!comparable(&a->listen, &b->listen))
         return false;
     if (is_wildcard(&a->listen) || is_wildcard(&b->listen))
@@ -76,13 +79,17 @@ static void check_listens(const struct config_draft *draft, struct config_error_
             const struct config_channel *earlier = &draft->channels[i];
             if (!listens_collide(earlier->spec, channel->spec))
                 continue;
-            socket_address_print(&channel->spec->listen, text, sizeof text);
+            bool local = channel_spec_is_local(channel->spec);
+            if (local)
+                channel_spec_print_listen(channel->spec, text, sizeof text);
+            else
+                socket_address_print(&channel->spec->listen, text, sizeof text);
             config_error(errors, config_draft_key_line(SECTION_CHANNEL, channel->lines, "listen"),
                          "listen = \"%s\": channel \"%s\" receives there too, see line %d: give "
-                         "one of them another "
-                         "port or address",
+                         "one of them another %s",
                          text, earlier->spec->name,
-                         config_draft_key_line(SECTION_CHANNEL, earlier->lines, "listen"));
+                         config_draft_key_line(SECTION_CHANNEL, earlier->lines, "listen"),
+                         local ? "name" : "port or address");
             break;
         }
     }

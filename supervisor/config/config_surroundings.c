@@ -33,6 +33,7 @@ rlim_t config_surroundings_descriptors(const struct settings *settings)
          * has just been filled */
         needed += settings->channels[i]->record.enabled ? 9 : 6;
         needed += channel_spec_destination_count(settings->channels[i]);
+        needed += (rlim_t)CHANNEL_PUBLISHER_FDS * settings->channels[i]->publishers.most;
     }
     return needed > DESCRIPTORS_LEAST ? needed : DESCRIPTORS_LEAST;
 }
@@ -69,7 +70,8 @@ static void warn_listen(FILE *to, const char *path, const struct channel_spec *s
 {
     union socket_address address = spec->listen;
     char text[SOCKET_ADDRESS_TEXT_SIZE];
-    if (socket_address_is_multicast(&address) || socket_address_is_link_local(&address))
+    if (channel_spec_is_local(spec) || socket_address_is_multicast(&address) ||
+        socket_address_is_link_local(&address))
         return;
     int probe = socket(address.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (address.family == AF_INET)

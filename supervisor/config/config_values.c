@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <grp.h>
 #include <net/if.h>
 #include <string.h>
 #include <sys/types.h>
@@ -13,6 +14,7 @@
 #include "common/channel_spec.h"
 #include "common/monotonic.h"
 #include "common/units.h"
+#include "supervisor/config/config_addresses.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
@@ -322,46 +324,14 @@ static void print_choice(FILE *to, const struct config_key *key, const void *bas
 
 /* ---- addresses ---- */
 
-static int take_address(int result, const union socket_address *address, const char *refusal,
-                        union socket_address *to, char why[CONFIG_WHY_SIZE])
-{
-    if (result < 0)
-        return refuse(why, refusal);
-    if (address->family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address->v6.sin6_addr))
-        return refuse(why, "an IPv4 address in IPv6 form: write it as IPv4");
-    *to = *address;
-    return 0;
-}
-
-/* The interface after % is for config_read.c, which knows where it belongs. */
-/* Would it be one with another port? */
-static bool is_port_wrong(const char *text)
-{
-    char other[SOCKET_ADDRESS_TEXT_SIZE + IF_NAMESIZE], scope[IF_NAMESIZE];
-    union socket_address address;
-    const char *colon = strrchr(text, ':');
-    if (!colon || (size_t)(colon - text) + 3 > sizeof other)
-        return false;
-    snprintf(other, sizeof other, "%.*s:1", (int)(colon - text), text);
-    return socket_address_parse_scoped(other, &address, scope) == 0;
-}
-
 static int parse_address(const struct config_key *key, const char *text, void *base,
                          char why[CONFIG_WHY_SIZE])
 {
-    union socket_address address;
-    char scope[IF_NAMESIZE];
     if (*text == '\0' && key->empty_allowed) {
-        memset(place_of(key, base), 0, sizeof address);
+        memset(place_of(key, base), 0, sizeof(union socket_address));
         return 0;
     }
-    return take_address(
-        socket_address_parse_scoped(text, &address, scope), &address,
-        is_port_wrong(text)
-            ? "its port is none: it must be a number between 1 and 65535"
-            : "not an address with port: write 10.0.0.7:26000 or [::1]:26000; host names are "
-              "not looked up",
-        place_of(key, base), why);
+    return config_address_parse(text, place_of(key, base), why);
 }
 
 static void print_address(FILE *to, const struct config_key *key, const void *base)
@@ -374,16 +344,7 @@ static void print_address(FILE *to, const struct config_key *key, const void *ba
 static int parse_host(const struct config_key *key, const char *text, void *base,
                       char why[CONFIG_WHY_SIZE])
 {
-    union socket_address address;
-    char scope[IF_NAMESIZE]; /* the kernel has no use for a source's */
-    union socket_address *to = place_of(key, base);
-    if (*text == '\0') {
-        memset(to, 0, sizeof *to);
-        return 0;
-    }
-    return take_address(
-        socket_address_parse_host(text, &address, scope), &address,
-        "not an address: write 10.0.0.7 or fe80::1%eth0, without a port and no host name", to, why);
+    return config_address_parse_host(text, place_of(key, base), why);
 }
 
 static void print_host(FILE *to, const struct config_key *key, const void *base)
@@ -391,6 +352,54 @@ static void print_host(FILE *to, const struct config_key *key, const void *base)
     char text[SOCKET_ADDRESS_TEXT_SIZE];
     socket_address_print_host(value_of(key, base), text, sizeof text);
     print_quoted(to, text);
+}
+
+/* Of a channel as a whole: an address, or a name that stands in another member. */
+static int parse_listen(const struct config_key *key, const char *text, void *base,
+                        char why[CONFIG_WHY_SIZE])
+{
+    (void)key;
+    return config_address_parse_listen(text, base, why);
+}
+
+/* Without the interface, which is a key of its own. */
+static void print_listen(FILE *to, const struct config_key *key, const void *base)
+{
+    char text[SOCKET_ADDRESS_TEXT_SIZE];
+    if (channel_spec_is_local(base)) {
+        channel_spec_print_listen(base, text, sizeof text);
+        print_quoted(to, text);
+    } else
+        print_address(to, key, base);
+}
+
+/* ---- a group, kept as its number ---- */
+
+static int parse_group(const struct config_key *key, const char *text, void *base,
+                       char why[CONFIG_WHY_SIZE])
+{
+    uint64_t number;
+    const struct group *group = *text ? getgrnam(text) : NULL;
+    if (*text == '\0')
+        number = UINT32_MAX;
+    else if (group)
+        number = group->gr_gid;
+    else if (parse_whole_number(text, &number) < 0)
+        return refuse(why, "there is no such group: make it with groupadd(8)");
+    else if (number >= UINT32_MAX)
+        return refuse(why, "no group has such a number");
+    *(uint32_t *)place_of(key, base) = (uint32_t)number;
+    return 0;
+}
+
+static void print_group(FILE *to, const struct config_key *key, const void *base)
+{
+    uint32_t number = *(const uint32_t *)value_of(key, base);
+    const struct group *group = number != UINT32_MAX ? getgrgid(number) : NULL;
+    char text[16] = "";
+    if (number != UINT32_MAX)
+        print_whole_number(number, text, sizeof text);
+    print_quoted(to, group ? group->gr_name : text);
 }
 
 /* ---- a list of CPUs, one at a time ---- */
@@ -444,6 +453,8 @@ static const struct {
     [TYPE_CHOICE] = {parse_choice, print_choice},
     [TYPE_ADDRESS] = {parse_address, print_address},
     [TYPE_HOST] = {parse_host, print_host},
+    [TYPE_LISTEN] = {parse_listen, print_listen},
+    [TYPE_GROUP] = {parse_group, print_group},
     [TYPE_CPUS] = {parse_cpu, print_cpus},
 };
 

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "supervisor/config/config_errors.h"
+
 enum config_type {
     TYPE_TEXT,
     TYPE_FOLDER, /* a path, kept without slashes at its end */
@@ -24,7 +26,9 @@ enum config_type {
     TYPE_CHOICE,
     TYPE_ADDRESS,
     TYPE_HOST,
-    TYPE_CPUS, /* the only list */
+    TYPE_LISTEN, /* of a channel_spec: an address, or local:NAME */
+    TYPE_GROUP,  /* uint32_t: its number; UINT32_MAX for "" */
+    TYPE_CPUS,   /* the only list */
     TYPE_COUNT
 };
 
@@ -39,12 +43,12 @@ struct config_key {
     uint64_t maximum;
     bool zero_allowed;          /* 0 means "off" although the minimum is more */
     bool empty_allowed;         /* "" means the same as not given */
+    bool needs_socket;          /* of a channel: means nothing where programs write into it */
     const char *const *choices; /* TYPE_CHOICE: NULL at the end, in the order of the enum */
 };
 
 /* Put the value that `text` says into the struct at base. On -EINVAL, *why says what is wrong and
  * how to mend it. */
-#define CONFIG_WHY_SIZE 256
 int config_value_parse(const struct config_key *key, const char *text, void *base,
                        char why[CONFIG_WHY_SIZE]);
 void config_value_set_default(const struct config_key *key, void *base);

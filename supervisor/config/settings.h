@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "common/channel_spec.h"
+#include "common/gate_limits.h"
 #include "supervisor/policy/restart_policy.h"
 
 struct settings {
@@ -21,6 +22,7 @@ struct settings {
     char read_group[64];           /* as control_group */
     union socket_address read_tcp; /* family 0 = not over TCP */
     uint32_t read_enabled;         /* 0: no socket, and nobody behind it */
+    struct gate_limits read_limits;
     uint32_t spare_workers;
     uint64_t hang_timeout_ns;
     struct restart_limits restart;

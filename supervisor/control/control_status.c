@@ -25,6 +25,7 @@
 #include "supervisor/control/control_check.h"
 #include "supervisor/control/control_crashes.h"
 #include "supervisor/control/control_json.h"
+#include "supervisor/control/control_publishers.h"
 #include "supervisor/control/control_reading.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_ring.h"
@@ -319,8 +320,7 @@ static json_t *last_datagram(const struct channel *channel)
 static void add_identity(json_t *report, const struct channel *channel, monotonic now)
 {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
-    socket_address_print_at(&channel->spec->listen, channel->spec->interface, listen,
-                            sizeof listen);
+    channel_spec_print_listen(channel->spec, listen, sizeof listen);
     json_object_set_new(report, "name", json_string(channel->spec->name));
     json_object_set_new(report, "state", json_string(channel_state_names[channel->life.state]));
     json_object_set_new(report, "state_since_s",
@@ -376,6 +376,7 @@ static json_t *channel_report(struct channel *channel, monotonic now)
     json_object_set_new(
         report, "decimates",
         destinations(channel, channel->spec->relay_count, channel->spec->decimate_count));
+    json_object_set_new(report, "publishers", control_publishers(channel));
     json_object_set_new(report, "log", recording_report(channel));
     json_object_set_new(report, "ring", ring_report(channel, pending));
     return report;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "common/monotonic.h"
 #include "supervisor/ctl/ctl_text.h"
@@ -101,6 +102,34 @@ static int check_order(const struct ctl_bounds *range)
     return CTL_USAGE;
 }
 
+/* A user's publishers, a process's, or one by its name too: with what is left out, it is an
+ * address. */
+static bool parse_publisher(const char *text, struct ctl_bounds *ret)
+{
+    static const char *const left_out[] = {"", "/_", "/0/_"};
+    char whole[LOCAL_ADDRESS_TEXT_SIZE + 8];
+    for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++) {
+        int length = snprintf(whole, sizeof whole, "%s%s", text, left_out[i]);
+        if ((size_t)length >= sizeof whole || socket_address_parse_local(whole, &ret->source) < 0)
+            continue;
+        if (i == 0) { /* as the log has it */
+            ret->source.local.name[LOCAL_ADDRESS_PACKED_NAME] = '\0';
+            socket_address_print(&ret->source, ret->local, sizeof ret->local);
+        } else
+            snprintf(ret->local, sizeof ret->local, "%s", text);
+        return true;
+    }
+    return false;
+}
+
+/* Of a publisher only whole parts count: local:10 is not local:1000. */
+static bool is_publisher(const struct ctl_bounds *range, const struct sockaddr_storage *source)
+{
+    const char *is = ((const struct sockaddr_un *)source)->sun_path;
+    const size_t length = strlen(range->local);
+    return strncmp(is, range->local, length) == 0 && (is[length] == '\0' || is[length] == '/');
+}
+
 static int parse_source(const char *text, struct ctl_bounds *ret)
 {
     char scope[IF_NAMESIZE];
@@ -111,11 +140,13 @@ static int parse_source(const char *text, struct ctl_bounds *ret)
     if (text[0] == '[' && text[length - 1] == ']') /* without a port */
         snprintf(host, sizeof host, "%.*s", (int)length - 2, text + 1);
     if (socket_address_parse_scoped(text, &ret->source, scope) == 0 ||
-        socket_address_parse_host(host, &ret->source, scope) == 0)
+        socket_address_parse_host(host, &ret->source, scope) == 0 || parse_publisher(text, ret))
         return CTL_OK;
-    ctl_complain("--source %s: give a sender's address, with its port or without: 10.0.0.7, "
-                 "10.0.0.7:50123, fe80::1 or [fe80::1]:50123",
-                 text);
+    ctl_complain(
+        "--source %s: give a sender's address, with its port or without: 10.0.0.7, "
+        "10.0.0.7:50123, fe80::1 or [fe80::1]:50123; or a publisher's, as far as it matters: "
+        "local:UID, local:UID/PID or local:UID/PID/NAME",
+        text);
     return CTL_USAGE;
 }
 
@@ -144,6 +175,8 @@ bool ctl_bounds_has_source(const struct ctl_bounds *range, const struct sockaddr
         return true;
     if (source->ss_family != range->source.family)
         return false;
+    if (source->ss_family == AF_UNIX)
+        return is_publisher(range, source);
     if (source->ss_family == AF_INET) {
         memcpy(&is.v4, source, sizeof is.v4);
         return is.v4.sin_addr.s_addr == range->source.v4.sin_addr.s_addr &&

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "common/channel_spec.h"
+#include "common/local_address.h"
 #include "supervisor/ctl/ctl_options.h"
 
 enum ctl_bound_kind {
@@ -29,6 +30,8 @@ struct ctl_bounds {
     struct ctl_bound to; /* that number is the last one; that time is behind the last one */
     bool has_source;
     union socket_address source; /* port 0: any */
+    /* Of family AF_UNIX: "local:UID", "local:UID/PID" or "local:UID/PID/NAME" */
+    char local[LOCAL_ADDRESS_TEXT_SIZE];
 };
 
 /* Of --from, --to, --until and --source. CTL_OK, or CTL_USAGE with everything printed. */

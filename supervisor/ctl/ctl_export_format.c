@@ -14,6 +14,7 @@
 #include "common/avro_log_scan.h"
 #include "common/channel_spec.h"
 #include "common/client/holdfast.h"
+#include "common/local_address.h"
 #include "supervisor/ctl/ctl_pcapng.h"
 #include "supervisor/ctl/ctl_text.h"
 
@@ -120,8 +121,13 @@ static int begin_pcapng(struct ctl_export *export)
         if (socket_address_parse_scoped(channel->listen, &export->destinations[i], scope) == 0)
             continue;
         export->destinations[i] = (union socket_address){0};
-        ctl_complain("%s: its listen address is not known: packets go to 0.0.0.0, port 0",
-                     channel->name);
+        if (strncmp(channel->listen, LOCAL_ADDRESS_PREFIX, strlen(LOCAL_ADDRESS_PREFIX)) == 0)
+            ctl_complain("%s: programs of this machine published it: packets have 0.0.0.0, port 0, "
+                         "at both ends, and a comment that says who",
+                         channel->name);
+        else
+            ctl_complain("%s: its listen address is not known: packets go to 0.0.0.0, port 0",
+                         channel->name);
     }
     return stream_error(export->to);
 }

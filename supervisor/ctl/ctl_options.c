@@ -44,6 +44,9 @@ enum option_id {
     OPTION_INTERFACE,
     OPTION_TTL,
     OPTION_SKIP_SILENCE,
+    OPTION_LINES,
+    OPTION_SIZE,
+    OPTION_DURABLE,
     OPTION_HELP,
     OPTION_VERSION,
     OPTION_COUNT
@@ -90,6 +93,9 @@ static const struct option_info {
     [OPTION_TTL] = {"--ttl", "--ttl N", "replay: so many routers, multicast; default 1", TEXT(ttl), 0},
     [OPTION_SKIP_SILENCE] = {"--skip-silence", "--skip-silence TIME", "replay: no silence is longer than this",
                              TEXT(skip_silence), 0},
+    [OPTION_LINES] = {"--lines", "--lines", "publish: each line is a datagram; that is the default", FLAG(lines), 0},
+    [OPTION_SIZE] = {"--size", "--size N", "publish: so many bytes are a datagram", TEXT(size), 0},
+    [OPTION_DURABLE] = {"--durable", "--durable", "publish: end when all of it is on the disk", FLAG(durable), 0},
     [OPTION_HELP] = {"--help", "-h, --help", "print this", 0, false, false, 'h'},
     [OPTION_VERSION] = {"--version", "--version", "print the version", 0, false, false, 0},
     /* clang-format on */
@@ -111,6 +117,8 @@ static const unsigned options_of_verb[VERB_COUNT] = {
     [VERB_logs] = BIT(OPTION_READ_SOCKET),
     [VERB_fetch] =
         BIT(OPTION_READ_SOCKET) | BIT(OPTION_OUTPUT) | BIT(OPTION_FORCE) | BIT(OPTION_HOW),
+    [VERB_publish] =
+        BIT(OPTION_READ_SOCKET) | BIT(OPTION_LINES) | BIT(OPTION_SIZE) | BIT(OPTION_DURABLE),
     [VERB_positions] = BIT(OPTION_READ_SOCKET),
     [VERB_forget] = BIT(OPTION_READ_SOCKET),
     [VERB_readers] = BIT(OPTION_READ_SOCKET),

@@ -21,7 +21,8 @@ struct ctl_command {
     int to_count;
     const char *count, *format, *how;
     const char *rate, *loop, *interface, *ttl, *skip_silence;
-    bool follow, strict, force;
+    const char *size; /* of publish */
+    bool follow, strict, force, lines, durable;
 };
 
 /* CTL_OK: *ret says what to do. Else the exit status with everything printed, except -1: help or

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/client/holdfast.h"
+
 #define BLOCK_SECTION      0x0a0d0d0au
 #define BLOCK_INTERFACE    1u
 #define BLOCK_PACKET       6u
@@ -22,6 +24,7 @@
 #define OPTION_APPLICATION 4u /* of the section */
 #define OPTION_NAME        2u /* of an interface, as the next one */
 #define OPTION_RESOLUTION  9u
+#define OPTION_COMMENT     1u
 #define OPTION_DROPPED     4u /* of a packet */
 
 #define LINKTYPE_RAW       101u /* an IPv4 or IPv6 header comes first */
@@ -274,11 +277,17 @@ void ctl_pcapng_packet(FILE *to, const struct ctl_pcapng_packet *packet)
     put_32(&head, headers.whole > captured ? headers.whole : (uint32_t)captured);
     put(&head, headers.bytes, headers.size);
     put(&tail, "\0\0\0", padding_of(captured));
+    if (packet->source->ss_family == AF_UNIX) { /* no header can say who published it */
+        char source[HF_ADDRESS_SIZE];
+        hf_format_source(packet->source, source);
+        put_option(&tail, OPTION_COMMENT, source, strlen(source));
+    }
     if (packet->dropped) {
         const uint64_t little = htole64(packet->dropped);
         put_option(&tail, OPTION_DROPPED, &little, sizeof little);
-        put_option(&tail, OPTION_END, "", 0);
     }
+    if (tail.size > padding_of(captured))
+        put_option(&tail, OPTION_END, "", 0);
     const size_t length = head.size + packet->length + tail.size + 4;
     set_length(&head, length);
     put_32(&tail, (uint32_t)length);

@@ -5,7 +5,8 @@
  *   section header            once
  *   interface description     one for each channel: LINKTYPE_RAW, nanoseconds
  *   enhanced packet           one for each datagram: an IPv4 or IPv6 header (RFC 791, RFC 8200) and a UDP header (RFC 768)
- *                             made from its source and the channel's listen address, then the payload */
+ *                             made from its source and the channel's listen address, then the payload.
+ *                             Both addresses are 0 for what a program of this machine published; who it was is in the packet's comment */
 /* clang-format on */
 #ifndef HOLDFAST_SUPERVISOR_CTL_CTL_PCAPNG_H
 #define HOLDFAST_SUPERVISOR_CTL_CTL_PCAPNG_H

@@ -57,6 +57,15 @@ static void add_number(struct ctl_table *table, uint64_t number)
     ctl_table_add(table, CTL_PLAIN, text);
 }
 
+static void add_rates(struct ctl_table *table, const struct hf_connection *one)
+{
+    char text[CTL_TEXT_SIZE];
+    ctl_format_rate(one->requests_per_second, text);
+    ctl_table_add(table, CTL_PLAIN, text);
+    ctl_format_byte_rate(one->bytes_per_second, text);
+    ctl_table_add(table, CTL_PLAIN, text);
+}
+
 static void add_age(struct ctl_table *table, int64_t since_ns)
 {
     char text[CTL_TEXT_SIZE];
@@ -92,6 +101,10 @@ static json_t *json_connection(const struct hf_connection *one)
     json_object_set_new(object, "next_seq", json_integer((json_int_t)one->next_seq));
     json_object_set_new(object, "end_seq", json_integer((json_int_t)one->end_seq));
     json_object_set_new(object, "since_ns", json_integer((json_int_t)one->since_ns));
+    json_object_set_new(object, "requests", json_integer((json_int_t)one->requests));
+    json_object_set_new(object, "bytes", json_integer((json_int_t)one->bytes));
+    json_object_set_new(object, "requests_per_second", json_real(one->requests_per_second));
+    json_object_set_new(object, "bytes_per_second", json_real(one->bytes_per_second));
     return object;
 }
 
@@ -107,6 +120,8 @@ static void add_connection(struct ctl_table *table, const struct hf_connection *
     ctl_table_add(table, CTL_PLAIN, mode_text(one->mode));
     add_number(table, one->next_seq);
     add_number(table, one->end_seq > one->next_seq ? one->end_seq - one->next_seq : 0);
+    add_number(table, one->requests);
+    add_rates(table, one);
     add_age(table, one->since_ns);
 }
 
@@ -114,7 +129,8 @@ int ctl_readers(const struct ctl_command *command)
 {
     static const struct ctl_column columns[] = {
         {"PID", true},    {"USER", false}, {"PROGRAM", false}, {"CHANNEL", false},
-        {"READS", false}, {"NEXT", true},  {"BEHIND", true},   {"SINCE", false}};
+        {"READS", false}, {"NEXT", true},  {"BEHIND", true},   {"REQUESTS", true},
+        {"RATE", true},   {"BYTES", true}, {"SINCE", false}};
     struct hf_connection *list = NULL;
     size_t count = 0;
     hf *handle = NULL;
@@ -134,7 +150,7 @@ int ctl_readers(const struct ctl_command *command)
         struct ctl_table table;
         ctl_table_init(&table, columns, sizeof columns / sizeof *columns);
         for (size_t i = 0; i < count; i++)
-            if (list[i].channel[0]) /* others only ask, as we do */
+            if (list[i].channel[0] || list[i].bytes) /* others only ask, as we do */
                 add_connection(&table, &list[i]);
         print_table(&table, "nobody reads", command->options.colour);
         ctl_table_free(&table);

@@ -102,6 +102,10 @@ static void print_origin(FILE *to, const json_t *channel)
     const char *source = ctl_string(channel, "source"), *listen = ctl_string(channel, "listen");
     begin_line(to, "listens on");
     ctl_print_text(to, false, CTL_PLAIN, listen);
+    if (json_is_object(json_object_get(channel, "publishers"))) {
+        fputs(", programs of this machine\n", to);
+        return;
+    }
     if (!strchr(listen, '%')) { /* else it is there already */
         fputs(interface[0] ? " at " : ", no interface set", to);
         ctl_print_text(to, false, CTL_PLAIN, interface);
@@ -187,6 +191,33 @@ static void print_stall(FILE *to, const json_t *channel, const struct ctl_look *
         fprintf(to, "ring lasts %s without disk, buffer %s without worker\n", ring, buffer);
     else
         fprintf(to, "buffer lasts %s without worker\n", buffer);
+}
+
+static void print_publisher(FILE *to, const json_t *it)
+{
+    char waiting[CTL_TEXT_SIZE], taken[CTL_TEXT_SIZE];
+    ctl_format_count(ctl_count(it, "taken"), taken);
+    ctl_format_bytes(ctl_number(it, "waiting_bytes"), waiting);
+    begin_line(to, "");
+    ctl_print_text(to, false, CTL_PLAIN, ctl_string(it, "name"));
+    fprintf(to, " (pid %llu, user %llu): %s taken, %s waiting\n",
+            (unsigned long long)ctl_count(it, "pid"), (unsigned long long)ctl_count(it, "uid"),
+            taken, waiting);
+}
+
+/* Programs that write into it without UDP. */
+static void print_publishers(FILE *to, const json_t *publishers)
+{
+    const json_t *list = json_object_get(publishers, "list"), *it;
+    char size[CTL_TEXT_SIZE];
+    size_t index;
+    if (!json_is_object(publishers))
+        return;
+    ctl_format_bytes(ctl_number(publishers, "outbox_bytes"), size);
+    begin_line(to, "publishers");
+    fprintf(to, "%zu of %llu, an outbox of %s each\n", json_array_size(list),
+            (unsigned long long)ctl_count(publishers, "most"), size);
+    json_array_foreach(list, index, it) print_publisher(to, it);
 }
 
 static void print_ring(FILE *to, const json_t *ring, const struct ctl_look *look)
@@ -313,6 +344,7 @@ static void print_all(FILE *to, const json_t *channel, const struct ctl_look *lo
     print_stall(to, channel, look);
     print_silence(to, channel, look->colour);
     print_gap(to, channel);
+    print_publishers(to, json_object_get(channel, "publishers"));
     print_ring(to, json_object_get(channel, "ring"), look);
     print_recording(to, json_object_get(channel, "log"), look);
     ctl_print_destinations(to, channel, look);

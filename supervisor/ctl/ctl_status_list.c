@@ -8,6 +8,7 @@
 
 #include "common/counters.h"
 #include "supervisor/ctl/ctl_status_channel.h"
+#include "supervisor/ctl/ctl_status_reading.h"
 #include "supervisor/ctl/ctl_status_tables.h"
 
 enum column {
@@ -278,6 +279,7 @@ struct list {
     size_t in_trouble; /* the first so many rows */
     char *attention;   /* lines */
     size_t attention_lines;
+    size_t reading_lines; /* above the table */
 };
 
 /* Readers are no channel's. */
@@ -325,7 +327,8 @@ struct division {
 
 static struct division divide_rows(const struct list *list)
 {
-    size_t head = 3 + (list->count > 1), rows = list->look->rows, lines = list->attention_lines;
+    size_t head = 3 + list->reading_lines + (list->count > 1), rows = list->look->rows,
+           lines = list->attention_lines;
     size_t below = lines ? 1 + lines : 0;
     if (rows == 0 || head + list->count + below <= rows)
         return (struct division){list->count, list->count, true, lines, lines};
@@ -406,9 +409,11 @@ static void print_supervisor(FILE *to, const json_t *status)
 void ctl_report_status(FILE *to, const json_t *status, const struct ctl_look *look)
 {
     const json_t *channels = json_object_get(status, "channels");
+    const json_t *read = json_object_get(status, "read");
     struct list list = {.to = to, .look = look};
 
     print_supervisor(to, status);
+    list.reading_lines = ctl_print_reading(to, read, look->verbose);
     if (json_array_size(channels) == 0)
         return;
     ctl_table_init(&list.table, columns, COLUMN_COUNT);

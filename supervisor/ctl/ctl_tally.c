@@ -8,11 +8,16 @@
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
+
+#include "common/local_address.h"
 
 static size_t length_of(const struct sockaddr_storage *source)
 {
     if (source->ss_family == AF_INET)
         return offsetof(struct sockaddr_in, sin_zero);
+    if (source->ss_family == AF_UNIX)
+        return offsetof(struct sockaddr_un, sun_path) + LOCAL_ADDRESS_TEXT_SIZE;
     return source->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(sa_family_t);
 }
 

@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 #define CTL_TEXT_SIZE   64
-#define CTL_COLUMNS_MAX 10
+#define CTL_COLUMNS_MAX 12
 
 enum ctl_colour {
     CTL_PLAIN,

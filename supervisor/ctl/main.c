@@ -17,6 +17,7 @@
 #include "supervisor/ctl/ctl_fetch.h"
 #include "supervisor/ctl/ctl_logs.h"
 #include "supervisor/ctl/ctl_options.h"
+#include "supervisor/ctl/ctl_publish.h"
 #include "supervisor/ctl/ctl_readers.h"
 #include "supervisor/ctl/ctl_recover.h"
 #include "supervisor/ctl/ctl_replay.h"
@@ -71,6 +72,8 @@ static int run(const struct ctl_command *command)
         return ctl_logs(command);
     case VERB_fetch:
         return ctl_fetch(command);
+    case VERB_publish:
+        return ctl_publish(command);
     case VERB_positions:
         return ctl_positions(command);
     case VERB_forget:

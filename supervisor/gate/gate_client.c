@@ -17,6 +17,7 @@
 #include "common/channel_spec.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/outbox.h"
 #include "common/position_file.h"
 #include "common/read_wake.h"
 #include "supervisor/child/child.h"
@@ -28,15 +29,15 @@
 #define SOCKET_BACKLOG  4096
 #define SOCKET_RETRY_NS NS_PER_S
 
-#define SETTLED_NS      (2 * NS_PER_S)    /* so long it has not crashed */
-#define QUIET_NS        (30 * NS_PER_S)   /* nothing was heard: it is asked */
-#define ANSWER_NS       (5 * NS_PER_S)    /* ... and has so long to answer */
-#define STOPPED_NS      (5 * NS_PER_S)    /* by somebody's signal */
-#define ABORT_NS        (2 * NS_PER_S)    /* so long it may say where it is */
-#define DEAD_NS         (5 * NS_PER_S)    /* since it was killed: a disk holds it */
-#define GRACE_NS        (300 * NS_PER_MS) /* of a stop; then it is killed, then let go */
-#define ROOM_NS         (20 * NS_PER_MS)  /* what waits for it may have been taken by then */
-#define DOWN_NS         (10 * NS_PER_S)   /* so long without one is worth a word */
+#define SETTLED_NS      (2 * NS_PER_S)  /* so long it has not crashed */
+#define QUIET_NS        (30 * NS_PER_S) /* nothing was heard: it is asked */
+#define ANSWER_NS       (5 * NS_PER_S)  /* ... and has so long to answer */
+#define STOPPED_NS      (5 * NS_PER_S)  /* by somebody's signal */
+#define ABORT_NS        (2 * NS_PER_S)  /* so long it may say where it is */
+#define DEAD_NS         (5 * NS_PER_S)  /* since it was killed: a disk holds it */
+#define GRACE_NS        (300 * NS_PER_MS) /* behind the configured one, then it is killed, then let go */
+#define ROOM_NS         (20 * NS_PER_MS) /* what waits for it may have been taken by then */
+#define DOWN_NS         (10 * NS_PER_S)  /* so long without one is worth a word */
 
 const char *const gate_state_names[] = {[GATE_DISABLED] = "disabled",
                                         [GATE_NO_SOCKET] = "no socket",
@@ -205,6 +206,18 @@ void gate_client_answer(struct gate_client *client, uint64_t generation,
         child_send(client->child, MESSAGE_POSITION_SAVED, saved, sizeof *saved, NULL, 0);
 }
 
+void gate_client_answer_publish(struct gate_client *client,
+                                const struct message_published *published, const int *fds)
+{
+    int error = client->child
+                    ? child_send(client->child, MESSAGE_PUBLISHED, published, sizeof *published,
+                                 fds, published->error ? 0 : OUTBOX_FDS)
+                    : 0; /* gone: its outbox ends when nobody has the other end */
+    if (error < 0 && error != -EPIPE)
+        log_warning("the gate can't be given an outbox: %s; its publisher asks again",
+                    strerror(-error));
+}
+
 /* ---- what it says ---- */
 
 static void gate_message(struct child *child, struct message *message)
@@ -221,6 +234,12 @@ static void gate_message(struct child *child, struct message *message)
         break;
     case MESSAGE_GATE_REPORT:
         client->report = *message->gate_report;
+        break;
+    case MESSAGE_PUBLISH:
+        if (channel_name_is_valid(message->publish->channel))
+            client->owner.publish(client->owner.data, message->publish);
+        else
+            child_violated(child, "a channel's name that can't be");
         break;
     case MESSAGE_POSITION_SAVE:
         if (channel_name_is_valid(message->position_save->channel) &&
@@ -343,6 +362,9 @@ static void start_process(struct gate_client *client)
     snprintf(assign.log_dir, sizeof assign.log_dir, "%s", client->settings->log_dir);
     const int fds[] = {client->socket.fd, client->wake, client->bell};
     error = child_send(child, MESSAGE_ASSIGN, &assign, sizeof assign, fds, 3);
+    const struct message_gate_limits limits = {client->settings->read_limits};
+    if (error == 0)
+        error = child_send(child, MESSAGE_GATE_LIMITS, &limits, sizeof limits, NULL, 0);
     if (error < 0) { /* a spare that died unseen, most likely: its end follows */
         log_error("can't tell the gate what it is: %s", strerror(-error));
         kill_it(client);
@@ -444,7 +466,8 @@ void gate_client_stop(struct gate_client *client)
     client->leaves = true;
     if (child_send(client->child, MESSAGE_STOP, &stop, sizeof stop, NULL, 0) < 0)
         kill_it(client);
-    if (timer_arm(&client->timer, client->event, GRACE_NS, on_grace, client) < 0)
+    if (timer_arm(&client->timer, client->event, client->settings->read_limits.grace_ns + GRACE_NS,
+                  on_grace, client) < 0)
         let_go(client);
 }
 

@@ -27,6 +27,8 @@ struct gate_owner {
     /* A reader's position is to be kept or removed, to be answered with gate_client_answer(). The
      * names are such that no path leads anywhere by them. */
     void (*position)(void *data, const struct message_position_save *save);
+    /* A program wants to write into a channel, to be answered with gate_client_answer_publish(). */
+    void (*publish)(void *data, const struct message_publish *wanted);
     /* It has ended; or it was told to stop, and nobody waits for its end any more. */
     void (*ended)(void *data);
     void *data;
@@ -96,12 +98,17 @@ bool gate_client_all_lent(struct gate_client *client);
 void gate_client_answer(struct gate_client *client, uint64_t generation,
                         const struct message_position_saved *saved);
 
+/* Likewise; the descriptors stay the caller's, none where it is an error. */
+void gate_client_answer_publish(struct gate_client *client,
+                                const struct message_published *published, const int *fds);
+
 /* One that somebody has stopped, or whose main loop does not answer, is replaced. Called now and
  * then. */
 void gate_client_look(struct gate_client *client, monotonic now);
 
-/* Let it end; whoever reads sees its connection end. It gets a moment, then it is killed, and after
- * another one nobody waits for it: owner->ended() in any case. */
+/* Let it end; whoever reads gets what it has asked for, for as long as `grace` says, and sees its
+ * connection end. Then it gets a moment, then it is killed, and after another one nobody waits for
+ * it: owner->ended() in any case. */
 void gate_client_stop(struct gate_client *client);
 /* It was told to stop, and there is no end after all. */
 void gate_client_go_on(struct gate_client *client);

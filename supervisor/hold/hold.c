@@ -9,9 +9,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "common/channel_memory.h"
+#include "common/channel_page_outboxes.h"
 #include "common/fd.h"
+
+static int make_outbox_places(struct hold *hold, uint32_t count)
+{
+    hold->outboxes = calloc(count, sizeof *hold->outboxes);
+    if (!hold->outboxes)
+        return -ENOMEM;
+    hold->outbox_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        hold->outboxes[i] = (struct hold_outbox){.box = -1, .answer = -1, .bell = -1, .call = -1};
+    return 0;
+}
 
 int hold_init(struct hold *hold, const struct channel_spec *spec)
 {
@@ -24,6 +37,8 @@ int hold_init(struct hold *hold, const struct channel_spec *spec)
                           .next = -1};
     hold->relay_count = spec->relay_count;
     hold_take_shape(hold, spec);
+    if (channel_spec_is_local(spec) && make_outbox_places(hold, spec->publishers.most) < 0)
+        return -ENOMEM;
     uint32_t count = channel_spec_destination_count(spec);
     if (count == 0)
         return 0;
@@ -86,9 +101,28 @@ static int *place_at(struct hold *hold, size_t place)
     return (int *)((uint8_t *)hold + places[place].offset);
 }
 
+/* Of one outbox, in this order. */
+static const struct {
+    const char *name;
+    size_t offset;
+} outbox_places[] = {
+    {"box", offsetof(struct hold_outbox, box)},
+    {"said", offsetof(struct hold_outbox, answer)},
+    {"bell", offsetof(struct hold_outbox, bell)},
+    {"call", offsetof(struct hold_outbox, call)},
+};
+
+#define PLACES_OF_OUTBOX (sizeof outbox_places / sizeof outbox_places[0])
+
+static int *outbox_place(const struct hold *hold, size_t index, size_t kind)
+{
+    return (int *)((uint8_t *)&hold->outboxes[index] + outbox_places[kind].offset);
+}
+
 uint32_t hold_place_count(const struct hold *hold)
 {
-    return (uint32_t)PLACES_BEFORE_DESTINATIONS + hold->destination_count;
+    return (uint32_t)PLACES_BEFORE_DESTINATIONS + hold->destination_count +
+           hold->outbox_count * (uint32_t)PLACES_OF_OUTBOX;
 }
 
 int hold_place(const struct hold *hold, uint32_t place, char ret_name[HOLD_NAME_SIZE])
@@ -98,6 +132,12 @@ int hold_place(const struct hold *hold, uint32_t place, char ret_name[HOLD_NAME_
         return *(const int *)((const uint8_t *)hold + places[place].offset);
     }
     uint32_t index = place - (uint32_t)PLACES_BEFORE_DESTINATIONS;
+    if (index >= hold->destination_count) {
+        index -= hold->destination_count;
+        snprintf(ret_name, HOLD_NAME_SIZE, "%s.%u", outbox_places[index % PLACES_OF_OUTBOX].name,
+                 index / (uint32_t)PLACES_OF_OUTBOX);
+        return *outbox_place(hold, index / PLACES_OF_OUTBOX, index % PLACES_OF_OUTBOX);
+    }
     bool is_relay = index < hold->relay_count;
     snprintf(ret_name, HOLD_NAME_SIZE, "%s.%u", is_relay ? "out" : "dec",
              is_relay ? index : index - hold->relay_count);
@@ -120,6 +160,21 @@ static int destination_index(const struct hold *hold, const char *name)
     return (int)(is_relay ? number : number + hold->relay_count);
 }
 
+/* "box.3" -> where that is; NULL for anything else. */
+static int *find_outbox_place(const struct hold *hold, const char *name)
+{
+    const char *dot = strchr(name, '.');
+    char *end;
+    if (!dot || dot[1] < '0' || dot[1] > '9')
+        return NULL;
+    unsigned long index = strtoul(dot + 1, &end, 10);
+    for (size_t i = 0; i < PLACES_OF_OUTBOX && *end == '\0' && index < hold->outbox_count; i++)
+        if (strncmp(name, outbox_places[i].name, (size_t)(dot - name)) == 0 &&
+            outbox_places[i].name[dot - name] == '\0')
+            return outbox_place(hold, index, i);
+    return NULL;
+}
+
 int *hold_place_named(struct hold *hold, const char *name, int *ret_destination)
 {
     *ret_destination = destination_index(hold, name);
@@ -128,7 +183,7 @@ int *hold_place_named(struct hold *hold, const char *name, int *ret_destination)
     for (size_t i = 0; i < PLACES_BEFORE_DESTINATIONS; i++)
         if (strcmp(name, places[i].name) == 0)
             return place_at(hold, i);
-    return NULL;
+    return find_outbox_place(hold, name);
 }
 
 /* It stays where it is as long as the ring lives: hundreds of names are not to be compared each
@@ -154,8 +209,27 @@ static bool owes_gap(const struct channel_page *page)
     return gap_before != 0 && atomic_load(&page->public.published) < gap_before;
 }
 
+/* What else they might go by goes with the ring. */
+static void settle_outboxes(struct hold *hold)
+{
+    struct outbox_progress progress;
+    if (!hold->page || hold->outbox_count == 0 ||
+        !channel_page_read_outboxes_published(hold->page, &progress))
+        return;
+    for (uint32_t place = 0; place < hold->outbox_count; place++) {
+        struct outbox_answer *said = hold->outboxes[place].said;
+        const struct outbox_entry *entry = &progress.entries[place];
+        if (!said || entry->id != said->id || entry->position < atomic_load(&said->taken) ||
+            entry->position - atomic_load(&said->taken) > said->capacity)
+            continue;
+        atomic_store(&said->taken_count, entry->count);
+        atomic_store(&said->taken, entry->position);
+    }
+}
+
 void hold_drop_ring(struct hold *hold)
 {
+    settle_outboxes(hold);
     if (hold->page && hold->rx >= 0 && owes_gap(hold->page))
         hold->owes_gap = true;
     channel_memory_unmap(&hold->page, &hold->geometry);
@@ -176,9 +250,39 @@ void hold_close_sockets(struct hold *hold)
         hold->down[i] = (struct destination_down){0};
 }
 
+void hold_outbox_close(struct hold_outbox *outbox)
+{
+    if (outbox->said)
+        munmap(outbox->said, OUTBOX_ANSWER_SIZE);
+    outbox->said = NULL;
+    outbox->lent_to = 0;
+    fd_close(&outbox->box);
+    fd_close(&outbox->answer);
+    fd_close(&outbox->bell);
+    fd_close(&outbox->call);
+}
+
+void hold_outbox_drop(struct hold *hold, uint32_t place, enum outbox_state state)
+{
+    struct hold_outbox *outbox = &hold->outboxes[place];
+    if (outbox->said && atomic_load(&outbox->said->state) == OUTBOX_OPEN)
+        atomic_store(&outbox->said->state, state);
+    hold_outbox_close(outbox);
+}
+
+void hold_outboxes_close(struct hold *hold)
+{
+    for (uint32_t place = 0; place < hold->outbox_count; place++)
+        hold_outbox_drop(hold, place, OUTBOX_ENDED);
+}
+
 void hold_close(struct hold *hold)
 {
     hold_drop_ring(hold);
+    hold_outboxes_close(hold);
+    free(hold->outboxes);
+    hold->outboxes = NULL;
+    hold->outbox_count = 0;
     hold_close_sockets(hold);
     fd_close(&hold->history);
     fd_close(&hold->segment);

@@ -12,6 +12,7 @@
 #include "common/channel_spec.h"
 #include "common/message.h"
 #include "common/monotonic.h"
+#include "common/outbox.h"
 #include "supervisor/system/shredder.h"
 
 /* A destination that can't be reached: its socket is there, but leads nowhere yet. */
@@ -38,6 +39,13 @@ struct membership {
 /* Of every memory in a hold: nobody who is handed it can change its size. */
 #define HOLD_MEMORY_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
+/* What one publisher writes into: hold_outboxes.h. */
+struct hold_outbox {
+    int box, answer, bell, call;
+    struct outbox_answer *said; /* the answer, mapped; NULL: the place is free */
+    uint64_t lent_to;           /* generation of the worker that has it; 0 = none */
+};
+
 /* How far a ring has come. */
 struct ring_stand {
     uint64_t end;            /* behind all that the kernel has given to its workers */
@@ -57,6 +65,8 @@ struct hold {
     struct destination_down *down; /* of each destination */
     uint32_t destination_count;
     uint32_t relay_count;
+    struct hold_outbox *outboxes; /* by place; of a channel with publishers */
+    uint32_t outbox_count;
     struct segment_grant segment_grant;
     struct segment_grant next_grant;
     struct channel_shape shape; /* of the ring: of the settings, or those it was once made with */
@@ -90,7 +100,8 @@ void hold_take_shape(struct hold *hold, const struct channel_spec *spec);
 bool hold_is_outdated(const struct hold *hold, const struct channel_spec *spec);
 
 /* Every descriptor has a place, and each place a name by which it survives the supervisor: "rx",
- * "ring", "private", "old", "history", "log", "next", "out.<i>", "dec.<i>". */
+ * "ring", "private", "old", "history", "log", "next", "out.<i>", "dec.<i>"; of outboxes "box.<i>",
+ * "said.<i>", "bell.<i>", "call.<i>". */
 #define HOLD_NAME_SIZE 16
 uint32_t hold_place_count(const struct hold *hold);
 /* The descriptor at a place, -1 when there is none; its name in any case. */
@@ -102,9 +113,15 @@ int *hold_place_named(struct hold *hold, const char *name, int *ret_destination)
 /* A destination's place in the ring's private memory; -1 when it has none. */
 int hold_find_destination(const struct hold *hold, const struct channel_spec *spec, uint32_t index);
 
-/* Letting go. What is in the ring is lost, also to those who were lent it. */
+/* Letting go. What is in the ring is lost, also to those who were lent it. How far outboxes are
+ * taken is what their answers say from then on: what a worker had taken and not published is not
+ * taken. */
 void hold_drop_ring(struct hold *hold);
 void hold_close_sockets(struct hold *hold);
+/* No worker has it any more: what is not taken stays its publisher's, who sees the bell hang up. */
+void hold_outbox_drop(struct hold *hold, uint32_t place, enum outbox_state state);
+void hold_outboxes_close(struct hold *hold);
+void hold_outbox_close(struct hold_outbox *outbox); /* and says nothing */
 /* Of everything. Accepts a hold that is half built. */
 void hold_close(struct hold *hold);
 

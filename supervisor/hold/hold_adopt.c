@@ -12,6 +12,7 @@
 #include "common/channel_page_v1.h"
 #include "common/channel_spec.h"
 #include "common/fd.h"
+#include "supervisor/hold/hold_outboxes.h"
 #include "supervisor/hold/hold_ring.h"
 #include "supervisor/hold/hold_sockets.h"
 
@@ -80,9 +81,11 @@ static bool deserves(struct hold *hold, const struct channel_spec *spec, const i
         return channel_memory_is_private(fd);
     if (place == &hold->old_ring)
         return channel_page_v1_is_one(fd, &hold->geometry);
+    if (hold_outbox_deserves(hold, place, fd))
+        return true;
     if (place == &hold->history)
         return fcntl(fd, F_GET_SEALS) == HOLD_MEMORY_SEALS;
-    return spec->record.enabled && is_file(fd);
+    return (place == &hold->segment || place == &hold->next) && spec->record.enabled && is_file(fd);
 }
 
 /* Both halves of the memory are there: look at it. */
@@ -113,8 +116,19 @@ int hold_adopt(struct hold *hold, const struct channel_spec *spec, const char *n
     return 0;
 }
 
+/* Of a channel with publishers: bound to nothing. */
+static bool is_stand_in(int rx)
+{
+    union socket_address own = {0};
+    socklen_t length = sizeof own;
+    return rx >= 0 && getsockname(rx, &own.any, &length) == 0 && own.family == AF_INET &&
+           own.v4.sin_port == 0;
+}
+
 bool hold_adopted_socket_suits(const struct hold *hold, const struct channel_spec *spec)
 {
+    if (channel_spec_is_local(spec))
+        return is_stand_in(hold->rx);
     return hold->rx >= 0 && is_socket_for(hold->rx, &spec->listen, false) &&
            !hold_sockets_is_muted(hold->rx) && !hold_sockets_have_other_settings(hold, spec);
 }

@@ -20,16 +20,9 @@
 #include "common/inflight_delivered.h"
 #include "common/memory_page.h"
 #include "common/monotonic.h"
+#include "supervisor/hold/hold_lend.h"
 
 #define MARK_TRIES 100
-#define LENT_MODE  0400
-
-/* A memory file has mode 0777 when it is made, by whatever version: whoever is lent it read only
- * could open it again through /proc and write. Whoever has a descriptor to write by keeps it. */
-static int protect(int ring)
-{
-    return fchmod(ring, LENT_MODE) < 0 ? -errno : 0;
-}
 
 uint64_t hold_ring_number(const struct hold *hold)
 {
@@ -40,27 +33,14 @@ uint64_t hold_ring_number(const struct hold *hold)
 
 int hold_ring_lend(const struct hold *hold)
 {
-    char itself[32];
-    struct stat about;
-    if (hold_ring_number(hold) == 0)
-        return -ENOENT;
-    int error = protect(hold->ring);
-    if (error < 0)
-        return error;
-    snprintf(itself, sizeof itself, "/proc/self/fd/%d", hold->ring);
-    int fd = open(itself, O_RDONLY | O_CLOEXEC); /* a duplicate could write */
-    if (fd >= 0 && (fstat(fd, &about) < 0 || (about.st_mode & 07777) != LENT_MODE)) {
-        fd_close(&fd);
-        errno = EPERM;
-    }
-    return fd < 0 ? -errno : fd;
+    return hold_ring_number(hold) == 0 ? -ENOENT : hold_lend_read_only(hold->ring);
 }
 
 /* Page, batch and descriptors: what the ledger is read from. The data stays unmapped here. */
 int hold_ring_map(struct hold *hold)
 {
     const struct channel_memory memory = {hold->ring, hold->private_part};
-    protect(hold->ring);
+    hold_lend_protect(hold->ring);
     return channel_memory_map(&memory, &hold->geometry, &hold->page);
 }
 

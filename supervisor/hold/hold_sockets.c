@@ -121,6 +121,19 @@ static int open_receiver(struct hold *hold, const struct channel_spec *spec, cha
     return 0;
 }
 
+/* Of a channel with publishers: nobody can send to it. So the hold of every channel has the same
+ * places, and what looks at a socket finds an empty one. */
+static int open_stand_in(struct hold *hold, char *why, size_t why_size)
+{
+    struct attempt attempt = {.fd = -1, .what = "make a socket", .step = "socket"};
+    attempt.fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (attempt.fd < 0)
+        return attempt_fail(&attempt, -errno, why, why_size);
+    hold->rx = attempt.fd;
+    hold->receive_buffer = receive_buffer_given(hold->rx);
+    return 0;
+}
+
 /* ---- from a supervisor before this one ---- */
 
 /* Of what a socket can't be rid of, or nobody can tell by looking at it: what it was bound to and
@@ -190,6 +203,10 @@ static void adapt_receiver(struct hold *hold, const struct channel_spec *spec)
     struct attempt attempt = {.fd = hold->rx, .is_v6 = spec->listen.family == AF_INET6};
     bool is_group = socket_address_is_multicast(&spec->listen);
     hold_sockets_follow_shape(hold, spec);
+    if (channel_spec_is_local(spec)) {
+        hold->receive_buffer = receive_buffer_given(hold->rx);
+        return;
+    }
     if (attempt_set(&attempt, SOL_SOCKET, SO_BUSY_POLL, (int)spec->busy_poll_us, "SO_BUSY_POLL") <
             0 &&
         spec->busy_poll_us > 0)
@@ -210,10 +227,13 @@ int hold_sockets_open(struct hold *hold, const struct channel_spec *spec, char *
 {
     bool adopted = hold->rx >= 0 && hold->receive_buffer == 0;
     if (hold->rx < 0) {
-        int error = open_receiver(hold, spec, why, why_size);
+        bool is_local = channel_spec_is_local(spec);
+        int error = is_local ? open_stand_in(hold, why, why_size)
+                             : open_receiver(hold, spec, why, why_size);
         if (error < 0)
             return error;
-        hold->rx_is_new = hold->owes_gap = true;
+        hold->rx_is_new = true;
+        hold->owes_gap = !is_local; /* what was published meanwhile is there */
         hold->socket_settings = settings_digest(spec);
         hold_ring_begin_drops(hold); /* a new socket's counter begins anew */
     } else if (adopted) {
@@ -251,7 +271,8 @@ void hold_sockets_mute(const struct hold *hold)
 {
     union socket_address own = {0};
     socklen_t length = sizeof own;
-    if (hold->rx < 0 || getsockname(hold->rx, &own.any, &length) < 0)
+    if (hold->rx < 0 || getsockname(hold->rx, &own.any, &length) < 0 ||
+        (own.family == AF_INET && own.v4.sin_port == 0)) /* nobody can send to it anyhow */
         return;
     const union socket_address peer = nobody(own.family);
     if (connect(hold->rx, &peer.any, socket_address_length(&peer)) < 0)

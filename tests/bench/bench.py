@@ -23,7 +23,7 @@ import machine  # noqa: E402
 import report  # noqa: E402
 from lib.place import Place  # noqa: E402
 
-NAMES = ["rate", "relay_cost", "relay_latency", "append", "ring", "takeover", "handover", "scale", "read", "handout"]
+NAMES = ["rate", "relay_cost", "relay_latency", "append", "ring", "takeover", "handover", "scale", "read", "handout", "publish"]
 
 
 class Bench:

@@ -51,7 +51,13 @@ static void fuzz_address(const uint8_t *data, size_t size)
         if (socket_address_parse(printed, &again) < 0 || !socket_address_equal(&address, &again))
             abort();
     }
-    socket_address_parse_host(text, &address);
+    if (socket_address_parse_local(text, &address) == 0) {
+        socket_address_print(&address, printed, sizeof printed);
+        if (strcmp(text, printed) != 0)
+            abort();
+    }
+    char scope[IF_NAMESIZE];
+    socket_address_parse_host(text, &address, scope);
     free(text);
 }
 

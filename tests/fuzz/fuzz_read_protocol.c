@@ -17,7 +17,7 @@ static void repair(uint8_t *packet, size_t size)
     memcpy(&header, packet, sizeof header);
     header.magic = READ_MAGIC;
     header.version = READ_VERSION;
-    header.type %= 32;
+    header.type %= 32; /* 31 is the last one */
     header.size = (uint32_t)(size - sizeof header);
     memcpy(packet, &header, sizeof header);
 }
@@ -53,6 +53,9 @@ static void use_request(const struct read_packet *packet)
         USE(packet->list_positions->channel);
         USE(packet->list_positions->after_channel);
         USE(packet->list_positions->after);
+        break;
+    case READ_PUBLISH:
+        USE(packet->publish->channel);
         break;
     case READ_SEGMENTS:
         USE(packet->list_segments->channel);
@@ -105,7 +108,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < CHOICES || size - CHOICES > sizeof bytes)
         return 0;
     enum read_direction direction = data[0] & 1 ? TO_GATE : TO_READER;
-    uint32_t fd_count = data[1] < 128 ? data[1] % 2 : data[1] % (SOCKET_FDS_MAX + 1);
+    uint32_t fd_count =
+        data[1] < 128 ? data[1] % (READ_FDS_MAX + 2) : data[1] % (SOCKET_FDS_MAX + 1);
     size_t length = size - CHOICES;
     memcpy(bytes, data + CHOICES, length);
     if (data[2] & 1)
@@ -113,7 +117,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (socket_send(bytes, length, fd_count) < 0)
         return 0;
     if (read_packet_receive(socket_ends[0], direction, &packet, &what) == 1) {
-        if (direction == TO_GATE && (packet.fd >= 0 || packet.count > 0))
+        if (direction == TO_GATE && (packet.fd >= 0 || packet.fd_count > 0 || packet.count > 0))
+            abort();
+        if (packet.header.type == READ_PUBLISHED && packet.fd_count != READ_FDS_MAX)
             abort();
         use_request(&packet);
         use_entries(&packet);

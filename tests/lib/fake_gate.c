@@ -16,6 +16,7 @@
 #include "common/client/holdfast.h"
 #include "common/fd.h"
 #include "tests/lib/log_maker.h"
+#include "tests/lib/outbox_fixture.h"
 #include "tests/lib/ring_fixture.h"
 
 #define LOOK_MS 2
@@ -243,6 +244,24 @@ static void on_hello(const struct request *request)
         answer(request, READ_WELCOME, &welcome, sizeof welcome);
 }
 
+static void on_publish(const struct request *request)
+{
+    struct fake_gate *gate = request->gate;
+    const struct read_header about = {.type = READ_PUBLISHED,
+                                      .request = request->packet->header.request,
+                                      .size = sizeof(struct read_published)};
+    if (gate->publish_error || !gate->outbox) {
+        refuse(request, gate->publish_error ? gate->publish_error : EAGAIN);
+        return;
+    }
+    const struct read_published published = {gate->outbox->map.answer->id};
+    int fds[OUTBOX_FDS];
+    outbox_fixture_lend(gate->outbox, fds);
+    read_packet_send_fds(request->from->fd, &about, &published, fds, OUTBOX_FDS);
+    outbox_fixture_let_go(gate->outbox);
+    gate->outbox = NULL;
+}
+
 static void serve(const struct request *request)
 {
     switch (request->packet->header.type) {
@@ -275,6 +294,9 @@ static void serve(const struct request *request)
         break;
     case READ_SEGMENTS:
         on_segments(request);
+        break;
+    case READ_PUBLISH:
+        on_publish(request);
         break;
     default:
         on_readers(request);

@@ -18,6 +18,8 @@
 
 struct ring_fixture;
 
+struct outbox_fixture;
+
 struct fake_segment {
     char path[128];
     uint64_t first_seq;
@@ -58,6 +60,8 @@ struct fake_gate {
     bool deaf;                        /* takes requests and answers nothing */
     bool drop_once;                   /* ends the connection at the next request that comes */
     unsigned turns_away;              /* so many connections are told EBUSY, and closed */
+    struct outbox_fixture *outbox;    /* the next PUBLISH gets it; NULL: is refused with EAGAIN */
+    int publish_error;                /* errno that every PUBLISH is refused with */
     int find_error;                   /* errno that every FIND is refused with */
     int greet_error;                  /* likewise HELLO */
     unsigned requests[READ_LIST_MAX]; /* that have come, by type */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -36,7 +37,7 @@ void gate_rig_prepare(struct gate_rig *rig)
 {
     int ends[2];
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    memset(rig, 0, sizeof *rig);
+    *rig = (struct gate_rig){.limits = GATE_LIMITS_DEFAULT};
     log_maker_folder(rig->folder);
     snprintf(rig->log_dir, sizeof rig->log_dir, "%s/log", rig->folder);
     snprintf(rig->channel, sizeof rig->channel, "%s/" GATE_RIG_CHANNEL, rig->log_dir);
@@ -94,6 +95,7 @@ void gate_rig_start(struct gate_rig *rig)
     if (rig->pid == 0)
         run_child(rig);
     fd_close(&child_end);
+    gate_rig_limit(rig);
     if (!rig->lends_later)
         gate_rig_all_lent(rig);
     gate_rig_receive(rig, MESSAGE_READY);
@@ -159,6 +161,12 @@ void gate_rig_lend(struct gate_rig *rig, const char *channel, uint64_t ring, int
                                         .ring = memory >= 0 ? ring : 0};
     snprintf(lent.channel, sizeof lent.channel, "%s", channel);
     send_message(rig, MESSAGE_CHANNEL_LENT, &lent, sizeof lent, memory);
+}
+
+void gate_rig_limit(struct gate_rig *rig)
+{
+    const struct message_gate_limits limits = {rig->limits};
+    gate_rig_send(rig, MESSAGE_GATE_LIMITS, &limits, sizeof limits);
 }
 
 void gate_rig_all_lent(struct gate_rig *rig)
@@ -361,6 +369,14 @@ void gate_rig_timed_log(const struct gate_rig *rig, uint64_t first_seq, int reco
                                            .latest_ns = last};
     fill(&maker, first_seq, records);
     write_log(rig, &maker, &totals, ret_name);
+}
+
+int gate_rig_hold_up(const char *folder)
+{
+    int fd = fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK, O_RDONLY);
+    if (fd < 0 || fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN_PERM | FAN_ONDIR, AT_FDCWD, folder) < 0)
+        unit_skip("a folder can't be made to wait here: %s", strerror(errno));
+    return fd;
 }
 
 /* ---- what it costs ---- */

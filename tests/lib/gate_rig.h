@@ -30,6 +30,7 @@ struct gate_rig {
     pid_t pid;
     const struct denied_call *denied; /* that it is to be refused; NULL = none */
     bool lends_later;                 /* the test says itself when all is lent */
+    struct gate_limits limits;        /* the defaults, until the test changes them */
 };
 
 /* Starts it, and waits for READY. It is told that all channels are lent: `lends_later`. */
@@ -43,6 +44,7 @@ int gate_rig_wait(struct gate_rig *rig);
 
 /* As the supervisor. memory -1: it has no ring now. */
 void gate_rig_lend(struct gate_rig *rig, const char *channel, uint64_t ring, int memory);
+void gate_rig_limit(struct gate_rig *rig); /* rig->limits hold from now on */
 void gate_rig_all_lent(struct gate_rig *rig);
 void gate_rig_send(struct gate_rig *rig, enum message_type type, const void *payload, size_t size);
 /* The next message of this type; reports that come meanwhile are passed over. Valid until the next
@@ -78,6 +80,10 @@ void gate_rig_log(const struct gate_rig *rig, uint64_t first_seq, int records, b
 /* The same for a time: sealed with totals, records from time_ns on, one second each. */
 void gate_rig_timed_log(const struct gate_rig *rig, uint64_t first_seq, int records,
                         uint64_t time_ns, char ret_name[SEGMENT_NAME_SIZE]);
+
+/* From here on whoever opens this folder waits until the descriptor is closed: as on a disk that
+ * does not answer. */
+int gate_rig_hold_up(const char *folder);
 
 /* Descriptors and resident memory (KiB) of the gate. Files that were lent are closed a moment
  * later, by a thread. */

@@ -76,11 +76,11 @@ def header(schema, sync, channel="engine", first_seq=0, created=NOON_US * 1000):
             + b"\0" + sync)
 
 
-def record(seq, payload=b"x", time_us=None, flags=0, pad=False, cut=0, lost=0):
+def record(seq, payload=b"x", time_us=None, flags=0, pad=False, cut=0, lost=0, source=b"10.0.0.7:1"):
     """pad: every number in ten bytes, far more than it needs, and the longest source."""
     def number(value):
         return varint(value, 10 if pad else 0)
-    source = b"s" * 79 if pad else b"10.0.0.7:1"
+    source = b"s" * 79 if pad else source
     body = (number(seq) + number(NOON_US + seq if time_us is None else time_us) + number(0) + number(len(source)) + source
             + number(lost) + number(cut) + number(flags) + number(len(payload)) + payload)
     return body + crc32c(body).to_bytes(4, "little")

@@ -8,11 +8,23 @@ import struct
 
 MAGIC, VERSION = 0x48465231, 1
 HELLO, WELCOME, REFUSED, ATTACH, ATTACHED, ARM, WOKEN, CLAIM, SAVE, FORGET, POSITION = 1, 2, 3, 6, 7, 10, 11, 13, 14, 15, 16
+OBJECT, OBJECT_LENT, OBJECT_SENT = 23, 24, 25
 FOR_COMMITTED, FOR_PUBLISHED = 1, 2
+BY_NAME = 6
+FD, COPY, SPLICE = 1, 2, 3
 OLD, NEW, JOINED, NEWEST = 1, 2, 3, 4
 HEADER = struct.Struct("=IHHII")
 NAME = 48
 POSITION_SHAPE = struct.Struct(f"={NAME}s64sQII")
+
+
+OBJECT_SHAPE = struct.Struct(f"={NAME}s128sIIQqQQ")
+BY_NAME = 6
+
+
+def object_request(channel, name, how, offset=0, length=0):
+    """The payload of OBJECT, by the file's name."""
+    return OBJECT_SHAPE.pack(channel.encode(), name.encode(), BY_NAME, how, 0, 0, offset, length)
 
 
 class Gone(Exception):
@@ -74,6 +86,20 @@ class RawReader:
         _records, has_ring, self.ring = struct.unpack("=IIQ", payload)
         assert (self.memory >= 0) == bool(has_ring)
         return self
+
+    def send_object(self, channel, name, how):
+        """The answer's descriptor is in memory."""
+        self.send(OBJECT, struct.pack(f"={NAME}s128sIIQqQQ", channel.encode(), name.encode(), BY_NAME, how, 0, 0, 0, 0))
+
+    def sent(self):
+        """Of OBJECT_SENT: bytes and error."""
+        _kind, payload = self.receive(OBJECT_SENT)
+        return struct.unpack_from("=Qi", payload)
+
+    def refused(self):
+        """Error and reason of the refusal that comes next."""
+        _kind, payload = self.receive(REFUSED)
+        return struct.unpack_from("=i", payload)[0], payload[8:].split(b"\0")[0].decode()
 
     def arm(self, what, seq):
         self.send(ARM, struct.pack("=IIQQ", what, 0, seq, self.ring))

@@ -208,6 +208,36 @@ def test_what_others_wrote_is_harmless(place):
     ctl(place, "logs", odd)
 
 
+def test_publishers_are_told_apart(place):
+    """Of a channel that programs of this machine write into: who wrote is in every format, and can be asked for."""
+    sync = os.urandom(16)
+    folder, _ = record(place, [b"x"])
+    schema = log_files.read_header(sound_segment(folder)[1])[0]["avro.schema"].value.decode()
+    sources = ["local:10/7/a", "local:10/70/a", "local:1000/7/a", "local:10/7/fourteen-bytes", 'local:10/7/a,"b"', "10.0.0.7:10"]
+    records = [log_files.record(number, source=source.encode()) for number, source in enumerate(sources)]
+    flight = place.folder / "flight"
+    flight.mkdir()
+    (flight / "engine-00000000000000000000-20251009T085320Z.avro").write_bytes(
+        log_files.header(schema, sync) + log_files.block(records, sync))
+    lines = [json.loads(line) for line in ctl(place, "cat", flight, "--json").stdout.splitlines()]
+    assert [line["source"] for line in lines] == sources
+    rows = list(csv.DictReader(io.StringIO(ctl(place, "cat", flight, "--output", "csv").stdout, newline="")))
+    assert [row["source"] for row in rows] == sources
+    for source, expected in (("local:10", [0, 1, 3, 4]), ("local:10/7", [0, 3, 4]), ("local:10/7/a", [0]),
+                             ("local:1000/7/a", [2]), ("local:10/7/fourteen-bytes", [3]), ("local:10/7/fourteen-bytes2", [3]),
+                             ("local:1", []), ("10.0.0.7", [5])):
+        assert numbers(place, flight, "--source", source) == expected, source
+    for wrong in ("local:", "local:10/", "local:x", "local:10/7/", "local:10/7/a/b"):
+        assert "local:UID" in ctl(place, "cat", flight, "--source", wrong, expect=2).stderr
+    info = json.loads(ctl(place, "info", flight, "--json").stdout)["channels"][0]
+    assert sorted(each["source"] for each in info["sources"]) == sorted(sources), info
+    ctl(place, "export", flight, "--format", "pcapng", "-o", place.folder / "flight.pcapng")
+    assert b"local:10/7/fourteen-bytes" in (place.folder / "flight.pcapng").read_bytes()
+    ctl(place, "export", flight, "--format", "avro", "-o", place.folder / "again.avro")
+    again = [json.loads(line) for line in ctl(place, "cat", place.folder / "again.avro", "--json").stdout.splitlines()]
+    assert [line["source"] for line in again] == sources
+
+
 def test_whoever_has_read_enough_ends_it(place):
     folder, _ = record(place, [b"line %d\n" % number for number in range(5000)])
     import subprocess  # pylint: disable=import-outside-toplevel

@@ -103,3 +103,28 @@ def test_the_gate_dies_over_it(place):
         result.unlink(missing_ok=True)
         daemon.gate()
     daemon.stop()
+
+
+def test_the_example_copies_what_is_new_and_goes_on_in_the_middle(place):
+    daemon, sender = recorded(place)
+    target, program = place.folder / "copies", place.build / "examples" / "fetch_logs"
+    target.mkdir()
+    socket = {"env": {**os.environ, "HOLDFAST_READ_SOCKET": str(daemon.socket.with_name("read.sock"))}}
+    sealed = daemon.segments("engine")
+    whole = sealed[1].read_bytes()
+    (target / (sealed[1].name + ".part")).write_bytes(whole[:1000])
+    (target / (sealed[2].name + ".part")).write_bytes(bytes(len(whole) * 2))  # it is none of this file
+    first = place.run(program, "engine", target, **socket).stdout
+    assert f"{sealed[1].name}: {len(whole) - 1000} bytes" in first, first
+    assert len(first.splitlines()) == len(sealed), first
+    assert place.run(program, "engine", target, **socket).stdout == "", "all of it is there"
+    daemon.ctl("rotate", "engine")
+    wait_until(lambda: len(daemon.segments("engine")) > len(sealed), 20, "another sealed segment")
+    assert len(place.run(program, "engine", target, **socket).stdout.splitlines()) == 1
+    for path in daemon.segments("engine"):
+        assert (target / path.name).read_bytes() == path.read_bytes()
+    assert len(list(target.iterdir())) == len(daemon.segments("engine")), "no part is left"
+    assert "nobody" in place.run(program, "nobody", target, expect=1, **socket).stderr
+    daemon.stop()
+    records = oracle.read_with_avro_c(place, sorted(target.iterdir()))
+    oracle.assert_same_payloads(oracle.read_datagrams(sender.record)[0], [record.payload for record in records], "copied")

@@ -21,6 +21,7 @@ struct recorder;
 struct recorder_mailbox;
 struct syncer;
 struct decimator;
+struct intake;
 
 /* Only ever grows. */
 enum stop_phase {
@@ -77,6 +78,7 @@ struct channel_state {
     struct recorder_mailbox *mailbox; /* of the recorder; NULL when nothing is recorded */
     struct syncer *syncer;            /* the recorder's helper */
     struct decimator *decimator;
+    struct intake *intake; /* NULL: datagrams come from a socket */
     pthread_t receiver_thread, recorder_thread, decimator_thread, syncer_thread, reading_thread;
 };
 

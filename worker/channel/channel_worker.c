@@ -16,6 +16,7 @@
 #include "worker/channel/channel_state.h"
 #include "worker/channel/control.h"
 #include "worker/channel/decimator.h"
+#include "worker/channel/intake.h"
 #include "worker/channel/reading.h"
 #include "worker/channel/receiver.h"
 #include "worker/channel/recorder.h"
@@ -71,6 +72,8 @@ static int start_parts(struct channel_state *channel)
     atomic_store(&channel->recorder_done, !channel->spec->record.enabled);
     atomic_store(&channel->decimator_done, channel->spec->decimate_count == 0);
     int result = relay_open(channel);
+    if (result == 0 && channel_spec_is_local(channel->spec))
+        result = intake_open(channel);
     if (result == 0)
         result = start_thread(&channel->receiver_thread, receiver_main, channel);
     sched_yield(); /* on one processor, the receiver would wait until this thread is done */

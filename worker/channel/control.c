@@ -22,6 +22,7 @@
 #include "worker/channel/attention.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
+#include "worker/channel/intake.h"
 #include "worker/channel/reading.h"
 #include "worker/channel/recorder_mailbox.h"
 #include "worker/channel/wakeup.h"
@@ -80,6 +81,10 @@ static void handle_message(struct control *control)
         if (channel->mailbox)
             recorder_mailbox_rotate(channel->mailbox);
         break;
+    case MESSAGE_OUTBOX:
+        if (channel->intake)
+            intake_offer(channel->intake, message->outbox, message->fds);
+        break;
     case MESSAGE_STOP:
         /* When the next worker takes over at once, what the kernel has queued is left to it. */
         begin_stop(control, message->stop->seal != 0, message->stop->seal != 0);
@@ -113,7 +118,7 @@ static void read_messages(struct control *control)
     }
 }
 
-static void send_reports(struct control *control)
+static void send_recorder_reports(struct control *control)
 {
     struct channel_state *channel = control->channel;
     if (!channel->mailbox)
@@ -139,6 +144,16 @@ static void send_reports(struct control *control)
     }
     if (sent.done_count || sent.failed_count || sent.wanted)
         recorder_mailbox_forget_reports(channel->mailbox, &sent);
+}
+
+static void send_reports(struct control *control)
+{
+    struct intake *intake = control->channel->intake;
+    struct message_outbox_done done;
+    send_recorder_reports(control);
+    while (intake && intake_see_done(intake, &done) &&
+           send_message(control, MESSAGE_OUTBOX_DONE, &done, sizeof done))
+        intake_forget_done(intake);
 }
 
 static void rouse_receiver(struct channel_state *channel)

@@ -20,6 +20,7 @@
 #include "worker/channel/attention.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
+#include "worker/channel/intake.h"
 #include "worker/channel/reading.h"
 #include "worker/channel/relay.h"
 #include "worker/channel/thread.h"
@@ -63,6 +64,17 @@ static bool readers_caught_up(struct channel_state *channel)
            atomic_load_explicit(&channel->decimator_cursor, memory_order_acquire) >= seq;
 }
 
+static void wait_for_more(struct channel_state *channel)
+{
+    struct pollfd readable = {.fd = channel->inheritance->rx, .events = POLLIN};
+    beat_parked(channel, CHANNEL_THREAD_RECEIVER);
+    if (channel->intake)
+        intake_wait(channel->intake);
+    else
+        poll(&readable, 1, -1);
+    beat_busy(channel, CHANNEL_THREAD_RECEIVER);
+}
+
 /* When the warm part is used up: wait for the next datagram without a reservation. By then the
  * readers have caught up, and the writer can start over at the front, which is still in the
  * processor's cache. */
@@ -84,12 +96,9 @@ static void stay_warm(struct receiver *receiver)
         offset < reserved)
         return;
     if (!readers_caught_up(channel)) {
-        struct pollfd readable = {.fd = channel->inheritance->rx, .events = POLLIN};
         wakeup_now(&channel->recorder_wakeup);
         wakeup_now(&channel->decimator_wakeup);
-        beat_parked(channel, CHANNEL_THREAD_RECEIVER);
-        poll(&readable, 1, -1);
-        beat_busy(channel, CHANNEL_THREAD_RECEIVER);
+        wait_for_more(channel);
     }
     if (readers_caught_up(channel))
         ring_rewind(&channel->writer);
@@ -108,9 +117,12 @@ static void tell_full(struct receiver *receiver)
     if (receiver->told_full.ns)
         snprintf(again, sizeof again, " (%llu times since this was last said)",
                  (unsigned long long)receiver->waits_for_space);
-    log_warning("the ring is full and on_full = \"wait\": the receiver waits for the recorder%s; "
-                "the kernel's buffer absorbs, then drops and counts",
-                again);
+    if (receiver->channel->intake)
+        log_warning("the ring is full: the publishers wait for the recorder%s", again);
+    else
+        log_warning("the ring is full and on_full = \"wait\": the receiver waits for the "
+                    "recorder%s; the kernel's buffer absorbs, then drops and counts",
+                    again);
     receiver->told_full = now;
     receiver->waits_for_space = 0;
 }
@@ -129,7 +141,7 @@ static bool wait_for_space(struct receiver *receiver)
             return true;
         if (receiver->draining &&
             monotonic_since(monotonic_now(), receiver->drain_began) > DRAIN_FOR_SPACE_NS)
-            return true;
+            return !channel->intake; /* what is in an outbox stays there */
         if (!receiver->draining && channel_state_stop_phase(channel) != STOP_NOT)
             return false;
         tell_full(receiver);
@@ -186,12 +198,36 @@ static bool is_damaged_batch(struct receiver *receiver, int error)
            ++receiver->refused < REFUSED_MOST;
 }
 
+static void pass_on(struct channel_state *channel)
+{
+    relay_run(channel);
+    wakeup_reached(&channel->recorder_wakeup, channel->writer.seq);
+    wakeup_reached(&channel->decimator_wakeup, channel->writer.seq);
+    reading_published(channel);
+}
+
+/* One round of a channel with publishers. Returns the number of datagrams. */
+static int take_batch(struct receiver *receiver, int flags)
+{
+    struct channel_state *channel = receiver->channel;
+    uint32_t count = intake_take(channel->intake, receiver->batch);
+    if (count > 0)
+        pass_on(channel);
+    else if (!(flags & MSG_DONTWAIT))
+        wait_for_more(channel);
+    beat_busy(channel, CHANNEL_THREAD_RECEIVER);
+    receiver->last_was_short = count < receiver->batch;
+    return (int)count;
+}
+
 /* One round. Returns the number of messages, 0 when interrupted or empty, -errno when the socket is
  * broken. */
 static int receive_batch(struct receiver *receiver, int flags)
 {
     struct channel_state *channel = receiver->channel;
     struct channel_page *page = channel->ring.page;
+    if (channel->intake)
+        return take_batch(receiver, flags);
     uint32_t asked = affordable_batch(receiver);
 
     ring_reserve(&channel->writer, asked);
@@ -210,10 +246,7 @@ static int receive_batch(struct receiver *receiver, int flags)
     REACHED(page, receive_received);
     inflight_publish(&channel->writer, (uint32_t)count);
     REACHED(page, receive_published);
-    relay_run(channel);
-    wakeup_reached(&channel->recorder_wakeup, channel->writer.seq);
-    wakeup_reached(&channel->decimator_wakeup, channel->writer.seq);
-    reading_published(channel);
+    pass_on(channel);
     adapt_batch(receiver, asked, (uint32_t)count);
     return count;
 }
@@ -284,7 +317,7 @@ void *receiver_main(void *argument)
     struct receiver receiver = {.channel = channel, .batch = BATCH_LEAST, .rewind_at = WARM_BYTES};
     int result = 0;
 
-    if (receiver.batch > channel->ring.geometry.slot_count)
+    if (receiver.batch > channel->ring.geometry.slot_count || channel->intake)
         receiver.batch = channel->ring.geometry.slot_count;
     thread_begin(channel, CHANNEL_THREAD_RECEIVER);
     beat_busy(channel, CHANNEL_THREAD_RECEIVER);

@@ -125,8 +125,7 @@ void recorder_block_begin_segment(struct recorder_block *block, struct segment *
     memcpy(identity.channel, block->channel->spec->name, sizeof identity.channel);
     memcpy(identity.sync, segment->grant.sync, AVRO_LOG_SYNC_SIZE);
     memcpy(identity.log_id, segment->grant.log_id, AVRO_LOG_ID_SIZE);
-    socket_address_print_at(&block->channel->spec->listen, block->channel->spec->interface,
-                            identity.listen, sizeof identity.listen);
+    channel_spec_print_listen(block->channel->spec, identity.listen, sizeof identity.listen);
     size_t header = avro_log_write_header(segment->map, &identity);
     REACHED(block->channel->ring.page, roll_headed);
     work->segment_id = segment->grant.id;

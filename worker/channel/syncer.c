@@ -17,6 +17,7 @@
 #include "common/monotonic.h"
 #include "worker/channel/beat.h"
 #include "worker/channel/channel_state.h"
+#include "worker/channel/intake.h"
 #include "worker/channel/segment.h"
 #include "worker/channel/thread.h"
 #include "worker/channel/wakeup.h"
@@ -45,6 +46,9 @@ struct syncing {
     struct commit_progress committed; /* from the page: the recorder's own copy is the recorder's */
     uint64_t synced_id, synced_offset;
     uint64_t synced_seq; /* datagrams < synced_seq were dealt with before the last sync */
+    /* record_lost when this worker began. Where it grows, publishers are told of nothing durable
+     * behind it: they would take what is lost for safe. */
+    uint64_t lost_before;
 };
 
 /* Did the predecessor die between leaving a segment and making it durable? Then it is not with us:
@@ -273,6 +277,8 @@ static void sync_segment(struct syncing *syncing, struct segment *segment)
         segment_fail(segment, -result, "fdatasync");
     } else if (!say_durable(syncing, committed->segment_id, committed->write_offset)) {
         return;
+    } else if (syncing->channel->intake && committed->record_lost == syncing->lost_before) {
+        intake_durable(syncing->channel->intake, committed->next_seq);
     }
     syncing->synced_id = committed->segment_id;
     syncing->synced_offset = committed->write_offset;
@@ -386,6 +392,8 @@ void *syncer_main(void *argument)
 
     thread_begin(channel, CHANNEL_THREAD_SYNCER);
     thread_schedule_behind();
+    if (channel_page_read_commit(channel->ring.page, &syncing.committed))
+        syncing.lost_before = syncing.committed.record_lost;
     inherit_last_sync(&syncing, now);
     while (!atomic_load(&channel->recorder_done)) {
         uint32_t ticket = wakeup_ticket(&syncing.shared->wakeup);

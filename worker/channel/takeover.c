@@ -10,6 +10,7 @@
 
 #include "common/channel_page.h"
 #include "common/channel_page_check.h"
+#include "common/channel_page_outboxes.h"
 #include "common/channel_page_v1.h"
 #include "common/channel_spec.h"
 #include "common/claim.h"
@@ -216,6 +217,11 @@ int takeover_attach(struct channel_state *channel, const char **ret_what)
     if (result < 0)
         return result;
     struct channel_page *page = channel->ring.page;
+    int taken = channel_page_publish_taken(page, &inheritance->geometry, ret_what);
+    if (taken < 0)
+        return taken;
+    if (taken > 0)
+        log_info("published %d datagrams that the worker before had taken out of outboxes", taken);
     result = channel_page_check(page, channel->ring.descriptors, &inheritance->geometry,
                                 channel->spec->name, ret_what);
     if (result == 0)

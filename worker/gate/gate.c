@@ -6,6 +6,7 @@
 #include "worker/gate/gate.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,20 +22,24 @@
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_connection.h"
+#include "worker/gate/gate_drain.h"
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_positions.h"
+#include "worker/gate/gate_publish.h"
 #include "worker/gate/gate_report.h"
 #include "worker/gate/gate_requests.h"
 #include "worker/gate/gate_sending.h"
 #include "worker/gate/gate_supervisor.h"
+#include "worker/gate/gate_timeouts.h"
 #include "worker/gate/gate_waking.h"
 #include "worker/gate/gate_work.h"
 #include "worker/last_words.h"
 
 #define EVENTS_AT_ONCE 64
 #define GATE_NICE      5
+#define LIMITS_MS      1000
 /* Messages of the supervisor, before it is readers' turn. */
 #define MESSAGES_MOST 64
 
@@ -55,9 +60,22 @@ static void take_channel(struct gate *gate, struct message *message)
 static void take_tcp(struct gate *gate, struct message *message)
 {
     int fd = fd_take(&message->fds[0]);
+    if (gate->draining) { /* nobody is let in any more, whoever waits there */
+        fd_close(&fd);
+        return;
+    }
     int result = gate_connection_listen(gate, &fd);
     if (result < 0)
         log_error("readers can't be served over TCP: %s", strerror(-result));
+}
+
+static void take_limits(struct gate *gate, const struct gate_limits *limits)
+{
+    gate->limits = *limits;
+    gate->limited = true;
+    gate->pool.most = gate->wide.most = limits->queue;
+    gate->copier.most = SIZE_MAX; /* asked before a file is begun: gate_sending.c */
+    gate_connection_limit(gate);
 }
 
 static void take_message(struct gate *gate, struct message *message)
@@ -86,11 +104,19 @@ static void take_message(struct gate *gate, struct message *message)
     case MESSAGE_TCP_LENT:
         take_tcp(gate, message);
         break;
+    case MESSAGE_PUBLISHED:
+        connection = gate_publish_answered(gate, message->published, message->fds);
+        if (connection)
+            gate_requests_go_on(gate, connection);
+        break;
     case MESSAGE_GATE_ASK:
         gate_report_now(gate);
         break;
+    case MESSAGE_GATE_LIMITS:
+        take_limits(gate, &message->gate_limits->limits);
+        break;
     case MESSAGE_STOP:
-        gate->leaving = true;
+        gate_drain_begin(gate);
         break;
     default:
         log_warning("ignored a message that is not for a gate: %s",
@@ -168,10 +194,12 @@ static void serve_event(struct gate *gate, const struct epoll_event *event)
         receive_messages(gate);
         break;
     case GATE_SOURCE_LISTENING:
-        gate_connection_accept(gate, gate->listening);
+        if (!gate->draining) /* it may be of the same turn */
+            gate_connection_accept(gate, gate->listening);
         break;
     case GATE_SOURCE_TCP:
-        gate_connection_accept(gate, gate->tcp);
+        if (!gate->draining)
+            gate_connection_accept(gate, gate->tcp);
         break;
     case GATE_SOURCE_BELL:
         serve_bell(gate);
@@ -201,9 +229,15 @@ static void serve_event(struct gate *gate, const struct epoll_event *event)
 /* -1: until something happens. */
 static int wait_ms(struct gate *gate)
 {
-    const int penalty = gate_penalty_look(gate, monotonic_now());
-    const int sending = gate_sending_look(gate, gate_requests_go_on);
-    return penalty < 0 || (sending >= 0 && sending < penalty) ? sending : penalty;
+    const monotonic now = monotonic_now();
+    const int waits[] = {gate_penalty_look(gate, now), gate_timeouts_look(gate, now),
+                         gate_sending_look(gate, gate_requests_go_on),
+                         gate_drain_wait_ms(gate, now), gate->any_ended ? 0 : -1};
+    int least = -1;
+    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++)
+        if (waits[i] >= 0 && (least < 0 || waits[i] < least))
+            least = waits[i];
+    return least;
 }
 
 static void loop(struct gate *gate)
@@ -218,6 +252,7 @@ static void loop(struct gate *gate)
         }
         for (int i = 0; i < count && !gate->leaving; i++)
             serve_event(gate, &events[i]);
+        gate_drain_look(gate);
         gate_connection_reap(gate);
         gate_report_later(gate);
     }
@@ -251,6 +286,7 @@ static int map_words(struct gate *gate, int wake)
 static int prepare(struct gate *gate, const struct inheritance *inheritance)
 {
     gate->generation = inheritance->generation;
+    gate->limits = (struct gate_limits)GATE_LIMITS_DEFAULT;
     memcpy(gate->log_dir, inheritance->assign.log_dir, sizeof gate->log_dir);
     gate->supervisor = MESSAGE_FD;
     gate->supervisor_events = EPOLLIN;
@@ -289,11 +325,20 @@ static int prepare(struct gate *gate, const struct inheritance *inheritance)
     return result;
 }
 
-/* Channels first, as far as they are here. */
+/* They are sent right behind ASSIGN. Who sends none at all has none to set. */
+static void await_limits(struct gate *gate)
+{
+    struct pollfd readable = {.fd = gate->supervisor, .events = POLLIN};
+    receive_messages(gate);
+    while (!gate->limited && !gate->leaving && poll(&readable, 1, LIMITS_MS) > 0)
+        receive_messages(gate);
+}
+
+/* Limits and channels first, as far as these are here. */
 static int begin(struct gate *gate)
 {
     const struct message_ready ready = {0};
-    receive_messages(gate);
+    await_limits(gate);
     int result = watch(gate, gate->listening, GATE_SOURCE_LISTENING);
     if (result == 0)
         result = message_send(gate->supervisor, MESSAGE_READY, gate->generation, &ready,

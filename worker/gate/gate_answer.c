@@ -14,12 +14,14 @@
 
 #include "common/fd.h"
 #include "common/read_protocol.h"
+#include "worker/gate/gate_activity.h"
 #include "common/read_stream.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_peer.h"
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
+#include "worker/gate/gate_users.h"
 
 void gate_answer_end(struct gate *gate, struct gate_connection *connection)
 {
@@ -32,37 +34,60 @@ void gate_answer_end(struct gate *gate, struct gate_connection *connection)
 
 /* The same that EPOLLOUT goes by: a quarter of the buffer. Over TCP no descriptors are under way,
  * and EPOLLOUT goes by something else. */
-static bool has_room(struct gate_connection *connection)
+static bool has_room(struct gate *gate, struct gate_connection *connection)
 {
     if (gate_peer_is_remote(connection))
         return true;
     int unread = 0;
     const bool is_known = ioctl(connection->fd, SIOCOUTQ, &unread) == 0;
     connection->unlooked = is_known && unread == 0 ? 0 : UNLOOKED_MOST;
+    if (is_known && unread == 0)
+        gate_users_received(gate, connection);
     return !is_known || 4ll * unread <= connection->send_buffer;
 }
 
 /* For what is asked for by the hundred thousand a second. */
-static bool has_room_for(struct gate_connection *connection, enum read_type type)
+static bool has_room_for(struct gate *gate, struct gate_connection *connection, enum read_type type)
 {
     if (type != READ_OBJECT_LENT || connection->unlooked >= UNLOOKED_MOST)
-        return has_room(connection);
+        return has_room(gate, connection);
     connection->unlooked++;
     return true;
 }
 
 static void close_lent(struct gate *gate, const struct gate_connection *connection,
-                       enum read_type type, int *fd)
+                       const struct gate_waiting *what, int *fds)
 {
-    if (type == READ_SEGMENT_FOUND || type == READ_RANGE_LENT ||
-        (type == READ_OBJECT_LENT && !connection->lends_local))
-        gate_pool_close_fd(&gate->pool, fd); /* a file's: it may wait for a disk */
-    else
-        fd_close(fd);
+    for (uint32_t i = 0; i < what->fd_count; i++)
+        if (what->type == READ_SEGMENT_FOUND || what->type == READ_RANGE_LENT ||
+            (what->type == READ_OBJECT_LENT && !connection->lends_local))
+            gate_pool_close_fd(&gate->pool, &fds[i]); /* a file's: it may wait for a disk */
+        else
+            fd_close(&fds[i]);
+}
+
+/* 0; -EAGAIN: the rest, or all of it, is to be kept; -EDQUOT: too many descriptors are under way to
+ * its user; or another -errno. */
+static int send_it(struct gate *gate, struct gate_connection *connection, struct gate_waiting *what,
+                   const void *payload, const int *fds)
+{
+    const struct read_header about = {.magic = READ_MAGIC,
+                                      .version = READ_VERSION,
+                                      .type = (uint16_t)what->type,
+                                      .request = what->request,
+                                      .size = what->size};
+    if (gate_peer_is_remote(connection))
+        return read_stream_send(connection->fd, &about, payload, &what->sent);
+    if (what->fd_count > 0 && !gate_users_may_lend(gate, connection))
+        return -EDQUOT;
+    int result = read_packet_send_fds(connection->fd, &about, payload, fds, what->fd_count);
+    if (what->fd_count > 0 && result == 0)
+        gate_users_lent(gate, connection);
+    return result;
 }
 
 static void keep(struct gate *gate, struct gate_connection *connection,
-                 const struct gate_waiting *about, const void *payload, int *fd)
+                 const struct gate_waiting *about, const void *payload, int *fds)
 {
     struct gate_waiting *waiting = malloc(sizeof *waiting + about->size);
     if (!waiting) {
@@ -70,45 +95,71 @@ static void keep(struct gate *gate, struct gate_connection *connection,
         return;
     }
     *waiting = *about;
-    waiting->fd = fd ? fd_take(fd) : -1;
+    for (uint32_t i = 0; i < about->fd_count; i++)
+        waiting->fds[i] = fd_take(&fds[i]);
     memcpy(waiting->payload, payload, about->size);
     connection->waiting = waiting;
 }
 
-/* 0, -EAGAIN: the rest, or all of it, is to be kept; or another -errno. */
-static int send_it(struct gate_connection *connection, struct gate_waiting *about,
-                   const void *payload, int fd)
+static bool is_not_lent(int result)
 {
-    const struct read_header header = {.magic = READ_MAGIC,
-                                       .version = READ_VERSION,
-                                       .type = (uint16_t)about->type,
-                                       .request = about->request,
-                                       .size = about->size};
-    if (gate_peer_is_remote(connection))
-        return read_stream_send(connection->fd, &header, payload, &about->sent);
-    return read_packet_send(connection->fd, about->type, about->request, payload, about->size, fd);
+    return result == -ETOOMANYREFS || result == -EDQUOT;
+}
+
+static void refuse_lending(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                           int result)
+{
+    char reason[READ_REASON_SIZE];
+    snprintf(reason, sizeof reason,
+             "lent_per_user = %u: so many descriptors are under way to this user: ask again",
+             gate->limits.lent_per_user);
+    gate_answer_refuse(gate, connection, request, EBUSY,
+                       result == -EDQUOT ? reason
+                                         : "too many descriptors are under way to readers");
+}
+
+/* The descriptors are taken over. */
+static void answer(struct gate *gate, struct gate_connection *connection,
+                   struct gate_waiting *about, const void *payload, int *fds)
+{
+    int result = -EAGAIN;
+    connection->busy = false;
+    if (!connection->ended && !connection->waiting && has_room_for(gate, connection, about->type))
+        result = send_it(gate, connection, about, payload, fds);
+    if (!is_not_lent(result)) { /* that is another answer */
+        gate_count(gate, GATE_COUNTER_requests);
+        gate_activity_answered(gate, connection, about->type);
+    }
+    if (result == -EAGAIN && !connection->ended)
+        keep(gate, connection, about, payload, fds);
+    close_lent(gate, connection, about, fds);
+    if (is_not_lent(result))
+        refuse_lending(gate, connection, about->request, result);
+    else if (result < 0 && result != -EAGAIN)
+        gate_answer_end(gate, connection);
+    connection->lending_failed = is_not_lent(result);
+    gate_events_set(gate, connection);
 }
 
 void gate_answer(struct gate *gate, struct gate_connection *connection, enum read_type type,
                  uint32_t request, const void *payload, size_t size, int *fd)
 {
-    struct gate_waiting about = {.type = type, .request = request, .size = (uint32_t)size};
-    int result = -EAGAIN;
-    connection->busy = false;
-    gate_count(gate, GATE_COUNTER_requests);
-    if (!connection->ended && !connection->waiting && has_room_for(connection, type))
-        result = send_it(connection, &about, payload, fd ? *fd : -1);
-    if (result == -EAGAIN && !connection->ended)
-        keep(gate, connection, &about, payload, fd);
-    if (fd)
-        close_lent(gate, connection, type, fd);
-    if (result == -ETOOMANYREFS)
-        gate_answer_refuse(gate, connection, request, EBUSY,
-                           "too many descriptors are under way to readers");
-    else if (result < 0 && result != -EAGAIN)
-        gate_answer_end(gate, connection);
-    connection->lending_failed = result == -ETOOMANYREFS;
-    gate_events_set(gate, connection);
+    struct gate_waiting about = {.type = type,
+                                 .request = request,
+                                 .fd_count = fd && *fd >= 0 ? 1 : 0,
+                                 .size = (uint32_t)size};
+    answer(gate, connection, &about, payload, fd);
+}
+
+void gate_answer_published(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                           uint64_t id, int fds[READ_FDS_MAX])
+{
+    const struct read_published published = {id};
+    struct gate_waiting about = {.type = READ_PUBLISHED,
+                                 .request = request,
+                                 .fd_count = READ_FDS_MAX,
+                                 .size = sizeof published};
+    answer(gate, connection, &about, &published, fds);
 }
 
 void gate_answer_refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,
@@ -129,18 +180,36 @@ void gate_answer_refuse_for(struct gate *gate, struct gate_connection *connectio
     gate_answer_refuse(gate, connection, request, -result, text ? text : strerror(-result));
 }
 
+/* Over TCP it must not get into what is being sent. */
+static void say_last(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                     const struct read_refused *refused)
+{
+    struct gate_waiting about = {.type = READ_REFUSED, .request = request, .size = sizeof *refused};
+    if (!gate_peer_is_remote(connection) || (!connection->transfer && !connection->waiting))
+        send_it(gate, connection, &about, refused, NULL);
+}
+
+void gate_answer_close(struct gate *gate, struct gate_connection *connection, int error,
+                       const char *reason)
+{
+    struct read_refused refused = {.error = error};
+    if (connection->ended)
+        return;
+    snprintf(refused.reason, sizeof refused.reason, "%s", reason);
+    say_last(gate, connection, 0, &refused);
+    connection->expelled = true; /* what it has sent meanwhile is not served any more */
+    gate_answer_end(gate, connection);
+}
+
 void gate_answer_part(struct gate *gate, struct gate_connection *connection, uint32_t request,
                       const char *reason)
 {
     struct read_refused refused = {.error = EPROTO};
-    struct gate_waiting about = {.type = READ_REFUSED, .request = request, .size = sizeof refused};
     if (connection->ended)
         return;
     snprintf(refused.reason, sizeof refused.reason, "%s", reason);
     gate_count(gate, GATE_COUNTER_refused);
-    /* Over TCP it must not get into what is being sent. */
-    if (!gate_peer_is_remote(connection) || (!connection->transfer && !connection->waiting))
-        send_it(connection, &about, &refused, -1);
+    say_last(gate, connection, request, &refused);
     connection->expelled = true;
     gate_answer_end(gate, connection);
 }
@@ -159,7 +228,7 @@ void gate_answer_woken(struct gate *gate, struct gate_connection *connection)
     int result = -EAGAIN;
     if (connection->ended)
         return;
-    if (has_room(connection))
+    if (has_room(gate, connection))
         result = read_packet_send(connection->fd, READ_WOKEN, 0, &woken, sizeof woken, -1);
     connection->woken_due = result == -EAGAIN;
     if (result == 0)
@@ -172,19 +241,18 @@ void gate_answer_woken(struct gate *gate, struct gate_connection *connection)
 static void flush_waiting(struct gate *gate, struct gate_connection *connection)
 {
     struct gate_waiting *waiting = connection->waiting;
-    if (!has_room(connection))
+    if (!has_room(gate, connection))
         return;
-    int result = send_it(connection, waiting, waiting->payload, waiting->fd);
+    int result = send_it(gate, connection, waiting, waiting->payload, waiting->fds);
     if (result == -EAGAIN)
         return;
     connection->waiting = NULL;
-    close_lent(gate, connection, waiting->type, &waiting->fd);
-    if (result == -ETOOMANYREFS)
-        gate_answer_refuse(gate, connection, waiting->request, EBUSY,
-                           "too many descriptors are under way to readers");
+    close_lent(gate, connection, waiting, waiting->fds);
+    if (is_not_lent(result))
+        refuse_lending(gate, connection, waiting->request, result);
     else if (result < 0)
         gate_answer_end(gate, connection);
-    connection->lending_failed |= result == -ETOOMANYREFS;
+    connection->lending_failed |= is_not_lent(result);
     free(waiting);
 }
 

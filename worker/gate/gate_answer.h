@@ -15,6 +15,9 @@ void gate_answer_end(struct gate *gate, struct gate_connection *connection);
 /* The answer to the request that is being served. *fd is taken over; fd NULL = none. */
 void gate_answer(struct gate *gate, struct gate_connection *connection, enum read_type type,
                  uint32_t request, const void *payload, size_t size, int *fd);
+/* Likewise PUBLISHED, with all three. */
+void gate_answer_published(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                           uint64_t id, int fds[READ_FDS_MAX]);
 void gate_answer_refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,
                         int error, const char *reason);
 /* The same for -errno, with the table's text for it, or the system's. */
@@ -28,6 +31,11 @@ void gate_answer_expel(struct gate *gate, struct gate_connection *connection, ui
 /* It can't be served, but not because of nonsense. */
 void gate_answer_part(struct gate *gate, struct gate_connection *connection, uint32_t request,
                       const char *reason);
+
+/* It is served no longer, for a reason that is no fault of its own or may be over by the next
+ * connection: say so if that goes, and end. */
+void gate_answer_close(struct gate *gate, struct gate_connection *connection, int error,
+                       const char *reason);
 
 /* There is more for it, or its channel's memory has changed. */
 void gate_answer_woken(struct gate *gate, struct gate_connection *connection);

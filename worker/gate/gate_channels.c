@@ -102,6 +102,8 @@ struct gate_channel *gate_channels_lend(struct gate *gate, const struct message_
     channel->wake_index = lent->wake_index;
     channel->records = lent->records;
     channel->settled = lent->settled;
+    channel->publishes = lent->publishes;
+    channel->publishers = lent->publishers;
     channel->ring = lent->has_ring ? lent->ring : 0;
     channel->memory = fd_take(fd);
     channel->map_failed = false;

@@ -31,6 +31,7 @@ int gate_closing_prepare(struct gate *gate)
     if (gate->keeps_away)
         return 0;
     int result = gate_pool_open(&gate->closer, 1);
+    gate->closer.most = GATE_SLOTS + TURNED_AWAY_MOST;
     if (result == 0 && epoll_ctl(gate->epoll, EPOLL_CTL_ADD, gate->closer.bell, &event) < 0)
         result = -errno;
     return result;

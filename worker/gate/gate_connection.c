@@ -4,7 +4,6 @@
  * are short. */
 #include "worker/gate/gate_connection.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <linux/capability.h>
 #include <netinet/in.h>
@@ -23,6 +22,7 @@
 #include "common/log.h"
 #include "common/monotonic.h"
 #include "common/read_protocol.h"
+#include "worker/gate/gate_activity.h"
 #include "common/read_stream.h"
 #include "worker/gate/gate_claims.h"
 #include "worker/gate/gate_closing.h"
@@ -32,6 +32,7 @@
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_transfer.h"
+#include "worker/gate/gate_users.h"
 #include "worker/gate/gate_waking.h"
 
 /* At a time; the others wait for the next turn. */
@@ -88,52 +89,58 @@ int gate_connection_prepare(struct gate *gate)
     return result < 0 ? result : fd_set_nonblocking(gate->listening);
 }
 
-/* As the number of channels is now: each has a descriptor. */
-static uint32_t connections_most(const struct gate *gate)
+uint32_t gate_connection_most(const struct gate *gate)
 {
     const uint64_t others = OTHER_DESCRIPTORS + gate->channel_count;
     uint64_t most = gate->descriptors > others + OTHER_DESCRIPTORS
                         ? (gate->descriptors - others) / gate->descriptors_each
                         : OTHER_DESCRIPTORS / gate->descriptors_each;
-    return most < GATE_CONNECTIONS_MAX ? (uint32_t)most : GATE_CONNECTIONS_MAX;
+    return most < gate->limits.connections ? (uint32_t)most : gate->limits.connections;
 }
 
-static struct gate_user *find_user(struct gate *gate, uint64_t peer)
+/* Where descriptors are too few for all, one user has no more than half of what there can be. */
+static uint32_t share_of_user(const struct gate *gate, uint32_t most)
 {
-    for (uint32_t i = 0; i < gate->user_count; i++)
-        if (gate->users[i].peer == peer)
-            return &gate->users[i];
-    return NULL;
+    const uint32_t share = gate->limits.connections_per_user;
+    return most < gate->limits.connections && share > most / 2 ? most / 2 : share;
 }
 
-static void count_user(struct gate *gate, uint64_t peer)
+/* Why this user, or this address, may have no more; false when he may. */
+static bool is_too_many(struct gate *gate, uint64_t peer, char ret_reason[READ_REASON_SIZE])
 {
-    struct gate_user *known = find_user(gate, peer);
-    if (!known) {
-        known = &gate->users[gate->user_count++];
-        *known = (struct gate_user){.peer = peer};
-    }
-    known->connections++;
+    const uint32_t most = gate_connection_most(gate), share = share_of_user(gate, most);
+    const struct gate_user *known = gate_users_find(gate, peer);
+    const bool is_short = most < gate->limits.connections;
+    const bool is_trusted = peer == gate_peer_of_user(0) || peer == gate_peer_of_user(geteuid());
+    const uint32_t spare = is_trusted ? GATE_CONNECTIONS_SPARE : 0;
+    if (known && known->connections >= share)
+        snprintf(ret_reason, READ_REASON_SIZE,
+                 "connections_per_user = %u: %u of this %s are open%s",
+                 gate->limits.connections_per_user, known->connections,
+                 gate_peer_is_user(peer) ? "user" : "address",
+                 is_short ? ", and the daemon's LimitNOFILE allows no more" : "");
+    else if (gate->connection_count >= most + spare)
+        snprintf(ret_reason, READ_REASON_SIZE, "connections = %u: %u are open%s",
+                 gate->limits.connections, gate->connection_count,
+                 is_short ? ", and the daemon's LimitNOFILE allows no more" : "");
+    else
+        return false;
+    return true;
 }
 
-static void uncount_user(struct gate *gate, uint64_t peer)
+void gate_connection_limit(struct gate *gate)
 {
-    struct gate_user *known = find_user(gate, peer);
-    assert(known);
-    if (--known->connections == 0)
-        *known = gate->users[--gate->user_count];
-}
-
-/* Why this user, or this address, may have no more; NULL when he may. */
-static const char *is_too_many(struct gate *gate, uint64_t peer)
-{
-    uint32_t most = connections_most(gate);
-    const struct gate_user *known = find_user(gate, peer);
-    if (known && known->connections >= most / 4)
-        return "too many connections of this user or address";
-    if (peer == gate_peer_of_user(0) || peer == gate_peer_of_user(geteuid()))
-        most += GATE_CONNECTIONS_SPARE;
-    return gate->connection_count >= most ? "too many connections" : NULL;
+    struct gate_limits *limits = &gate->limits;
+    if (limits->connections > GATE_CONNECTIONS_MAX)
+        limits->connections = GATE_CONNECTIONS_MAX;
+    const uint32_t most = gate_connection_most(gate);
+    const unsigned long long needed =
+        2 * (limits->connections * gate->descriptors_each + 2 * OTHER_DESCRIPTORS);
+    if (limits->connections_given && most < limits->connections)
+        log_warning("read { connections = %u }: with a limit of %llu open files there can be %u: "
+                    "set LimitNOFILE=%llu in the unit, or `ulimit -Hn`, and 2 more for each "
+                    "channel",
+                    limits->connections, 2 * (unsigned long long)gate->descriptors, most, needed);
 }
 
 /* ---- beginning ---- */
@@ -171,7 +178,7 @@ static void append(struct gate *gate, struct gate_connection *connection)
     gate->last = connection;
     gate->connections[connection->slot] = connection;
     gate->connection_count++;
-    count_user(gate, connection->peer);
+    gate_users_count(gate, connection->peer);
     gate_count(gate, GATE_COUNTER_accepted);
 }
 
@@ -228,6 +235,7 @@ static int begin(struct gate *gate, int *fd, const struct gate_connection *who, 
     fd_take(fd);
     gate->free_count--;
     append(gate, connection);
+    gate_activity_stirs(gate, connection);
     gate_penalty_hold(gate, connection, monotonic_now());
     return 0;
 }
@@ -256,7 +264,10 @@ static void take_in(struct gate *gate, int listening, int *fd)
     const bool is_remote = listening == gate->tcp;
     struct gate_connection who = {0};
     int result = gate_peer_find(gate, listening, *fd, &who);
-    const char *reason = result < 0 ? "who are you?" : is_too_many(gate, who.peer);
+    char too_many[READ_REASON_SIZE];
+    const char *reason = result < 0                              ? "who are you?"
+                         : is_too_many(gate, who.peer, too_many) ? too_many
+                                                                 : NULL;
     if (!reason)
         result = begin(gate, fd, &who, is_remote);
     if (!reason && result < 0)
@@ -328,8 +339,10 @@ struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uin
 uint64_t *gate_connection_turn(struct gate *gate, const struct gate_connection *connection,
                                const struct gate_pool *pool)
 {
-    struct gate_user *user = find_user(gate, connection->peer);
-    return &user->turns[pool == &gate->wide ? 1 : pool == &gate->copier ? 2 : 0];
+    return &gate_users_find(gate, connection->peer)
+                ->turns[pool == &gate->wide     ? 1
+                        : pool == &gate->copier ? 2
+                                                : 0];
 }
 
 /* ---- ending ---- */
@@ -347,7 +360,7 @@ static void unlink_it(struct gate *gate, struct gate_connection *connection)
     gate->connections[connection->slot] = NULL;
     gate->free_slots[gate->free_count++] = connection->slot;
     gate->connection_count--;
-    uncount_user(gate, connection->peer);
+    gate_users_uncount(gate, connection);
 }
 
 static void forget_requests(struct gate_connection *connection)
@@ -377,8 +390,8 @@ static void strip(struct gate *gate, struct gate_connection *connection)
     forget_requests(connection);
     if (connection->work)
         gate_pool_forsake(connection->work->pool, &connection->work->job);
-    if (connection->waiting)
-        gate_pool_close_fd(&gate->pool, &connection->waiting->fd);
+    for (uint32_t i = 0; connection->waiting && i < connection->waiting->fd_count; i++)
+        gate_pool_close_fd(&gate->pool, &connection->waiting->fds[i]);
     free(connection->waiting);
     connection->waiting = NULL;
     gate_folder_release(&connection->lent_folder);

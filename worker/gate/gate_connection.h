@@ -11,6 +11,12 @@
 /* Before anything else: nothing is open, and nothing accepted yet. 0 or -errno. */
 int gate_connection_prepare(struct gate *gate);
 
+/* gate->limits has been told: say so where that many connections can't be had. */
+void gate_connection_limit(struct gate *gate);
+
+/* So many there may be, as the number of channels is now: each has a descriptor. */
+uint32_t gate_connection_most(const struct gate *gate);
+
 /* Over TCP, too, from now on. The fd is taken over, also where it fails. 0 or -errno. */
 int gate_connection_listen(struct gate *gate, int *fd);
 

@@ -17,8 +17,7 @@
 
 #define TRIES 8 /* at a folder that changes all the time */
 
-/* The sealed name of an open file. */
-static void seal_name(char name[SEGMENT_NAME_SIZE])
+void gate_find_seal_name(char name[SEGMENT_NAME_SIZE])
 {
     if (avro_log_name_ends_in(name, AVRO_LOG_OPEN_SUFFIX))
         name[strlen(name) - strlen(AVRO_LOG_OPEN_SUFFIX) + strlen(AVRO_LOG_SUFFIX)] = '\0';
@@ -137,7 +136,7 @@ static int open_entry(int folder, struct read_segment_entry *entry)
 {
     int fd = log_folder_open(folder, entry->name);
     if (fd == -ENOENT && entry->is_open) {
-        seal_name(entry->name);
+        gate_find_seal_name(entry->name);
         entry->is_open = 0;
         fd = log_folder_open(folder, entry->name);
     }
@@ -225,6 +224,18 @@ bool gate_find_ends(struct gate_folder *folder, uint64_t live_end, uint64_t *ret
 
 /* ---- objects ---- */
 
+/* It has yet to get that name, and may be sealed in all but that: the main loop decides. */
+static int open_unnamed(int folder, struct read_segment_entry *entry)
+{
+    static const char more[] = ".open";
+    const size_t length = strlen(entry->name);
+    if (entry->is_open || length + sizeof more > sizeof entry->name)
+        return -ENOENT;
+    memcpy(entry->name + length, more, sizeof more);
+    entry->is_open = 1;
+    return log_folder_open(folder, entry->name);
+}
+
 static int open_by_name(struct gate_folder *folder, const char *name,
                         struct read_segment_entry *ret)
 {
@@ -241,6 +252,8 @@ static int open_by_name(struct gate_folder *folder, const char *name,
     if (dir < 0)
         return dir;
     int fd = open_entry(dir, ret);
+    if (fd == -ENOENT)
+        fd = open_unnamed(dir, ret);
     fd_close(&dir);
     return fd;
 }
@@ -299,7 +312,7 @@ bool gate_find_is_gone(int folder, const char *name, uint64_t id)
     if (errno != ENOENT)
         return false;
     snprintf(sealed, sizeof sealed, "%s", name);
-    seal_name(sealed);
+    gate_find_seal_name(sealed);
     if (fstatat(folder, sealed, &status, AT_SYMLINK_NOFOLLOW) == 0)
         return status.st_ino != id;
     return errno == ENOENT;

@@ -14,8 +14,11 @@
 int gate_find_segment(struct gate_folder *folder, const struct read_find *wanted,
                       struct read_found *ret, uint64_t *ret_size, int *ret_fd);
 
+/* The sealed name of an open file; others stay as they are. */
+void gate_find_seal_name(char name[SEGMENT_NAME_SIZE]);
+
 /* The file that OBJECT asks for, and what is in it. As gate_find_segment(); -EINVAL: the name is
- * none of this channel's. */
+ * none of this channel's. Asked for by the name that an open file is to get, it is that one. */
 int gate_find_object(struct gate_folder *folder, const struct read_object *wanted,
                      struct read_object_lent *ret, int *ret_fd);
 

@@ -39,6 +39,7 @@ void gate_hot_note(struct gate *gate, const char *channel, const struct gate_hot
     struct gate_hot_entry *entry = entry_of(gate, channel, object->lent.about.name);
     if (!object->local)
         return;
+    gate->counts[GATE_COUNTER_hot_files] += entry->channel[0] ? 0 : 1;
     snprintf(entry->channel, sizeof entry->channel, "%s", channel);
     entry->device = object->device;
     entry->lent = object->lent;
@@ -96,6 +97,7 @@ int gate_hot_open(struct gate *gate, const struct gate_channel *channel, const c
         if (fd >= 0)
             gate_pool_close_fd(&gate->pool, &fd);
         entry->channel[0] = '\0';
+        gate->counts[GATE_COUNTER_hot_files]--;
         return -EAGAIN;
     }
     *ret = (struct gate_hot_object){.local = true, .device = entry->device, .lent = entry->lent};

@@ -177,7 +177,8 @@ static void add_channel(struct list_work *list, const struct gate_channel *chann
     struct read_channel *entry = &list->answer.entries[at];
     snprintf(entry->name, sizeof entry->name, "%s", channel->name);
     snprintf(entry->listen, sizeof entry->listen, "%s", channel->listen);
-    entry->can = HF_CAN_NEW | HF_CAN_NEWEST | (channel->records ? HF_CAN_OLD : 0);
+    entry->can = HF_CAN_NEW | HF_CAN_NEWEST | (channel->records ? HF_CAN_OLD : 0) |
+                 (channel->publishes ? HF_CAN_PUBLISH : 0);
     list->folders[at] = gate_folder_keep(channel->folder);
     list->live_end[at] = channel->records ? gate_channels_end(channel, HF_OLD) : 0;
 }

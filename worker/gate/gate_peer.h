@@ -15,6 +15,11 @@ static inline uint64_t gate_peer_of_user(uid_t uid)
     return uid;
 }
 
+static inline bool gate_peer_is_user(uint64_t peer)
+{
+    return peer <= UINT32_MAX;
+}
+
 /* Above: an IPv4 address, or the first half of an IPv6 address, which is what one who has one has
  * many of. */
 uint64_t gate_peer_of_address(const struct sockaddr_storage *address);

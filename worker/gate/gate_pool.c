@@ -74,9 +74,12 @@ static void *finder_main(void *argument)
         unsigned *place_busy = job->place_busy;
         if (place_busy)
             ++*place_busy;
+        pool->busy++;
+        job->begun = monotonic_now();
         pthread_mutex_unlock(&pool->lock);
         job->run(job);
         pthread_mutex_lock(&pool->lock);
+        pool->busy--;
         if (place_busy)
             --*place_busy;
         if (!silent)
@@ -108,6 +111,7 @@ int gate_pool_open(struct gate_pool *pool, unsigned threads)
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     *pool = (struct gate_pool){.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
     pool->done_end = &pool->done;
+    pool->most = GATE_POOL_JOBS_MAX;
     pool->threads = threads                      ? threads
                     : processors < THREADS_LEAST ? THREADS_LEAST
                     : processors > THREADS_MOST  ? THREADS_MOST
@@ -143,13 +147,16 @@ static void queue_up(struct gate_pool *pool, struct gate_job *job)
         at = &(*at)->next;
     job->next = *at;
     *at = job;
-    pool->count++;
+    job->submitted = monotonic_now();
+    job->begun = (monotonic){0};
+    if (++pool->count > pool->count_most)
+        pool->count_most = pool->count;
 }
 
 bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job, uint64_t *turn)
 {
     pthread_mutex_lock(&pool->lock);
-    bool room = job->silent || pool->count < GATE_POOL_JOBS_MAX;
+    bool room = job->silent || pool->count < pool->most;
     if (room) {
         take_turn(pool, job, turn);
         queue_up(pool, job);
@@ -157,6 +164,13 @@ bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job, uint64_t *tu
     }
     pthread_mutex_unlock(&pool->lock);
     return room;
+}
+
+void gate_pool_look(struct gate_pool *pool, struct gate_pool_look *ret)
+{
+    pthread_mutex_lock(&pool->lock);
+    *ret = (struct gate_pool_look){pool->count, pool->count_most, pool->threads, pool->busy};
+    pthread_mutex_unlock(&pool->lock);
 }
 
 void gate_pool_forsake(struct gate_pool *pool, struct gate_job *job)

@@ -8,7 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GATE_POOL_JOBS_MAX 8192 /* that wait for a thread */
+#include "common/monotonic.h"
+
+#define GATE_POOL_JOBS_MAX 8192 /* that wait for a thread, where nothing else is said */
 
 /* Part of what is to be done. It is the pool's from submit until it is returned by
  * gate_pool_take(). */
@@ -20,6 +22,8 @@ struct gate_job {
     unsigned *place_busy;
     uint64_t turn; /* the pool's: those with lower ones go first */
     bool silent;   /* is never returned: run() has freed it */
+    /* The pool's. ns 0: no thread has begun with it. */
+    monotonic submitted, begun;
 };
 
 struct gate_pool {
@@ -29,8 +33,10 @@ struct gate_pool {
     uint64_t turn;          /* the highest that was begun */
     unsigned closing_busy;  /* the place of what only closes files */
     struct gate_job *done, **done_end;
-    size_t count; /* that wait for a thread */
-    unsigned threads;
+    size_t count;      /* that wait for a thread */
+    size_t most;       /* so many may; the main loop's */
+    size_t count_most; /* there were at one time */
+    unsigned threads, busy;
     int bell; /* eventfd: something is done */
 };
 
@@ -41,6 +47,13 @@ int gate_pool_open(struct gate_pool *pool, unsigned threads);
  * not before others. NULL: nobody's. false: too many wait already; the job stays the caller's.
  * Silent ones are always taken. */
 bool gate_pool_submit(struct gate_pool *pool, struct gate_job *job, uint64_t *turn);
+
+/* How it is just now; one that is used by nobody yet is all zeros. */
+struct gate_pool_look {
+    size_t queued, queued_most;
+    unsigned threads, busy;
+};
+void gate_pool_look(struct gate_pool *pool, struct gate_pool_look *ret);
 
 /* Nobody waits for it any more: it comes back soon, and is not run unless that has begun. */
 void gate_pool_forsake(struct gate_pool *pool, struct gate_job *job);

@@ -158,13 +158,13 @@ static int ask(struct gate *gate, struct gate_connection *connection, uint32_t r
                const struct message_position_save *save)
 {
     struct message_position_save message = *save;
-    message.turn =
-        gate->generation << 48 | (++gate->last_turn & UINT32_MAX) << 16 | connection->slot;
+    message.turn = gate_supervisor_turn(gate, connection);
     message.saved_ns = (int64_t)realtime_now_ns();
     if (!gate_supervisor_save(gate, &message))
         return -ENOMEM;
     connection->busy = true;
     connection->turn = message.turn;
+    connection->turn_publishes = false;
     connection->turn_request = request;
     connection->turn_answer = (struct read_position){.seq = message.seq, .known = !message.forget};
     memcpy(connection->turn_answer.channel, message.channel, sizeof message.channel);
@@ -240,11 +240,9 @@ void gate_positions_forget(struct gate *gate, struct gate_connection *connection
 struct gate_connection *gate_positions_saved(struct gate *gate,
                                              const struct message_position_saved *saved)
 {
-    uint32_t slot = (uint32_t)(saved->turn & UINT16_MAX);
-    struct gate_connection *connection = slot < GATE_SLOTS ? gate->connections[slot] : NULL;
-    if (!connection || connection->turn == 0 || connection->turn != saved->turn)
+    struct gate_connection *connection = gate_supervisor_answered(gate, saved->turn, false);
+    if (!connection)
         return NULL;
-    connection->turn = 0;
     gate_claims_change(gate,
                        connection->turn_answer.known ? &connection->claim : &connection->taking);
     if (connection->ended) {

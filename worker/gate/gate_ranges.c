@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "worker/gate/gate_activity.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_folder.h"
@@ -43,6 +44,8 @@ static void finish_range(struct gate *gate, struct gate_connection *connection,
         gate_count(gate, GATE_COUNTER_objects_lent);
         gate_answer(gate, connection, READ_RANGE_LENT, work->request, &it->lent, sizeof it->lent,
                     &it->fd);
+        if (!connection->lending_failed)
+            gate_activity_hands_out(gate, connection, GATE_MODE_FD, it->lent.length);
     } else if (it->fd >= 0) {
         gate_pool_close_fd(&gate->pool, &it->fd);
     }

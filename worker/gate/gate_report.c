@@ -13,8 +13,10 @@
 
 #include "common/client/holdfast.h"
 #include "common/fd.h"
+#include "worker/gate/gate_activity.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
+#include "worker/gate/gate_connection.h"
 #include "worker/gate/gate_find.h"
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_pool.h"
@@ -111,15 +113,36 @@ static void start_tally(struct gate *gate)
 
 /* ---- the report ---- */
 
-static void collect(const struct gate *gate, struct message_gate_report *ret)
+static void collect_pools(struct gate *gate, uint64_t *value)
+{
+    struct gate_pool *const pools[] = {&gate->pool, &gate->wide, &gate->copier};
+    for (size_t i = 0; i < sizeof pools / sizeof *pools; i++) {
+        struct gate_pool_look look;
+        gate_pool_look(pools[i], &look);
+        value[GATE_COUNTER_queued] += look.queued;
+        value[GATE_COUNTER_threads] += look.threads;
+        value[GATE_COUNTER_threads_busy] += look.busy;
+        if (look.queued_most > value[GATE_COUNTER_queued_most])
+            value[GATE_COUNTER_queued_most] = look.queued_most;
+    }
+}
+
+static void collect(struct gate *gate, struct message_gate_report *ret)
 {
     uint64_t *value = ret->value;
+    memcpy(ret->bytes, gate->bytes, sizeof ret->bytes);
+    memcpy(ret->latency, gate->latency, sizeof ret->latency);
+    ret->queue_wait = gate->queue_wait;
     memcpy(value, gate->counts, sizeof gate->counts);
     value[GATE_COUNTER_connections] = gate->connection_count;
+    value[GATE_COUNTER_connections_most] = gate_connection_most(gate);
     value[GATE_COUNTER_lent_deleted_bytes] = gate->reporting.lent_deleted_bytes;
     value[GATE_COUNTER_waiting] -= gate->reporting.tallying ? 1 : 0;
+    collect_pools(gate, value);
     for (const struct gate_connection *it = gate->first; it; it = it->next) {
         value[GATE_COUNTER_lent_bytes] += it->lent_folder ? it->lent_size : 0;
+        if (it->made > value[GATE_COUNTER_most_requests])
+            value[GATE_COUNTER_most_requests] = it->made;
         if (!it->channel)
             continue;
         value[GATE_COUNTER_readers]++;
@@ -145,10 +168,12 @@ void gate_report_later(struct gate *gate)
 
 void gate_report_tick(struct gate *gate)
 {
-    struct message_gate_report now = {0}, before = gate->reporting.last;
+    static struct message_gate_report now, before; /* large, and of one thread */
     uint64_t times;
     ssize_t result = read(gate->reporting.timer, &times, sizeof times);
     (void)result; /* it has run out, or this is one tick too many */
+    now = (struct message_gate_report){0};
+    before = gate->reporting.last;
     bool changed = gate->reporting.due;
     gate->reporting.armed = gate->reporting.due = false;
     collect(gate, &now);
@@ -177,12 +202,17 @@ void gate_report_now(struct gate *gate)
 
 static void describe(const struct gate_connection *connection, struct read_reader_entry *ret)
 {
+    const struct gate_activity_rates rates = gate_activity_rates(connection, monotonic_now());
     *ret = (struct read_reader_entry){.number = connection->number,
                                       .uid = connection->uid,
                                       .pid = (uint32_t)connection->pid,
                                       .mode = connection->mode,
                                       .next_seq = connection->next_seq,
-                                      .since_ns = connection->since_ns};
+                                      .since_ns = connection->since_ns,
+                                      .requests = connection->made,
+                                      .bytes = connection->bytes,
+                                      .requests_per_second = rates.requests,
+                                      .bytes_per_second = rates.bytes};
     memcpy(ret->program, connection->program, sizeof ret->program);
     if (!connection->channel)
         return;

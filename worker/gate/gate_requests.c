@@ -5,11 +5,14 @@
 #include "worker/gate/gate_requests.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/client/holdfast.h"
 #include "common/read_protocol.h"
+#include "worker/gate/gate_activity.h"
 #include "common/read_stream.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
@@ -21,6 +24,7 @@
 #include "worker/gate/gate_objects.h"
 #include "worker/gate/gate_peer.h"
 #include "worker/gate/gate_positions.h"
+#include "worker/gate/gate_publish.h"
 #include "worker/gate/gate_ranges.h"
 #include "worker/gate/gate_report.h"
 #include "worker/gate/gate_waking.h"
@@ -119,6 +123,8 @@ static const char *why_not_remotely(unsigned type, const void *payload)
         return ((const struct read_object *)payload)->how == READ_FDPASS ? descriptors : NULL;
     case READ_RANGE:
         return ((const struct read_range *)payload)->how == READ_FDPASS ? descriptors : NULL;
+    case READ_PUBLISH:
+        return "descriptors can't go over TCP: publish on the daemon's own machine";
     case READ_ATTACH:
     case READ_FIND:
         return "descriptors can't go over TCP: fetch log files by copy or splice, and read those";
@@ -139,10 +145,40 @@ static bool may_serve(struct gate *gate, struct gate_connection *connection, uns
 
 /* ---- one after the other ---- */
 
+/* false: it was refused, or the connection has ended. What has no answer is none that is counted.
+ */
+static bool is_admitted(struct gate *gate, struct gate_connection *connection, unsigned type,
+                        uint32_t request)
+{
+    const struct gate_limits *limits = &gate->limits;
+    char reason[READ_REASON_SIZE];
+    if (type == READ_ARM || type == READ_PROGRESS)
+        return !connection->is_late;
+    if (connection->is_late) {
+        gate_answer_refuse(gate, connection, request, ESHUTDOWN, GATE_STOPS);
+        return false;
+    }
+    if (limits->requests_per_connection && connection->made > limits->requests_per_connection) {
+        snprintf(reason, sizeof reason, "requests_per_connection = %" PRIu64 ": connect again",
+                 limits->requests_per_connection);
+        gate_count(gate, GATE_COUNTER_ended_idle);
+        gate_answer_close(gate, connection, EDQUOT, reason);
+        return false;
+    }
+    if (gate_activity_is_paced(gate, connection))
+        return true;
+    snprintf(reason, sizeof reason, "requests_per_second = %u: more than that: ask again",
+             limits->requests_per_second);
+    gate_answer_refuse(gate, connection, request, EBUSY, reason);
+    return false;
+}
+
 static void serve(struct gate *gate, struct gate_connection *connection, unsigned type,
                   uint32_t request, const void *payload)
 {
-    if (!may_serve(gate, connection, type, request, payload))
+    gate_activity_begins(gate, connection, type, payload);
+    if (!is_admitted(gate, connection, type, request) ||
+        !may_serve(gate, connection, type, request, payload))
         return;
     switch (type) {
     case READ_HELLO:
@@ -184,6 +220,9 @@ static void serve(struct gate *gate, struct gate_connection *connection, unsigne
     case READ_RANGE:
         gate_ranges_serve(gate, connection, request, payload);
         break;
+    case READ_PUBLISH:
+        gate_publish(gate, connection, request, payload);
+        break;
     case READ_READERS:
         gate_report_readers(gate, connection, request,
                             ((const struct read_list_readers *)payload)->after);
@@ -197,7 +236,7 @@ static void serve(struct gate *gate, struct gate_connection *connection, unsigne
 /* It asks for channels, and the supervisor has not lent them all yet. */
 static bool is_early(const struct gate *gate, unsigned type, const void *payload)
 {
-    if (gate->all_lent)
+    if (gate->all_lent || gate->draining)
         return false;
     if (type == READ_ATTACH)
         return !gate_channels_find(gate, ((const struct read_attach *)payload)->channel);
@@ -207,6 +246,8 @@ static bool is_early(const struct gate *gate, unsigned type, const void *payload
         return !gate_channels_find(gate, ((const struct read_object *)payload)->channel);
     if (type == READ_RANGE)
         return !gate_channels_find(gate, ((const struct read_range *)payload)->channel);
+    if (type == READ_PUBLISH)
+        return !gate_channels_find(gate, ((const struct read_publish *)payload)->channel);
     return type == READ_LIST;
 }
 
@@ -225,7 +266,10 @@ static void let_wait(struct gate *gate, struct gate_connection *connection,
         gate_answer_end(gate, connection);
         return;
     }
-    *request = (struct gate_request){.type = packet->header.type, .number = packet->header.request};
+    *request = (struct gate_request){.type = packet->header.type,
+                                     .number = packet->header.request,
+                                     .is_late = gate->draining,
+                                     .since = monotonic_now()};
     memcpy(request->payload, packet->payload, packet->header.size);
     *connection->requests_end = request;
     connection->requests_end = &request->next;
@@ -265,9 +309,12 @@ static bool receive_one(struct gate *gate, struct gate_connection *connection)
         gate_answer_end(gate, connection);
         return false;
     }
-    if (!connection->requests && can_serve(gate, connection, packet->header.type, packet->payload))
+    if (!connection->requests &&
+        can_serve(gate, connection, packet->header.type, packet->payload)) {
+        connection->since = monotonic_now();
+        connection->is_late = gate->draining;
         serve(gate, connection, packet->header.type, packet->header.request, packet->payload);
-    else
+    } else
         let_wait(gate, connection, packet);
     read_packet_release(packet);
     return !connection->ended;
@@ -282,6 +329,8 @@ void gate_requests_go_on(struct gate *gate, struct gate_connection *connection)
         if (!connection->requests)
             connection->requests_end = &connection->requests;
         connection->request_count--;
+        connection->since = request->since;
+        connection->is_late = request->is_late;
         serve(gate, connection, request->type, request->number, request->payload);
         free(request);
     }

@@ -5,11 +5,15 @@
 #include "worker/gate/gate_sending.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "common/client/log_range.h"
 #include "common/fd.h"
+#include "common/units.h"
+#include "worker/gate/gate_activity.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_events.h"
@@ -24,9 +28,6 @@
 #define TRANSFER_SHARE 16
 /* And of these, one of so many is one user's. */
 #define USER_SHARE 4
-/* So long a pipe may be full. */
-#define PATIENCE_NS (60 * NS_PER_S)
-
 struct turn_work {
     struct gate_work work; /* first */
     struct gate_transfer *transfer;
@@ -61,7 +62,9 @@ static void finish(struct gate *gate, struct gate_connection *connection, int re
     const struct read_object_sent sent = {.bytes = transfer->at - transfer->begin,
                                           .error = -result};
     const uint32_t request = transfer->request;
+    const enum gate_mode mode = transfer->how == READ_COPY ? GATE_MODE_COPY : GATE_MODE_SPLICE;
     gate->counts[GATE_COUNTER_sent_bytes] += sent.bytes;
+    gate_activity_hands_out(gate, connection, mode, sent.bytes);
     if (gate_transfer_is_within_chunk(transfer)) {
         break_off(gate, connection);
         return;
@@ -72,6 +75,37 @@ static void finish(struct gate *gate, struct gate_connection *connection, int re
     }
     gate_transfer_free(gate, &connection->transfer);
     gate_answer(gate, connection, READ_OBJECT_SENT, request, &sent, sizeof sent, NULL);
+}
+
+/* A thread has the transfer, and what it has come to is not to be looked at. Over TCP it may be in
+ * the midst of a chunk: nothing can be said there, and it goes no further, either. */
+static void give_up_thread(struct gate *gate, struct gate_connection *connection, int error)
+{
+    const struct read_object_sent sent = {.error = error};
+    const struct read_range_sent range_sent = {.error = error};
+    const uint32_t request = connection->transfer->request;
+    const bool is_range = connection->transfer->range;
+    gate_work_abandon(connection); /* forget() frees the transfer */
+    connection->transfer = NULL;
+    if (gate_peer_is_remote(connection)) {
+        shutdown(connection->fd, SHUT_RDWR);
+        gate_answer_end(gate, connection);
+    } else if (is_range) {
+        gate_answer(gate, connection, READ_RANGE_SENT, request, &range_sent, sizeof range_sent,
+                    NULL);
+    } else {
+        gate_answer(gate, connection, READ_OBJECT_SENT, request, &sent, sizeof sent, NULL);
+    }
+}
+
+void gate_sending_give_up(struct gate *gate, struct gate_connection *connection, int error)
+{
+    if (connection->work) {
+        give_up_thread(gate, connection, error);
+        return;
+    }
+    gate_transfer_leave_queue(gate, connection->transfer);
+    finish(gate, connection, -error);
 }
 
 /* ---- waiting for room ---- */
@@ -101,14 +135,15 @@ static int wait_for_room(struct gate *gate, struct gate_connection *connection)
 
 int gate_sending_look(struct gate *gate, void (*go_on)(struct gate *, struct gate_connection *))
 {
+    const uint64_t patience = gate->limits.request_timeout_ns;
     struct gate_transfer *oldest;
-    while ((oldest = gate->transfers)) {
+    while (patience && (oldest = gate->transfers)) {
         const uint64_t waited = monotonic_since(monotonic_now(), oldest->since);
-        if (waited < PATIENCE_NS)
-            return (int)((PATIENCE_NS - waited) / NS_PER_MS) + 1;
+        if (waited < patience)
+            return (int)((patience - waited) / NS_PER_MS) + 1;
         struct gate_connection *owner = oldest->owner;
-        gate_transfer_leave_queue(gate, oldest);
-        finish(gate, owner, -ETIMEDOUT);
+        gate_count(gate, GATE_COUNTER_requests_expired);
+        gate_sending_give_up(gate, owner, ETIMEDOUT);
         go_on(gate, owner);
     }
     return -1;
@@ -128,7 +163,8 @@ static void submit(struct gate *gate, struct gate_connection *connection);
 static void forget(struct gate *gate, struct turn_work *it)
 {
     struct gate_connection *connection = gate->connections[it->work.slot];
-    if (connection && connection->number == it->work.number) {
+    if (connection && connection->number == it->work.number &&
+        connection->transfer == it->transfer) {
         connection->transfer = NULL;
         if (gate_transfer_is_within_chunk(it->transfer))
             gate_answer_end(gate, connection); /* no refusal can follow */
@@ -230,23 +266,49 @@ static int find_end(const struct gate_channel *channel, const struct read_object
     return *ret <= lent->about.size ? 0 : -EAGAIN;
 }
 
-/* Transfers, or ranges alone. */
-static uint32_t count_of_user(const struct gate *gate, uint64_t peer, bool ranges)
+struct user_transfers {
+    uint32_t count, ranges;
+    uint64_t bytes; /* of them as a whole: how much of it has gone is for threads to say */
+};
+
+/* A range's bytes are not known before its end: it counts as more than any limit. */
+static struct user_transfers transfers_of(const struct gate *gate, uint64_t peer)
 {
-    uint32_t count = 0;
+    struct user_transfers all = {0};
     for (const struct gate_connection *it = gate->first; it; it = it->next)
-        count += it->peer == peer && it->transfer && (!ranges || it->transfer->range);
-    return count;
+        if (it->transfer && it->peer == peer) {
+            const uint64_t bytes = it->transfer->end - it->transfer->begin;
+            all.count++;
+            all.ranges += it->transfer->range != NULL;
+            all.bytes = bytes > UINT64_MAX - all.bytes ? UINT64_MAX : all.bytes + bytes;
+        }
+    return all;
+}
+
+/* 0, or -errno: sending_per_user is -EDQUOT, queue -ENOBUFS. One file at a time is sent to
+ * everybody, however large. */
+static int may_begin(struct gate *gate, uint64_t peer, uint64_t bytes)
+{
+    const uint64_t most = gate->descriptors / TRANSFER_SHARE;
+    const uint64_t bytes_most = gate->limits.sending_per_user;
+    const struct user_transfers his = transfers_of(gate, peer);
+    struct gate_pool_look look;
+    if (gate->transfer_count >= most || his.count >= most / USER_SHARE + 1)
+        return -EBUSY;
+    if (bytes_most && his.count > 0 &&
+        (bytes > bytes_most || his.bytes > bytes_most || his.bytes > bytes_most - bytes))
+        return -EDQUOT;
+    gate_pool_look(&gate->copier, &look);
+    return look.queued >= gate->limits.queue ? -ENOBUFS : 0;
 }
 
 static int begin(struct gate *gate, struct gate_connection *connection,
                  const struct gate_transfer_wish *wish, int *file, int *ret_reading)
 {
-    const uint64_t most = gate->descriptors / TRANSFER_SHARE;
-    if (gate->transfer_count >= most ||
-        count_of_user(gate, connection->peer, false) >= most / USER_SHARE + 1)
-        return -EBUSY;
-    int result = gate_transfer_new(gate, wish, file, &connection->transfer, ret_reading);
+    int result = may_begin(gate, connection->peer, wish->end - wish->begin);
+    if (result < 0)
+        return result;
+    result = gate_transfer_new(gate, wish, file, &connection->transfer, ret_reading);
     if (result < 0)
         return result;
     connection->transfer->owner = connection;
@@ -275,12 +337,30 @@ static void announce(struct gate *gate, struct gate_connection *connection,
     gate_sending_flushed(gate, connection);
 }
 
-static const struct gate_reason reasons[] = {
-    {EAGAIN, "it is being written, and nobody says how far it may be read: ask again"},
-    {EINVAL, "that lies beyond its end"},
-    {EBUSY, "too many files are being sent just now: ask again"},
-    {0, NULL},
-};
+static void refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                   int result)
+{
+    static const struct gate_reason reasons[] = {
+        {EAGAIN, "it is being written, and nobody says how far it may be read: ask again"},
+        {EINVAL, "that lies beyond its end"},
+        {EBUSY, "too many files are being sent just now: ask again"},
+        {0, NULL},
+    };
+    char reason[READ_REASON_SIZE], size[32];
+    if (result == -EDQUOT) {
+        units_print_size(gate->limits.sending_per_user, size, sizeof size);
+        snprintf(reason, sizeof reason,
+                 "sending_per_user = %s: more is being sent to this user just now: ask again",
+                 size);
+        gate_answer_refuse(gate, connection, request, EBUSY, reason);
+    } else if (result == -ENOBUFS) {
+        snprintf(reason, sizeof reason, "queue = %u: so many files wait to be sent: ask again",
+                 gate->limits.queue);
+        gate_answer_refuse(gate, connection, request, EBUSY, reason);
+    } else {
+        gate_answer_refuse_for(gate, connection, request, result, reasons);
+    }
+}
 
 void gate_sending_begin_range(struct gate *gate, struct gate_connection *connection,
                               uint32_t request, const struct read_range_lent *lent,
@@ -294,12 +374,12 @@ void gate_sending_begin_range(struct gate *gate, struct gate_connection *connect
                                             .folder = (*range)->folder,
                                             .socket = socket_of(connection)};
     int file = -1, reading = -1;
-    int result = count_of_user(gate, connection->peer, true) >= GATE_RANGES_MOST / USER_SHARE
+    int result = transfers_of(gate, connection->peer).ranges >= GATE_RANGES_MOST / USER_SHARE
                      ? -EBUSY
                      : begin(gate, connection, &wish, &file, &reading);
     if (result < 0) {
         gate_range_free(gate, range);
-        gate_answer_refuse_for(gate, connection, request, result, reasons);
+        refuse(gate, connection, request, result);
         return;
     }
     connection->transfer->range = *range;
@@ -335,7 +415,7 @@ void gate_sending_begin(struct gate *gate, struct gate_connection *connection, u
     if (*file >= 0)
         gate_pool_close_fd(&gate->pool, file);
     if (result < 0) {
-        gate_answer_refuse_for(gate, connection, request, result, reasons);
+        refuse(gate, connection, request, result);
         return;
     }
     announce(gate, connection, &answer, lent, &reading);

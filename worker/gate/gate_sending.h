@@ -24,6 +24,9 @@ void gate_sending_go_on(struct gate *gate, struct gate_connection *connection);
 /* What was kept for this connection is sent. */
 void gate_sending_flushed(struct gate *gate, struct gate_connection *connection);
 
+/* It is not sent any further, and its reader is told why: an errno, positive. */
+void gate_sending_give_up(struct gate *gate, struct gate_connection *connection, int error);
+
 /* Ends those that nobody has taken anything from for too long; go_on is called for each. In so many
  * milliseconds there may be another one; -1: nothing waits. */
 int gate_sending_look(struct gate *gate, void (*go_on)(struct gate *, struct gate_connection *));

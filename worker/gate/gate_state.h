@@ -11,6 +11,8 @@
 
 #include "common/channel_public.h"
 #include "common/gate_counters.h"
+#include "common/gate_histogram.h"
+#include "common/gate_limits.h"
 #include "common/message.h"
 #include "common/monotonic.h"
 #include "common/read_protocol.h"
@@ -19,13 +21,13 @@
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_pool.h"
 
-#define GATE_CONNECTIONS_MAX 4096
 /* Beyond it, for root and the daemon's own user: to see who has taken all the others. */
 #define GATE_CONNECTIONS_SPARE 16
 #define GATE_PENALTIES         64   /* users; of more, those that were given last */
 #define GATE_HOT               1024 /* log files that are remembered: gate_hot.h */
 #define GATE_NO_UID            ((uid_t)-1)
 #define GATE_SLOTS             (GATE_CONNECTIONS_MAX + GATE_CONNECTIONS_SPARE)
+_Static_assert(GATE_SLOTS <= UINT16_MAX, "a slot has 16 bits in a position's turn");
 
 struct gate;
 struct gate_connection;
@@ -36,6 +38,8 @@ struct gate_channel {
     char listen[SOCKET_ADDRESS_TEXT_SIZE];
     uint32_t wake_index;
     bool records;
+    bool publishes;                /* programs may write into it, */
+    uint32_t publishers;           /* those of this group; UINT32_MAX: whoever may connect */
     bool settled;                  /* the ring's numbers are the log's */
     uint64_t ring;                 /* 0 = it has none now */
     int memory;                    /* the ring's public memory; -1 = none, or it can't be used */
@@ -61,6 +65,8 @@ struct gate_work {
     uint32_t slot;
     uint64_t number;  /* of the connection: another one may be in its slot by now */
     uint32_t request; /* to be answered */
+    monotonic since;  /* it waits for a thread, and for what that does */
+    bool abandoned;   /* nobody waits for it any more: it was refused, request_timeout */
     int result;       /* what run() came to: below 0 is -errno; */
     /* ... for which the request is refused. NULL: finish() deals with it. */
     const struct gate_reason *reasons;
@@ -74,7 +80,8 @@ struct gate_work {
 struct gate_waiting {
     enum read_type type;
     uint32_t request;
-    int fd;
+    int fds[READ_FDS_MAX];
+    uint32_t fd_count;
     uint32_t size;
     size_t sent; /* TCP: so many bytes of header and payload are on their way */
     _Alignas(8) uint8_t payload[];
@@ -85,7 +92,15 @@ struct gate_request {
     struct gate_request *next;
     unsigned type;
     uint32_t number;
+    bool is_late; /* it came when the end had begun */
+    monotonic since;
     _Alignas(8) uint8_t payload[];
+};
+
+/* What one connection has asked for and got lately: in this window, and in the one before. */
+struct gate_rate {
+    monotonic begun;
+    uint64_t requests[2], bytes[2];
 };
 
 /* A position that a connection has, or is about to get: nobody else does then. */
@@ -141,12 +156,24 @@ struct gate_connection {
     bool expelled; /* because of what it has sent; what it has sent besides is of no interest */
     bool held;     /* not heard yet: gate_penalty.h */
 
+    /* The request that is being served: */
+    monotonic since; /* it came */
+    enum gate_mode mode_of;
+    bool is_measured;     /* until it is answered */
+    bool is_late;         /* gate_request */
+    monotonic active;     /* when something last came or went; where there is an idle_timeout */
+    uint64_t paced_ns;    /* requests_per_second: till then its requests are paid for */
+    uint64_t made, bytes; /* requests and bytes of files, since it began */
+    struct gate_rate rate;
+    uint32_t under_way; /* descriptors that were sent since all of it was seen to be read */
+
     /* One request is answered after the other. */
     bool busy;              /* one is at the pool, or at the supervisor */
     struct gate_work *work; /* the pool's */
     struct gate_transfer *transfer;
-    uint64_t turn;         /* the supervisor's POSITION_SAVE, also behind its end; 0 = none; */
-    uint32_t turn_request; /* to be answered with this: */
+    uint64_t turn;         /* the supervisor's, also behind its end; 0 = none; */
+    bool turn_publishes;   /* of a PUBLISH, else a POSITION_SAVE */
+    uint32_t turn_request; /* to be answered, a POSITION_SAVE with this: */
     struct read_position turn_answer;
     struct gate_waiting *waiting;
     uint8_t unlooked; /* answers since all of them were seen to be read */
@@ -178,16 +205,22 @@ struct gate_connection {
     char lent_name[SEGMENT_NAME_SIZE];
 };
 
-/* A POSITION_SAVE that the supervisor has not been sent yet. */
+/* What the supervisor has not been sent yet. */
 struct gate_saving {
     struct gate_saving *next;
-    struct message_position_save save;
+    enum message_type type;
+    union {
+        struct message_position_save save; /* POSITION_SAVE */
+        struct message_publish publish;    /* PUBLISH */
+    };
 };
 
 struct gate_user {
     uint64_t peer;
     uint32_t connections;
-    uint64_t turns[3]; /* gate_pool_submit(): of the pool, the wide one and the copier */
+    uint32_t under_way; /* of all of them */
+    monotonic looked;   /* whether that is still so */
+    uint64_t turns[3];  /* gate_pool_submit(): of the pool, the wide one and the copier */
 };
 
 /* channel "": none. */
@@ -218,7 +251,11 @@ struct gate {
     int epoll, supervisor, listening, bell;
     int tcp; /* the socket that readers connect to over TCP; -1: there is none */
     uint32_t supervisor_events;
-    bool leaving; /* STOP, or the supervisor is gone */
+    struct gate_limits limits;
+    bool limited;          /* they were told */
+    bool draining;         /* STOP: what was accepted is answered, till then: */
+    monotonic drain_until; /* ... */
+    bool leaving;          /* that is done, or the supervisor is gone */
     bool failed;
     bool all_lent; /* what isn't here does not exist */
     struct read_wake_word *words;
@@ -253,12 +290,16 @@ struct gate {
     uint64_t next_number;
     bool accepting, any_ended;
 
+    monotonic idle_look, request_look; /* gate_timeouts.h; ns 0: there is nothing to look for */
+
     struct gate_hot_entry hot[GATE_HOT];
     struct gate_claim *claims;
     struct gate_saving *savings, **savings_end;
     uint64_t last_turn;
 
     uint64_t counts[GATE_COUNTER_COUNT]; /* those that only grow, and `waiting` */
+    uint64_t bytes[GATE_MODE_COUNT];
+    struct gate_histogram latency[GATE_MODE_COUNT], queue_wait;
     struct gate_reporting reporting;
     struct read_packet packet; /* as received */
     struct message message;    /* likewise */
@@ -281,6 +322,9 @@ enum gate_source {
     GATE_SOURCE_TIMER,
     GATE_SOURCE_CONNECTIONS,
 };
+
+/* Why what comes now is not served. */
+#define GATE_STOPS "the daemon stops"
 
 static inline void gate_count(struct gate *gate, enum gate_counter counter)
 {

@@ -39,7 +39,9 @@ void gate_supervisor_flush(struct gate *gate)
 {
     while (gate->savings) {
         struct gate_saving *saving = gate->savings;
-        if (send_it(gate, MESSAGE_POSITION_SAVE, &saving->save, sizeof saving->save) < 0)
+        const size_t size =
+            saving->type == MESSAGE_PUBLISH ? sizeof saving->publish : sizeof saving->save;
+        if (send_it(gate, saving->type, &saving->save, size) < 0)
             break;
         gate->savings = saving->next;
         if (!gate->savings)
@@ -51,14 +53,42 @@ void gate_supervisor_flush(struct gate *gate)
     set_events(gate);
 }
 
-bool gate_supervisor_save(struct gate *gate, const struct message_position_save *save)
+static bool append(struct gate *gate, const struct gate_saving *what)
 {
     struct gate_saving *saving = malloc(sizeof *saving);
     if (!saving)
         return false;
-    *saving = (struct gate_saving){NULL, *save};
+    *saving = *what;
     *gate->savings_end = saving;
     gate->savings_end = &saving->next;
     gate_supervisor_flush(gate);
     return true;
+}
+
+bool gate_supervisor_save(struct gate *gate, const struct message_position_save *save)
+{
+    const struct gate_saving saving = {.type = MESSAGE_POSITION_SAVE, .save = *save};
+    return append(gate, &saving);
+}
+
+bool gate_supervisor_publish(struct gate *gate, const struct message_publish *publish)
+{
+    const struct gate_saving saving = {.type = MESSAGE_PUBLISH, .publish = *publish};
+    return append(gate, &saving);
+}
+
+uint64_t gate_supervisor_turn(struct gate *gate, const struct gate_connection *connection)
+{
+    return gate->generation << 48 | (++gate->last_turn & UINT32_MAX) << 16 | connection->slot;
+}
+
+struct gate_connection *gate_supervisor_answered(struct gate *gate, uint64_t turn, bool publishes)
+{
+    uint32_t slot = (uint32_t)(turn & UINT16_MAX);
+    struct gate_connection *connection = slot < GATE_SLOTS ? gate->connections[slot] : NULL;
+    if (!connection || connection->turn == 0 || connection->turn != turn ||
+        connection->turn_publishes != publishes)
+        return NULL;
+    connection->turn = 0;
+    return connection;
 }

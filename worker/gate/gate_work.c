@@ -4,8 +4,11 @@
 #include "worker/gate/gate_work.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "common/gate_histogram.h"
+#include "worker/gate/gate_activity.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_connection.h"
 #include "worker/gate/gate_folder.h"
@@ -38,17 +41,29 @@ static void let_go(struct gate_work *work)
 
 void gate_work_submit(struct gate *gate, struct gate_connection *connection, struct gate_work *work)
 {
+    char reason[READ_REASON_SIZE];
+    work->since = monotonic_now();
     if (!gate_pool_submit(work->pool, &work->job,
                           gate_connection_turn(gate, connection, work->pool))) {
         work->finish(gate, NULL, work);
-        gate_answer_refuse(gate, connection, work->request, EBUSY,
-                           "too many requests wait for a disk");
+        snprintf(reason, sizeof reason, "queue = %u: so many requests wait already: ask again",
+                 gate->limits.queue);
+        gate_answer_refuse(gate, connection, work->request, EBUSY, reason);
         let_go(work);
         return;
     }
     gate_count(gate, GATE_COUNTER_waiting);
     connection->busy = true;
     connection->work = work;
+    gate_activity_waits(gate);
+}
+
+void gate_work_abandon(struct gate_connection *connection)
+{
+    struct gate_work *work = connection->work;
+    connection->work = NULL;
+    work->abandoned = true;
+    gate_pool_forsake(work->pool, &work->job);
 }
 
 void gate_work_take(struct gate *gate, struct gate_pool *pool,
@@ -59,9 +74,11 @@ void gate_work_take(struct gate *gate, struct gate_pool *pool,
         struct gate_connection *connection = gate->connections[work->slot];
         next = job->next;
         gate->counts[GATE_COUNTER_waiting]--;
-        if (connection && connection->number == work->number)
+        if (connection && connection->number == work->number && connection->work == work)
             connection->work = NULL; /* also when it has just ended */
-        connection = gate_connection_of(gate, work->slot, work->number);
+        connection = work->abandoned ? NULL : gate_connection_of(gate, work->slot, work->number);
+        if (job->begun.ns)
+            gate_histogram_add(&gate->queue_wait, monotonic_since(job->begun, job->submitted));
         bool refused = connection && work->result < 0 && work->reasons;
         if (refused)
             gate_answer_refuse_for(gate, connection, work->request, work->result, work->reasons);

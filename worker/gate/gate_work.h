@@ -19,6 +19,9 @@ void *gate_work_new(struct gate *gate, struct gate_connection *connection, uint3
 void gate_work_submit(struct gate *gate, struct gate_connection *connection,
                       struct gate_work *work);
 
+/* Nobody waits for its thread any more: the caller answers, or has. */
+void gate_work_abandon(struct gate_connection *connection);
+
 /* Finish what the threads of this pool have done. */
 void gate_work_take(struct gate *gate, struct gate_pool *pool,
                     void (*go_on)(struct gate *, struct gate_connection *));

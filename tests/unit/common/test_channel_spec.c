@@ -315,6 +315,72 @@ START_TEST(every_field_of_a_channel_is_checked)
 }
 END_TEST
 
+static struct channel_spec *make_local_spec(void)
+{
+    struct channel_spec *spec = make_spec();
+    memset(&spec->listen, 0, sizeof spec->listen);
+    spec->listen.family = AF_UNIX;
+    strcpy(spec->local, "flight");
+    spec->receive_buffer = 0;
+    spec->record.on_full = RECORD_ON_FULL_WAIT;
+    spec->publishers = (struct publishers_spec){
+        .most = 16, .group = UINT32_MAX, .outbox_size = CHANNEL_OUTBOX_SIZE_MIN};
+    return spec;
+}
+
+START_TEST(a_local_channel_has_publishers_and_no_socket)
+{
+    struct channel_spec *spec = make_local_spec();
+    const char *what = NULL;
+    ck_assert_msg(channel_spec_check(spec, channel_spec_size(2), &what) == 0, "%s", what);
+    ck_assert(channel_spec_is_local(spec));
+    EXPECT_FIELD(spec, listen.local.uid, 1, "listen");
+    EXPECT_FIELD(spec, local[0], '\0', "local");
+    EXPECT_FIELD(spec, local[1], '/', "local");
+    EXPECT_FIELD(spec, interface[0], 'l', "interface");
+    EXPECT_FIELD(spec, source.family, AF_INET, "source");
+    EXPECT_FIELD(spec, source.family, AF_UNIX, "source");
+    EXPECT_FIELD(spec, receive_buffer, 1, "receive_buffer");
+    EXPECT_FIELD(spec, busy_poll_us, 1, "busy_poll");
+    EXPECT_FIELD(spec, receive_offload, 1, "receive_offload");
+    EXPECT_FIELD(spec, record.on_full, RECORD_ON_FULL_LAP, "record.on_full");
+    EXPECT_FIELD(spec, publishers.most, 0, "publishers.most");
+    EXPECT_FIELD(spec, publishers.most, 65, "publishers.most");
+    EXPECT_FIELD(spec, publishers.most, UINT32_MAX, "publishers.most");
+    EXPECT_FIELD(spec, publishers.outbox_size, (64 << 10) - 1, "publishers.outbox_size");
+    EXPECT_FIELD(spec, publishers.outbox_size, (1ull << 30) + 1, "publishers.outbox_size");
+    EXPECT_FIELD(spec, max_datagram, 32768, "publishers.outbox_size");
+    memset(spec->local, 'a', sizeof spec->local); /* no closing zero */
+    expect_refusal(spec, channel_spec_size(2), "local");
+    free(spec);
+
+    spec = make_spec(); /* what belongs to a local one alone */
+    EXPECT_FIELD(spec, local[0], 'a', "local");
+    EXPECT_FIELD(spec, publishers.most, 1, "publishers");
+    EXPECT_FIELD(spec, publishers.group, 1, "publishers");
+    EXPECT_FIELD(spec, publishers.outbox_size, 1, "publishers");
+    free(spec);
+}
+END_TEST
+
+START_TEST(what_a_channel_listens_on_is_printed)
+{
+    char text[SOCKET_ADDRESS_TEXT_SIZE];
+    struct channel_spec *spec = make_spec();
+    ck_assert_uint_eq(channel_spec_print_listen(spec, text, sizeof text), 15);
+    ck_assert_str_eq(text, "127.0.0.1:26000");
+    free(spec);
+    spec = make_local_spec();
+    ck_assert_uint_eq(channel_spec_print_listen(spec, text, sizeof text), 12);
+    ck_assert_str_eq(text, "local:flight");
+    memset(spec->local, 'x', CHANNEL_NAME_SIZE - 1);
+    ck_assert_uint_eq(channel_spec_print_listen(spec, text, sizeof text), 6 + 47);
+    ck_assert_str_eq(text + 6, spec->local);
+    ck_assert_uint_eq(channel_spec_print_listen(spec, text, 8), 7);
+    free(spec);
+}
+END_TEST
+
 START_TEST(every_field_of_a_destination_is_checked)
 {
     struct channel_spec *spec = make_spec();
@@ -325,6 +391,7 @@ START_TEST(every_field_of_a_destination_is_checked)
     EXPECT_FIELD(spec, destinations[1].loop, 2, "a destination's loop");
     EXPECT_FIELD(spec, destinations[1].interface[0], ' ', "a destination's interface");
     EXPECT_FIELD(spec, destinations[1].to.family, 0, "a destination's address");
+    EXPECT_FIELD(spec, destinations[1].to.family, AF_UNIX, "a destination's address");
     EXPECT_FIELD(spec, destinations[1].to.v4.sin_port, 0, "a destination's address");
     EXPECT_FIELD(spec, destinations[1].keep_every, 0, "a destination's decimation rule");
     EXPECT_FIELD(spec, destinations[1].keep_every, UINT64_MAX, "a destination's keep_every");
@@ -351,6 +418,8 @@ int main(void)
     tcase_add_test(cases, a_sound_spec_is_taken);
     tcase_add_test(cases, a_spec_of_the_wrong_size_is_refused);
     tcase_add_test(cases, every_field_of_a_channel_is_checked);
+    tcase_add_test(cases, a_local_channel_has_publishers_and_no_socket);
+    tcase_add_test(cases, what_a_channel_listens_on_is_printed);
     tcase_add_test(cases, every_field_of_a_destination_is_checked);
     suite_add_tcase(suite, cases);
     return unit_run(suite);

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "common/client/holdfast.h"
 #include "common/client/record.h"
@@ -53,10 +54,22 @@ END_TEST
 
 START_TEST(test_sources_there_and_back)
 {
-    static const char *const texts[] = {"10.0.0.7:50123", "1.2.3.4:1",  "255.255.255.255:65535",
-                                        "10.0.0.7:50124", "[::1]:5",    "[fe80::1%lo]:50123",
-                                        "10.0.0.7:0",     "[::1]:0",    "[fe80::1%lo]:0",
-                                        "10.0.0.7:10",    "10.0.0.7:1", "[2001:db8::ffff]:65535",
+    static const char *const texts[] = {"10.0.0.7:50123",
+                                        "1.2.3.4:1",
+                                        "255.255.255.255:65535",
+                                        "10.0.0.7:50124",
+                                        "[::1]:5",
+                                        "[fe80::1%lo]:50123",
+                                        "10.0.0.7:0",
+                                        "[::1]:0",
+                                        "[fe80::1%lo]:0",
+                                        "10.0.0.7:10",
+                                        "10.0.0.7:1",
+                                        "[2001:db8::ffff]:65535",
+                                        "local:1000/4711/engine",
+                                        "10.0.0.7:50123",
+                                        "local:4294967295/4294967295/fourteen-bytes",
+                                        "local:0/1/a:0",
                                         "10.0.0.7:50123"};
     struct record_source cache = {0};
     char text[HF_ADDRESS_SIZE];
@@ -69,6 +82,30 @@ START_TEST(test_sources_there_and_back)
     struct hf_datagram datagram = datagram_from("[fe80::1%no-such-if]:9", &cache);
     hf_format_source(&datagram.source, text); /* another machine's interface */
     ck_assert_str_eq(text, "[fe80::1]:9");
+}
+END_TEST
+
+/* A program may compare it as bytes, or show sun_path. */
+START_TEST(test_a_publisher_is_a_text_in_sun_path)
+{
+    struct record_source cache = {0};
+    for (int again = 0; again < 2; again++) {
+        struct hf_datagram datagram = datagram_from("local:1000/4711/engine", &cache);
+        const struct sockaddr_un *source = (const struct sockaddr_un *)&datagram.source;
+        ck_assert_int_eq(source->sun_family, AF_UNIX);
+        ck_assert_str_eq(source->sun_path, "local:1000/4711/engine");
+        datagram = datagram_from("10.0.0.7:50123", &cache);
+        ck_assert_int_eq(datagram.source.ss_family, AF_INET);
+    }
+    struct sockaddr_storage wild; /* of somebody else: no end, or no publisher */
+    char text[HF_ADDRESS_SIZE];
+    memset(&wild, 'x', sizeof wild);
+    wild.ss_family = AF_UNIX;
+    hf_format_source(&wild, text);
+    ck_assert_str_eq(text, "?");
+    strcpy(((struct sockaddr_un *)&wild)->sun_path, "/run/x.sock");
+    hf_format_source(&wild, text);
+    ck_assert_str_eq(text, "?");
 }
 END_TEST
 
@@ -88,6 +125,10 @@ START_TEST(test_sources_that_are_none)
                                         "name:5",
                                         "[fe80::1%]:5",
                                         "]:0",
+                                        "local:1000",
+                                        "local:1000/4711",
+                                        "local:1000/4711/",
+                                        "local:1/2/sixteen-letters-",
                                         "[:0"};
     struct record_source cache = {0};
     char text[HF_ADDRESS_SIZE];
@@ -184,6 +225,7 @@ int main(void)
     TCase *tests = tcase_create("texts");
     tcase_add_test(tests, test_a_record_as_a_datagram);
     tcase_add_test(tests, test_sources_there_and_back);
+    tcase_add_test(tests, test_a_publisher_is_a_text_in_sun_path);
     tcase_add_test(tests, test_sources_that_are_none);
     tcase_add_test(tests, test_texts);
     tcase_add_test(tests, test_pace_at_several_rates);

@@ -16,6 +16,7 @@
 
 #include "common/fd.h"
 #include "common/fdpass.h"
+#include "common/outbox.h"
 #include "tests/lib/unit.h"
 
 static int ours, theirs; /* we receive, they send */
@@ -277,7 +278,7 @@ START_TEST(headers_that_are_wrong)
     packet.header.version = MESSAGE_VERSION + 1;
     send_raw(&packet, sizeof packet, 2);
     refused_as(TO_CHILD, "another protocol version");
-    static const uint16_t unknown[] = {0, 10, 36, 40, 255, UINT16_MAX};
+    static const uint16_t unknown[] = {0, 10, 99, 140, 255, UINT16_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
         packet = proper_stop();
         packet.header.type = unknown[i];
@@ -330,7 +331,7 @@ START_TEST(each_type_goes_its_way_with_its_size)
 #include "common/message.def"
 #undef MESSAGE
     };
-    static _Alignas(8) uint8_t zeros[4096];
+    static _Alignas(8) uint8_t zeros[8192];
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         enum message_type type = (enum message_type)table[i].type;
         ck_assert_str_eq(message_name(type), table[i].name);
@@ -338,7 +339,9 @@ START_TEST(each_type_goes_its_way_with_its_size)
         if (type == MESSAGE_ASSIGN)
             continue;
         uint32_t count =
-            type == MESSAGE_SEGMENT || type == MESSAGE_LOG_DIR || type == MESSAGE_TCP_LENT ? 1 : 0;
+            type == MESSAGE_SEGMENT || type == MESSAGE_LOG_DIR || type == MESSAGE_TCP_LENT ? 1
+            : type == MESSAGE_OUTBOX || type == MESSAGE_PUBLISHED ? OUTBOX_FDS
+                                                                  : 0;
         for (int way = TO_CHILD; way <= TO_PARENT; way++) {
             ck_assert_int_eq(message_send(theirs, type, 1, zeros, table[i].size, spare_fds, count),
                              0);

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/client/holdfast.h"
@@ -51,6 +52,29 @@ static void expect_datagram(uint64_t seq)
     ck_assert_int_eq(ntohs(source->sin_port), 4242);
     ck_assert_int_eq(hf_check(scene.reader, &scene.datagram), 1);
 }
+
+START_TEST(the_newest_of_a_publisher)
+{
+    union socket_address source;
+    uint64_t words[2], origin;
+    socket_address_local(1000, 4711, "fifteen-letters", &source);
+    ring_local_words(&source, words, &origin);
+    reader_scene_read(HF_NEWEST, NULL);
+    reader_scene_expect_silence();
+    uint64_t seq = scene.ring.writer.seq;
+    publish(&scene.ring, 1);
+    struct ring_descriptor *descriptor =
+        &scene.ring.ring.descriptors[seq % scene.ring.geometry.descriptor_count];
+    atomic_store(&descriptor->address[0], words[0]);
+    atomic_store(&descriptor->address[1], words[1]);
+    atomic_store(&descriptor->origin, origin);
+    ck_assert_int_eq(reader_scene_next(), HF_DATAGRAM);
+    ck_assert_uint_eq(scene.datagram.seq, seq);
+    ck_assert_int_eq(scene.datagram.source.ss_family, AF_UNIX);
+    ck_assert_str_eq(((const struct sockaddr_un *)&scene.datagram.source)->sun_path,
+                     "local:1000/4711/fifteen-letter");
+}
+END_TEST
 
 START_TEST(the_newest)
 {
@@ -365,6 +389,7 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, set_up, reader_scene_end);
     tcase_add_test(tests, the_newest);
+    tcase_add_test(tests, the_newest_of_a_publisher);
     tcase_add_test(tests, the_newest_is_overwritten);
     tcase_add_test(tests, each_one_across_the_end);
     tcase_add_test(tests, lapped);

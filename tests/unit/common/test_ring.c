@@ -127,6 +127,36 @@ START_TEST(every_field_comes_back)
 }
 END_TEST
 
+/* In the same words as an address: nothing of it is lost on the way, nor told as an address. */
+START_TEST(a_publisher_comes_back)
+{
+    struct ring_fixture fixture;
+    struct ring_fixture_settings settings = settings_for(_i);
+    struct ring_datagram datagram;
+    union socket_address source, again;
+    ring_fixture_open(&fixture, &settings);
+    struct ring_writer *writer = &fixture.writer;
+    struct ring_entry entry = {
+        .position = writer->position, .time_ns = 1234567890123456789ull, .length = 3};
+    socket_address_local(UINT32_MAX, 4100000000u, "fourteen-bytes", &source);
+    ring_local_words(&source, entry.address, &entry.origin);
+    ring_reserve(writer, 1);
+    ring_append(writer, 0, &entry);
+    ring_publish(writer, 1, entry.position + 3);
+    ring_set_flag(&fixture.ring, 0, DATAGRAM_QUARANTINED);
+
+    ck_assert(ring_peek(&fixture.ring, 0, &datagram));
+    ck_assert_uint_eq(datagram.family, RING_FAMILY_LOCAL);
+    ck_assert_uint_eq(datagram.flags, DATAGRAM_QUARANTINED);
+    ring_source(&datagram, &again);
+    ck_assert_mem_eq(&again, &source, sizeof source);
+    ck_assert(ring_peek_newest(fixture.ring.page, &fixture.geometry, &datagram));
+    ring_source(&datagram, &again);
+    ck_assert_mem_eq(&again, &source, sizeof source);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
 /* Who has the page alone is told of the newest datagram, and of nothing that can't be. */
 START_TEST(the_newest_is_found_and_nonsense_is_not_told)
 {
@@ -553,6 +583,7 @@ int main(void)
     tcase_set_timeout(threads, 120);
     tcase_add_test(alone, the_newest_is_found_and_nonsense_is_not_told);
     tcase_add_loop_test(alone, every_field_comes_back, 0, 2);
+    tcase_add_loop_test(alone, a_publisher_comes_back, 0, 2);
     tcase_add_loop_test(alone, what_is_not_lapped_is_whole, 0, 2);
     tcase_add_loop_test(alone, positions_and_numbers_near_2_63, 0, 2);
     tcase_add_loop_test(alone, a_lapped_copy_is_noticed, 0, 2);

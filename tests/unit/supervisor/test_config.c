@@ -37,6 +37,8 @@ START_TEST(a_minimal_file_has_the_documented_defaults)
     ck_assert_uint_eq(settings->read_mode, 0660);
     ck_assert_str_eq(settings->read_group, "");
     ck_assert_uint_eq(settings->read_enabled, 1);
+    const struct gate_limits limits = GATE_LIMITS_DEFAULT;
+    ck_assert_mem_eq(&settings->read_limits, &limits, sizeof limits);
     ck_assert_uint_eq(settings->spare_workers, 1);
     ck_assert_uint_eq(settings->hang_timeout_ns, 2 * NS_PER_S);
     ck_assert_uint_eq(settings->restart.healthy_after_ns, 10 * NS_PER_S);
@@ -100,7 +102,10 @@ END_TEST
 static const char every_key[] =
     "log_dir = \"./da\\\"ta \\$x \\\\ \\x41\\x01\" spare_workers = 0 hang_timeout = \"500ms\"\n"
     "control { socket = './sock' mode = \"600\" group = telemetry }\n"
-    "read { socket = \"/there/r\" mode = 0666 group = \"\" enabled = off }\n"
+    "read { socket = \"/there/r\" mode = 0666 group = \"\" enabled = off connections = 12000\n"
+    "  connections_per_user = 10000 requests_per_second = 500 requests_per_connection = 1000\n"
+    "  queue = 100 lent_per_user = 50 sending_per_user = \"1G\" idle_timeout = \"30s\"\n"
+    "  request_timeout = \"250ms\" grace = \"0\" }\n"
     "restart { healthy_after = \"1m\" first_delay = \"20ms\" max_delay = \"5s\" give_up_after = 7 "
     "}\n"
     "channel \"engine\" {\n"
@@ -122,6 +127,14 @@ static const char every_key[] =
     "}\n"
     "channel gps { listen = [::1]:26010 relay out { to = 127.0.0.1:1 } }\n";
 
+START_TEST(one_user_has_a_quarter_of_the_connections)
+{
+    struct settings *settings = config_expect_settings("read { connections = 10 }\n" MINIMAL);
+    ck_assert_uint_eq(settings->read_limits.connections_per_user, 3);
+    settings_free(settings);
+}
+END_TEST
+
 START_TEST(every_key_is_read)
 {
     struct settings *settings = config_expect_settings(every_key);
@@ -136,6 +149,17 @@ START_TEST(every_key_is_read)
     ck_assert_uint_eq(settings->read_mode, 0666);
     ck_assert_str_eq(settings->read_group, "");
     ck_assert_uint_eq(settings->read_enabled, 0);
+    ck_assert_uint_eq(settings->read_limits.connections, 12000);
+    ck_assert_uint_eq(settings->read_limits.connections_given, 1);
+    ck_assert_uint_eq(settings->read_limits.connections_per_user, 10000);
+    ck_assert_uint_eq(settings->read_limits.requests_per_second, 500);
+    ck_assert_uint_eq(settings->read_limits.requests_per_connection, 1000);
+    ck_assert_uint_eq(settings->read_limits.queue, 100);
+    ck_assert_uint_eq(settings->read_limits.lent_per_user, 50);
+    ck_assert_uint_eq(settings->read_limits.sending_per_user, 1 << 30);
+    ck_assert_uint_eq(settings->read_limits.idle_timeout_ns, 30 * NS_PER_S);
+    ck_assert_uint_eq(settings->read_limits.request_timeout_ns, 250 * NS_PER_MS);
+    ck_assert_uint_eq(settings->read_limits.grace_ns, 0);
     ck_assert_uint_eq(settings->restart.healthy_after_ns, 60 * NS_PER_S);
     ck_assert_uint_eq(settings->restart.give_up_after, 7);
     ck_assert_uint_eq(settings->channel_count, 2);
@@ -436,6 +460,7 @@ int main(void)
     tcase_set_timeout(cases, 60);
     tcase_add_test(cases, a_minimal_file_has_the_documented_defaults);
     tcase_add_test(cases, the_readers_socket_follows_the_control_socket);
+    tcase_add_test(cases, one_user_has_a_quarter_of_the_connections);
     tcase_add_test(cases, every_key_is_read);
     tcase_add_test(cases, what_lets_two_channels_live_side_by_side);
     tcase_add_test(cases, comments_and_line_ends_are_not_counted_twice);

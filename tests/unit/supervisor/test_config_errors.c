@@ -92,7 +92,7 @@ START_TEST(missing_braces)
          "3: unknown key \"control\": channel takes listen, interface, source, receive_buffer, "
          "max_datagram, ring_size, mapping, ring_pages, receive_offload, busy_poll, batch_delay, "
          "expect, cpus, "
-         "realtime_priority, relay, decimate, record; it belongs in the file itself"},
+         "realtime_priority, relay, decimate, record, publishers; it belongs in the file itself"},
     };
     EXPECT_ALL_WRONG(cases);
     settings_free(
@@ -116,7 +116,9 @@ START_TEST(unknown_and_misplaced_keys)
          "6: unknown key \"quux\": the file takes log_dir, spare_workers, hang_timeout, control, "
          "read, restart, channel\n"},
         {"read { path = 1 }\n" MINIMAL,
-         "1: unknown key \"path\": read takes socket, mode, group, tcp, enabled"},
+         "1: unknown key \"path\": read takes socket, mode, group, tcp, enabled, connections, "
+         "connections_per_user, requests_per_second, requests_per_connection, queue, "
+         "lent_per_user, sending_per_user, idle_timeout, request_timeout, grace"},
         {"control { mod = 1 }\n" MINIMAL,
          "1: unknown key \"mod\": control takes socket, mode, group"},
         {"restart { delay = 1 }\n" MINIMAL, "1: unknown key \"delay\": restart takes "
@@ -127,7 +129,7 @@ START_TEST(unknown_and_misplaced_keys)
          "mapping, ring_pages, receive_offload, busy_poll, batch_delay, expect, cpus, "
          "realtime_priority, "
          "relay, decimate, "
-         "record; it belongs in relay { } or decimate { }"},
+         "record, publishers; it belongs in relay { } or decimate { }"},
         {"channel a { listen = 1.2.3.4:5\nrelay b { to = 1.2.3.4:6 keep_every = 2 } }\n",
          "2: unknown key \"keep_every\": relay takes to, interface, ttl, loop; it belongs in "
          "decimate { }"},
@@ -215,6 +217,25 @@ START_TEST(values_of_the_daemon)
          "1: socket = "
          "\"/run/a234567890123456789012345678901234567890123456789012345678901234567890123456789012"
          "345678901234567890123\": it is longer than 107 bytes: choose a shorter one"},
+        {"read {\nconnections = 0\nconnections_per_user = x\nrequests_per_second = 9\n"
+         "requests_per_connection = 3\nqueue = 0\nlent_per_user = 0\nsending_per_user = 1K\n"
+         "idle_timeout = 1ms\nrequest_timeout = 5\ngrace = 1h\n}\n" MINIMAL,
+         "2: connections = \"0\": it must be between 1 and 32768\n"
+         "3: connections_per_user = \"x\": not a whole number\n"
+         "4: requests_per_second = \"9\": it must be between 10 and 10000000, or 0\n"
+         "5: requests_per_connection = \"3\": it must be between 16 and 9223372036854775807, or 0\n"
+         "6: queue = \"0\": it must be between 1 and 1000000\n"
+         "7: lent_per_user = \"0\": it must be between 1 and 1000000\n"
+         "8: sending_per_user = \"1K\": it must be between 64K and 9223372036854775807, or 0\n"
+         "9: idle_timeout = \"1ms\": it must be between 1s and 1d, or 0\n"
+         "10: request_timeout = \"5\": not a duration: write a whole number with us, ms, s, m, h "
+         "or d behind it, like \"10s\"\n"
+         "11: grace = \"1h\": it must be between 0 and 10s"},
+        {"read { connections = 10\nconnections_per_user = 11 }\n" MINIMAL,
+         "2: connections_per_user = 11: more than connections = 10: lower one or raise the other"},
+        {"read { connections_per_user = 5000 }\n" MINIMAL,
+         "1: connections_per_user = 5000: more than connections = 4096: lower one or raise the "
+         "other"},
         {"read { enabled = maybe }\n" MINIMAL, "1: enabled = \"maybe\": write true or false"},
         {"read { mode = 9 socket = \"\" }\n" MINIMAL,
          "1: socket = \"\": it must not be empty\n1: mode = \"9\": not a file mode: write three or "

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "supervisor/ctl/ctl_lateness.h"
 #include "common/monotonic.h"
@@ -189,6 +190,42 @@ START_TEST(what_is_missing_before_it_is_told)
     ck_assert_uint_eq(at_32(end - 16), 4 | 8 << 16);
     memcpy(&dropped, file_bytes + end - 12, sizeof dropped);
     ck_assert_uint_eq(le64toh(dropped), scenes[4].dropped);
+}
+END_TEST
+
+/* No header can name it, and none may seem to: the comment does. */
+START_TEST(a_publisher_is_named_in_the_comment)
+{
+    static const char who[] = "local:1000/4711/engine";
+    for (uint64_t dropped = 0; dropped < 2; dropped++) {
+        struct sockaddr_storage from = {.ss_family = AF_UNIX};
+        const union socket_address destination = {.family = AF_UNSPEC};
+        struct ctl_pcapng_contents contents;
+        strcpy(((struct sockaddr_un *)&from)->sun_path, who);
+        FILE *to = fmemopen(file_bytes, sizeof file_bytes, "w");
+        ck_assert_ptr_nonnull(to);
+        ctl_pcapng_begin(to);
+        ctl_pcapng_interface(to, "flight");
+        ctl_pcapng_packet(to, &(struct ctl_pcapng_packet){.time_ns = TIME_NS,
+                                                          .source = &from,
+                                                          .destination = &destination,
+                                                          .payload = payload,
+                                                          .length = 5,
+                                                          .dropped = dropped});
+        file_size = (size_t)ftell(to);
+        ck_assert_int_eq(fclose(to), 0);
+        const size_t ip = find_packet() + 28, options = ip + 20 + 8 + 5 + 3;
+        ck_assert_uint_eq(file_bytes[ip] >> 4, 4);
+        for (size_t i = 12; i < 24; i++) /* both addresses and ports */
+            ck_assert_uint_eq(file_bytes[ip + i], 0);
+        ck_assert_uint_eq(at_32(options), 1 | (sizeof who - 1) << 16);
+        ck_assert_mem_eq(file_bytes + options + 4, who, sizeof who - 1);
+        ck_assert_uint_eq(at_32(file_size - 8), 0); /* the end of the options */
+        if (dropped)
+            ck_assert_uint_eq(at_32(file_size - 20), 4 | 8 << 16);
+        ck_assert_int_eq(read_again(file_size, &contents), 0);
+        ck_assert_uint_eq(contents.packets, 1);
+    }
 }
 END_TEST
 
@@ -394,6 +431,7 @@ int main(void)
     tcase_add_loop_test(tests, headers_are_what_they_would_have_been, 0, scene_count);
     tcase_add_test(tests, addresses_are_in_their_places);
     tcase_add_test(tests, what_is_missing_before_it_is_told);
+    tcase_add_test(tests, a_publisher_is_named_in_the_comment);
     tcase_add_loop_test(tests, files_are_read_again, 0, scene_count);
     tcase_add_test(tests, files_that_are_damaged_are_noticed);
     suite_add_tcase(suite, tests);

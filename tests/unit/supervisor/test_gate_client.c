@@ -247,7 +247,7 @@ END_TEST
 
 START_TEST(what_it_counts_is_kept_until_it_dies)
 {
-    struct message_gate_report report = {{0}};
+    struct message_gate_report report = {.value = {0}};
     report.value[GATE_COUNTER_readers] = 5;
     gate_client_start(&client, -1);
     played_child_says(client.child, MESSAGE_GATE_REPORT, &report, sizeof report);
@@ -303,7 +303,7 @@ START_TEST(one_that_says_nothing_is_asked_and_replaced)
     played_child_hears(MESSAGE_GATE_ASK);
     gate_client_look(&client, monotonic_add(now, 33 * NS_PER_S));
     played_child_hears_nothing();
-    const struct message_gate_report report = {{0}};
+    const struct message_gate_report report = {.value = {0}};
     played_child_says(client.child, MESSAGE_GATE_REPORT, &report, sizeof report);
     gate_client_look(&client, monotonic_add(now, 37 * NS_PER_S));
     ck_assert_uint_eq(client.killed.ns, 0);
@@ -321,7 +321,7 @@ END_TEST
 START_TEST(what_it_has_said_counts)
 {
     start();
-    const struct message_gate_report report = {{0}};
+    const struct message_gate_report report = {.value = {0}};
     monotonic later = monotonic_add(monotonic_now(), 31 * NS_PER_S);
     gate_client_look(&client, later);
     played_child_hears(MESSAGE_GATE_ASK);

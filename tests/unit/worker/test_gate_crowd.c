@@ -253,8 +253,8 @@ START_TEST(channels_and_readers_share_the_descriptors)
         gate_rig_lend(&scene.rig, name, 1, scene.fixture.memory.ring);
     }
     int count = connect_all(readers, FEW) + 1; /* and the neighbour */
-    /* A quarter of all connections, and four descriptors for each. */
-    ck_assert_int_le(gate_rig_fds(&scene.rig) - count + 4 * 4 * count, FEW / 2);
+    /* Half of all connections, and four descriptors for each. */
+    ck_assert_int_le(gate_rig_fds(&scene.rig) - count + 2 * 4 * count, FEW / 2);
     ck_assert_int_gt(count, 1);
     gate_rig_answer(readers[0], READ_WELCOME);
     gate_rig_attach(readers[0], "many-299", HF_NEW);
@@ -397,20 +397,10 @@ START_TEST(files_are_found_while_they_come_and_go)
 }
 END_TEST
 
-/* From here on whoever opens this folder waits until the descriptor is closed: as on a disk that
- * does not answer. */
-static int hold_up(const char *folder)
-{
-    int fd = fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK, O_RDONLY);
-    if (fd < 0 || fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN_PERM | FAN_ONDIR, AT_FDCWD, folder) < 0)
-        unit_skip("a folder can't be made to wait here: %s", strerror(errno));
-    return fd;
-}
-
 /* Those who ask for its files wait, and so do those who ask for all channels; nobody else does. */
 START_TEST(a_folder_that_does_not_answer_holds_up_no_other)
 {
-    int stuck[8], held = hold_up(scene.rig.channel);
+    int stuck[8], held = gate_rig_hold_up(scene.rig.channel);
     const struct read_find find = {.by = READ_FIRST};
     const struct read_list all = {""};
     const struct read_list_segments segments = {.channel = "second"};
@@ -443,7 +433,7 @@ END_TEST
 START_TEST(who_leaves_a_list_leaves_nothing_behind)
 {
     const struct read_list all = {""};
-    int held = hold_up(scene.rig.channel), first = gate_rig_connect(&scene.rig);
+    int held = gate_rig_hold_up(scene.rig.channel), first = gate_rig_connect(&scene.rig);
     gate_rig_request(first, READ_LIST, 1, &all, sizeof all);
     gate_rig_report(&scene.rig);
     long memory = gate_rig_memory(&scene.rig);
@@ -496,7 +486,7 @@ START_TEST(finds_do_not_put_off_a_list)
     gate_rig_attach(reader, GATE_RIG_CHANNEL, HF_OLD);
     for (int i = 0; i < 100; i++)
         gate_rig_ask(reader, READ_FIND, &find, sizeof find, READ_SEGMENT_FOUND);
-    int held = hold_up(scene.rig.channel), first = connect_as(65534);
+    int held = gate_rig_hold_up(scene.rig.channel), first = connect_as(65534);
     gate_rig_request(first, READ_LIST, 1, &all, sizeof all); /* the thread is busy */
     gate_rig_report(&scene.rig);
     fd_close(&first);

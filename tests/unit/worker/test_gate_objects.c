@@ -146,6 +146,102 @@ START_TEST(an_open_one_is_found_as_what_it_was_sealed)
 }
 END_TEST
 
+/* ---- what the channel's memory says of an open one ---- */
+
+static struct ring_fixture fixture;
+
+static void lend_memory(const struct commit_progress *progress)
+{
+    const struct ring_fixture_settings settings = {.ring_size = 1 << 20, .max_datagram = 1400};
+    ring_fixture_open(&fixture, &settings);
+    channel_page_write_commit(fixture.ring.page, progress);
+    gate_rig_lend(&rig, GATE_RIG_CHANNEL, 77, fixture.memory.ring);
+    gate_rig_report(&rig);
+}
+
+/* A sealed file that has yet to get its name; both names. */
+static void put_unnamed(char ret_open[SEGMENT_NAME_SIZE], char ret_sealed[SEGMENT_NAME_SIZE],
+                        struct stat *ret)
+{
+    char path[512], to[512];
+    gate_rig_log(&rig, 100, 10, false, ret_sealed);
+    snprintf(ret_open, SEGMENT_NAME_SIZE, "%.100s.open", ret_sealed);
+    path_of(ret_sealed, path);
+    path_of(ret_open, to);
+    ck_assert_int_eq(rename(path, to), 0);
+    ck_assert_int_eq(stat(to, ret), 0);
+}
+
+START_TEST(what_is_sealed_in_all_but_its_name_is_handed_out_as_sealed)
+{
+    char open_name[SEGMENT_NAME_SIZE], sealed[SEGMENT_NAME_SIZE];
+    struct stat status;
+    put_unnamed(open_name, sealed, &status);
+    lend_memory(&(struct commit_progress){.finished_id = status.st_ino,
+                                          .finished_length = (uint64_t)status.st_size});
+    const char *const names[] = {open_name, sealed};
+    for (int i = 0; i < 2; i++) {
+        struct read_object wanted = object(names[i], READ_FDPASS);
+        struct read_packet *packet =
+            gate_rig_ask(reader, READ_OBJECT, &wanted, sizeof wanted, READ_OBJECT_LENT);
+        ck_assert_uint_eq(packet->object_lent->id, status.st_ino);
+        ck_assert_uint_eq(packet->object_lent->about.is_open, 0);
+        ck_assert_str_eq(packet->object_lent->about.name, sealed);
+        wanted.how = READ_COPY;
+        packet = gate_rig_ask(reader, READ_OBJECT, &wanted, sizeof wanted, READ_OBJECT_LENT);
+        ck_assert_uint_eq(packet->object_lent->length, (uint64_t)status.st_size);
+        gate_rig_answer(reader, READ_OBJECT_SENT);
+    }
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+/* After a power cut a file may have totals, and not all that they tell of. */
+START_TEST(totals_that_nobody_vouches_for_make_no_sealed_file)
+{
+    char open_name[SEGMENT_NAME_SIZE], sealed[SEGMENT_NAME_SIZE];
+    struct stat status;
+    put_unnamed(open_name, sealed, &status);
+    lend_memory(&(struct commit_progress){.finished_id = status.st_ino,
+                                          .finished_length = (uint64_t)status.st_size - 1});
+    struct read_object wanted = object(open_name, READ_FDPASS);
+    ck_assert_uint_eq(lent(&wanted, open_name)->object_lent->about.is_open, 1);
+    wanted.how = READ_COPY;
+    gate_rig_ask(reader, READ_OBJECT, &wanted, sizeof wanted, READ_OBJECT_LENT);
+    ck_assert_int_eq(gate_rig_answer(reader, READ_OBJECT_SENT)->object_sent->error, EBUSY);
+    wanted = object(sealed, READ_FDPASS);
+    refused(&wanted, EAGAIN);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
+START_TEST(a_number_that_is_not_recorded_yet_is_in_no_file)
+{
+    char name[SEGMENT_NAME_SIZE], path[512];
+    struct stat status;
+    gate_rig_log(&rig, 100, 10, true, name);
+    path_of(name, path);
+    ck_assert_int_eq(stat(path, &status), 0);
+    lend_memory(&(struct commit_progress){.segment_id = status.st_ino, .next_seq = 110});
+    struct read_object wanted = object("", READ_FDPASS);
+    wanted.by = READ_BY_SEQ;
+    wanted.seq = 109;
+    lent(&wanted, name);
+    wanted.seq = 110;
+    ck_assert_ptr_nonnull(strstr(
+        gate_rig_ask(reader, READ_OBJECT, &wanted, sizeof wanted, READ_REFUSED)->refused->reason,
+        "not recorded yet"));
+    refused(&wanted, ENOENT);
+    channel_page_write_commit(
+        fixture.ring.page, &(struct commit_progress){.segment_id = status.st_ino, .next_seq = 111});
+    lent(&wanted, name);
+    name[strlen(name) - strlen(".open")] = '\0'; /* a name that it has yet to get */
+    wanted = object(name, READ_FDPASS);
+    refused(&wanted, ENOENT);
+    ring_fixture_close(&fixture);
+}
+END_TEST
+
 START_TEST(nothing_else_is_handed_out)
 {
     static const char *const names[] = {
@@ -349,6 +445,9 @@ int main(void)
     tcase_add_test(tests, by_name_number_and_end);
     tcase_add_test(tests, what_is_hot_is_the_file_that_is_there);
     tcase_add_test(tests, an_open_one_is_found_as_what_it_was_sealed);
+    tcase_add_test(tests, what_is_sealed_in_all_but_its_name_is_handed_out_as_sealed);
+    tcase_add_test(tests, totals_that_nobody_vouches_for_make_no_sealed_file);
+    tcase_add_test(tests, a_number_that_is_not_recorded_yet_is_in_no_file);
     tcase_add_test(tests, nothing_else_is_handed_out);
     tcase_add_loop_test(tests, all_bytes_or_some, 0, 2);
     tcase_add_loop_test(tests, a_slow_reader_keeps_nobody_waiting, 0, 2);

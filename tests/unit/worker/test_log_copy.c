@@ -226,6 +226,42 @@ START_TEST(what_was_given_up_is_forgotten)
 }
 END_TEST
 
+struct asking {
+    const char *name;
+    unsigned how;
+    int64_t result;
+};
+
+static void *ask_for_it(void *argument)
+{
+    struct asking *asking = argument;
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    asking->result = hf_log_copy(handle, NULL, asking->name, nowhere, 0, 0, asking->how);
+    fd_close(&nowhere);
+    return NULL;
+}
+
+/* Its totals are in its header, and nobody vouches for them: it comes when it has its name. */
+START_TEST(what_is_just_being_sealed_is_waited_for)
+{
+    char sealed[SEGMENT_NAME_SIZE], from[512], to[512];
+    struct asking asking = {.how = (unsigned)_i};
+    pthread_t thread;
+    gate_rig_log(&rig, 100, 10, false, sealed);
+    snprintf(to, sizeof to, "%s/%s", rig.channel, sealed);
+    snprintf(from, sizeof from, "%.400s.open", to);
+    ck_assert_int_eq(rename(to, from), 0);
+    asking.name = sealed;
+    const uint64_t before = gate_rig_report(&rig)->value[GATE_COUNTER_requests];
+    ck_assert_int_eq(pthread_create(&thread, NULL, ask_for_it, &asking), 0);
+    while (gate_rig_report(&rig)->value[GATE_COUNTER_requests] < before + 2)
+        poll(NULL, 0, 1); /* so it has asked again */
+    ck_assert_int_eq(rename(from, to), 0);
+    pthread_join(thread, NULL);
+    ck_assert_int_gt(asking.result, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("log_copy");
@@ -237,6 +273,7 @@ int main(void)
     tcase_add_loop_test(tests, parts_of_it, HF_BY_FD, HF_BY_SPLICE + 1);
     tcase_add_test(tests, names_that_say_where_to_look);
     tcase_add_loop_test(tests, what_was_given_up_is_forgotten, HF_BY_COPY, HF_BY_SPLICE + 1);
+    tcase_add_loop_test(tests, what_is_just_being_sealed_is_waited_for, HF_BY_FD, HF_BY_SPLICE + 1);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
 }
