@@ -102,6 +102,13 @@ static int find(struct live_reader *reader, const struct read_find *find, monoto
     return reader_start_ask(reader, ASK_FIND, find, *deadline);
 }
 
+/* The ring has committed to a segment, and nobody finds one: the first of all has yet to get its
+ * name. */
+static bool is_being_named(const struct live_reader *reader)
+{
+    return reader->ring.has_commit && reader->ring.commit.segment_id != 0;
+}
+
 /* Find a segment and begin to read it. One of which nobody can say how far it may be read is being
  * left for the next one, as a rule: it is asked for again. Where that doesn't help, nobody writes
  * it: it is read as far as it is sound. 0, -ENOENT, or another -errno. */
@@ -115,6 +122,8 @@ static int enter(struct live_reader *reader, const struct read_find *what, monot
         const monotonic found = monotonic_now();
         if (result == 0)
             result = reader_log_enter(reader, patient);
+        else if (result == -ENOENT && what->by != READ_AFTER && is_being_named(reader) && !patient)
+            result = -EAGAIN;
         was_reading(deadline, found);
         monotonic now = monotonic_now();
         if (result != -EAGAIN || patient)
@@ -138,7 +147,8 @@ static int at_first(struct live_reader *reader, monotonic *deadline)
     int result = find(reader, &(struct read_find){.by = READ_FIRST}, deadline);
     fd_close(&reader->link.found_fd);
     if (result == -ENOENT) {
-        reader->next_seq = ring_end(reader);
+        reader->next_seq =
+            is_being_named(reader) ? reader->ring.commit.segment_first_seq : ring_end(reader);
         return 0;
     }
     if (result == 0)

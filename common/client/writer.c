@@ -11,7 +11,11 @@
 #include <string.h>
 
 #include "common/client/gate_link.h"
+#include "common/client/holdfast.h"
 #include "common/client/writer_box.h"
+#include "common/client/writer_link.h"
+#include "common/monotonic.h"
+#include "common/outbox.h"
 
 /* By the wall clock, which is read for every datagram anyway; when that was set, a look too many.
  */

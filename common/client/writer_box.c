@@ -10,8 +10,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/client/writer_link.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
+#include "common/outbox.h"
 
 #define load_acquire(word) atomic_load_explicit(&(word), memory_order_acquire)
 #define load_relaxed(word) atomic_load_explicit(&(word), memory_order_relaxed)

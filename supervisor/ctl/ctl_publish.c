@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/client/holdfast.h"
+#include "common/control_protocol.h"
 #include "common/monotonic.h"
 #include "common/units.h"
 #include "supervisor/ctl/ctl_source.h"

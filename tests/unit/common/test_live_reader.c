@@ -6,6 +6,7 @@
 #include <check.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -683,6 +684,40 @@ START_TEST(nothing_recorded_yet)
 }
 END_TEST
 
+/* The first file of all is written to before it has its name: from wherever a reader begins,
+ * nothing of it is passed over. */
+START_TEST(the_first_file_has_yet_to_get_its_name)
+{
+    live_log_roll(&scene.recorder);
+    live_log_append(&scene.recorder, 12);
+    reader_scene_read(HF_JOINED, &(struct hf_start){.at = HF_FIRST});
+    live_log_name(&scene.recorder);
+    reader_scene_expect_records(0, 12);
+}
+END_TEST
+
+/* When it has been looked for twice. */
+static void *name_it_late(void *unused)
+{
+    (void)unused;
+    while (fake_gate_count(&scene.gate, READ_FIND) < 2)
+        usleep(1000);
+    live_log_name(&scene.recorder);
+    return NULL;
+}
+
+START_TEST(the_first_file_gets_its_name_while_a_time_is_looked_for)
+{
+    pthread_t thread;
+    live_log_roll(&scene.recorder);
+    live_log_append(&scene.recorder, 12);
+    ck_assert_int_eq(pthread_create(&thread, NULL, name_it_late, NULL), 0);
+    reader_scene_read(HF_JOINED, &(struct hf_start){.at = HF_TIME, .time_ns = 0});
+    reader_scene_expect_records(0, 12);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+END_TEST
+
 START_TEST(named_positions)
 {
     reader_scene_begin_segment();
@@ -751,6 +786,8 @@ int main(void)
     tcase_add_test(tests, a_list_without_end);
     tcase_add_test(tests, starts);
     tcase_add_test(tests, nothing_recorded_yet);
+    tcase_add_test(tests, the_first_file_has_yet_to_get_its_name);
+    tcase_add_test(tests, the_first_file_gets_its_name_while_a_time_is_looked_for);
     tcase_add_test(tests, named_positions);
     suite_add_tcase(suite, tests);
     return log_maker_run(suite);
