@@ -159,7 +159,7 @@ $(OUT)/bin/holdfastd: $(OUT)/obj/supervisor/main.o $(OUT)/libsupervisor.a $(OUT)
 	$(link)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_SUPERVISOR)
-$(OUT)/bin/holdfast-worker: $(OUT)/obj/worker/main.o $(OUT)/libworker.a $(OUT)/libcommon.a
+$(OUT)/bin/holdfast-worker: $(OUT)/obj/worker/main.o $(OUT)/libworker.a $(OUT)/libclient.a $(OUT)/libcommon.a
 	$(link)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_WORKER)

@@ -136,6 +136,12 @@ static void terminate_texts(unsigned type, void *payload)
     case READ_OBJECT_LENT:
         TERMINATE(((struct read_object_lent *)payload)->about.name);
         break;
+    case READ_RANGE:
+        TERMINATE(((struct read_range *)payload)->channel);
+        break;
+    case READ_RANGE_LENT:
+        TERMINATE(((struct read_range_lent *)payload)->about.name);
+        break;
     case READ_PUBLISH:
         TERMINATE(((struct read_publish *)payload)->channel);
         break;
@@ -188,6 +194,16 @@ static const char *check_packet(struct read_packet *packet, size_t length,
     packet->count = count;
     packet->entries = payload + shape->size;
     return NULL;
+}
+
+const char *read_packet_check(struct read_packet *packet, size_t length,
+                              enum read_direction direction)
+{
+    packet->fd = -1;
+    packet->header = (struct read_header){0};
+    memcpy(&packet->header, packet->bytes,
+           length < sizeof packet->header ? length : sizeof packet->header);
+    return check_packet(packet, length, direction, 0);
 }
 
 #define FDS_READ 8 /* more than anybody may send: to be told from what fits */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What readers and the gate say to each other (read_protocol.def): shapes, and one strict decoder
  * for both sides. The read socket is a Unix SOCK_SEQPACKET: one packet is one header and one
- * payload. Whatever a reader sends that isn't exactly one of these ends its connection. */
+ * payload; over TCP, one follows the other (read_stream.h). Whatever a reader sends that isn't
+ * exactly one of these ends its connection. */
 #ifndef HOLDFAST_COMMON_READ_PROTOCOL_H
 #define HOLDFAST_COMMON_READ_PROTOCOL_H
 
@@ -22,6 +23,7 @@
 #define READ_POSITION_SIZE   64 /* a position's name, by the rules of a channel's */
 #define READ_LIST_MAX        64 /* entries in one answer */
 #define READ_PACKET_MAX      (32 * 1024)
+#define READ_BYTES_MAX       (1024 * 1024)
 #define READ_FDS_MAX         4 /* descriptors that one packet brings */
 /* Requests of one connection that are not answered yet; then the gate reads no more of it. */
 #define READ_PIPELINE_MAX 16
@@ -182,9 +184,10 @@ struct read_segments {
 };
 
 enum read_how {
-    READ_FDPASS = 1, /* a descriptor of its own */
-    READ_COPY = 2,   /* its bytes, through a pipe */
-    READ_SPLICE = 3, /* the same, without copying them in memory */
+    READ_FDPASS = 1,   /* a descriptor of its own */
+    READ_COPY = 2,     /* its bytes, through a pipe */
+    READ_SPLICE = 3,   /* the same, without copying them in memory */
+    READ_DESCRIBE = 4, /* OBJECT: only what it is; no descriptor, and nothing follows */
 };
 
 struct read_object {
@@ -206,6 +209,38 @@ struct read_object_lent {
 struct read_object_sent {
     uint64_t bytes; /* in the pipe */
     int32_t error;  /* an errno, positive, where they are not all; ESTALE: it has been removed */
+    uint32_t reserved;
+};
+
+/* Over TCP, where no pipe can be lent. */
+struct read_object_bytes {
+    uint64_t length; /* that follow, and are part of no packet; from 1 to READ_BYTES_MAX */
+};
+
+struct read_range {
+    char channel[CHANNEL_NAME_SIZE];
+    uint64_t first, last; /* records [first, last] */
+    uint32_t how;         /* enum read_how; SPLICE is as COPY: the records are written anew */
+    /* FDPASS: of which file. READ_BY_SEQ, or READ_AFTER: of the first that begins behind seq. One
+     * that has no finished block of them is passed over. */
+    uint32_t by;
+    uint64_t seq;
+};
+
+/* -ENOENT as REFUSED: there are no such records, or no more. */
+struct read_range_lent {
+    /* FDPASS: whole finished blocks of the file, their neighbours' records included. */
+    uint64_t header_length;
+    uint64_t offset, length;
+    uint64_t first_seq, last_seq;
+    uint64_t next_first_seq; /* of the file behind it; UINT64_MAX: there is none */
+    struct read_segment_entry about;
+};
+
+struct read_range_sent {
+    uint64_t bytes, records;
+    uint64_t first_seq, last_seq; /* the first and the last record that there is of them */
+    int32_t error; /* an errno, positive, where they are not all; ESTALE: they have been removed */
     uint32_t reserved;
 };
 
@@ -271,6 +306,10 @@ struct read_packet {
         const struct read_object *object;
         const struct read_object_lent *object_lent;
         const struct read_object_sent *object_sent;
+        const struct read_object_bytes *object_bytes;
+        const struct read_range *range;
+        const struct read_range_lent *range_lent;
+        const struct read_range_sent *range_sent;
         const struct read_list_readers *list_readers;
         const struct read_readers *readers;
         const struct read_publish *publish;
@@ -297,6 +336,10 @@ int read_packet_send_fds(int socket, const struct read_header *about, const void
  * free number; other -errno. Blocks only if the socket does. */
 int read_packet_receive(int socket, enum read_direction direction, struct read_packet *ret,
                         const char **ret_what);
+/* The first `length` of packet->bytes are one: then the packet describes it, without a descriptor,
+ * and NULL is returned; else what is wrong with them. */
+const char *read_packet_check(struct read_packet *packet, size_t length,
+                              enum read_direction direction);
 void read_packet_release(struct read_packet *packet);
 
 #endif

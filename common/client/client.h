@@ -36,9 +36,9 @@ struct hf_writer {
 
 /* Which log file is meant. */
 struct log_name {
-    enum { LOG_BY_NAME, LOG_FIRST, LOG_LAST, LOG_BY_SEQ, LOG_BY_TIME } by;
+    enum { LOG_BY_NAME, LOG_FIRST, LOG_LAST, LOG_BY_SEQ, LOG_BY_TIME, LOG_RANGE } by;
     const char *name;
-    uint64_t seq;
+    uint64_t seq, last_seq; /* LOG_RANGE: [seq, last_seq] */
     int64_t time_ns;
 };
 
@@ -55,8 +55,15 @@ struct handle_kind {
     int (*read)(hf *handle, const char *channel, const struct hf_start *start, unsigned mode,
                 hf_reader **ret);
     int (*log_list)(hf *handle, const char *channel, struct hf_log **ret, size_t *ret_count);
+    /* Never LOG_RANGE. */
     int (*log_open)(hf *handle, const char *channel, const struct log_name *name,
                     struct hf_log *ret);
+    int (*log_find)(hf *handle, const char *channel, const struct log_name *name,
+                    struct hf_log *ret); /* likewise; ret->fd stays -1 */
+    /* Of LOG_RANGE; NULL: -EOPNOTSUPP. */
+    int (*log_pieces)(hf *handle, const char *channel, const struct log_name *name,
+                      struct hf_log_piece **ret, size_t *ret_count);
+    /* Of LOG_RANGE, handle->copied is set where it succeeds. */
     int64_t (*log_copy)(hf *handle, const char *channel, const struct log_name *name,
                         const struct log_copy *copy);
     int (*position_list)(hf *handle, const char *channel, struct hf_position **ret,
@@ -72,6 +79,8 @@ struct hf {
     const struct handle_kind *kind;
     hf_reader *readers;
     hf_writer *writers;
+    struct hf_log_range
+        copied; /* by the last hf_log_copy() of a range; no records: there is none */
 };
 
 #endif

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
 #include "common/monotonic.h"
@@ -20,6 +21,18 @@ int gate_link_address(const char *path, struct sockaddr_un *ret);
 /* A non-blocking connection. Never waits: -EAGAIN when the gate has not accepted for a while.
  * Returns the descriptor or -errno. */
 int gate_link_connect(const struct sockaddr_un *address);
+
+/* "tcp:HOST:PORT": over TCP. NULL: as above. */
+bool gate_link_is_remote(const char *path);
+struct gate_remote {
+    struct sockaddr_storage address;
+    socklen_t size;
+};
+/* Of such a path. A host's name is looked up, however long that takes. 0, -EINVAL: it has no host
+ * and port; -EHOSTUNREACH: there is no such host; or another -errno. */
+int gate_link_find_remote(const char *path, struct gate_remote *ret);
+/* A non-blocking connection, until the deadline. The descriptor, or -errno. */
+int gate_link_connect_remote(const struct gate_remote *remote, monotonic deadline);
 
 /* The first packet on it: who this program is. 0 or -errno. */
 int gate_link_hello(int socket, uint32_t request);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/client/client.h"
+#include "common/client/log_pieces.h"
 #include "common/monotonic.h"
 
 #define MODE_MASK 7u
@@ -78,14 +79,36 @@ static bool parse_time(const char *text, int64_t *ret_ns)
     return true;
 }
 
+/* "A..B", of which `text` is changed. */
+static int parse_range(char *text, struct log_name *ret)
+{
+    char *dots = strstr(text, "..");
+    *dots = '\0';
+    ret->by = LOG_RANGE;
+    return parse_number(text, &ret->seq) && parse_number(dots + 2, &ret->last_seq) &&
+                   ret->seq <= ret->last_seq
+               ? 0
+               : -EINVAL;
+}
+
+static int parse_numbers(const char *text, struct log_name *ret)
+{
+    char range[2 * 20 + 3]; /* two numbers, and what is between and behind them */
+    ret->by = LOG_BY_SEQ;
+    if (!strstr(text, ".."))
+        return parse_number(text, &ret->seq) ? 0 : -EINVAL;
+    if (strlen(text) >= sizeof range)
+        return -EINVAL;
+    return parse_range(strcpy(range, text), ret);
+}
+
 static int parse_log_name(const char *name, struct log_name *ret)
 {
     *ret = (struct log_name){.by = LOG_BY_NAME, .name = name};
     if (strcmp(name, "first") == 0 || strcmp(name, "last") == 0) {
         ret->by = name[0] == 'f' ? LOG_FIRST : LOG_LAST;
     } else if (strncmp(name, "seq:", 4) == 0) {
-        ret->by = LOG_BY_SEQ;
-        return parse_number(name + 4, &ret->seq) ? 0 : -EINVAL;
+        return parse_numbers(name + 4, ret);
     } else if (name[0] == '@') {
         ret->by = LOG_BY_TIME;
         return parse_time(name + 1, &ret->time_ns) ? 0 : -EINVAL;
@@ -93,11 +116,52 @@ static int parse_log_name(const char *name, struct log_name *ret)
     return 0;
 }
 
+int hf_log_find(hf *handle, const char *channel, const char *name, struct hf_log *ret)
+{
+    struct log_name wanted;
+    *ret = (struct hf_log){.fd = -1};
+    int result = name ? parse_log_name(name, &wanted) : -EINVAL;
+    if (result < 0 || wanted.by == LOG_RANGE)
+        return -EINVAL;
+    return handle->kind->log_find(handle, channel, &wanted, ret);
+}
+
+int hf_log_pieces(hf *handle, const char *channel, const char *name, struct hf_log_piece **ret,
+                  size_t *ret_count)
+{
+    struct log_name wanted;
+    *ret = NULL;
+    *ret_count = 0;
+    int result = name ? parse_log_name(name, &wanted) : -EINVAL;
+    if (result < 0 || wanted.by != LOG_RANGE)
+        return -EINVAL;
+    return handle->kind->log_pieces
+               ? handle->kind->log_pieces(handle, channel, &wanted, ret, ret_count)
+               : -EOPNOTSUPP;
+}
+
+static int open_only_piece(hf *handle, const char *channel, const char *name, struct hf_log *ret)
+{
+    struct hf_log_piece *pieces;
+    size_t count;
+    int result = hf_log_pieces(handle, channel, name, &pieces, &count);
+    if (result == 0 && count == 1) {
+        *ret = pieces[0].log;
+        pieces[0].log.fd = -1;
+    } else if (result == 0) {
+        result = -E2BIG;
+    }
+    log_pieces_free(&pieces, count);
+    return result;
+}
+
 int hf_log_open(hf *handle, const char *channel, const char *name, struct hf_log *ret)
 {
     struct log_name wanted;
     *ret = (struct hf_log){.fd = -1};
     int result = name ? parse_log_name(name, &wanted) : -EINVAL;
+    if (result == 0 && wanted.by == LOG_RANGE)
+        return open_only_piece(handle, channel, name, ret);
     return result < 0 ? result : handle->kind->log_open(handle, channel, &wanted, ret);
 }
 
@@ -109,7 +173,18 @@ int64_t hf_log_copy(hf *handle, const char *channel, const char *name, int to, u
     if (!name || to < 0 || how > HF_BY_SPLICE || offset > INT64_MAX || length > INT64_MAX)
         return -EINVAL;
     int result = parse_log_name(name, &wanted);
+    if (result == 0 && wanted.by == LOG_RANGE) {
+        handle->copied = (struct hf_log_range){0};
+        if (offset || length)
+            return -EINVAL;
+    }
     return result < 0 ? result : handle->kind->log_copy(handle, channel, &wanted, &copy);
+}
+
+int hf_log_copied(hf *handle, struct hf_log_range *ret)
+{
+    *ret = handle->copied;
+    return ret->records > 0 ? 0 : -ENODATA;
 }
 
 int hf_position_list(hf *handle, const char *channel, struct hf_position **ret, size_t *ret_count)

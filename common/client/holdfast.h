@@ -38,7 +38,11 @@ typedef struct hf_writer hf_writer;
 /* ---- where to read ---- */
 
 /* Connect to the read socket at this path. NULL: $HOLDFAST_READ_SOCKET, else
- * /run/holdfast/read.sock. Nobody there: -ENOENT or -ECONNREFUSED; not allowed to: -EACCES. */
+ * /run/holdfast/read.sock. Nobody there: -ENOENT or -ECONNREFUSED; not allowed to: -EACCES.
+ * "tcp:HOST:PORT" (or [ADDRESS]:PORT): over TCP, where the daemon has read { tcp }. There,
+ * hf_list(), hf_log_list(), hf_log_find() and hf_log_copy() work, by HF_BY_COPY and HF_BY_SPLICE;
+ * all else is -EOPNOTSUPP, for it takes descriptors or a user of the daemon's machine. A host's
+ * name is looked up, which takes as long as the resolver does; none such: -EHOSTUNREACH. */
 int hf_open(hf **ret, const char *read_socket);
 
 /* Read files, without a daemon. A path is a log file (.avro, or .avro.open while it is being
@@ -220,6 +224,23 @@ int hf_log_list(hf *handle, const char *channel, struct hf_log **ret, size_t *re
  * where to look: "first", "last", "seq:N" the one that has this number, or "@N" the first one
  * with something received then or later (seconds since 1970). -ENOENT: there is none such. */
 int hf_log_open(hf *handle, const char *channel, const char *name, struct hf_log *ret);
+/* The same without opening it: ret->fd is -1. */
+int hf_log_find(hf *handle, const char *channel, const char *name, struct hf_log *ret);
+
+/* One file's part of a range of records: whole finished blocks, so that the records before and
+ * behind the range that share a block with its own come along. The file's header lies before
+ * header_length. Where the file is damaged, what is damaged comes along, too. */
+struct hf_log_piece {
+    struct hf_log log; /* its fd is read only, and the caller's to close */
+    uint64_t header_length;
+    uint64_t offset, length;      /* bytes of the file */
+    uint64_t first_seq, last_seq; /* of these blocks */
+};
+/* The files that have records A to B, B included: name is "seq:A..B". In their order; one block for
+ * free(3). What is still in an unfinished block is in none of them. -ENOENT: there is no such
+ * record. hf_log_open() takes such a name, too, where one file has them all (else -E2BIG). */
+int hf_log_pieces(hf *handle, const char *channel, const char *name, struct hf_log_piece **ret,
+                  size_t *ret_count);
 
 /* How its bytes come here. */
 enum hf_how {
@@ -234,10 +255,22 @@ enum hf_how {
 int64_t hf_log_copy(hf *handle, const char *channel, const char *name, int to, uint64_t offset,
                     uint64_t length, unsigned how);
 
+/* name "seq:A..B": a log file of exactly the records A to B that there are, B included, in blocks
+ * of their own, written anew: offset and length must be 0. One that is being written is read as far
+ * as it is committed; HF_BY_FD: what lies in finished blocks. HF_BY_SPLICE copies, too. -ENOENT:
+ * there is no such record. -ECONNRESET: the daemon's process ended over it; what was written is no
+ * complete file then. What it had of the range, after the last hf_log_copy() of one: -ENODATA when
+ * that has failed, or there was none. */
+struct hf_log_range {
+    uint64_t first_seq, last_seq; /* the first and the last record that there was */
+    uint64_t records; /* fewer than last_seq - first_seq + 1: some between are missing */
+};
+int hf_log_copied(hf *handle, struct hf_log_range *ret);
+
 /* ---- who reads ---- */
 
 struct hf_connection {
-    uint32_t uid, pid;
+    uint32_t uid, pid; /* UINT32_MAX and 0: over TCP */
     char program[16];
     char channel[HF_NAME_SIZE]; /* "" = none yet */
     uint32_t mode;              /* HF_OLD, HF_NEW, HF_JOINED, HF_NEWEST; 0 = none yet */

@@ -14,11 +14,13 @@
 #include "common/client/client.h"
 #include "common/client/gate_link.h"
 #include "common/client/live_log.h"
+#include "common/client/live_range.h"
 #include "common/client/live_reader.h"
 #include "common/client/live_request.h"
 #include "common/client/writer.h"
 #include "common/fd.h"
 #include "common/read_protocol.h"
+#include "common/read_stream.h"
 
 /* Entries of a list. More than that, there isn't anything that the gate could list. */
 #define LIST_MOST ((size_t)1 << 20)
@@ -185,7 +187,27 @@ static int64_t live_log_copy(hf *handle, const char *channel, const struct log_n
 {
     char found[CHANNEL_NAME_SIZE];
     int result = find_channel(handle, channel, found);
-    return result < 0 ? result : live_log_send((struct live *)handle, found, name, copy);
+    if (result < 0)
+        return result;
+    return name->by == LOG_RANGE ? live_range_send((struct live *)handle, found, name, copy)
+                                 : live_log_send((struct live *)handle, found, name, copy);
+}
+
+static int live_find(hf *handle, const char *channel, const struct log_name *name,
+                     struct hf_log *ret)
+{
+    char found[CHANNEL_NAME_SIZE];
+    int result = find_channel(handle, channel, found);
+    return result < 0 ? result : live_log_find((struct live *)handle, found, name, ret);
+}
+
+static int live_log_pieces(hf *handle, const char *channel, const struct log_name *name,
+                           struct hf_log_piece **ret, size_t *ret_count)
+{
+    char found[CHANNEL_NAME_SIZE];
+    int result = find_channel(handle, channel, found);
+    return result < 0 ? result
+                      : live_range_pieces((struct live *)handle, found, name, ret, ret_count);
 }
 
 static void translate_position(const void *from, size_t index, void *to)
@@ -286,6 +308,7 @@ static void live_close(hf *handle)
     struct live *live = (struct live *)handle;
     live_disconnect(live);
     fd_close(&live->fd);
+    free(live->stream);
     free(live);
 }
 
@@ -293,12 +316,54 @@ static const struct handle_kind live_handle = {.list = live_list,
                                                .read = live_read,
                                                .log_list = live_log_list,
                                                .log_open = live_log_open,
+                                               .log_find = live_find,
+                                               .log_pieces = live_log_pieces,
                                                .log_copy = live_log_copy,
                                                .position_list = live_position_list,
                                                .forget = live_forget,
                                                .connection_list = live_connection_list,
                                                .publish = live_publish,
                                                .close = live_close};
+
+/* ---- over TCP ---- */
+
+static int no_read(hf *handle, const char *channel, const struct hf_start *start, unsigned mode,
+                   hf_reader **ret)
+{
+    (void)handle, (void)channel, (void)start, (void)mode, (void)ret;
+    return -EOPNOTSUPP;
+}
+
+static int no_open(hf *handle, const char *channel, const struct log_name *name, struct hf_log *ret)
+{
+    (void)handle, (void)channel, (void)name, (void)ret;
+    return -EOPNOTSUPP;
+}
+
+static int64_t remote_log_copy(hf *handle, const char *channel, const struct log_name *name,
+                               const struct log_copy *copy)
+{
+    return copy->how == HF_BY_FD ? -EOPNOTSUPP : live_log_copy(handle, channel, name, copy);
+}
+
+static const struct handle_kind remote_handle = {.list = live_list,
+                                                 .read = no_read,
+                                                 .log_list = live_log_list,
+                                                 .log_open = no_open,
+                                                 .log_find = live_find,
+                                                 .log_copy = remote_log_copy,
+                                                 .close = live_close};
+
+/* ---- opening ---- */
+
+static int find_gate(struct live *live, const char *read_socket)
+{
+    if (!gate_link_is_remote(read_socket))
+        return gate_link_address(read_socket, &live->address);
+    live->base.kind = &remote_handle;
+    live->stream = read_stream_new(READ_PACKET_MAX);
+    return live->stream ? gate_link_find_remote(read_socket, &live->remote) : -ENOMEM;
+}
 
 int hf_open(hf **ret, const char *read_socket)
 {
@@ -308,7 +373,7 @@ int hf_open(hf **ret, const char *read_socket)
         return -ENOMEM;
     live->base.kind = &live_handle;
     live->socket = live->fd = -1;
-    int result = gate_link_address(read_socket, &live->address);
+    int result = find_gate(live, read_socket);
     if (result == 0) {
         monotonic deadline = monotonic_add(monotonic_now(), GATE_PATIENCE_NS);
         result = live_connect(live, deadline);

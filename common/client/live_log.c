@@ -57,7 +57,7 @@ static int ask_for(struct live *live, struct read_object *object, enum read_how 
     const struct live_request request = {READ_OBJECT, READ_OBJECT_LENT, object, sizeof *object};
     object->how = how;
     int result = live_ask(live, &request);
-    if (result == 0 && live->fd < 0)
+    if (result == 0 && (live->fd < 0) != (live->stream || how == READ_DESCRIBE))
         result = -EPROTO;
     if (result == -ETIMEDOUT || result == -EPROTO)
         live_disconnect(live); /* what it sends later is nobody's */
@@ -92,6 +92,20 @@ int live_log_lend(struct live *live, const char *channel, const struct log_name 
     return 0;
 }
 
+int live_log_find(struct live *live, const char *channel, const struct log_name *name,
+                  struct hf_log *ret)
+{
+    struct read_object object;
+    int result = set_object(channel, name, &object);
+    if (result == 0)
+        result = ask_for(live, &object, READ_DESCRIBE);
+    if (result < 0)
+        return result;
+    live_log_describe(&live->packet.object_lent->about, ret);
+    COPY_TEXT(ret->channel, channel);
+    return 0;
+}
+
 /* ---- bytes ---- */
 
 struct sending {
@@ -105,13 +119,16 @@ struct sending {
 static int receive_rest(struct live *live, int pipe, int to, struct sending *sending)
 {
     uint64_t moved;
-    int result = log_bytes_drain(pipe, to, GATE_PATIENCE_NS, &moved);
+    int result = live->stream ? live_receive_bytes(live, READ_OBJECT_SENT, to, &moved)
+                              : log_bytes_drain(pipe, to, GATE_PATIENCE_NS, &moved);
     sending->done += moved;
     if (result < 0) {
         live_disconnect(live); /* it would go on sending */
         return result;
     }
-    result = live_receive(live, READ_OBJECT_SENT, monotonic_add(monotonic_now(), GATE_PATIENCE_NS));
+    if (!live->stream)
+        result =
+            live_receive(live, READ_OBJECT_SENT, monotonic_add(monotonic_now(), GATE_PATIENCE_NS));
     if (result == 0 && live->packet.object_sent->error == ESHUTDOWN)
         result = -ECONNRESET; /* the next one goes on where this one ends */
     else if (result == 0 && live->packet.object_sent->error)

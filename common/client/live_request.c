@@ -7,6 +7,7 @@
 #include <poll.h>
 
 #include "common/client/gate_link.h"
+#include "common/client/log_bytes.h"
 #include "common/fd.h"
 
 #define CONNECT_AGAIN_NS (5 * NS_PER_MS)
@@ -14,16 +15,34 @@
 void live_disconnect(struct live *live)
 {
     fd_close(&live->socket);
+    if (live->stream)
+        live->stream->held = 0;
 }
 
-int live_receive(struct live *live, enum read_type type, monotonic deadline)
+/* 1, 0, -EAGAIN, or another -errno: as read_packet_receive(). */
+static int receive_packet(struct live *live)
 {
     const char *what;
+    return live->stream
+               ? read_stream_receive(live->socket, live->stream, TO_READER, &live->packet, &what)
+               : read_packet_receive(live->socket, TO_READER, &live->packet, &what);
+}
+
+/* To one that was given up. Bytes that follow such a packet could not be told from others. */
+static bool is_of_another(const struct live *live)
+{
+    return live->packet.header.request != live->last_request &&
+           live->packet.header.type != READ_OBJECT_BYTES;
+}
+
+/* The next one that belongs to the last request, whatever its type. */
+static int receive_any(struct live *live, monotonic deadline)
+{
     for (;;) {
         int result = gate_link_wait(live->socket, deadline);
         if (result < 0)
             return result;
-        result = read_packet_receive(live->socket, TO_READER, &live->packet, &what);
+        result = receive_packet(live);
         if (result == -EAGAIN)
             continue;
         if (result <= 0)
@@ -35,15 +54,40 @@ int live_receive(struct live *live, enum read_type type, monotonic deadline)
             return gate_link_is_over(live->packet.refused->error) /* the connection as a whole */
                        ? -ECONNRESET
                        : gate_link_error(live->packet.refused->error);
-        if (live->packet.header.request != live->last_request) { /* to one that was given up */
+        if (is_of_another(live)) {
             fd_close(&live->fd); /* whoever fills a pipe that nobody empties answers nothing else */
             continue;
         }
-        if (live->packet.header.type == READ_REFUSED)
-            return live->packet.refused->error == ESHUTDOWN /* its end follows */
-                       ? -ECONNRESET
-                       : gate_link_error(live->packet.refused->error);
-        return live->packet.header.type == type ? 0 : -EPROTO;
+        if (live->packet.header.type != READ_REFUSED)
+            return 0;
+        return live->packet.refused->error == ESHUTDOWN /* its end follows */
+                   ? -ECONNRESET
+                   : gate_link_error(live->packet.refused->error);
+    }
+}
+
+int live_receive(struct live *live, enum read_type type, monotonic deadline)
+{
+    int result = receive_any(live, deadline);
+    return result < 0 || live->packet.header.type == type ? result : -EPROTO;
+}
+
+int live_receive_bytes(struct live *live, enum read_type end, int to, uint64_t *ret)
+{
+    *ret = 0;
+    for (;;) {
+        int result = receive_any(live, monotonic_add(monotonic_now(), GATE_PATIENCE_NS));
+        if (result < 0 || live->packet.header.type == end)
+            return result;
+        const uint64_t length = live->packet.object_bytes->length;
+        if (live->packet.header.type != READ_OBJECT_BYTES || length == 0 ||
+            length > READ_BYTES_MAX || live->packet.header.request != live->last_request)
+            return -EPROTO;
+        uint64_t moved;
+        result = log_bytes_take(live->socket, to, length, GATE_PATIENCE_NS, &moved);
+        *ret += moved;
+        if (result < 0)
+            return result;
     }
 }
 
@@ -55,7 +99,8 @@ static int next_request(struct live *live)
 /* *ret_again: it may be otherwise in a moment. */
 static int connect_once(struct live *live, monotonic deadline, bool *ret_again)
 {
-    live->socket = gate_link_connect(&live->address);
+    live->socket = live->stream ? gate_link_connect_remote(&live->remote, deadline)
+                                : gate_link_connect(&live->address);
     if (live->socket < 0) {
         int error = live->socket;
         live->socket = -1;
@@ -85,12 +130,28 @@ int live_connect(struct live *live, monotonic deadline)
     }
 }
 
+static int send_request(struct live *live, const struct live_request *request)
+{
+    const struct read_header header = {.magic = READ_MAGIC,
+                                       .version = READ_VERSION,
+                                       .type = (uint16_t)request->type,
+                                       .request = (uint32_t)next_request(live),
+                                       .size = (uint32_t)request->size};
+    size_t done = 0;
+    if (!live->stream)
+        return read_packet_send(live->socket, request->type, header.request, request->payload,
+                                request->size, -1);
+    int result = read_stream_send(live->socket, &header, request->payload, &done);
+    if (result == -EAGAIN)
+        live_disconnect(live); /* the next one would be taken for the rest of this one */
+    return result;
+}
+
 static int ask_once(struct live *live, const struct live_request *request, monotonic deadline)
 {
     int result = live->socket < 0 ? live_connect(live, deadline) : 0;
     if (result == 0)
-        result = read_packet_send(live->socket, request->type, (uint32_t)next_request(live),
-                                  request->payload, request->size, -1);
+        result = send_request(live, request);
     if (result == 0)
         result = live_receive(live, request->answer, deadline);
     else if (result == -EAGAIN)

@@ -25,7 +25,7 @@ static void await_room(int to)
     poll(&writable, 1, -1);
 }
 
-static int write_all(int to, const uint8_t *bytes, size_t size)
+int log_bytes_write(int to, const uint8_t *bytes, size_t size)
 {
     while (size > 0) {
         ssize_t written = write(to, bytes, size);
@@ -61,7 +61,7 @@ static ssize_t drain_part(int pipe, int to, size_t most, bool *by_splice)
     ssize_t length = read(pipe, bytes, most < sizeof bytes ? most : sizeof bytes);
     if (length <= 0)
         return length < 0 ? -errno : 0;
-    int result = write_all(to, bytes, (size_t)length);
+    int result = log_bytes_write(to, bytes, (size_t)length);
     return result < 0 ? result : length;
 }
 
@@ -76,7 +76,7 @@ static ssize_t copy_through_memory(int file, int to, off_t at, size_t size)
         return length < 0 ? -errno : -ESTALE;
     if (fd_is_removed(file))
         return -ESTALE;
-    int result = write_all(to, bytes, (size_t)length);
+    int result = log_bytes_write(to, bytes, (size_t)length);
     return result < 0 ? result : length;
 }
 
@@ -162,14 +162,17 @@ static int await_both(int pipe, int to, uint64_t patience_ns)
     return 0;
 }
 
-int log_bytes_drain(int pipe, int to, uint64_t patience_ns, uint64_t *ret)
+/* Up to its end, or so many. */
+static int move(int from, int to, uint64_t most, uint64_t patience_ns, uint64_t *ret)
 {
     bool by_splice = true;
     *ret = 0;
-    for (;;) {
-        ssize_t length = drain_part(pipe, to, PART_SIZE, &by_splice);
+    while (*ret < most) {
+        const uint64_t left = most - *ret;
+        ssize_t length =
+            drain_part(from, to, left < PART_SIZE ? (size_t)left : PART_SIZE, &by_splice);
         if (length == -EAGAIN) {
-            int result = await_both(pipe, to, patience_ns);
+            int result = await_both(from, to, patience_ns);
             if (result < 0)
                 return result;
             continue;
@@ -180,4 +183,16 @@ int log_bytes_drain(int pipe, int to, uint64_t patience_ns, uint64_t *ret)
             return (int)length;
         *ret += (uint64_t)length;
     }
+    return 0;
+}
+
+int log_bytes_drain(int pipe, int to, uint64_t patience_ns, uint64_t *ret)
+{
+    return move(pipe, to, UINT64_MAX, patience_ns, ret);
+}
+
+int log_bytes_take(int socket, int to, uint64_t size, uint64_t patience_ns, uint64_t *ret)
+{
+    int result = move(socket, to, size, patience_ns, ret);
+    return result == 0 && *ret < size ? -ECONNRESET : result;
 }

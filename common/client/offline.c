@@ -13,6 +13,7 @@
 #include "common/client/log_bytes.h"
 #include "common/client/offline_files.h"
 #include "common/client/offline_mixed.h"
+#include "common/client/offline_range.h"
 #include "common/client/offline_read.h"
 #include "common/fd.h"
 
@@ -176,10 +177,48 @@ static int log_open(hf *handle, const char *channel_name, const struct log_name 
     return ret->fd < 0 ? ret->fd : 0;
 }
 
+static int log_find(hf *handle, const char *channel, const struct log_name *name,
+                    struct hf_log *ret)
+{
+    int result = log_open(handle, channel, name, ret);
+    fd_close(&ret->fd);
+    return result;
+}
+
+static size_t find_name(const struct offline_channel *channel, const char *name)
+{
+    size_t at = 0;
+    while (at + 1 < channel->count && strcmp(channel->files[at].name, name) != 0)
+        at++;
+    return at;
+}
+
+static int log_pieces(hf *handle, const char *channel_name, const struct log_name *name,
+                      struct hf_log_piece **ret, size_t *ret_count)
+{
+    int error;
+    const struct offline_channel *channel = find_channel(handle, channel_name, &error);
+    if (!channel)
+        return error;
+    int result = offline_range_pieces(channel, name, ret, ret_count);
+    for (size_t i = 0; i < *ret_count; i++) {
+        struct hf_log *log = &(*ret)[i].log;
+        const int fd = log->fd;
+        describe_file(channel, &channel->files[find_name(channel, log->name)], log);
+        log->fd = fd;
+    }
+    return result;
+}
+
 static int64_t log_copy(hf *handle, const char *channel, const struct log_name *name,
                         const struct log_copy *copy)
 {
     struct hf_log log = {.fd = -1};
+    int error;
+    if (name->by == LOG_RANGE) {
+        const struct offline_channel *found = find_channel(handle, channel, &error);
+        return found ? offline_range_copy(found, name, copy->to, &handle->copied) : error;
+    }
     int result = log_open(handle, channel, name, &log);
     if (result < 0)
         return result;
@@ -209,6 +248,8 @@ static const struct handle_kind offline_kind = {.list = list,
                                                 .read = read_channel,
                                                 .log_list = log_list,
                                                 .log_open = log_open,
+                                                .log_find = log_find,
+                                                .log_pieces = log_pieces,
                                                 .log_copy = log_copy,
                                                 .close = close_handle};
 

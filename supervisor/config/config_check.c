@@ -354,6 +354,11 @@ static void check_read(const struct config_draft *draft, struct config_error_lis
                      "read { socket = \"%s\" }: that is the control socket: give one of them "
                      "another path, or write read { enabled = false }",
                      settings->read_socket);
+    if (socket_address_is_multicast(&settings->read_tcp) ||
+        socket_address_is_link_local(&settings->read_tcp))
+        config_error(errors, single_line(draft, SECTION_READ, "tcp"),
+                     "tcp: readers can't connect to such an address: write one of this machine's "
+                     "that means one thing everywhere, such as 127.0.0.1:7400");
 }
 
 static void check_limits(const struct config_draft *draft, struct config_error_list *errors)

@@ -42,6 +42,7 @@ static const struct config_key read_keys[] = {
     {"socket", TYPE_FILE, TEXT_IN(settings, read_socket), .default_text = READ_SOCKET_DEFAULT},
     {"mode", TYPE_MODE, IN(settings, read_mode), .default_text = "0660"},
     {"group", TYPE_TEXT, TEXT_IN(settings, read_group), .default_text = "", .empty_allowed = true},
+    {"tcp", TYPE_ADDRESS, IN(settings, read_tcp), .default_text = "", .empty_allowed = true},
     {"enabled", TYPE_FLAG, IN(settings, read_enabled), .default_text = "true"},
     {"connections", TYPE_NUMBER, IN(settings, read_limits.connections), .default_text = "4096",
      .minimum = 1, .maximum = GATE_CONNECTIONS_MAX},

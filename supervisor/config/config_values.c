@@ -327,12 +327,16 @@ static void print_choice(FILE *to, const struct config_key *key, const void *bas
 static int parse_address(const struct config_key *key, const char *text, void *base,
                          char why[CONFIG_WHY_SIZE])
 {
+    if (*text == '\0' && key->empty_allowed) {
+        memset(place_of(key, base), 0, sizeof(union socket_address));
+        return 0;
+    }
     return config_address_parse(text, place_of(key, base), why);
 }
 
 static void print_address(FILE *to, const struct config_key *key, const void *base)
 {
-    char text[SOCKET_ADDRESS_TEXT_SIZE];
+    char text[SOCKET_ADDRESS_TEXT_SIZE] = "";
     socket_address_print(value_of(key, base), text, sizeof text);
     print_quoted(to, text);
 }

@@ -19,8 +19,9 @@ struct settings {
     char control_group[64]; /* "" = leave it */
     char read_socket[108];  /* sun_path; beside the control socket where it is not given */
     mode_t read_mode;
-    char read_group[64];   /* as control_group */
-    uint32_t read_enabled; /* 0: no socket, and nobody behind it */
+    char read_group[64];           /* as control_group */
+    union socket_address read_tcp; /* family 0 = not over TCP */
+    uint32_t read_enabled;         /* 0: no socket, and nobody behind it */
     struct gate_limits read_limits;
     uint32_t spare_workers;
     uint64_t hang_timeout_ns;

@@ -74,7 +74,7 @@ static const struct option_info {
     [OPTION_VERBOSE] = {"--verbose", "-v, --verbose", "status CHANNEL: with what each counter means",
                         FLAG(options.verbose), 'v'},
     [OPTION_OUTPUT] = {"-o", "-o, --output OUT", "a file, or -; cat: short, json, csv, hex or raw", TEXT(output), 'o'},
-    [OPTION_READ_SOCKET] = {"--read-socket", "--read-socket PATH", "the socket for readers", TEXT(read_socket), 0},
+    [OPTION_READ_SOCKET] = {"--read-socket", "--read-socket PATH", "the socket for readers, or tcp:HOST:PORT", TEXT(read_socket), 0},
     [OPTION_FROM] = {"--from", "--from WHERE", "first, new (with -f), seq:N or a time, such as -5min", TEXT(from), 0},
     [OPTION_TO] = {"--to", "--to WHERE", "the end: seq:N or a time; replay: an address, too", 0, true, false, 0},
     [OPTION_UNTIL] = {"--until", "--until WHERE", "the end, too", TEXT(until), 0},

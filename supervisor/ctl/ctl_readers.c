@@ -42,8 +42,11 @@ static void print_list(const char *key, json_t *list)
 static void add_user(struct ctl_table *table, uint32_t uid)
 {
     char text[CTL_TEXT_SIZE];
-    const struct passwd *user = getpwuid(uid);
-    snprintf(text, sizeof text, "%u", (unsigned)uid);
+    const struct passwd *user = uid == UINT32_MAX ? NULL : getpwuid(uid);
+    if (uid == UINT32_MAX)
+        snprintf(text, sizeof text, "(tcp)");
+    else
+        snprintf(text, sizeof text, "%u", (unsigned)uid);
     ctl_table_add(table, CTL_PLAIN, user ? user->pw_name : text);
 }
 

@@ -62,6 +62,11 @@ static int complain_no_daemon(const char *path, const char *control, int error)
             "configuration). Join the group, or run as root. Log files can be read without "
             "it by whoever may open them",
             path);
+    else if (strncmp(path, "tcp:", 4) == 0 && error != -EBUSY)
+        ctl_complain(
+            "nobody serves readers at %s: %s. It is tcp:HOST:PORT, with [ ] around an IPv6 "
+            "address, and the daemon there needs read { tcp } in its configuration",
+            path, error == -EINVAL ? "that is no host and port" : strerror(-error));
     else if (error == -ENOENT)
         ctl_complain("%snobody serves readers at %s: there is no such socket. %s", asked, path,
                      advice);
@@ -87,13 +92,26 @@ static int complain_no_socket(const char *control)
     return CTL_NO_DAEMON;
 }
 
+/* NULL: the daemon is to be asked. */
+static const char *named_socket(const struct ctl_command *command)
+{
+    const char *from_environment = getenv(READ_SOCKET_VARIABLE);
+    return command->read_socket                      ? command->read_socket
+           : from_environment && from_environment[0] ? from_environment
+                                                     : NULL;
+}
+
+bool ctl_daemon_is_remote(const struct ctl_command *command)
+{
+    const char *named = named_socket(command);
+    return named && strncmp(named, "tcp:", 4) == 0;
+}
+
 int ctl_daemon_open(const struct ctl_command *command, hf **ret)
 {
-    const char *named = command->read_socket, *from_environment = getenv(READ_SOCKET_VARIABLE);
+    const char *named = named_socket(command);
     const char *control = NULL;
     char *asked = NULL;
-    if (!named && from_environment && from_environment[0])
-        named = from_environment;
     if (!named) {
         bool answers;
         named = asked = ask_for_socket(&command->options, &answers);
@@ -113,7 +131,9 @@ int ctl_complain_read(const char *what, int error)
 {
     switch (-error) {
     case EOPNOTSUPP:
-        ctl_complain("%s: this can't be had of files, or of such a channel", what);
+        ctl_complain("%s: this can't be had of files, of such a channel, or over TCP: fetch log "
+                     "files from there, and read those",
+                     what);
         break;
     case ENOTUNIQ:
         ctl_complain("%s: %s", what, hf_file_problem());

@@ -28,6 +28,8 @@ void ctl_sources_close(struct ctl_sources *sources);
 
 /* The daemon alone. Likewise. */
 int ctl_daemon_open(const struct ctl_command *command, hf **ret);
+/* Is that over TCP? */
+bool ctl_daemon_is_remote(const struct ctl_command *command);
 
 /* Something was asked of the daemon and failed: say so. Returns the exit status. */
 int ctl_complain_read(const char *what, int error);

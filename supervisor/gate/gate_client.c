@@ -141,8 +141,18 @@ static int on_socket_retry(sd_event_source *source, uint64_t time_us, void *user
     return 0;
 }
 
+/* Whoever reads over TCP connects there, from the next gate on, too. */
+static void lend_tcp(void *data)
+{
+    struct gate_client *client = data;
+    const struct message_empty nothing = {0};
+    if (client->tcp.fd >= 0 && client->child && !client->told_to_stop)
+        child_send(client->child, MESSAGE_TCP_LENT, &nothing, sizeof nothing, &client->tcp.fd, 1);
+}
+
 void gate_client_close_socket(struct gate_client *client)
 {
+    gate_tcp_close(&client->tcp);
     timer_disarm(&client->socket_retry);
     listening_close(&client->socket);
 }
@@ -151,6 +161,7 @@ int gate_client_leave(struct gate_client *client)
 {
     const struct listening_plan plan = plan_of(client->settings);
     timer_disarm(&client->socket_retry);
+    gate_tcp_close(&client->tcp); /* the next program claims it anew */
     return client->socket.fd < 0 ? -1 : listening_leave(&client->socket, &plan);
 }
 
@@ -359,6 +370,7 @@ static void start_process(struct gate_client *client)
         kill_it(client);
         return;
     }
+    lend_tcp(client);
     client->owner.back(client->owner.data);
 }
 
@@ -371,6 +383,7 @@ void gate_client_start(struct gate_client *client, int left)
         return;
     if (!goes_on)
         open_socket(client);
+    gate_tcp_open(&client->tcp);
     start_process(client);
 }
 
@@ -484,6 +497,7 @@ void gate_client_init(struct gate_client *client, sd_event *event, struct spares
                                    .socket = {.fd = -1},
                                    .wake = -1,
                                    .bell = -1};
+    gate_tcp_init(&client->tcp, event, &settings->read_tcp, lend_tcp, client);
     if (settings->read_enabled)
         make_shared(client);
 }
@@ -516,8 +530,8 @@ enum gate_state gate_client_state(const struct gate_client *client)
 
 const char *gate_client_trouble(const struct gate_client *client, monotonic now)
 {
-    if (client->trouble[0])
-        return client->trouble;
+    if (client->trouble[0] || client->tcp.trouble[0])
+        return client->trouble[0] ? client->trouble : client->tcp.trouble;
     return client->down_since.ns && monotonic_since(now, client->down_since) >= DOWN_NS
                ? "the gate has ended, and none that was started since has lived for long: see the "
                  "log"

@@ -12,6 +12,7 @@
 #include "supervisor/child/obituary.h"
 #include "supervisor/child/restart.h"
 #include "supervisor/child/spares.h"
+#include "supervisor/gate/gate_tcp.h"
 #include "supervisor/system/listening.h"
 
 /* For the program that an upgrade executes: listening.h. */
@@ -48,6 +49,7 @@ struct gate_client {
     struct gate_owner owner;
     struct listening socket; /* fd -1 while there is none */
     struct timer socket_retry;
+    struct gate_tcp tcp;
     int wake, bell;           /* read_wake.h; -1 where nobody can read */
     struct last_words *words; /* in `wake`, of the gate; NULL: none can be had */
     char trouble[256];        /* why there is no socket; "" = there is, or none is wanted */
@@ -122,7 +124,7 @@ void gate_client_free(struct gate_client *client);
 
 enum gate_state gate_client_state(const struct gate_client *client);
 extern const char *const gate_state_names[];
-/* Why nobody can read, for people; "" when somebody can, or soon. */
+/* Why nobody can read, or nobody over TCP, for people; "" when somebody can, or soon. */
 const char *gate_client_trouble(const struct gate_client *client, monotonic now);
 
 #endif

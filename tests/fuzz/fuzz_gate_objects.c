@@ -295,12 +295,13 @@ static void make_request(const uint8_t *data, size_t size, struct read_object *r
 /* As it should be, so that nothing but the file may come. */
 static const struct file *find_due(const struct read_object *wanted)
 {
-    if (wanted->by != READ_BY_NAME || wanted->how < READ_FDPASS || wanted->how > READ_SPLICE ||
+    if (wanted->by != READ_BY_NAME || wanted->how < READ_FDPASS || wanted->how > READ_DESCRIBE ||
         strncmp(wanted->channel, CHANNEL, sizeof wanted->channel) != 0)
         return NULL;
     for (size_t i = 0; i < FILES; i++)
         if (strncmp(wanted->name, files[i].name, sizeof wanted->name) == 0 &&
-            (wanted->how == READ_FDPASS || (!files[i].open && wanted->offset <= files[i].size)))
+            (wanted->how == READ_FDPASS || wanted->how == READ_DESCRIBE ||
+             (!files[i].open && wanted->offset <= files[i].size)))
             return &files[i];
     return NULL;
 }
@@ -383,18 +384,19 @@ static void check_lent(const struct read_object *wanted, struct read_packet *pac
     int fd = fd_take(&packet->fd);
     for (size_t i = 0; i < FILES && !file; i++)
         file = lent->id == files[i].id ? &files[i] : NULL;
-    require(file && fd >= 0 && strcmp(lent->about.name, file->name) == 0);
+    require(file && (fd < 0) == (wanted->how == READ_DESCRIBE));
+    require(strcmp(lent->about.name, file->name) == 0);
     require(lent->about.size == file->size && lent->about.is_open == file->open);
     require(wanted->by >= READ_BY_SEQ && wanted->by <= READ_BY_NAME);
     require(wanted->by != READ_AFTER || wanted->seq < lent->about.first_seq);
-    require(wanted->how >= READ_FDPASS && wanted->how <= READ_SPLICE);
+    require(wanted->how >= READ_FDPASS && wanted->how <= READ_DESCRIBE);
     require(wanted->by != READ_BY_NAME || is_name_of(wanted->name, file));
     require(wanted->by != READ_BY_SEQ || wanted->seq >= lent->about.first_seq);
     require(wanted->by != READ_BY_SEQ || file->open || wanted->seq <= lent->about.last_seq);
     if (wanted->how == READ_FDPASS) {
         require(fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_ino == file->id);
         require((fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY);
-    } else {
+    } else if (wanted->how != READ_DESCRIBE) {
         check_sent(wanted, file, lent, &fd);
     }
     fd_close(&fd);

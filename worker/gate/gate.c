@@ -57,6 +57,18 @@ static void take_channel(struct gate *gate, struct message *message)
     gate->leaving = gate->failed = true;
 }
 
+static void take_tcp(struct gate *gate, struct message *message)
+{
+    int fd = fd_take(&message->fds[0]);
+    if (gate->draining) { /* nobody is let in any more, whoever waits there */
+        fd_close(&fd);
+        return;
+    }
+    int result = gate_connection_listen(gate, &fd);
+    if (result < 0)
+        log_error("readers can't be served over TCP: %s", strerror(-result));
+}
+
 static void take_limits(struct gate *gate, const struct gate_limits *limits)
 {
     gate->limits = *limits;
@@ -88,6 +100,9 @@ static void take_message(struct gate *gate, struct message *message)
         connection = gate_positions_saved(gate, message->position_saved);
         if (connection)
             gate_requests_go_on(gate, connection);
+        break;
+    case MESSAGE_TCP_LENT:
+        take_tcp(gate, message);
         break;
     case MESSAGE_PUBLISHED:
         connection = gate_publish_answered(gate, message->published, message->fds);
@@ -180,7 +195,11 @@ static void serve_event(struct gate *gate, const struct epoll_event *event)
         break;
     case GATE_SOURCE_LISTENING:
         if (!gate->draining) /* it may be of the same turn */
-            gate_connection_accept(gate);
+            gate_connection_accept(gate, gate->listening);
+        break;
+    case GATE_SOURCE_TCP:
+        if (!gate->draining)
+            gate_connection_accept(gate, gate->tcp);
         break;
     case GATE_SOURCE_BELL:
         serve_bell(gate);
@@ -272,6 +291,7 @@ static int prepare(struct gate *gate, const struct inheritance *inheritance)
     gate->supervisor = MESSAGE_FD;
     gate->supervisor_events = EPOLLIN;
     gate->listening = inheritance->listening;
+    gate->tcp = -1;
     gate->bell = inheritance->bell;
     gate->savings_end = &gate->savings;
     gate->transfers_end = &gate->transfers;

@@ -36,8 +36,18 @@ struct gate_activity_rates gate_activity_rates(const struct gate_connection *con
 
 /* ---- requests ---- */
 
+/* A range that is sent is always copied, whatever was asked for. */
+static enum gate_mode mode_of_range(uint32_t how)
+{
+    return how == READ_FDPASS                       ? GATE_MODE_FD
+           : how == READ_COPY || how == READ_SPLICE ? GATE_MODE_COPY
+                                                    : GATE_MODE_OTHER;
+}
+
 static enum gate_mode mode_of(unsigned type, const void *payload)
 {
+    if (type == READ_RANGE)
+        return mode_of_range(((const struct read_range *)payload)->how);
     if (type != READ_OBJECT)
         return GATE_MODE_OTHER;
     switch (((const struct read_object *)payload)->how) {
@@ -70,8 +80,9 @@ void gate_activity_answered(struct gate *gate, struct gate_connection *connectio
 {
     const enum gate_mode mode = connection->mode_of;
     gate_activity_stirs(gate, connection);
-    if (!connection->is_measured ||
-        (type == READ_OBJECT_LENT && mode != GATE_MODE_FD)) /* its bytes are still to come */
+    const bool is_begun = (type == READ_OBJECT_LENT || type == READ_RANGE_LENT) &&
+                          (mode == GATE_MODE_COPY || mode == GATE_MODE_SPLICE);
+    if (!connection->is_measured || is_begun) /* its bytes are still to come */
         return;
     connection->is_measured = false;
     if (type == READ_REFUSED)

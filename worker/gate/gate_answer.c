@@ -15,8 +15,10 @@
 #include "common/fd.h"
 #include "common/read_protocol.h"
 #include "worker/gate/gate_activity.h"
+#include "common/read_stream.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_events.h"
+#include "worker/gate/gate_peer.h"
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_users.h"
@@ -30,9 +32,12 @@ void gate_answer_end(struct gate *gate, struct gate_connection *connection)
 /* After one at which everything had been read, so many small answers need not be looked at. */
 #define UNLOOKED_MOST 3
 
-/* The same that EPOLLOUT goes by: a quarter of the buffer. */
+/* The same that EPOLLOUT goes by: a quarter of the buffer. Over TCP no descriptors are under way,
+ * and EPOLLOUT goes by something else. */
 static bool has_room(struct gate *gate, struct gate_connection *connection)
 {
+    if (gate_peer_is_remote(connection))
+        return true;
     int unread = 0;
     const bool is_known = ioctl(connection->fd, SIOCOUTQ, &unread) == 0;
     connection->unlooked = is_known && unread == 0 ? 0 : UNLOOKED_MOST;
@@ -54,19 +59,25 @@ static void close_lent(struct gate *gate, const struct gate_connection *connecti
                        const struct gate_waiting *what, int *fds)
 {
     for (uint32_t i = 0; i < what->fd_count; i++)
-        if (what->type == READ_SEGMENT_FOUND ||
+        if (what->type == READ_SEGMENT_FOUND || what->type == READ_RANGE_LENT ||
             (what->type == READ_OBJECT_LENT && !connection->lends_local))
             gate_pool_close_fd(&gate->pool, &fds[i]); /* a file's: it may wait for a disk */
         else
             fd_close(&fds[i]);
 }
 
-/* As read_packet_send_fds(). -EDQUOT: too many descriptors are under way to its user. */
-static int send_it(struct gate *gate, struct gate_connection *connection,
-                   const struct gate_waiting *what, const void *payload, const int *fds)
+/* 0; -EAGAIN: the rest, or all of it, is to be kept; -EDQUOT: too many descriptors are under way to
+ * its user; or another -errno. */
+static int send_it(struct gate *gate, struct gate_connection *connection, struct gate_waiting *what,
+                   const void *payload, const int *fds)
 {
-    const struct read_header about = {
-        .type = (uint16_t)what->type, .request = what->request, .size = what->size};
+    const struct read_header about = {.magic = READ_MAGIC,
+                                      .version = READ_VERSION,
+                                      .type = (uint16_t)what->type,
+                                      .request = what->request,
+                                      .size = what->size};
+    if (gate_peer_is_remote(connection))
+        return read_stream_send(connection->fd, &about, payload, &what->sent);
     if (what->fd_count > 0 && !gate_users_may_lend(gate, connection))
         return -EDQUOT;
     int result = read_packet_send_fds(connection->fd, &about, payload, fds, what->fd_count);
@@ -109,7 +120,7 @@ static void refuse_lending(struct gate *gate, struct gate_connection *connection
 
 /* The descriptors are taken over. */
 static void answer(struct gate *gate, struct gate_connection *connection,
-                   const struct gate_waiting *about, const void *payload, int *fds)
+                   struct gate_waiting *about, const void *payload, int *fds)
 {
     int result = -EAGAIN;
     connection->busy = false;
@@ -133,10 +144,10 @@ static void answer(struct gate *gate, struct gate_connection *connection,
 void gate_answer(struct gate *gate, struct gate_connection *connection, enum read_type type,
                  uint32_t request, const void *payload, size_t size, int *fd)
 {
-    const struct gate_waiting about = {.type = type,
-                                       .request = request,
-                                       .fd_count = fd && *fd >= 0 ? 1 : 0,
-                                       .size = (uint32_t)size};
+    struct gate_waiting about = {.type = type,
+                                 .request = request,
+                                 .fd_count = fd && *fd >= 0 ? 1 : 0,
+                                 .size = (uint32_t)size};
     answer(gate, connection, &about, payload, fd);
 }
 
@@ -144,10 +155,10 @@ void gate_answer_published(struct gate *gate, struct gate_connection *connection
                            uint64_t id, int fds[READ_FDS_MAX])
 {
     const struct read_published published = {id};
-    const struct gate_waiting about = {.type = READ_PUBLISHED,
-                                       .request = request,
-                                       .fd_count = READ_FDS_MAX,
-                                       .size = sizeof published};
+    struct gate_waiting about = {.type = READ_PUBLISHED,
+                                 .request = request,
+                                 .fd_count = READ_FDS_MAX,
+                                 .size = sizeof published};
     answer(gate, connection, &about, &published, fds);
 }
 
@@ -169,6 +180,15 @@ void gate_answer_refuse_for(struct gate *gate, struct gate_connection *connectio
     gate_answer_refuse(gate, connection, request, -result, text ? text : strerror(-result));
 }
 
+/* Over TCP it must not get into what is being sent. */
+static void say_last(struct gate *gate, struct gate_connection *connection, uint32_t request,
+                     const struct read_refused *refused)
+{
+    struct gate_waiting about = {.type = READ_REFUSED, .request = request, .size = sizeof *refused};
+    if (!gate_peer_is_remote(connection) || (!connection->transfer && !connection->waiting))
+        send_it(gate, connection, &about, refused, NULL);
+}
+
 void gate_answer_close(struct gate *gate, struct gate_connection *connection, int error,
                        const char *reason)
 {
@@ -176,7 +196,7 @@ void gate_answer_close(struct gate *gate, struct gate_connection *connection, in
     if (connection->ended)
         return;
     snprintf(refused.reason, sizeof refused.reason, "%s", reason);
-    read_packet_send(connection->fd, READ_REFUSED, 0, &refused, sizeof refused, -1);
+    say_last(gate, connection, 0, &refused);
     connection->expelled = true; /* what it has sent meanwhile is not served any more */
     gate_answer_end(gate, connection);
 }
@@ -189,7 +209,7 @@ void gate_answer_part(struct gate *gate, struct gate_connection *connection, uin
         return;
     snprintf(refused.reason, sizeof refused.reason, "%s", reason);
     gate_count(gate, GATE_COUNTER_refused);
-    read_packet_send(connection->fd, READ_REFUSED, request, &refused, sizeof refused, -1);
+    say_last(gate, connection, request, &refused);
     connection->expelled = true;
     gate_answer_end(gate, connection);
 }
@@ -197,7 +217,7 @@ void gate_answer_part(struct gate *gate, struct gate_connection *connection, uin
 void gate_answer_expel(struct gate *gate, struct gate_connection *connection, uint32_t request,
                        const char *reason)
 {
-    gate_penalty_give(gate, connection->uid, monotonic_now());
+    gate_penalty_give(gate, connection->peer, monotonic_now());
     gate_answer_part(gate, connection, request, reason);
 }
 

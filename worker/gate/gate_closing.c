@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "common/fd.h"
+#include "worker/gate/gate_peer.h"
 #include "worker/gate/gate_pool.h"
 
 #ifndef SO_PASSRIGHTS
@@ -98,6 +99,12 @@ static bool close_apart(struct gate *gate, int *fd, uint32_t slot)
 
 bool gate_closing_close(struct gate *gate, struct gate_connection *connection)
 {
+    if (gate_peer_is_remote(connection)) { /* no descriptor can be left in it */
+        epoll_ctl(gate->epoll, EPOLL_CTL_DEL, connection->fd, NULL);
+        shutdown(connection->fd, SHUT_RDWR); /* a thread may have another one of it, to send */
+        fd_close(&connection->fd);
+        return true;
+    }
     if (!gate->keeps_away)
         epoll_ctl(gate->epoll, EPOLL_CTL_DEL, connection->fd, NULL);
     return !close_apart(gate, &connection->fd, connection->slot);

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,10 +23,12 @@
 #include "common/monotonic.h"
 #include "common/read_protocol.h"
 #include "worker/gate/gate_activity.h"
+#include "common/read_stream.h"
 #include "worker/gate/gate_claims.h"
 #include "worker/gate/gate_closing.h"
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_peer.h"
 #include "worker/gate/gate_penalty.h"
 #include "worker/gate/gate_pool.h"
 #include "worker/gate/gate_transfer.h"
@@ -101,17 +105,19 @@ static uint32_t share_of_user(const struct gate *gate, uint32_t most)
     return most < gate->limits.connections && share > most / 2 ? most / 2 : share;
 }
 
-/* Why this user may have no more; false when he may. */
-static bool is_too_many(struct gate *gate, uid_t uid, char ret_reason[READ_REASON_SIZE])
+/* Why this user, or this address, may have no more; false when he may. */
+static bool is_too_many(struct gate *gate, uint64_t peer, char ret_reason[READ_REASON_SIZE])
 {
     const uint32_t most = gate_connection_most(gate), share = share_of_user(gate, most);
-    const struct gate_uid *known = gate_users_find(gate, uid);
+    const struct gate_user *known = gate_users_find(gate, peer);
     const bool is_short = most < gate->limits.connections;
-    const uint32_t spare = uid == 0 || uid == geteuid() ? GATE_CONNECTIONS_SPARE : 0;
+    const bool is_trusted = peer == gate_peer_of_user(0) || peer == gate_peer_of_user(geteuid());
+    const uint32_t spare = is_trusted ? GATE_CONNECTIONS_SPARE : 0;
     if (known && known->connections >= share)
         snprintf(ret_reason, READ_REASON_SIZE,
-                 "connections_per_user = %u: %u of this user are open%s",
+                 "connections_per_user = %u: %u of this %s are open%s",
                  gate->limits.connections_per_user, known->connections,
+                 gate_peer_is_user(peer) ? "user" : "address",
                  is_short ? ", and the daemon's LimitNOFILE allows no more" : "");
     else if (gate->connection_count >= most + spare)
         snprintf(ret_reason, READ_REASON_SIZE, "connections = %u: %u are open%s",
@@ -141,22 +147,25 @@ void gate_connection_limit(struct gate *gate)
 
 /* A socket that is closed with something unread in it is an error to the other side, before it sees
  * what it was told. */
-static void overlook(const struct gate *gate, int fd)
+static void overlook(const struct gate *gate, int fd, bool is_remote)
 {
-    char nothing;
-    for (int i = 0; i < READ_PIPELINE_MAX && gate->keeps_away; i++)
-        if (recv(fd, &nothing, sizeof nothing, MSG_DONTWAIT) <= 0)
+    char nothing[READ_REQUEST_MAX];
+    for (int i = 0; i < READ_PIPELINE_MAX && (is_remote || gate->keeps_away); i++)
+        if (recv(fd, nothing, is_remote ? sizeof nothing : 1, MSG_DONTWAIT) <= 0)
             return;
 }
 
-static void turn_away(struct gate *gate, int *fd, const char *reason)
+static void turn_away(struct gate *gate, int *fd, bool is_remote, const char *reason)
 {
     struct read_refused refused = {.error = EBUSY};
     snprintf(refused.reason, sizeof refused.reason, "%s", reason);
     gate_count(gate, GATE_COUNTER_refused);
     read_packet_send(*fd, READ_REFUSED, 0, &refused, sizeof refused, -1);
-    overlook(gate, *fd);
-    gate_closing_turn_away(gate, fd);
+    overlook(gate, *fd, is_remote);
+    if (is_remote)
+        fd_close(fd); /* no descriptor can be left in it */
+    else
+        gate_closing_turn_away(gate, fd);
 }
 
 static void append(struct gate *gate, struct gate_connection *connection)
@@ -169,30 +178,57 @@ static void append(struct gate *gate, struct gate_connection *connection)
     gate->last = connection;
     gate->connections[connection->slot] = connection;
     gate->connection_count++;
-    gate_users_count(gate, connection->uid);
+    gate_users_count(gate, connection->peer);
     gate_count(gate, GATE_COUNTER_accepted);
 }
 
-/* Keeps *fd, or leaves it to the caller. 0 or -errno. */
-static int begin(struct gate *gate, int *fd, const struct ucred *peer)
+/* The kernel finds the best size by itself, where it isn't told one; and whoever is gone without a
+ * word is noticed after a while. */
+static void prepare_remote(int fd)
+{
+    const int yes = 1, idle_s = 60, probe_s = 10, probes = 6, unanswered_ms = 60000;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof probe_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered_ms, sizeof unanswered_ms);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+}
+
+static int prepare_socket(struct gate *gate, struct gate_connection *connection, bool is_remote)
 {
     const int size = SEND_BUFFER;
+    socklen_t length = sizeof connection->send_buffer;
+    if (is_remote) {
+        connection->stream = read_stream_new(READ_REQUEST_MAX);
+        if (!connection->stream)
+            return -ENOMEM;
+        prepare_remote(connection->fd);
+    } else {
+        setsockopt(connection->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    }
+    return getsockopt(connection->fd, SOL_SOCKET, SO_SNDBUF, &connection->send_buffer, &length) < 0
+               ? -errno
+               : gate_events_begin(gate, connection);
+}
+
+/* Keeps *fd, or leaves it to the caller. 0 or -errno. */
+static int begin(struct gate *gate, int *fd, const struct gate_connection *who, bool is_remote)
+{
     struct gate_connection *connection = calloc(1, sizeof *connection);
     if (!connection)
         return -ENOMEM;
     connection->number = ++gate->next_number;
     connection->slot = gate->free_slots[gate->free_count - 1];
-    connection->uid = peer->uid;
-    connection->pid = peer->pid;
+    connection->uid = who->uid;
+    connection->pid = who->pid;
+    connection->peer = who->peer;
     connection->since_ns = (int64_t)realtime_now_ns();
     connection->requests_end = &connection->requests;
-    socklen_t length = sizeof connection->send_buffer;
     connection->fd = *fd;
-    setsockopt(*fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    int result = getsockopt(*fd, SOL_SOCKET, SO_SNDBUF, &connection->send_buffer, &length) < 0
-                     ? -errno
-                     : gate_events_begin(gate, connection);
+    int result = prepare_socket(gate, connection, is_remote);
     if (result < 0) {
+        free(connection->stream);
         free(connection);
         return result;
     }
@@ -212,44 +248,84 @@ static void pause_accepting(struct gate *gate, int result)
     gate_connection_set_accepting(gate, false);
 }
 
-void gate_connection_accept(struct gate *gate)
+/* It was an error of the connection, not of the listening socket (accept(2)). */
+static bool is_of_that_one(int error)
+{
+    static const int errors[] = {ECONNABORTED, ENETDOWN,     EPROTO,     ENOPROTOOPT, EHOSTDOWN,
+                                 ENONET,       EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (errors[i] == error)
+            return true;
+    return false;
+}
+
+static void take_in(struct gate *gate, int listening, int *fd)
+{
+    const bool is_remote = listening == gate->tcp;
+    struct gate_connection who = {0};
+    int result = gate_peer_find(gate, listening, *fd, &who);
+    char too_many[READ_REASON_SIZE];
+    const char *reason = result < 0                              ? "who are you?"
+                         : is_too_many(gate, who.peer, too_many) ? too_many
+                                                                 : NULL;
+    if (!reason)
+        result = begin(gate, fd, &who, is_remote);
+    if (!reason && result < 0)
+        reason = "out of memory";
+    if (reason)
+        turn_away(gate, fd, is_remote, reason);
+}
+
+void gate_connection_accept(struct gate *gate, int listening)
 {
     for (int i = 0; i < ACCEPTS_MOST && gate->accepting; i++) {
-        struct ucred peer;
-        socklen_t size = sizeof peer;
         if (gate_closing_is_held_up(gate)) {
             pause_accepting(gate, -EBUSY);
             return;
         }
-        int fd = accept4(gate->listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) {
-            if (errno == EINTR || errno == ECONNABORTED)
-                continue;
-            if (errno != EAGAIN)
-                pause_accepting(gate, -errno);
-            return;
+        int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            take_in(gate, listening, &fd);
+            continue;
         }
-        int result = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? -errno : 0;
-        char too_many[READ_REASON_SIZE];
-        const char *reason = result < 0                              ? "who are you?"
-                             : is_too_many(gate, peer.uid, too_many) ? too_many
-                                                                     : NULL;
-        if (!reason)
-            result = begin(gate, &fd, &peer);
-        if (!reason && result < 0)
-            reason = "out of memory";
-        if (reason)
-            turn_away(gate, &fd, reason);
+        if (errno == EINTR || is_of_that_one(errno))
+            continue;
+        if (errno != EAGAIN)
+            pause_accepting(gate, -errno);
+        return;
     }
+}
+
+static void set_listening(struct gate *gate, int fd, enum gate_source source)
+{
+    struct epoll_event event = {.events = gate->accepting ? EPOLLIN : 0, .data.u64 = source};
+    if (fd >= 0)
+        epoll_ctl(gate->epoll, EPOLL_CTL_MOD, fd, &event);
 }
 
 void gate_connection_set_accepting(struct gate *gate, bool accepting)
 {
-    struct epoll_event event = {.events = accepting ? EPOLLIN : 0,
-                                .data.u64 = GATE_SOURCE_LISTENING};
-    if (gate->accepting != accepting &&
-        epoll_ctl(gate->epoll, EPOLL_CTL_MOD, gate->listening, &event) == 0)
-        gate->accepting = accepting;
+    if (gate->accepting == accepting)
+        return;
+    gate->accepting = accepting;
+    set_listening(gate, gate->listening, GATE_SOURCE_LISTENING);
+    set_listening(gate, gate->tcp, GATE_SOURCE_TCP);
+}
+
+int gate_connection_listen(struct gate *gate, int *fd)
+{
+    struct epoll_event event = {.events = gate->accepting ? EPOLLIN : 0,
+                                .data.u64 = GATE_SOURCE_TCP};
+    int result = fd_set_nonblocking(*fd);
+    if (result == 0 && epoll_ctl(gate->epoll, EPOLL_CTL_ADD, *fd, &event) < 0)
+        result = -errno;
+    if (result < 0) {
+        fd_close(fd);
+        return result;
+    }
+    fd_close(&gate->tcp);
+    gate->tcp = fd_take(fd);
+    return 0;
 }
 
 /* ---- living ---- */
@@ -263,8 +339,10 @@ struct gate_connection *gate_connection_of(struct gate *gate, uint32_t slot, uin
 uint64_t *gate_connection_turn(struct gate *gate, const struct gate_connection *connection,
                                const struct gate_pool *pool)
 {
-    struct gate_uid *uid = gate_users_find(gate, connection->uid);
-    return &uid->turns[pool == &gate->wide ? 1 : pool == &gate->copier ? 2 : 0];
+    return &gate_users_find(gate, connection->peer)
+                ->turns[pool == &gate->wide     ? 1
+                        : pool == &gate->copier ? 2
+                                                : 0];
 }
 
 /* ---- ending ---- */
@@ -320,7 +398,7 @@ static void strip(struct gate *gate, struct gate_connection *connection)
     if (connection->transfer && !connection->work)
         gate_transfer_free(gate, &connection->transfer);
     if (connection->expelled)
-        overlook(gate, connection->fd);
+        overlook(gate, connection->fd, gate_peer_is_remote(connection));
 }
 
 /* Its place, too, is kept as long as the archive owes it an answer: nobody has more under way than
@@ -332,6 +410,7 @@ static void forget(struct gate *gate, struct gate_connection *connection)
         return;
     unlink_it(gate, connection);
     gate->reporting.due = true;
+    free(connection->stream);
     free(connection);
 }
 

@@ -17,9 +17,12 @@ void gate_connection_limit(struct gate *gate);
 /* So many there may be, as the number of channels is now: each has a descriptor. */
 uint32_t gate_connection_most(const struct gate *gate);
 
-/* Take what waits at the listening socket, a few at a time. Where this process can have no more
+/* Over TCP, too, from now on. The fd is taken over, also where it fails. 0 or -errno. */
+int gate_connection_listen(struct gate *gate, int *fd);
+
+/* Take what waits at this listening socket, a few at a time. Where this process can have no more
  * descriptors, it stops taking until one ends. */
-void gate_connection_accept(struct gate *gate);
+void gate_connection_accept(struct gate *gate, int listening);
 /* Take connections, or leave them where they wait. */
 void gate_connection_set_accepting(struct gate *gate, bool accepting);
 

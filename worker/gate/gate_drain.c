@@ -23,6 +23,8 @@ void gate_drain_begin(struct gate *gate)
     gate->draining = true;
     gate->drain_until = monotonic_add(monotonic_now(), gate->limits.grace_ns);
     epoll_ctl(gate->epoll, EPOLL_CTL_DEL, gate->listening, NULL);
+    if (gate->tcp >= 0)
+        epoll_ctl(gate->epoll, EPOLL_CTL_DEL, gate->tcp, NULL);
     gate->accepting = false;
 }
 

@@ -114,8 +114,7 @@ static bool is_behind(const struct log_folder_file *file, const char *channel,
     return order != 0 ? order > 0 : own.number > after->number;
 }
 
-/* What can be read of it; the rest stays "not known". */
-static void describe_fd(int fd, struct read_segment_entry *ret)
+void gate_find_describe(int fd, struct read_segment_entry *ret)
 {
     struct avro_log_identity identity;
     struct stat status;
@@ -151,7 +150,7 @@ static int describe(int folder, const struct log_folder_file *file, struct read_
     int fd = open_entry(folder, ret);
     if (fd < 0)
         return fd;
-    describe_fd(fd, ret);
+    gate_find_describe(fd, ret);
     fd_close(&fd);
     return 0;
 }
@@ -296,7 +295,7 @@ int gate_find_object(struct gate_folder *folder, const struct read_object *wante
                                          : open_found(folder, wanted, &ret->about);
     if (*ret_fd < 0)
         return *ret_fd;
-    describe_fd(*ret_fd, &ret->about);
+    gate_find_describe(*ret_fd, &ret->about);
     ret->id = fstat(*ret_fd, &status) == 0 ? status.st_ino : 0;
     if (has_what_was_meant(wanted, &ret->about))
         return 0;

@@ -22,6 +22,9 @@ void gate_find_seal_name(char name[SEGMENT_NAME_SIZE]);
 int gate_find_object(struct gate_folder *folder, const struct read_object *wanted,
                      struct read_object_lent *ret, int *ret_fd);
 
+/* Size, and what the header says; what can't be read stays "not known". */
+void gate_find_describe(int fd, struct read_segment_entry *ret);
+
 /* The files behind the one with this name ("" = all), at most READ_LIST_MAX. How many, or -errno;
  * -EINVAL: the name is none of this channel's. A channel without a folder has none. */
 int gate_find_page(struct gate_folder *folder, const char *after,

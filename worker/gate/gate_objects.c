@@ -84,6 +84,12 @@ static int settle(const struct gate *gate, struct object_work *it)
 static void hand_out(struct gate *gate, struct gate_connection *connection, uint32_t request,
                      const struct read_object *wanted, struct gate_hot_object *object, int *fd)
 {
+    if (wanted->how == READ_DESCRIBE) {
+        gate_pool_close_fd(&gate->pool, fd);
+        gate_answer(gate, connection, READ_OBJECT_LENT, request, &object->lent, sizeof object->lent,
+                    NULL);
+        return;
+    }
     if (wanted->how != READ_FDPASS) {
         gate_sending_begin(gate, connection, request, wanted, object, fd);
         return;
@@ -139,7 +145,7 @@ void gate_objects_serve(struct gate *gate, struct gate_connection *connection, u
         return;
     }
     if (wanted->by < READ_BY_SEQ || wanted->by > READ_BY_NAME || wanted->how < READ_FDPASS ||
-        wanted->how > READ_SPLICE) {
+        wanted->how > READ_DESCRIBE) {
         gate_answer_refuse(gate, connection, request, EINVAL,
                            "there is no such way to ask for a file");
         return;

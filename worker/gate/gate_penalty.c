@@ -11,30 +11,30 @@
 #define PENALTY_NS (100 * NS_PER_MS)
 
 /* NULL: none, or it is over. */
-static struct gate_penalty *find(struct gate *gate, uid_t uid, monotonic now)
+static struct gate_penalty *find(struct gate *gate, uint64_t peer, monotonic now)
 {
     for (uint32_t i = 0; i < GATE_PENALTIES; i++)
-        if (gate->penalties[i].uid == uid && gate->penalties[i].until.ns > now.ns)
+        if (gate->penalties[i].peer == peer && gate->penalties[i].until.ns > now.ns)
             return &gate->penalties[i];
     return NULL;
 }
 
 /* One that is running is not made longer: it is for who connects again, and what connections that
  * were there before do meanwhile keeps nobody away. */
-void gate_penalty_give(struct gate *gate, uid_t uid, monotonic now)
+void gate_penalty_give(struct gate *gate, uint64_t peer, monotonic now)
 {
     struct gate_penalty *place = &gate->penalties[0];
-    if (uid == 0 || uid == geteuid() || find(gate, uid, now))
+    if (peer == 0 || peer == geteuid() || find(gate, peer, now))
         return;
     for (uint32_t i = 1; i < GATE_PENALTIES; i++)
         if (gate->penalties[i].until.ns < place->until.ns) /* over, or has least left */
             place = &gate->penalties[i];
-    *place = (struct gate_penalty){.uid = uid, .until = monotonic_add(now, PENALTY_NS)};
+    *place = (struct gate_penalty){.peer = peer, .until = monotonic_add(now, PENALTY_NS)};
 }
 
 void gate_penalty_hold(struct gate *gate, struct gate_connection *connection, monotonic now)
 {
-    const struct gate_penalty *penalty = find(gate, connection->uid, now);
+    const struct gate_penalty *penalty = find(gate, connection->peer, now);
     if (!penalty)
         return;
     connection->held = true;
@@ -57,7 +57,7 @@ static void hear_those_who_may(struct gate *gate, monotonic now)
     for (struct gate_connection *it = gate->first; it; it = it->next) {
         if (!it->held || it->ended)
             continue;
-        const struct gate_penalty *penalty = find(gate, it->uid, now);
+        const struct gate_penalty *penalty = find(gate, it->peer, now);
         if (!penalty) {
             gate_penalty_forget(gate, it);
             gate_events_set(gate, it);

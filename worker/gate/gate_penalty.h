@@ -5,12 +5,13 @@
 #ifndef HOLDFAST_WORKER_GATE_GATE_PENALTY_H
 #define HOLDFAST_WORKER_GATE_GATE_PENALTY_H
 
-#include <sys/types.h>
+#include <stdint.h>
 
 #include "worker/gate/gate_state.h"
 
-/* From now on, unless there is one already. Root and the daemon's own user are trusted. */
-void gate_penalty_give(struct gate *gate, uid_t uid, monotonic now);
+/* From now on, unless there is one already. Root and the daemon's own user are trusted, where they
+ * are known: never over TCP. */
+void gate_penalty_give(struct gate *gate, uint64_t peer, monotonic now);
 
 /* Of a connection that is new: it is not heard until its user may be. */
 void gate_penalty_hold(struct gate *gate, struct gate_connection *connection, monotonic now);

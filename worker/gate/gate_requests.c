@@ -13,6 +13,7 @@
 #include "common/client/holdfast.h"
 #include "common/read_protocol.h"
 #include "worker/gate/gate_activity.h"
+#include "common/read_stream.h"
 #include "worker/gate/gate_answer.h"
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_claims.h"
@@ -21,8 +22,10 @@
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_lookups.h"
 #include "worker/gate/gate_objects.h"
+#include "worker/gate/gate_peer.h"
 #include "worker/gate/gate_positions.h"
 #include "worker/gate/gate_publish.h"
+#include "worker/gate/gate_ranges.h"
 #include "worker/gate/gate_report.h"
 #include "worker/gate/gate_waking.h"
 
@@ -105,6 +108,41 @@ static void serve_arm(struct gate *gate, struct gate_connection *connection, uin
     gate_waking_arm(gate, connection, arm);
 }
 
+/* ---- over TCP ---- */
+
+/* Why that can't be had there; NULL: it can. */
+static const char *why_not_remotely(unsigned type, const void *payload)
+{
+    static const char descriptors[] = "descriptors can't go over TCP: use copy or splice";
+    switch (type) {
+    case READ_HELLO:
+    case READ_LIST:
+    case READ_SEGMENTS:
+        return NULL;
+    case READ_OBJECT:
+        return ((const struct read_object *)payload)->how == READ_FDPASS ? descriptors : NULL;
+    case READ_RANGE:
+        return ((const struct read_range *)payload)->how == READ_FDPASS ? descriptors : NULL;
+    case READ_PUBLISH:
+        return "descriptors can't go over TCP: publish on the daemon's own machine";
+    case READ_ATTACH:
+    case READ_FIND:
+        return "descriptors can't go over TCP: fetch log files by copy or splice, and read those";
+    default:
+        return "over TCP there are only lists and log files: use the read socket for the rest";
+    }
+}
+
+/* false: it was refused. */
+static bool may_serve(struct gate *gate, struct gate_connection *connection, unsigned type,
+                      uint32_t request, const void *payload)
+{
+    const char *reason = gate_peer_is_remote(connection) ? why_not_remotely(type, payload) : NULL;
+    if (reason)
+        gate_answer_refuse(gate, connection, request, EOPNOTSUPP, reason);
+    return !reason;
+}
+
 /* ---- one after the other ---- */
 
 /* false: it was refused, or the connection has ended. What has no answer is none that is counted.
@@ -139,7 +177,8 @@ static void serve(struct gate *gate, struct gate_connection *connection, unsigne
                   uint32_t request, const void *payload)
 {
     gate_activity_begins(gate, connection, type, payload);
-    if (!is_admitted(gate, connection, type, request))
+    if (!is_admitted(gate, connection, type, request) ||
+        !may_serve(gate, connection, type, request, payload))
         return;
     switch (type) {
     case READ_HELLO:
@@ -178,6 +217,9 @@ static void serve(struct gate *gate, struct gate_connection *connection, unsigne
     case READ_OBJECT:
         gate_objects_serve(gate, connection, request, payload);
         break;
+    case READ_RANGE:
+        gate_ranges_serve(gate, connection, request, payload);
+        break;
     case READ_PUBLISH:
         gate_publish(gate, connection, request, payload);
         break;
@@ -202,6 +244,8 @@ static bool is_early(const struct gate *gate, unsigned type, const void *payload
         return !gate_channels_find(gate, ((const struct read_list_segments *)payload)->channel);
     if (type == READ_OBJECT)
         return !gate_channels_find(gate, ((const struct read_object *)payload)->channel);
+    if (type == READ_RANGE)
+        return !gate_channels_find(gate, ((const struct read_range *)payload)->channel);
     if (type == READ_PUBLISH)
         return !gate_channels_find(gate, ((const struct read_publish *)payload)->channel);
     return type == READ_LIST;
@@ -243,11 +287,14 @@ static bool receive_one(struct gate *gate, struct gate_connection *connection)
 {
     const char *what;
     struct read_packet *packet = &gate->packet;
-    if (gate_closing_has_descriptors(gate, connection->fd)) {
+    const bool is_remote = gate_peer_is_remote(connection);
+    if (!is_remote && gate_closing_has_descriptors(gate, connection->fd)) {
         gate_answer_expel(gate, connection, 0, "file descriptors that nobody asked for");
         return false;
     }
-    int result = read_packet_receive(connection->fd, TO_GATE, packet, &what);
+    int result =
+        is_remote ? read_stream_receive(connection->fd, connection->stream, TO_GATE, packet, &what)
+                  : read_packet_receive(connection->fd, TO_GATE, packet, &what);
     if (result == -EAGAIN)
         return false;
     if (result == -EMFILE || (result == -EBADMSG && is_of_another_version(packet))) {

@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
+#include "common/client/log_range.h"
 #include "common/fd.h"
 #include "common/units.h"
 #include "worker/gate/gate_activity.h"
@@ -16,7 +18,9 @@
 #include "worker/gate/gate_channels.h"
 #include "worker/gate/gate_events.h"
 #include "worker/gate/gate_folder.h"
+#include "worker/gate/gate_peer.h"
 #include "worker/gate/gate_pool.h"
+#include "worker/gate/gate_range.h"
 #include "worker/gate/gate_transfer.h"
 #include "worker/gate/gate_work.h"
 
@@ -31,6 +35,27 @@ struct turn_work {
 
 /* ---- the end ---- */
 
+static void finish_range(struct gate *gate, struct gate_connection *connection, int result)
+{
+    struct gate_transfer *transfer = connection->transfer;
+    const struct log_range_told *told = log_range_so_far(transfer->range->log);
+    const struct read_range_sent sent = {.bytes = transfer->at,
+                                         .records = told->records,
+                                         .first_seq = told->first_seq,
+                                         .last_seq = told->last_seq,
+                                         .error = -result};
+    const uint32_t request = transfer->request;
+    gate_transfer_free(gate, &connection->transfer);
+    gate_answer(gate, connection, READ_RANGE_SENT, request, &sent, sizeof sent, NULL);
+}
+
+/* Over TCP, in the midst of a chunk: whatever is said now would be taken for a part of it. */
+static void break_off(struct gate *gate, struct gate_connection *connection)
+{
+    gate_transfer_free(gate, &connection->transfer);
+    gate_answer_end(gate, connection);
+}
+
 static void finish(struct gate *gate, struct gate_connection *connection, int result)
 {
     struct gate_transfer *transfer = connection->transfer;
@@ -38,24 +63,49 @@ static void finish(struct gate *gate, struct gate_connection *connection, int re
                                           .error = -result};
     const uint32_t request = transfer->request;
     const enum gate_mode mode = transfer->how == READ_COPY ? GATE_MODE_COPY : GATE_MODE_SPLICE;
-    gate_transfer_free(gate, &connection->transfer);
     gate->counts[GATE_COUNTER_sent_bytes] += sent.bytes;
     gate_activity_hands_out(gate, connection, mode, sent.bytes);
+    if (gate_transfer_is_within_chunk(transfer)) {
+        break_off(gate, connection);
+        return;
+    }
+    if (transfer->range) {
+        finish_range(gate, connection, result);
+        return;
+    }
+    gate_transfer_free(gate, &connection->transfer);
     gate_answer(gate, connection, READ_OBJECT_SENT, request, &sent, sizeof sent, NULL);
+}
+
+/* A thread has the transfer, and what it has come to is not to be looked at. Over TCP it may be in
+ * the midst of a chunk: nothing can be said there, and it goes no further, either. */
+static void give_up_thread(struct gate *gate, struct gate_connection *connection, int error)
+{
+    const struct read_object_sent sent = {.error = error};
+    const struct read_range_sent range_sent = {.error = error};
+    const uint32_t request = connection->transfer->request;
+    const bool is_range = connection->transfer->range;
+    gate_work_abandon(connection); /* forget() frees the transfer */
+    connection->transfer = NULL;
+    if (gate_peer_is_remote(connection)) {
+        shutdown(connection->fd, SHUT_RDWR);
+        gate_answer_end(gate, connection);
+    } else if (is_range) {
+        gate_answer(gate, connection, READ_RANGE_SENT, request, &range_sent, sizeof range_sent,
+                    NULL);
+    } else {
+        gate_answer(gate, connection, READ_OBJECT_SENT, request, &sent, sizeof sent, NULL);
+    }
 }
 
 void gate_sending_give_up(struct gate *gate, struct gate_connection *connection, int error)
 {
-    const struct read_object_sent sent = {.error = error};
-    const uint32_t request = connection->transfer->request;
-    if (!connection->work) {
-        gate_transfer_leave_queue(gate, connection->transfer);
-        finish(gate, connection, -error);
+    if (connection->work) {
+        give_up_thread(gate, connection, error);
         return;
     }
-    gate_work_abandon(connection); /* whose thread has the transfer: forget() frees it */
-    connection->transfer = NULL;
-    gate_answer(gate, connection, READ_OBJECT_SENT, request, &sent, sizeof sent, NULL);
+    gate_transfer_leave_queue(gate, connection->transfer);
+    finish(gate, connection, -error);
 }
 
 /* ---- waiting for room ---- */
@@ -113,8 +163,12 @@ static void submit(struct gate *gate, struct gate_connection *connection);
 static void forget(struct gate *gate, struct turn_work *it)
 {
     struct gate_connection *connection = gate->connections[it->work.slot];
-    if (connection && connection->number == it->work.number && connection->transfer == it->transfer)
+    if (connection && connection->number == it->work.number &&
+        connection->transfer == it->transfer) {
         connection->transfer = NULL;
+        if (gate_transfer_is_within_chunk(it->transfer))
+            gate_answer_end(gate, connection); /* no refusal can follow */
+    }
     gate_transfer_free(gate, &it->transfer);
 }
 
@@ -139,6 +193,14 @@ static void finish_turn(struct gate *gate, struct gate_connection *connection,
         finish(gate, connection, result);
 }
 
+/* More may be committed by now. */
+static void look_again(struct gate *gate, struct gate_range *range)
+{
+    const struct gate_channel *channel = gate_channels_find(gate, range->folder->channel);
+    if (channel && channel->folder == range->folder)
+        gate_channels_view(channel, &range->view);
+}
+
 /* Its own request, which is being answered, is what it is refused for. */
 static void submit(struct gate *gate, struct gate_connection *connection)
 {
@@ -153,6 +215,8 @@ static void submit(struct gate *gate, struct gate_connection *connection)
     it->work.job.place_busy = &transfer->folder->copying;
     it->work.finish = finish_turn;
     it->transfer = transfer;
+    if (transfer->range)
+        look_again(gate, transfer->range);
     gate_work_submit(gate, connection, &it->work);
 }
 
@@ -203,50 +267,74 @@ static int find_end(const struct gate_channel *channel, const struct read_object
 }
 
 struct user_transfers {
-    uint32_t count;
+    uint32_t count, ranges;
     uint64_t bytes; /* of them as a whole: how much of it has gone is for threads to say */
 };
 
-static struct user_transfers transfers_of(const struct gate *gate, uid_t uid)
+/* A range's bytes are not known before its end: it counts as more than any limit. */
+static struct user_transfers transfers_of(const struct gate *gate, uint64_t peer)
 {
     struct user_transfers all = {0};
     for (const struct gate_connection *it = gate->first; it; it = it->next)
-        if (it->transfer && it->uid == uid) {
+        if (it->transfer && it->peer == peer) {
+            const uint64_t bytes = it->transfer->end - it->transfer->begin;
             all.count++;
-            all.bytes += it->transfer->end - it->transfer->begin;
+            all.ranges += it->transfer->range != NULL;
+            all.bytes = bytes > UINT64_MAX - all.bytes ? UINT64_MAX : all.bytes + bytes;
         }
     return all;
 }
 
 /* 0, or -errno: sending_per_user is -EDQUOT, queue -ENOBUFS. One file at a time is sent to
  * everybody, however large. */
-static int may_begin(struct gate *gate, uid_t uid, uint64_t bytes)
+static int may_begin(struct gate *gate, uint64_t peer, uint64_t bytes)
 {
     const uint64_t most = gate->descriptors / TRANSFER_SHARE;
     const uint64_t bytes_most = gate->limits.sending_per_user;
-    const struct user_transfers his = transfers_of(gate, uid);
+    const struct user_transfers his = transfers_of(gate, peer);
     struct gate_pool_look look;
     if (gate->transfer_count >= most || his.count >= most / USER_SHARE + 1)
         return -EBUSY;
-    if (bytes_most && his.count > 0 && (bytes > bytes_most || his.bytes > bytes_most - bytes))
+    if (bytes_most && his.count > 0 &&
+        (bytes > bytes_most || his.bytes > bytes_most || his.bytes > bytes_most - bytes))
         return -EDQUOT;
     gate_pool_look(&gate->copier, &look);
     return look.queued >= gate->limits.queue ? -ENOBUFS : 0;
 }
 
 static int begin(struct gate *gate, struct gate_connection *connection,
-                 const struct gate_transfer_wish *wish, struct gate_channel *channel, int *file,
-                 int *ret_reading)
+                 const struct gate_transfer_wish *wish, int *file, int *ret_reading)
 {
-    int result = may_begin(gate, connection->uid, wish->end - wish->begin);
+    int result = may_begin(gate, connection->peer, wish->end - wish->begin);
     if (result < 0)
         return result;
     result = gate_transfer_new(gate, wish, file, &connection->transfer, ret_reading);
     if (result < 0)
         return result;
     connection->transfer->owner = connection;
-    connection->transfer->folder = gate_folder_keep(channel->folder);
+    connection->transfer->folder = gate_folder_keep(wish->folder);
     return 0;
+}
+
+static int socket_of(const struct gate_connection *connection)
+{
+    return gate_peer_is_remote(connection) ? connection->fd : -1;
+}
+
+/* The first answer; when it is out, the sending. */
+static void announce(struct gate *gate, struct gate_connection *connection,
+                     const struct gate_waiting *answer, const void *payload, int *reading)
+{
+    gate_answer(gate, connection, answer->type, answer->request, payload, answer->size, reading);
+    if (connection->ended)
+        return;
+    if (connection->lending_failed) {
+        gate_transfer_free(gate, &connection->transfer);
+        return;
+    }
+    connection->busy = true; /* until it is sent */
+    connection->transfer->is_unannounced = true;
+    gate_sending_flushed(gate, connection);
 }
 
 static void refuse(struct gate *gate, struct gate_connection *connection, uint32_t request,
@@ -274,6 +362,31 @@ static void refuse(struct gate *gate, struct gate_connection *connection, uint32
     }
 }
 
+void gate_sending_begin_range(struct gate *gate, struct gate_connection *connection,
+                              uint32_t request, const struct read_range_lent *lent,
+                              struct gate_range **range)
+{
+    const struct gate_waiting answer = {
+        .type = READ_RANGE_LENT, .request = request, .size = sizeof *lent};
+    const struct gate_transfer_wish wish = {.how = READ_COPY,
+                                            .request = request,
+                                            .end = UINT64_MAX,
+                                            .folder = (*range)->folder,
+                                            .socket = socket_of(connection)};
+    int file = -1, reading = -1;
+    int result = transfers_of(gate, connection->peer).ranges >= GATE_RANGES_MOST / USER_SHARE
+                     ? -EBUSY
+                     : begin(gate, connection, &wish, &file, &reading);
+    if (result < 0) {
+        gate_range_free(gate, range);
+        refuse(gate, connection, request, result);
+        return;
+    }
+    connection->transfer->range = *range;
+    *range = NULL;
+    announce(gate, connection, &answer, lent, &reading);
+}
+
 void gate_sending_begin(struct gate *gate, struct gate_connection *connection, uint32_t request,
                         const struct read_object *wanted, struct gate_hot_object *object, int *file)
 {
@@ -292,23 +405,18 @@ void gate_sending_begin(struct gate *gate, struct gate_connection *connection, u
                                             .request = request,
                                             .begin = lent->offset,
                                             .end = lent->offset + lent->length,
-                                            .is_open = lent->about.is_open != 0};
+                                            .is_open = lent->about.is_open != 0,
+                                            .folder = channel ? channel->folder : NULL,
+                                            .socket = socket_of(connection)};
+    const struct gate_waiting answer = {
+        .type = READ_OBJECT_LENT, .request = request, .size = sizeof *lent};
     if (result == 0)
-        result = begin(gate, connection, &wish, channel, file, &reading);
+        result = begin(gate, connection, &wish, file, &reading);
     if (*file >= 0)
         gate_pool_close_fd(&gate->pool, file);
     if (result < 0) {
         refuse(gate, connection, request, result);
         return;
     }
-    gate_answer(gate, connection, READ_OBJECT_LENT, request, lent, sizeof *lent, &reading);
-    if (connection->ended)
-        return;
-    if (connection->lending_failed) {
-        gate_transfer_free(gate, &connection->transfer);
-        return;
-    }
-    connection->busy = true; /* until it is sent */
-    connection->transfer->is_unannounced = true;
-    gate_sending_flushed(gate, connection);
+    announce(gate, connection, &answer, lent, &reading);
 }

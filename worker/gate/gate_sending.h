@@ -13,6 +13,11 @@ void gate_sending_begin(struct gate *gate, struct gate_connection *connection, u
                         const struct read_object *wanted, struct gate_hot_object *object,
                         int *file);
 
+/* The same for a range, which is taken over. */
+void gate_sending_begin_range(struct gate *gate, struct gate_connection *connection,
+                              uint32_t request, const struct read_range_lent *lent,
+                              struct gate_range **range);
+
 /* There is room in the pipe again. */
 void gate_sending_go_on(struct gate *gate, struct gate_connection *connection);
 

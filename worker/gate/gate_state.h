@@ -16,6 +16,7 @@
 #include "common/message.h"
 #include "common/monotonic.h"
 #include "common/read_protocol.h"
+#include "common/read_stream.h"
 #include "common/read_wake.h"
 #include "worker/gate/gate_folder.h"
 #include "worker/gate/gate_pool.h"
@@ -24,11 +25,13 @@
 #define GATE_CONNECTIONS_SPARE 16
 #define GATE_PENALTIES         64   /* users; of more, those that were given last */
 #define GATE_HOT               1024 /* log files that are remembered: gate_hot.h */
+#define GATE_NO_UID            ((uid_t)-1)
 #define GATE_SLOTS             (GATE_CONNECTIONS_MAX + GATE_CONNECTIONS_SPARE)
 _Static_assert(GATE_SLOTS <= UINT16_MAX, "a slot has 16 bits in a position's turn");
 
 struct gate;
 struct gate_connection;
+struct gate_range;
 
 struct gate_channel {
     char name[CHANNEL_NAME_SIZE];
@@ -80,6 +83,7 @@ struct gate_waiting {
     int fds[READ_FDS_MAX];
     uint32_t fd_count;
     uint32_t size;
+    size_t sent; /* TCP: so many bytes of header and payload are on their way */
     _Alignas(8) uint8_t payload[];
 };
 
@@ -110,18 +114,24 @@ struct gate_claim {
     bool stale;   /* what its owner reads of the file has been changed meanwhile */
 };
 
-/* A log file's bytes on their way into a pipe. In the hands of one of: a thread (connection->work),
- * and epoll. */
+/* A log file's bytes, or a range's, on their way into a pipe. In the hands of one of: a thread
+ * (connection->work), and epoll. */
 struct gate_transfer {
     enum read_how how;
     uint32_t request;
-    int file, pipe;          /* its writing end */
-    int between[2];          /* SPLICE: what a look has found sound goes on from here */
-    size_t held;             /* bytes in there */
-    uint64_t begin, at, end; /* of the file; the next one */
-    bool is_unannounced;     /* its reader has yet to be sent the pipe */
-    bool is_open;            /* the file was being written when it was found */
-    monotonic since;         /* it has waited for room in the pipe, which epoll tells */
+    int file, pipe;           /* its writing end */
+    int between[2];           /* SPLICE: what a look has found sound goes on from here */
+    size_t held;              /* bytes in there, */
+    const uint8_t *bytes;     /* or here */
+    uint64_t begin, at, end;  /* of the file; the next one */
+    struct gate_range *range; /* instead of a file; `end` is not known before it is reached */
+    bool is_framed;           /* `pipe` is the TCP socket, and the bytes go there in chunks: */
+    struct read_frame frame;  /* the present one's head, */
+    size_t frame_left;        /* so much of which is not sent yet; then `held` bytes follow */
+    uint8_t *memory;          /* READ_COPY, framed: what is held lies here */
+    bool is_unannounced;      /* its reader has yet to be sent the pipe */
+    bool is_open;             /* the file was being written when it was found */
+    monotonic since;          /* it has waited for room in the pipe, which epoll tells */
     struct gate_connection *owner;
     struct gate_transfer *next, **link; /* of those that wait, in that order */
     struct gate_folder *folder;         /* a reference */
@@ -132,9 +142,11 @@ struct gate_connection {
     struct gate_connection *previous, *next; /* in that order */
     int fd;
     uint32_t slot;
-    uint32_t events; /* what epoll is asked for */
-    int send_buffer; /* as the kernel counts */
-    uid_t uid;
+    uint32_t events;            /* what epoll is asked for */
+    int send_buffer;            /* as the kernel counts */
+    uid_t uid;                  /* GATE_NO_UID: it came over TCP, with pid 0 */
+    uint64_t peer;              /* whose limits are its own: gate_peer.h */
+    struct read_stream *stream; /* TCP: the packet that is just coming; else NULL */
     pid_t pid;
     char program[16];
     int64_t since_ns;
@@ -203,8 +215,8 @@ struct gate_saving {
     };
 };
 
-struct gate_uid {
-    uid_t uid;
+struct gate_user {
+    uint64_t peer;
     uint32_t connections;
     uint32_t under_way; /* of all of them */
     monotonic looked;   /* whether that is still so */
@@ -219,7 +231,7 @@ struct gate_hot_entry {
 };
 
 struct gate_penalty {
-    uid_t uid;
+    uint64_t peer;
     monotonic until;
 };
 
@@ -237,6 +249,7 @@ struct gate {
     uint64_t generation;
     char log_dir[sizeof((struct message_assign *)0)->log_dir];
     int epoll, supervisor, listening, bell;
+    int tcp; /* the socket that readers connect to over TCP; -1: there is none */
     uint32_t supervisor_events;
     struct gate_limits limits;
     bool limited;          /* they were told */
@@ -251,6 +264,7 @@ struct gate {
     struct gate_pool
         copier; /* for what sends files: it may take long, and keeps nothing else waiting */
     uint32_t transfer_count;
+    uint32_t range_count; /* of these, and of what is to become one: gate_range.h */
     struct gate_transfer *transfers, **transfers_end; /* that wait for room */
     bool keeps_away;         /* the kernel takes no descriptors from readers: gate_closing.c */
     struct gate_pool closer; /* where it does: sockets that may hold up who closes them */
@@ -268,8 +282,8 @@ struct gate {
     uint32_t connection_count;
     uint64_t descriptors;      /* that this process may have */
     uint64_t descriptors_each; /* that a connection may cost */
-    struct gate_uid uids[GATE_SLOTS];
-    uint32_t uid_count;
+    struct gate_user users[GATE_SLOTS];
+    uint32_t user_count;
     struct gate_penalty penalties[GATE_PENALTIES];
     uint32_t held_count; /* connections that are held, */
     monotonic held_look; /* and when to look whether they still must be */
@@ -299,6 +313,7 @@ struct gate {
 enum gate_source {
     GATE_SOURCE_SUPERVISOR,
     GATE_SOURCE_LISTENING,
+    GATE_SOURCE_TCP,
     GATE_SOURCE_BELL,
     GATE_SOURCE_POOL,
     GATE_SOURCE_WIDE,

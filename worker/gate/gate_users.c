@@ -11,39 +11,39 @@
 /* It costs a call for each of his connections. */
 #define LOOK_NS (10 * NS_PER_MS)
 
-struct gate_uid *gate_users_find(struct gate *gate, uid_t uid)
+struct gate_user *gate_users_find(struct gate *gate, uint64_t peer)
 {
-    for (uint32_t i = 0; i < gate->uid_count; i++)
-        if (gate->uids[i].uid == uid)
-            return &gate->uids[i];
+    for (uint32_t i = 0; i < gate->user_count; i++)
+        if (gate->users[i].peer == peer)
+            return &gate->users[i];
     return NULL;
 }
 
-void gate_users_count(struct gate *gate, uid_t uid)
+void gate_users_count(struct gate *gate, uint64_t peer)
 {
-    struct gate_uid *known = gate_users_find(gate, uid);
+    struct gate_user *known = gate_users_find(gate, peer);
     if (!known) {
-        known = &gate->uids[gate->uid_count++];
-        *known = (struct gate_uid){.uid = uid};
+        known = &gate->users[gate->user_count++];
+        *known = (struct gate_user){.peer = peer};
     }
     known->connections++;
 }
 
 /* Of who has a connection. */
-static struct gate_uid *user_of(struct gate *gate, const struct gate_connection *connection)
+static struct gate_user *user_of(struct gate *gate, const struct gate_connection *connection)
 {
-    struct gate_uid *user = gate_users_find(gate, connection->uid);
+    struct gate_user *user = gate_users_find(gate, connection->peer);
     assert(user);
     return user;
 }
 
 void gate_users_uncount(struct gate *gate, const struct gate_connection *connection)
 {
-    struct gate_uid *known = user_of(gate, connection);
+    struct gate_user *known = user_of(gate, connection);
     known->under_way -= connection->under_way;
     gate->counts[GATE_COUNTER_lent_under_way] -= connection->under_way;
     if (--known->connections == 0)
-        *known = gate->uids[--gate->uid_count];
+        *known = gate->users[--gate->user_count];
 }
 
 void gate_users_received(struct gate *gate, struct gate_connection *connection)
@@ -62,11 +62,11 @@ void gate_users_lent(struct gate *gate, struct gate_connection *connection)
     connection->under_way++;
 }
 
-static void look(struct gate *gate, uid_t uid)
+static void look(struct gate *gate, uint64_t peer)
 {
     for (struct gate_connection *it = gate->first; it; it = it->next) {
         int unread = 0;
-        if (it->uid == uid && it->under_way && !it->ended &&
+        if (it->peer == peer && it->under_way && !it->ended &&
             ioctl(it->fd, SIOCOUTQ, &unread) == 0 && unread == 0)
             gate_users_received(gate, it);
     }
@@ -74,13 +74,13 @@ static void look(struct gate *gate, uid_t uid)
 
 bool gate_users_may_lend(struct gate *gate, const struct gate_connection *connection)
 {
-    struct gate_uid *user = user_of(gate, connection);
+    struct gate_user *user = user_of(gate, connection);
     if (user->under_way < gate->limits.lent_per_user)
         return true;
     const monotonic now = monotonic_now();
     if (monotonic_since(now, user->looked) >= LOOK_NS) {
         user->looked = now;
-        look(gate, connection->uid);
+        look(gate, connection->peer);
     }
     return user->under_way < gate->limits.lent_per_user;
 }

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* What each user has of the gate: connections, and descriptors that are under way to him. */
+/* What each user has of the gate: connections, and descriptors that are under way to him. Whoever
+ * comes over TCP is an address instead: gate_peer.h. */
 #ifndef HOLDFAST_WORKER_GATE_USERS_H
 #define HOLDFAST_WORKER_GATE_USERS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "worker/gate/gate_state.h"
 
 /* NULL: he has no connection. Valid until one ends. */
-struct gate_uid *gate_users_find(struct gate *gate, uid_t uid);
+struct gate_user *gate_users_find(struct gate *gate, uint64_t peer);
 
 /* A connection of his begins, ends. */
-void gate_users_count(struct gate *gate, uid_t uid);
+void gate_users_count(struct gate *gate, uint64_t peer);
 void gate_users_uncount(struct gate *gate, const struct gate_connection *connection);
 
 /* May one more descriptor be sent to its user? lent_per_user. */

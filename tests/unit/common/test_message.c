@@ -338,9 +338,10 @@ START_TEST(each_type_goes_its_way_with_its_size)
         ck_assert_uint_le(table[i].size, sizeof zeros);
         if (type == MESSAGE_ASSIGN)
             continue;
-        uint32_t count = type == MESSAGE_SEGMENT || type == MESSAGE_LOG_DIR    ? 1
-                         : type == MESSAGE_OUTBOX || type == MESSAGE_PUBLISHED ? OUTBOX_FDS
-                                                                               : 0;
+        uint32_t count =
+            type == MESSAGE_SEGMENT || type == MESSAGE_LOG_DIR || type == MESSAGE_TCP_LENT ? 1
+            : type == MESSAGE_OUTBOX || type == MESSAGE_PUBLISHED ? OUTBOX_FDS
+                                                                  : 0;
         for (int way = TO_CHILD; way <= TO_PARENT; way++) {
             ck_assert_int_eq(message_send(theirs, type, 1, zeros, table[i].size, spare_fds, count),
                              0);

@@ -116,7 +116,7 @@ START_TEST(unknown_and_misplaced_keys)
          "6: unknown key \"quux\": the file takes log_dir, spare_workers, hang_timeout, control, "
          "read, restart, channel\n"},
         {"read { path = 1 }\n" MINIMAL,
-         "1: unknown key \"path\": read takes socket, mode, group, enabled, connections, "
+         "1: unknown key \"path\": read takes socket, mode, group, tcp, enabled, connections, "
          "connections_per_user, requests_per_second, requests_per_connection, queue, "
          "lent_per_user, sending_per_user, idle_timeout, request_timeout, grace"},
         {"control { mod = 1 }\n" MINIMAL,

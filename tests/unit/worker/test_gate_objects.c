@@ -261,7 +261,7 @@ START_TEST(nothing_else_is_handed_out)
     }
     wanted = object(GATE_RIG_CHANNEL "-00000000000000000001-20251009T085320Z.avro", READ_FDPASS);
     refused(&wanted, ENOENT);
-    wanted.how = READ_SPLICE + 1;
+    wanted.how = READ_DESCRIBE + 1;
     refused(&wanted, EINVAL);
     wanted.how = READ_FDPASS;
     wanted.by = READ_BY_NAME + 1;

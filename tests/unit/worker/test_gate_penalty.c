@@ -21,7 +21,7 @@ static void setup(void)
 {
     gate = (struct gate){.epoll = -1};
     for (int i = 0; i < 3; i++)
-        connections[i] = (struct gate_connection){.uid = (uid_t)(1001 + i),
+        connections[i] = (struct gate_connection){.peer = (uint64_t)(1001 + i),
                                                   .next = i < 2 ? &connections[i + 1] : NULL};
     gate.first = connections;
 }
