@@ -131,6 +131,7 @@ START_TEST(what_hands_a_descriptor_is_refused)
         .channel = GATE_RIG_CHANNEL, .how = READ_FDPASS, .by = READ_BY_SEQ, .last = 5};
     const struct read_position position = {.channel = GATE_RIG_CHANNEL, .name = "here"};
     const struct read_list_readers readers = {0};
+    const struct read_publish publish = {.channel = GATE_RIG_CHANNEL};
     const struct read_hello hello = {"raw"};
     int fd = connect_raw();
     send_raw(fd, READ_HELLO, &hello, sizeof hello);
@@ -143,6 +144,8 @@ START_TEST(what_hands_a_descriptor_is_refused)
     expect_refused(fd, EOPNOTSUPP, "use copy or splice");
     send_raw(fd, READ_RANGE, &range, sizeof range);
     expect_refused(fd, EOPNOTSUPP, "use copy or splice");
+    send_raw(fd, READ_PUBLISH, &publish, sizeof publish);
+    expect_refused(fd, EOPNOTSUPP, "descriptors can't go over TCP: publish on");
     send_raw(fd, READ_CLAIM, &position, sizeof position);
     expect_refused(fd, EOPNOTSUPP, "read socket");
     send_raw(fd, READ_FORGET, &position, sizeof position);
@@ -324,9 +327,187 @@ START_TEST(all_bytes_or_some)
 }
 END_TEST
 
-/* ---- those who take nothing ---- */
+/* ---- limits ---- */
 
 static const enum read_how hows[] = {READ_COPY, READ_SPLICE};
+
+static int begin_sending(enum read_how how)
+{
+    struct read_object wanted = {.channel = GATE_RIG_CHANNEL, .by = READ_BY_NAME, .how = how};
+    int fd = connect_raw();
+    snprintf(wanted.name, sizeof wanted.name, "%s", name);
+    send_raw(fd, READ_OBJECT, &wanted, sizeof wanted);
+    ck_assert_uint_eq(receive_raw(fd), READ_OBJECT_LENT);
+    return fd;
+}
+
+/* Takes all bytes that come; the packet behind them, 0: the connection has ended. */
+static unsigned take_bytes(int fd, size_t *ret_count)
+{
+    static uint8_t chunk[READ_BYTES_MAX];
+    unsigned type;
+    *ret_count = 0;
+    while ((type = receive_raw(fd)) == READ_OBJECT_BYTES) {
+        const size_t length = packet.object_bytes->length;
+        ck_assert_uint_le(length, sizeof chunk);
+        const ssize_t came = recv(fd, chunk, length, MSG_WAITALL);
+        if (came < 0 || (size_t)came < length)
+            return 0;
+        ck_assert_uint_le(*ret_count + length, BIG_SIZE);
+        ck_assert_int_eq(memcmp(chunk, bytes + *ret_count, length), 0);
+        *ret_count += length;
+    }
+    return type;
+}
+
+/* As many for one address as for one user; users of this machine are others. */
+START_TEST(an_address_has_a_user_s_limits)
+{
+    const struct read_list list = {0};
+    rig.limits.connections_per_user = 2;
+    rig.limits.sending_per_user = BIG_SIZE;
+    gate_rig_limit(&rig);
+    gate_rig_report(&rig);
+    int first = begin_sending(READ_COPY), second = connect_raw(); /* and there is the handle's */
+    expect_refused(second, EBUSY, "connections_per_user = 2: 2 of this address are open");
+    ck_assert_uint_eq(receive_raw(second), 0);
+    fd_close(&second);
+    int local = gate_rig_connect(&rig);
+    gate_rig_quiet(local);
+    fd_close(&local);
+    ck_assert_int_eq(hf_log_copy(handle, GATE_RIG_CHANNEL, name, 1, 0, 0, HF_BY_COPY), -EBUSY);
+    fd_close(&first);
+    gate_rig_await(&rig, GATE_COUNTER_connections, 1);
+    rig.limits.requests_per_connection = 1;
+    gate_rig_limit(&rig);
+    first = connect_raw();
+    send_raw(first, READ_LIST, &list, sizeof list);
+    ck_assert_uint_eq(receive_raw(first), READ_CHANNELS);
+    send_raw(first, READ_LIST, &list, sizeof list);
+    expect_refused(first, EDQUOT, "requests_per_connection = 1: ");
+    ck_assert_uint_eq(receive_raw(first), 0);
+    fd_close(&first);
+}
+END_TEST
+
+/* Of nobody knows how much, so beside nothing else. */
+START_TEST(a_range_is_sent_alone_where_bytes_are_limited)
+{
+    char made[SEGMENT_NAME_SIZE];
+    int fd = memfd_create("range", MFD_CLOEXEC);
+    gate_rig_log(&rig, 1000, 100, false, made);
+    rig.limits.sending_per_user = UINT64_C(1) << 40;
+    gate_rig_limit(&rig);
+    ck_assert_int_gt(hf_log_copy(handle, GATE_RIG_CHANNEL, "seq:1010..1019", fd, 0, 0, HF_BY_COPY),
+                     0);
+    int sending = begin_sending(READ_SPLICE);
+    ck_assert_int_eq(hf_log_copy(handle, GATE_RIG_CHANNEL, "seq:1010..1019", fd, 0, 0, HF_BY_COPY),
+                     -EBUSY);
+    fd_close(&sending);
+    fd_close(&fd);
+}
+END_TEST
+
+START_TEST(time_runs_out_there_too)
+{
+    size_t count;
+    rig.limits.request_timeout_ns = 200 * NS_PER_MS;
+    rig.limits.idle_timeout_ns = 300 * NS_PER_MS;
+    gate_rig_limit(&rig);
+    gate_rig_report(&rig);
+    int fd = begin_sending(hows[_i]), idle = connect_raw();
+    gate_rig_await(&rig, GATE_COUNTER_requests_expired, 1);
+    /* In the midst of a chunk there is no word, and never the end of a whole file. */
+    const unsigned type = take_bytes(fd, &count);
+    ck_assert_uint_lt(count, BIG_SIZE);
+    if (type) {
+        ck_assert_uint_eq(type, READ_OBJECT_SENT);
+        ck_assert_int_eq(packet.object_sent->error, ETIMEDOUT);
+    }
+    expect_refused(idle, ETIMEDOUT, "idle_timeout = 300ms: ");
+    ck_assert_uint_eq(receive_raw(idle), 0);
+    gate_rig_await(&rig, GATE_COUNTER_connections, 0);
+    fd_close(&fd);
+    fd_close(&idle);
+}
+END_TEST
+
+START_TEST(what_is_sent_is_measured)
+{
+    char made[SEGMENT_NAME_SIZE];
+    struct hf_log log;
+    int fd = memfd_create("range", MFD_CLOEXEC);
+    gate_rig_log(&rig, 1000, 100, false, made);
+    expect_copy(0, 0, BIG_SIZE, HF_BY_SPLICE);
+    const int64_t range =
+        hf_log_copy(handle, GATE_RIG_CHANNEL, "seq:1010..1019", fd, 0, 0, HF_BY_SPLICE);
+    ck_assert_int_gt(range, 0);
+    ck_assert_int_eq(hf_log_find(handle, GATE_RIG_CHANNEL, name, &log), 0);
+    const struct message_gate_report *report = gate_rig_report(&rig);
+    ck_assert_uint_eq(report->bytes[GATE_MODE_SPLICE], BIG_SIZE);
+    ck_assert_uint_eq(report->latency[GATE_MODE_SPLICE].count, 1);
+    ck_assert_uint_eq(report->bytes[GATE_MODE_COPY], (uint64_t)range); /* ranges always are */
+    ck_assert_uint_eq(report->latency[GATE_MODE_COPY].count, 1);
+    ck_assert_uint_eq(report->latency[GATE_MODE_OTHER].count, 2); /* HELLO, and what was found */
+    ck_assert_uint_eq(report->value[GATE_COUNTER_lent_under_way], 0);
+    fd_close(&fd);
+}
+END_TEST
+
+/* ---- the end ---- */
+
+static void stop(void)
+{
+    const struct message_stop said = {0};
+    gate_rig_send(&rig, MESSAGE_STOP, &said, sizeof said);
+}
+
+START_TEST(what_was_accepted_is_sent_to_the_end)
+{
+    const struct read_list list = {0};
+    size_t count;
+    rig.limits.grace_ns = 20 * NS_PER_S;
+    gate_rig_limit(&rig);
+    int idle = connect_raw();
+    send_raw(idle, READ_LIST, &list, sizeof list);
+    ck_assert_uint_eq(receive_raw(idle), READ_CHANNELS);
+    int fd = begin_sending(hows[_i]);
+    gate_rig_await(&rig, GATE_COUNTER_waiting, 0); /* the socket is full */
+    stop();
+    expect_refused(idle, ESHUTDOWN, "the daemon stops");
+    ck_assert_uint_eq(receive_raw(idle), 0);
+    int late = connect_raw(); /* waits for the next gate */
+    send_raw(fd, READ_LIST, &list, sizeof list);
+    ck_assert_uint_eq(take_bytes(fd, &count), READ_OBJECT_SENT);
+    ck_assert_int_eq(packet.object_sent->error, 0);
+    ck_assert_uint_eq(count, BIG_SIZE);
+    expect_refused(fd, ESHUTDOWN, "the daemon stops"); /* the list, */
+    expect_refused(fd, ESHUTDOWN, "the daemon stops"); /* and the connection */
+    ck_assert_uint_eq(receive_raw(fd), 0);
+    ck_assert_int_eq(gate_rig_wait(&rig), 0);
+    fd_close(&idle);
+    fd_close(&late);
+    fd_close(&fd);
+}
+END_TEST
+
+START_TEST(what_takes_longer_is_never_whole)
+{
+    size_t count;
+    rig.limits.grace_ns = 200 * NS_PER_MS;
+    gate_rig_limit(&rig);
+    int fd = begin_sending(hows[_i]);
+    gate_rig_await(&rig, GATE_COUNTER_waiting, 0);
+    stop();
+    ck_assert_int_eq(gate_rig_wait(&rig), 0);
+    if (take_bytes(fd, &count) == READ_OBJECT_SENT)
+        ck_assert_int_eq(packet.object_sent->error, ESHUTDOWN);
+    ck_assert_uint_lt(count, BIG_SIZE);
+    fd_close(&fd);
+}
+END_TEST
+
+/* ---- those who take nothing ---- */
 
 /* A stopped peer: it has asked, and reads nothing. */
 START_TEST(who_reads_nothing_keeps_nobody_waiting)
@@ -428,6 +609,12 @@ int main(void)
     tcase_add_test(tests, lists);
     tcase_add_test(tests, what_the_library_refuses);
     tcase_add_loop_test(tests, all_bytes_or_some, 0, 2);
+    tcase_add_test(tests, an_address_has_a_user_s_limits);
+    tcase_add_test(tests, a_range_is_sent_alone_where_bytes_are_limited);
+    tcase_add_loop_test(tests, time_runs_out_there_too, 0, 2);
+    tcase_add_test(tests, what_is_sent_is_measured);
+    tcase_add_loop_test(tests, what_was_accepted_is_sent_to_the_end, 0, 2);
+    tcase_add_loop_test(tests, what_takes_longer_is_never_whole, 0, 2);
     tcase_add_loop_test(tests, who_reads_nothing_keeps_nobody_waiting, 0, 2);
     tcase_add_loop_test(tests, who_reads_late_gets_all, 0, 2);
     tcase_add_loop_test(tests, what_is_removed_is_never_zeros, 0, 2);
