@@ -8,7 +8,7 @@ import pathlib
 
 from lib import oracle
 from lib.holdfast import Daemon, Sender, channel
-from lib.place import core, is_alive, kill, skip, wait_until
+from lib.place import alone, core, is_alive, kill, skip, wait_until
 from lib.publishing import Publisher, assert_all_there
 from lib.reading import STRANGER, Hostile, gate_of
 
@@ -35,7 +35,7 @@ def has_of(pid):
 class Scene:
     """A daemon with a channel of each kind, one honest publisher and one sender."""
 
-    def __init__(self, place):
+    def __init__(self, place, head=""):
         if os.geteuid() != 0:
             skip("only root can become another user")
         place.folder.chmod(0o711)
@@ -44,7 +44,7 @@ class Scene:
         local = channel("engine", "local:engine", record={"segment_size": "4M"}).replace(
             "\n", f'\n  publishers {{ outbox_size = "64K" most = {MOST} }}\n', 1)
         self.daemon = Daemon(place, local, channel("udp", listen, record={"segment_size": "4M"}),
-                             head=f'read {{ socket = "{self.socket}" mode = "0666" }} ').start()
+                             head=f'read {{ socket = "{self.socket}" mode = "0666" }} ' + head).start()
         self.honest = Publisher(place, self.daemon, "honest", rate=place.scaled(4000), sizes="40,300,1500")
         self.sender = Sender(place, listen, 10**9, rate=place.scaled(2000), sizes=(200,))
         self.pids = self.pids_now()
@@ -71,9 +71,10 @@ class Scene:
     def cut_offs(self):
         return self.daemon.log_text().count("is cut off after")
 
-    def judge(self):
+    def judge(self, restarts=0):
         self.alone()
         assert self.pids_now() == self.pids, "somebody has died of it"
+        assert restarts is None or self.daemon.counters("engine")["restarts"] == restarts
         for pid, before in zip(self.pids, self.before):
             wait_until(lambda pid=pid, before=before: has_of(pid) == before, 20,
                        f"{pid} to hold what it did before: {before}, now {has_of(pid)}")
@@ -148,6 +149,34 @@ def test_times_that_can_not_be(place):
     found = beside(place, "times", 0)
     times = [record.received_at for record in found]
     assert times == sorted(times) and times[0] > 1.7e15, times[:5]
+
+
+@alone
+def test_all_of_it_at_once_while_workers_die(place):
+    """A successor goes on with outboxes in which anything may have been written since."""
+    scene = Scene(place, 'restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" } ')
+    crowd = [hostile(place, scene.socket, way, uid=STRANGER + user)
+             for user, way in enumerate(("scribble", "lengths", "back", "holes", "bells"))]
+    kills, generation = place.scaled(50), 0
+    for _ in range(kills):
+        entry = wait_until(lambda last=generation: (lambda now: now if now["state"] == "RUNNING" and now["pid"] and
+                                                    now["generation"] != last else None)(scene.daemon.status("engine")),
+                           60, "a worker to kill", interval=0)
+        generation = entry["generation"]
+        scene.go_on(place.scaled(100))
+        kill(entry["pid"])
+    scene.daemon.wait_state("engine", "RUNNING", 30)
+    scene.go_on(place.scaled(2000))
+    for rude in crowd:
+        rude.stop()
+    scene.alone()
+    deaths = [line for line in scene.daemon.log_text().splitlines() if "engine: worker" in line and " died: " in line]
+    assert len(deaths) == kills and all("SIGKILL" in line for line in deaths), (len(deaths), deaths[-5:])
+    assert "can't trust the ring" not in scene.daemon.log_text()
+    scene.pids = scene.pids_now()
+    scene.before = [has_of(pid) for pid in scene.pids]
+    print(f"{scene.cut_offs()} cut off, {len(scene.daemon.log_text().splitlines())} lines of the log")
+    scene.judge(restarts=None)
 
 
 @core
