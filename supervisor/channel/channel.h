@@ -254,6 +254,19 @@ struct channel_reading {
     struct message_channel_lent lent;
 };
 
+#define PUBLISHERS_CUT_OFF 8
+
+/* Programs that write into it: what is told of them, and who is to wait. */
+struct channel_publishers {
+    struct {
+        uint32_t uid;
+        monotonic until; /* ns = 0: nobody */
+    } cut_off[PUBLISHERS_CUT_OFF];
+    uint32_t next_cut_off; /* the place that is used next */
+    monotonic told_since;  /* the second in which ... */
+    uint32_t told, untold; /* ... so many lines were written, and so many were not */
+};
+
 struct history;
 
 struct channel {
@@ -272,6 +285,7 @@ struct channel {
     struct channel_durability durability;
     struct channel_discard discard;
     struct channel_reading reading;
+    struct channel_publishers publishers;
     struct obituary_list obituaries;
     struct history *history; /* a copy of what outlives this process; NULL when there is none */
 };

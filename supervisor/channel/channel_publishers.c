@@ -10,10 +10,53 @@
 
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/monotonic.h"
 #include "supervisor/child/child.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_outboxes.h"
 #include "supervisor/hold/store.h"
+
+/* Who has broken the rules waits so long for another outbox: each costs work, and a line. */
+#define CUT_OFF_NS NS_PER_S
+/* Lines of one channel's publishers in a second. */
+#define TOLD_MOST 10
+
+/* A program that comes and goes all the time must not fill the log. */
+static bool may_tell(struct channel *channel)
+{
+    struct channel_publishers *publishers = &channel->publishers;
+    monotonic now = monotonic_now();
+    if (publishers->told_since.ns == 0 ||
+        monotonic_since(now, publishers->told_since) >= NS_PER_S) {
+        if (publishers->untold > 0)
+            log_info("channel %s: %u more lines about its publishers were left out",
+                     channel->spec->name, publishers->untold);
+        publishers->told = publishers->untold = 0;
+        publishers->told_since = now;
+    }
+    if (publishers->told++ < TOLD_MOST)
+        return true;
+    publishers->untold++;
+    return false;
+}
+
+static void note_cut_off(struct channel *channel, uint32_t uid)
+{
+    struct channel_publishers *publishers = &channel->publishers;
+    uint32_t at = publishers->next_cut_off++ % PUBLISHERS_CUT_OFF;
+    publishers->cut_off[at].uid = uid;
+    publishers->cut_off[at].until = monotonic_add(monotonic_now(), CUT_OFF_NS);
+}
+
+static bool was_cut_off(const struct channel *channel, uint32_t uid)
+{
+    const struct channel_publishers *publishers = &channel->publishers;
+    monotonic now = monotonic_now();
+    for (int i = 0; i < PUBLISHERS_CUT_OFF; i++)
+        if (publishers->cut_off[i].uid == uid && publishers->cut_off[i].until.ns > now.ns)
+            return true;
+    return false;
+}
 
 static int refuse(struct message_published *ret, int error, const char *reason)
 {
@@ -31,8 +74,9 @@ static void drop_left(struct channel *channel)
         if (!hold_outbox_is_left(hold, place))
             continue;
         const struct outbox_answer *said = hold_outbox_said(hold, place);
-        log_info("channel %s: publisher %s (%u, user %u) has ended", channel->spec->name,
-                 said->name, said->pid, said->uid);
+        if (may_tell(channel))
+            log_info("channel %s: publisher %s (%u, user %u) has ended", channel->spec->name,
+                     said->name, said->pid, said->uid);
         hold_outbox_drop(hold, place, OUTBOX_ENDED);
     }
 }
@@ -49,6 +93,9 @@ static int admit(struct channel *channel, const struct message_publish *wanted,
         return refuse(ret, EOPNOTSUPP,
                       "it receives UDP: only a channel with listen = \"local:NAME\" can be "
                       "published to");
+    if (was_cut_off(channel, wanted->uid))
+        return refuse(ret, EBUSY,
+                      "a publisher of this user was cut off a moment ago: wait a second");
     const struct outbox_publisher publisher = {
         .uid = wanted->uid, .pid = wanted->pid, .name = wanted->name};
     drop_left(channel);
@@ -64,12 +111,14 @@ void channel_publishers_admit(struct channel *channel, const struct message_publ
     for (uint32_t i = 0; i < OUTBOX_FDS; i++)
         ret_fds[i] = -1;
     if (admit(channel, wanted, ret, ret_fds) < 0) {
-        log_info("channel %s: %s (%u, user %u) may not publish: %s", wanted->channel, wanted->name,
-                 wanted->pid, wanted->uid, ret->reason);
+        if (channel && may_tell(channel))
+            log_info("channel %s: %s (%u, user %u) may not publish: %s", wanted->channel,
+                     wanted->name, wanted->pid, wanted->uid, ret->reason);
         return;
     }
-    log_info("channel %s: %s (%u, user %u) publishes", wanted->channel, wanted->name, wanted->pid,
-             wanted->uid);
+    if (may_tell(channel))
+        log_info("channel %s: %s (%u, user %u) publishes", wanted->channel, wanted->name,
+                 wanted->pid, wanted->uid);
     store_follow(&channel->stored);
     channel_publishers_lend(channel);
 }
@@ -96,6 +145,7 @@ void channel_publishers_lend(struct channel *channel)
         if (atomic_load(&said->state) != OUTBOX_OPEN) { /* its worker did not live to say why */
             log_error("channel %s: publisher %s (%u, user %u) was cut off by a worker that died",
                       channel->spec->name, said->name, said->pid, said->uid);
+            note_cut_off(channel, said->uid);
             hold_outbox_drop(hold, place, OUTBOX_CUT_OFF);
             store_follow(&channel->stored);
             continue;
@@ -118,12 +168,14 @@ void channel_publishers_done(struct channel *channel, const struct message_outbo
         hold->outboxes[done->place].lent_to != channel->lent.generation)
         return; /* another one has its place */
     unsigned long long taken = atomic_load(&said->taken_count);
-    if (done->cut_off)
+    if (done->cut_off) {
+        note_cut_off(channel, said->uid);
         log_error("channel %s: publisher %s (%u, user %u) is cut off after %llu datagrams: %s",
                   channel->spec->name, said->name, said->pid, said->uid, taken, done->reason);
-    else
+    } else if (may_tell(channel)) {
         log_info("channel %s: publisher %s (%u, user %u) has ended after %llu datagrams",
                  channel->spec->name, said->name, said->pid, said->uid, taken);
+    }
     hold_outbox_drop(hold, done->place, done->cut_off ? OUTBOX_CUT_OFF : OUTBOX_ENDED);
     store_follow(&channel->stored);
 }

@@ -117,8 +117,11 @@ void intake_offer(struct intake *intake, const struct message_outbox *outbox, in
     struct intake_box *box = intake_box_new(outbox, fds, &progress.entries[outbox->place],
                                             intake->channel->spec->max_datagram, &error);
     if (!box) {
-        log_error("an outbox can't be worked with: %s; its publisher waits for the next worker",
+        log_error("an outbox can't be worked with: %s; its publisher gets another one",
                   strerror(-error));
+        box = intake_box_of_none(outbox);
+        if (box)
+            finish(intake, box);
         return;
     }
     pthread_mutex_lock(&intake->lock);

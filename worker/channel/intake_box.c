@@ -65,6 +65,17 @@ struct intake_box *intake_box_new(const struct message_outbox *outbox, int fds[O
     return box;
 }
 
+struct intake_box *intake_box_of_none(const struct message_outbox *outbox)
+{
+    struct intake_box *box = calloc(1, sizeof *box);
+    if (box) {
+        box->id = outbox->id;
+        box->place = outbox->place;
+        box->box = box->answer = box->bell = box->call = -1;
+    }
+    return box;
+}
+
 void intake_box_free(struct intake_box **box)
 {
     if (!*box)

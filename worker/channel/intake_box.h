@@ -39,6 +39,8 @@ struct intake_box {
 struct intake_box *intake_box_new(const struct message_outbox *outbox, int fds[OUTBOX_FDS],
                                   const struct outbox_entry *entry, uint32_t max_datagram,
                                   int *ret_error);
+/* In the place of one that can't be had: to say that it is done with. NULL: no memory. */
+struct intake_box *intake_box_of_none(const struct message_outbox *outbox);
 void intake_box_free(struct intake_box **box);
 
 /* Its publisher is to look. Never waits. */

@@ -409,6 +409,27 @@ static void break_length_beyond(struct publisher_fixture *box)
     atomic_fetch_add(&box->map.head->committed, 16);
 }
 
+/* What comes along is not what it is said to be. */
+START_TEST(an_outbox_that_cannot_be_had_is_done_with)
+{
+    static struct worker worker;
+    struct scene scene;
+    begin(&scene);
+    attach_here(&worker, &scene);
+    int fds[OUTBOX_FDS];
+    for (uint32_t i = 0; i < OUTBOX_FDS; i++)
+        fds[i] = dup(scene.boxes[0].fds[3]);
+    const struct message_outbox outbox = {.id = 5, .place = 7};
+    intake_offer(worker.channel.intake, &outbox, fds);
+    ck_assert(is_done(&worker, 7, false));
+    publish(&scene, 0, 2);
+    take_all(&worker);
+    check_ring(&scene, settings.start_seq);
+    leave(&worker);
+    end(&scene);
+}
+END_TEST
+
 typedef void (*breaking)(struct publisher_fixture *box);
 static const breaking breakings[] = {break_committed_too_far, break_committed_backwards,
                                      break_committed_oddly, break_length, break_length_beyond};
@@ -536,6 +557,7 @@ int main(void)
     tcase_add_test(cases, a_death_at_any_instruction_loses_nothing_and_takes_nothing_twice);
     tcase_add_test(cases, what_was_taken_and_not_published_is_known_when_the_ring_is_given_up);
     tcase_add_test(cases, a_publisher_that_is_gone_is_taken_to_its_end);
+    tcase_add_test(cases, an_outbox_that_cannot_be_had_is_done_with);
     tcase_add_loop_test(cases, nonsense_costs_only_its_publisher, 0, BREAKINGS);
     tcase_add_test(cases, a_time_is_taken_only_where_it_can_be_true);
     tcase_add_test(cases, who_has_no_room_is_told_when_there_is_some);
