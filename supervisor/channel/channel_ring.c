@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "common/channel_page.h"
+#include "common/channel_page_outboxes.h"
 #include "common/channel_spec.h"
 #include "common/inflight_delivered.h"
 #include "common/log.h"
@@ -27,6 +28,7 @@ static bool is_idle(const struct channel *channel)
     struct relay_progress relay;
     struct commit_progress commit;
     struct decimate_progress decimate;
+    struct outbox_progress outboxes;
     if (hold->old_ring >= 0 || !hold->page || !channel_page_read_relay(hold->page, &relay) ||
         !channel_page_read_commit(hold->page, &commit) ||
         !channel_page_read_decimate(hold->page, &decimate))
@@ -34,7 +36,8 @@ static bool is_idle(const struct channel *channel)
     uint64_t published = atomic_load(&hold->page->public.published);
     return relay.next_seq == published && (!spec->record.enabled || commit.next_seq == published) &&
            (spec->decimate_count == 0 || decimate.next_seq == published) &&
-           inflight_unpublished(hold->page, &hold->geometry) == 0;
+           inflight_unpublished(hold->page, &hold->geometry) == 0 &&
+           channel_page_read_outboxes(hold->page, &outboxes) && outboxes.seq <= published;
 }
 
 bool channel_ring_can_be_reshaped(const struct channel *channel)

@@ -224,27 +224,31 @@ static bool owes_gap(const struct channel_page *page)
     return gap_before != 0 && atomic_load(&page->public.published) < gap_before;
 }
 
-void hold_outboxes_settle(struct hold *hold, bool is_continued)
+void hold_outbox_settle(struct hold *hold, uint32_t place, const struct outbox_progress *progress)
+{
+    struct outbox_answer *said = hold->outboxes[place].said;
+    const struct outbox_entry *entry = &progress->entries[place];
+    if (!said || entry->id != said->id || entry->position < atomic_load(&said->taken) ||
+        entry->position - atomic_load(&said->taken) > said->capacity)
+        return;
+    atomic_store(&said->taken_count, entry->count);
+    atomic_store(&said->taken, entry->position);
+}
+
+/* What else they might go by goes with the ring. */
+static void settle_outboxes(struct hold *hold)
 {
     struct outbox_progress progress;
     if (!hold->page || hold->outbox_count == 0 ||
-        !(is_continued ? channel_page_read_outboxes(hold->page, &progress)
-                       : channel_page_read_outboxes_published(hold->page, &progress)))
+        !channel_page_read_outboxes_published(hold->page, &progress))
         return;
-    for (uint32_t place = 0; place < hold->outbox_count; place++) {
-        struct outbox_answer *said = hold->outboxes[place].said;
-        const struct outbox_entry *entry = &progress.entries[place];
-        if (!said || entry->id != said->id || entry->position < atomic_load(&said->taken) ||
-            entry->position - atomic_load(&said->taken) > said->capacity)
-            continue;
-        atomic_store(&said->taken_count, entry->count);
-        atomic_store(&said->taken, entry->position);
-    }
+    for (uint32_t place = 0; place < hold->outbox_count; place++)
+        hold_outbox_settle(hold, place, &progress);
 }
 
 void hold_drop_ring(struct hold *hold)
 {
-    hold_outboxes_settle(hold, false); /* what else they might go by goes with the ring */
+    settle_outboxes(hold);
     if (hold->page && hold->rx >= 0 && owes_gap(hold->page))
         hold->owes_gap = true;
     channel_memory_unmap(&hold->page, &hold->geometry);

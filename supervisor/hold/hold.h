@@ -119,10 +119,10 @@ int hold_find_destination(const struct hold *hold, const struct channel_spec *sp
  * taken. */
 void hold_drop_ring(struct hold *hold);
 void hold_close_sockets(struct hold *hold);
+/* As far as this says that it is taken, its answer says as well. While no worker has it. */
+struct outbox_progress;
+void hold_outbox_settle(struct hold *hold, uint32_t place, const struct outbox_progress *progress);
 /* No worker has it any more: what is not taken stays its publisher's, who sees the bell hang up. */
-/* No worker has the ring: how far it says that outboxes are taken, their answers say as well.
- * is_continued: what was taken and not published is published by the next worker. */
-void hold_outboxes_settle(struct hold *hold, bool is_continued);
 void hold_outbox_drop(struct hold *hold, uint32_t place, enum outbox_state state);
 void hold_outboxes_close(struct hold *hold);
 void hold_outbox_close(struct hold_outbox *outbox); /* and says nothing */

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/channel_page_outboxes.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
@@ -230,18 +231,23 @@ static bool is_empty(const struct hold_outbox *outbox)
     return outbox->box < 0 && outbox->answer < 0 && outbox->bell < 0 && outbox->call < 0;
 }
 
+/* How far each is taken when its ring's datagrams are: one that is continued still publishes what
+ * was taken. */
+static bool read_progress(const struct hold *hold, bool is_continued, struct outbox_progress *ret)
+{
+    return hold->page && (is_continued ? channel_page_read_outboxes(hold->page, ret)
+                                       : channel_page_read_outboxes_published(hold->page, ret));
+}
+
 void hold_outboxes_adopt(struct hold *hold, const struct channel_spec *spec, bool is_continued)
 {
-    for (uint32_t place = 0; place < hold->outbox_count; place++) {
-        struct hold_outbox *outbox = &hold->outboxes[place];
-        outbox->said = outbox->answer >= 0 ? map_answer(outbox->answer) : NULL;
-    }
-    /* Those that are closed, too: their publishers go on elsewhere behind what was taken. */
-    hold_outboxes_settle(hold, is_continued);
+    struct outbox_progress progress;
+    bool is_known = read_progress(hold, is_continued, &progress);
     for (uint32_t place = 0; place < hold->outbox_count; place++) {
         struct hold_outbox *outbox = &hold->outboxes[place];
         if (is_empty(outbox))
             continue;
+        outbox->said = outbox->answer >= 0 ? map_answer(outbox->answer) : NULL;
         if (place < spec->publishers.most && is_whole(outbox, spec)) {
             outbox->said->records = becomes_durable(spec);
             continue;
@@ -249,6 +255,8 @@ void hold_outboxes_adopt(struct hold *hold, const struct channel_spec *spec, boo
         log_notice("channel %s: an outbox of the supervisor before can't be continued: its "
                    "publisher keeps what is not taken, and gets another one where there may be one",
                    spec->name);
+        if (is_known) /* its publisher goes on elsewhere, behind that */
+            hold_outbox_settle(hold, place, &progress);
         hold_outbox_drop(hold, place, OUTBOX_ENDED);
     }
 }
