@@ -272,7 +272,7 @@ static int wait_until_taken(struct publishing *it)
         if (status == CTL_OK)
             wait_for_channel(it);
     }
-    if (!it->is_over && hf_writer_untaken(it->writer) == 0 && (it->is_waiting || it->told_error))
+    if (!it->is_over && !ctl_stop_is_asked() && (it->is_waiting || it->told_error))
         note_going_on(it);
     return status;
 }
