@@ -166,6 +166,14 @@ int outbox_commit(struct outbox_producer *producer, uint32_t length, int64_t tim
     return 0;
 }
 
+bool outbox_room_has_come(struct outbox_producer *producer, uint32_t length)
+{
+    const uint64_t wanted = load_relaxed(producer->map.head->wants_room);
+    /* Never: that was in another box. */
+    return wanted == OUTBOX_NEVER ? has_room(producer, outbox_record_size(length))
+                                  : load_acquire(producer->map.answer->taken) >= wanted;
+}
+
 /* ---- the worker ---- */
 
 void outbox_consumer_open(struct outbox_consumer *consumer, const struct outbox_map *map,

@@ -133,6 +133,8 @@ int outbox_reserve(struct outbox_producer *producer, uint32_t length, void **ret
  * called. -EINVAL: nothing is reserved, or less. */
 int outbox_commit(struct outbox_producer *producer, uint32_t length, int64_t time_ns,
                   bool *ret_call);
+/* Is there what the bell was to ring for when a reservation of `length` bytes found no room? */
+bool outbox_room_has_come(struct outbox_producer *producer, uint32_t length);
 static inline void outbox_abort(struct outbox_producer *producer)
 {
     producer->is_reserved = false;

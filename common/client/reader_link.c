@@ -89,6 +89,9 @@ void reader_link_close(struct reader_link *link)
 static void drop(struct reader_link *link, int error)
 {
     uint64_t pause = RETRY_FIRST_NS << (link->failures < 6 ? link->failures : 6);
+    /* A child of the program's that has it, too, would keep it among those that are waited for. */
+    if (link->socket >= 0)
+        epoll_ctl(link->epoll, EPOLL_CTL_DEL, link->socket, NULL);
     fd_close(&link->socket);
     link->stirred = true;
     link->greeted = link->attached_now = link->armed = false;

@@ -23,77 +23,7 @@
 
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 
-/* ---- publishing ---- */
-
-static int reserve_slowly(struct writer *writer, uint32_t length, void **ret)
-{
-    outbox_abort(&writer->producer);
-    writer->awaits_room = false;
-    writer_box_look(writer);
-    if (writer->error)
-        return writer->error;
-    if (writer->link.refused)
-        return writer->link.refused;
-    int result =
-        writer->carried.map.head ? -EAGAIN : outbox_reserve(&writer->producer, length, ret);
-    writer->awaits_room = result == -EAGAIN;
-    writer->slow |= writer->awaits_room;
-    return result;
-}
-
-int hf_reserve(hf_writer *base, uint32_t length, void **ret)
-{
-    struct writer *writer = writer_of(base);
-    if (unlikely(writer->slow || --writer->until_look == 0))
-        return reserve_slowly(writer, length, ret);
-    int result = outbox_reserve(&writer->producer, length, ret);
-    if (unlikely(result == -EAGAIN))
-        writer->awaits_room = writer->slow = true;
-    return result;
-}
-
-int hf_commit(hf_writer *base, uint32_t length)
-{
-    struct writer *writer = writer_of(base);
-    bool call;
-    if (unlikely(writer->error))
-        return writer->error;
-    const int64_t now = (int64_t)realtime_now_ns();
-    int result = outbox_commit(&writer->producer, length, now, &call);
-    if (unlikely(result < 0))
-        return result;
-    writer->committed++;
-    if (call)
-        writer_box_call(writer);
-    if (unlikely((uint64_t)(now - writer->looked_ns) >= (uint64_t)LOOK_EVERY_NS || writer->slow)) {
-        writer->looked_ns = now;
-        writer_box_look(writer);
-    }
-    return writer->error;
-}
-
-void hf_abort(hf_writer *base)
-{
-    outbox_abort(&writer_of(base)->producer);
-}
-
-int hf_writer_fd(hf_writer *base)
-{
-    return writer_of(base)->link.epoll;
-}
-
-uint32_t hf_writer_limit(const hf_writer *base)
-{
-    return ((const struct writer *)base)->producer.map.answer->max_datagram;
-}
-
-uint64_t hf_writer_untaken(hf_writer *base)
-{
-    writer_box_look(writer_of(base));
-    return writer_box_untaken(writer_of(base));
-}
-
-/* ---- durability ---- */
+/* ---- what the descriptor tells ---- */
 
 /* 0, -EAGAIN: not yet; or why it never will be, or can't be known. */
 static int durable_now(const struct writer *writer, uint64_t count)
@@ -121,6 +51,112 @@ static void want_durable(const struct writer *writer, uint64_t count)
     atomic_thread_fence(memory_order_seq_cst); /* before the look that follows */
 }
 
+/* Is there something of what the program waits for? */
+static bool room_is_due(struct writer *writer)
+{
+    if (!writer->awaits_room || writer->error)
+        return writer->awaits_room;
+    return writer->bell >= 0 && !writer->next.head && !writer->carried.map.head &&
+           outbox_room_has_come(&writer->producer, writer->awaited);
+}
+
+static bool durable_is_due(const struct writer *writer)
+{
+    return writer->awaits_durable && (writer->bell >= 0 || writer->error) &&
+           durable_now(writer, writer->awaits_durable) != -EAGAIN;
+}
+
+/* The bell may have been heard while the program asked for something else, or the outbox may be
+ * another one now: what was waited for is told until it is asked for. */
+static void remind(struct writer *writer)
+{
+    if (writer->awaits_durable)
+        want_durable(writer, writer->awaits_durable);
+    if (writer->bell >= 0 || writer->error)
+        writer_link_remind(&writer->link, room_is_due(writer) || durable_is_due(writer));
+}
+
+static void look(struct writer *writer)
+{
+    writer_box_look(writer);
+    remind(writer);
+}
+
+/* ---- publishing ---- */
+
+static int reserve_slowly(struct writer *writer, uint32_t length, void **ret)
+{
+    outbox_abort(&writer->producer);
+    writer->awaits_room = false;
+    look(writer);
+    if (writer->error)
+        return writer->error;
+    if (writer->link.refused)
+        return writer->link.refused;
+    int result =
+        writer->carried.map.head ? -EAGAIN : outbox_reserve(&writer->producer, length, ret);
+    writer->awaits_room = result == -EAGAIN;
+    writer->awaited = length;
+    writer->slow |= writer->awaits_room;
+    return result;
+}
+
+int hf_reserve(hf_writer *base, uint32_t length, void **ret)
+{
+    struct writer *writer = writer_of(base);
+    if (unlikely(writer->slow || --writer->until_look == 0))
+        return reserve_slowly(writer, length, ret);
+    int result = outbox_reserve(&writer->producer, length, ret);
+    if (unlikely(result == -EAGAIN)) {
+        writer->awaits_room = writer->slow = true;
+        writer->awaited = length;
+    }
+    return result;
+}
+
+int hf_commit(hf_writer *base, uint32_t length)
+{
+    struct writer *writer = writer_of(base);
+    bool call;
+    if (unlikely(writer->error))
+        return writer->error;
+    const int64_t now = (int64_t)realtime_now_ns();
+    int result = outbox_commit(&writer->producer, length, now, &call);
+    if (unlikely(result < 0))
+        return result;
+    writer->committed++;
+    if (call)
+        writer_box_call(writer);
+    if (unlikely((uint64_t)(now - writer->looked_ns) >= (uint64_t)LOOK_EVERY_NS || writer->slow)) {
+        writer->looked_ns = now;
+        look(writer);
+    }
+    return writer->error;
+}
+
+void hf_abort(hf_writer *base)
+{
+    outbox_abort(&writer_of(base)->producer);
+}
+
+int hf_writer_fd(hf_writer *base)
+{
+    return writer_of(base)->link.epoll;
+}
+
+uint32_t hf_writer_limit(const hf_writer *base)
+{
+    return ((const struct writer *)base)->producer.map.answer->max_datagram;
+}
+
+uint64_t hf_writer_untaken(hf_writer *base)
+{
+    look(writer_of(base));
+    return writer_box_untaken(writer_of(base));
+}
+
+/* ---- durability ---- */
+
 /* Until the descriptor is readable. deadline 0: for ever. 0 or -errno. */
 static int wait_readable(const struct writer *writer, monotonic deadline)
 {
@@ -136,14 +172,12 @@ static int wait_readable(const struct writer *writer, monotonic deadline)
     return count > 0 ? 0 : count == 0 ? -ETIMEDOUT : -errno;
 }
 
-int hf_wait_durable(hf_writer *base, uint64_t count, int timeout_ms)
+/* 0, -ETIMEDOUT, or what is wrong. */
+static int wait_durable(struct writer *writer, uint64_t count, int timeout_ms)
 {
-    struct writer *writer = writer_of(base);
     const monotonic deadline =
         timeout_ms < 0 ? (monotonic){0}
                        : monotonic_add(monotonic_now(), (uint64_t)timeout_ms * NS_PER_MS);
-    if (count > writer->committed)
-        return -EINVAL;
     for (;;) {
         writer_box_look(writer);
         int result = durable_now(writer, count);
@@ -158,6 +192,26 @@ int hf_wait_durable(hf_writer *base, uint64_t count, int timeout_ms)
         if (result < 0)
             return result;
     }
+}
+
+int hf_wait_durable(hf_writer *base, uint64_t count, int timeout_ms)
+{
+    struct writer *writer = writer_of(base);
+    if (count > writer->committed)
+        return -EINVAL;
+    writer_link_remind(&writer->link, false); /* it would be woken by what it does not wait for */
+    int result = wait_durable(writer, count, timeout_ms);
+    if (result == -ETIMEDOUT || result == -EINTR)
+        writer->awaits_durable = count;
+    else if (result < 0 || count >= writer->awaits_durable)
+        writer->awaits_durable = 0;
+    if (count == 0) { /* the program has heard it, and does not want it now */
+        writer->awaits_room = writer->awaits_room && !room_is_due(writer);
+        if (durable_is_due(writer))
+            writer->awaits_durable = 0;
+    }
+    remind(writer);
+    return result;
 }
 
 /* ---- beginning and end ---- */

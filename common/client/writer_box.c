@@ -21,7 +21,8 @@
 static void fail(struct writer *writer, int error)
 {
     writer->error = error;
-    fd_close(&writer->bell); /* the worker sees that nothing more comes */
+    /* The worker sees that nothing more comes. */
+    writer_link_unwatch(&writer->link, &writer->bell);
     fd_close(&writer->call);
 }
 
@@ -47,7 +48,7 @@ static void go_back(struct writer *writer, uint64_t taken)
  * daemon has said so. */
 static void end_box(struct writer *writer)
 {
-    fd_close(&writer->bell);
+    writer_link_unwatch(&writer->link, &writer->bell);
     fd_close(&writer->call);
     writer_link_want(&writer->link);
     if (writer->next.head) {

@@ -59,7 +59,24 @@ static void clear_timer(struct writer_link *link)
         link->is_timed = false;
 }
 
+void writer_link_remind(struct writer_link *link, bool is_due)
+{
+    const struct itimerspec setting = {.it_value.tv_nsec = is_due}; /* long ago, or never */
+    if (is_due != link->is_reminding &&
+        timerfd_settime(link->timer, TFD_TIMER_ABSTIME, &setting, NULL) == 0)
+        link->is_reminding = is_due;
+}
+
 /* ---- the connection ---- */
+
+/* Closing is not enough: a child of the program's that has it, too, keeps it among those that are
+ * waited for, and once it has hung up, it would be readable for ever. */
+void writer_link_unwatch(const struct writer_link *link, int *fd)
+{
+    if (*fd >= 0)
+        epoll_ctl(link->epoll, EPOLL_CTL_DEL, *fd, NULL);
+    fd_close(fd);
+}
 
 static void drop(struct writer_link *link, int error)
 {
@@ -67,7 +84,7 @@ static void drop(struct writer_link *link, int error)
                      << (link->failures < FAILURES_MOST ? link->failures : FAILURES_MOST);
     if (pause > RETRY_LAST_NS || link->refused)
         pause = RETRY_LAST_NS;
-    fd_close(&link->socket);
+    writer_link_unwatch(link, &link->socket);
     link->error = error;
     link->failures++;
     link->retry_at = monotonic_add(monotonic_now(), pause);
@@ -97,6 +114,7 @@ static void connect_again(struct writer_link *link)
 
 void writer_link_want(struct writer_link *link)
 {
+    writer_link_remind(link, false);
     link->wanted = true;
     link->retry_at = (monotonic){0};
     link->failures = 0;
@@ -137,7 +155,10 @@ static void keep_fds(struct writer_link *link, int ret_fds[READ_FDS_MAX])
 {
     for (int i = 0; i < READ_FDS_MAX; i++)
         ret_fds[i] = fd_take(&link->packet.fds[i]);
-    fd_close(&link->socket); /* the outbox lives without it */
+    writer_link_unwatch(link, &link->socket); /* the outbox lives without it */
+    if (link->is_timed)                       /* it could still become readable */
+        set_timer(link, (monotonic){0});
+    link->is_timed = false;
     link->wanted = false;
     link->refused = link->error = 0;
 }

@@ -15,6 +15,7 @@ struct writer_link {
     int epoll, socket, timer;
     bool wanted;        /* there is to be an outbox, and none has come yet */
     bool is_timed;      /* the timer is set */
+    bool is_reminding;  /* ... and not for connecting again */
     monotonic retry_at; /* connect again, not before */
     unsigned failures;  /* since an outbox came */
     int error;          /* what became of the last attempt: -errno; 0 = it is under way */
@@ -33,6 +34,10 @@ void writer_link_close(struct writer_link *link);
 void writer_link_want(struct writer_link *link);
 /* What has come is of no use: in a second again. */
 void writer_link_put_off(struct writer_link *link, int error);
+/* Keep the epoll descriptor readable, or don't. Only while nothing is wanted, or never will be. */
+void writer_link_remind(struct writer_link *link, bool is_due);
+/* Closes one that is in the epoll descriptor. */
+void writer_link_unwatch(const struct writer_link *link, int *fd);
 /* Go on with it. 1: it has come, and ret_fds are the caller's: box, answer, bell, call. 0: not yet;
  * the epoll descriptor becomes readable when there is more to do. */
 int writer_link_pump(struct writer_link *link, int ret_fds[READ_FDS_MAX]);

@@ -32,7 +32,6 @@ struct publishing {
     hf *handle;
     hf_writer *writer;
     uint64_t size;      /* of each piece; 0: lines */
-    uint32_t limit;     /* of a datagram */
     uint64_t published; /* datagrams */
     uint64_t offset;    /* of the input: bytes before `bytes` */
     uint8_t *bytes;     /* what was read and not published yet */
@@ -42,6 +41,7 @@ struct publishing {
     bool is_told;    /* and that was told */
     monotonic since;
     int told_error; /* likewise why it can't be published to */
+    bool is_over;   /* it never will be again */
 };
 
 /* ---- waiting ---- */
@@ -105,12 +105,66 @@ static int complain_channel(const struct publishing *it, int error)
                      channel);
     else if (error == -ECONNABORTED)
         ctl_complain("%s takes nothing more from this program: the daemon's log says why", channel);
+    else if (error == -EMSGSIZE)
+        ctl_complain("%s takes no more than %" PRIu32
+                     " bytes of a datagram now (max_datagram), and "
+                     "one that was published before, and not taken, is longer: it and what came "
+                     "behind it can't be recorded. Raise it, and publish them again",
+                     channel, hf_writer_limit(it->writer));
     else
         return ctl_complain_read(channel, error);
     return CTL_NO;
 }
 
+/* What the writer says instead of 0. CTL_OK: wait and try again. */
+static int take_error(struct publishing *it, int error)
+{
+    if (error == -ECONNABORTED || error == -EPROTO || error == -EMSGSIZE) {
+        it->is_over = true;
+        return complain_channel(it, error);
+    }
+    if (error != -EAGAIN && error != it->told_error) {
+        complain_channel(it, error); /* and goes on trying */
+        ctl_complain("waiting until that is otherwise");
+        it->told_error = error;
+    }
+    return CTL_OK;
+}
+
 /* ---- one datagram ---- */
+
+static int complain_long(const struct publishing *it, uint64_t offset)
+{
+    const uint32_t limit = hf_writer_limit(it->writer);
+    if (it->size == 0)
+        ctl_complain("line %" PRIu64 ", at byte %" PRIu64
+                     " of the input, is longer than the %" PRIu32
+                     " bytes that a datagram of %s may have (max_datagram). What came before it "
+                     "was published",
+                     it->published + 1, offset, limit, it->command->channel);
+    else
+        ctl_complain("--size %" PRIu64 ": a datagram of %s may have %" PRIu32
+                     " bytes (max_datagram)",
+                     it->size, it->command->channel, limit);
+    return CTL_NO;
+}
+
+/* Room for a datagram of as many bytes as the channel takes, which is another number after a daemon
+ * with another configuration was started. */
+static int make_room(struct publishing *it)
+{
+    const size_t room = (size_t)hf_writer_limit(it->writer) + 1 + READ_AT_ONCE;
+    if (room <= it->room)
+        return CTL_OK;
+    uint8_t *bytes = realloc(it->bytes, room);
+    if (!bytes) {
+        ctl_complain("out of memory");
+        return CTL_NO;
+    }
+    it->bytes = bytes;
+    it->room = room;
+    return CTL_OK;
+}
 
 /* CTL_OK, or the exit status with everything printed. *ret_done false: it was asked to end. */
 static int publish(struct publishing *it, const uint8_t *data, size_t length, bool *ret_done)
@@ -130,31 +184,14 @@ static int publish(struct publishing *it, const uint8_t *data, size_t length, bo
                 note_going_on(it);
             return CTL_OK;
         }
-        if (result == -ECONNABORTED || result == -EPROTO || result == -EMSGSIZE)
-            return complain_channel(it, result);
-        if (result != -EAGAIN && result != it->told_error) {
-            complain_channel(it, result); /* and goes on trying */
-            ctl_complain("waiting until that is otherwise");
-            it->told_error = result;
-        }
+        if (result == -EMSGSIZE && length > hf_writer_limit(it->writer))
+            return complain_long(it, it->offset + (uint64_t)(data - it->bytes));
+        const int status = take_error(it, result);
+        if (status != CTL_OK)
+            return status;
         wait_for_channel(it);
     }
     return CTL_OK;
-}
-
-static int complain_long(const struct publishing *it, uint64_t offset)
-{
-    if (it->size == 0)
-        ctl_complain("line %" PRIu64 ", at byte %" PRIu64
-                     " of the input, is longer than the %" PRIu32
-                     " bytes that a datagram of %s may have (max_datagram). What came before it "
-                     "was published",
-                     it->published + 1, offset, it->limit, it->command->channel);
-    else
-        ctl_complain("--size %" PRIu64 ": a datagram of %s may have %" PRIu32
-                     " bytes (max_datagram)",
-                     it->size, it->command->channel, it->limit);
-    return CTL_NO;
 }
 
 /* ---- the input ---- */
@@ -182,14 +219,14 @@ static int publish_what_is_there(struct publishing *it)
     bool done = true;
     int status = CTL_OK;
     while (status == CTL_OK && done && cut(it, at, &length, &end)) {
-        if (length > it->limit)
+        if (length > hf_writer_limit(it->writer))
             status = complain_long(it, it->offset + at);
         else
             status = publish(it, it->bytes + at, length, &done);
         if (status == CTL_OK && done)
             at = end;
     }
-    if (status == CTL_OK && done && it->length - at > it->limit)
+    if (status == CTL_OK && done && it->length - at > hf_writer_limit(it->writer))
         status = complain_long(it, it->offset + at); /* and its end is not even there */
     it->offset += at;
     it->length -= at;
@@ -204,10 +241,12 @@ static int read_more(struct publishing *it)
                            {.fd = hf_writer_fd(it->writer), .events = POLLIN}};
     if (ctl_stop_poll(fds, 2, -1) <= 0)
         return CTL_OK;
-    if (fds[1].revents)
-        hf_wait_durable(it->writer, 0, 0);
+    hf_wait_durable(it->writer, 0, 0);
     if (!fds[0].revents)
         return CTL_OK;
+    int status = make_room(it);
+    if (status != CTL_OK)
+        return status;
     ssize_t count = read(STDIN_FILENO, it->bytes + it->length, it->room - it->length);
     if (count < 0 && errno != EINTR && errno != EAGAIN) {
         ctl_complain("the standard input can't be read: %s", strerror(errno));
@@ -221,12 +260,21 @@ static int read_more(struct publishing *it)
 /* ---- the end ---- */
 
 /* Closing leaves what was committed to a daemon that is there; so one that isn't is waited for. */
-static void wait_until_taken(struct publishing *it)
+static int wait_until_taken(struct publishing *it)
 {
-    while (hf_writer_untaken(it->writer) > 0 && !ctl_stop_is_asked())
-        wait_for_channel(it);
-    if (hf_writer_untaken(it->writer) == 0 && it->is_waiting)
+    void *room;
+    int status = CTL_OK;
+    while (!it->is_over && hf_writer_untaken(it->writer) > 0 && !ctl_stop_is_asked()) {
+        const int result = hf_reserve(it->writer, 0, &room); /* is there anything in the way? */
+        hf_abort(it->writer);
+        if (result < 0)
+            status = take_error(it, result);
+        if (status == CTL_OK)
+            wait_for_channel(it);
+    }
+    if (!it->is_over && !ctl_stop_is_asked() && (it->is_waiting || it->told_error))
         note_going_on(it);
+    return status;
 }
 
 static int wait_until_durable(struct publishing *it)
@@ -256,6 +304,7 @@ static void tell(struct publishing *it, bool is_durable)
                 it->published == 1 ? "" : "s",
                 is_durable     ? ", and all of it is on the disk"
                 : untaken == 0 ? ""
+                : it->is_over  ? "; the daemon has not taken all of them"
                                : "; the daemon has not taken all of them yet");
 }
 
@@ -269,8 +318,9 @@ static int run(struct publishing *it)
         if (status == CTL_OK)
             status = publish_what_is_there(it);
     }
-    wait_until_taken(it);
-    if (it->command->durable) {
+    const int taken = wait_until_taken(it);
+    status = status == CTL_OK ? taken : status;
+    if (it->command->durable && !it->is_over) {
         const int durable = wait_until_durable(it);
         is_durable = durable == CTL_OK;
         status = status == CTL_OK ? durable : status;
@@ -326,15 +376,7 @@ static int begin(struct publishing *it)
     int result = hf_publish(it->handle, it->command->channel, &it->writer);
     if (result < 0)
         return complain_channel(it, result);
-    it->limit = hf_writer_limit(it->writer);
-    if (it->size > it->limit)
-        return complain_long(it, 0);
-    it->room = (size_t)it->limit + 1 + READ_AT_ONCE;
-    it->bytes = malloc(it->room);
-    if (it->bytes)
-        return CTL_OK;
-    ctl_complain("out of memory");
-    return CTL_NO;
+    return it->size > hf_writer_limit(it->writer) ? complain_long(it, 0) : make_room(it);
 }
 
 int ctl_publish(const struct ctl_command *command)

@@ -2,8 +2,10 @@
 /* holdfastctl: the operator's command. Takes the line apart and calls one verb; exit statuses are
  * in ctl.h. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "supervisor/ctl/ctl.h"
 #include "supervisor/ctl/ctl_capabilities.h"
@@ -86,9 +88,22 @@ static int run(const struct ctl_command *command)
     return CTL_USAGE;
 }
 
+/* One that is closed would be a socket's or a file's number next, and be read or printed into. They
+ * stay errors: the standard input can't be read, nor the others written. */
+static void keep_standard_descriptors(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_PATH);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     struct ctl_command command;
+    keep_standard_descriptors();
     int status = ctl_options_parse(argc, argv, &command);
     if (status == CTL_OK)
         status = run(&command);

@@ -106,6 +106,44 @@ def test_what_is_wrong_is_told(place):
     assert "line 4, at byte" in result and "published 3 datagrams" in result, result
     daemon.wait_counter("engine", "recorded", 3)
     assert_lines(daemon, 3)
+    command = " ".join(command_of(place, daemon, "engine"))
+    result = subprocess.run(["sh", "-c", f"exec timeout 20 {command} <&-"], capture_output=True, check=False, timeout=60)
+    assert result.returncode == 1 and b"standard input can't be read" in result.stderr, result
+
+
+def restart_with(daemon, before, after):
+    if daemon.process and daemon.process.poll() is None:
+        daemon.stop()
+    text = daemon.config.read_text()
+    assert before in text, text
+    daemon.config.write_text(text.replace(before, after))
+    daemon.start()
+
+
+def test_another_longest_datagram(place):
+    daemon = start_daemon(place, max_datagram=1000)
+    running = Running(place, daemon)
+    running.write(lines(0, 10))
+    daemon.wait_counter("engine", "recorded", 10)
+    restart_with(daemon, "max_datagram = 1000", "max_datagram = 3000")
+    wait_until(lambda: daemon.status("engine")["publishers"]["list"], 20, "it to be there again")
+    running.write(b"y" * 2900 + b"\n" + b"z" * 4000 + b"\n")
+    assert running.wait() == 1, running.said()
+    assert "line 12, at byte" in running.said() and "the 3000 bytes" in running.said(), running.said()
+
+
+def test_what_is_too_long_to_be_carried_over_is_not_waited_for(place):
+    daemon = start_daemon(place, max_datagram=1000)
+    running = Running(place, daemon)
+    running.write(lines(0, 10))
+    daemon.wait_counter("engine", "recorded", 10)
+    daemon.stop()
+    running.write(b"y" * 900 + b"\n")
+    running.process.stdin.close()
+    wait_until(lambda: "the daemon does not answer" in running.said(), 20, "it to wait")
+    restart_with(daemon, "max_datagram = 1000", "max_datagram = 100")
+    assert running.process.wait(20) == 1, running.said()
+    assert "no more than 100 bytes" in running.said() and "has not taken all of them\n" in running.said(), running.said()
 
 
 @core

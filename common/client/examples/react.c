@@ -56,8 +56,8 @@ static int run(hf_reader *reader, hf_writer *writer)
     for (;;) {
         int result = go_on(reader, writer);
         const int waits_for_room = result == -EAGAIN;
-        if (result == -ECONNABORTED)
-            return result;
+        if (result == -ECONNABORTED || result == -EPROTO || result == -EMSGSIZE)
+            return result; /* for ever */
         if (result < 0 && !waits_for_room && result != told)
             fprintf(stderr, "answering: %s; trying again\n", strerror(-result));
         told = result;

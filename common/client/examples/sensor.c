@@ -73,8 +73,8 @@ static int run(hf_writer *writer, unsigned long most)
         if (result < 0 && result != -EAGAIN && result != told)
             fprintf(stderr, "publishing: %s; trying again\n", strerror(-result));
         told = result;
-        if (result == -ECONNABORTED)
-            break;
+        if (result == -ECONNABORTED || result == -EPROTO || result == -EMSGSIZE)
+            break; /* for ever */
     }
     close(timer);
     return published < most;

@@ -6,8 +6,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "common/client/holdfast.h"
 #include "common/monotonic.h"
@@ -154,6 +157,12 @@ static void go_round(void)
     ck_assert_int_eq(hf_wait_durable(writer, 0, 0), 0);
 }
 
+static void go_round_if_readable(void)
+{
+    if (is_readable(20))
+        ck_assert_int_eq(hf_wait_durable(writer, 0, 0), 0);
+}
+
 /* Until the writer has asked for another box and got it. */
 static void await_box(void)
 {
@@ -245,6 +254,48 @@ START_TEST(a_full_outbox_says_so_and_then_that_there_is_room)
     publish_some(10);
     ck_assert(!is_readable(0)); /* nothing more to tell */
     publish_all_that_fits();
+    take_until_all();
+}
+END_TEST
+
+/* The bell is heard by whatever is called first: that must not keep it from who waits for it. */
+START_TEST(room_is_told_whatever_was_asked_for_meanwhile)
+{
+    publish_all_that_fits();
+    take_all();
+    ck_assert_int_eq(hf_wait_durable(writer, 1, 0), -ETIMEDOUT);
+    ck_assert_uint_eq(hf_writer_untaken(writer), 0);
+    ck_assert(is_readable(DEADLINE_MS));
+    publish_some(1);
+    ck_assert(!is_readable(0));
+    publish_all_that_fits();
+    take_until_all(); /* hears it, and publishes nothing */
+    go_round_if_readable();
+    ck_assert(!is_readable(20));
+}
+END_TEST
+
+/* A child of the program's keeps all descriptors of the writer open. */
+START_TEST(a_child_of_the_program_does_not_keep_the_end_readable)
+{
+    publish_some(3);
+    pid_t child = fork();
+    if (child == 0) {
+        outbox_fixture_free(box()); /* the daemon's end is the daemon's alone */
+        pause();
+        _exit(0);
+    }
+    ck_assert_int_gt(child, 0);
+    take_all();
+    let_go();
+    offer(true);
+    go_round();
+    await_box();
+    const bool is_still_readable = is_readable(0);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    ck_assert(!is_still_readable);
+    publish_some(3);
     take_until_all();
 }
 END_TEST
@@ -513,6 +564,42 @@ START_TEST(what_is_durable_is_known)
 }
 END_TEST
 
+START_TEST(durability_is_told_whatever_was_asked_for_meanwhile)
+{
+    publish_some(10);
+    take_all();
+    ck_assert_int_eq(hf_wait_durable(writer, 10, 0), -ETIMEDOUT);
+    outbox_fixture_say_durable(box(), 10);
+    for (int i = 0; i < 50; i++) { /* looks at the bell now and then */
+        publish_some(1);
+        poll(NULL, 0, 1);
+    }
+    ck_assert(is_readable(DEADLINE_MS));
+    ck_assert_int_eq(hf_wait_durable(writer, 10, 0), 0);
+    ck_assert(!is_readable(20));
+}
+END_TEST
+
+START_TEST(what_is_waited_for_is_told_by_another_outbox)
+{
+    void *room;
+    publish_some(10);
+    ck_assert_int_eq(hf_wait_durable(writer, 10, 0), -ETIMEDOUT);
+    let_go();
+    offer(true);
+    go_round();
+    await_box();
+    ck_assert_int_eq(hf_reserve(writer, 1, &room), 0);
+    hf_abort(writer);
+    take_all();
+    ck_assert(!is_readable(20));
+    outbox_fixture_say_durable(box(), 10);
+    ck_assert(is_readable(DEADLINE_MS));
+    ck_assert_int_eq(hf_wait_durable(writer, 10, 0), 0);
+    ck_assert(!is_readable(20));
+}
+END_TEST
+
 static void *say_durable(void *unused)
 {
     (void)unused;
@@ -633,6 +720,8 @@ int main(void)
     const TTest *const tests[] = {what_is_committed_comes_as_it_is,
                                   a_datagram_has_a_longest_length,
                                   a_full_outbox_says_so_and_then_that_there_is_room,
+                                  room_is_told_whatever_was_asked_for_meanwhile,
+                                  a_child_of_the_program_does_not_keep_the_end_readable,
                                   a_worker_is_called_only_when_it_sleeps,
                                   the_death_of_the_gate_is_not_noticed,
                                   a_closed_writer_leaves_what_it_has_committed,
@@ -648,6 +737,8 @@ int main(void)
                                   an_answer_that_cannot_be_is_not_followed,
                                   a_position_within_a_record_is_not_followed,
                                   what_is_durable_is_known,
+                                  durability_is_told_whatever_was_asked_for_meanwhile,
+                                  what_is_waited_for_is_told_by_another_outbox,
                                   a_waiting_one_is_woken,
                                   durability_counts_over_outboxes,
                                   what_nobody_can_know_is_told,
