@@ -19,7 +19,6 @@
 #include "supervisor/channel/channel_reading.h"
 #include "supervisor/channel/channel_recording.h"
 #include "supervisor/channel/channel_progress.h"
-#include "supervisor/channel/channel_publishers.h"
 #include "supervisor/channel/channel_ring.h"
 #include "supervisor/channel/channel_segments.h"
 #include "supervisor/child/child.h"
@@ -175,8 +174,6 @@ static void conclude_stop(struct channel *channel)
     memcpy(cause, channel->life.cause, sizeof cause);
     channel->life.restart_wanted = false;
     hold_close_sockets(&channel->hold);
-    if (channel->host->phase >= PHASE_STOPS) /* else they wait for its next start */
-        channel_publishers_dismiss(channel);
     change_state(channel, CHANNEL_STOPPED, cause);
     start |= channel_former_finish(channel);
     if (start && !channel->life.kept_stopped && channel->host->phase < PHASE_STOPS)

@@ -11,6 +11,7 @@ from lib.place import kill, wait_until
 EAGER = 'restart { healthy_after = "1ms"  first_delay = "1ms"  max_delay = "20ms" }'
 ROUNDS = 3
 ONLY_IN_TROUBLE = {"lap_skipped", "disk_refused", "fail_committed"}
+OF_PUBLISHERS = "intake_"  # a channel with a socket never comes there: e11_publishing
 
 
 class Steps:
@@ -43,7 +44,7 @@ def test_a_death_behind_every_step_loses_nothing(place):
                                    record={"segment_size": "1M"}), head=EAGER, spare_workers=2).start()
     steps = Steps(place, daemon, "engine")
     sender = Sender(place, listen, 10**9, rate=3000, sizes=(64, 64, 300, 0, 64))
-    names = [name for name in steps.all() if name not in ONLY_IN_TROUBLE]
+    names = [name for name in steps.all() if name not in ONLY_IN_TROUBLE and not name.startswith(OF_PUBLISHERS)]
     assert len(names) >= 19
     for _ in range(ROUNDS):
         for name in names:
