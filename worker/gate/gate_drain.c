@@ -24,6 +24,7 @@ void gate_drain_begin(struct gate *gate)
     gate->drain_until = monotonic_add(monotonic_now(), gate->limits.grace_ns);
     epoll_ctl(gate->epoll, EPOLL_CTL_DEL, gate->listening, NULL);
     gate->accepting = false;
+    gate_requests_look(gate); /* those that wait for channels to be lent wait in vain */
 }
 
 static bool is_quiet(const struct gate_connection *connection)
