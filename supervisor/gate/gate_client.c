@@ -213,9 +213,16 @@ void gate_client_answer_publish(struct gate_client *client,
                     ? child_send(client->child, MESSAGE_PUBLISHED, published, sizeof *published,
                                  fds, published->error ? 0 : OUTBOX_FDS)
                     : 0; /* gone: its outbox ends when nobody has the other end */
-    if (error < 0 && error != -EPIPE)
-        log_warning("the gate can't be given an outbox: %s; its publisher asks again",
-                    strerror(-error));
+    if (error == 0 || error == -EPIPE)
+        return;
+    log_warning("the gate can't be given an outbox: %s; its publisher asks again",
+                strerror(-error));
+    if (published->error)
+        return;
+    /* Without an answer the gate would keep its connection's place for ever. */
+    const struct message_published refused = {
+        .turn = published->turn, .error = EAGAIN, .reason = "its outbox can't be handed over"};
+    child_send(client->child, MESSAGE_PUBLISHED, &refused, sizeof refused, NULL, 0);
 }
 
 /* ---- what it says ---- */

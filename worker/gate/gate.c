@@ -218,6 +218,7 @@ static void serve_event(struct gate *gate, const struct epoll_event *event)
         break;
     case GATE_SOURCE_TIMER:
         gate_connection_set_accepting(gate, true);
+        gate_connection_look_at_lingering(gate);
         gate_report_tick(gate);
         break;
     default:

@@ -85,6 +85,7 @@ void gate_activity_answered(struct gate *gate, struct gate_connection *connectio
     if (!connection->is_measured || is_begun) /* its bytes are still to come */
         return;
     connection->is_measured = false;
+    gate_count(gate, GATE_COUNTER_requests); /* once each: as many as are refused or measured */
     if (type == READ_REFUSED)
         gate_count(gate, GATE_COUNTER_requests_refused);
     else
@@ -92,14 +93,19 @@ void gate_activity_answered(struct gate *gate, struct gate_connection *connectio
                            monotonic_since(monotonic_now(), connection->since));
 }
 
+void gate_activity_gets(struct gate_connection *connection, uint64_t bytes)
+{
+    connection->bytes += bytes;
+    turn_window(&connection->rate, monotonic_now());
+    connection->rate.bytes[0] += bytes;
+}
+
 void gate_activity_hands_out(struct gate *gate, struct gate_connection *connection,
                              enum gate_mode mode, uint64_t bytes)
 {
     gate->bytes[mode] += bytes;
-    connection->bytes += bytes;
-    turn_window(&connection->rate, monotonic_now());
-    connection->rate.bytes[0] += bytes;
     gate->reporting.due = true;
+    gate_activity_gets(connection, bytes);
 }
 
 /* Who has asked for nothing for a second may ask for as much at once. */

@@ -14,6 +14,8 @@ void gate_activity_begins(struct gate *gate, struct gate_connection *connection,
 /* This answer goes out. */
 void gate_activity_answered(struct gate *gate, struct gate_connection *connection,
                             enum read_type type);
+/* So many bytes of files have gone to it; counted for all elsewhere. */
+void gate_activity_gets(struct gate_connection *connection, uint64_t bytes);
 /* So many bytes of files have been handed out. */
 void gate_activity_hands_out(struct gate *gate, struct gate_connection *connection,
                              enum gate_mode mode, uint64_t bytes);

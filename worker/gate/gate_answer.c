@@ -82,7 +82,7 @@ static int send_it(struct gate *gate, struct gate_connection *connection, struct
         return -EDQUOT;
     int result = read_packet_send_fds(connection->fd, &about, payload, fds, what->fd_count);
     if (what->fd_count > 0 && result == 0)
-        gate_users_lent(gate, connection);
+        gate_users_lent(gate, connection, what->fd_count);
     return result;
 }
 
@@ -126,10 +126,8 @@ static void answer(struct gate *gate, struct gate_connection *connection,
     connection->busy = false;
     if (!connection->ended && !connection->waiting && has_room_for(gate, connection, about->type))
         result = send_it(gate, connection, about, payload, fds);
-    if (!is_not_lent(result)) { /* that is another answer */
-        gate_count(gate, GATE_COUNTER_requests);
+    if (!is_not_lent(result)) /* that is another answer */
         gate_activity_answered(gate, connection, about->type);
-    }
     if (result == -EAGAIN && !connection->ended)
         keep(gate, connection, about, payload, fds);
     close_lent(gate, connection, about, fds);

@@ -6,12 +6,14 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -429,6 +431,44 @@ void gate_connection_take_closed(struct gate *gate)
     gate_connection_set_accepting(gate, true);
 }
 
+static void close_it(struct gate *gate, struct gate_connection *connection)
+{
+    if (gate_closing_close(gate, connection))
+        forget(gate, connection);
+}
+
+/* What lies in the other side's queue stays there when this side is closed, for as long as it
+ * likes, and so do the descriptors in it: they count, and so does the connection's place, until
+ * they are received or their receiver is gone, too. */
+static bool has_to_linger(const struct gate_connection *connection)
+{
+    int unread = 0;
+    return connection->under_way > 0 && ioctl(connection->fd, SIOCOUTQ, &unread) == 0 && unread > 0;
+}
+
+static bool lingers(struct gate *gate, struct gate_connection *connection)
+{
+    if (!has_to_linger(connection))
+        return false;
+    epoll_ctl(gate->epoll, EPOLL_CTL_DEL, connection->fd, NULL);
+    shutdown(connection->fd, SHUT_RDWR); /* it sees the end behind all that it was sent */
+    connection->lingers = true;
+    gate->lingering++;
+    return true;
+}
+
+void gate_connection_look_at_lingering(struct gate *gate)
+{
+    for (struct gate_connection *next, *it = gate->lingering ? gate->first : NULL; it; it = next) {
+        next = it->next;
+        if (!it->lingers || has_to_linger(it))
+            continue;
+        it->lingers = false;
+        gate->lingering--;
+        close_it(gate, it);
+    }
+}
+
 void gate_connection_reap(struct gate *gate)
 {
     if (!gate->any_ended)
@@ -440,8 +480,8 @@ void gate_connection_reap(struct gate *gate)
             continue;
         strip(gate, it);
         it->closing = true;
-        if (gate_closing_close(gate, it))
-            forget(gate, it);
+        if (!lingers(gate, it))
+            close_it(gate, it);
     }
     gate_connection_set_accepting(gate, true);
 }

@@ -35,6 +35,8 @@ uint64_t *gate_connection_turn(struct gate *gate, const struct gate_connection *
 
 /* Forget those that have ended. At the end of a turn, when nobody looks at them any more. */
 void gate_connection_reap(struct gate *gate);
+/* Those that had not received all that they were lent. Called now and then while there are any. */
+void gate_connection_look_at_lingering(struct gate *gate);
 /* One that has ended, and has got what it was still owed: its `turn` is 0. It may be gone then. */
 void gate_connection_settle(struct gate *gate, struct gate_connection *connection);
 /* Those whose sockets a thread has closed. */

@@ -26,6 +26,7 @@ void gate_drain_begin(struct gate *gate)
     if (gate->tcp >= 0)
         epoll_ctl(gate->epoll, EPOLL_CTL_DEL, gate->tcp, NULL);
     gate->accepting = false;
+    gate_requests_look(gate); /* those that wait for channels to be lent wait in vain */
 }
 
 static bool is_quiet(const struct gate_connection *connection)

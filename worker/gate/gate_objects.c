@@ -95,11 +95,12 @@ static void hand_out(struct gate *gate, struct gate_connection *connection, uint
         return;
     }
     connection->lends_local = object->local;
-    gate_count(gate, GATE_COUNTER_objects_lent);
     gate_answer(gate, connection, READ_OBJECT_LENT, request, &object->lent, sizeof object->lent,
                 fd);
-    if (!connection->lending_failed)
-        gate_activity_hands_out(gate, connection, GATE_MODE_FD, object->lent.about.size);
+    if (connection->lending_failed)
+        return;
+    gate_count(gate, GATE_COUNTER_objects_lent);
+    gate_activity_hands_out(gate, connection, GATE_MODE_FD, object->lent.about.size);
 }
 
 static void finish_open(struct gate *gate, struct gate_connection *connection,
@@ -152,8 +153,9 @@ void gate_objects_serve(struct gate *gate, struct gate_connection *connection, u
     }
     if (wanted->by == READ_BY_NAME &&
         gate_hot_open(gate, channel, wanted->name, &object, &fd) == 0) {
-        gate_count(gate, GATE_COUNTER_objects_at_once);
         hand_out(gate, connection, request, wanted, &object, &fd);
+        if (wanted->how == READ_FDPASS && !connection->lending_failed)
+            gate_count(gate, GATE_COUNTER_objects_at_once);
     } else {
         ask_thread(gate, connection, request, channel, wanted);
     }

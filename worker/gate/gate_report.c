@@ -162,7 +162,7 @@ static void arm_timer(struct gate *gate)
 void gate_report_later(struct gate *gate)
 {
     /* Where no more connections are taken, it is tried again then, too. */
-    if (gate->reporting.due || !gate->accepting)
+    if (gate->reporting.due || !gate->accepting || gate->lingering)
         arm_timer(gate);
 }
 

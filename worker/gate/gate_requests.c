@@ -145,16 +145,35 @@ static bool may_serve(struct gate *gate, struct gate_connection *connection, uns
 
 /* ---- one after the other ---- */
 
+/* It asks for channels, and the supervisor has not lent them all yet. */
+static bool asks_for_more(const struct gate *gate, unsigned type, const void *payload)
+{
+    if (gate->all_lent)
+        return false;
+    if (type == READ_ATTACH)
+        return !gate_channels_find(gate, ((const struct read_attach *)payload)->channel);
+    if (type == READ_SEGMENTS)
+        return !gate_channels_find(gate, ((const struct read_list_segments *)payload)->channel);
+    if (type == READ_OBJECT)
+        return !gate_channels_find(gate, ((const struct read_object *)payload)->channel);
+    if (type == READ_RANGE)
+        return !gate_channels_find(gate, ((const struct read_range *)payload)->channel);
+    if (type == READ_PUBLISH)
+        return !gate_channels_find(gate, ((const struct read_publish *)payload)->channel);
+    return type == READ_LIST;
+}
+
 /* false: it was refused, or the connection has ended. What has no answer is none that is counted.
  */
 static bool is_admitted(struct gate *gate, struct gate_connection *connection, unsigned type,
-                        uint32_t request)
+                        uint32_t request, const void *payload)
 {
     const struct gate_limits *limits = &gate->limits;
     char reason[READ_REASON_SIZE];
     if (type == READ_ARM || type == READ_PROGRESS)
         return !connection->is_late;
-    if (connection->is_late) {
+    /* What is not lent by now is not lent to this gate any more, and there may well be such. */
+    if (connection->is_late || (gate->draining && asks_for_more(gate, type, payload))) {
         gate_answer_refuse(gate, connection, request, ESHUTDOWN, GATE_STOPS);
         return false;
     }
@@ -177,7 +196,7 @@ static void serve(struct gate *gate, struct gate_connection *connection, unsigne
                   uint32_t request, const void *payload)
 {
     gate_activity_begins(gate, connection, type, payload);
-    if (!is_admitted(gate, connection, type, request) ||
+    if (!is_admitted(gate, connection, type, request, payload) ||
         !may_serve(gate, connection, type, request, payload))
         return;
     switch (type) {
@@ -233,22 +252,10 @@ static void serve(struct gate *gate, struct gate_connection *connection, unsigne
     }
 }
 
-/* It asks for channels, and the supervisor has not lent them all yet. */
+/* At the end nobody waits for that any more. */
 static bool is_early(const struct gate *gate, unsigned type, const void *payload)
 {
-    if (gate->all_lent || gate->draining)
-        return false;
-    if (type == READ_ATTACH)
-        return !gate_channels_find(gate, ((const struct read_attach *)payload)->channel);
-    if (type == READ_SEGMENTS)
-        return !gate_channels_find(gate, ((const struct read_list_segments *)payload)->channel);
-    if (type == READ_OBJECT)
-        return !gate_channels_find(gate, ((const struct read_object *)payload)->channel);
-    if (type == READ_RANGE)
-        return !gate_channels_find(gate, ((const struct read_range *)payload)->channel);
-    if (type == READ_PUBLISH)
-        return !gate_channels_find(gate, ((const struct read_publish *)payload)->channel);
-    return type == READ_LIST;
+    return !gate->draining && asks_for_more(gate, type, payload);
 }
 
 static bool can_serve(const struct gate *gate, const struct gate_connection *connection,

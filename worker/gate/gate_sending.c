@@ -62,9 +62,7 @@ static void finish(struct gate *gate, struct gate_connection *connection, int re
     const struct read_object_sent sent = {.bytes = transfer->at - transfer->begin,
                                           .error = -result};
     const uint32_t request = transfer->request;
-    const enum gate_mode mode = transfer->how == READ_COPY ? GATE_MODE_COPY : GATE_MODE_SPLICE;
-    gate->counts[GATE_COUNTER_sent_bytes] += sent.bytes;
-    gate_activity_hands_out(gate, connection, mode, sent.bytes);
+    gate_activity_gets(connection, sent.bytes);
     if (gate_transfer_is_within_chunk(transfer)) {
         break_off(gate, connection);
         return;
@@ -73,7 +71,7 @@ static void finish(struct gate *gate, struct gate_connection *connection, int re
         finish_range(gate, connection, result);
         return;
     }
-    gate_transfer_free(gate, &connection->transfer);
+    gate_transfer_free(gate, &connection->transfer); /* which counts for all */
     gate_answer(gate, connection, READ_OBJECT_SENT, request, &sent, sizeof sent, NULL);
 }
 

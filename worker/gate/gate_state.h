@@ -152,6 +152,7 @@ struct gate_connection {
     int64_t since_ns;
     bool ended;    /* to be forgotten at the end of this turn: nothing is done with it any more */
     bool closing;  /* it has ended, and a thread closes its socket; */
+    bool lingers;  /* ... or nobody does yet: it has not received all that it was lent */
     bool closed;   /* that is done, and it waits for the answer to `turn` only */
     bool expelled; /* because of what it has sent; what it has sent besides is of no interest */
     bool held;     /* not heard yet: gate_penalty.h */
@@ -289,6 +290,7 @@ struct gate {
     monotonic held_look; /* and when to look whether they still must be */
     uint64_t next_number;
     bool accepting, any_ended;
+    uint32_t lingering; /* connections that linger: gate_connection.c */
 
     monotonic idle_look, request_look; /* gate_timeouts.h; ns 0: there is nothing to look for */
 

@@ -90,11 +90,11 @@ static void look_for_late(struct gate *gate, monotonic now)
     for (struct gate_connection *it = gate->first; it; it = it->next) {
         if (it->ended || !it->work)
             continue;
-        const uint64_t due = it->work->since.ns + timeout;
-        if (due <= now.ns)
+        if (it->work->since.ns + timeout <= now.ns)
             expire(gate, it, reason);
-        else if (due < earliest)
-            earliest = due;
+        /* The one that waited behind it has just begun. */
+        if (!it->ended && it->work && it->work->since.ns + timeout < earliest)
+            earliest = it->work->since.ns + timeout;
     }
     gate->request_look = next_look(earliest, timeout, now);
 }

@@ -26,7 +26,8 @@
  * keeps it. */
 #define PIPE_SIZE  (64 * 1024)
 #define TURN_BYTES (32u * 1024 * 1024) /* then somebody else may have the thread */
-#define ROOM_MS    10                  /* a reader that is at it makes room within that */
+#define TURN_NS    (20 * NS_PER_MS) /* likewise: who reads slowly, but always in time for ROOM_MS */
+#define ROOM_MS    10               /* a reader that is at it makes room within that */
 
 static int make_pipe(struct gate_transfer *transfer, int *ret_reading)
 {
@@ -122,6 +123,10 @@ void gate_transfer_free(struct gate *gate, struct gate_transfer **transfer)
         return;
     gate_transfer_leave_queue(gate, it);
     gate->transfer_count--;
+    /* Also what went to somebody who did not wait for the rest. */
+    gate->counts[GATE_COUNTER_sent_bytes] += it->at - it->begin;
+    gate->bytes[it->how == READ_COPY ? GATE_MODE_COPY : GATE_MODE_SPLICE] += it->at - it->begin;
+    gate->reporting.due = true;
     gate_range_free(gate, &it->range);
     gate_folder_release(&it->folder);
     if (it->is_framed && it->pipe >= 0) /* closing it would not: the socket goes on */
@@ -282,20 +287,24 @@ static ssize_t move_some(struct gate_transfer *transfer)
 
 int gate_transfer_run(struct gate_transfer *transfer)
 {
+    const monotonic begun = monotonic_now();
+    const uint64_t from = transfer->at;
     for (uint64_t moved = 0; transfer->at < transfer->end;) {
         ssize_t length = move_some(transfer);
         if (length < 0)
             return (int)length;
         transfer->at += (uint64_t)length;
         moved += (uint64_t)length;
-        if (transfer->at < transfer->end && moved >= TURN_BYTES)
+        if (transfer->at < transfer->end && transfer->at - from >= TURN_BYTES)
             return 1;
+        if (length > 0)
+            continue;
         /* Who has just taken all that a pipe holds is at it, and makes room in a moment. */
-        if (length == 0 && transfer->at < transfer->end &&
-            (moved < PIPE_SIZE || await_room(transfer->pipe) < 0))
+        if (transfer->at < transfer->end && (moved < PIPE_SIZE || await_room(transfer->pipe) < 0))
             return -EAGAIN;
-        if (length == 0)
-            moved = 0;
+        if (monotonic_since(monotonic_now(), begun) >= TURN_NS)
+            return 1;
+        moved = 0;
     }
     return 0;
 }

@@ -55,18 +55,18 @@ void gate_users_received(struct gate *gate, struct gate_connection *connection)
     connection->under_way = 0;
 }
 
-void gate_users_lent(struct gate *gate, struct gate_connection *connection)
+void gate_users_lent(struct gate *gate, struct gate_connection *connection, uint32_t count)
 {
-    user_of(gate, connection)->under_way++;
-    gate->counts[GATE_COUNTER_lent_under_way]++;
-    connection->under_way++;
+    user_of(gate, connection)->under_way += count;
+    gate->counts[GATE_COUNTER_lent_under_way] += count;
+    connection->under_way += count;
 }
 
 static void look(struct gate *gate, uint64_t peer)
 {
     for (struct gate_connection *it = gate->first; it; it = it->next) {
         int unread = 0;
-        if (it->peer == peer && it->under_way && !it->ended &&
+        if (it->peer == peer && it->under_way && it->fd >= 0 &&
             ioctl(it->fd, SIOCOUTQ, &unread) == 0 && unread == 0)
             gate_users_received(gate, it);
     }

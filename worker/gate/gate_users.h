@@ -18,8 +18,8 @@ void gate_users_uncount(struct gate *gate, const struct gate_connection *connect
 
 /* May one more descriptor be sent to its user? lent_per_user. */
 bool gate_users_may_lend(struct gate *gate, const struct gate_connection *connection);
-/* One was sent. */
-void gate_users_lent(struct gate *gate, struct gate_connection *connection);
+/* So many were sent. */
+void gate_users_lent(struct gate *gate, struct gate_connection *connection, uint32_t count);
 /* All that was sent has been read. */
 void gate_users_received(struct gate *gate, struct gate_connection *connection);
 

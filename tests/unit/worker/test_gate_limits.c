@@ -7,12 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +24,7 @@
 #include "common/monotonic.h"
 #include "tests/lib/gate_rig.h"
 #include "tests/lib/unit.h"
+#include "worker/gate/gate_transfer.h"
 
 #define BIG_SIZE ((size_t)3 << 20)
 
@@ -190,6 +193,43 @@ START_TEST(descriptors_under_way_are_counted_for_each_user)
 }
 END_TEST
 
+/* Its own half of the connection is closed, the gate's is, too, and what was sent lies there. */
+START_TEST(descriptors_under_way_count_when_their_connection_has_ended)
+{
+    enum { MANY = 6, EACH = 5, MOST = 12 };
+    const struct timespec pause = {.tv_nsec = 20 * NS_PER_MS};
+    int readers[MANY];
+    unsigned brought = 0;
+    rig.limits.lent_per_user = MOST;
+    start();
+    const struct read_object wanted = object(name, READ_FDPASS);
+    for (int i = 0; i < MANY; i++) {
+        readers[i] = gate_rig_connect(&rig);
+        for (uint32_t number = 1; number <= EACH; number++)
+            gate_rig_request(readers[i], READ_OBJECT, number, &wanted, sizeof wanted);
+        gate_rig_await(&rig, GATE_COUNTER_requests, (uint64_t)EACH * ((uint64_t)i + 1));
+        shutdown(readers[i], SHUT_WR);
+        gate_rig_report(&rig);
+        nanosleep(&pause, NULL);
+    }
+    ck_assert_uint_le(gate_rig_report(&rig)->value[GATE_COUNTER_lent_under_way], MOST);
+    for (int i = 0; i < MANY; i++) {
+        static struct read_packet packet;
+        const char *what;
+        struct pollfd readable = {.fd = readers[i], .events = POLLIN};
+        while (poll(&readable, 1, GATE_RIG_DEADLINE_MS) == 1 &&
+               read_packet_receive(readers[i], TO_READER, &packet, &what) == 1) {
+            brought += packet.fd_count;
+            read_packet_release(&packet);
+        }
+    }
+    ck_assert_uint_le(brought, MOST);
+    gate_rig_await(&rig, GATE_COUNTER_lent_under_way, 0); /* all were received */
+    gate_rig_await(&rig, GATE_COUNTER_connections, 0);
+    fd_close_all(readers, MANY);
+}
+END_TEST
+
 START_TEST(bytes_that_are_being_sent_are_counted_for_each_user)
 {
     rig.limits.sending_per_user = BIG_SIZE + 1;
@@ -271,11 +311,13 @@ START_TEST(the_queue_is_as_long_as_is_said)
         ck_assert_int_lt(count, 8);
         struct pollfd readable = {.fd = waiting[count] = gate_rig_connect(&rig), .events = POLLIN};
         gate_rig_request(waiting[count], READ_SEGMENTS, 1, &wanted, sizeof wanted);
-        gate_rig_report(&rig); /* it was received, or will be in the next turn */
-        gate_rig_report(&rig);
-        if (poll(&readable, 1, 0) == 1)
+        bool refused = false, waits = false;
+        while (!refused && !waits) {
+            refused = poll(&readable, 1, 10) == 1;
+            waits = gate_rig_report(&rig)->value[GATE_COUNTER_waiting] == (uint64_t)count + 1;
+        }
+        if (refused)
             break;
-        gate_rig_await(&rig, GATE_COUNTER_waiting, (uint64_t)count + 1);
     }
     expect_refused(waiting[count], 1, EBUSY, "queue = 2: ");
     ck_assert_uint_eq(gate_rig_report(&rig)->value[GATE_COUNTER_queued_most], 2);
@@ -316,7 +358,92 @@ START_TEST(a_disk_that_does_not_answer_is_not_waited_for)
 }
 END_TEST
 
+/* What waits behind a request that was given up begins then, and is given up in its turn. */
+START_TEST(what_waits_behind_is_not_waited_for_either)
+{
+    const struct read_list_segments wanted = {.channel = GATE_RIG_CHANNEL};
+    rig.limits.request_timeout_ns = 200 * NS_PER_MS;
+    start();
+    int reader = gate_rig_connect(&rig);
+    int held = gate_rig_hold_up(rig.channel);
+    for (uint32_t i = 1; i <= 3; i++)
+        gate_rig_request(reader, READ_SEGMENTS, i, &wanted, sizeof wanted);
+    for (uint32_t i = 1; i <= 3; i++)
+        expect_refused(reader, i, ETIMEDOUT, "request_timeout = 200ms: ");
+    fd_close(&held);
+    fd_close(&reader);
+}
+END_TEST
+
+static pid_t read_slowly(int pipe)
+{
+    static char bytes[65536];
+    const struct timespec pause = {.tv_nsec = 2 * NS_PER_MS};
+    pid_t pid = fork();
+    if (pid)
+        return pid;
+    while (read(pipe, bytes, sizeof bytes) > 0)
+        nanosleep(&pause, NULL);
+    _exit(0);
+}
+
+/* Always in time for the thread to wait for him, he would have it for as long as his file lasts. */
+START_TEST(a_slow_reader_does_not_keep_a_thread)
+{
+    const off_t size = (off_t)256 << 20;
+    char path[512];
+    int ends[2], result = -EAGAIN;
+    snprintf(path, sizeof path, "%s/slow", rig.channel);
+    struct gate_transfer transfer = {.how = hows[_i], .between = {-1, -1}, .end = (uint64_t)size};
+    transfer.file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert(transfer.file >= 0 && ftruncate(transfer.file, size) == 0);
+    ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+    ck_assert_int_eq(pipe2(transfer.between, O_CLOEXEC | O_NONBLOCK), 0);
+    pid_t reader = read_slowly(ends[0]);
+    fd_close(&ends[0]);
+    transfer.pipe = ends[1];
+    ck_assert_int_eq(fd_set_nonblocking(transfer.pipe), 0);
+    while (result == -EAGAIN) { /* he was late: it is epoll that waits then */
+        struct pollfd writable = {.fd = transfer.pipe, .events = POLLOUT};
+        ck_assert_int_eq(poll(&writable, 1, GATE_RIG_DEADLINE_MS), 1);
+        result = gate_transfer_run(&transfer);
+    }
+    ck_assert_int_eq(result, 1); /* somebody else may have the thread */
+    kill(reader, SIGKILL);
+    waitpid(reader, NULL, 0);
+    fd_close(&transfer.pipe);
+    fd_close(&transfer.file);
+    fd_close_all(transfer.between, 2);
+    gate_rig_start(&rig); /* that there is one to end */
+}
+END_TEST
+
 /* ---- what is reported ---- */
+
+START_TEST(what_was_sent_counts_when_its_reader_has_gone)
+{
+    static char bytes[65536];
+    start();
+    int reader = gate_rig_connect(&rig);
+    int pipe = begin_sending(reader, hows[_i]);
+    size_t size = 0;
+    while (size < BIG_SIZE / 2) {
+        struct pollfd readable = {.fd = pipe, .events = POLLIN};
+        ck_assert_int_eq(poll(&readable, 1, GATE_RIG_DEADLINE_MS), 1);
+        ssize_t length = read(pipe, bytes, sizeof bytes);
+        size += length > 0 ? (size_t)length : 0;
+    }
+    fd_close(&reader);
+    fd_close(&pipe);
+    gate_rig_await(&rig, GATE_COUNTER_connections, 0);
+    gate_rig_await(&rig, GATE_COUNTER_waiting, 0);
+    const struct message_gate_report *report = gate_rig_report(&rig);
+    ck_assert_uint_ge(report->value[GATE_COUNTER_sent_bytes], size);
+    ck_assert_uint_lt(report->value[GATE_COUNTER_sent_bytes], BIG_SIZE);
+    ck_assert_uint_eq(report->bytes[_i == 0 ? GATE_MODE_COPY : GATE_MODE_SPLICE],
+                      report->value[GATE_COUNTER_sent_bytes]);
+}
+END_TEST
 
 START_TEST(requests_are_measured_by_mode)
 {
@@ -343,6 +470,7 @@ START_TEST(requests_are_measured_by_mode)
     ck_assert_uint_ge(report->queue_wait.count, 2);
     ck_assert_uint_ge(report->value[GATE_COUNTER_threads], 5);
     ck_assert_uint_eq(report->value[GATE_COUNTER_most_requests], 12);
+    ck_assert_uint_eq(report->value[GATE_COUNTER_requests], 12); /* each of them once */
     const struct read_list_readers all = {0};
     const struct read_packet *packet =
         gate_rig_ask(reader, READ_READERS, &all, sizeof all, READ_READER_LIST);
@@ -431,6 +559,32 @@ START_TEST(what_was_accepted_is_answered)
 }
 END_TEST
 
+/* It may well be there for the next gate: nobody is told that there is none. */
+START_TEST(what_was_not_lent_yet_is_for_the_next_gate)
+{
+    const struct read_attach attach = {.channel = "later", .mode = HF_OLD};
+    const struct read_list all = {0};
+    rig.limits.grace_ns = 20 * NS_PER_S; /* which need not pass */
+    rig.lends_later = true;
+    start();
+    int attaching = gate_rig_connect(&rig), listing = gate_rig_connect(&rig);
+    int other = gate_rig_connect(&rig);
+    gate_rig_await(&rig, GATE_COUNTER_connections, 3);
+    gate_rig_request(attaching, READ_ATTACH, 1, &attach, sizeof attach);
+    gate_rig_request(listing, READ_LIST, 1, &all, sizeof all);
+    gate_rig_quiet(other); /* they were received by now: it came behind them */
+    fd_close(&other);
+    const monotonic begun = monotonic_now();
+    stop();
+    expect_refused(attaching, 1, ESHUTDOWN, "the daemon stops");
+    expect_refused(listing, 1, ESHUTDOWN, "the daemon stops");
+    ck_assert_int_eq(gate_rig_wait(&rig), 0);
+    ck_assert_uint_lt(monotonic_since(monotonic_now(), begun), rig.limits.grace_ns);
+    fd_close(&attaching);
+    fd_close(&listing);
+}
+END_TEST
+
 START_TEST(what_takes_longer_is_an_error)
 {
     rig.limits.grace_ns = 200 * NS_PER_MS;
@@ -503,13 +657,18 @@ int main(void)
     tcase_add_test(tests, who_asks_too_often_is_told_so);
     tcase_add_test(tests, a_connection_ends_after_so_many_requests);
     tcase_add_test(tests, descriptors_under_way_are_counted_for_each_user);
+    tcase_add_test(tests, descriptors_under_way_count_when_their_connection_has_ended);
     tcase_add_test(tests, bytes_that_are_being_sent_are_counted_for_each_user);
     tcase_add_test(tests, who_is_idle_is_told_and_ends);
     tcase_add_loop_test(tests, who_takes_nothing_of_a_file_gets_no_more, 0, 2);
     tcase_add_test(tests, the_queue_is_as_long_as_is_said);
     tcase_add_test(tests, a_disk_that_does_not_answer_is_not_waited_for);
+    tcase_add_test(tests, what_waits_behind_is_not_waited_for_either);
+    tcase_add_loop_test(tests, a_slow_reader_does_not_keep_a_thread, 0, 2);
     tcase_add_test(tests, requests_are_measured_by_mode);
+    tcase_add_loop_test(tests, what_was_sent_counts_when_its_reader_has_gone, 0, 2);
     tcase_add_loop_test(tests, what_was_accepted_is_answered, 0, 2);
+    tcase_add_test(tests, what_was_not_lent_yet_is_for_the_next_gate);
     tcase_add_loop_test(tests, what_takes_longer_is_an_error, 0, 2);
     tcase_add_test(tests, a_thousand_connections_cost_little_and_sleep);
     TCase *pure = tcase_create("pure");

@@ -193,7 +193,9 @@ START_TEST(an_answer_that_does_not_fit_waits_with_all_three)
             gate_rig_answer(slow, READ_WELCOME);
         const struct message_publish publish = *gate_rig_receive(&rig, MESSAGE_PUBLISH)->publish;
         answer(&publish, 0);
-        gate_rig_report(&rig); /* it has been taken */
+        const struct message_gate_report *taken = gate_rig_report(&rig); /* by now */
+        if (unread == 0) /* each of them counts: lent_per_user */
+            ck_assert_uint_eq(taken->value[GATE_COUNTER_lent_under_way], OUTBOX_FDS);
         for (int i = 0; i < unread && early; i++)
             gate_rig_answer(slow, READ_WELCOME);
         ck_assert_uint_eq(gate_rig_answer(slow, READ_PUBLISHED)->fd_count, OUTBOX_FDS);
