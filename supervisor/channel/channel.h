@@ -265,6 +265,8 @@ struct channel_publishers {
     uint32_t next_cut_off; /* the place that is used next */
     monotonic told_since;  /* the second in which ... */
     uint32_t told, untold; /* ... so many lines were written, and so many were not */
+    monotonic admitted_since;
+    uint32_t admitted; /* likewise */
 };
 
 struct history;

@@ -7,10 +7,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/monotonic.h"
+#include "supervisor/archive/archive_client.h"
+#include "supervisor/channel/channel_ledger.h"
 #include "supervisor/child/child.h"
 #include "supervisor/hold/hold.h"
 #include "supervisor/hold/hold_outboxes.h"
@@ -18,8 +21,9 @@
 
 /* Who has broken the rules waits so long for another outbox: each costs work, and a line. */
 #define CUT_OFF_NS NS_PER_S
-/* Lines of one channel's publishers in a second. */
-#define TOLD_MOST 10
+/* Of one channel in a second: lines about its publishers, and new ones. */
+#define TOLD_MOST     10
+#define ADMITTED_MOST 50
 
 /* A program that comes and goes all the time must not fill the log. */
 static bool may_tell(struct channel *channel)
@@ -38,6 +42,31 @@ static bool may_tell(struct channel *channel)
         return true;
     publishers->untold++;
     return false;
+}
+
+/* Each costs memory, descriptors and a word with the service manager. */
+static bool are_too_many_at_once(struct channel *channel)
+{
+    struct channel_publishers *publishers = &channel->publishers;
+    monotonic now = monotonic_now();
+    if (publishers->admitted_since.ns == 0 ||
+        monotonic_since(now, publishers->admitted_since) >= NS_PER_S) {
+        publishers->admitted = 0;
+        publishers->admitted_since = now;
+    }
+    return publishers->admitted++ >= ADMITTED_MOST;
+}
+
+/* Of the places, one user leaves a quarter to others; root and the daemon's own need not. */
+static bool has_its_share(const struct channel *channel, uint32_t uid)
+{
+    const uint32_t most = channel->spec->publishers.most;
+    uint32_t has = 0;
+    for (uint32_t place = 0; place < channel->hold.outbox_count; place++) {
+        const struct hold_outbox *outbox = hold_outbox_at(&channel->hold, place);
+        has += outbox && outbox->uid == uid;
+    }
+    return uid != 0 && uid != geteuid() && has >= most - most / 4;
 }
 
 static void note_cut_off(struct channel *channel, uint32_t uid)
@@ -73,10 +102,10 @@ static void drop_left(struct channel *channel)
     for (uint32_t place = 0; place < hold->outbox_count && !channel->lent.worker; place++) {
         if (!hold_outbox_is_left(hold, place))
             continue;
-        const struct outbox_answer *said = hold_outbox_said(hold, place);
+        const struct hold_outbox *outbox = hold_outbox_at(hold, place);
         if (may_tell(channel))
             log_info("channel %s: publisher %s (%u, user %u) has ended", channel->spec->name,
-                     said->name, said->pid, said->uid);
+                     outbox->name, outbox->pid, outbox->uid);
         hold_outbox_drop(hold, place, OUTBOX_ENDED);
     }
 }
@@ -96,9 +125,15 @@ static int admit(struct channel *channel, const struct message_publish *wanted,
     if (was_cut_off(channel, wanted->uid))
         return refuse(ret, EBUSY,
                       "a publisher of this user was cut off a moment ago: wait a second");
+    if (are_too_many_at_once(channel))
+        return refuse(ret, EBUSY, "too many programs come at once: ask again");
     const struct outbox_publisher publisher = {
         .uid = wanted->uid, .pid = wanted->pid, .name = wanted->name};
     drop_left(channel);
+    if (has_its_share(channel, wanted->uid))
+        return refuse(ret, EUSERS,
+                      "this user has three quarters of its publishers { most } already: the rest "
+                      "is for others");
     int place =
         hold_outbox_make(&channel->hold, channel->spec, &publisher, ret_fds, why, sizeof why);
     return place < 0 ? refuse(ret, -place, why) : place;
@@ -125,7 +160,7 @@ void channel_publishers_admit(struct channel *channel, const struct message_publ
 
 static int lend(struct channel *channel, uint32_t place)
 {
-    const struct message_outbox outbox = {.id = hold_outbox_said(&channel->hold, place)->id,
+    const struct message_outbox outbox = {.id = hold_outbox_at(&channel->hold, place)->id,
                                           .place = place};
     int fds[OUTBOX_FDS];
     hold_outbox_fds(&channel->hold, place, fds);
@@ -139,13 +174,14 @@ void channel_publishers_lend(struct channel *channel)
     if (!channel->lent.worker || channel->lent.never_began || !channel_spec_is_local(channel->spec))
         return;
     for (uint32_t place = 0; place < hold->outbox_count; place++) {
-        const struct outbox_answer *said = hold_outbox_said(hold, place);
-        if (!said || hold->outboxes[place].lent_to == channel->lent.generation)
+        const struct hold_outbox *outbox = hold_outbox_at(hold, place);
+        if (!outbox || outbox->lent_to == channel->lent.generation)
             continue;
-        if (atomic_load(&said->state) != OUTBOX_OPEN) { /* its worker did not live to say why */
+        if (atomic_load(&outbox->said->state) !=
+            OUTBOX_OPEN) { /* its worker did not live to say why */
             log_error("channel %s: publisher %s (%u, user %u) was cut off by a worker that died",
-                      channel->spec->name, said->name, said->pid, said->uid);
-            note_cut_off(channel, said->uid);
+                      channel->spec->name, outbox->name, outbox->pid, outbox->uid);
+            note_cut_off(channel, outbox->uid);
             hold_outbox_drop(hold, place, OUTBOX_CUT_OFF);
             store_follow(&channel->stored);
             continue;
@@ -156,31 +192,49 @@ void channel_publishers_lend(struct channel *channel)
         else if (error != -EPIPE)
             log_warning("channel %s: its worker can't be lent the outbox of %s (%u): %s; it is "
                         "tried again",
-                        channel->spec->name, said->name, said->pid, strerror(-error));
+                        channel->spec->name, outbox->name, outbox->pid, strerror(-error));
     }
 }
 
 void channel_publishers_done(struct channel *channel, const struct message_outbox_done *done)
 {
     struct hold *hold = &channel->hold;
-    const struct outbox_answer *said = hold_outbox_said(hold, done->place);
-    if (!said || said->id != done->id ||
-        hold->outboxes[done->place].lent_to != channel->lent.generation)
+    const struct hold_outbox *outbox = hold_outbox_at(hold, done->place);
+    if (!outbox || outbox->id != done->id || outbox->lent_to != channel->lent.generation)
         return; /* another one has its place */
-    unsigned long long taken = atomic_load(&said->taken_count);
+    unsigned long long taken = atomic_load(&outbox->said->taken_count);
     if (done->cut_off) {
-        note_cut_off(channel, said->uid);
+        note_cut_off(channel, outbox->uid);
         log_error("channel %s: publisher %s (%u, user %u) is cut off after %llu datagrams: %s",
-                  channel->spec->name, said->name, said->pid, said->uid, taken, done->reason);
+                  channel->spec->name, outbox->name, outbox->pid, outbox->uid, taken, done->reason);
     } else if (may_tell(channel)) {
         log_info("channel %s: publisher %s (%u, user %u) has ended after %llu datagrams",
-                 channel->spec->name, said->name, said->pid, said->uid, taken);
+                 channel->spec->name, outbox->name, outbox->pid, outbox->uid, taken);
     }
     hold_outbox_drop(hold, done->place, done->cut_off ? OUTBOX_CUT_OFF : OUTBOX_ENDED);
     store_follow(&channel->stored);
 }
 
+/* Everything that was taken has been recorded and sealed. */
+static bool is_all_durable(struct channel *channel)
+{
+    struct counters counters;
+    uint64_t pending;
+    const char *unsealed;
+    channel_ledger_read(channel, &counters,
+                        &pending); /* its ring is gone, as a rule: what it said */
+    return channel->spec->record.enabled && pending == 0 &&
+           counters.value[COUNTER_record_lost] == 0 && counters.value[COUNTER_unrecorded] == 0 &&
+           archive_client_unsealed(channel->host->archive, channel->spec->name, &unsealed) == 0 &&
+           !archive_client_is_to_seal(channel->host->archive, channel->spec->name);
+}
+
 void channel_publishers_dismiss(struct channel *channel)
 {
+    if (channel->hold.outbox_count == 0)
+        return;
+    bool durable = is_all_durable(channel);
+    for (uint32_t place = 0; durable && place < channel->hold.outbox_count; place++)
+        hold_outbox_say_durable(&channel->hold, place);
     hold_outboxes_close(&channel->hold);
 }

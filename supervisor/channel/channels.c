@@ -132,6 +132,7 @@ bool channels_left_unfinished(const struct channels *channels)
 void channels_let_go(const struct channels *channels)
 {
     for (size_t i = 0; i < channels->count; i++) {
+        channel_publishers_dismiss(channels->list[i]);
         fd_close(&channels->list[i]->hold.history);
         store_follow(&channels->list[i]->stored);
     }

@@ -11,12 +11,13 @@
 
 static json_t *publisher(const struct channel *channel, uint32_t place)
 {
-    const struct outbox_answer *said = hold_outbox_said(&channel->hold, place);
+    const struct hold_outbox *outbox = hold_outbox_at(&channel->hold, place);
+    const struct outbox_answer *said = outbox->said;
     uint64_t now = realtime_now_ns(), since = (uint64_t)said->since_ns;
     json_t *report = json_object();
-    json_object_set_new(report, "name", control_text(said->name));
-    control_json_set_number(report, "pid", said->pid);
-    control_json_set_number(report, "uid", said->uid);
+    json_object_set_new(report, "name", control_text(outbox->name));
+    control_json_set_number(report, "pid", outbox->pid);
+    control_json_set_number(report, "uid", outbox->uid);
     /* A clock that was set back makes no age. */
     json_object_set_new(report, "since_s", control_json_seconds(now > since ? now - since : 0));
     control_json_set_number(report, "taken", atomic_load(&said->taken_count));
@@ -31,7 +32,7 @@ json_t *control_publishers(const struct channel *channel)
         return json_null();
     json_t *report = json_object(), *list = json_array();
     for (uint32_t place = 0; place < channel->hold.outbox_count; place++)
-        if (hold_outbox_said(&channel->hold, place))
+        if (hold_outbox_at(&channel->hold, place))
             json_array_append_new(list, publisher(channel, place));
     control_json_set_number(report, "most", channel->spec->publishers.most);
     control_json_set_number(report, "outbox_bytes",

@@ -226,10 +226,13 @@ static bool owes_gap(const struct channel_page *page)
 
 void hold_outbox_settle(struct hold *hold, uint32_t place, const struct outbox_progress *progress)
 {
-    struct outbox_answer *said = hold->outboxes[place].said;
+    const struct hold_outbox *outbox = &hold->outboxes[place];
+    struct outbox_answer *said = outbox->said;
     const struct outbox_entry *entry = &progress->entries[place];
-    if (!said || entry->id != said->id || entry->position < atomic_load(&said->taken) ||
-        entry->position - atomic_load(&said->taken) > said->capacity)
+    if (!said || entry->id != outbox->id)
+        return;
+    uint64_t more = entry->position - atomic_load(&said->taken);
+    if (more > outbox->capacity) /* or less */
         return;
     atomic_store(&said->taken_count, entry->count);
     atomic_store(&said->taken, entry->position);

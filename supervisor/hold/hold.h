@@ -42,8 +42,12 @@ struct membership {
 /* What one publisher writes into: hold_outboxes.h. */
 struct hold_outbox {
     int box, answer, bell, call;
-    struct outbox_answer *said; /* the answer, mapped; NULL: the place is free */
-    uint64_t lent_to;           /* generation of the worker that has it; 0 = none */
+    struct outbox_answer *said; /* the answer, mapped; NULL: the place is free. Its worker may have
+                                   written what it likes there */
+    uint64_t id, capacity;      /* what it said when it was made, or adopted */
+    uint32_t uid, pid;
+    char name[16];
+    uint64_t lent_to; /* generation of the worker that has it; 0 = none */
 };
 
 /* How far a ring has come. */

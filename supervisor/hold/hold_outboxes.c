@@ -81,6 +81,17 @@ static int make_bell(int ret_ends[2])
     return shutdown(ret_ends[0], SHUT_RD) < 0 ? -errno : 0;
 }
 
+/* What is said of it from now on; its worker can't change that. */
+static void note_said(struct hold_outbox *outbox)
+{
+    const struct outbox_answer *said = outbox->said;
+    outbox->id = said->id;
+    outbox->capacity = said->capacity;
+    outbox->uid = said->uid;
+    outbox->pid = said->pid;
+    snprintf(outbox->name, sizeof outbox->name, "%.*s", (int)sizeof said->name - 1, said->name);
+}
+
 static int find_free(const struct hold *hold, uint32_t most)
 {
     for (uint32_t place = 0; place < most && place < hold->outbox_count; place++)
@@ -127,6 +138,7 @@ int hold_outbox_make(struct hold *hold, const struct channel_spec *spec,
     int error = make(outbox, spec, ends, &step);
     if (error == 0) {
         begin_answer(outbox->said, spec, publisher);
+        note_said(outbox);
         step = "lending its answer";
         ret_fds[1] = hold_lend_read_only(outbox->answer);
         ret_fds[0] = fcntl(outbox->box, F_DUPFD_CLOEXEC, 0);
@@ -148,25 +160,32 @@ int hold_outbox_make(struct hold *hold, const struct channel_spec *spec,
 
 /* ---- looking ---- */
 
-const struct outbox_answer *hold_outbox_said(const struct hold *hold, uint32_t place)
+const struct hold_outbox *hold_outbox_at(const struct hold *hold, uint32_t place)
 {
-    return place < hold->outbox_count ? hold->outboxes[place].said : NULL;
+    return place < hold->outbox_count && hold->outboxes[place].said ? &hold->outboxes[place] : NULL;
 }
 
 uint64_t hold_outbox_waiting(const struct hold *hold, uint32_t place)
 {
-    const struct outbox_answer *said = hold_outbox_said(hold, place);
+    const struct hold_outbox *outbox = hold_outbox_at(hold, place);
     uint64_t committed;
-    if (!said || pread(hold->outboxes[place].box, &committed, sizeof committed,
-                       offsetof(struct outbox_head, committed)) != sizeof committed)
+    if (!outbox || pread(outbox->box, &committed, sizeof committed,
+                         offsetof(struct outbox_head, committed)) != sizeof committed)
         return 0;
-    uint64_t waiting = committed - atomic_load(&said->taken);
-    return waiting <= said->capacity ? waiting : 0;
+    uint64_t waiting = committed - atomic_load(&outbox->said->taken);
+    return waiting <= outbox->capacity ? waiting : 0;
+}
+
+void hold_outbox_say_durable(const struct hold *hold, uint32_t place)
+{
+    const struct hold_outbox *outbox = hold_outbox_at(hold, place);
+    if (outbox)
+        atomic_store(&outbox->said->durable, atomic_load(&outbox->said->taken_count));
 }
 
 bool hold_outbox_is_left(const struct hold *hold, uint32_t place)
 {
-    struct pollfd bell = {.fd = hold_outbox_said(hold, place) ? hold->outboxes[place].bell : -1};
+    struct pollfd bell = {.fd = hold_outbox_at(hold, place) ? hold->outboxes[place].bell : -1};
     return poll(&bell, 1, 0) == 1 && bell.revents & POLLHUP &&
            hold_outbox_waiting(hold, place) == 0;
 }
@@ -250,11 +269,14 @@ void hold_outboxes_adopt(struct hold *hold, const struct channel_spec *spec, boo
         outbox->said = outbox->answer >= 0 ? map_answer(outbox->answer) : NULL;
         if (place < spec->publishers.most && is_whole(outbox, spec)) {
             outbox->said->records = becomes_durable(spec);
+            note_said(outbox);
             continue;
         }
         log_notice("channel %s: an outbox of the supervisor before can't be continued: its "
                    "publisher keeps what is not taken, and gets another one where there may be one",
                    spec->name);
+        if (outbox->said)
+            note_said(outbox);
         if (is_known) /* its publisher goes on elsewhere, behind that */
             hold_outbox_settle(hold, place, &progress);
         hold_outbox_drop(hold, place, OUTBOX_ENDED);

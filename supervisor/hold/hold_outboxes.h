@@ -22,8 +22,11 @@ int hold_outbox_make(struct hold *hold, const struct channel_spec *spec,
                      const struct outbox_publisher *publisher, int ret_fds[OUTBOX_FDS], char *why,
                      size_t why_size);
 
-/* Who has it, and how far it is taken; NULL when the place is free. */
-const struct outbox_answer *hold_outbox_said(const struct hold *hold, uint32_t place);
+/* Whose it is; NULL when the place is free. How far it is taken, `said` tells: as untrusted as all
+ * that a worker can write. */
+const struct hold_outbox *hold_outbox_at(const struct hold *hold, uint32_t place);
+/* All that was taken is on the disk. */
+void hold_outbox_say_durable(const struct hold *hold, uint32_t place);
 /* Bytes that are committed and not taken, as its publisher says; 0 when that can't be. */
 uint64_t hold_outbox_waiting(const struct hold *hold, uint32_t place);
 /* Is its publisher gone, with nothing left in it? For when no worker sees that. */
