@@ -99,9 +99,13 @@ static int complain_channel(const struct publishing *it, int error)
         ctl_complain("%s: publishers { group } of this channel does not let this user in: join the "
                      "group, or run as root",
                      channel);
-    else if (error == -EUSERS || error == -EBUSY)
-        ctl_complain("%s has as many publishers as it may have: end one, or raise publishers "
-                     "{ most } of this channel",
+    else if (error == -EUSERS)
+        ctl_complain("%s has as many publishers as it may have, or of this user (three quarters "
+                     "of them): end one, or raise publishers { most } of this channel",
+                     channel);
+    else if (error == -EBUSY)
+        ctl_complain("%s takes no publisher just now: too many programs connect at once, or one "
+                     "of this user was cut off a moment ago; try again",
                      channel);
     else if (error == -ECONNABORTED)
         ctl_complain("%s takes nothing more from this program: the daemon's log says why", channel);

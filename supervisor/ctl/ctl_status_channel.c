@@ -96,13 +96,19 @@ static void print_last_death(FILE *to, const json_t *channel, const struct ctl_l
 
 /* ---- what comes in ---- */
 
+/* It has no socket: what no worker has taken yet, they keep. */
+static bool has_publishers(const json_t *channel)
+{
+    return json_is_object(json_object_get(channel, "publishers"));
+}
+
 static void print_origin(FILE *to, const json_t *channel)
 {
     const char *interface = ctl_string(channel, "interface");
     const char *source = ctl_string(channel, "source"), *listen = ctl_string(channel, "listen");
     begin_line(to, "listens on");
     ctl_print_text(to, false, CTL_PLAIN, listen);
-    if (json_is_object(json_object_get(channel, "publishers"))) {
+    if (has_publishers(channel)) {
         fputs(", programs of this machine\n", to);
         return;
     }
@@ -163,6 +169,10 @@ static void print_rate(FILE *to, const json_t *channel)
         fprintf(to, "%s, %s/s", count, bytes);
     else
         fputs("not known", to);
+    if (has_publishers(channel)) {
+        fputc('\n', to);
+        return;
+    }
     ctl_format_bytes(ctl_number(channel, "receive_buffer_bytes"), bytes);
     fprintf(to, "; kernel buffer %s\n", bytes);
 }
@@ -174,7 +184,7 @@ static void print_stall(FILE *to, const json_t *channel, const struct ctl_look *
     const json_t *buffer_lasts = json_object_get(channel, "receive_buffer_lasts_s");
     bool records = json_is_object(json_object_get(channel, "log"));
     char ring[CTL_TEXT_SIZE], buffer[CTL_TEXT_SIZE];
-    if (!json_is_number(ring_lasts) || !json_is_number(buffer_lasts) ||
+    if (!json_is_number(ring_lasts) || !json_is_number(buffer_lasts) || has_publishers(channel) ||
         look->terse >= CTL_WITHOUT_OUTLOOK)
         return;
     ctl_format_seconds(json_number_value(ring_lasts), ring);

@@ -16,11 +16,16 @@ from lib.place import wait_until
 class Publisher:
     """tool_publisher in the background; a successor of one that was killed goes on with its account."""
 
-    def __init__(self, place, daemon, name, channel="engine", **options):
+    def __init__(self, place, daemon, name, channel="engine", user=None, **options):
+        self.user = {"user": user, "group": user, "extra_groups": []} if user else {}
         self.place, self.daemon, self.name, self.channel, self.options = place, daemon, name, channel, options
         self.account = place.folder / f"{name}.account"
         self.log = place.log_file(f"{name}.publisher.log")
         self.process = None
+        if user:
+            os.chmod(place.folder, 0o711)
+            self.account.touch()
+            os.chown(self.account, user, user)
         place.on_exit(self.end)
         self.start()
 
@@ -32,7 +37,8 @@ class Publisher:
             if value is not True:
                 arguments.append(str(value))
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+                                            **self.user)
 
     def start(self):
         self.begin()

@@ -7,8 +7,8 @@ import time
 
 from lib import oracle
 from lib.holdfast import Daemon, Sink, channel
-from lib.place import alone, core, kill, wait_until
-from lib.publishing import Publisher, assert_all_there, recorded
+from lib.place import alone, core, kill, skip, wait_until
+from lib.publishing import Publisher, assert_all_there, is_root, recorded
 from lib.reading import Reader, assert_in_order, assert_same_as_log, gate_of
 
 OPEN_TO_ALL = 'read { mode = "0666" } '
@@ -225,3 +225,28 @@ def test_a_full_outbox_waits(place):
     end_of(daemon, [publisher])
     daemon.stop()
     assert_all_there([publisher], [record.payload for record in recorded(place, daemon)])
+
+
+def test_what_an_orderly_end_has_recorded_is_durable(place):
+    """Whoever waits for the disk learns at a stop that everything is there, though no sync came any more."""
+    daemon = start_daemon(place, record={"sync": "1h"})
+    publisher = Publisher(place, daemon, "one", count=500, durable=True)
+    publisher.wait_committed(500)
+    daemon.wait_drained("engine", 500)
+    daemon.stop()
+    assert publisher.wait()["durable"] == 0
+    assert_all_there([publisher], [record.payload for record in recorded(place, daemon)])
+
+
+def test_one_user_leaves_places_to_others(place):
+    """Three quarters at most; root and the daemon's own user are no such user."""
+    if not is_root():
+        skip("only root can be two users")
+    daemon = start_daemon(place, publishers="{ most = 4 }")
+    others = [Publisher(place, daemon, f"other{number}", user=54321, rate=10) for number in range(3)]
+    refused = place.run(place.program("holdfastctl"), "--socket", str(daemon.socket), "publish", "engine",
+                        user=54321, expect=None, input="")
+    assert refused.returncode == 1 and "three quarters" in refused.stderr, refused
+    own = Publisher(place, daemon, "own", rate=10)
+    end_of(daemon, others + [own])
+    daemon.stop()
