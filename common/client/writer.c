@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/client/gate_link.h"
 #include "common/client/holdfast.h"
@@ -256,6 +257,7 @@ int writer_open(const struct sockaddr_un *address, const char *channel, hf_write
     if (!writer)
         return -ENOMEM;
     writer->base.close = writer_close;
+    writer->owner = getpid();
     writer->bell = writer->call = -1;
     writer->known_count = UINT64_MAX;
     int result = writer_link_open(&writer->link, address, channel);

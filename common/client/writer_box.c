@@ -252,9 +252,14 @@ uint64_t writer_box_untaken(const struct writer *writer)
 
 void writer_box_close(struct writer *writer)
 {
-    outbox_unmap(&writer->producer.map);
-    outbox_unmap(&writer->carried.map);
-    outbox_unmap(&writer->next);
+    /* A child has the descriptors, and no maps: there may be others of its own by now. */
+    if (writer->owner == getpid()) {
+        if (writer->bell >= 0) /* else the place were taken as long as a child lives */
+            shutdown(writer->bell, SHUT_RDWR);
+        outbox_unmap(&writer->producer.map);
+        outbox_unmap(&writer->carried.map);
+        outbox_unmap(&writer->next);
+    }
     fd_close(&writer->bell);
     fd_close(&writer->call);
     writer_link_close(&writer->link);

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/client/client.h"
 #include "common/client/writer_link.h"
@@ -24,6 +25,7 @@ struct writer {
     int64_t looked_ns;       /* wall clock, when the bell was looked at last */
     int bell;                /* of `next`, or of the producer's box; -1: that has ended */
     int call;                /* likewise, by which its worker is woken */
+    pid_t owner;             /* who may use it, and end it for the daemon */
     int error;               /* for ever: -errno */
     uint64_t taken;          /* the producer's box has ended: this far it is the channel's */
     uint64_t base_count;     /* datagrams before the first one of the producer's box */

@@ -300,6 +300,25 @@ START_TEST(a_child_of_the_program_does_not_keep_the_end_readable)
 }
 END_TEST
 
+START_TEST(a_closed_writer_has_ended_though_a_child_lives)
+{
+    publish_some(3);
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    ck_assert_int_gt(child, 0);
+    writer = hf_writer_close(writer);
+    struct pollfd bell = {.fd = box()->bell};
+    const int ended = poll(&bell, 1, 2000);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    ck_assert_int_eq(ended, 1);
+    ck_assert(bell.revents & POLLHUP);
+}
+END_TEST
+
 START_TEST(a_worker_is_called_only_when_it_sleeps)
 {
     publish_some(3);
@@ -722,6 +741,7 @@ int main(void)
                                   a_full_outbox_says_so_and_then_that_there_is_room,
                                   room_is_told_whatever_was_asked_for_meanwhile,
                                   a_child_of_the_program_does_not_keep_the_end_readable,
+                                  a_closed_writer_has_ended_though_a_child_lives,
                                   a_worker_is_called_only_when_it_sleeps,
                                   the_death_of_the_gate_is_not_noticed,
                                   a_closed_writer_leaves_what_it_has_committed,
