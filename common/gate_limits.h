@@ -26,7 +26,7 @@ struct gate_limits {
 /* As the keys' defaults say, for a gate that is told nothing. */
 #define GATE_LIMITS_DEFAULT \
     {.connections = 4096, .connections_per_user = 1024, .queue = 8192, .lent_per_user = 4096, \
-     .request_timeout_ns = 60000000000ull, .grace_ns = 2000000000ull}
+     .request_timeout_ns = 60000000000ull, .grace_ns = 1000000000ull}
 /* clang-format on */
 
 #endif

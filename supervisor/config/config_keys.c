@@ -62,7 +62,7 @@ static const struct config_key read_keys[] = {
      .minimum = NS_PER_S, .maximum = DAY, .zero_allowed = true},
     {"request_timeout", TYPE_DURATION, IN(settings, read_limits.request_timeout_ns),
      .default_text = "1m", .minimum = 100 * NS_PER_MS, .maximum = HOUR, .zero_allowed = true},
-    {"grace", TYPE_DURATION, IN(settings, read_limits.grace_ns), .default_text = "2s",
+    {"grace", TYPE_DURATION, IN(settings, read_limits.grace_ns), .default_text = "1s",
      .maximum = 10 * NS_PER_S},
 };
 
