@@ -267,7 +267,7 @@ void hold_outboxes_adopt(struct hold *hold, const struct channel_spec *spec, boo
         if (is_empty(outbox))
             continue;
         outbox->said = outbox->answer >= 0 ? map_answer(outbox->answer) : NULL;
-        if (place < spec->publishers.most && is_whole(outbox, spec)) {
+        if (outbox->said && place < spec->publishers.most && is_whole(outbox, spec)) {
             outbox->said->records = becomes_durable(spec);
             note_said(outbox);
             continue;
