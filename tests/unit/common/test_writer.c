@@ -65,10 +65,10 @@ static void setup(void)
 
 static void teardown(void)
 {
-    hf_close(handle); /* and the writer with it */
+    hf_close(handle);      /* and the writer with it */
+    fake_gate_stop(&gate); /* which has the outboxes, too */
     for (int i = 0; i < box_count; i++)
         outbox_fixture_free(&boxes[i]);
-    fake_gate_stop(&gate);
 }
 
 /* The daemon ends: what it has not taken stays where it is. */
