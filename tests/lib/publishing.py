@@ -21,7 +21,7 @@ class Publisher:
         self.place, self.daemon, self.name, self.channel, self.options = place, daemon, name, channel, options
         self.account = place.folder / f"{name}.account"
         self.log = place.log_file(f"{name}.publisher.log")
-        self.process = None
+        self.process, self.is_ready = None, False
         if user:
             os.chmod(place.folder, 0o711)
             self.account.touch()
@@ -40,9 +40,16 @@ class Publisher:
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                             **self.user)
 
+        self.is_ready = False
+
+    def await_ready(self):
+        if not self.is_ready:
+            assert self.process.stdout.readline() == b"ready\n", f"it could not publish: {self.log.read_text()}"
+        self.is_ready = True
+
     def start(self):
         self.begin()
-        assert self.process.stdout.readline() == b"ready\n", f"it could not publish: {self.log.read_text()}"
+        self.await_ready()
 
     def kill(self):
         self.process.kill()
@@ -62,6 +69,7 @@ class Publisher:
         return json.loads(output.decode().splitlines()[-1])
 
     def stop(self):
+        self.await_ready()  # before that, a signal would end it as any program
         self.process.send_signal(signal.SIGTERM)
         return self.wait()
 
