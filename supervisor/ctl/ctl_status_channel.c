@@ -218,16 +218,16 @@ static void print_publisher(FILE *to, const json_t *it)
 /* Programs that write into it without UDP. */
 static void print_publishers(FILE *to, const json_t *publishers)
 {
-    const json_t *list = json_object_get(publishers, "list"), *it;
+    const json_t *list = json_object_get(publishers, "list");
     char size[CTL_TEXT_SIZE];
-    size_t index;
     if (!json_is_object(publishers))
         return;
     ctl_format_bytes(ctl_number(publishers, "outbox_bytes"), size);
     begin_line(to, "publishers");
     fprintf(to, "%zu of %llu, an outbox of %s each\n", json_array_size(list),
             (unsigned long long)ctl_count(publishers, "most"), size);
-    json_array_foreach(list, index, it) print_publisher(to, it);
+    for (size_t i = 0; i < json_array_size(list); i++)
+        print_publisher(to, json_array_get(list, i));
 }
 
 static void print_ring(FILE *to, const json_t *ring, const struct ctl_look *look)

@@ -72,7 +72,7 @@ void outbox_fixture_ring(struct outbox_fixture *fixture)
 int64_t outbox_fixture_take(struct outbox_fixture *fixture, void *ret, size_t size)
 {
     const char *what = "";
-    struct outbox_taken taken;
+    struct outbox_taken taken = {0};
     int result = outbox_look(&fixture->consumer, &what);
     if (result == 1)
         result = outbox_take(&fixture->consumer, INT64_MAX, &taken, &what);
