@@ -299,17 +299,20 @@ static int wait_until_durable(struct publishing *it)
 static void tell(struct publishing *it, bool is_durable)
 {
     const uint64_t untaken = hf_writer_untaken(it->writer);
-    if (it->command->options.json)
-        ctl_print_json(json_pack("{s:o,s:I,s:b,s:b}", "channel", control_text(it->command->channel),
-                                 "published", (json_int_t)it->published, "taken", untaken == 0,
-                                 "durable", is_durable));
-    else
+    if (it->command->options.json) {
+        json_t *report = json_pack(
+            "{s:o,s:I,s:b,s:b}", "channel", control_text(it->command->channel), "published",
+            (json_int_t)it->published, "taken", untaken == 0, "durable", is_durable);
+        ctl_print_json(report);
+        json_decref(report);
+    } else {
         fprintf(stderr, "published %" PRIu64 " datagram%s%s\n", it->published,
                 it->published == 1 ? "" : "s",
                 is_durable     ? ", and all of it is on the disk"
                 : untaken == 0 ? ""
                 : it->is_over  ? "; the daemon has not taken all of them"
                                : "; the daemon has not taken all of them yet");
+    }
 }
 
 static int run(struct publishing *it)
