@@ -77,7 +77,7 @@ int64_t outbox_fixture_take(struct outbox_fixture *fixture, void *ret, size_t si
     if (result == 1)
         result = outbox_take(&fixture->consumer, INT64_MAX, &taken, &what);
     ck_assert_msg(result >= 0, "%s", what);
-    if (result == 0)
+    if (result != 1)
         return -1;
     ck_assert_uint_le(taken.length, size);
     memcpy(ret, taken.data, taken.length);
