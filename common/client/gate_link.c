@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 
 #include "common/fd.h"
 #include "common/read_protocol.h"
@@ -160,6 +162,27 @@ bool gate_link_is_over(int32_t error)
 int gate_link_error(int32_t error)
 {
     return error > 0 && error < 4096 ? -error : -EPROTO;
+}
+
+int gate_link_begin(int *ret_epoll, int *ret_timer)
+{
+    *ret_epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (*ret_epoll < 0)
+        return -errno;
+    *ret_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (*ret_timer < 0)
+        return -errno;
+    struct epoll_event event = {.events = EPOLLIN};
+    return epoll_ctl(*ret_epoll, EPOLL_CTL_ADD, *ret_timer, &event) < 0 ? -errno : 0;
+}
+
+/* Closing is not enough: a child of the program's that has it, too, keeps it among those that are
+ * waited for, and once it has hung up, it would be readable for ever. */
+void gate_link_unwatch(int epoll, int *fd)
+{
+    if (*fd >= 0)
+        epoll_ctl(epoll, EPOLL_CTL_DEL, *fd, NULL);
+    fd_close(fd);
 }
 
 int gate_link_wait(int fd, monotonic deadline)

@@ -43,6 +43,13 @@ int gate_link_hello(int socket, uint32_t request);
 bool gate_link_is_over(int32_t error);
 int gate_link_error(int32_t error);
 
+/* What stands for a connection that is made again and again: an epoll descriptor, in which so far
+ * there is its retry timer alone. Both are -1 before. 0 or -errno; the caller closes what is there.
+ */
+int gate_link_begin(int *ret_epoll, int *ret_timer);
+/* Wait for this one no more, and close it. */
+void gate_link_unwatch(int epoll, int *fd);
+
 /* Until the descriptor is readable, or the deadline. 0, -ETIMEDOUT (it has passed, readable or
  * not), or -errno. */
 int gate_link_wait(int fd, monotonic deadline);

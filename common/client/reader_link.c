@@ -66,14 +66,7 @@ int reader_link_open(struct reader_link *link, const struct sockaddr_un *address
                                  .address = *address,
                                  .attach = *attach,
                                  .claim = *claim};
-    link->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (link->epoll < 0)
-        return -errno;
-    link->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (link->timer < 0)
-        return -errno;
-    struct epoll_event event = {.events = EPOLLIN};
-    return epoll_ctl(link->epoll, EPOLL_CTL_ADD, link->timer, &event) < 0 ? -errno : 0;
+    return gate_link_begin(&link->epoll, &link->timer);
 }
 
 void reader_link_close(struct reader_link *link)
@@ -89,10 +82,7 @@ void reader_link_close(struct reader_link *link)
 static void drop(struct reader_link *link, int error)
 {
     uint64_t pause = RETRY_FIRST_NS << (link->failures < 6 ? link->failures : 6);
-    /* A child of the program's that has it, too, would keep it among those that are waited for. */
-    if (link->socket >= 0)
-        epoll_ctl(link->epoll, EPOLL_CTL_DEL, link->socket, NULL);
-    fd_close(&link->socket);
+    gate_link_unwatch(link->epoll, &link->socket);
     link->stirred = true;
     link->greeted = link->attached_now = link->armed = false;
     link->error = error;

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/client/gate_link.h"
 #include "common/client/writer_link.h"
 #include "common/fd.h"
 #include "common/monotonic.h"
@@ -22,7 +23,7 @@ static void fail(struct writer *writer, int error)
 {
     writer->error = error;
     /* The worker sees that nothing more comes. */
-    writer_link_unwatch(&writer->link, &writer->bell);
+    gate_link_unwatch(writer->link.epoll, &writer->bell);
     fd_close(&writer->call);
 }
 
@@ -48,7 +49,7 @@ static void go_back(struct writer *writer, uint64_t taken)
  * daemon has said so. */
 static void end_box(struct writer *writer)
 {
-    writer_link_unwatch(&writer->link, &writer->bell);
+    gate_link_unwatch(writer->link.epoll, &writer->bell);
     fd_close(&writer->call);
     writer_link_want(&writer->link);
     if (writer->next.head) {

@@ -25,14 +25,7 @@ int writer_link_open(struct writer_link *link, const struct sockaddr_un *address
 {
     *link = (struct writer_link){.socket = -1, .timer = -1, .address = *address};
     snprintf(link->publish.channel, sizeof link->publish.channel, "%s", channel);
-    link->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (link->epoll < 0)
-        return -errno;
-    link->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (link->timer < 0)
-        return -errno;
-    struct epoll_event event = {.events = EPOLLIN};
-    return epoll_ctl(link->epoll, EPOLL_CTL_ADD, link->timer, &event) < 0 ? -errno : 0;
+    return gate_link_begin(&link->epoll, &link->timer);
 }
 
 void writer_link_close(struct writer_link *link)
@@ -69,22 +62,13 @@ void writer_link_remind(struct writer_link *link, bool is_due)
 
 /* ---- the connection ---- */
 
-/* Closing is not enough: a child of the program's that has it, too, keeps it among those that are
- * waited for, and once it has hung up, it would be readable for ever. */
-void writer_link_unwatch(const struct writer_link *link, int *fd)
-{
-    if (*fd >= 0)
-        epoll_ctl(link->epoll, EPOLL_CTL_DEL, *fd, NULL);
-    fd_close(fd);
-}
-
 static void drop(struct writer_link *link, int error)
 {
     uint64_t pause = RETRY_FIRST_NS
                      << (link->failures < FAILURES_MOST ? link->failures : FAILURES_MOST);
     if (pause > RETRY_LAST_NS || link->refused)
         pause = RETRY_LAST_NS;
-    writer_link_unwatch(link, &link->socket);
+    gate_link_unwatch(link->epoll, &link->socket);
     link->error = error;
     link->failures++;
     link->retry_at = monotonic_add(monotonic_now(), pause);
@@ -155,8 +139,8 @@ static void keep_fds(struct writer_link *link, int ret_fds[READ_FDS_MAX])
 {
     for (int i = 0; i < READ_FDS_MAX; i++)
         ret_fds[i] = fd_take(&link->packet.fds[i]);
-    writer_link_unwatch(link, &link->socket); /* the outbox lives without it */
-    if (link->is_timed)                       /* it could still become readable */
+    gate_link_unwatch(link->epoll, &link->socket); /* the outbox lives without it */
+    if (link->is_timed)                            /* it could still become readable */
         set_timer(link, (monotonic){0});
     link->is_timed = false;
     link->wanted = false;

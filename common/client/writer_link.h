@@ -36,8 +36,6 @@ void writer_link_want(struct writer_link *link);
 void writer_link_put_off(struct writer_link *link, int error);
 /* Keep the epoll descriptor readable, or don't. Only while nothing is wanted, or never will be. */
 void writer_link_remind(struct writer_link *link, bool is_due);
-/* Closes one that is in the epoll descriptor. */
-void writer_link_unwatch(const struct writer_link *link, int *fd);
 /* Go on with it. 1: it has come, and ret_fds are the caller's: box, answer, bell, call. 0: not yet;
  * the epoll descriptor becomes readable when there is more to do. */
 int writer_link_pump(struct writer_link *link, int ret_fds[READ_FDS_MAX]);
