@@ -232,7 +232,7 @@ bool hold_outbox_deserves(const struct hold *hold, const int *place, int fd)
     return false;
 }
 
-/* The three are of one outbox, and this channel's? */
+/* Are all of one outbox, and this channel's? */
 static bool is_whole(const struct hold_outbox *outbox, const struct channel_spec *spec)
 {
     const struct outbox_answer *said = outbox->said;

@@ -37,17 +37,26 @@ static void go_on(struct intake_box *box, const struct outbox_map *map,
     outbox_consumer_open(&box->consumer, map, at, max_datagram);
 }
 
+struct intake_box *intake_box_of_none(const struct message_outbox *outbox)
+{
+    struct intake_box *box = calloc(1, sizeof *box);
+    if (box) {
+        box->id = outbox->id;
+        box->place = outbox->place;
+        box->box = box->answer = box->bell = box->call = -1;
+    }
+    return box;
+}
+
 struct intake_box *intake_box_new(const struct message_outbox *outbox, int fds[OUTBOX_FDS],
                                   const struct outbox_entry *entry, uint32_t max_datagram,
                                   int *ret_error)
 {
-    struct intake_box *box = calloc(1, sizeof *box);
+    struct intake_box *box = intake_box_of_none(outbox);
     struct outbox_map map;
     *ret_error = -ENOMEM;
     if (!box)
         return NULL;
-    box->id = outbox->id;
-    box->place = outbox->place;
     box->box = fd_take(&fds[0]);
     box->answer = fd_take(&fds[1]);
     box->bell = fd_take(&fds[2]);
@@ -62,17 +71,6 @@ struct intake_box *intake_box_new(const struct message_outbox *outbox, int fds[O
     }
     go_on(box, &map, entry, max_datagram);
     name_source(box);
-    return box;
-}
-
-struct intake_box *intake_box_of_none(const struct message_outbox *outbox)
-{
-    struct intake_box *box = calloc(1, sizeof *box);
-    if (box) {
-        box->id = outbox->id;
-        box->place = outbox->place;
-        box->box = box->answer = box->bell = box->call = -1;
-    }
     return box;
 }
 
