@@ -1,27 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* An outbox as the supervisor makes it, for tests, with its publisher's side mapped. */
+/* A publisher with its outbox, for tests of who takes from it. */
 #ifndef HOLDFAST_TESTS_LIB_PUBLISHER_FIXTURE_H
 #define HOLDFAST_TESTS_LIB_PUBLISHER_FIXTURE_H
 
 #include "common/outbox.h"
+#include "tests/lib/outbox_fixture.h"
 
 struct publisher_fixture {
-    int fds[OUTBOX_FDS];   /* the daemon's: box, answer, bell, call */
-    int bell;              /* the publisher's end; -1 when it has hung up */
-    struct outbox_map map; /* the publisher's */
+    struct outbox_fixture outbox; /* nobody takes from it here: its consumer is not used */
+    int fds[OUTBOX_FDS];          /* the daemon's: box, answer, bell, call */
+    struct outbox_map map;        /* the publisher's */
     struct outbox_producer producer;
     struct outbox_answer *said; /* as the daemon writes it */
 };
 
-struct publisher_fixture_settings {
-    uint64_t id;
-    uint64_t capacity; /* a power of two */
-    uint32_t max_datagram;
-    const char *name;
-};
-
-void publisher_fixture_open(struct publisher_fixture *fixture,
-                            const struct publisher_fixture_settings *settings);
+void publisher_fixture_open(struct publisher_fixture *fixture, uint64_t id, uint32_t max_datagram,
+                            const char *name);
 void publisher_fixture_hang_up(struct publisher_fixture *fixture);
 void publisher_fixture_close(struct publisher_fixture *fixture);
 

@@ -30,6 +30,7 @@
 #endif
 #define BOXES        2
 #define MAX_DATAGRAM 200u
+#define FIRST_ID     77u
 
 static const struct ring_fixture_settings settings = {
     .ring_size = 1 << 16, .max_datagram = MAX_DATAGRAM, .start_seq = 1000};
@@ -58,11 +59,8 @@ static void begin(struct scene *scene)
     memset(scene, 0, sizeof *scene);
     ring_fixture_open(&scene->fixture, &settings);
     for (uint32_t i = 0; i < BOXES; i++)
-        publisher_fixture_open(&scene->boxes[i], &(struct publisher_fixture_settings){
-                                                     .id = 77 + i,
-                                                     .capacity = CHANNEL_OUTBOX_SIZE_MIN,
-                                                     .max_datagram = MAX_DATAGRAM,
-                                                     .name = i ? "second" : "first"});
+        publisher_fixture_open(&scene->boxes[i], FIRST_ID + i, MAX_DATAGRAM,
+                               i ? "second" : "first");
 }
 
 static void end(struct scene *scene)
@@ -89,7 +87,7 @@ static void offer(struct worker *worker, struct scene *scene, uint32_t box)
     int fds[OUTBOX_FDS];
     for (uint32_t i = 0; i < OUTBOX_FDS; i++)
         fds[i] = dup(scene->boxes[box].fds[i]);
-    const struct message_outbox outbox = {.id = scene->boxes[box].said->id, .place = box};
+    const struct message_outbox outbox = {.id = FIRST_ID + box, .place = box};
     intake_offer(worker->channel.intake, &outbox, fds);
 }
 
